@@ -1,0 +1,1 @@
+"""The aegis-sidecar command: one file per sub-command."""

@@ -1,0 +1,41 @@
+"""The only source of time, ids and randomness.
+
+Everything that needs one of them gets a `Clock` injected, so a simulator can replace it.
+Ids are UUIDv7 (RFC 9562) as 32 hex digits: ordered by time, so that index pages stay warm.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+
+class Clock:
+    """Wall time, monotonic time, ids and random bytes of this process."""
+
+    def __init__(self) -> None:
+        self._pool = b""
+        self._at = 0
+
+    def now_us(self) -> int:
+        """Wall clock, microseconds since the epoch, UTC."""
+        return time.time_ns() // 1_000
+
+    def monotonic_ns(self) -> int:
+        """Monotonic clock in nanoseconds, for durations and deadlines."""
+        return time.perf_counter_ns()
+
+    def random_bytes(self, count: int) -> bytes:
+        """`count` bytes from the operating system's generator, drawn in blocks of 4 KiB."""
+        at = self._at
+        if at + count > len(self._pool):
+            self._pool, at = os.urandom(max(4096, count)), 0
+        self._at = at + count
+        return self._pool[at : at + count]
+
+    def new_id(self) -> str:
+        """A UUIDv7 as 32 lower-case hex digits (RFC 9562 section 5.7)."""
+        random = int.from_bytes(self.random_bytes(10), "big")
+        high = (time.time_ns() // 1_000_000 & 0xFFFF_FFFF_FFFF) << 16 | 0x7000 | random >> 68
+        low = 0x8000_0000_0000_0000 | random & 0x3FFF_FFFF_FFFF_FFFF
+        return f"{high:016x}{low:016x}"

@@ -1,0 +1,1 @@
+"""The control listener (metrics, health) and control.sock for the command line."""

@@ -1,0 +1,1 @@
+"""A small tool server (REST and MCP) and the scenario that the quickstart plays."""

@@ -1,0 +1,306 @@
+"""One tree of errors, and the one table of refusals a caller can meet.
+
+Knows: stable codes, HTTP statuses, what to do next. A refusal is raised low as `Refused` and
+turned into bytes exactly once, by the dialect at the rim.
+Must not know: HTTP libraries, JSON-RPC, the ledger.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sidecar.model import Decision
+
+
+class SidecarError(Exception):
+    """Something the operator has to mend; the message says what and how."""
+
+
+class ConfigurationError(SidecarError):
+    """The configuration, a policy or a catalogue cannot be used; problems were printed."""
+
+
+class StartRefused(SidecarError):
+    """The sidecar will not start; the message names the cause and the cure."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalKind:
+    """A kind of refusal: stable code, HTTP status, a title, and what the caller can do."""
+
+    code: str
+    status: int
+    title: str
+    next_step: str
+
+
+def _table(*kinds: RefusalKind) -> dict[str, RefusalKind]:
+    return {kind.code: kind for kind in kinds}
+
+
+#: Every code a caller can meet. README's table is generated from it; a test compares the two.
+REFUSALS: dict[str, RefusalKind] = _table(
+    # judged
+    RefusalKind(
+        "policy_deny",
+        403,
+        "Refused by policy",
+        "Ask the owner of the named rule, or call a tool that the policies allow.",
+    ),
+    RefusalKind(
+        "default_deny",
+        403,
+        "No policy allows this call",
+        "Ask the operator to add an allow rule for this tool, or call a tool that is allowed.",
+    ),
+    RefusalKind(
+        "condition_error",
+        403,
+        "A policy condition could not be evaluated",
+        "Ask the operator: the named rule failed on this call, and a failure is a refusal.",
+    ),
+    RefusalKind(
+        "stale_decision",
+        503,
+        "What the decision rested on kept changing",
+        "Try again in a moment.",
+    ),
+    # request head
+    RefusalKind(
+        "malformed_request",
+        400,
+        "The request is malformed",
+        "Send a well-formed HTTP/1.1 request with an origin-form target.",
+    ),
+    RefusalKind(
+        "ambiguous_path",
+        400,
+        "The path can be read in more than one way",
+        "Send one canonical path: no dot segments, empty segments, backslashes or encoded slashes.",
+    ),
+    RefusalKind(
+        "ambiguous_header",
+        400,
+        "A header is ambiguous",
+        "Send each header once, without naming end-to-end headers in Connection.",
+    ),
+    RefusalKind(
+        "too_many_parameters",
+        400,
+        "Too many query parameters",
+        "Send fewer parameters.",
+    ),
+    RefusalKind(
+        "misdirected_request",
+        421,
+        "This Host is not served here",
+        "Use the address the sidecar listens on, or add the name to `hosts`.",
+    ),
+    RefusalKind(
+        "origin_not_allowed",
+        403,
+        "Requests from this web origin are refused",
+        "Call the sidecar from an agent, not from a web page.",
+    ),
+    RefusalKind(
+        "unknown_upstream",
+        404,
+        "No such upstream",
+        "The first path segment names an upstream of sidecar.yaml.",
+    ),
+    RefusalKind(
+        "connect_refused",
+        501,
+        "CONNECT is not served",
+        "Point the agent at http://HOST:PORT/<upstream>/… instead of using the sidecar as a proxy.",
+    ),
+    RefusalKind(
+        "upgrade_refused",
+        501,
+        "Upgrades are not served",
+        "Use plain HTTP requests.",
+    ),
+    RefusalKind(
+        "expectation_failed",
+        417,
+        "Unknown expectation",
+        "Only `Expect: 100-continue` is known.",
+    ),
+    RefusalKind(
+        "headers_too_large",
+        431,
+        "The request head is too large",
+        "Send fewer or shorter headers.",
+    ),
+    RefusalKind(
+        "request_timeout",
+        408,
+        "The request took too long to arrive",
+        "Send it faster, or smaller.",
+    ),
+    RefusalKind(
+        "too_many_connections",
+        503,
+        "Too many connections",
+        "Close idle ones and try again.",
+    ),
+    # body
+    RefusalKind(
+        "body_too_large",
+        413,
+        "The request body is too large",
+        "Send less, or raise `limits.request` of the upstream.",
+    ),
+    RefusalKind(
+        "body_incomplete",
+        400,
+        "The request body ended early",
+        "Send as much as announced.",
+    ),
+    RefusalKind(
+        "unsupported_encoding",
+        415,
+        "Content-Encoding is not accepted",
+        "Send the body without Content-Encoding.",
+    ),
+    RefusalKind(
+        "unsupported_media_type",
+        415,
+        "This content type is not accepted here",
+        "Send UTF-8 JSON as application/json.",
+    ),
+    RefusalKind(
+        "invalid_json",
+        400,
+        "The body is not strict JSON",
+        "Send UTF-8 JSON: unique keys, no NaN, no NUL, integers within ±2^53, moderate depth.",
+    ),
+    RefusalKind(
+        "ambiguous_argument",
+        400,
+        "An argument is given twice",
+        "Name each argument once, in one place.",
+    ),
+    RefusalKind(
+        "invalid_argument",
+        400,
+        "An argument does not fit the tool's declaration",
+        "Send the arguments the catalogue declares, of the declared types.",
+    ),
+    # MCP
+    RefusalKind(
+        "batch_refused",
+        400,
+        "JSON-RPC batches are refused",
+        "Send one message per request.",
+    ),
+    RefusalKind(
+        "invalid_rpc",
+        400,
+        "Not a JSON-RPC 2.0 message the sidecar can judge",
+        "Send one request or notification with jsonrpc, method, params and a string or integer id.",
+    ),
+    RefusalKind(
+        "header_mismatch",
+        400,
+        "An MCP header contradicts the body",
+        "Make Mcp-Method, Mcp-Name and MCP-Protocol-Version equal to the body, or leave them out.",
+    ),
+    RefusalKind(
+        "method_not_allowed",
+        405,
+        "This HTTP method is not served here",
+        "MCP upstreams take POST, GET and DELETE on their one endpoint.",
+    ),
+    # recording
+    RefusalKind(
+        "store_unavailable",
+        503,
+        "The decision could not be recorded",
+        "Nothing was forwarded. Try again; the operator sees the cause in `aegis-sidecar store status`.",
+    ),
+    RefusalKind(
+        "queue_full",
+        503,
+        "Too many decisions wait to be recorded",
+        "Nothing was forwarded. Slow down and try again.",
+    ),
+    RefusalKind(
+        "shutting_down",
+        503,
+        "The sidecar is shutting down",
+        "Try again on its successor.",
+    ),
+    RefusalKind(
+        "internal_error",
+        500,
+        "The sidecar failed while judging the call",
+        "Nothing was forwarded. Tell the operator the call id.",
+    ),
+    # upstream
+    RefusalKind(
+        "upstream_busy",
+        503,
+        "Too many calls in flight to this upstream",
+        "Try again in a moment.",
+    ),
+    RefusalKind(
+        "upstream_unreachable",
+        502,
+        "The upstream could not be reached",
+        "Try again; tell the operator if it lasts.",
+    ),
+    RefusalKind(
+        "upstream_timeout",
+        504,
+        "The upstream did not answer in time",
+        "The call may have taken effect: look before you try again.",
+    ),
+    RefusalKind(
+        "upstream_broken",
+        502,
+        "The upstream's answer was malformed or broke off",
+        "The call may have taken effect: look before you try again.",
+    ),
+    RefusalKind(
+        "redirect_refused",
+        502,
+        "The upstream redirects to a foreign host",
+        "Ask the operator to name the host under `redirects`, or call that host directly.",
+    ),
+)
+
+
+class Refused(SidecarError):
+    """A call that does not go ahead (or whose upstream failed): one kind, one reason.
+
+    `detail` is for operators only and never reaches the caller.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        reason: str = "",
+        *,
+        decision: Decision | None = None,
+        detail: str = "",
+        retry_after_s: int | None = None,
+    ) -> None:
+        self.kind = REFUSALS[code]
+        self.reason = reason or self.kind.title
+        self.decision = decision
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+        super().__init__(f"{code}: {self.reason}")
+
+    @property
+    def code(self) -> str:
+        """The stable code."""
+        return self.kind.code
+
+    @property
+    def status(self) -> int:
+        """The HTTP status a REST caller gets."""
+        return self.kind.status

@@ -1,0 +1,1 @@
+"""Receipts: canonical form, chain, tree, recorder, offline verification."""

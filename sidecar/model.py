@@ -1,0 +1,193 @@
+"""The nouns every room shares: who calls, what is called, what was decided, how it ended.
+
+Knows: values only. All are frozen and check themselves where a wrong value could hide.
+Must not know: sockets, files, databases, YAML, the clock.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class Effect(enum.StrEnum):
+    """What a rule, and in the end a decision, says of a call; `deny` is the strictest."""
+
+    ALLOW = "allow"
+    REQUIRE_APPROVAL = "require_approval"
+    DENY = "deny"
+
+
+class Mode(enum.StrEnum):
+    """Whether a decision was carried out.
+
+    `shadow` marks rules that are judged and recorded only; `observe` marks calls that went
+    ahead although the decision was stricter, because `default: observe` is set.
+    """
+
+    ENFORCE = "enforce"
+    SHADOW = "shadow"
+    OBSERVE = "observe"
+
+
+class TrustLevel(enum.IntEnum):
+    """Trust of a source, ranked; an unrecognised name is UNKNOWN (LANGUAGE.md section 2)."""
+
+    UNKNOWN = 0
+    MALICIOUS_SUSPECTED = 1
+    UNTRUSTED_EXTERNAL = 2
+    SEMI_TRUSTED_CUSTOMER = 3
+    TRUSTED_INTERNAL_UNSIGNED = 4
+    TRUSTED_INTERNAL_SIGNED = 5
+
+    @property
+    def label(self) -> str:
+        """The level's name as files write it, e.g. `untrusted_external`."""
+        return self.name.lower()
+
+
+class RiskLevel(enum.IntEnum):
+    """Risk of a tool or an agent, ranked."""
+
+    LOW = 0
+    MEDIUM = 1
+    HIGH = 2
+    CRITICAL = 3
+
+    @property
+    def label(self) -> str:
+        """The level's name as files write it, e.g. `high`."""
+        return self.name.lower()
+
+
+class OutcomeKind(enum.StrEnum):
+    """How a forwarded call ended (ARCHITECTURE.md, intents)."""
+
+    COMPLETED = "completed"
+    UPSTREAM_ERROR = "upstream_error"
+    ABORTED_BY_CLIENT = "aborted_by_client"
+    NOT_FORWARDED = "not_forwarded"
+    DELEGATED = "delegated"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls: one agent of one tenant, with what the configuration says of it."""
+
+    tenant: str
+    agent: str
+    team: str = ""
+    environment: str = ""
+    risk: RiskLevel = RiskLevel.MEDIUM
+    trust: TrustLevel = TrustLevel.TRUSTED_INTERNAL_UNSIGNED
+    user: str | None = None
+    claims: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.tenant or not self.agent:
+            raise ValueError("a principal names a tenant and an agent")
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One operation of one upstream, as the catalogue (with its defaults) describes it."""
+
+    upstream: str
+    operation: str
+    mutates: bool = True
+    risk: RiskLevel = RiskLevel.MEDIUM
+    labels: tuple[str, ...] = ()
+    returns: TrustLevel = TrustLevel.UNKNOWN
+    declared: bool = True
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.upstream or not self.operation:
+            raise ValueError("a tool names an upstream and an operation")
+        object.__setattr__(self, "name", f"{self.upstream}/{self.operation}")
+
+
+@dataclass(frozen=True, slots=True)
+class HttpFacts:
+    """What rules may read of the request itself. Header names are in lower case; credentials
+    and `aegis-*` headers are already gone. `path` is decoded once, `query` is raw."""
+
+    method: str
+    path: str
+    query: str
+    source_ip: str
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call, parsed once and strictly; policy, receipt and the forwarded bytes come from it.
+
+    `action` is the HTTP method (REST) or the JSON-RPC method (MCP). `args` is what rules read.
+    `target` is the origin-form target sent upstream, relative to the upstream's base URL.
+    `headers` are the end-to-end request headers to forward, in order, ours already stripped.
+    `body` are the very bytes that were parsed. `reply_id` is the JSON-RPC id to answer under,
+    None for REST and for notifications (`expects_reply` tells them apart).
+    """
+
+    call_id: str
+    tool: Tool
+    action: str
+    args: Mapping[str, Any]
+    http: HttpFacts
+    target: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    dialect: str
+    reply_id: str | int | None = None
+    expects_reply: bool = True
+    run_id: str | None = None
+    trace_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RuleMatch:
+    """A rule that matched, or failed to be evaluated (`error`), with its effect if it has one."""
+
+    rule_id: str
+    rule_hash: str
+    effect: Effect | None
+    mode: Mode = Mode.ENFORCE
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The PDP's answer for one call under one policy revision.
+
+    `code` is stable and machine-read (`policy_allow`, `policy_deny`, `default_deny`,
+    `condition_error`); `reason` is for people and already has values filled in. `would_be` is what the
+    shadow rules together would have made of it, None where there are none. `forward` is the
+    one thing the pipeline asks: under `observe` a deny goes ahead all the same.
+    """
+
+    effect: Effect
+    code: str
+    reason: str
+    policy_revision: str
+    rule_id: str | None = None
+    rule_hash: str | None = None
+    mode: Mode = Mode.ENFORCE
+    matches: tuple[RuleMatch, ...] = ()
+    would_be: Effect | None = None
+
+    @property
+    def forward(self) -> bool:
+        """Whether the call goes ahead."""
+        return self.effect is Effect.ALLOW or self.mode is Mode.OBSERVE
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a forwarded call ended; `http_status` is the upstream's, None if no answer came."""
+
+    kind: OutcomeKind
+    http_status: int | None = None

@@ -1,0 +1,1 @@
+"""One file per protocol: how a request becomes a ToolCall, and how a refusal is said."""

@@ -1,0 +1,1 @@
+"""Metrics as plain numbers, rendered at scrape; JSON logs."""

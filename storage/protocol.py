@@ -1,0 +1,82 @@
+"""The store, by role: what the rooms above may ask of any back end.
+
+Every verb is implemented once, in sql_store.py, over a Driver. Tenants are a required argument
+wherever rows belong to one; the few verbs across tenants are jobs and say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from storage.records import (
+    Answer,
+    CallFactsRow,
+    Entry,
+    HeadRow,
+    OpenIntentRow,
+    ReceiptRow,
+    Seal,
+)
+
+
+class RecordStore(Protocol):
+    """Writes. Only the write queue calls it."""
+
+    async def record(self, entries: Sequence[Entry], seal: Seal) -> list[Answer]:
+        """One transaction for all entries; one answer per entry, in order.
+
+        Guards are checked under the head locks (taken in sorted tenant order). Returns after
+        COMMIT. Raises a StoreError, and then nothing was committed, or CommitUnknown.
+        """
+        ...
+
+    async def after_commit(self) -> None:
+        """Upkeep that must not delay waiters (SQLite: a checkpoint step every few batches)."""
+        ...
+
+    async def raise_epoch(self, tenant_id: str) -> int:
+        """Makes every decision in flight of this tenant stale; gives the new epoch."""
+        ...
+
+
+class LedgerReader(Protocol):
+    """Reads of the ledger, on connections of their own; never slows a decision."""
+
+    async def head(self, tenant_id: str) -> HeadRow:
+        """The tenant's head; seq 0 if nothing was recorded."""
+        ...
+
+    async def tenants(self) -> list[str]:
+        """Job across tenants: every tenant that has a head, sorted."""
+        ...
+
+    async def receipts(self, tenant_id: str, after_seq: int, limit: int) -> list[ReceiptRow]:
+        """Receipts with seq > after_seq, oldest first, at most `limit`."""
+        ...
+
+    async def receipts_of_call(self, tenant_id: str, call_id: str) -> list[ReceiptRow]:
+        """The intent or refusal of a call, and its outcome if there is one, oldest first."""
+        ...
+
+    async def call_facts(self, tenant_id: str, seq: int) -> CallFactsRow | None:
+        """The facts beside a receipt; None if there are none or they were erased."""
+        ...
+
+    async def open_intents(self, node_id: str, limit: int) -> list[OpenIntentRow]:
+        """Job across tenants: open intents of this node, any boot, at most `limit`."""
+        ...
+
+
+class Store(RecordStore, LedgerReader, Protocol):
+    """All roles, and the life of the store itself."""
+
+    node_id: str
+
+    async def probe(self) -> None:
+        """Proves that a commit would succeed now (a real, tiny one); raises StoreError."""
+        ...
+
+    async def close(self) -> None:
+        """Idempotent. Later calls raise StoreUnavailable."""
+        ...

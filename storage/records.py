@@ -1,0 +1,150 @@
+"""Flat rows as the tables hold them, and what goes into and comes out of a batch.
+
+Knows: columns, their order (which is the order of every column list in sql/), and the shape of
+one commit. Rows are named tuples of str, int and None, so that a driver binds them as they are.
+Must not know: what a receipt hash is made of (the ledger's business, given as `Seal`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class HeadRow(NamedTuple):
+    """`chain_head`: one per tenant; locked for the length of a batch's transaction.
+
+    `receipt_hash` is "" and `seq` 0 before the first receipt. `frontier` is the RFC 6962
+    frontier of the tenant's tree, hex. `epoch` is raised by whatever must make decisions in
+    flight stale (freeze, block, undo).
+    """
+
+    tenant_id: str
+    seq: int
+    receipt_hash: str
+    ts_us: int
+    frontier: str
+    epoch: int
+
+
+class ReceiptRow(NamedTuple):
+    """`receipts`: the receipt body v1 without `v` and `prev_receipt_hash`, plus its hash.
+
+    `prev_receipt_hash` is the hash of the row before, and is not stored a second time.
+    As a draft (before sealing) `seq` is 0, `receipt_hash` is "" and `ts_us` is the event's time.
+    """
+
+    tenant_id: str
+    seq: int
+    kind: str
+    event_id: str
+    call_id: str | None
+    ts_us: int
+    agent_id: str | None
+    user_id: str | None
+    run_id: str | None
+    trace_id: str | None
+    upstream: str | None
+    tool: str | None
+    action: str | None
+    resource: str | None
+    source_trust: str | None
+    decision: str | None
+    mode: str | None
+    rule_id: str | None
+    rule_hash: str | None
+    policy_revision: str | None
+    approval_id: str | None
+    approver: str | None
+    action_hash: str | None
+    request_sha256: str | None
+    args_commitment: str | None
+    outcome: str | None
+    http_status: int | None
+    receipt_hash: str
+
+
+class CallFactsRow(NamedTuple):
+    """`call_facts`: what may be erased without breaking the chain. `seq` is filled at sealing.
+
+    `salt` is hex; `arguments` is canonical JSON of the redacted arguments, None when only
+    their digest is kept; `facts` is JSON of what the rules saw.
+    """
+
+    tenant_id: str
+    seq: int
+    salt: str
+    arguments: str | None
+    facts: str
+
+
+class OpenIntentRow(NamedTuple):
+    """`open_intent`: an intent whose outcome is not recorded yet, and which boot holds it."""
+
+    tenant_id: str
+    call_id: str
+    node_id: str
+    boot_id: str
+
+
+@dataclass(slots=True)
+class Entry:
+    """One thing to record: a draft receipt and what stands or falls with it.
+
+    `facts` is written beside the receipt; `opens` inserts an open intent; `closes` deletes the
+    open intent of that call id (same tenant): an entry whose intent is no longer open is
+    answered `AlreadyClosed`, so that an outcome is recorded once. `epoch` and `run_version` are
+    guards: None is not checked. `advances_run` raises the run version of (tenant, agent).
+    """
+
+    receipt: ReceiptRow
+    facts: CallFactsRow | None = None
+    opens: OpenIntentRow | None = None
+    closes: str | None = None
+    epoch: int | None = None
+    run_version: int | None = None
+    advances_run: bool = False
+
+
+class Recorded(NamedTuple):
+    """The entry is durable."""
+
+    seq: int
+    receipt_hash: str
+    ts_us: int
+    epoch: int
+
+
+class Stale(NamedTuple):
+    """A guard failed: decide again with these. Nothing of the entry was written."""
+
+    epoch: int
+    run_version: int
+
+
+class AlreadyClosed(NamedTuple):
+    """The intent this entry would close is not open any more. Nothing was written."""
+
+    call_id: str
+
+
+class Unrecordable(NamedTuple):
+    """The entry itself cannot be written (encoding, a duplicate id). Neighbours are untouched."""
+
+    reason: str
+
+
+Answer = Recorded | Stale | AlreadyClosed | Unrecordable
+
+
+class Sealed(NamedTuple):
+    """What sealing gives for one batch: the new heads, and per draft a row or a reason."""
+
+    heads: Mapping[str, HeadRow]
+    rows: Sequence[ReceiptRow | str]
+
+
+#: `seal(heads, drafts)`: links the drafts, in order, onto their tenants' heads. Pure; gives a
+#: reason (str) in place of a row for a draft that cannot be put into canonical form.
+Seal = Callable[[Mapping[str, HeadRow], Sequence[ReceiptRow]], Sealed]
