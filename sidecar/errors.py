@@ -67,6 +67,12 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "What the decision rested on kept changing",
         "Try again in a moment.",
     ),
+    RefusalKind(
+        "unauthenticated",
+        401,
+        "The caller is not known",
+        "Ask the operator which credential this sidecar expects.",
+    ),
     # request head
     RefusalKind(
         "malformed_request",
@@ -219,7 +225,7 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "store_unavailable",
         503,
         "The decision could not be recorded",
-        "Nothing was forwarded. Try again; the operator sees the cause in `aegis-sidecar store status`.",
+        "Nothing was forwarded. Try again; the operator sees the cause in `store status`.",
     ),
     RefusalKind(
         "queue_full",
@@ -235,9 +241,9 @@ REFUSALS: dict[str, RefusalKind] = _table(
     ),
     RefusalKind(
         "internal_error",
-        500,
-        "The sidecar failed while judging the call",
-        "Nothing was forwarded. Tell the operator the call id.",
+        503,
+        "The sidecar failed on this call",
+        "Tell the operator the call id; the log names the cause.",
     ),
     # upstream
     RefusalKind(

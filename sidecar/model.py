@@ -130,7 +130,9 @@ class ToolCall:
     `target` is the origin-form target sent upstream, relative to the upstream's base URL.
     `headers` are the end-to-end request headers to forward, in order, ours already stripped.
     `body` are the very bytes that were parsed. `reply_id` is the JSON-RPC id to answer under,
-    None for REST and for notifications (`expects_reply` tells them apart).
+    None for REST and for notifications (`expects_reply` tells them apart). `is_protocol` marks
+    an MCP message that carries the protocol itself (initialize, tools/list …): it is recorded
+    like any call and needs no rule.
     """
 
     call_id: str
@@ -146,6 +148,7 @@ class ToolCall:
     expects_reply: bool = True
     run_id: str | None = None
     trace_id: str | None = None
+    is_protocol: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +167,9 @@ class Decision:
     """The PDP's answer for one call under one policy revision.
 
     `code` is stable and machine-read (`policy_allow`, `policy_deny`, `default_deny`,
-    `condition_error`); `reason` is for people and already has values filled in. `would_be` is what the
-    shadow rules together would have made of it, None where there are none. `forward` is the
-    one thing the pipeline asks: under `observe` a deny goes ahead all the same.
+    `condition_error`, `protocol`); `reason` is for people and already has values filled in.
+    `would_be` is what the shadow rules together would have made of it, None where there are
+    none. `forward` is the one thing the pipeline asks: under `observe` a deny goes ahead.
     """
 
     effect: Effect

@@ -100,7 +100,9 @@ def read_documents(source: str, data: bytes) -> tuple[list[Node], list[Problem]]
         reader.refuse_by_event(text)
         if not reader.problems:
             documents = [
-                reader.node(node, 1) for node in yaml.compose_all(text, Loader=_LOADER) if node
+                reader.node(node, 1)
+                for node in yaml.compose_all(text, Loader=_LOADER)
+                if node is not None
             ]
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark

@@ -1,0 +1,168 @@
+"""Writes what an MCP server says of its tools as a first catalogue, for a person to review.
+
+Knows: the catalogue's YAML form and the simple part of JSON Schema. A server's word can only make
+an entry stricter: hints that would loosen it stand there as comments.
+Must not know: how the tools were listed, files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+COMMENT_LENGTH_MAX = 100
+
+_OPERATION = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+_PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:[.-][A-Za-z0-9_]+)*")
+_NOT_PLAIN = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
+_ARGUMENT = re.compile(r"[!-~](?:[ -~]{0,126}[!-~])?")
+_RESERVED = frozenset({"unknown"})
+
+_TYPES = {
+    "string": "string",
+    "integer": "int",
+    "number": "number",
+    "boolean": "bool",
+    "object": "object",
+    "array": "[any]",
+}
+#: Keywords beside `properties` that let a schema take names it does not list.
+_OPEN_KEYWORDS = ("$ref", "anyOf", "oneOf", "allOf", "if", "not", "patternProperties")
+
+
+@dataclass(slots=True)
+class Draft:
+    """A catalogue's text, and what a person should know that it does not hold."""
+
+    text: str
+    tool_count: int
+    notes: list[str] = field(default_factory=list)
+
+
+def render_catalogue(
+    upstream: str, tools: Sequence[dict[str, Any]], *, server: str, revision: str
+) -> Draft:
+    """The catalogue of `upstream` in YAML, one entry per tool, in the order of their names."""
+    draft = Draft("", 0)
+    lines = [
+        f"# A first catalogue of {_comment(server)} (MCP {_comment(revision)}), for review.",
+        "# What a server says of itself is not trusted: each tool is taken to change state until",
+        "# you say otherwise. Policies may then name the tools, their labels and their risk.",
+        f"catalogue: {upstream}",
+    ]
+    entries = _by_name(tools, draft)
+    lines.append("tools:" if entries else "tools: {}")
+    for name in sorted(entries):
+        lines += _entry(name, entries[name])
+    draft.tool_count = len(entries)
+    draft.text = "\n".join(lines) + "\n"
+    return draft
+
+
+def _by_name(tools: Sequence[dict[str, Any]], draft: Draft) -> dict[str, dict[str, Any]]:
+    entries: dict[str, dict[str, Any]] = {}
+    for tool in tools:
+        name = tool.get("name")
+        if not isinstance(name, str) or not _OPERATION.fullmatch(name) or name in _RESERVED:
+            draft.notes.append(f"a tool cannot be declared under its name: {_comment(repr(name))}")
+        elif name in entries:
+            draft.notes.append(f"{name} is listed twice; the first one was taken")
+        else:
+            entries[name] = tool
+    return entries
+
+
+def _entry(name: str, tool: dict[str, Any]) -> list[str]:
+    lines = []
+    description = tool.get("description") or tool.get("title")
+    if isinstance(description, str) and description.strip():
+        lines.append(f"  # {_comment(description)}")
+    lines.append(f"  {_key(name)}:")
+    lines += _hints(tool.get("annotations"))
+    lines += _arguments(tool.get("inputSchema"))
+    return lines
+
+
+def _hints(annotations: Any) -> list[str]:
+    hints = annotations if isinstance(annotations, dict) else {}
+    if hints.get("readOnlyHint") is True:
+        lines = [
+            "    mutates: true # the server says read-only; set mutates: false if you agree",
+        ]
+    else:
+        lines = ["    mutates: true"]
+    if hints.get("destructiveHint") is True and hints.get("readOnlyHint") is not True:
+        lines.append("    risk: high # the server says destructive")
+    if hints.get("openWorldHint") is True:
+        lines.append("    # the server says it reaches the open world: labels: [sends-external]?")
+    return lines
+
+
+def _arguments(schema: Any) -> list[str]:
+    reason = _why_unchecked(schema)
+    if reason:
+        return [f"    # args are unchecked: {reason}"]
+    properties: dict[str, Any] = schema.get("properties") or {}
+    if not properties:
+        return ["    args: {}"]
+    listed = schema.get("required")
+    required = (
+        {item for item in listed if isinstance(item, str)} if isinstance(listed, list) else set()
+    )
+    lines = ["    args:"]
+    for name, member in properties.items():
+        kind = _type(member) + ("" if name in required else "?")
+        lines.append(f"      {_key(name)}: {_value(kind)}")
+    return lines
+
+
+def _why_unchecked(schema: Any) -> str:
+    """Why the arguments cannot be listed completely; "" if they can."""
+    if not isinstance(schema, dict):
+        return "the server gives no schema"
+    properties = schema.get("properties", {})
+    if schema.get("type", "object") != "object" or not isinstance(properties, dict):
+        return "the schema is no plain object"
+    if any(keyword in schema for keyword in _OPEN_KEYWORDS):
+        return "the schema is more than a list of members"
+    if schema.get("additionalProperties", False) is not False:
+        return "the schema takes members it does not list"
+    if not all(_ARGUMENT.fullmatch(name) for name in properties):
+        return "a member's name cannot be written here"
+    return ""
+
+
+def _type(schema: Any) -> str:
+    if not isinstance(schema, dict) or any(keyword in schema for keyword in _OPEN_KEYWORDS):
+        return "any"
+    kind = schema.get("type")
+    if not isinstance(kind, str) or kind not in _TYPES:
+        return "any"
+    if kind == "array":
+        items = _type(schema.get("items"))
+        return f"[{'any' if items.startswith('[') else items}]"
+    return _TYPES[kind]
+
+
+def _key(name: str) -> str:
+    if _PLAIN_KEY.fullmatch(name) and name.lower() not in _NOT_PLAIN:
+        return name
+    return _quoted(name)
+
+
+def _value(kind: str) -> str:
+    return _quoted(kind) if kind.startswith("[") else kind
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _comment(text: str) -> str:
+    """One line of printable text: a server must not write our YAML."""
+    line = " ".join(text.split())
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    return line if len(line) <= COMMENT_LENGTH_MAX else line[: COMMENT_LENGTH_MAX - 1] + "…"

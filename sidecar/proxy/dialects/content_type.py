@@ -1,0 +1,69 @@
+"""Content-Type, read so that no two readers can differ on it.
+
+Knows: media types with parameters (RFC 9110 section 8.3). JSON and forms are UTF-8 or refused.
+Must not know: what is in a body, Content-Encoding (refused with the head).
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import NamedTuple
+
+from sidecar.errors import Refused
+from sidecar.proxy.head import RequestHead
+
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - a grammar, no secret
+_TYPE = re.compile(
+    rf"({_TOKEN}/{_TOKEN})[ \t]*((?:;[ \t]*(?:{_TOKEN}=(?:{_TOKEN}|\"[^\"\\]*\"))?[ \t]*)*)"
+)
+_PARAMETER = re.compile(rf"({_TOKEN})=(?:({_TOKEN})|\"([^\"\\]*)\")")
+
+
+class MediaType(NamedTuple):
+    """`name` in lower case; `charset` in lower case, "" when none is given."""
+
+    name: str
+    charset: str
+
+    @property
+    def is_json(self) -> bool:
+        """Whether a body of this type is JSON."""
+        return self.name == "application/json" or self.name.endswith("+json")
+
+
+def media_type(head: RequestHead) -> MediaType | None:
+    """The request's media type, None without one; raises Refused("unsupported_media_type")."""
+    value = head.header("content-type")
+    if value is None:
+        return None
+    return _read(value)
+
+
+def require_utf8(media: MediaType) -> None:
+    """Raises Refused("unsupported_media_type") for a charset that is not UTF-8."""
+    if media.charset not in ("", "utf-8", "utf8"):
+        raise Refused("unsupported_media_type", "Only UTF-8 is accepted")
+
+
+def require_json(head: RequestHead) -> None:
+    """Raises Refused("unsupported_media_type") unless the body is declared as UTF-8 JSON."""
+    media = media_type(head)
+    if media is None or media.name != "application/json":
+        raise Refused("unsupported_media_type", "The body must be application/json")
+    require_utf8(media)
+
+
+@functools.lru_cache(maxsize=256)
+def _read(value: str) -> MediaType:
+    match = _TYPE.fullmatch(value.strip(" \t"))
+    if match is None:
+        raise Refused("unsupported_media_type", "Content-Type is malformed")
+    charsets = [
+        bare or quoted
+        for name, bare, quoted in _PARAMETER.findall(match.group(2))
+        if name.lower() == "charset"
+    ]
+    if len(charsets) > 1:
+        raise Refused("unsupported_media_type", "Content-Type names two charsets")
+    return MediaType(match.group(1).lower(), charsets[0].lower() if charsets else "")

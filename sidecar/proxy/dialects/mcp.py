@@ -1,0 +1,234 @@
+"""MCP over streamable HTTP, revisions 2025-11-25 (sessions) and 2026-07-28 (stateless).
+
+Knows: how one HTTP request to the upstream's one endpoint becomes a ToolCall, and how a refusal
+reads to an MCP client: as a tool result it can show its model, else as a JSON-RPC error.
+Must not know: whether a call is allowed, how it is recorded or sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+
+from sidecar.config.model import Limits, Upstream
+from sidecar.errors import Refused
+from sidecar.model import ToolCall
+from sidecar.policy.catalogue import Catalogue, Entry
+from sidecar.policy.index import PolicySet
+from sidecar.proxy.dialects.content_type import require_json
+from sidecar.proxy.dialects.context import http_facts, run_id, trace_id
+from sidecar.proxy.dialects.mcp_headers import VERSION_HEADER, is_stateless, require_agreement
+from sidecar.proxy.dialects.mcp_message import (
+    HEADER_MISMATCH,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    Message,
+    RpcRefused,
+    read_message,
+    read_tool_call,
+)
+from sidecar.proxy.dialects.mcp_methods import (
+    SESSION_END,
+    STREAM,
+    TOOLS_CALL,
+    is_protocol_message,
+)
+from sidecar.proxy.dialects.reply import (
+    WholeReply,
+    json_reply,
+    refusal_facts,
+    refusal_text,
+)
+from sidecar.proxy.head import RequestHead
+from sidecar.proxy.headers import forward_headers
+
+#: Refusals of a tools/call that a model can act on: said as a tool result, with status 200.
+_SAID_AS_RESULT = frozenset(
+    {
+        "policy_deny",
+        "default_deny",
+        "condition_error",
+        "invalid_argument",
+        "ambiguous_argument",
+    }
+)
+
+#: JSON-RPC codes the specifications fix. Every other refusal has its HTTP status as its code:
+#: positive, since -32000 to -32099 belong to implementations and to the specification.
+_FIXED_CODES = {
+    "batch_refused": INVALID_REQUEST,
+    "invalid_rpc": INVALID_REQUEST,
+    "invalid_argument": INVALID_PARAMS,
+    "ambiguous_argument": INVALID_PARAMS,
+    "header_mismatch": HEADER_MISMATCH,
+}
+
+_BODILESS = {"GET": STREAM, "DELETE": SESSION_END}
+_DEFAULT_ENDPOINT = ("mcp",)
+
+
+class McpDialect:
+    """Reads requests to an MCP endpoint and words refusals for MCP clients."""
+
+    def read_call(
+        self,
+        head: RequestHead,
+        body: bytes,
+        upstream: Upstream,
+        policy_set: PolicySet,
+        limits: Limits,
+        call_id: str,
+    ) -> ToolCall:
+        """The call in this request; raises Refused (RpcRefused once the message is known)."""
+        _require_endpoint(head, upstream)
+        if head.method == "POST":
+            return _read_post(head, body, upstream, policy_set.catalogue, limits, call_id)
+        operation = _BODILESS.get(head.method)
+        if operation is None:
+            raise Refused("method_not_allowed")
+        if body:
+            raise Refused("malformed_request", f"{head.method} takes no body here")
+        entry = policy_set.catalogue.mcp_method(upstream.name, operation)
+        message = Message(head.method, {}, None, False)
+        return _call(head, body, upstream, call_id, entry, message, {}, is_protocol=True)
+
+    def refusal(self, refused: Refused, call_id: str, call: ToolCall | None) -> WholeReply:
+        """The refusal as the client's SDK hands it on: a tool result or a JSON-RPC error.
+
+        A refused tools/call answers 200 with `isError`; so does a judged request with an error.
+        Faults of the message or of the sidecar keep their HTTP status.
+        """
+        method, reply_id = _addressee(refused, call)
+        has_addressee = reply_id is not None
+        if has_addressee and method == TOOLS_CALL and refused.code in _SAID_AS_RESULT:
+            result = _tool_result(refused, call_id, call)
+            return json_reply(200, _rpc(reply_id, result=result), refused, call_id)
+        error = {
+            "code": _rpc_code(refused),
+            "message": f"{refused.kind.title}: {refused.reason}",
+            "data": refusal_facts(refused, call_id, call),
+        }
+        status = 200 if has_addressee and refused.decision is not None else refused.status
+        return json_reply(status, _rpc(reply_id, error=error), refused, call_id)
+
+
+def _require_endpoint(head: RequestHead, upstream: Upstream) -> None:
+    """The endpoint answers to `/<upstream>`, `/<upstream>/mcp` and its own path below that."""
+    segments = head.segments
+    if segments and segments != _DEFAULT_ENDPOINT:
+        own_path = urlsplit(upstream.url).path.strip("/")
+        if segments != tuple(own_path.split("/")):
+            raise Refused(
+                "unknown_upstream",
+                f"An MCP upstream has one endpoint: /{upstream.name}/mcp",
+            )
+    if head.query:
+        raise Refused("malformed_request", "An MCP endpoint takes no query here")
+
+
+def _read_post(
+    head: RequestHead,
+    body: bytes,
+    upstream: Upstream,
+    catalogue: Catalogue,
+    limits: Limits,
+    call_id: str,
+) -> ToolCall:
+    require_json(head)
+    message = read_message(body, limits.depth)
+    require_agreement(head, message)
+    if message.method == TOOLS_CALL:
+        entry, arguments = _tool_and_arguments(message, upstream, catalogue)
+        return _call(head, body, upstream, call_id, entry, message, arguments)
+    entry = catalogue.mcp_method(upstream.name, message.method)
+    arguments = _bound(entry, message, message.params)
+    is_protocol = message.is_answer or is_protocol_message(
+        message.method, message.params, expects_reply=message.expects_reply
+    )
+    return _call(head, body, upstream, call_id, entry, message, arguments, is_protocol=is_protocol)
+
+
+def _tool_and_arguments(
+    message: Message, upstream: Upstream, catalogue: Catalogue
+) -> tuple[Entry, Mapping[str, Any]]:
+    named = read_tool_call(message)
+    if named.is_plain:
+        entry = catalogue.mcp_tool(upstream.name, named.name)
+    else:  # no catalogue can declare such a name, and `mcp:…` must not reach a method's entry
+        entry = catalogue.unknown(upstream.name)
+    return entry, _bound(entry, message, named.arguments)
+
+
+def _bound(entry: Entry, message: Message, arguments: dict[str, Any]) -> Mapping[str, Any]:
+    if entry.args is None:
+        return arguments
+    try:
+        bound: Mapping[str, Any] = entry.args.bind(arguments, ())
+    except Refused as refused:
+        raise RpcRefused(
+            refused.code, refused.reason, message=message, detail=refused.detail
+        ) from None
+    return bound
+
+
+def _call(
+    head: RequestHead,
+    body: bytes,
+    upstream: Upstream,
+    call_id: str,
+    entry: Entry,
+    message: Message,
+    arguments: Mapping[str, Any],
+    *,
+    is_protocol: bool = False,
+) -> ToolCall:
+    return ToolCall(
+        call_id=call_id,
+        tool=entry.tool,
+        action=message.method,
+        args=arguments,
+        http=http_facts(head),
+        target="",
+        headers=forward_headers(head, upstream),
+        body=body,
+        dialect="mcp",
+        reply_id=message.reply_id if message.expects_reply else None,
+        expects_reply=message.expects_reply,
+        run_id=run_id(head),
+        trace_id=trace_id(head),
+        is_protocol=is_protocol,
+    )
+
+
+def _addressee(refused: Refused, call: ToolCall | None) -> tuple[str, str | int | None]:
+    """Method and id of the request that is refused, as far as they are known."""
+    if call is not None:
+        return call.action, call.reply_id
+    message = refused.message if isinstance(refused, RpcRefused) else None
+    if message is None or not message.expects_reply:
+        return "", None
+    return message.method, message.reply_id
+
+
+def _rpc_code(refused: Refused) -> int:
+    if isinstance(refused, RpcRefused) and refused.rpc_code is not None:
+        return refused.rpc_code
+    return _FIXED_CODES.get(refused.code, refused.status)
+
+
+def _rpc(reply_id: str | int | None, **answer: Any) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": reply_id, **answer}
+
+
+def _tool_result(refused: Refused, call_id: str, call: ToolCall | None) -> dict[str, Any]:
+    called = None
+    if call is not None and not call.tool.declared:
+        called = orjson.loads(call.body)["params"]["name"]
+    text = refusal_text(refused, call_id, call, called)
+    result: dict[str, Any] = {"content": [{"type": "text", "text": text}], "isError": True}
+    if call is None or is_stateless(call.http.headers.get(VERSION_HEADER)):
+        result["resultType"] = "complete"
+    return result

@@ -1,0 +1,138 @@
+"""MCP's HTTP headers must not say anything else than the body: an intermediary may route by them.
+
+Knows: `MCP-Protocol-Version`, `Mcp-Method`, `Mcp-Name`, `Mcp-Param-*` of revision 2026-07-28 and
+their `=?base64?…?=` form. A header that is there must agree in every revision; from 2026-07-28 on
+a request must also carry them.
+Must not know: tools, policies. Rules read the body only. A name twice is refused with the head.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from sidecar.proxy.dialects.mcp_message import HEADER_MISMATCH, Message, RpcRefused
+from sidecar.proxy.dialects.mcp_methods import NAME_MEMBER
+from sidecar.proxy.head import RequestHead
+
+VERSION_HEADER = "mcp-protocol-version"
+METHOD_HEADER = "mcp-method"
+NAME_HEADER = "mcp-name"
+PARAMETER_PREFIX = "mcp-param-"
+
+#: The first revision without sessions, in which headers repeat what the body says.
+FIRST_STATELESS = "2026-07-28"
+
+_VERSION_MEMBER = "io.modelcontextprotocol/protocolVersion"
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_WHOLE_NUMBER = re.compile(r"(-?[0-9]{1,16})(?:\.0+)?")
+
+
+def is_stateless(version: str | None) -> bool:
+    """Whether `version` names 2026-07-28 or a later revision."""
+    return version is not None and version >= FIRST_STATELESS and bool(_DATE.fullmatch(version))
+
+
+def require_agreement(head: RequestHead, message: Message) -> None:
+    """Raises RpcRefused("header_mismatch") where a header contradicts or should be there."""
+    version = head.header(VERSION_HEADER)
+    stated = _stated_version(message)
+    if stated is not None and version is not None and version != stated:
+        raise _mismatch("MCP-Protocol-Version is not the version the body states", message)
+    is_required = message.expects_reply and (is_stateless(version) or is_stateless(stated))
+    if is_required and version is None:
+        raise _mismatch("MCP-Protocol-Version is missing", message)
+    _require_method(head, message, is_required)
+    _require_name(head, message, is_required)
+    for name, value in head.headers:
+        if name[:10].lower() == PARAMETER_PREFIX:
+            _require_parameter(head, name.lower(), value, message)
+
+
+def decode(value: str) -> str | None:
+    """A header's text, its `=?base64?…?=` form undone; None if that is malformed."""
+    if not (value.startswith("=?base64?") and value.endswith("?=") and len(value) >= 11):
+        return value
+    payload = value[9:-2]
+    try:
+        raw = base64.b64decode(payload, validate=True)
+        text = raw.decode("utf-8")
+    except (binascii.Error, ValueError):
+        return None
+    return text if base64.b64encode(raw).decode("ascii") == payload else None
+
+
+def _stated_version(message: Message) -> str | None:
+    meta = message.params.get("_meta")
+    stated = meta.get(_VERSION_MEMBER) if type(meta) is dict else None
+    return stated if type(stated) is str else None
+
+
+def _require_method(head: RequestHead, message: Message, is_required: bool) -> None:
+    value = head.header(METHOD_HEADER)
+    if value is None:
+        if is_required:
+            raise _mismatch("Mcp-Method is missing", message)
+    elif value != message.method or message.is_answer:
+        raise _mismatch("Mcp-Method is not the method of the body", message)
+
+
+def _require_name(head: RequestHead, message: Message, is_required: bool) -> None:
+    value = head.header(NAME_HEADER)
+    member = NAME_MEMBER.get(message.method)
+    if value is None:
+        if is_required and member is not None and message.params.get(member) is not None:
+            raise _mismatch("Mcp-Name is missing", message)
+        return
+    name = decode(value)
+    if member is not None:
+        agrees = name is not None and message.params.get(member) == name
+    else:  # later revisions may name other things; what it names must stand in the body
+        agrees = name is not None and name in _texts_of(message.params)
+    if not agrees:
+        raise _mismatch("Mcp-Name is not the name in the body", message)
+
+
+def _texts_of(params: dict[str, Any]) -> list[str]:
+    return [value for value in params.values() if type(value) is str]
+
+
+def _require_parameter(head: RequestHead, name: str, value: str, message: Message) -> None:
+    """Which argument a header repeats stands in the server's schema, which we need not trust:
+    a value that no argument has is refused here, a swap of two arguments by the server."""
+    if head.header_count(name) > 1:
+        raise _mismatch(f"{name} is there twice", message)
+    text = decode(value)
+    arguments = message.params.get("arguments")
+    if text is None or not any(_says(scalar, text) for scalar in _scalars(arguments)):
+        raise _mismatch(f"{name} repeats no argument of the body", message)
+
+
+def _scalars(value: Any) -> Iterator[Any]:
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if type(item) is dict:
+            stack += item.values()
+        elif type(item) is list:
+            stack += item
+        else:
+            yield item
+
+
+def _says(scalar: Any, text: str) -> bool:
+    if type(scalar) is str:
+        return scalar == text
+    if type(scalar) is bool:
+        return text == ("true" if scalar else "false")
+    if type(scalar) is int or (type(scalar) is float and scalar.is_integer()):
+        match = _WHOLE_NUMBER.fullmatch(text)
+        return match is not None and int(match.group(1)) == scalar
+    return type(scalar) is float and text == repr(scalar)
+
+
+def _mismatch(reason: str, message: Message) -> RpcRefused:
+    return RpcRefused("header_mismatch", reason, rpc_code=HEADER_MISMATCH, message=message)

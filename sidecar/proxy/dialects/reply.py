@@ -1,0 +1,92 @@
+"""A refusal in words and as a whole reply: status, headers, body.
+
+Knows: problem details (RFC 9457) and the lines an agent reads: what, which rule, why, what next.
+Must not know: sockets, JSON-RPC, how a call is judged. `Refused.detail` never comes out here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import orjson
+
+from sidecar.errors import Refused
+from sidecar.model import ToolCall
+
+CALL_ID_HEADER = "Aegis-Call-Id"
+
+_ALLOW_WHEN_405 = "POST, GET, DELETE"
+
+
+class WholeReply(NamedTuple):
+    """A reply that is sent in one piece."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+def problem_reply(refused: Refused, call_id: str, call: ToolCall | None = None) -> WholeReply:
+    """The refusal as application/problem+json with a stable `code`."""
+    facts = refusal_facts(refused, call_id, call)
+    document = {
+        "type": "about:blank",
+        "title": refused.kind.title,
+        "status": refused.status,
+        "detail": refused.reason,
+        **facts,
+    }
+    return json_reply(refused.status, document, refused, call_id, "application/problem+json")
+
+
+def json_reply(
+    status: int,
+    document: Any,
+    refused: Refused,
+    call_id: str,
+    content_type: str = "application/json",
+) -> WholeReply:
+    """`document` as a reply about `refused`, with the headers every refusal carries."""
+    headers = [
+        ("Content-Type", content_type),
+        (CALL_ID_HEADER, call_id),
+        ("Cache-Control", "no-store"),
+    ]
+    if refused.retry_after_s is not None:
+        headers.append(("Retry-After", str(refused.retry_after_s)))
+    if status == 405:
+        headers.append(("Allow", _ALLOW_WHEN_405))
+    return WholeReply(status, headers, orjson.dumps(document))
+
+
+def refusal_facts(refused: Refused, call_id: str, call: ToolCall | None) -> dict[str, Any]:
+    """What a program wants to know of a refusal; `tool` where the call was read, `rule` where a
+    rule decided."""
+    facts: dict[str, Any] = {"code": refused.code, "call_id": call_id}
+    if call is not None:
+        facts["tool"] = call.tool.name
+    if refused.decision is not None and refused.decision.rule_id is not None:
+        facts["rule"] = refused.decision.rule_id
+    facts["next_step"] = refused.kind.next_step
+    return facts
+
+
+def refusal_text(
+    refused: Refused, call_id: str, call: ToolCall | None, called: str | None = None
+) -> str:
+    """The refusal as lines for a reader, a model or a person; `called` is a tool's own name."""
+    facts = refusal_facts(refused, call_id, call)
+    lines = [f"{refused.kind.title} ({refused.code})."]
+    if call is not None and not call.tool.declared and called is not None:
+        lines.append(f"Tool: {call.tool.upstream}/{called}, which the catalogue does not declare")
+    elif call is not None:
+        lines.append(f"Tool: {call.tool.name}")
+    if "rule" in facts:
+        lines.append(f"Rule: {facts['rule']}")
+    if refused.reason != refused.kind.title:
+        lines.append(f"Reason: {refused.reason}")
+    lines.append(f"Next step: {facts['next_step']}")
+    if refused.retry_after_s is not None:
+        lines.append(f"Retry after: {refused.retry_after_s} s")
+    lines.append(f"Call id: {call_id}")
+    return "\n".join(lines)

@@ -1,0 +1,60 @@
+"""REST: method and path name an operation of the catalogue, the rest of the request its args.
+
+Knows: routes through the catalogue, where arguments stand in a request. HEAD is judged as the
+GET of the same path (it reads the same resource) where no route of its own is declared;
+OPTIONS and every other method match routes of their own or are `<upstream>/unknown`.
+Must not know: whether a call is allowed, how it is recorded or sent.
+"""
+
+from __future__ import annotations
+
+from sidecar.config.model import Limits, Upstream
+from sidecar.errors import Refused
+from sidecar.model import ToolCall
+from sidecar.policy.catalogue import Catalogue, Entry
+from sidecar.policy.index import PolicySet
+from sidecar.proxy.dialects.context import http_facts, run_id, trace_id
+from sidecar.proxy.dialects.reply import WholeReply, problem_reply
+from sidecar.proxy.dialects.rest_arguments import gather
+from sidecar.proxy.head import RequestHead
+from sidecar.proxy.headers import forward_headers
+
+
+class RestDialect:
+    """Reads requests to a REST upstream and words refusals as problem details."""
+
+    def read_call(
+        self,
+        head: RequestHead,
+        body: bytes,
+        upstream: Upstream,
+        policy_set: PolicySet,
+        limits: Limits,
+        call_id: str,
+    ) -> ToolCall:
+        """The call in this request; raises Refused for what cannot be judged unambiguously."""
+        entry, path_values = _match(policy_set.catalogue, upstream.name, head)
+        return ToolCall(
+            call_id=call_id,
+            tool=entry.tool,
+            action=head.method,
+            args=gather(head, body, path_values, entry.args, limits),
+            http=http_facts(head),
+            target=head.target,
+            headers=forward_headers(head, upstream),
+            body=body,
+            dialect="rest",
+            run_id=run_id(head),
+            trace_id=trace_id(head),
+        )
+
+    def refusal(self, refused: Refused, call_id: str, call: ToolCall | None) -> WholeReply:
+        """The refusal as application/problem+json with its own HTTP status."""
+        return problem_reply(refused, call_id, call)
+
+
+def _match(catalogue: Catalogue, upstream: str, head: RequestHead) -> tuple[Entry, dict[str, str]]:
+    found = catalogue.match_route(upstream, head.method, head.segments)
+    if found is None and head.method == "HEAD":
+        found = catalogue.match_route(upstream, "GET", head.segments)
+    return found if found is not None else (catalogue.unknown(upstream), {})

@@ -1,0 +1,162 @@
+"""Where the arguments of a REST call stand: path, query, form, JSON; one mapping out of them.
+
+Knows: percent-decoding, `application/x-www-form-urlencoded`, which bodies are read and which are
+known by digest only. A name twice, or in two places with different values, is refused.
+Must not know: routes, rules. Types are the catalogue's (`ArgumentTypes.bind`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from sidecar.config.model import Limits
+from sidecar.errors import Refused
+from sidecar.policy.catalogue import ArgumentTypes
+from sidecar.proxy.dialects.content_type import MediaType, media_type, require_utf8
+from sidecar.proxy.head import RequestHead
+from sidecar.proxy.strict_json import parse
+
+FORM = "application/x-www-form-urlencoded"
+
+_STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_METHOD_OVERRIDES = frozenset({"_method", "x-http-method-override"})
+
+
+def gather(
+    head: RequestHead,
+    body: bytes,
+    path_values: Mapping[str, str],
+    types: ArgumentTypes | None,
+    limits: Limits,
+) -> dict[str, Any]:
+    """The call's arguments, bound to the declared types where there are any.
+
+    Raises Refused: ambiguous_argument, invalid_argument, too_many_parameters, invalid_json,
+    unsupported_media_type, malformed_request.
+    """
+    arguments = _Arguments(types)
+    for name, value in path_values.items():
+        arguments.add_text({name: [value]})
+    if head.query:
+        arguments.add_text(_read_pairs(head.query, limits.query))
+    if body:
+        _add_body(arguments, head, body, limits)
+    return arguments.bound()
+
+
+class _Arguments:
+    """Arguments as they are gathered; `textual` are those whose value came as text."""
+
+    def __init__(self, types: ArgumentTypes | None) -> None:
+        self._types = types
+        self._values: dict[str, Any] = {}
+        self._textual: set[str] = set()
+
+    def add_text(self, pairs: Mapping[str, list[str]]) -> None:
+        for name, values in pairs.items():
+            is_list = self._types is not None and self._types.is_list(name)
+            if len(values) > 1 and not is_list:
+                raise Refused("ambiguous_argument", f"{_shown(name)} is given more than once")
+            value: Any = values if is_list else values[0]
+            if name not in self._values:
+                self._values[name] = value
+                self._textual.add(name)
+            elif self._values[name] != value:
+                raise _given_twice(name)
+
+    def add_json(self, members: Mapping[str, Any]) -> None:
+        for name, value in members.items():
+            if name in self._textual:
+                if not _is_same(self._values[name], value):
+                    raise _given_twice(name)
+                self._textual.discard(name)
+            self._values[name] = value
+
+    def bound(self) -> dict[str, Any]:
+        if self._types is None:
+            return self._values
+        bound: dict[str, Any] = self._types.bind(self._values, self._textual)
+        return bound
+
+
+def _add_body(arguments: _Arguments, head: RequestHead, body: bytes, limits: Limits) -> None:
+    media = media_type(head)
+    if media is None:
+        raise Refused("unsupported_media_type", "A body needs a Content-Type")
+    if media.is_json:
+        require_utf8(media)
+        value = parse(body, limits.depth)
+        arguments.add_json(value if type(value) is dict else {"body": value})
+    elif media.name == FORM:
+        require_utf8(media)
+        arguments.add_text(_read_pairs(_ascii(body), limits.query))
+    else:
+        _refuse_disguised_json(media, body)
+        digest = hashlib.sha256(body).hexdigest()
+        arguments.add_json({"body_sha256": digest, "body_size": len(body)})
+
+
+def _refuse_disguised_json(media: MediaType, body: bytes) -> None:
+    """Servers that read JSON from text/plain (or a JSON type of their own) would see arguments
+    that no rule saw."""
+    looks_like_json = body.lstrip()[:1] in (b"{", b"[")
+    if looks_like_json and (media.name.startswith("text/") or "json" in media.name):
+        raise Refused("unsupported_media_type", "JSON must be sent as application/json")
+
+
+def _read_pairs(text: str, count_max: int) -> dict[str, list[str]]:
+    """Names and values of a query or form, in order of appearance."""
+    if ";" in text:
+        raise Refused("ambiguous_argument", "A `;` between parameters must be written as %3B")
+    pieces = [piece for piece in text.split("&") if piece]
+    if len(pieces) > count_max:
+        raise Refused("too_many_parameters")
+    pairs: dict[str, list[str]] = {}
+    for piece in pieces:
+        raw_name, _, raw_value = piece.partition("=")
+        name = _decoded(raw_name)
+        if not name or name.lower() in _METHOD_OVERRIDES:
+            raise Refused("invalid_argument", "A parameter has no name, or overrides the method")
+        pairs.setdefault(name, []).append(_decoded(raw_value))
+    return pairs
+
+
+def _decoded(text: str) -> str:
+    if "+" in text:
+        text = text.replace("+", " ")
+    if "%" in text:
+        if _STRAY_PERCENT.search(text):
+            raise Refused("malformed_request", "A parameter holds a % that encodes nothing")
+        try:
+            text = unquote_to_bytes(text).decode("utf-8")
+        except UnicodeDecodeError:
+            raise Refused("malformed_request", "A parameter is not UTF-8") from None
+    if "\0" in text:
+        raise Refused("malformed_request", "A parameter holds a NUL character")
+    return text
+
+
+def _ascii(body: bytes) -> str:
+    try:
+        return body.decode("ascii")
+    except UnicodeDecodeError:
+        raise Refused("malformed_request", "A form must be percent-encoded ASCII") from None
+
+
+def _is_same(text: Any, value: Any) -> bool:
+    if type(value) is int:
+        return bool(text == str(value))
+    return type(value) is type(text) and bool(value == text)
+
+
+def _given_twice(name: str) -> Refused:
+    return Refused("ambiguous_argument", f"{_shown(name)} has different values in two places")
+
+
+def _shown(name: str) -> str:
+    """An argument's name as a refusal may print it: short, without control characters."""
+    return "".join(c if c.isprintable() else "�" for c in name[:64])

@@ -1,0 +1,273 @@
+"""One request and its reply on the agent's connection.
+
+Knows: HTTP/1.1 framing of replies, back-pressure, deadlines, and how to take what has already
+arrived without waiting. It stands in for aiohttp's request object *and* its response object, so
+that a reply is one write instead of a dozen calls.
+Must not know: upstreams, policies, why something is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from http import HTTPStatus
+from typing import TYPE_CHECKING, NamedTuple
+
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
+
+from sidecar.errors import Refused
+from sidecar.proxy.head import RequestHead
+
+if TYPE_CHECKING:
+    from sidecar.proxy.server import DoorConnection
+
+_STATUS_LINES = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus
+}
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+#: A body that is larger is written apart from the head, rather than copied behind it.
+_JOINED_BYTES_MAX = 64 * 1024
+
+
+class ClientGone(Exception):
+    """The agent's connection is gone, or it does not take what it is sent."""
+
+
+class Framing(NamedTuple):
+    """How a reply's end is told: the lines to add, and whether chunks are framed."""
+
+    lines: str
+    is_chunked: bool
+    has_body: bool
+
+
+class Exchange:
+    """A request as it arrived and the one reply to it.
+
+    `head` is there once the head has been found well formed. `has_begun` says that a byte of the
+    reply was sent, `keep_alive` whether the connection may serve another request.
+    """
+
+    __slots__ = (
+        "_message",
+        "_payload",
+        "_protocol",
+        "_task",
+        "_write_wait_s",
+        "_writer",
+        "has_begun",
+        "head",
+        "keep_alive",
+    )
+
+    head: RequestHead
+
+    def __init__(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: DoorConnection,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None] | None,
+        write_wait_s: float,
+    ) -> None:
+        self._message = message
+        self._payload = payload
+        self._protocol = protocol
+        self._writer = writer
+        self._task = task
+        self._write_wait_s = write_wait_s
+        self.has_begun = False
+        self.keep_alive = not message.should_close
+
+    @property
+    def message(self) -> RawRequestMessage:
+        """The head as the parser saw it."""
+        return self._message
+
+    @property
+    def source_ip(self) -> str:
+        """The address of the agent's end of the connection; "" for a Unix socket."""
+        return self._protocol.source_ip
+
+    # -- the request -----------------------------------------------------------------------
+
+    async def read_body(self, limit_bytes: int, wait_s: float) -> bytes:
+        """The whole body; `100 Continue` is sent only here, if the client waits for it.
+
+        Raises Refused: body_too_large, request_timeout, body_incomplete; ClientGone.
+        """
+        payload = self._payload
+        announced = self.head.header("content-length")
+        if announced is not None and int(announced) > limit_bytes:
+            raise self._last(Refused("body_too_large", _too_large(limit_bytes)))
+        if payload.is_eof():
+            body = payload.read_nowait()
+            if len(body) > limit_bytes:
+                raise self._last(Refused("body_too_large", _too_large(limit_bytes)))
+            return body
+        if self._waits_for_continue():
+            self._transport().write(_CONTINUE)
+        try:
+            async with asyncio.timeout(wait_s):
+                return await self._collect(limit_bytes)
+        except TimeoutError:
+            raise self._last(Refused("request_timeout")) from None
+
+    def _waits_for_continue(self) -> bool:
+        head = self.head
+        return (
+            head.header("expect") is not None
+            and head.version == (1, 1)
+            and self._payload.total_bytes == 0
+        )
+
+    async def _collect(self, limit_bytes: int) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        try:
+            while piece := await self._payload.readany():
+                size += len(piece)
+                if size > limit_bytes:
+                    raise self._last(Refused("body_too_large", _too_large(limit_bytes)))
+                pieces.append(piece)
+        except (Refused, asyncio.CancelledError, TimeoutError):
+            raise
+        except Exception as error:
+            if not self._protocol.connected:
+                raise ClientGone from error
+            raise self._last(Refused("body_incomplete", detail=repr(error))) from error
+        return b"".join(pieces)
+
+    def fail_body(self, error: Exception) -> None:
+        """Ends a wait for the body: the connection is lost, or its framing is broken."""
+        if not self._payload.is_eof():
+            self._payload.set_exception(error)
+
+    def _last(self, refused: Refused) -> Refused:
+        """Marks this as the connection's last exchange: its framing is not to be trusted."""
+        self.keep_alive = False
+        return refused
+
+    # -- the reply -------------------------------------------------------------------------
+
+    async def send(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
+        """Sends a whole reply. To HEAD, and with 204 and 304, `body` is left out.
+
+        A Content-Length in `headers` counts only there; else the body's own length is told.
+        Raises ClientGone; ValueError for a header that would split the reply.
+        """
+        method = self._message.method
+        if method == "HEAD" or status in (204, 304):
+            framing = Framing("", False, False)
+            body = b""
+        else:
+            headers = [pair for pair in headers if pair[0].lower() != "content-length"]
+            framing = Framing(f"Content-Length: {len(body)}\r\n", False, True)
+        head = self._head(status, headers, framing.lines)
+        transport = self._transport()
+        self.has_begun = True
+        if len(body) <= _JOINED_BYTES_MAX:
+            transport.write(head + body)
+        else:
+            transport.write(head)
+            transport.write(body)
+        if self._protocol.writing_paused:
+            await self._drain()
+
+    async def stream(
+        self,
+        status: int,
+        headers: Sequence[tuple[str, str]],
+        chunks: AsyncIterator[bytes],
+    ) -> None:
+        """Sends a reply as it comes: head at once, then each chunk as one write.
+
+        With a Content-Length in `headers` the body is sent under it; else it is chunked, or for
+        HTTP/1.0 ended by closing. Waits while the client is slow, up to the write deadline.
+        Raises ClientGone; whatever `chunks` raises (the caller then aborts the connection).
+        """
+        framing = self._framing(status, headers)
+        head = self._head(status, headers, framing.lines)
+        self._transport().write(head)
+        self.has_begun = True
+        if not framing.has_body:
+            return
+        async for chunk in chunks:
+            if not chunk:
+                continue
+            transport = self._transport()
+            transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if framing.is_chunked else chunk)
+            if self._protocol.writing_paused:
+                await self._drain()
+        if framing.is_chunked:
+            self._transport().write(b"0\r\n\r\n")
+
+    def abort(self) -> None:
+        """Drops the connection at once, so that a broken reply cannot pass for a whole one."""
+        self.keep_alive = False
+        transport = self._protocol.transport
+        if transport is not None:
+            transport.abort()
+
+    def _framing(self, status: int, headers: Sequence[tuple[str, str]]) -> Framing:
+        if self._message.method == "HEAD" or status in (204, 304):
+            return Framing("", False, False)
+        if any(name.lower() == "content-length" for name, _ in headers):
+            return Framing("", False, True)
+        if self._message.version >= (1, 1):
+            return Framing("Transfer-Encoding: chunked\r\n", True, True)
+        self.keep_alive = False
+        return Framing("", False, True)
+
+    def _head(self, status: int, headers: Sequence[tuple[str, str]], framing: str) -> bytes:
+        if not self._payload.is_eof() or self._protocol.is_draining:
+            self.keep_alive = False
+        if not self.keep_alive:
+            framing += "Connection: close\r\n"
+        elif self._message.version < (1, 1):
+            framing += "Connection: keep-alive\r\n"
+        line = _STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n"
+        fields = "".join([f"{name}: {value}\r\n" for name, value in headers])
+        expected = len(headers)
+        if fields.count("\n") != expected or fields.count("\r") != expected or "\0" in fields:
+            raise ValueError("a reply header holds CR, LF or NUL")
+        return f"{line}{fields}{framing}\r\n".encode("utf-8", "surrogateescape")
+
+    def _transport(self) -> asyncio.Transport:
+        transport = self._protocol.transport
+        if transport is None or transport.is_closing():
+            raise ClientGone
+        return transport
+
+    async def _drain(self) -> None:
+        try:
+            async with asyncio.timeout(self._write_wait_s):
+                await self._writer.drain()
+        except (TimeoutError, ConnectionError) as error:
+            self.abort()
+            raise ClientGone from error
+
+    # -- what aiohttp's connection loop asks of a request and of a response -----------------
+
+    def _finish(self) -> None:
+        """The handler is done."""
+        self._protocol.exchange = None
+
+    def _cancel(self, error: BaseException) -> None:
+        """The connection is lost or shut down while the handler runs."""
+        if isinstance(error, Exception):
+            self.fail_body(error)
+
+    async def prepare(self, _request: object) -> None:
+        """Nothing is left to prepare: the handler has sent its reply itself."""
+
+    async def write_eof(self) -> None:
+        """Nothing is left to write."""
+
+
+def _too_large(limit_bytes: int) -> str:
+    return f"The request body is larger than {limit_bytes} bytes"

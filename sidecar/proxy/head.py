@@ -1,0 +1,266 @@
+"""A request head, checked before anything else looks at it.
+
+Knows: what RFC 9110 and RFC 9112 leave to a recipient's leniency, and refuses it: the C parser in
+front accepts more than two servers in a row would read alike.
+Must not know: sockets, which upstreams exist, policies.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from sidecar.errors import Refused
+from sidecar.proxy.target import read_target
+
+#: Headers that two readers could take differently when they stand there twice.
+SINGLE = frozenset(
+    {
+        "authorization",
+        "content-encoding",
+        "content-length",
+        "content-location",
+        "content-range",
+        "content-type",
+        "cookie",
+        "date",
+        "expect",
+        "host",
+        "idempotency-key",
+        "if-modified-since",
+        "if-unmodified-since",
+        "last-event-id",
+        "mcp-method",
+        "mcp-name",
+        "mcp-protocol-version",
+        "mcp-session-id",
+        "origin",
+        "proxy-authorization",
+        "range",
+        "referer",
+        "traceparent",
+        "transfer-encoding",
+        "user-agent",
+        "x-api-key",
+    }
+)
+
+#: What `Connection` may name besides: it is dropped with the connection it describes.
+_CONNECTION_OPTIONS = frozenset(
+    {"close", "keep-alive", "te", "trailer", "proxy-connection", "upgrade", "http2-settings"}
+)
+_PROTECTED = SINGLE | {"accept", "accept-encoding", "forwarded", "via", "content-disposition"}
+_PROTECTED_PREFIXES = ("aegis-", "mcp-", "x-forwarded-", "sec-", "content-", "if-")
+
+#: What `Connection` says nearly always; it names no header.
+PLAIN_CONNECTION = frozenset({"keep-alive", "close", "Keep-Alive", "Close"})
+
+_COMMON_METHODS = frozenset({"POST", "GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+_METHOD = re.compile(r"[A-Z][A-Z-]{0,19}")
+_PORT = re.compile(r"[0-9]{1,5}")
+_HOST_NAME = re.compile(r"[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\]")
+
+
+Headers = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadRules:
+    """What a listener accepts: Host names, the two caps, and who may have %2F in a segment."""
+
+    hosts: frozenset[str]
+    parameters_max: int = 128
+    headers_max: int = 64
+    encoded_slash: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """A well-formed request head.
+
+    `upstream` is the first path segment, `segments` the rest, each decoded once. `target` is
+    what to forward, byte for byte as received: "/rest/of/path?query", "?query" or "".
+    `path` is the decoded form of the same without the query; `query` is raw.
+    `headers` stand as received, in order; all are valid UTF-8 without control characters.
+    """
+
+    method: str
+    upstream: str
+    segments: tuple[str, ...]
+    target: str
+    path: str
+    query: str
+    headers: Headers
+    source_ip: str
+    version: tuple[int, int]
+    _first: dict[str, str] = field(repr=False, compare=False)
+
+    def header(self, name_lower: str) -> str | None:
+        """The first value of the header of this (lower case) name."""
+        return self._first.get(name_lower)
+
+    def header_count(self, name_lower: str) -> int:
+        """How often a header of this (lower case) name is there."""
+        if name_lower not in self._first:
+            return 0
+        return sum(1 for name, _ in self.headers if name.lower() == name_lower)
+
+
+def read_head(
+    method: str,
+    raw_target: str,
+    version: tuple[int, int],
+    raw_headers: Sequence[tuple[bytes, bytes]],
+    source_ip: str,
+    rules: HeadRules,
+) -> RequestHead:
+    """The head of one request as the parser saw it, or Refused with the code that fits.
+
+    Framing comes first: after a framing error nothing else of the message can be trusted.
+    """
+    if version not in ((1, 1), (1, 0)):
+        raise Refused("malformed_request", "Only HTTP/1.1 and HTTP/1.0 are served")
+    if len(raw_headers) > rules.headers_max:
+        raise Refused("headers_too_large", f"More than {rules.headers_max} headers")
+    headers, first = _read_headers(raw_headers)
+    _require_framing(first, version)
+    if method not in _COMMON_METHODS:
+        _require_method(method)
+    if "host" not in first:
+        raise Refused("malformed_request", "Host is missing")
+    for name, check in _CHECKS:
+        if name in first:
+            check(first, headers, rules)
+    path, query = read_target(raw_target, rules.parameters_max)
+    if path.has_encoded_slash and path.upstream not in rules.encoded_slash:
+        raise Refused("ambiguous_path", "A segment of the path has an encoded slash")
+    return RequestHead(
+        method=method,
+        upstream=path.upstream,
+        segments=path.segments,
+        target=f"{path.rest}?{query}" if query else path.rest,
+        path=path.decoded,
+        query=query,
+        headers=headers,
+        source_ip=source_ip,
+        version=version,
+        _first=first,
+    )
+
+
+def _read_headers(
+    raw_headers: Sequence[tuple[bytes, bytes]],
+) -> tuple[Headers, dict[str, str]]:
+    first: dict[str, str] = {}
+    headers: list[tuple[str, str]] = []
+    try:
+        for raw_name, raw_value in raw_headers:
+            name = raw_name.decode("ascii")
+            value = raw_value.decode("utf-8")
+            lower = name.lower()
+            headers.append((name, value))
+            if lower not in first:
+                first[lower] = value
+            elif lower in SINGLE or lower.startswith("aegis-"):
+                raise Refused("ambiguous_header", f"{name} is there twice")
+    except UnicodeDecodeError:
+        raise Refused("malformed_request", "A header is not UTF-8") from None
+    for name in first:
+        if "_" in name:
+            raise Refused("ambiguous_header", "A header name holds an underscore")
+    return tuple(headers), first
+
+
+def _require_method(method: str) -> None:
+    if not _METHOD.fullmatch(method):
+        raise Refused("malformed_request", "The method is no upper-case token")
+    if method == "CONNECT":
+        raise Refused("connect_refused")
+    if method == "TRACE":
+        raise Refused("method_not_allowed", "TRACE is not served")
+
+
+def _require_framing(first: dict[str, str], version: tuple[int, int]) -> None:
+    encoding = first.get("transfer-encoding")
+    if encoding is not None and (
+        encoding != "chunked" or version != (1, 1) or "content-length" in first
+    ):
+        raise Refused("malformed_request", "Only Transfer-Encoding: chunked of HTTP/1.1 is read")
+
+
+@lru_cache(maxsize=1024)
+def _host_of(authority: str) -> str | None:
+    """The lower-case name in `name`, `name:port`, `[v6]:port`; None if it is anything else."""
+    name, port = authority.lower(), ""
+    colon = name.rfind(":")
+    if colon > name.rfind("]"):
+        name, port = name[:colon], name[colon + 1 :]
+        if not _PORT.fullmatch(port) or int(port) > 65535:
+            return None
+    return name if _HOST_NAME.fullmatch(name) else None
+
+
+def _is_served(authority: str, hosts: frozenset[str]) -> bool:
+    name = _host_of(authority)
+    return name is not None and (
+        name in hosts or name.strip("[]") in hosts or authority.lower() in hosts
+    )
+
+
+def _check_host(first: dict[str, str], _: Headers, rules: HeadRules) -> None:
+    authority = first["host"]
+    if _host_of(authority) is None:
+        raise Refused("malformed_request", "Host is not a name with an optional port")
+    if not _is_served(authority, rules.hosts):
+        raise Refused("misdirected_request")
+
+
+def _check_origin(first: dict[str, str], _: Headers, rules: HeadRules) -> None:
+    scheme, separator, authority = first["origin"].partition("://")
+    if not (separator and scheme in ("http", "https") and _is_served(authority, rules.hosts)):
+        raise Refused("origin_not_allowed")
+
+
+def _check_connection(first: dict[str, str], headers: Headers, _: HeadRules) -> None:
+    if first["connection"] in PLAIN_CONNECTION and len(first) == len(headers):
+        return
+    for token in connection_tokens(headers) - _CONNECTION_OPTIONS:
+        if token in _PROTECTED or token.startswith(_PROTECTED_PREFIXES):
+            raise Refused("ambiguous_header", "Connection names an end-to-end header")
+
+
+def connection_tokens(headers: Sequence[tuple[str, str]]) -> set[str]:
+    """The lower-case names that all `Connection` headers together list."""
+    return {
+        token.strip(" \t").lower()
+        for name, value in headers
+        if name.lower() == "connection"
+        for token in value.split(",")
+    }
+
+
+def _check_upgrade(_1: dict[str, str], _2: Headers, _3: HeadRules) -> None:
+    raise Refused("upgrade_refused")
+
+
+def _check_encoding(first: dict[str, str], _: Headers, _rules: HeadRules) -> None:
+    if first["content-encoding"].strip().lower() != "identity":
+        raise Refused("unsupported_encoding")
+
+
+def _check_expect(first: dict[str, str], _: Headers, _rules: HeadRules) -> None:
+    if first["expect"].lower() != "100-continue":
+        raise Refused("expectation_failed")
+
+
+_Check = Callable[[dict[str, str], Headers, HeadRules], None]
+_CHECKS: tuple[tuple[str, _Check], ...] = (
+    ("host", _check_host),
+    ("origin", _check_origin),
+    ("upgrade", _check_upgrade),
+    ("connection", _check_connection),
+    ("content-encoding", _check_encoding),
+    ("expect", _check_expect),
+)

@@ -1,0 +1,158 @@
+"""Which headers pass, in both directions.
+
+Knows: the hop-by-hop headers (RFC 9110 section 7.6.1), the ones that would let an agent speak with
+another's voice, and the ones in a reply that name addresses.
+Must not know: sockets, bodies, policies; and no credential of ours: the upstream leg adds those.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from sidecar.errors import Refused
+from sidecar.proxy.head import PLAIN_CONNECTION, RequestHead, connection_tokens
+from sidecar.proxy.location import Base, read_base, rewrite, scope_cookie
+
+if TYPE_CHECKING:
+    from sidecar.config.model import Upstream
+    from sidecar.proxy.upstream import Reply
+
+CALL_ID_HEADER = "Aegis-Call-Id"
+
+HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "http2-settings",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authentication-info",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+#: Framing is made anew per leg; the rest claims to be someone or somewhere else.
+_NOT_FORWARDED = HOP_BY_HOP | {
+    "cf-connecting-ip",
+    "content-length",
+    "expect",
+    "forwarded",
+    "host",
+    "true-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-host",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-host",
+    "x-original-url",
+    "x-real-ip",
+    "x-rewrite-url",
+}
+_NOT_FORWARDED_PREFIXES = ("aegis-", "x-forwarded-")
+
+#: Reply headers that need more than a look at their name.
+_ADDRESSES = frozenset({"location", "content-location", "set-cookie"})
+
+
+@lru_cache(maxsize=2048)
+def _passes_upstream(name: str) -> bool:
+    lower = name.lower()
+    return lower not in _NOT_FORWARDED and not lower.startswith(_NOT_FORWARDED_PREFIXES)
+
+
+@lru_cache(maxsize=2048)
+def _passes_back(name: str) -> bool:
+    lower = name.lower()
+    return lower not in HOP_BY_HOP and not lower.startswith("aegis-")
+
+
+@lru_cache(maxsize=2048)
+def _lower(name: str) -> str:
+    return name.lower()
+
+
+def forward_headers(head: RequestHead, upstream: Upstream) -> tuple[tuple[str, str], ...]:
+    """The end-to-end headers of a request, in order, as received.
+
+    Left out: hop-by-hop ones and those that `Connection` names, framing, ours, those by which an
+    agent could claim another identity, method or address, and the one the sidecar sets itself.
+    """
+    own = upstream.auth.header_name.lower() if upstream.auth is not None else None
+    named = _named_in_connection(head.headers, head.header("connection"))
+    if own is None and not named:
+        return tuple([pair for pair in head.headers if _passes_upstream(pair[0])])
+    return tuple(
+        [
+            pair
+            for pair in head.headers
+            if _passes_upstream(pair[0]) and _lower(pair[0]) != own and _lower(pair[0]) not in named
+        ]
+    )
+
+
+def reply_headers(
+    reply: Reply, upstream: Upstream, head: RequestHead, call_id: str
+) -> list[tuple[str, str]]:
+    """The end-to-end headers of a reply, addresses seen from the agent's side, plus the call id.
+
+    Raises Refused: redirect_refused where a redirect leaves the upstream, upstream_broken where
+    its Location is malformed.
+    """
+    headers: list[tuple[str, str]] = []
+    named: set[str] | None = None
+    for name, value in reply.headers:
+        lower = _lower(name)
+        if lower == "connection" and named is None and value not in PLAIN_CONNECTION:
+            named = _named_in_connection(reply.headers, value)
+        if not _passes_back(name):
+            continue
+        if lower in _ADDRESSES:
+            seen = _address(lower, value, reply.status, upstream, head)
+            if seen is None:
+                continue
+            value = seen
+        headers.append((name, value))
+    if named:
+        headers = [pair for pair in headers if _lower(pair[0]) not in named]
+    headers.append((CALL_ID_HEADER, call_id))
+    return headers
+
+
+def _named_in_connection(headers: tuple[tuple[str, str], ...], first: str | None) -> set[str]:
+    if first is None or (first in PLAIN_CONNECTION and _stands_once(headers)):
+        return set()
+    return connection_tokens(headers) - {"close", "keep-alive", "content-length"}
+
+
+def _stands_once(headers: tuple[tuple[str, str], ...]) -> bool:
+    return [name.lower() for name, _ in headers].count("connection") == 1
+
+
+def _address(
+    lower: str, value: str, status: int, upstream: Upstream, head: RequestHead
+) -> str | None:
+    base = read_base(upstream.url)
+    if lower == "set-cookie":
+        return scope_cookie(value, name=upstream.name, base=base)
+    try:
+        return _rewritten(value, upstream, base, head)
+    except Refused:
+        if lower == "content-location":
+            return None
+        if 300 <= status < 400:
+            raise
+        # A 201 may name what it made by a public name; nobody follows that by itself.
+        return value
+
+
+def _rewritten(value: str, upstream: Upstream, base: Base, head: RequestHead) -> str:
+    return rewrite(
+        value, name=upstream.name, base=base, target=head.target, redirects=upstream.redirects
+    )

@@ -1,0 +1,112 @@
+"""Addresses in an upstream's reply, seen from the agent's side of the sidecar.
+
+Knows: that a `Location` within the upstream's base leads back through the sidecar, that one to a
+foreign host leads around it, and that a cookie of one upstream must not be sent to another.
+Must not know: sockets, configuration models, whether anyone follows.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+
+from sidecar.errors import Refused
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_UNSAFE = re.compile(r"[\x00-\x20\x7f\\\"<>^`{}]")
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """An upstream's base URL in parts; `path` has no trailing slash, `port` is never None."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+    authority: str
+
+
+@lru_cache(maxsize=256)
+def read_base(url: str) -> Base:
+    """The parts of an http(s) URL; raises ValueError for anything else."""
+    parts = urlsplit(url)
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+        raise ValueError("not an http(s) URL with a host")
+    default = _DEFAULT_PORTS[parts.scheme]
+    port = parts.port or default
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    authority = host if port == default else f"{host}:{port}"
+    return Base(parts.scheme, parts.hostname.lower(), port, parts.path.rstrip("/"), authority)
+
+
+def rewrite(
+    location: str, *, name: str, base: Base, target: str, redirects: tuple[str, ...] = ()
+) -> str:
+    """`location` for the agent: within `base` it becomes `/<name>/…`, elsewhere it is refused.
+
+    Relative references are resolved against the request (`base` + `target`). A host named in
+    `redirects` passes unchanged. Raises Refused: upstream_broken for what is no URL reference,
+    redirect_refused for a place that may not be named.
+    """
+    if not location:
+        return location
+    if _UNSAFE.search(location):
+        raise Refused("upstream_broken", "The upstream's Location is malformed")
+    origin = f"{base.scheme}://{base.authority}"
+    try:
+        place = urlsplit(urljoin(f"{origin}{base.path}{target}", location))
+        port = place.port or _DEFAULT_PORTS.get(place.scheme, 0)
+        host = (place.hostname or "").lower()
+    except ValueError:
+        raise Refused("upstream_broken", "The upstream's Location is malformed") from None
+    if place.scheme not in _DEFAULT_PORTS or not host or "@" in place.netloc:
+        raise Refused("redirect_refused", "The upstream redirects to something else than HTTP")
+    if (place.scheme, host, port) == (base.scheme, base.host, base.port):
+        inside = _inside(place, base)
+        if inside is not None:
+            return f"/{name}{inside}"
+    if host in redirects or f"{host}:{port}" in redirects:
+        return location
+    raise Refused("redirect_refused")
+
+
+def _inside(place: SplitResult, base: Base) -> str | None:
+    """What follows the base path, with query and fragment; None if it is not below the base."""
+    path = place.path
+    if any(unquote(segment) in (".", "..") for segment in path.split("/")):
+        return None
+    if path != base.path and not path.startswith(base.path + "/"):
+        return None
+    rest = path[len(base.path) :]
+    if rest.startswith("//"):
+        return None
+    query = f"?{place.query}" if place.query else ""
+    fragment = f"#{place.fragment}" if place.fragment else ""
+    return f"{rest}{query}{fragment}"
+
+
+def scope_cookie(cookie: str, *, name: str, base: Base) -> str:
+    """A `Set-Cookie` value bound to this upstream: no Domain, and a Path below `/<name>`.
+
+    The agent's client knows one host, ours; without this it would send one upstream's session to
+    every other.
+    """
+    pair, *attributes = cookie.split(";")
+    kept = [pair]
+    path = f"/{name}"
+    for attribute in attributes:
+        key, _, value = attribute.strip().partition("=")
+        if key.strip().lower() == "path":
+            path = _cookie_path(value.strip(), name, base)
+        elif key.strip().lower() != "domain":
+            kept.append(attribute)
+    return ";".join([*kept, f" Path={path}"])
+
+
+def _cookie_path(path: str, name: str, base: Base) -> str:
+    if path.startswith(base.path + "/") and path != "/":
+        return f"/{name}{path[len(base.path) :]}"
+    return f"/{name}"

@@ -1,0 +1,226 @@
+"""The way of a call, as one straight line: read, identify, judge, record, forward, conclude.
+
+Knows: the order of things, and that nothing is forwarded before its record is durable. Every
+refusal of the way is one exception, caught once, recorded, and said by the call's dialect.
+Must not know: how a body is parsed, how a rule is judged, how a record is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from sidecar.clock import Clock
+from sidecar.config.model import Config, Limits, Upstream
+from sidecar.errors import Refused
+from sidecar.ledger.recorder import Intent, Recorder
+from sidecar.model import Decision, Effect, Outcome, OutcomeKind, Principal, ToolCall
+from sidecar.policy.decide import decide
+from sidecar.policy.index import PolicySet
+from sidecar.policy_files import PolicyKeeper
+from sidecar.proxy.dialects import DIALECTS
+from sidecar.proxy.exchange import ClientGone, Exchange
+from sidecar.proxy.headers import reply_headers
+from sidecar.proxy.identify import Identify
+from sidecar.proxy.problem import problem_reply
+from sidecar.proxy.upstream import Reply, UpstreamLeg
+from sidecar.telemetry.counters import Counters
+from storage.records import Stale
+
+#: How often a decision is made anew when what it rested on changed before it was recorded.
+DECISIONS_MAX = 3
+
+_log = logging.getLogger("aegis.pipeline")
+
+#: Codes after which it is certain that no byte of the call reached the upstream.
+_NOT_FORWARDED = frozenset({"upstream_unreachable", "upstream_busy"})
+
+
+@dataclass(slots=True)
+class Visit:
+    """What is known of one request so far; filled from left to right as it goes its way."""
+
+    call_id: str
+    started_ns: int
+    upstream: Upstream | None = None
+    principal: Principal | None = None
+    call: ToolCall | None = None
+    intent: Intent | None = None
+    forwarding_ns: int = 0
+    answered_ns: int = 0
+    was_whole: bool = False
+    http_status: int | None = None
+
+
+class Pipeline:
+    """Carries requests; owns nothing but the counts of calls in flight."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        policies: PolicyKeeper,
+        recorder: Recorder,
+        leg: UpstreamLeg,
+        counters: Counters,
+        clock: Clock,
+    ) -> None:
+        self._upstreams = config.upstreams
+        self._limits: Limits = config.limits
+        self._identify = Identify(config)
+        self._policies = policies
+        self._recorder = recorder
+        self._leg = leg
+        self._counters = counters
+        self._clock = clock
+        self._in_flight: dict[str, int] = dict.fromkeys(config.upstreams, 0)
+
+    async def handle(self, exchange: Exchange) -> None:
+        """Serves one request whose head is well formed."""
+        visit = Visit(self._clock.new_id(), self._clock.monotonic_ns())
+        try:
+            upstream = visit.upstream = self._enter(exchange.head.upstream)
+        except Refused as refused:
+            await self._refuse(exchange, visit, refused)
+            return
+        try:
+            await self._carry(exchange, visit, upstream)
+        except Refused as refused:
+            await self._refuse(exchange, visit, refused)
+        except ClientGone:
+            self._conclude(visit, OutcomeKind.ABORTED_BY_CLIENT)
+        except asyncio.CancelledError:
+            self._conclude(visit, OutcomeKind.ABORTED_BY_CLIENT)
+            raise
+        except Exception:
+            _log.exception("call failed inside the sidecar", extra={"call_id": visit.call_id})
+            await self._refuse(exchange, visit, Refused("internal_error"))
+        finally:
+            self._in_flight[upstream.name] -= 1
+            self._counters.in_flight -= 1
+
+    async def refuse_head(self, exchange: Exchange, refused: Refused) -> None:
+        """Answers a request whose head was refused; there is no caller yet, so it is counted."""
+        self._counters.refused(refused.code)
+        status, headers, body = problem_reply(refused, self._clock.new_id())
+        await exchange.send(status, headers, body)
+
+    # -- the way ---------------------------------------------------------------------------
+
+    async def _carry(self, exchange: Exchange, visit: Visit, upstream: Upstream) -> None:
+        policy_set = self._policies.current
+        head = exchange.head
+        principal = visit.principal = self._identify(head)
+        body = await exchange.read_body(upstream.limits.request_bytes, self._limits.body_wait_s)
+        call = visit.call = DIALECTS[upstream.kind].read_call(
+            head, body, upstream, policy_set, self._limits, visit.call_id
+        )
+        visit.intent = await self._judge_and_record(policy_set, principal, call)
+        reply = await self._forward(visit, upstream, call)
+        try:
+            headers = reply_headers(reply, upstream, head, visit.call_id)
+            await self._answer(exchange, reply, headers)
+        finally:
+            reply.close()
+        self._conclude(visit, OutcomeKind.COMPLETED)
+
+    def _enter(self, name: str) -> Upstream:
+        """The upstream this request is for, with a place among its calls in flight."""
+        upstream = self._upstreams.get(name)
+        if upstream is None:
+            raise Refused("unknown_upstream")
+        if self._in_flight[name] >= upstream.limits.calls:
+            raise Refused("upstream_busy", retry_after_s=1)
+        self._in_flight[name] += 1
+        self._counters.in_flight += 1
+        return upstream
+
+    async def _judge_and_record(
+        self, policy_set: PolicySet, principal: Principal, call: ToolCall
+    ) -> Intent:
+        for _ in range(DECISIONS_MAX):
+            started_ns = self._clock.monotonic_ns()
+            if call.is_protocol:
+                decision = _protocol_decision(policy_set)
+            else:
+                decision = decide(policy_set, principal, call, self._clock.now_us())
+            self._counters.decided(decision, self._clock.monotonic_ns() - started_ns)
+            if not decision.forward:
+                raise Refused(decision.code, decision.reason, decision=decision)
+            answer = await self._recorder.intent(principal, call, decision)
+            if not isinstance(answer, Stale):
+                return answer
+        raise Refused("stale_decision")
+
+    async def _forward(self, visit: Visit, upstream: Upstream, call: ToolCall) -> Reply:
+        visit.forwarding_ns = self._clock.monotonic_ns()
+        self._counters.forwarded += 1
+        reply = await self._leg.send(
+            upstream, call.http.method, call.target, call.headers, call.body
+        )
+        visit.answered_ns = self._clock.monotonic_ns()
+        visit.http_status, visit.was_whole = reply.status, reply.complete
+        return reply
+
+    async def _answer(
+        self, exchange: Exchange, reply: Reply, headers: list[tuple[str, str]]
+    ) -> None:
+        if reply.complete:
+            await exchange.send(reply.status, headers, reply.first)
+        else:
+            await exchange.stream(reply.status, headers, reply.chunks)
+
+    # -- its ends --------------------------------------------------------------------------
+
+    def _conclude(self, visit: Visit, kind: OutcomeKind) -> None:
+        """Records how a forwarded call ended; before an intent there is nothing to conclude."""
+        if visit.intent is None:
+            return
+        self._recorder.outcome(visit.intent, Outcome(kind, visit.http_status))
+        visit.intent = None
+        self._counters.ended(kind)
+        if visit.upstream is None or not visit.answered_ns:
+            return
+        upstream_ns = visit.answered_ns - visit.forwarding_ns
+        self._counters.upstream_took(visit.upstream.name, upstream_ns)
+        if visit.was_whole:
+            total_ns = self._clock.monotonic_ns() - visit.started_ns
+            self._counters.added(total_ns - upstream_ns)
+
+    async def _refuse(self, exchange: Exchange, visit: Visit, refused: Refused) -> None:
+        self._counters.refused(refused.code)
+        if visit.intent is not None:
+            kind = (
+                OutcomeKind.NOT_FORWARDED
+                if refused.code in _NOT_FORWARDED
+                else OutcomeKind.UPSTREAM_ERROR
+            )
+            self._conclude(visit, kind)
+        elif visit.principal is not None:
+            await self._recorder.refusal(
+                visit.principal,
+                call_id=visit.call_id,
+                upstream=exchange.head.upstream,
+                action=exchange.head.method,
+                refused=refused,
+                call=visit.call,
+            )
+        if exchange.has_begun:
+            exchange.abort()
+            return
+        if visit.upstream is None:
+            status, headers, body = problem_reply(refused, visit.call_id)
+        else:
+            dialect = DIALECTS[visit.upstream.kind]
+            status, headers, body = dialect.refusal(refused, visit.call_id, visit.call)
+        await exchange.send(status, headers, body)
+
+
+def _protocol_decision(policy_set: PolicySet) -> Decision:
+    return Decision(
+        effect=Effect.ALLOW,
+        code="protocol",
+        reason="carries the protocol itself",
+        policy_revision=policy_set.revision,
+    )

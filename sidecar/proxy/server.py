@@ -1,0 +1,325 @@
+"""The front door: aiohttp's low-level server with caps, deadlines and checks in front.
+
+Knows: connections, who may open one, how long a head may take, and that a parser's words never
+reach a peer. It counts what it turns away in plain numbers.
+Must not know: upstreams beyond the names in `HeadRules`, policies, the ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import aiohttp.http_parser
+from aiohttp import web_protocol, web_server
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
+
+from sidecar.errors import Refused, StartRefused
+from sidecar.proxy.exchange import ClientGone, Exchange
+from sidecar.proxy.head import HeadRules, read_head
+
+if TYPE_CHECKING:
+    from sidecar.config.model import Config, Limits
+
+Handler = Callable[[Exchange], Awaitable[None]]
+RefusedHead = Callable[[Exchange, Refused], Awaitable[None]]
+
+KEEPALIVE_S = 30.0
+LINGERING_S = 2.0
+LINE_BYTES_MAX = 8190
+WRITE_WAIT_S = 60.0
+
+#: How long a connection that was turned away may take to read why.
+_FAREWELL_S = 0.5
+
+_log = logging.getLogger("aegis.door")
+
+
+def _farewell(status_line: str) -> bytes:
+    return (
+        f"HTTP/1.1 {status_line}\r\nContent-Length: 0\r\nCache-Control: no-store\r\n"
+        "Connection: close\r\n\r\n"
+    ).encode("ascii")
+
+
+_TOO_MANY = _farewell("503 Service Unavailable")
+_TOO_SLOW = _farewell("408 Request Timeout")
+
+
+def require_c_parser() -> None:
+    """Raises StartRefused unless aiohttp parses requests with its C parser."""
+    if aiohttp.http_parser.HttpRequestParser.__module__ != "aiohttp._http_parser":
+        raise StartRefused(
+            "aiohttp runs without its C parser, which does not refuse all that it must: install "
+            "a wheel for this platform and unset AIOHTTP_NO_EXTENSIONS"
+        )
+
+
+def head_rules(config: Config) -> HeadRules:
+    """What the data listener of `config` accepts in a request head."""
+    return HeadRules(
+        hosts=frozenset(config.listen.data.hosts),
+        parameters_max=config.limits.query,
+        headers_max=config.limits.headers,
+        encoded_slash=frozenset(
+            name for name, upstream in config.upstreams.items() if upstream.encoded_slash
+        ),
+    )
+
+
+class FrontDoor(web_server.Server):
+    """A protocol factory for `loop.create_server`; needs a running loop.
+
+    `handler` serves a request with a well-formed head, `on_refused_head` answers one that was
+    refused; both send their reply through the exchange. A lost connection cancels the handler.
+    Plain numbers for whoever counts: `malformed_total` by code, `turned_away_total` by cause
+    ("connections", "per_address", "header_wait"), `requests_count`, `open_connections`.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        on_refused_head: RefusedHead,
+        *,
+        rules: HeadRules,
+        limits: Limits,
+        write_wait_s: float = WRITE_WAIT_S,
+        keepalive_s: float = KEEPALIVE_S,
+    ) -> None:
+        super().__init__(
+            self._serve,  # type: ignore[arg-type]  # an Exchange is request and response in one
+            request_factory=self._make_exchange,  # type: ignore[arg-type]
+            handler_cancellation=True,
+            keepalive_timeout=keepalive_s,
+            lingering_time=LINGERING_S,
+            max_line_size=LINE_BYTES_MAX,
+            max_field_size=LINE_BYTES_MAX,
+            max_headers=limits.headers,
+            auto_decompress=False,
+            access_log=None,
+            logger=_log,
+        )
+        self._handler = handler
+        self._on_refused_head = on_refused_head
+        self._rules = rules
+        self._limits = limits
+        self._write_wait_s = write_wait_s
+        self._per_address: Counter[str] = Counter()
+        self._turned_away_open = 0
+        self.open_connections = 0
+        self.is_draining = False
+        self.malformed_total: Counter[str] = Counter()
+        self.turned_away_total: Counter[str] = Counter()
+
+    @property
+    def header_wait_s(self) -> float:
+        """How long a head may take from its first byte on."""
+        return self._limits.header_wait_s
+
+    def __call__(self) -> DoorConnection:
+        return DoorConnection(self, loop=self._loop, **self._kwargs)
+
+    # -- connections -----------------------------------------------------------------------
+
+    def admit(self, address: str) -> bool:
+        """Whether one more connection from `address` may come in; it is counted either way."""
+        if self.open_connections >= self._limits.connections:
+            self.turned_away_total["connections"] += 1
+            return False
+        if self._per_address[address] >= self._limits.per_address:
+            self.turned_away_total["per_address"] += 1
+            return False
+        self._per_address[address] += 1
+        self.open_connections += 1
+        return True
+
+    def leave(self, address: str) -> None:
+        """An admitted connection from `address` has ended."""
+        self.open_connections -= 1
+        self._per_address[address] -= 1
+        if self._per_address[address] <= 0:
+            del self._per_address[address]
+
+    def may_say_farewell(self) -> bool:
+        """Whether one more connection that was turned away may stay to read why."""
+        return self._turned_away_open < self._limits.connections
+
+    def count_farewell(self, change: int) -> None:
+        """One more (1) or one fewer (-1) of those stays."""
+        self._turned_away_open += change
+
+    def drain(self) -> None:
+        """From now on every reply is its connection's last; idle connections close."""
+        self.is_draining = True
+        self.pre_shutdown()
+
+    # -- requests --------------------------------------------------------------------------
+
+    def _make_exchange(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: DoorConnection,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> Exchange:
+        exchange = Exchange(message, payload, protocol, writer, task, self._write_wait_s)
+        protocol.exchange = exchange
+        return exchange
+
+    async def _serve(self, exchange: Exchange) -> Exchange:
+        message = exchange.message
+        try:
+            exchange.head = read_head(
+                message.method,
+                message.path,
+                message.version,
+                message.raw_headers,
+                exchange.source_ip,
+                self._rules,
+            )
+        except Refused as refused:
+            await self.refuse_head(exchange, refused)
+            return exchange
+        try:
+            await self._handler(exchange)
+        except ClientGone:
+            exchange.abort()
+        if not exchange.has_begun:
+            exchange.abort()
+        return exchange
+
+    async def refuse_head(self, exchange: Exchange, refused: Refused) -> None:
+        """Counts a refused head and has it answered; the connection ends with the reply."""
+        self.malformed_total[refused.code] += 1
+        exchange.keep_alive = False
+        try:
+            await self._on_refused_head(exchange, refused)
+        except ClientGone:
+            exchange.abort()
+
+
+class _ParserRefusal:
+    """Stands for the response to what the parser could not read: aiohttp prepares it later."""
+
+    keep_alive = False
+
+    def __init__(self, door: FrontDoor, refused: Refused) -> None:
+        self._door = door
+        self._refused = refused
+
+    async def prepare(self, exchange: Exchange) -> None:
+        """Sends the refusal."""
+        await self._door.refuse_head(exchange, self._refused)
+
+    async def write_eof(self) -> None:
+        """Nothing is left to write."""
+
+
+class DoorConnection(web_protocol.RequestHandler):
+    """One connection: caps before anything is read, a deadline for each head, quiet errors."""
+
+    __slots__ = ("_door", "_head_timer", "_is_admitted", "exchange", "source_ip")
+
+    def __init__(self, door: FrontDoor, *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
+        super().__init__(door, loop=loop, **options)
+        self._door = door
+        self._is_admitted = False
+        self._head_timer: asyncio.TimerHandle | None = None
+        self.exchange: Exchange | None = None
+        self.source_ip = ""
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether this reply is to be the last on its connection."""
+        return self._door.is_draining
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Admits the connection, or tells it why not and closes."""
+        peer = transport.get_extra_info("peername")
+        self.source_ip = peer[0] if isinstance(peer, tuple) and peer else ""
+        self._is_admitted = self._door.admit(self.source_ip)
+        if self._is_admitted:
+            super().connection_made(transport)
+        elif isinstance(transport, asyncio.Transport):
+            self._turn_away(transport)
+
+    def _turn_away(self, transport: asyncio.Transport) -> None:
+        self._door.count_farewell(1)
+        if not self._door.may_say_farewell():
+            transport.abort()
+            return
+        transport.write(_TOO_MANY)
+        if transport.can_write_eof():
+            transport.write_eof()
+        self._loop.call_later(_FAREWELL_S, transport.abort)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Gives the place back; the base class cancels the handler."""
+        self._disarm()
+        if not self._is_admitted:
+            self._door.count_farewell(-1)
+            return
+        self._door.leave(self.source_ip)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parses; starts the head's deadline where a head has begun and not ended."""
+        if not self._is_admitted:
+            return
+        super().data_received(data)
+        if self._messages:
+            if self._head_timer is not None:
+                self._disarm()
+            if self.exchange is not None:
+                self._fail_body_if_broken()
+        elif self.exchange is None and self._head_timer is None and data:
+            self._head_timer = self._loop.call_later(self._door.header_wait_s, self._head_is_late)
+
+    def _fail_body_if_broken(self) -> None:
+        """A parser error behind a head means that head's body will never be whole."""
+        if isinstance(self._messages[-1][0], RawRequestMessage) or self.exchange is None:
+            return
+        self.exchange.fail_body(web_protocol.RequestPayloadError("the body's framing is broken"))
+
+    def _disarm(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if self.exchange is not None or self._messages or self.transport is None:
+            return
+        self._door.turned_away_total["header_wait"] += 1
+        self.transport.write(_TOO_SLOW)
+        self.force_close()
+
+    def handle_error(
+        self,
+        request: Any,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> Any:
+        """What aiohttp asks for where the parser or the handler failed: a quiet refusal."""
+        exchange: Exchange = request
+        if isinstance(exc, HttpProcessingError):
+            return _ParserRefusal(self._door, _refusal_of(exc))
+        _log.error("the handler of a request failed", exc_info=exc)
+        if exchange.has_begun:
+            exchange.abort()
+            raise ConnectionError("a reply had begun")
+        return _ParserRefusal(self._door, Refused("internal_error"))
+
+
+def _refusal_of(error: HttpProcessingError) -> Refused:
+    if isinstance(error, LineTooLong) or str(error.message).startswith("Too many headers"):
+        return Refused("headers_too_large")
+    return Refused("malformed_request")

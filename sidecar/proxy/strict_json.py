@@ -1,0 +1,141 @@
+"""Strict JSON: what one reader could read differently from another is refused, never repaired.
+
+Knows: I-JSON (RFC 7493) made strict: UTF-8 without BOM, unique member names, no NaN, infinity or
+overflow, integers within ±(2^53 - 1), no NUL, no lone surrogates, bounded depth, one document.
+Must not know: HTTP, tools, what the values mean. The caller bounds the size.
+
+How it is fast: orjson already refuses bad UTF-8, a BOM, lone surrogates, NaN, overflowing floats
+and trailing data. What it lets through (the last of two equal names wins, an integer too long
+becomes a float, NUL) is settled by a round trip: a text that equals the serialisation of its own
+value cannot hold a name twice, nor a number that changed. Other texts (with blanks, with other
+escapes) are weighed: names in the value against colons outside strings in the text.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Any
+
+import orjson
+
+from sidecar.errors import Refused
+
+#: The greatest integer a double, and so every JSON reader, holds exactly (RFC 7493 section 2.2).
+INTEGER_MAX = 2**53 - 1
+
+_STRICT = orjson.OPT_STRICT_INTEGER
+_NUL_ESCAPE = b"\\u0000"
+_ONE_KIND_OF_BRACKET = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
+_DIGITS_TO_ZERO = bytes.maketrans(b"0123456789", b"0000000000")
+_MANY_DIGITS = b"0" * 16  # the fewest digits an integer beyond INTEGER_MAX can have
+_NUMBER = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
+
+
+def parse(body: bytes, depth_max: int) -> Any:
+    """The value of the one JSON document in `body`.
+
+    Raises Refused("invalid_json"); the reason names the kind of fault and none of the content,
+    the parser's own words stand in `detail` for operators.
+    """
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Refused("invalid_json", "The body is not valid JSON", detail=str(error)) from None
+    if body.count(b"{") + body.count(b"[") > depth_max:
+        _refuse_depth(body, depth_max)
+    if _NUL_ESCAPE in body:
+        _refuse_nul(value)
+    try:
+        is_its_own_serialisation = orjson.dumps(value, option=_STRICT) == body
+    except TypeError as error:
+        raise _integer_refused(str(error)) from None
+    if not (is_its_own_serialisation and body.isascii()):
+        _refuse_hidden_differences(body, value)
+    return value
+
+
+def _refuse_depth(body: bytes, depth_max: int) -> None:
+    """Takes the innermost pairs of brackets away, one level a round."""
+    brackets = _outside_strings(body).translate(_ONE_KIND_OF_BRACKET, _NO_BRACKETS)
+    for _ in range(depth_max):
+        if not brackets:
+            return
+        brackets = brackets.replace(b"[]", b"")
+    if brackets:
+        raise Refused("invalid_json", f"JSON is nested deeper than {depth_max}")
+
+
+def _refuse_nul(value: Any) -> None:
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        kind = type(item)
+        if kind is str and "\0" in item:
+            raise Refused("invalid_json", "JSON text holds a NUL character")
+        if kind is dict:
+            stack += item.keys()
+            stack += item.values()
+        elif kind is list:
+            stack += item
+
+
+def _refuse_hidden_differences(body: bytes, value: Any) -> None:
+    outside = _outside_strings(body)
+    objects = _objects(value)
+    if sum(map(len, objects)) != outside.count(b":"):
+        raise Refused("invalid_json", "A JSON object names a member twice")
+    if not body.isascii() or b"\\u" in body:
+        for members in objects:
+            _refuse_equal_after_nfc(members)
+    if _MANY_DIGITS in outside.translate(_DIGITS_TO_ZERO):
+        _refuse_long_integers(outside)
+
+
+def _outside_strings(body: bytes) -> bytes:
+    """`body`, which is valid JSON, without its string contents.
+
+    A backslash stands in strings only. A run of them pairs up from the left, so that taking the
+    pairs away first leaves a backslash before a quote exactly where the quote is escaped.
+    """
+    if b"\\" in body:
+        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    return b'"'.join(body.split(b'"')[::2])
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    """All objects in `value`, at any depth."""
+    found: list[dict[str, Any]] = []
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if type(item) is dict:
+            found.append(item)
+            children: Any = item.values()
+        elif type(item) is list:
+            children = item
+        else:
+            continue
+        for child in children:
+            if type(child) is dict or type(child) is list:
+                stack.append(child)
+    return found
+
+
+def _refuse_equal_after_nfc(members: dict[str, Any]) -> None:
+    if "".join(members).isascii():
+        return
+    if len({unicodedata.normalize("NFC", name) for name in members}) != len(members):
+        raise Refused("invalid_json", "Two names of a JSON object differ only in Unicode form")
+
+
+def _refuse_long_integers(outside: bytes) -> None:
+    for match in _NUMBER.finditer(outside):
+        number = match.group()
+        if number.lstrip(b"-").isdigit() and (len(number) > 17 or abs(int(number)) > INTEGER_MAX):
+            raise _integer_refused("literal out of range")
+
+
+def _integer_refused(detail: str) -> Refused:
+    return Refused("invalid_json", f"A JSON integer is beyond ±{INTEGER_MAX}", detail=detail)

@@ -1,0 +1,83 @@
+"""The seam to the upstream: what forwarding takes and gives, whatever client library does it.
+
+Knows: the shape of a reply. Must not know: aiohttp, the agent's side, policies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from sidecar.config.model import Upstream
+
+Headers = tuple[tuple[str, str], ...]
+
+
+class Reply:
+    """An upstream's reply, from the moment its head is there.
+
+    `headers` stand as received (checked: no CR, LF, NUL). If `complete`, `first` is the whole
+    body; else `chunks` yields the body as it comes, `first` included, once, and may raise
+    Refused("upstream_timeout" | "upstream_broken"). `close()` must be called in any case and may
+    be called twice; before the end of the body it drops the connection.
+    """
+
+    __slots__ = ("_close", "_source", "complete", "first", "headers", "status")
+
+    def __init__(
+        self,
+        status: int,
+        headers: Headers,
+        first: bytes = b"",
+        *,
+        source: AsyncIterator[bytes] | None = None,
+        close: Callable[[], None] | None = None,
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.first = first
+        self.complete = source is None
+        self._source = source
+        self._close = close
+
+    @property
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes."""
+        return _whole(self.first) if self._source is None else self._source
+
+    def close(self) -> None:
+        """Gives the connection back, or drops it if the reply was not read to its end."""
+        close, self._close = self._close, None
+        if close is not None:
+            close()
+
+
+async def _whole(body: bytes) -> AsyncIterator[bytes]:
+    if body:
+        yield body
+
+
+class UpstreamLeg(Protocol):
+    """Forwards one call, at most once."""
+
+    async def send(
+        self,
+        upstream: Upstream,
+        method: str,
+        target: str,
+        headers: Sequence[tuple[str, str]],
+        body: bytes,
+    ) -> Reply:
+        """The reply of `upstream`, once its head has arrived.
+
+        `target` is relative to the upstream's base URL ("/path?query", "?query" or "") and is sent
+        byte for byte. Framing, Host and the upstream's configured credential are added here.
+        Raises Refused: upstream_busy and upstream_unreachable (nothing was sent), upstream_timeout
+        and upstream_broken (it may have taken effect). Cancellation drops the connection.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Drops all connections."""
+        ...

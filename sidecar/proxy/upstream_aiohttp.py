@@ -1,0 +1,303 @@
+"""The upstream leg over aiohttp's connector and response parser.
+
+Knows: connections are pooled per upstream, a request is written in one piece, and a connection on
+which anything was odd is never used again. `ClientSession` is left out on purpose: it re-quotes
+URLs, retries on its own, keeps cookies, and costs more than everything else on the way of a call.
+Must not know: the agent's side, policies, the ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import ClientError, ClientTimeout, TCPConnector
+from aiohttp.client_exceptions import SocketTimeoutError
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ClientRequest
+from aiohttp.connector import Connection
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_parser import RawResponseMessage
+from aiohttp.streams import StreamReader
+from yarl import URL
+
+from sidecar.errors import Refused
+from sidecar.proxy.addresses import PublicResolver, is_literal, is_public
+from sidecar.proxy.location import read_base
+from sidecar.proxy.upstream import Headers, Reply
+
+if TYPE_CHECKING:
+    from sidecar.config.model import Upstream
+
+#: Below the five seconds after which many servers close an idle connection: a request must not
+#: meet a connection that is just being closed, because it is never sent twice.
+POOL_IDLE_S = 4.0
+INTERIM_REPLIES_MAX = 8
+RECONNECTS_MAX = 16
+HEADERS_MAX = 256
+LINE_BYTES_MAX = 16 * 1024
+
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FORBIDDEN = re.compile(rb"[\x00\r\n]")
+_BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
+
+_READ_ERRORS = (ClientError, HttpProcessingError, OSError, EOFError)
+
+
+class AiohttpLeg:
+    """An UpstreamLeg; one connector per upstream, made at its first call."""
+
+    def __init__(self) -> None:
+        self._links: dict[str, _Link] = {}
+
+    async def send(
+        self,
+        upstream: Upstream,
+        method: str,
+        target: str,
+        headers: Sequence[tuple[str, str]],
+        body: bytes,
+    ) -> Reply:
+        """See UpstreamLeg.send."""
+        link = self._links.get(upstream.name)
+        if link is None:
+            link = self._links[upstream.name] = _Link(upstream)
+        if link.in_flight >= upstream.limits.calls:
+            raise Refused("upstream_busy", retry_after_s=1)
+        link.in_flight += 1
+        try:
+            connection = await link.connect()
+        except BaseException:
+            link.in_flight -= 1
+            raise
+        try:
+            protocol = _write(connection, link, method, target, headers, body)
+            return await _read_reply(connection, protocol, link)
+        except BaseException:
+            link.drop(connection)
+            raise
+
+    async def close(self) -> None:
+        """Drops all connections."""
+        links, self._links = self._links, {}
+        for link in links.values():
+            await link.close()
+
+
+class _Link:
+    """What is known of one upstream: its pool, and the parts of a request that never change."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        base = read_base(upstream.url)
+        self.in_flight = 0
+        self.response_s = upstream.timeouts.response_s
+        self.idle_s = upstream.timeouts.idle_s
+        self.path = base.path
+        self.fixed = f"Host: {base.authority}\r\n"
+        if upstream.auth is not None:
+            secret = upstream.auth.header_value.reveal()
+            self.fixed += f"{upstream.auth.header_name}: {secret}\r\n"
+        self.fixed_lines = self.fixed.count("\r\n")
+        self._may_connect = upstream.private or not is_literal(base.host) or is_public(base.host)
+        self._connector = TCPConnector(
+            limit=0,
+            keepalive_timeout=POOL_IDLE_S,
+            resolver=None if upstream.private else PublicResolver(),
+        )
+        self._destination = ClientRequest(
+            "GET", URL(upstream.url, encoded=True), loop=asyncio.get_running_loop()
+        )
+        connect_s = upstream.timeouts.connect_s
+        self._timeout = ClientTimeout(total=None, connect=connect_s, sock_connect=connect_s)
+
+    async def connect(self) -> Connection:
+        """A connection to this upstream; raises Refused("upstream_unreachable")."""
+        if not self._may_connect:
+            raise Refused("upstream_unreachable", detail="the upstream's address is private")
+        try:
+            for _ in range(RECONNECTS_MAX):
+                connection = await self._connector.connect(self._destination, [], self._timeout)
+                protocol = connection.protocol
+                if protocol is not None and not protocol.should_close:
+                    return connection
+                # Something came unasked while it lay in the pool: it would pass for our reply.
+                _abort(connection)
+        except (ClientError, OSError, TimeoutError) as error:
+            raise Refused("upstream_unreachable", detail=repr(error)) from error
+        raise Refused("upstream_unreachable", detail="the upstream talks before it is asked")
+
+    def drop(self, connection: Connection) -> None:
+        """Ends a call whose connection must not be used again."""
+        self.in_flight -= 1
+        _abort(connection)
+
+    def keep(self, connection: Connection) -> None:
+        """Ends a call whose reply was read to its end."""
+        self.in_flight -= 1
+        connection.release()
+
+    async def close(self) -> None:
+        """Drops all connections."""
+        await self._connector.close()
+
+
+def _abort(connection: Connection) -> None:
+    protocol = connection.protocol
+    if protocol is not None:
+        protocol.abort()
+    connection.close()
+
+
+def _write(
+    connection: Connection,
+    link: _Link,
+    method: str,
+    target: str,
+    headers: Sequence[tuple[str, str]],
+    body: bytes,
+) -> ResponseHandler:
+    """Writes the request in one piece; gives the protocol that its reply will come by."""
+    path = link.path + target
+    if path[:1] != "/":
+        path = "/" + path
+    fields = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    length = f"Content-Length: {len(body)}\r\n" if body or method in _BODY_METHODS else ""
+    head = f"{method} {path} HTTP/1.1\r\n{link.fixed}{fields}{length}\r\n"
+    lines = 2 + link.fixed_lines + len(headers) + (1 if length else 0)
+    if head.count("\n") != lines or head.count("\r") != lines or "\0" in head:
+        raise ValueError("a request header holds CR, LF or NUL")
+    protocol, transport = connection.protocol, connection.transport
+    if protocol is None or transport is None or transport.is_closing():
+        raise Refused("upstream_unreachable", detail="the connection closed before it was used")
+    protocol.set_response_params(
+        skip_payload=method == "HEAD",
+        read_until_eof=True,
+        auto_decompress=False,
+        max_line_size=LINE_BYTES_MAX,
+        max_field_size=LINE_BYTES_MAX,
+        max_headers=HEADERS_MAX,
+    )
+    transport.write(head.encode("utf-8") + body)
+    return protocol
+
+
+async def _read_reply(connection: Connection, protocol: ResponseHandler, link: _Link) -> Reply:
+    message, payload = await _read_final_head(protocol, link.response_s)
+    headers = _checked_headers(message)
+    if not payload.is_eof():
+        source = _Stream(connection, protocol, payload, link)
+        return Reply(message.code, headers, source=source.chunks(), close=source.close)
+    if payload.exception() is not None:
+        raise Refused("upstream_broken", detail=repr(payload.exception()))
+    first = payload.read_nowait()
+    link.keep(connection)
+    return Reply(message.code, headers, first)
+
+
+async def _read_final_head(
+    protocol: ResponseHandler, wait_s: float
+) -> tuple[RawResponseMessage, StreamReader]:
+    loop = asyncio.get_running_loop()
+    timer = loop.call_later(wait_s, _expire, protocol)
+    try:
+        for _ in range(INTERIM_REPLIES_MAX):
+            message, payload = await protocol.read()
+            if message.code >= 200:
+                return message, payload
+            if message.code == 101:
+                raise Refused("upstream_broken", "The upstream switched protocols unasked")
+        raise Refused("upstream_broken", "The upstream sent interim replies without end")
+    except SocketTimeoutError as error:
+        raise Refused("upstream_timeout") from error
+    except _READ_ERRORS as error:
+        raise Refused("upstream_broken", detail=repr(error)) from error
+    finally:
+        timer.cancel()
+
+
+def _expire(protocol: ResponseHandler) -> None:
+    protocol.set_exception(SocketTimeoutError("no reply head in time"))
+
+
+@lru_cache(maxsize=2048)
+def _name(raw: bytes) -> tuple[str, str] | None:
+    """A header name and its lower-case form; None if it is no token."""
+    if not _TOKEN.fullmatch(raw):
+        return None
+    name = raw.decode("ascii")
+    return name, name.lower()
+
+
+def _checked_headers(message: RawResponseMessage) -> Headers:
+    """The headers of a reply; the parser before is lenient on purpose, this is not."""
+    if message.version not in ((1, 1), (1, 0)) or message.code > 599:
+        raise Refused("upstream_broken", detail="version or status")
+    if _FORBIDDEN.search(b"".join([raw_value for _, raw_value in message.raw_headers])):
+        raise Refused("upstream_broken", "The upstream sent a malformed header")
+    headers: list[tuple[str, str]] = []
+    lengths: list[str] = []
+    encodings: list[str] = []
+    for raw_name, raw_value in message.raw_headers:
+        name = _name(raw_name)
+        if name is None:
+            raise Refused("upstream_broken", "The upstream sent a malformed header")
+        value = raw_value.decode("utf-8", "surrogateescape")
+        if name[1] == "content-length":
+            lengths.append(value)
+        elif name[1] == "transfer-encoding":
+            encodings.append(value)
+        headers.append((name[0], value))
+    if lengths or encodings:
+        _require_framing(lengths, encodings, message)
+    return tuple(headers)
+
+
+def _require_framing(lengths: list[str], encodings: list[str], message: Any) -> None:
+    is_sound = len(lengths) + len(encodings) == 1
+    if lengths:
+        is_sound = is_sound and lengths[0].isascii() and lengths[0].isdigit()
+    else:
+        is_sound = is_sound and encodings[0].lower() == "chunked" and message.version == (1, 1)
+    if not is_sound:
+        raise Refused("upstream_broken", "The upstream's reply can be framed in two ways")
+
+
+class _Stream:
+    """A reply's body on its way, with an idle deadline between its bytes."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        protocol: ResponseHandler,
+        payload: StreamReader,
+        link: _Link,
+    ) -> None:
+        self._connection: Connection | None = connection
+        self._protocol = protocol
+        self._payload = payload
+        self._link = link
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes; raises Refused: upstream_timeout, upstream_broken."""
+        if not self._payload.is_eof():  # at the end nobody would stop the timer any more
+            self._protocol.read_timeout = self._link.idle_s
+            self._protocol.start_timeout()
+        try:
+            while chunk := await self._payload.readany():
+                yield chunk
+        except SocketTimeoutError as error:
+            raise Refused("upstream_timeout") from error
+        except _READ_ERRORS as error:
+            raise Refused("upstream_broken", detail=repr(error)) from error
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._link.keep(connection)
+
+    def close(self) -> None:
+        """Drops the connection unless the body was read to its end."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._link.drop(connection)

@@ -1,0 +1,199 @@
+"""Plain numbers the path increments: counters and fixed-bucket histograms.
+
+Knows: what is counted on the way of a call, and which label values may ever appear. A label value
+is either a configured name or one of a literal set; whatever else arrives is counted as `other`,
+so that no caller can make the number of series grow.
+Must not know: how numbers are published, and anything of a call beyond those label values.
+All methods run on the event loop's thread; nothing here locks or allocates per call.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from sidecar.errors import REFUSALS
+from sidecar.model import Decision, Effect, Mode, OutcomeKind
+
+OTHER: Final = "other"
+
+#: Only so many upstreams get series of their own (a histogram each); the rest share `other`.
+LABELLED_UPSTREAMS: Final = 64
+
+DECISION_BUCKETS_S: Final = (
+    0.00005,
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.05,
+    0.25,
+    1.0,
+)
+ADDED_BUCKETS_S: Final = (
+    0.0005,
+    0.001,
+    0.002,
+    0.003,
+    0.005,
+    0.0075,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+)
+UPSTREAM_BUCKETS_S: Final = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+)
+
+#: Refusals that no rule asked for: the sidecar could not judge or record the call.
+FAIL_CLOSED_CODES: Final = (
+    "condition_error",
+    "stale_decision",
+    "internal_error",
+    "shutting_down",
+    "queue_full",
+    "store_unavailable",
+)
+
+#: Why exactly, where it is known: the codes above, and those of the store.
+FAIL_CLOSED_REASONS: Final = (
+    *FAIL_CLOSED_CODES,
+    "queue_timeout",
+    "queue_closed",
+    "store_error",
+    "store_full",
+    "store_read_only",
+    "store_busy",
+    "store_held",
+    "store_corrupt",
+    "commit_unknown",
+    "unique_violation",
+    "unrecordable",
+)
+
+
+class Histogram:
+    """Durations in fixed buckets. `counts` is per bucket (not cumulative), the last is above all
+    bounds; `sum_ns` is exact."""
+
+    __slots__ = ("bounds_ns", "bounds_s", "counts", "sum_ns")
+
+    def __init__(self, bounds_s: Sequence[float]) -> None:
+        self.bounds_s = tuple(bounds_s)
+        self.bounds_ns = [round(bound * 1e9) for bound in bounds_s]
+        self.counts = [0] * (len(bounds_s) + 1)
+        self.sum_ns = 0
+
+    def observe_ns(self, duration_ns: int) -> None:
+        """Counts one duration; a value equal to a bound belongs to that bound's bucket."""
+        self.counts[bisect_left(self.bounds_ns, duration_ns)] += 1
+        self.sum_ns += duration_ns
+
+    @property
+    def count(self) -> int:
+        """How many durations were counted."""
+        return sum(self.counts)
+
+
+class Counters:
+    """Everything counted on the way of a call. `upstreams` are the configured names."""
+
+    __slots__ = (
+        "added_seconds",
+        "decision_seconds",
+        "decisions",
+        "denied_fail_closed",
+        "forwarded",
+        "in_flight",
+        "intents",
+        "malformed",
+        "outcomes",
+        "refusals",
+        "shadow_decisions",
+        "unrecorded_refusals",
+        "upstream_seconds",
+    )
+
+    def __init__(self, upstreams: Iterable[str] = ()) -> None:
+        #: Calls being worked on now.
+        self.in_flight = 0
+        #: Intents made durable, and calls whose first byte was offered to the upstream.
+        self.intents = 0
+        self.forwarded = 0
+        #: Refusals that could not be recorded (the store refuses, or the head was unusable).
+        self.unrecorded_refusals = 0
+        self.decisions: dict[tuple[str, str], int] = {
+            (effect, mode): 0
+            for effect in (Effect.ALLOW, Effect.DENY)
+            for mode in (Mode.ENFORCE, Mode.OBSERVE)
+        }
+        self.shadow_decisions: dict[str, int] = {Effect.ALLOW: 0, Effect.DENY: 0}
+        self.refusals = dict.fromkeys((*REFUSALS, OTHER), 0)
+        self.malformed = dict.fromkeys((*REFUSALS, OTHER), 0)
+        self.denied_fail_closed = dict.fromkeys(FAIL_CLOSED_REASONS, 0)
+        self.outcomes: dict[str, int] = dict.fromkeys(OutcomeKind, 0)
+        self.decision_seconds = Histogram(DECISION_BUCKETS_S)
+        self.added_seconds = Histogram(ADDED_BUCKETS_S)
+        names = sorted(upstreams)[:LABELLED_UPSTREAMS]
+        self.upstream_seconds = {name: Histogram(UPSTREAM_BUCKETS_S) for name in (*names, OTHER)}
+
+    def decided(self, decision: Decision, took_ns: int) -> None:
+        """One answer of the policies, and how long it took."""
+        key = (decision.effect, decision.mode)
+        self.decisions[key] = self.decisions.get(key, 0) + 1
+        self.decision_seconds.observe_ns(took_ns)
+        would_be = decision.would_be
+        if would_be is not None:
+            self.shadow_decisions[would_be] = self.shadow_decisions.get(would_be, 0) + 1
+
+    def refused(self, code: str, cause: str = "") -> None:
+        """One refusal sent to a caller, by its stable code.
+
+        Where the code says that the sidecar itself could not judge or record, the call also
+        counts as denied because it failed closed, under `cause` (a store's error code) if given.
+        """
+        self.refusals[code if code in self.refusals else OTHER] += 1
+        if code in FAIL_CLOSED_CODES:
+            reason = cause if cause in self.denied_fail_closed else code
+            self.denied_fail_closed[reason] += 1
+
+    def malformed_head(self, code: str) -> None:
+        """One request that never became a call: its head was unusable."""
+        self.malformed[code if code in self.malformed else OTHER] += 1
+
+    def ended(self, kind: OutcomeKind) -> None:
+        """One recorded intent ended."""
+        self.outcomes[kind] += 1
+
+    def upstream_took(self, upstream: str, took_ns: int) -> None:
+        """From the first byte sent upstream to the last byte of its answer."""
+        histograms = self.upstream_seconds
+        (histograms.get(upstream) or histograms[OTHER]).observe_ns(took_ns)
+
+    def added(self, took_ns: int) -> None:
+        """What the sidecar itself added to a call: all of it without the upstream's share."""
+        self.added_seconds.observe_ns(took_ns)

@@ -1,0 +1,206 @@
+"""JSON logs on the standard library: one line per event, in a thread of their own.
+
+Knows: which fields may leave the process, how a line is made safe (every control character and
+everything outside ASCII is escaped), how often one event may speak, and which texts are secrets.
+Must not know: what is logged, or where. Rooms log with `logging.getLogger("aegis.ROOM")`, a
+constant sentence and `extra={...}`; names outside `FIELDS` never appear.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.handlers
+import queue
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+#: Every field a line may carry beside time, level, room and event.
+FIELDS: Final = frozenset(
+    {
+        "address", "boot_id", "call_id", "cause", "code", "count", "data", "control", "default",
+        "deadline_s", "duration_s", "engine", "file", "forwarded", "in_flight", "next_step",
+        "node_id", "path", "pid", "problem", "problems", "reason", "recovered", "revision",
+        "rules", "status", "store", "upstream", "upstreams", "url", "version", "warning",
+    }
+)  # fmt: skip
+
+OURS: Final = "aegis"
+TEXT_MAX: Final = 1000
+FRAMES_MAX: Final = 20
+SECRET_LENGTH_MIN: Final = 6
+QUEUE_MAX: Final = 10_000
+EVENTS_MAX: Final = 1000
+BURST: Final = 20
+REFILL_S: Final = 1.0
+
+
+class SecretMask:
+    """Replaces known secrets by `***` wherever they stand in a text."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        longest_first = sorted(set(secrets), key=len, reverse=True)
+        self._secrets = [secret for secret in longest_first if len(secret) >= SECRET_LENGTH_MIN]
+
+    def __call__(self, text: str) -> str:
+        """The text without the secrets."""
+        for secret in self._secrets:
+            if secret in text:
+                text = text.replace(secret, "***")
+        return text
+
+
+class JsonFormatter(logging.Formatter):
+    """One record, one line of ASCII JSON. A library's record is cut to its constant sentence, and
+    an exception to its type and places: their values may hold what a caller sent."""
+
+    def __init__(self, mask: SecretMask) -> None:
+        super().__init__()
+        self._mask = mask
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without a line end."""
+        is_ours = record.name.partition(".")[0] == OURS
+        at = datetime.fromtimestamp(record.created, UTC)
+        line: dict[str, Any] = {
+            "time": at.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "room": self._text(record.name),
+            "event": self._text(record.getMessage() if is_ours else str(record.msg)),
+        }
+        if is_ours:
+            fields = record.__dict__
+            line.update((name, self._value(fields[name])) for name in FIELDS & fields.keys())
+        suppressed = getattr(record, "suppressed_before", 0)
+        if suppressed:
+            line["suppressed_before"] = suppressed
+        if record.exc_info and record.exc_info[1] is not None:
+            line.update(self._exception(record.exc_info[1]))
+        return json.dumps(line, ensure_ascii=True).replace("\x7f", "\\u007f")
+
+    def _exception(self, error: BaseException) -> dict[str, Any]:
+        frames = traceback.extract_tb(error.__traceback__)[-FRAMES_MAX:]
+        facts: dict[str, Any] = {
+            "exception": type(error).__qualname__,
+            "trace": [f"{Path(at.filename).name}:{at.lineno} {at.name}" for at in frames],
+        }
+        if isinstance(error, OSError) and error.strerror:
+            facts["exception_text"] = self._text(error.strerror)
+        code = getattr(error, "code", None)
+        if isinstance(code, str):
+            facts["exception_code"] = self._text(code)
+        return facts
+
+    def _value(self, value: object) -> Any:
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        if isinstance(value, list | tuple | set | frozenset):
+            return [self._text(str(item)) for item in list(value)[:FRAMES_MAX]]
+        return self._text(str(value))
+
+    def _text(self, text: str) -> str:
+        masked = self._mask(text)
+        return masked if len(masked) <= TEXT_MAX else f"{masked[:TEXT_MAX]}…"
+
+
+class EventLimit(logging.Filter):
+    """Lets each event speak `BURST` times at once and then once per `REFILL_S`; the next line
+    that passes says how many did not."""
+
+    def __init__(self, monotonic_ns: Callable[[], int]) -> None:
+        super().__init__()
+        self._monotonic_ns = monotonic_ns
+        self._buckets: dict[tuple[str, str], tuple[float, int, int]] = {}
+        self.suppressed_total = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record may be written; marks it with what was suppressed before it."""
+        key = (record.name, str(record.msg))
+        if key not in self._buckets and len(self._buckets) >= EVENTS_MAX:
+            key = ("", "")
+        now_ns = self._monotonic_ns()
+        tokens, seen_ns, suppressed = self._buckets.get(key, (float(BURST), now_ns, 0))
+        tokens = min(float(BURST), tokens + (now_ns - seen_ns) / 1e9 / REFILL_S)
+        if tokens < 1.0:
+            self._buckets[key] = (tokens, now_ns, suppressed + 1)
+            self.suppressed_total += 1
+            return False
+        self._buckets[key] = (tokens - 1.0, now_ns, 0)
+        record.suppressed_before = suppressed
+        return True
+
+
+class _BoundedQueueHandler(logging.handlers.QueueHandler):
+    """Formats where the event happened, hands the line over, and never blocks or raises."""
+
+    dropped_total = 0
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        record.msg = self.format(record)
+        record.args = record.exc_info = record.exc_text = record.stack_info = None
+        return record
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            self.dropped_total += 1
+
+
+class _LineHandler(logging.StreamHandler[TextIO]):
+    """Writes finished lines; a stream that cannot be written is counted, not complained about."""
+
+    failed_total = 0
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        self.failed_total += 1
+
+
+class Logs:
+    """The process's logs while they run. Replaces the root logger's handlers until `stop`."""
+
+    def __init__(
+        self,
+        *,
+        monotonic_ns: Callable[[], int],
+        secrets: Iterable[str] = (),
+        level: int = logging.INFO,
+        stream: TextIO | None = None,
+    ) -> None:
+        self._limit = EventLimit(monotonic_ns)
+        self._lines = _LineHandler(sys.stderr if stream is None else stream)
+        waiting: queue.Queue[Any] = queue.Queue(QUEUE_MAX)
+        self._handler = _BoundedQueueHandler(waiting)
+        self._handler.setFormatter(JsonFormatter(SecretMask(secrets)))
+        self._handler.addFilter(self._limit)
+        self._listener = logging.handlers.QueueListener(waiting, self._lines)
+        self._root = logging.getLogger()
+        self._before = (self._root.handlers[:], self._root.level)
+        self._root.handlers[:] = [self._handler]
+        self._root.setLevel(level)
+        self._listener.start()
+        self._is_running = True
+
+    @property
+    def suppressed_total(self) -> int:
+        """Lines kept back because their event spoke too often."""
+        return self._limit.suppressed_total
+
+    @property
+    def dropped_total(self) -> int:
+        """Lines lost: the writing thread was too slow, or the stream could not be written."""
+        return self._handler.dropped_total + self._lines.failed_total
+
+    def stop(self) -> None:
+        """Writes what waits and puts the root logger back; idempotent."""
+        if not self._is_running:
+            return
+        self._is_running = False
+        handlers, level = self._before
+        self._root.handlers[:] = handlers
+        self._root.setLevel(level)
+        self._listener.stop()

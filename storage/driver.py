@@ -1,0 +1,106 @@
+"""What a back end provides: five verbs, and the form in which work is handed to it.
+
+A transaction is a `Script`: a generator that yields statements and is sent their results. The
+driver decides how to run it (SQLite: the whole script as one function on the writer's thread;
+a networked database: with awaits), so that every domain verb is written once and holds no await
+and no engine. A script that fails leaves nothing behind; a script may catch `UniqueViolation`
+and `UnfitRow` at the statement that raised them, within a savepoint of its own.
+Must not know: tables, columns, receipts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from storage.errors import StoreError
+
+T = TypeVar("T")
+Value = str | int | None
+Row = tuple[Any, ...]
+
+
+class One(NamedTuple):
+    """A statement run once; its result is the list of rows it gives."""
+
+    sql: str
+    parameters: Sequence[Value] = ()
+
+
+class Many(NamedTuple):
+    """A statement run once per parameter row; its result is the number of rows it changed."""
+
+    sql: str
+    rows: Sequence[Sequence[Value]]
+
+
+Step = One | Many
+Script = Generator[Step, Any, T]
+
+
+class UnfitRow(StoreError):
+    """A value cannot be stored (encoding, range, a check of its column)."""
+
+    code = "unfit_row"
+    next_step = "Report it with the call id: such a row should have been refused earlier."
+
+
+def fetch(sql: str, *parameters: Value) -> Script[list[Row]]:
+    """Runs a statement inside a script: `rows = yield from fetch(sql, tenant_id)`."""
+    rows: list[Row] = yield One(sql, parameters)
+    return rows
+
+
+def execute_many(sql: str, rows: Sequence[Sequence[Value]]) -> Script[int]:
+    """Runs a statement for every row inside a script; gives the number of rows changed."""
+    if not rows:
+        return 0
+    changed: int = yield Many(sql, rows)
+    return changed
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFacts:
+    """Plain numbers for metrics, and `warnings` an operator should read once at start."""
+
+    engine: str
+    version: str
+    wal_bytes: int
+    file_bytes: int
+    checkpoint_seconds_total: float
+    checkpoints_total: int
+    checkpoint_failures_total: int
+    busy_retries_total: int
+    reopened_total: int
+    commits_total: int
+    rows_total: int
+    warnings: tuple[str, ...]
+
+
+class Driver(Protocol):
+    """The five verbs. Every one raises only errors of storage.errors (and `UnfitRow`)."""
+
+    async def transaction(self, script: Callable[[], Script[T]]) -> T:
+        """Runs a script in one exclusive, durable transaction; returns after COMMIT.
+
+        An exception that leaves the script rolls back and is raised on. `CommitUnknown` when
+        the commit itself failed and its outcome cannot be known.
+        """
+        ...
+
+    async def fetch(self, sql: str, *parameters: Value) -> list[Row]:
+        """One read on a connection of its own, cut off at the driver's time limit."""
+        ...
+
+    async def upkeep(self) -> None:
+        """Called after each batch's waiters were told; failures are counted, not raised."""
+        ...
+
+    def facts(self) -> StoreFacts:
+        """Numbers so far."""
+        ...
+
+    async def close(self) -> None:
+        """Idempotent; later calls raise StoreUnavailable."""
+        ...

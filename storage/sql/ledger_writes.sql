@@ -1,0 +1,72 @@
+-- name: lock_head
+-- The tenant's head, locked to the end of the transaction (SQLite: the whole file is).
+SELECT tenant_id, seq, receipt_hash, ts_us, frontier, epoch
+FROM chain_head
+WHERE tenant_id = $1;
+
+-- name: put_head
+-- Moves a head forward. The epoch is only ever raised by raise_epoch.
+INSERT INTO chain_head (tenant_id, seq, receipt_hash, ts_us, frontier, epoch)
+VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (tenant_id) DO UPDATE SET
+    seq = excluded.seq,
+    receipt_hash = excluded.receipt_hash,
+    ts_us = excluded.ts_us,
+    frontier = excluded.frontier;
+
+-- name: raise_epoch
+-- Makes every decision in flight of a tenant stale.
+INSERT INTO chain_head (tenant_id, seq, receipt_hash, ts_us, frontier, epoch)
+VALUES ($1, 0, '', 0, '', 1)
+ON CONFLICT (tenant_id) DO UPDATE SET epoch = chain_head.epoch + 1
+RETURNING epoch;
+
+-- name: run_version
+-- The version of an agent's run, for the guard.
+SELECT version FROM run_head WHERE tenant_id = $1 AND agent_id = $2;
+
+-- name: put_run_version
+-- Sets the version of an agent's run, raised by this batch.
+INSERT INTO run_head (tenant_id, agent_id, version)
+VALUES ($1, $2, $3)
+ON CONFLICT (tenant_id, agent_id) DO UPDATE SET version = excluded.version;
+
+-- name: insert_receipt
+-- Appends a sealed receipt.
+INSERT INTO receipts (
+    tenant_id, seq, kind, event_id, call_id, ts_us, agent_id, user_id, run_id, trace_id,
+    upstream, tool, action, resource, source_trust, decision, mode, rule_id, rule_hash,
+    policy_revision, approval_id, approver, action_hash, request_sha256, args_commitment,
+    outcome, http_status, receipt_hash
+) VALUES (
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10,
+    $11, $12, $13, $14, $15, $16, $17, $18, $19,
+    $20, $21, $22, $23, $24, $25,
+    $26, $27, $28
+);
+
+-- name: insert_call_facts
+-- The erasable facts beside a receipt.
+INSERT INTO call_facts (tenant_id, seq, salt, arguments, facts)
+VALUES ($1, $2, $3, $4, $5);
+
+-- name: insert_open_intent
+-- An intent whose outcome is still to come.
+INSERT INTO open_intent (tenant_id, call_id, node_id, boot_id)
+VALUES ($1, $2, $3, $4);
+
+-- name: delete_open_intent
+-- The outcome has come. Changes no row if somebody recorded it already.
+DELETE FROM open_intent WHERE tenant_id = $1 AND call_id = $2;
+
+-- name: begin_entry
+-- One entry of a batch that is recorded carefully.
+SAVEPOINT one_entry;
+
+-- name: undo_entry
+-- Takes back the entry, and only the entry.
+ROLLBACK TO SAVEPOINT one_entry;
+
+-- name: end_entry
+-- Ends the entry, kept or taken back.
+RELEASE SAVEPOINT one_entry;

@@ -1,0 +1,79 @@
+"""Loads the named queries of sql/*.sql, in the placeholder style of one engine.
+
+A query is `-- name: some_name`, one or more comment lines that say what it is for, then one
+statement. Texts are written with `$1 … $n`. For SQLite they become `?1 … ?n`: SQLite accepts a
+bare `$2` but binds it by first appearance, so that values swap silently. A query that must
+differ stands, under the same name, in `<file>.<engine>.sql` with its reason.
+Must not know: what the queries mean.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+SQL_FOLDER = Path(__file__).parent / "sql"
+ENGINES = ("sqlite", "postgres")
+
+_NAME = re.compile(r"^-- name: *(\S+) *$", re.MULTILINE)
+#: A literal, a quoted name or a comment is passed over; the last branch is a placeholder.
+_TOKEN = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|\$(\d+)")
+
+
+class BadStatement(ValueError):
+    """A query file of the package is malformed: a mistake of ours, found by any test run."""
+
+
+def for_engine(text: str, engine: str) -> str:
+    """The text of one query with the engine's placeholders; comments and blank lines gone.
+
+    Raises BadStatement when the placeholders are not exactly $1 … $n.
+    """
+    numbers: set[int] = set()
+
+    def replace(token: re.Match[str]) -> str:
+        if token[1] is None:
+            return "" if token[0].startswith("--") else token[0]
+        numbers.add(int(token[1]))
+        return ("?" if engine == "sqlite" else "$") + token[1]
+
+    rewritten = _TOKEN.sub(replace, text)
+    if numbers != set(range(1, len(numbers) + 1)):
+        raise BadStatement(f"placeholders {sorted(numbers)} are not $1 to ${len(numbers)}")
+    return " ".join(rewritten.split()).removesuffix(";").rstrip()
+
+
+def _queries(path: Path, engine: str) -> dict[str, str]:
+    """The queries of one file by name."""
+    _, *parts = _NAME.split(path.read_text(encoding="utf-8"))
+    queries: dict[str, str] = {}
+    for name, text in zip(parts[::2], parts[1::2], strict=True):
+        if not text.lstrip().startswith("--"):
+            raise BadStatement(f"{path.name}: {name} has no comment")
+        if name in queries:
+            raise BadStatement(f"{path.name}: {name} stands there twice")
+        queries[name] = for_engine(text, engine)
+    return queries
+
+
+def load_statements(engine: str, folder: Path = SQL_FOLDER) -> Mapping[str, str]:
+    """Every query by name, for `engine` ('sqlite' or 'postgres').
+
+    Raises BadStatement for a malformed file or a variant of a query that does not exist.
+    """
+    shared: dict[str, str] = {}
+    variants: dict[str, str] = {}
+    for path in sorted(folder.glob("*.sql")):
+        suffix = Path(path.stem).suffix.removeprefix(".")
+        if suffix not in ("", engine, *ENGINES):
+            raise BadStatement(f"{path.name}: {suffix} is no engine")
+        if suffix not in ("", engine):
+            continue
+        found = _queries(path, engine)
+        target = variants if suffix else shared
+        if clash := target.keys() & found.keys():
+            raise BadStatement(f"{path.name}: {sorted(clash)} stand in another file too")
+        target.update(found)
+    return MappingProxyType(shared | variants)

@@ -1,0 +1,101 @@
+"""The benchmark, whole: proxies side by side, policy decisions, the store API.
+
+    tests/bench/run.sh [--json] [--size SIZE] [--only proxies|policy|store|overload]
+
+SIZE is small, default or large: rounds and seconds grow. Nothing here passes or fails by time;
+tests read the ratios. Figures are printed as a table, or as one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import overload
+import policy_speed
+import proxies
+import store_speed
+
+EFFORT = {"small": (2, 1.5), "default": (5, 3.0), "large": (9, 5.0)}
+
+
+def machine() -> dict[str, Any]:
+    model = "unknown"
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    except OSError:
+        model = platform.processor() or model
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+    }
+
+
+def commit() -> str:
+    shown = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    return shown.stdout.strip() or "uncommitted"
+
+
+def table(figures: dict[str, Any]) -> str:
+    lines = [f"{figures['machine']['cpu']}, {figures['machine']['cores']} cores, "
+             f"Python {figures['machine']['python']}, commit {figures['commit']}"]  # fmt: skip
+    if "proxies" in figures:
+        measured = figures["proxies"]
+        lines += ["", "| proxy | at once | requests/s | p50 ms | p99 ms | CPU µs/request |",
+                  "| --- | ---: | ---: | ---: | ---: | ---: |"]  # fmt: skip
+        for name, levels in measured["targets"].items():
+            for level, row in levels.items():
+                lines.append(
+                    f"| {name} | {level[1:]} | {row['requests_per_s']:.0f} | {row['p50_ms']:.2f} "
+                    f"| {row['p99_ms']:.2f} | {row['cpu_us']:.0f} |"
+                )
+        lines += [""] + [
+            f"{key}: {value}" for key, value in measured.items() if key not in ("targets",)
+        ]
+    for part in ("policy", "store", "overload"):
+        if part in figures:
+            lines += ["", part] + [f"  {key}: {value}" for key, value in figures[part].items()]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--size", choices=sorted(EFFORT), default="default")
+    parser.add_argument("--only", choices=["proxies", "policy", "store", "overload"])
+    parser.add_argument("--results", type=Path)
+    options = parser.parse_args()
+    rounds, seconds = EFFORT[options.size]
+    figures: dict[str, Any] = {"commit": commit(), "size": options.size, "machine": machine()}
+    if options.only in (None, "policy"):
+        figures["policy"] = policy_speed.run()
+    if options.only in (None, "store"):
+        figures["store"] = store_speed.run(seconds)
+    if options.only in (None, "proxies"):
+        figures["proxies"] = proxies.run(rounds, seconds, sys.executable)
+        figures["ratio_to_bare_aiohttp_c32"] = figures["proxies"]["ratio_to_bare_aiohttp_c32"]
+    if options.only in (None, "overload"):
+        figures["overload"] = overload.run(seconds)
+    text = json.dumps(figures, indent=2)
+    if options.results:
+        options.results.write_text(text + "\n")
+    print(text if options.json else table(figures))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

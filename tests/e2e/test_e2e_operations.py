@@ -1,0 +1,245 @@
+"""What operators meet: metrics, reload, one process per file, drain, disk full, bad files."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import http.client
+import json
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from running import Process
+
+CATALOGUE = "catalogue: up\ntools: {get: GET /get, slow: GET /slow}\n"
+POLICY = "policy: ops\nrules: [{id: reads, effect: allow, tools: up/*, mutates: false}]\n"
+
+
+class Upstream(BaseHTTPRequestHandler):
+    """Answers at once, or after a second; counts."""
+
+    protocol_version = "HTTP/1.1"
+    count = 0
+
+    def do_GET(self) -> None:
+        type(self).count += 1
+        if self.path.startswith("/slow"):
+            time.sleep(1)
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        return
+
+
+@pytest.fixture
+def upstream() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
+    Upstream.count = 0
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def prepare(folder: Path, upstream: str, rest: str = "") -> Process:
+    sidecar = Process(folder)
+    sidecar.write(
+        f"  up: {{url: '{upstream}'}}", {"tools.yaml": CATALOGUE, "policy.yaml": POLICY}, rest
+    )
+    return sidecar
+
+
+@pytest.fixture
+def sidecar(tmp_path: Path, upstream: str) -> Iterator[Process]:
+    running = prepare(tmp_path, upstream).start()
+    yield running
+    running.kill()
+
+
+def get(sidecar: Process, path: str = "/up/get") -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", sidecar.data_port, timeout=20)
+    try:
+        connection.request("GET", path)
+        reply = connection.getresponse()
+        body = reply.read()
+    finally:
+        connection.close()
+    code = json.loads(body)["code"] if reply.status >= 400 else ""
+    return reply.status, code
+
+
+def test_metrics_are_well_formed_and_move(sidecar: Process) -> None:
+    before = sidecar.metrics()
+    assert get(sidecar) == (200, "")
+    assert get(sidecar, "/up/nothing") == (403, "default_deny")
+    after = sidecar.metrics()
+    grew = {name for name in after if after[name] > before.get(name, 0)}
+    for start in ("aegis_decisions_total", "aegis_refusals_total", "aegis_write_commits_total"):
+        assert [name for name in grew if name.startswith(start)], (start, sorted(grew))
+    assert after["aegis_store_ceiling_calls_per_second"] > 100
+    assert 0 <= after["aegis_store_utilisation_ratio"] < 1
+    promtool = shutil.which("promtool")
+    assert promtool, "tests/run.sh installs Debian's prometheus"
+    import urllib.request
+
+    with urllib.request.urlopen(f"{sidecar.control_url}/metrics") as reply:
+        text = reply.read()
+    checked = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_a_policy_edit_is_in_force_within_seconds_and_a_broken_one_never(
+    sidecar: Process,
+) -> None:
+    policy = sidecar.folder / "policies" / "policy.yaml"
+    assert get(sidecar)[0] == 200
+    policy.write_text(POLICY.replace("effect: allow", "effect: deny"))
+    assert eventually(lambda: get(sidecar) == (403, "policy_deny"))
+    policy.write_text("policy: ops\nrules: [{id: reads, effect: alow}]\n")
+    time.sleep(2.5)
+    assert get(sidecar) == (403, "policy_deny"), "the last good set stays"
+    assert eventually(lambda: sidecar.metrics()["aegis_policy_reload_success"] == 0)
+    policy.write_text(POLICY)
+    reloaded = sidecar.cli("reload", "--config", str(sidecar.config))
+    assert reloaded.returncode == 0, reloaded.stdout + reloaded.stderr
+    assert get(sidecar)[0] == 200
+
+
+def eventually(holds: object, patience_s: float = 6) -> bool:
+    until = time.monotonic() + patience_s
+    while time.monotonic() < until:
+        if holds():  # type: ignore[operator]
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_status_and_store_status_speak_plainly(sidecar: Process) -> None:
+    get(sidecar)
+    said = sidecar.cli("store", "status", "--config", str(sidecar.config))
+    assert said.returncode == 0, said.stderr
+    assert "calls/s" in said.stdout
+    assert "limit" in said.stdout
+    status = sidecar.cli("status", "--json", "--config", str(sidecar.config))
+    assert json.loads(status.stdout)["version"]
+    health = sidecar.cli("health", "--config", str(sidecar.config))
+    assert health.returncode == 0, health.stdout + health.stderr
+
+
+def test_a9_a_second_process_on_the_same_file_refuses_to_start(
+    sidecar: Process, tmp_path: Path, upstream: str
+) -> None:
+    second = Process(tmp_path)
+    config = tmp_path / "second.yaml"
+    config.write_text(
+        sidecar.config.read_text()
+        .replace(str(sidecar.data_port), str(second.data_port))
+        .replace(str(sidecar.control_port), str(second.control_port))
+    )
+    refused = second.cli("serve", "--config", str(config))
+    assert refused.returncode == 1
+    assert "store_held" in refused.stderr
+    assert str(sidecar.process.pid if sidecar.process else "?") in refused.stderr
+    assert get(sidecar)[0] == 200, "the first one goes on"
+
+
+def test_a6_sigterm_drains_and_exits_0(sidecar: Process) -> None:
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        slow = [pool.submit(get, sidecar, "/up/slow") for _ in range(8)]
+        time.sleep(0.4)
+        assert sidecar.stop() == 0
+        assert [answer.result()[0] for answer in slow] == [200] * 8
+    sidecar.start()
+    kinds = [receipt["kind"] for receipt in sidecar.receipts()]
+    assert kinds.count("intent") == kinds.count("outcome") == 8
+    assert "recovery" not in kinds
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
+def test_a3_disk_full_refuses_and_recovers_by_itself(tmp_path: Path, upstream: str) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(small)], capture_output=True
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.decode()}")
+    sidecar = prepare(tmp_path, upstream)
+    text = sidecar.config.read_text().replace("sqlite:///aegis.db", f"sqlite:///{small}/aegis.db")
+    sidecar.config.write_text(text)
+    try:
+        sidecar.start()
+        assert get(sidecar)[0] == 200
+        filler = small / "filler"
+        with filler.open("wb") as handle:
+            try:
+                while True:
+                    handle.write(b"x" * 4096)
+                    handle.flush()
+            except OSError:
+                pass
+        seen = []
+        for _ in range(400):
+            seen.append(get(sidecar))
+            if seen[-1][0] != 200:
+                break
+        assert seen[-1] == (503, "store_unavailable"), seen[-1]
+        reached = Upstream.count
+        assert get(sidecar)[0] == 503
+        assert Upstream.count == reached, "nothing was forwarded"
+        assert eventually(lambda: sidecar.readiness() == 503)
+        filler.unlink()
+        assert eventually(lambda: get(sidecar)[0] == 200)
+        assert eventually(lambda: sidecar.readiness() == 200)
+    finally:
+        sidecar.kill()
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_bad_configuration_and_policies_come_all_at_once(tmp_path: Path) -> None:
+    sidecar = Process(tmp_path)
+    sidecar.config.write_text(
+        "default: maybe\nlisten: {data: here}\npolicies: ./policies\nupstreams:\n"
+        "  v1: {url: 'http://127.0.0.1:1'}\n  up: {url: 'ftp://x', kimd: rest}\n"
+    )
+    done = sidecar.cli("config", "check", "--config", str(sidecar.config))
+    assert done.returncode == 1
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if ": error: " in line]
+    assert len(lines) >= 5, lines
+    assert all(line.startswith(f"{sidecar.config}:") for line in lines)
+    assert 'did you mean "kind"' in done.stdout + done.stderr
+    started = sidecar.cli("serve", "--config", str(sidecar.config))
+    assert started.returncode == 1
+
+
+def test_observe_forwards_everything_and_says_so(tmp_path: Path, upstream: str) -> None:
+    sidecar = prepare(tmp_path, upstream, "default: observe").start()
+    try:
+        assert get(sidecar, "/up/nothing") == (200, "")
+        assert sidecar.metrics()["aegis_default_observe"] == 1
+        receipts = sidecar.receipts()
+        assert [(r["kind"], r["decision"], r["mode"]) for r in receipts][:1] == [
+            ("intent", "deny", "observe")
+        ]
+    finally:
+        sidecar.stop()
+
+
+def test_client_disconnect_is_recorded(sidecar: Process) -> None:
+    with socket.create_connection(("127.0.0.1", sidecar.data_port)) as client:
+        client.sendall(b"GET /up/slow HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        time.sleep(0.4)
+    assert eventually(
+        lambda: "aborted_by_client" in [receipt["outcome"] for receipt in sidecar.receipts()]
+    )

@@ -1,0 +1,114 @@
+"""`tools import` as a command: files, exit codes, what it prints where."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidecar.cli import tools, tools_import
+from sidecar.cli.tools_import import ImportFailed, Listing
+
+CONFIG = """
+policies: [./policies]
+upstreams:
+  files:
+    url: http://127.0.0.1:3001/mcp
+    kind: mcp
+    auth: {bearer: {env: FILES_KEY}}
+  shop: {url: "http://127.0.0.1:3003"}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "policies").mkdir()
+    monkeypatch.setenv("FILES_KEY", "canary-key")
+    file = tmp_path / "sidecar.yaml"
+    file.write_text(CONFIG)
+    return file
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, str]]]:
+    """Stands for the network only: what was asked of it, and one answer."""
+    seen: list[tuple[str, dict[str, str]]] = []
+
+    def answer(url: str, headers: dict[str, str]) -> Listing:
+        seen.append((url, headers))
+        tool = {"name": "read_note", "inputSchema": {"type": "object", "properties": {}}}
+        return Listing([tool, {"name": "no good"}], "2025-11-25", "demo")
+
+    monkeypatch.setattr(tools_import, "run_list_tools", answer)
+    return seen
+
+
+def run(*arguments: Any) -> int:
+    parser = argparse.ArgumentParser()
+    tools.add_arguments(parser)
+    return tools.run(parser.parse_args(["import", *map(str, arguments)]))
+
+
+def test_the_catalogue_is_printed(
+    config: Path, asked: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--upstream", "files", "--config", config) == 0
+    output, errors = capsys.readouterr()
+    assert "catalogue: files\n" in output and "  read_note:\n" in output
+    assert "no good" in errors and "canary-key" not in output + errors
+    assert asked == [("http://127.0.0.1:3001/mcp", {"Authorization": "Bearer canary-key"})]
+
+
+def test_the_catalogue_is_written_and_never_overwritten_unasked(
+    config: Path, asked: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = config.parent / "policies" / "files.yaml"
+    arguments = ("--upstream", "files", "--config", config, "--output", output)
+    assert run(*arguments) == 0
+    first = output.read_text()
+    assert "catalogue: files\n" in first and "1 tools written" in capsys.readouterr().out
+    output.write_text("mine")
+    assert run(*arguments) == 2
+    assert output.read_text() == "mine" and "--force" in capsys.readouterr().err
+    assert run(*arguments, "--force") == 0
+    assert output.read_text() == first
+    assert [path.name for path in output.parent.iterdir()] == ["files.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("shop", "of kind rest"), ("fils", "it has: files, shop")]
+)
+def test_an_upstream_that_cannot_be_asked_is_named(
+    config: Path, asked: list[Any], capsys: pytest.CaptureFixture[str], name: str, message: str
+) -> None:
+    assert run("--upstream", name, "--config", config) == 2
+    assert message in capsys.readouterr().err and asked == []
+
+
+def test_a_configuration_with_problems_is_told(
+    config: Path, asked: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.write_text(CONFIG + "upstream: {}\n")
+    assert run("--upstream", "files", "--config", config) == 2
+    assert "sidecar.yaml:" in capsys.readouterr().err and asked == []
+
+
+def test_a_folder_that_is_not_there_is_told(
+    config: Path, asked: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = config.parent / "missing" / "files.yaml"
+    assert run("--upstream", "files", "--config", config, "--output", output) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_server_that_fails_is_exit_code_1(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(url: str, headers: dict[str, str]) -> Listing:
+        raise ImportFailed("it answered with HTTP 401")
+
+    monkeypatch.setattr(tools_import, "run_list_tools", fail)
+    assert run("--upstream", "files", "--config", config) == 1
+    assert "HTTP 401" in capsys.readouterr().err

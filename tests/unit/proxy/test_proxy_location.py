@@ -1,0 +1,64 @@
+"""Addresses in replies lead back through the sidecar or nowhere (B22, B23)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidecar.errors import Refused
+from sidecar.proxy.location import read_base, rewrite, scope_cookie
+
+CASES = json.loads((Path(__file__).parents[2] / "cases/proxy/location.json").read_text())
+BASE = read_base("https://api.acme.io/v4/")
+
+
+def _rewrite(location: str) -> str:
+    return rewrite(
+        location, name="up", base=BASE, target="/items/7?x=1", redirects=("cdn.acme.io",)
+    )
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["location"])
+def test_b22_location(case: dict[str, Any]) -> None:
+    if "gives" in case:
+        assert _rewrite(case["location"]) == case["gives"]
+        return
+    with pytest.raises(Refused) as caught:
+        _rewrite(case["location"])
+    assert caught.value.code == case["refused"]
+
+
+def test_b22_a_base_without_a_path_covers_the_whole_host() -> None:
+    base = read_base("http://127.0.0.1:3001")
+    assert rewrite("/x", name="up", base=base, target="", redirects=()) == "/up/x"
+    assert rewrite("x", name="up", base=base, target="/a/b", redirects=()) == "/up/a/x"
+    with pytest.raises(Refused):
+        rewrite("http://127.0.0.1:3002/x", name="up", base=base, target="", redirects=())
+
+
+@pytest.mark.parametrize("url", ["ftp://a/b", "a/b", "http://", "//a/b"])
+def test_a_base_is_an_http_url(url: str) -> None:
+    with pytest.raises(ValueError, match="http"):
+        read_base(url)
+
+
+def test_a_base_names_its_authority_without_user_or_default_port() -> None:
+    assert read_base("https://u:p@API.acme.io:443/x/").authority == "api.acme.io"
+    assert read_base("http://[::1]:3000/x").authority == "[::1]:3000"
+
+
+@pytest.mark.parametrize(
+    ("cookie", "scoped"),
+    [
+        ("s=1; Path=/; HttpOnly", "s=1; HttpOnly; Path=/up"),
+        ("s=1; Path=/v4/items", "s=1; Path=/up/items"),
+        ("s=1; path=/other; Domain=.acme.io", "s=1; Path=/up"),
+        ("s=1", "s=1; Path=/up"),
+        ("s=1; DOMAIN=acme.io; Secure; SameSite=Lax", "s=1; Secure; SameSite=Lax; Path=/up"),
+    ],
+)
+def test_b23_a_cookie_stays_with_its_upstream(cookie: str, scoped: str) -> None:
+    assert scope_cookie(cookie, name="up", base=BASE) == scoped

@@ -1,0 +1,134 @@
+"""REST requests: operations and arguments, and what is refused as ambiguous."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from proxy_dialect_setup import CALL_ID, Setup, head
+
+from sidecar.errors import Refused
+from sidecar.proxy.dialects import DIALECTS
+
+CASES = json.loads((Path(__file__).parents[2] / "cases/rest/requests.json").read_bytes())
+DIALECT = DIALECTS["rest"]
+
+
+@pytest.fixture(scope="module")
+def setup(tmp_path_factory: pytest.TempPathFactory) -> Setup:
+    return Setup(tmp_path_factory.mktemp("rest"))
+
+
+def body_of(case: dict[str, Any]) -> bytes:
+    if "hex" in case:
+        return bytes.fromhex(case["hex"])
+    if "json" in case:
+        return json.dumps(case["json"]).encode()
+    return str(case.get("text", "")).encode()
+
+
+def read(setup: Setup, case: dict[str, Any]) -> Any:
+    headers = {"Content-Type": case["content_type"]} if "content_type" in case else {}
+    return setup.call(DIALECT, head(case["method"], case["target"], headers), body_of(case))
+
+
+def named(kind: str) -> Any:
+    cases = [case for case in CASES["requests"] if kind in case]
+    return pytest.mark.parametrize(
+        "case", cases, ids=[f"{case['case'].lower()}-{case['name']}" for case in cases]
+    )
+
+
+@named("call")
+def test_rest_request_is_read_as_this_call(setup: Setup, case: dict[str, Any]) -> None:
+    call = read(setup, case)
+    assert call.tool.operation == case["call"]["operation"]
+    assert dict(call.args) == case["call"]["args"]
+    for name, value in case["call"]["args"].items():
+        assert type(call.args[name]) is type(value)
+    assert (call.call_id, call.dialect, call.action) == (CALL_ID, "rest", case["method"])
+    assert call.target == case["target"].removeprefix("/shop").removesuffix("?")
+    assert call.body == body_of(case)
+    assert (call.reply_id, call.expects_reply, call.is_protocol) == (None, True, False)
+
+
+@named("refused")
+def test_rest_request_is_refused_with_this_code(setup: Setup, case: dict[str, Any]) -> None:
+    with pytest.raises(Refused) as caught:
+        read(setup, case)
+    refused = caught.value
+    assert refused.code == case["refused"]
+    status, headers, body = DIALECT.refusal(refused, CALL_ID, None)
+    assert status == refused.status and 400 <= status < 500
+    assert dict(headers)["Content-Type"] == "application/problem+json"
+    assert dict(headers)["Aegis-Call-Id"] == CALL_ID
+    problem = json.loads(body)
+    assert (problem["code"], problem["status"], problem["call_id"]) == (
+        refused.code,
+        status,
+        CALL_ID,
+    )
+    assert problem["next_step"] and problem["title"] and problem["detail"]
+
+
+def test_the_corpus_covers_its_threats_with_both_kinds() -> None:
+    for kind in ("call", "refused"):
+        threats = {case["case"] for case in CASES["requests"] if kind in case}
+        assert {"B9", "B10", "B18", "C4", "C11"} <= threats
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+
+
+@given(
+    st.dictionaries(TEXT.filter(lambda name: name and name.lower() != "_method"), TEXT, max_size=6)
+)
+def test_b10_what_a_client_encodes_is_what_rules_read(setup: Setup, pairs: dict[str, str]) -> None:
+    query = "&".join(
+        f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in pairs.items()
+    )
+    call = setup.call(DIALECT, head("GET", f"/shop/orders?{query}"))
+    assert dict(call.args) == pairs
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    posted = setup.call(DIALECT, head("POST", "/shop/orders", form), query.encode())
+    assert dict(posted.args) == pairs
+
+
+@given(
+    st.dictionaries(
+        TEXT,
+        st.recursive(
+            st.one_of(TEXT, st.integers(-9, 9), st.none(), st.booleans()),
+            lambda inner: st.one_of(
+                st.lists(inner, max_size=3), st.dictionaries(TEXT, inner, max_size=3)
+            ),
+            max_leaves=6,
+        ),
+        max_size=4,
+    )
+)
+def test_c11_json_members_are_read_as_they_are(setup: Setup, members: dict[str, Any]) -> None:
+    import unicodedata
+
+    body = json.dumps(members).encode()
+    request = head("POST", "/shop/orders", {"Content-Type": "application/json"})
+    try:
+        call = setup.call(DIALECT, request, body)
+    except Refused as refused:
+        assert refused.code == "invalid_json"
+        assert any(not unicodedata.is_normalized("NFC", name) for name in _names(members))
+    else:
+        assert call.args == members
+
+
+def _names(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [*value, *(name for child in value.values() for name in _names(child))]
+    if isinstance(value, list):
+        return [name for child in value for name in _names(child)]
+    return []
