@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Lane(Generic[T]):
-    """Items by tenant, first in first out within one."""
+    """Items by tenant, first in first out within one. Items are told apart by identity."""
 
     __slots__ = ("_turns", "_waiting", "depth")
 
@@ -47,9 +47,10 @@ class Lane(Generic[T]):
     def remove(self, tenant_id: str, item: T) -> bool:
         """Takes an item out before its turn; False if it is not there."""
         line = self._waiting.get(tenant_id)
-        if line is None or item not in line:
+        place = next((i for i, other in enumerate(line or ()) if other is item), None)
+        if line is None or place is None:
             return False
-        line.remove(item)
+        del line[place]
         self.depth -= 1
         if not line:
             del self._waiting[tenant_id]
@@ -75,3 +76,14 @@ class Lane(Generic[T]):
                 del self._waiting[tenant_id]
         self.depth -= len(taken)
         return taken
+
+
+def shares(committed: int, queued: int, count_max: int) -> tuple[int, int]:
+    """How many of each lane ride in a batch of `count_max`, given how many wait.
+
+    The committed lane goes first, because somebody waits; yet the queued lane is left up to half
+    the batch, for each call in the committed lane will bring an outcome to the queued one.
+    """
+    for_queued = min(queued, count_max // 2)
+    for_committed = min(committed, count_max - for_queued)
+    return for_committed, min(queued, count_max - for_committed)

@@ -17,7 +17,11 @@ REJECTIONS = ("full", "timeout", "closed", "error")
 
 @dataclass(slots=True)
 class LaneCounters:
-    """Of one lane: how many were accepted, and how many turned away, by reason."""
+    """Of one lane: how many were accepted, and how many turned away, by reason.
+
+    Every entry that was turned away counts under exactly one reason: `full` and `closed` were
+    never accepted; `timeout` and `error` were, and their callers were told so later.
+    """
 
     accepted: int = 0
     rejected: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REJECTIONS, 0))
@@ -25,7 +29,13 @@ class LaneCounters:
 
 @dataclass(slots=True)
 class QueueCounters:
-    """Of the whole queue. Histogram counts are per bucket, the last one is above all bounds."""
+    """Of the whole queue. Histogram counts are per bucket, the last one is above all bounds.
+
+    `abandoned` entries became durable after their caller had given up. `unknown` entries met a
+    commit of unknown outcome and are still to be looked up. `dropped_outcomes` could not be
+    recorded although nobody waits for them: their calls stay open until the next start.
+    `busy_seconds` includes upkeep and failed batches; `commit_seconds` only commits.
+    """
 
     committed: LaneCounters = field(default_factory=LaneCounters)
     queued: LaneCounters = field(default_factory=LaneCounters)
@@ -33,6 +43,7 @@ class QueueCounters:
     failed_batches: int = 0
     entries: int = 0
     abandoned: int = 0
+    unknown: int = 0
     dropped_outcomes: int = 0
     busy_seconds: float = 0.0
     commit_seconds: float = 0.0

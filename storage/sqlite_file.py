@@ -26,8 +26,9 @@ from storage.errors import (
 _URL_START = "sqlite:///"
 _MOUNTS = Path("/proc/self/mountinfo")
 _NETWORK_FILE_SYSTEMS = frozenset(
-    "nfs nfs4 cifs smb3 smbfs 9p afs ceph glusterfs fuse.glusterfs lustre fuse.sshfs fuse.s3fs "
-    "fuse.rclone fuse.gcsfuse fuse.goofys ncpfs beegfs gpfs vboxsf fuse.vmhgfs-fuse".split()
+    ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "beegfs")
+    + ("gpfs", "ncpfs", "vboxsf", "fuse.glusterfs", "fuse.sshfs", "fuse.s3fs", "fuse.rclone")
+    + ("fuse.gcsfuse", "fuse.goofys", "fuse.vmhgfs-fuse")
 )
 _READ_ONLY_ERRNO = (errno.EROFS, errno.EACCES, errno.EPERM)
 _FULL_ERRNO = (errno.ENOSPC, errno.EDQUOT)

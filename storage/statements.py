@@ -61,7 +61,7 @@ def _queries(path: Path, engine: str) -> dict[str, str]:
 def load_statements(engine: str, folder: Path = SQL_FOLDER) -> Mapping[str, str]:
     """Every query by name, for `engine` ('sqlite' or 'postgres').
 
-    Raises BadStatement for a malformed file or a variant of a query that does not exist.
+    Raises BadStatement for a malformed file or a name that stands in two files.
     """
     shared: dict[str, str] = {}
     variants: dict[str, str] = {}

@@ -3,66 +3,29 @@
 While one batch commits, the next one gathers: no timer, no lock per call, no task per call.
 `submit` returns only after COMMIT (the committed lane); `enqueue` hands over what nobody waits
 for (the queued lane: outcomes), in a place that was reserved beforehand, so it cannot overflow.
-Every waiter is told the truth: an answer, or an error after which nothing may be forwarded. A
-batch that fails fails all its waiters; what nobody waits for is kept and tried again.
+Every waiter is told the truth: an answer, or an error after which nothing may be forwarded.
+An entry that becomes durable after its caller gave up is reported to `on_abandoned`.
 Must not know: what entries mean, HTTP, metrics libraries.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable
 
-from storage.errors import (
-    CommitUnknown,
-    QueueClosed,
-    QueueFull,
-    QueueTimeout,
-    StoreError,
-    StoreUnavailable,
-)
-from storage.lanes import Lane
+from storage.errors import QueueClosed, QueueFull, QueueTimeout, StoreUnavailable
+from storage.pump import Pump, RecordingStore
 from storage.queue_counters import QueueCounters
-from storage.records import AlreadyClosed, Answer, Entry, Recorded, Seal
+from storage.records import Answer, Entry, Recorded, Seal
+from storage.retry import Lookup, UnknownCommits
+from storage.waiters import Patience, Waiter
+
+__all__ = ["BATCH_MAX", "RecordingStore", "Slot", "WriteQueue"]
 
 _log = logging.getLogger("aegis.store.queue")
 
 BATCH_MAX = 512
-#: Of a full batch, at least this part is left to the queued lane when it has that much waiting.
-QUEUED_SHARE = 0.5
-RETRY_S_MIN, RETRY_S_MAX = 0.05, 2.0
-
-
-class RecordingStore(Protocol):
-    """What the queue needs of a store."""
-
-    async def record(self, entries: Sequence[Entry], seal: Seal) -> list[Answer]:
-        """One transaction; see storage.protocol."""
-        ...
-
-    async def after_commit(self) -> None:
-        """Upkeep between batches."""
-        ...
-
-    async def probe(self) -> None:
-        """Proves that a commit would succeed now."""
-        ...
-
-
-class _Waiter:
-    """One entry of the committed lane and the caller who waits for it."""
-
-    __slots__ = ("at_ns", "entry", "future", "is_running")
-
-    def __init__(self, entry: Entry, future: asyncio.Future[Answer], at_ns: int) -> None:
-        self.entry = entry
-        self.future = future
-        self.at_ns = at_ns
-        self.is_running = False
 
 
 class Slot:
@@ -73,20 +36,34 @@ class Slot:
     def __init__(self, queue: WriteQueue) -> None:
         self._queue: WriteQueue | None = queue
 
-    def release(self) -> None:
-        """Gives the place back; nothing happens if it was used or given back already."""
-        if self._queue is not None:
-            self._queue.reserved -= 1
-            self._queue = None
+    def release(self) -> bool:
+        """Gives the place back; False (and nothing happens) if it was used or given back."""
+        queue = self._queue
+        if not self.use():
+            return False
+        if queue is not None:
+            queue.look_if_drained()
+        return True
+
+    def use(self) -> bool:
+        """Turns the place into an entry's; False if it was used or given back."""
+        queue, self._queue = self._queue, None
+        if queue is None:
+            return False
+        queue.reserved -= 1
+        return True
 
 
 class WriteQueue:
     """One pump task, two lanes. All methods are called on the event loop's thread.
 
-    `capacity` bounds each lane, in entries; `wait_s` is how long a caller waits for its commit.
-    `on_abandoned(entry, recorded)` is told of entries that committed after their caller had
-    given up. `lookup(entry)` finds out what became of an entry whose commit is unknown.
-    `on_batch(entries, seconds)` sees each committed batch.
+    `capacity` bounds each lane, in entries that are not durable yet (the queued lane: together
+    with the places reserved); `wait_s` is how long a caller waits for its commit.
+    `on_abandoned(entry, recorded)` is told of entries that became durable after their caller had
+    given up; `reserve` never refuses a place inside it. `lookup(entry)` finds out what became of
+    an entry whose commit is unknown: its receipt, or None if there is none.
+    `on_batch(entries, seconds)` sees each committed batch, with the time from its taking to the
+    moment the next could be taken.
     """
 
     def __init__(
@@ -98,36 +75,39 @@ class WriteQueue:
         wait_s: float,
         monotonic_ns: Callable[[], int],
         on_abandoned: Callable[[Entry, Recorded], None] | None = None,
-        lookup: Callable[[Entry], Awaitable[Recorded | None]] | None = None,
+        lookup: Lookup | None = None,
         on_batch: Callable[[int, float], None] | None = None,
         batch_max: int = BATCH_MAX,
     ) -> None:
-        self._store = store
-        self._seal = seal
         self.capacity = capacity
-        self._wait_s = wait_s
-        self._wait_ns = int(wait_s * 1e9)
-        self._now_ns = monotonic_ns
-        self.on_abandoned = on_abandoned
-        self._lookup = lookup
-        self.on_batch = on_batch
         self.batch_max = batch_max
+        self.on_abandoned = on_abandoned
         self.counters = QueueCounters()
-        self.healthy = True
+        #: Places of the queued lane that are reserved and not used yet.
         self.reserved = 0
-        self._committed: Lane[_Waiter] = Lane()
-        self._queued: Lane[Entry] = Lane()
-        self._in_batch: tuple[int, int] = (0, 0)
-        self._by_age: deque[_Waiter] = deque()
-        self._unknown: list[Entry] = []
+        self._wait_s = wait_s
         self._loop = asyncio.get_running_loop()
-        self._sleeper: asyncio.Future[None] | None = None
-        self._sweep: asyncio.TimerHandle | None = None
-        self._retry_s = RETRY_S_MIN
+        self._patience = Patience(self._loop, wait_s, monotonic_ns, self._on_expired)
+        self._unknown = UnknownCommits(lookup, self._on_unheard, monotonic_ns)
+        self._pump = Pump(
+            store,
+            seal,
+            self._unknown,
+            self.counters,
+            batch_max=batch_max,
+            monotonic_ns=monotonic_ns,
+            on_unheard=self._on_unheard,
+            on_turn_end=self._on_turn_end,
+            on_batch=on_batch,
+        )
+        self._committed = self._pump.committed
+        self._is_draining = False
         self._is_closed = False
+        self._is_granting = False
+        self._drained: asyncio.Future[None] | None = None
         self._failure: BaseException | None = None
-        self._pump = self._loop.create_task(self._run(), name="write-queue")
-        self._pump.add_done_callback(self._on_pump_end)
+        self._task = self._loop.create_task(self._pump.run(), name="write-queue")
+        self._task.add_done_callback(self._on_pump_end)
 
     # -- callers ---------------------------------------------------------------------------
 
@@ -137,252 +117,192 @@ class WriteQueue:
         Raises QueueFull, QueueTimeout, QueueClosed, or the StoreError that the batch met;
         after any of them the entry must be taken as not recorded.
         """
-        rejected = self.counters.committed.rejected
-        if self._is_closed:
-            rejected["closed"] += 1
-            raise QueueClosed
-        if self._failure is not None:
-            rejected["error"] += 1
-            raise StoreUnavailable(f"the writer stopped: {self._failure!r}")
-        if self.depth("committed") >= self.capacity:
-            rejected["full"] += 1
-            raise QueueFull
-        waiter = _Waiter(entry, self._loop.create_future(), self._now_ns())
-        self._committed.add(entry.receipt.tenant_id, waiter)
-        self._by_age.append(waiter)
+        committed = self._committed
+        if (
+            self._is_draining
+            or self._failure is not None
+            or committed.depth + self._pump.running[0] >= self.capacity
+            or len(self._unknown) >= self.capacity
+        ):
+            self._refuse()
+        waiter = self._patience.begin(entry)
+        committed.add(entry.receipt.tenant_id, waiter)
         self.counters.committed.accepted += 1
-        if self._sweep is None:
-            self._sweep = self._loop.call_later(self._wait_s, self._expire)
-        self._wake()
+        self._pump.wake()
         try:
             return await waiter.future
         except asyncio.CancelledError:
-            self._abandon(waiter)
+            self._on_cancelled(waiter)
             raise
 
     def reserve(self) -> Slot:
-        """A place in the queued lane for later; raises QueueFull or QueueClosed."""
-        if self._is_closed:
-            self.counters.queued.rejected["closed"] += 1
-            raise QueueClosed
-        if self.reserved + self.depth("queued") >= self.capacity:
-            self.counters.queued.rejected["full"] += 1
-            raise QueueFull
+        """A place in the queued lane for later; raises QueueFull, QueueClosed, StoreUnavailable."""
+        if not self._is_granting:
+            rejected = self.counters.queued.rejected
+            if self._is_draining:
+                rejected["closed"] += 1
+                raise QueueClosed
+            self._check_pump(rejected)
+            if self.reserved + self.depth("queued") >= self.capacity:
+                rejected["full"] += 1
+                raise QueueFull
         self.reserved += 1
         return Slot(self)
 
     def enqueue(self, entry: Entry, slot: Slot) -> None:
-        """Hands an entry over in a reserved place; never blocks. Works while draining."""
-        slot.release()
+        """Hands an entry over in a reserved place; never blocks, and works while draining.
+
+        The entry must close an intent: only that can be tried again without being recorded
+        twice. Raises ValueError for any other entry and for a place that was used or given
+        back; QueueClosed after the drain; StoreUnavailable if the writer stopped.
+        """
+        if entry.closes is None:
+            raise ValueError("only an entry that closes an intent can be handed over")
+        if not slot.use():
+            raise ValueError("this place was used or given back already")
+        rejected = self.counters.queued.rejected
+        if self._is_closed:
+            rejected["closed"] += 1
+            raise QueueClosed
+        self._check_pump(rejected)
         self.counters.queued.accepted += 1
-        self._queued.add(entry.receipt.tenant_id, entry)
-        self._wake()
+        self._pump.queued.add(entry.receipt.tenant_id, entry)
+        self._pump.wake()
+
+    # -- facts -----------------------------------------------------------------------------
+
+    @property
+    def healthy(self) -> bool:
+        """The last attempt to commit succeeded, and the writer runs."""
+        return self._pump.health.is_well and self._failure is None
+
+    @property
+    def on_batch(self) -> Callable[[int, float], None] | None:
+        """Who is told of each committed batch."""
+        return self._pump.on_batch
+
+    @on_batch.setter
+    def on_batch(self, observer: Callable[[int, float], None] | None) -> None:
+        self._pump.on_batch = observer
 
     def depth(self, lane: str) -> int:
         """Entries of a lane ('committed' or 'queued') that are not durable yet."""
         if lane == "committed":
-            return self._committed.depth + self._in_batch[0]
-        return self._queued.depth + self._in_batch[1]
+            return self._committed.depth + self._pump.running[0]
+        return self._pump.queued.depth + self._pump.running[1]
 
     def oldest_age_s(self) -> float:
         """How long the oldest caller has waited; 0 if nobody waits."""
-        self._forget_done()
-        if not self._by_age:
-            return 0.0
-        return (self._now_ns() - self._by_age[0].at_ns) / 1e9
+        return self._patience.oldest_age_s()
+
+    # -- the end ---------------------------------------------------------------------------
 
     async def drain(self, deadline_s: float) -> int:
-        """Closes the intake and writes what is there; gives how many entries were left over.
+        """Closes the committed lane and writes what is there; gives how many were left over.
 
-        Entries for reserved places are still taken until the deadline.
+        Entries for reserved places are still taken until all are used or given back, or the
+        deadline is over. Left over are entries that are not durable and places not used.
         """
+        self._is_draining = True
+        if self._left() and not self._task.done():
+            self._drained = self._loop.create_future()
+            timer = self._loop.call_later(deadline_s, self._end_drain)
+            try:
+                await self._drained
+            finally:
+                timer.cancel()
+                self._drained = None
         self._is_closed = True
-        until_ns = self._now_ns() + int(deadline_s * 1e9)
-        while self._is_alive() and self._now_ns() < until_ns and self._left():
-            self._wake()
-            await asyncio.sleep(0.005)
         return self._left()
 
     async def close(self) -> None:
-        """Ends the pump; whoever still waits is told. The batch under way is finished."""
-        self._is_closed = True
-        if not self._pump.done():
-            while self._in_batch != (0, 0) and self._is_alive():  # noqa: ASYNC110 - bounded by one commit
-                await asyncio.sleep(0.005)
-            self._pump.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._pump
-        self._fail(self._committed.take(self._committed.depth), QueueClosed())
+        """Ends the writer; whoever still waits is told. The batch under way may finish first."""
+        self._is_draining = self._is_closed = True
+        waiting = self._committed.take(self._committed.depth)
+        self._pump.fail(waiting, QueueClosed(), "closed")
+        self._pump.stop()
+        _, unfinished = await asyncio.wait({self._task}, timeout=self._wait_s)
+        for task in unfinished:
+            task.cancel()
+            await asyncio.wait({task})
+        self._patience.stop()
 
-    # -- the pump --------------------------------------------------------------------------
+    def look_if_drained(self) -> None:
+        """Something may have been the last thing a drain waits for."""
+        if self._drained is not None and not self._left():
+            self._end_drain()
 
-    async def _run(self) -> None:
-        while True:
-            if self._committed.depth or (self._queued.depth and self.healthy):
-                await self._commit_once()
-                await self._store.after_commit()
-            elif not self.healthy:
-                await self._sleep(self._retry_s)
-                if not self._committed.depth:
-                    await self._mend()
-            else:
-                await self._sleep(None)
-
-    async def _commit_once(self) -> None:
-        waiters, queued = self._next_batch()
-        entries = [waiter.entry for waiter in waiters]
-        entries += queued
-        self._in_batch = (len(waiters), len(queued))
-        started_ns = self._now_ns()
-        try:
-            answers = await self._store.record(entries, self._seal)
-        except StoreError as error:
-            self._batch_failed(waiters, queued, error)
-            return
-        finally:
-            took_s = (self._now_ns() - started_ns) / 1e9
-            self.counters.busy_seconds += took_s
-            self._in_batch = (0, 0)
-        self.counters.committed_batch(len(entries), took_s)
-        if self.on_batch is not None:
-            self.on_batch(len(entries), took_s)
-        self._tell(waiters, answers)
-        self._check_queued(queued, answers[len(waiters) :])
-        if not self.healthy:
-            await self._became_healthy()
-
-    def _next_batch(self) -> tuple[list[_Waiter], list[Entry]]:
-        for_queued = min(self._queued.depth, int(self.batch_max * QUEUED_SHARE))
-        waiters = self._committed.take(self.batch_max - for_queued)
-        queued = self._queued.take(self.batch_max - len(waiters)) if self._queued.depth else []
-        for waiter in waiters:
-            waiter.is_running = True
-        return waiters, queued
-
-    def _tell(self, waiters: Sequence[_Waiter], answers: Sequence[Answer]) -> None:
-        for waiter, answer in zip(waiters, answers, strict=False):
-            if not waiter.future.done():
-                waiter.future.set_result(answer)
-            else:
-                self._committed_unheard(waiter.entry, answer)
-        self._forget_done()
-
-    def _check_queued(self, queued: Sequence[Entry], answers: Sequence[Answer]) -> None:
-        for entry, answer in zip(queued, answers, strict=True):
-            if not isinstance(answer, Recorded | AlreadyClosed):
-                self.counters.dropped_outcomes += 1
-                _log.error(
-                    "an entry nobody waits for cannot be recorded",
-                    extra={"call_id": entry.receipt.call_id, "answer": str(answer)},
-                )
-
-    def _batch_failed(self, waiters: list[_Waiter], queued: list[Entry], error: StoreError) -> None:
-        if self.healthy:
-            _log.error("a batch failed", extra={"code": error.code, "detail": str(error)})
-        self.healthy = False
-        self.counters.failed_batches += 1
-        self.counters.last_error_code = error.code
-        if isinstance(error, CommitUnknown):
-            self._unknown += [w.entry for w in waiters if w.entry.opens is not None]
-        self._queued.put_back((entry.receipt.tenant_id, entry) for entry in queued)
-        self._fail(waiters, error)
-
-    def _fail(self, waiters: Sequence[_Waiter], error: StoreError) -> None:
-        for waiter in waiters:
-            if not waiter.future.done():
-                self.counters.committed.rejected["error"] += 1
-                waiter.future.set_exception(error)
-        self._forget_done()
-
-    async def _mend(self) -> None:
-        """Nobody waits and the last batch failed: find out whether commits work again."""
-        try:
-            await self._store.probe()
-        except StoreError as error:
-            self.counters.last_error_code = error.code
-            self._retry_s = min(self._retry_s * 2, RETRY_S_MAX)
-            return
-        await self._became_healthy()
-
-    async def _became_healthy(self) -> None:
-        try:
-            while self._unknown and self._lookup is not None:
-                recorded = await self._lookup(self._unknown[0])
-                entry = self._unknown.pop(0)
-                if recorded is not None:
-                    self._committed_unheard(entry, recorded)
-        except StoreError:
-            return
-        self._retry_s = RETRY_S_MIN
-        self.healthy = True
-        _log.warning("the store commits again", extra={"code": self.counters.last_error_code})
-
-    # -- waiting and giving up -------------------------------------------------------------
-
-    def _wake(self) -> None:
-        if self._sleeper is not None and not self._sleeper.done():
-            self._sleeper.set_result(None)
-
-    async def _sleep(self, timeout_s: float | None) -> None:
-        self._sleeper = self._loop.create_future()
-        timer = self._loop.call_later(timeout_s, self._wake) if timeout_s is not None else None
-        try:
-            await self._sleeper
-        finally:
-            self._sleeper = None
-            if timer is not None:
-                timer.cancel()
-
-    def _expire(self) -> None:
-        """The one deadline timer: everyone's patience is equal, so the oldest is the next."""
-        self._sweep = None
-        now_ns = self._now_ns()
-        while self._by_age:
-            waiter = self._by_age[0]
-            if not waiter.future.done():
-                left_ns = waiter.at_ns + self._wait_ns - now_ns
-                if left_ns > 0:
-                    self._sweep = self._loop.call_later(left_ns / 1e9, self._expire)
-                    return
-                self.counters.committed.rejected["timeout"] += 1
-                if not waiter.is_running:
-                    self._committed.remove(waiter.entry.receipt.tenant_id, waiter)
-                waiter.future.set_exception(QueueTimeout())
-            self._by_age.popleft()
-
-    def _abandon(self, waiter: _Waiter) -> None:
-        """The caller was cancelled: forget the entry, or remember that nobody will hear of it."""
-        if not waiter.is_running:
-            self._committed.remove(waiter.entry.receipt.tenant_id, waiter)
-            return
-        future = waiter.future
-        if future.done() and not future.cancelled() and future.exception() is None:
-            self._committed_unheard(waiter.entry, future.result())
-
-    def _committed_unheard(self, entry: Entry, answer: Answer) -> None:
-        if isinstance(answer, Recorded):
-            self.counters.abandoned += 1
-            if self.on_abandoned is not None:
-                self.on_abandoned(entry, answer)
-
-    def _forget_done(self) -> None:
-        by_age = self._by_age
-        while by_age and by_age[0].future.done():
-            by_age.popleft()
+    def _end_drain(self) -> None:
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
 
     def _left(self) -> int:
         return self.depth("committed") + self.depth("queued") + self.reserved
 
-    def _is_alive(self) -> bool:
-        return not self._pump.done()
+    # -- what befalls a waiter -------------------------------------------------------------
+
+    def _refuse(self) -> None:
+        rejected = self.counters.committed.rejected
+        if self._is_draining:
+            rejected["closed"] += 1
+            raise QueueClosed
+        self._check_pump(rejected)
+        if len(self._unknown) >= self.capacity:
+            rejected["error"] += 1
+            raise StoreUnavailable("too many commits of unknown outcome are to be looked up")
+        rejected["full"] += 1
+        raise QueueFull
+
+    def _check_pump(self, rejected: dict[str, int]) -> None:
+        if self._failure is not None:
+            rejected["error"] += 1
+            raise StoreUnavailable(f"the writer stopped: {self._failure!r}")
+
+    def _on_expired(self, waiter: Waiter) -> None:
+        self.counters.committed.rejected["timeout"] += 1
+        if not waiter.is_running:
+            self._committed.remove(waiter.entry.receipt.tenant_id, waiter)
+        waiter.future.set_exception(QueueTimeout())
+
+    def _on_cancelled(self, waiter: Waiter) -> None:
+        """The caller is gone: forget the entry, or see to it that its record does not hang."""
+        future = waiter.future
+        if not waiter.is_running:
+            self._committed.remove(waiter.entry.receipt.tenant_id, waiter)
+        if not future.done():
+            future.cancel()
+        if future.cancelled() or future.exception() is not None:
+            return
+        # Answered in the same turn of the loop in which the caller was cancelled.
+        self._on_unheard(waiter.entry, future.result())
+
+    def _on_unheard(self, entry: Entry, answer: Answer) -> None:
+        if not isinstance(answer, Recorded):
+            return
+        self.counters.abandoned += 1
+        if self.on_abandoned is None:
+            return
+        self._is_granting = True
+        try:
+            self.on_abandoned(entry, answer)
+        finally:
+            self._is_granting = False
+
+    def _on_turn_end(self) -> None:
+        self._patience.forget_done()
+        if self._drained is not None:
+            self.look_if_drained()
 
     def _on_pump_end(self, task: asyncio.Task[None]) -> None:
         """The pump never ends by itself; if a fault of ours ends it, everyone is told."""
         if task.cancelled():
+            self._failure = None if self._is_closed else RuntimeError("the writer was cancelled")
+        else:
+            self._failure = task.exception()
+        if self._failure is None:
             return
-        self._failure = task.exception() or RuntimeError("the pump returned")
-        self.healthy = False
         self.counters.last_error_code = "writer_stopped"
         _log.critical("the writer stopped", exc_info=self._failure)
         error = StoreUnavailable(f"the writer stopped: {self._failure!r}")
-        self._fail(list(self._by_age), error)
+        self._pump.fail(self._patience.waiting(), error)
+        self._end_drain()

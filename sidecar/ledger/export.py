@@ -1,8 +1,8 @@
 """Receipts as portable lines: what an auditor takes away and verifies without us.
 
-Knows: the form of a line (the body's keys and `receipt_hash`, flat, canonical order), and paging,
-so that a chain of any length needs little memory. What is exported ends at the head as it was
-when the export began.
+Knows: the form of a line (the body's keys and `receipt_hash`, flat, in canonical order), and
+paging, so that a chain of any length needs little memory. What is exported ends at the head as
+it was when the export began, however much is recorded meanwhile.
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ from collections.abc import AsyncIterator
 
 import orjson
 
-from sidecar.ledger.receipt import body_of
+from sidecar.ledger.receipt import Body, body_of
+from storage.errors import StoreCorrupt
 from storage.protocol import LedgerReader
+from storage.records import ReceiptRow
 
 PAGE_ROWS = 1000
+
+_OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
 
 
 async def export_lines(
@@ -22,22 +26,34 @@ async def export_lines(
 ) -> AsyncIterator[bytes]:
     """The tenant's receipts, oldest first, one JSON object a line.
 
-    With `with_facts` a line also has `facts` and `arguments` (not covered by the hash, and null
-    once erased); the verifier leaves them out of account.
+    With `with_facts` a line also has `salt`, `arguments` and `facts`: null where there are none,
+    or where they were erased. Rows are given as they are found: telling whether they were
+    tampered with is the verifier's work. Raises StoreCorrupt where rows are missing altogether,
+    and any StoreError of reading.
     """
     end = (await reader.head(tenant_id)).seq
     after_seq, prev_hash = 0, ""
     while after_seq < end:
         page = await reader.receipts(tenant_id, after_seq, min(PAGE_ROWS, end - after_seq))
-        if not page:
-            return
+        if not page or page[-1].seq > end:
+            raise StoreCorrupt(f"receipts of {tenant_id!r} after {after_seq} are missing")
         for row in page:
-            line = body_of(row, prev_hash)
-            line["receipt_hash"] = prev_hash = row.receipt_hash
-            after_seq = row.seq
-            if with_facts:
-                facts = await reader.call_facts(tenant_id, row.seq)
-                line["salt"] = facts.salt if facts else None
-                line["arguments"] = facts.arguments if facts else None
-                line["facts"] = facts.facts if facts else None
-            yield orjson.dumps(line, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
+            beside = await _beside(reader, row) if with_facts else {}
+            yield _line(row, prev_hash, beside)
+            after_seq, prev_hash = row.seq, row.receipt_hash
+
+
+def _line(row: ReceiptRow, prev_hash: str, beside: Body) -> bytes:
+    line = body_of(row, prev_hash) | beside
+    line["receipt_hash"] = row.receipt_hash
+    try:
+        return orjson.dumps(line, option=_OPTIONS)
+    except TypeError as error:
+        raise StoreCorrupt(f"receipt {row.seq} of {row.tenant_id!r}: {error}") from error
+
+
+async def _beside(reader: LedgerReader, row: ReceiptRow) -> Body:
+    facts = await reader.call_facts(row.tenant_id, row.seq)
+    if facts is None:
+        return {"salt": None, "arguments": None, "facts": None}
+    return {"salt": facts.salt, "arguments": facts.arguments, "facts": facts.facts}

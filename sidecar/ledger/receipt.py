@@ -1,26 +1,24 @@
 """The receipt body, version 1: its keys, its canonical bytes, its hash.
 
-Knows: which keys a body has (exactly these, null when absent) and how a stored row becomes one.
-With ASCII keys, strings, and integers up to 2^53 the same bytes come out of RFC 8785, of
-sorted compact JSON, and of the canonical form older verifiers of such receipts use.
-Must not know: chains, stores, why something was recorded.
+Knows: which keys a body has (exactly these, null when absent), what each may hold, and how a row
+of the store and a body become each other. Must not know: chains, stores, why something was
+recorded.
 """
 
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import Any
 
-import orjson
-
+from sidecar.ledger.canonical import canonical_body
 from storage.records import ReceiptRow
 
 VERSION = 1
-INTEGER_MAX = 2**53
 
 KINDS = frozenset({"intent", "refusal", "outcome", "approval", "control", "recovery"})
 
-#: The keys of a body in canonical (sorted) order.
+Body = dict[str, str | int | None]
+
+#: The keys of a body, in canonical (sorted) order.
 BODY_KEYS = (
     "action",
     "action_hash",
@@ -59,24 +57,49 @@ REQUIRED_KEYS = frozenset(
     {"v", "kind", "tenant_id", "seq", "event_id", "ts_us", "prev_receipt_hash"}
 )
 
+_FIELDS = ReceiptRow._fields[:-1]
+_COLUMN_KINDS = tuple(
+    (name, int if name in INTEGER_KEYS else str, name in REQUIRED_KEYS) for name in _FIELDS
+)
 
-def body_of(row: ReceiptRow, prev_receipt_hash: str) -> dict[str, Any]:
+
+def blank_receipt(
+    tenant_id: str,
+    kind: str,
+    *,
+    event_id: str,
+    call_id: str | None,
+    ts_us: int,
+    agent_id: str | None = None,
+    outcome: str | None = None,
+    http_status: int | None = None,
+) -> ReceiptRow:
+    """A draft in which everything not given here is null."""
+    return ReceiptRow(
+        tenant_id, 0, kind, event_id, call_id, ts_us, agent_id,
+        *(None,) * 18, outcome, http_status, "",
+    )  # fmt: skip
+
+
+def body_of(row: ReceiptRow, prev_receipt_hash: str) -> Body:
     """The body a stored row stands for, given the hash of the row before it."""
-    body = row._asdict()
-    del body["receipt_hash"]
+    body: Body = dict(zip(_FIELDS, row, strict=False))
     body["v"] = VERSION
     body["prev_receipt_hash"] = prev_receipt_hash
     return body
 
 
-def canonical_bytes(body: dict[str, Any]) -> bytes:
-    """Sorted, compact UTF-8 JSON (RFC 8785 for what a body may hold).
-
-    Raises TypeError for a string that is no Unicode text or an integer beyond ±2^53.
-    """
-    return orjson.dumps(body, option=orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER)
+def receipt_hash(body: Body) -> str:
+    """Lower-case hex SHA-256 of the canonical bytes; raises NotCanonical."""
+    return sha256(canonical_body(body)).hexdigest()
 
 
-def receipt_hash(body: dict[str, Any]) -> str:
-    """Lower-case hex SHA-256 of the canonical bytes."""
-    return sha256(canonical_bytes(body)).hexdigest()
+def draft_fault(draft: ReceiptRow) -> str | None:
+    """What keeps a draft from being a receipt by the kinds of its values; None if nothing does."""
+    for (name, kind, is_required), value in zip(_COLUMN_KINDS, draft, strict=False):
+        if value is None:
+            if is_required:
+                return f"{name} is missing"
+        elif not isinstance(value, kind) or isinstance(value, bool):
+            return f"{name} is {type(value).__name__}, not {kind.__name__}"
+    return None

@@ -3,43 +3,58 @@
 Knows: that an intent without an outcome, of another boot of this node, may or may not have
 reached its upstream. Running twice, or being killed half-way, changes nothing: an intent that is
 not open any more is left alone.
+Must not know: how anything is committed; it runs before anything is served.
 """
 
 from __future__ import annotations
 
+import logging
+
 from sidecar.clock import Clock
-from sidecar.ledger.recorder import blank_receipt
+from sidecar.ledger.receipt import blank_receipt
 from sidecar.model import OutcomeKind
+from storage.errors import StoreCorrupt
 from storage.protocol import Store
-from storage.records import Entry, Recorded, Seal
+from storage.records import AlreadyClosed, Entry, OpenIntentRow, Recorded, Seal
 
 BATCH = 500
+
+_log = logging.getLogger("aegis.ledger")
 
 
 async def recover(store: Store, seal: Seal, clock: Clock, *, boot_id: str) -> int:
     """Closes every open intent of this node that another boot holds; gives how many.
 
-    Raises a StoreError: a store that cannot be recovered must not serve.
+    Raises StoreCorrupt if some cannot be closed, and any other StoreError: a store that cannot
+    be recovered must not serve.
     """
     recovered = 0
     while True:
         found = await store.open_intents(store.node_id, BATCH)
         left = [intent for intent in found if intent.boot_id != boot_id]
         if not left:
-            return recovered
-        entries = [
-            Entry(
-                blank_receipt(
-                    intent.tenant_id,
-                    "recovery",
-                    event_id=clock.new_id(),
-                    call_id=intent.call_id,
-                    ts_us=clock.now_us(),
-                    outcome=OutcomeKind.UNKNOWN.value,
-                ),
-                closes=intent.call_id,
-            )
-            for intent in left
-        ]
+            break
+        entries = [_entry(intent, clock) for intent in left]
         answers = await store.record(entries, seal)
-        recovered += sum(isinstance(answer, Recorded) for answer in answers)
+        closed = sum(isinstance(answer, Recorded) for answer in answers)
+        if not closed and not any(isinstance(answer, AlreadyClosed) for answer in answers):
+            raise StoreCorrupt(
+                f"{len(left)} open intents cannot be closed, the first is call "
+                f"{left[0].call_id} of tenant {left[0].tenant_id!r}: {answers[0]}"
+            )
+        recovered += closed
+    if recovered:
+        _log.warning("calls of an earlier boot ended unknown", extra={"count": recovered})
+    return recovered
+
+
+def _entry(intent: OpenIntentRow, clock: Clock) -> Entry:
+    receipt = blank_receipt(
+        intent.tenant_id,
+        "recovery",
+        event_id=clock.new_id(),
+        call_id=intent.call_id,
+        ts_us=clock.now_us(),
+        outcome=OutcomeKind.UNKNOWN.value,
+    )
+    return Entry(receipt, closes=intent.call_id)

@@ -1,14 +1,16 @@
 """The offline verifier: reads exported lines, trusts nothing, names the first bad receipt.
 
 Knows: the receipt body v1 and how a chain is linked. It needs no store, no key and no network,
-and memory for one line. It proves that the lines are one unbroken history; not that the history
-is the only one, nor that nothing was cut from its end: for that a signed checkpoint is needed,
-and the verdict says so.
+and memory for one line. It proves that the lines are one unbroken history; not that it is the
+only one, nor that nothing was cut from its end: for that a signed checkpoint is needed, and
+whoever shows the verdict has to say so.
 """
 
 from __future__ import annotations
 
+import hmac
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -17,192 +19,250 @@ from typing import Any
 import orjson
 
 from sidecar.ledger.merkle import append, root
-from sidecar.ledger.receipt import (
-    BODY_KEYS,
-    INTEGER_KEYS,
-    INTEGER_MAX,
-    KINDS,
-    REQUIRED_KEYS,
-    VERSION,
-)
+from sidecar.ledger.receipt import BODY_KEYS, INTEGER_KEYS, KINDS, REQUIRED_KEYS, VERSION
 
-LINE_BYTES_MAX = 1024 * 1024
-_HASH_LENGTH = 64
-_CANONICAL = orjson.OPT_SORT_KEYS
+#: A line is read whole: longer than any receipt with its arguments, short enough for memory.
+LINE_BYTES_MAX = 256 * 1024 * 1024
+
+_HASH = re.compile(r"[0-9a-f]{64}")
+_CANONICAL = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
 _KEYS = frozenset(BODY_KEYS)
-#: Keys an export may add beside the body; they are covered by commitments, not by the hash.
-_BESIDE = frozenset({"receipt_hash", "salt", "arguments", "facts"})
+#: Keys an export may add to a line; the hash does not cover them.
+_BESIDE = ("salt", "arguments", "facts")
+_SHOWN_MAX = 80
 
 
-class Unreadable(Exception):
-    """The input is not a file of receipts at all."""
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with the first bad line, and the seq it gives itself, if it gives one.
+
+    `is_unreadable` if the line is not even a JSON object, so that no receipt can be named.
+    """
+
+    line: int
+    seq: int | None
+    what: str
+    is_unreadable: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was found. `first_bad` is None if all `count` receipts hold.
+    """What was found: `count` receipts hold, and all of them if `fault` is None.
 
-    `root` is the RFC 6962 root over all of them, "" unless the chain was given from its start.
+    `prev_hash` is what the first receipt links to: "" for a whole chain, otherwise to be compared
+    with the head hash of the part before. `root` is the RFC 6962 root over the receipts of a whole
+    chain, "" for a part of one.
     """
 
     count: int
     tenant_id: str
     first_seq: int
     last_seq: int
+    prev_hash: str
     head_hash: str
     root: str
-    first_bad: str | None
+    fault: Fault | None
 
     @property
     def holds(self) -> bool:
         """Whether every receipt and link is as it was written."""
-        return self.first_bad is None
+        return self.fault is None
 
 
-def verify_lines(lines: Iterable[bytes]) -> Verdict:
-    """Verifies receipts oldest first.
+def verify_lines(lines: Iterable[bytes], *, first_seq: int = 1) -> Verdict:
+    """Verifies receipts, oldest first; stops at the first bad one.
 
-    Raises Unreadable for input that is empty, or whose first line is no receipt.
+    `first_seq` is where the lines must begin: 1, unless they are said to be a later part.
     """
-    chain = _Chain()
+    chain = _Chain(first_seq)
     number = 0
     for number, line in enumerate(lines, 1):
-        fault = chain.take(line)
-        if fault is not None:
-            if number == 1 and chain.is_foreign:
-                raise Unreadable(f"line 1: {fault}")
-            return chain.verdict(f"line {number}, {chain.name()}: {fault}")
+        try:
+            chain.take(line)
+        except _Bad as bad:
+            return chain.verdict(Fault(number, chain.named_seq, str(bad), bad.is_unreadable))
     if number == 0:
-        raise Unreadable("the file is empty")
+        return chain.verdict(Fault(1, None, "there are no receipts", True))
     return chain.verdict(None)
 
 
+class _Bad(Exception):
+    def __init__(self, what: str, *, is_unreadable: bool = False) -> None:
+        super().__init__(what)
+        self.is_unreadable = is_unreadable
+
+
 class _Chain:
-    def __init__(self) -> None:
+    def __init__(self, first_seq: int) -> None:
+        self.first_seq = first_seq
+        self.seq = first_seq - 1
         self.count = 0
         self.tenant_id = ""
-        self.first_seq = 0
-        self.seq = 0
+        self.prev_hash = ""
         self.hash = ""
         self.ts_us = 0
         self.frontier: list[bytes] = []
-        self.is_foreign = False
-        self._named: Any = None
+        #: The seq that the line last taken gives itself.
+        self.named_seq: int | None = None
+        #: Patterns of value types that were found in order: there are few.
+        self._sound_patterns: set[tuple[type, ...]] = set()
 
-    def name(self) -> str:
-        """How to call the line last taken: by its own seq if it has one."""
-        return f"receipt {self._named}" if self._named is not None else f"after {self.seq}"
-
-    def verdict(self, first_bad: str | None) -> Verdict:
+    def verdict(self, fault: Fault | None) -> Verdict:
         is_whole = self.first_seq == 1
         return Verdict(
             self.count,
             self.tenant_id,
             self.first_seq,
             self.seq,
+            self.prev_hash,
             self.hash,
             root(self.frontier).hex() if is_whole else "",
-            first_bad,
+            fault,
         )
 
-    def take(self, line: bytes) -> str | None:
-        """Adds one line; gives what is wrong with it, None if it holds."""
-        self._named = None
-        body = _parse(line)
-        if isinstance(body, str):
-            self.is_foreign = True
-            return body
-        self._named = body.get("seq")
+    def take(self, line: bytes) -> None:
+        """Adds one line; raises _Bad for what is wrong with it."""
+        self.named_seq = None
+        body = _parsed(line)
+        seq = body.get("seq")
+        self.named_seq = seq if type(seq) is int else None
         claimed = body.pop("receipt_hash", None)
-        fault = _shape_fault(body, claimed) or self._link_fault(body)
-        if fault is not None:
-            return fault
-        canonical = orjson.dumps(body, option=_CANONICAL)
+        beside = _take_beside(body) if len(body) > len(_KEYS) else None
+        self._check_shape(body)
+        canonical = _canonical(body)
         digest = sha256(canonical).hexdigest()
+        if claimed is None:
+            raise _Bad("key 'receipt_hash' is missing")
         if digest != claimed:
-            return f"its content does not match its hash (recomputed {digest})"
-        self._advance(body, digest, canonical)
-        return None
-
-    def _link_fault(self, body: dict[str, Any]) -> str | None:
-        if self.count == 0:
-            if body["seq"] == 1 and body["prev_receipt_hash"] != "":
-                return "the first receipt of a chain has no predecessor"
-            return None
-        if body["tenant_id"] != self.tenant_id:
-            return f"it belongs to tenant {body['tenant_id']}, the chain to {self.tenant_id}"
-        if body["seq"] != self.seq + 1:
-            return f"receipt {self.seq + 1} is expected here"
-        if body["prev_receipt_hash"] != self.hash:
-            return f"it does not link to receipt {self.seq}"
-        if body["ts_us"] < self.ts_us:
-            return "its time is before that of the receipt before it"
-        return None
-
-    def _advance(self, body: dict[str, Any], digest: str, canonical: bytes) -> None:
-        if self.count == 0:
-            self.tenant_id, self.first_seq = body["tenant_id"], body["seq"]
+            raise _Bad(f"its content does not match its receipt_hash (recomputed: {digest})")
+        self._check_link(body)
+        if beside is not None:
+            _check_commitment(body, beside)
         if self.first_seq == 1:
             append(self.frontier, self.seq, sha256(b"\x00" + canonical).digest())
+        if self.count == 0:
+            self.tenant_id, self.prev_hash = body["tenant_id"], body["prev_receipt_hash"]
         self.count += 1
         self.seq, self.hash, self.ts_us = body["seq"], digest, body["ts_us"]
 
+    def _check_shape(self, body: dict[str, Any]) -> None:
+        """Exactly the keys, and the kinds of value, that a receipt has."""
+        pattern = tuple(map(type, body.values()))
+        if tuple(body) != BODY_KEYS or pattern not in self._sound_patterns:
+            _check_keys(body)
+            for key in BODY_KEYS:
+                _check_value(key, body[key])
+            if tuple(body) == BODY_KEYS:
+                self._sound_patterns.add(pattern)
+        if body["v"] != VERSION:
+            raise _Bad(f"version {body['v']} is not known")
+        if body["kind"] not in KINDS:
+            raise _Bad(f"kind {_shown(body['kind'])} is not known")
 
-def _parse(line: bytes) -> dict[str, Any] | str:
-    """The line's object, or what is wrong with it. A key twice is refused: readers differ."""
-    if len(line) > LINE_BYTES_MAX:
-        return f"the line is longer than {LINE_BYTES_MAX} bytes"
-    if not line.endswith(b"\n"):
-        return "the line is cut off: it does not end in a newline"
+    def _check_link(self, body: dict[str, Any]) -> None:
+        if body["seq"] != self.seq + 1:
+            raise _Bad(f"receipt {self.seq + 1} is expected here")
+        prev_hash = body["prev_receipt_hash"]
+        if self.count == 0:
+            if self.first_seq == 1:
+                if prev_hash != "":
+                    raise _Bad("the first receipt of a chain links to nothing, this one does")
+            elif _HASH.fullmatch(prev_hash) is None:
+                raise _Bad("its prev_receipt_hash is no hash")
+            return
+        if body["tenant_id"] != self.tenant_id:
+            raise _Bad(f"it is tenant {_shown(body['tenant_id'])}'s, the chain is another's")
+        if prev_hash != self.hash:
+            raise _Bad(f"it does not link to receipt {self.seq}")
+        if body["ts_us"] < self.ts_us:
+            raise _Bad("its time is before that of the receipt before it")
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    """The line's object. A key that stands twice is refused: readers differ on which counts."""
+    text = line.removesuffix(b"\n")
+    if len(text) > LINE_BYTES_MAX:
+        raise _Bad(f"the line is longer than {LINE_BYTES_MAX} bytes", is_unreadable=True)
     try:
-        value = orjson.loads(line)
+        value = orjson.loads(text)
     except orjson.JSONDecodeError:
-        return "it is not JSON"
+        what = "the line is not JSON" if text != line else "the line is cut off"
+        raise _Bad(what, is_unreadable=True) from None
     if not isinstance(value, dict):
-        return "it is not a JSON object"
-    if orjson.dumps(value, option=_CANONICAL) != line[:-1] and _has_twin_keys(line):
-        return "it names a key twice"
+        raise _Bad("the line is not a JSON object", is_unreadable=True)
+    # What comes back as it was read cannot have lost a second value for a key.
+    if orjson.dumps(value) != text:
+        _check_twin_keys(text)
     return value
 
 
-def _has_twin_keys(line: bytes) -> bool:
-    twins = False
-
+def _check_twin_keys(text: bytes) -> None:
     def pairs(members: list[tuple[str, Any]]) -> dict[str, Any]:
-        nonlocal twins
         found = dict(members)
-        twins = twins or len(found) != len(members)
+        if len(found) != len(members):
+            names = [name for name, _ in members]
+            twin = next(name for name in names if names.count(name) > 1)
+            raise _Bad(f"key {_shown(twin)} stands twice")
         return found
 
-    json.loads(line, object_pairs_hook=pairs)
-    return twins
+    try:
+        json.loads(text, object_pairs_hook=pairs, parse_int=str, parse_float=str)
+    except RecursionError:
+        raise _Bad("it is nested, a receipt is flat") from None
 
 
-def _shape_fault(body: dict[str, Any], claimed: Any) -> str | None:
-    """Whether the line has exactly the keys and kinds of value a receipt has."""
-    for key in body.keys() - _KEYS:
-        if key not in _BESIDE:
-            return f"unknown key {key!r}"
-        del body[key]
-    if len(body) != len(_KEYS):
-        return f"key {min(_KEYS - body.keys())!r} is missing"
-    if not (isinstance(claimed, str) and len(claimed) == _HASH_LENGTH):
-        return "its receipt_hash is missing or malformed"
-    fault = next(filter(None, (_value_fault(key, body[key]) for key in BODY_KEYS)), None)
-    if fault is not None:
-        return fault
-    if body["v"] != VERSION:
-        return f"version {body['v']} is not known"
-    if body["kind"] not in KINDS:
-        return f"kind {body['kind']!r} is not known"
-    return None if body["seq"] >= 1 else "seq is not positive"
+def _take_beside(body: dict[str, Any]) -> dict[str, str | None]:
+    """Takes what may stand beside the body out of it."""
+    beside: dict[str, str | None] = {}
+    for key in _BESIDE:
+        if key in body:
+            value = beside[key] = body.pop(key)
+            if value is not None and type(value) is not str:
+                raise _Bad(f"{key} is not a string")
+    return beside
 
 
-def _value_fault(key: str, value: Any) -> str | None:
+def _check_commitment(body: dict[str, Any], beside: dict[str, str | None]) -> None:
+    """Arguments that are given must be those the receipt commits to; they may have been erased."""
+    arguments, salt = beside.get("arguments"), beside.get("salt")
+    if arguments is None:
+        return
+    try:
+        key = bytes.fromhex(salt or "")
+    except ValueError:
+        raise _Bad("its salt is not hex") from None
+    commitment = hmac.digest(key, arguments.encode(), "sha256").hex()
+    if commitment != body["args_commitment"]:
+        raise _Bad("its arguments are not those its args_commitment stands for")
+
+
+def _check_keys(body: dict[str, Any]) -> None:
+    foreign = sorted(body.keys() - _KEYS)
+    if foreign:
+        raise _Bad(f"key {_shown(foreign[0])} is unknown")
+    missing = sorted(_KEYS - body.keys())
+    if missing:
+        raise _Bad(f"key {missing[0]!r} is missing")
+
+
+def _check_value(key: str, value: Any) -> None:
     if value is None:
-        return f"{key} is null" if key in REQUIRED_KEYS else None
-    if key not in INTEGER_KEYS:
-        return None if type(value) is str else f"{key} is not a string"
-    if type(value) is not int or abs(value) > INTEGER_MAX:
-        return f"{key} is not an integer within ±2^53"
-    return None
+        if key in REQUIRED_KEYS:
+            raise _Bad(f"{key} is null")
+    elif key in INTEGER_KEYS:
+        if type(value) is not int:
+            raise _Bad(f"{key} is not an integer")
+    elif type(value) is not str:
+        raise _Bad(f"{key} is not a string")
+
+
+def _canonical(body: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(body, option=_CANONICAL)
+    except TypeError:
+        raise _Bad("an integer is beyond ±(2^53 - 1)") from None
+
+
+def _shown(text: str) -> str:
+    """Foreign text for a message: quoted, controls escaped, cut."""
+    return ascii(text[:_SHOWN_MAX])

@@ -21,7 +21,7 @@ from sidecar.errors import Refused
 from sidecar.proxy.head import RequestHead
 
 if TYPE_CHECKING:
-    from sidecar.proxy.server import DoorConnection
+    from sidecar.proxy.connection import DoorConnection
 
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus

@@ -8,6 +8,7 @@ Must not know: how a body is parsed, how a rule is judged, how a record is writt
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass
 
@@ -101,8 +102,7 @@ class Pipeline:
             self._counters.in_flight -= 1
 
     async def refuse_head(self, exchange: Exchange, refused: Refused) -> None:
-        """Answers a request whose head was refused; there is no caller yet, so it is counted."""
-        self._counters.refused(refused.code)
+        """Answers a request whose head was refused; there is no caller yet, and it was counted."""
         status, headers, body = problem_reply(refused, self._clock.new_id())
         await exchange.send(status, headers, body)
 
@@ -150,6 +150,7 @@ class Pipeline:
                 raise Refused(decision.code, decision.reason, decision=decision)
             answer = await self._recorder.intent(principal, call, decision)
             if not isinstance(answer, Stale):
+                self._counters.intents += 1
                 return answer
         raise Refused("stale_decision")
 
@@ -189,7 +190,7 @@ class Pipeline:
             self._counters.added(total_ns - upstream_ns)
 
     async def _refuse(self, exchange: Exchange, visit: Visit, refused: Refused) -> None:
-        self._counters.refused(refused.code)
+        self._counters.refused(refused.code, refused.detail)
         if visit.intent is not None:
             kind = (
                 OutcomeKind.NOT_FORWARDED
@@ -214,7 +215,8 @@ class Pipeline:
         else:
             dialect = DIALECTS[visit.upstream.kind]
             status, headers, body = dialect.refusal(refused, visit.call_id, visit.call)
-        await exchange.send(status, headers, body)
+        with contextlib.suppress(ClientGone):  # the refusal stands, heard or not
+            await exchange.send(status, headers, body)
 
 
 def _protocol_decision(policy_set: PolicySet) -> Decision:

@@ -29,7 +29,7 @@ _NUL_ESCAPE = b"\\u0000"
 _ONE_KIND_OF_BRACKET = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
 _DIGITS_TO_ZERO = bytes.maketrans(b"0123456789", b"0000000000")
-_MANY_DIGITS = b"0" * 16  # the fewest digits an integer beyond INTEGER_MAX can have
+_MANY_DIGITS = b"0" * 19  # the fewest digits of an integer that orjson makes a float
 _NUMBER = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
 
 
@@ -131,9 +131,10 @@ def _refuse_equal_after_nfc(members: dict[str, Any]) -> None:
 
 
 def _refuse_long_integers(outside: bytes) -> None:
+    """Integers that orjson kept as such were judged by OPT_STRICT_INTEGER already."""
     for match in _NUMBER.finditer(outside):
-        number = match.group()
-        if number.lstrip(b"-").isdigit() and (len(number) > 17 or abs(int(number)) > INTEGER_MAX):
+        number = match.group().lstrip(b"-")
+        if number.isdigit() and len(number) >= len(_MANY_DIGITS):
             raise _integer_refused("literal out of range")
 
 

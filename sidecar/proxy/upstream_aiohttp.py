@@ -9,13 +9,11 @@ Must not know: the agent's side, policies, the ledger.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Sequence
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp import ClientError, ClientTimeout, TCPConnector
-from aiohttp.client_exceptions import SocketTimeoutError
+from aiohttp.client_exceptions import ClientPayloadError, SocketTimeoutError
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest
 from aiohttp.connector import Connection
@@ -27,7 +25,8 @@ from yarl import URL
 from sidecar.errors import Refused
 from sidecar.proxy.addresses import PublicResolver, is_literal, is_public
 from sidecar.proxy.location import read_base
-from sidecar.proxy.upstream import Headers, Reply
+from sidecar.proxy.reply_head import checked_headers
+from sidecar.proxy.upstream import Reply
 
 if TYPE_CHECKING:
     from sidecar.config.model import Upstream
@@ -40,8 +39,6 @@ RECONNECTS_MAX = 16
 HEADERS_MAX = 256
 LINE_BYTES_MAX = 16 * 1024
 
-_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_FORBIDDEN = re.compile(rb"[\x00\r\n]")
 _BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
 
 _READ_ERRORS = (ClientError, HttpProcessingError, OSError, EOFError)
@@ -186,7 +183,7 @@ def _write(
 
 async def _read_reply(connection: Connection, protocol: ResponseHandler, link: _Link) -> Reply:
     message, payload = await _read_final_head(protocol, link.response_s)
-    headers = _checked_headers(message)
+    headers = checked_headers(message)
     if not payload.is_eof():
         source = _Stream(connection, protocol, payload, link)
         return Reply(message.code, headers, source=source.chunks(), close=source.close)
@@ -222,49 +219,6 @@ def _expire(protocol: ResponseHandler) -> None:
     protocol.set_exception(SocketTimeoutError("no reply head in time"))
 
 
-@lru_cache(maxsize=2048)
-def _name(raw: bytes) -> tuple[str, str] | None:
-    """A header name and its lower-case form; None if it is no token."""
-    if not _TOKEN.fullmatch(raw):
-        return None
-    name = raw.decode("ascii")
-    return name, name.lower()
-
-
-def _checked_headers(message: RawResponseMessage) -> Headers:
-    """The headers of a reply; the parser before is lenient on purpose, this is not."""
-    if message.version not in ((1, 1), (1, 0)) or message.code > 599:
-        raise Refused("upstream_broken", detail="version or status")
-    if _FORBIDDEN.search(b"".join([raw_value for _, raw_value in message.raw_headers])):
-        raise Refused("upstream_broken", "The upstream sent a malformed header")
-    headers: list[tuple[str, str]] = []
-    lengths: list[str] = []
-    encodings: list[str] = []
-    for raw_name, raw_value in message.raw_headers:
-        name = _name(raw_name)
-        if name is None:
-            raise Refused("upstream_broken", "The upstream sent a malformed header")
-        value = raw_value.decode("utf-8", "surrogateescape")
-        if name[1] == "content-length":
-            lengths.append(value)
-        elif name[1] == "transfer-encoding":
-            encodings.append(value)
-        headers.append((name[0], value))
-    if lengths or encodings:
-        _require_framing(lengths, encodings, message)
-    return tuple(headers)
-
-
-def _require_framing(lengths: list[str], encodings: list[str], message: Any) -> None:
-    is_sound = len(lengths) + len(encodings) == 1
-    if lengths:
-        is_sound = is_sound and lengths[0].isascii() and lengths[0].isdigit()
-    else:
-        is_sound = is_sound and encodings[0].lower() == "chunked" and message.version == (1, 1)
-    if not is_sound:
-        raise Refused("upstream_broken", "The upstream's reply can be framed in two ways")
-
-
 class _Stream:
     """A reply's body on its way, with an idle deadline between its bytes."""
 
@@ -282,9 +236,7 @@ class _Stream:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes; raises Refused: upstream_timeout, upstream_broken."""
-        if not self._payload.is_eof():  # at the end nobody would stop the timer any more
-            self._protocol.read_timeout = self._link.idle_s
-            self._protocol.start_timeout()
+        closed = self._watch()
         try:
             while chunk := await self._payload.readany():
                 yield chunk
@@ -292,12 +244,44 @@ class _Stream:
             raise Refused("upstream_timeout") from error
         except _READ_ERRORS as error:
             raise Refused("upstream_broken", detail=repr(error)) from error
+        finally:
+            if closed is not None:
+                closed.remove_done_callback(self._end)
         connection, self._connection = self._connection, None
         if connection is not None:
             self._link.keep(connection)
+
+    def _watch(self) -> asyncio.Future[None] | None:
+        """Starts the idle deadline, and sees to it that a lost connection ends the body.
+
+        aiohttp tells a body's reader of a lost connection, but not where the connection was
+        closed because the body's own framing was wrong.
+        """
+        if self._payload.is_eof():  # nobody would stop the timer any more
+            return None
+        closed = self._protocol.closed
+        if closed is None:
+            self._end()
+            return None
+        closed.remove_done_callback(_take_note)
+        closed.add_done_callback(_take_note)
+        closed.add_done_callback(self._end)
+        self._protocol.read_timeout = self._link.idle_s
+        self._protocol.start_timeout()
+        return closed
+
+    def _end(self, _closed: object = None) -> None:
+        if not self._payload.is_eof() and self._payload.exception() is None:
+            self._payload.set_exception(ClientPayloadError("the body's framing is wrong"))
 
     def close(self) -> None:
         """Drops the connection unless the body was read to its end."""
         connection, self._connection = self._connection, None
         if connection is not None:
             self._link.drop(connection)
+
+
+def _take_note(closed: asyncio.Future[None]) -> None:
+    """Looks at how a connection ended, so that asyncio does not report it as overlooked."""
+    if not closed.cancelled():
+        closed.exception()

@@ -130,7 +130,6 @@ class Counters:
         "forwarded",
         "in_flight",
         "intents",
-        "malformed",
         "outcomes",
         "refusals",
         "shadow_decisions",
@@ -144,7 +143,7 @@ class Counters:
         #: Intents made durable, and calls whose first byte was offered to the upstream.
         self.intents = 0
         self.forwarded = 0
-        #: Refusals that could not be recorded (the store refuses, or the head was unusable).
+        #: Refusals answered without a record, because there was no caller to record them for.
         self.unrecorded_refusals = 0
         self.decisions: dict[tuple[str, str], int] = {
             (effect, mode): 0
@@ -153,7 +152,6 @@ class Counters:
         }
         self.shadow_decisions: dict[str, int] = {Effect.ALLOW: 0, Effect.DENY: 0}
         self.refusals = dict.fromkeys((*REFUSALS, OTHER), 0)
-        self.malformed = dict.fromkeys((*REFUSALS, OTHER), 0)
         self.denied_fail_closed = dict.fromkeys(FAIL_CLOSED_REASONS, 0)
         self.outcomes: dict[str, int] = dict.fromkeys(OutcomeKind, 0)
         self.decision_seconds = Histogram(DECISION_BUCKETS_S)
@@ -180,10 +178,6 @@ class Counters:
         if code in FAIL_CLOSED_CODES:
             reason = cause if cause in self.denied_fail_closed else code
             self.denied_fail_closed[reason] += 1
-
-    def malformed_head(self, code: str) -> None:
-        """One request that never became a call: its head was unusable."""
-        self.malformed[code if code in self.malformed else OTHER] += 1
 
     def ended(self, kind: OutcomeKind) -> None:
         """One recorded intent ended."""

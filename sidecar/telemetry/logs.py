@@ -22,10 +22,11 @@ from typing import Any, Final, TextIO
 #: Every field a line may carry beside time, level, room and event.
 FIELDS: Final = frozenset(
     {
-        "address", "boot_id", "call_id", "cause", "code", "count", "data", "control", "default",
-        "deadline_s", "duration_s", "engine", "file", "forwarded", "in_flight", "next_step",
-        "node_id", "path", "pid", "problem", "problems", "reason", "recovered", "revision",
-        "rules", "status", "store", "upstream", "upstreams", "url", "version", "warning",
+        "address", "answer", "boot_id", "call_id", "cause", "code", "control", "count", "data",
+        "deadline_s", "default", "detail", "duration_s", "engine", "file", "forwarded", "in_flight",
+        "next_step", "node_id", "path", "pid", "problem", "problems", "reason", "recovered",
+        "revision", "rules", "status", "store", "upstream", "upstreams", "url", "version",
+        "warning",
     }
 )  # fmt: skip
 

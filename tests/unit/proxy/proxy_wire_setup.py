@@ -145,9 +145,13 @@ class Door:
     refusals: list[str]
     ended: list[str]
     leg: AiohttpLeg
+    clients: list[asyncio.StreamWriter]
 
     async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 22)
+        """A client connection; it is closed with the door at the latest."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        self.clients.append(writer)
+        return reader, writer
 
     async def ask(self, raw: bytes, wait_s: float = 3.0) -> bytes:
         """All that comes back for raw bytes until the door closes or `wait_s` have passed."""
@@ -239,12 +243,15 @@ async def door(
             headers_max=used.headers,
         ),
         limits=used,
-        **options,
+        **{"lingering_s": 0.2, **options},
     )
     server = await loop.create_server(front, "127.0.0.1", 0)
+    clients: list[asyncio.StreamWriter] = []
     try:
-        yield Door(server.sockets[0].getsockname()[1], front, refusals, ended, leg)
+        yield Door(server.sockets[0].getsockname()[1], front, refusals, ended, leg, clients)
     finally:
+        for client in clients:
+            client.close()
         server.close()
         await front.shutdown(0.1)
         await leg.close()

@@ -1,0 +1,270 @@
+"""The composition root: from a Config to a running sidecar, and in reverse order back.
+
+Knows: which room needs which, the order of starting (policies, store, recovery, control, data)
+and of stopping (intake, calls in flight, queue, store). Nothing else opens a store or a listener.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import storage
+from sidecar.calibration import measure_store
+from sidecar.clock import Clock
+from sidecar.config.model import Config
+from sidecar.control.server import ControlServer
+from sidecar.control.socket import ControlSocket
+from sidecar.control.state import ControlState
+from sidecar.errors import StartRefused
+from sidecar.ledger.chain import seal
+from sidecar.ledger.recorder import Recorder
+from sidecar.ledger.recovery import recover
+from sidecar.policy.load import load_policies
+from sidecar.policy_files import PolicyKeeper
+from sidecar.proxy.pipeline import Pipeline
+from sidecar.proxy.redaction import Redactor
+from sidecar.proxy.server import FrontDoor, head_rules, require_c_parser
+from sidecar.proxy.upstream_aiohttp import AiohttpLeg
+from sidecar.telemetry.counters import Counters
+from sidecar.telemetry.logs import Logs
+from storage.pressure import Pressure
+from storage.records import Entry, Recorded
+from storage.write_queue import BATCH_MAX, WriteQueue
+
+_log = logging.getLogger("aegis.app")
+
+#: How long the writer's thread may wait for its turn while the event loop computes.
+SWITCH_INTERVAL_S = 0.0005
+#: New objects before a young collection; what start-up made is frozen out of it.
+GC_THRESHOLD = 50_000
+BACKLOG = 1024
+TICK_S = 1.0
+IN_FLIGHT_LOOK_S = 0.02
+
+
+@dataclass(slots=True)
+class Sidecar:
+    """A running sidecar, as the command line and the demo see it."""
+
+    data_url: str
+    control_url: str
+    boot_id: str
+    recovered: int
+    reload_soon: Callable[[], None]
+
+
+@asynccontextmanager
+async def running(config: Config, clock: Clock | None = None) -> AsyncIterator[Sidecar]:
+    """Starts everything, yields while it serves, then drains and stops.
+
+    Raises SidecarError (ConfigurationError, StartRefused) or StoreError when it cannot start;
+    then nothing is left behind.
+    """
+    clock = clock or Clock()
+    require_c_parser()
+    async with AsyncExitStack() as stack:
+        logs = Logs(monotonic_ns=clock.monotonic_ns, secrets=_secrets(config))
+        stack.callback(logs.stop)
+        policies = PolicyKeeper(
+            config.policies,
+            Path.cwd(),
+            partial(
+                load_policies,
+                upstreams={name: upstream.kind for name, upstream in config.upstreams.items()},
+                default=config.default,
+            ),
+            clock,
+        )
+        policies.load_first()
+        boot_id = clock.new_id()
+        store = await storage.open_store(config.store, now_us=clock.now_us)
+        stack.push_async_callback(store.close)
+        recovered = await recover(store, seal, clock, boot_id=boot_id)
+        pressure = await _pressure(config, clock)
+        queue = _queue(config, store, pressure, clock)
+        stack.push_async_callback(queue.close)
+        epochs = {tenant: (await store.head(tenant)).epoch for tenant in await store.tenants()}
+        recorder = Recorder(
+            queue,
+            clock,
+            node_id=store.node_id,
+            boot_id=boot_id,
+            redact=Redactor(config.record.secrets).arguments,
+            keeps_arguments=config.record.arguments == "redacted",
+            epochs=epochs,
+        )
+        queue.on_abandoned = recorder.abandoned
+        counters = Counters(config.upstreams)
+        leg = AiohttpLeg()
+        stack.push_async_callback(leg.close)
+        pipeline = Pipeline(
+            config=config,
+            policies=policies,
+            recorder=recorder,
+            leg=leg,
+            counters=counters,
+            clock=clock,
+        )
+        door = FrontDoor(
+            pipeline.handle,
+            pipeline.refuse_head,
+            rules=head_rules(config),
+            limits=config.limits,
+        )
+        state = ControlState(
+            config=config,
+            clock=clock,
+            boot_id=boot_id,
+            counters=counters,
+            queue=queue,
+            pressure=pressure,
+            store=store,
+            policies=policies,
+            recorder=recorder,
+            door=door,
+            logs=logs,
+        )
+        await _control(stack, config, state)
+        tasks = _Tasks(stack)
+        tasks.start(policies.run(), "policies")
+        tasks.start(_tick(pressure), "pressure")
+        server = await _listen(config, door)
+        stack.push_async_callback(_drain, config, server, door, counters, queue, state)
+        _settle()
+        if config.default == "observe":
+            _log.warning("default is observe: nothing is refused by policy")
+        yield Sidecar(
+            data_url=config.listen.data.url,
+            control_url=config.listen.control.url,
+            boot_id=boot_id,
+            recovered=recovered,
+            reload_soon=lambda: tasks.start(policies.reload(), "reload"),
+        )
+
+
+def _secrets(config: Config) -> list[str]:
+    """Values that must not reach a log, whatever a library says."""
+    upstreams = config.upstreams.values()
+    return [u.auth.header_value.reveal() for u in upstreams if u.auth is not None]
+
+
+class _Tasks:
+    """Background tasks, kept referenced, ended with the stack; a failing one is logged."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self._running: set[asyncio.Task[object]] = set()
+        stack.push_async_callback(self._end)
+
+    def start(self, work: Coroutine[Any, Any, object], name: str) -> None:
+        task: asyncio.Task[object] = asyncio.get_running_loop().create_task(work, name=name)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[object]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("a background task failed", exc_info=task.exception())
+
+    async def _end(self) -> None:
+        tasks = list(self._running)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _pressure(config: Config, clock: Clock) -> Pressure:
+    calibration = await measure_store(config.data_dir, clock)
+    return Pressure(
+        batch_entries_max=BATCH_MAX,
+        monotonic_ns=clock.monotonic_ns,
+        loop_cpu_ns=time.thread_time_ns,
+        seeds=calibration.points,
+        handover_s=calibration.handover_s,
+    )
+
+
+def _queue(config: Config, store: storage.SqlStore, pressure: Pressure, clock: Clock) -> WriteQueue:
+    async def lookup(entry: Entry) -> Recorded | None:
+        """What became of an intent whose commit is unknown."""
+        receipt = entry.receipt
+        rows = await store.receipts_of_call(receipt.tenant_id, receipt.call_id or "")
+        for row in rows:
+            if row.kind == receipt.kind:
+                return Recorded(row.seq, row.receipt_hash, row.ts_us, 0)
+        return None
+
+    return WriteQueue(
+        store,
+        seal,
+        capacity=config.limits.queue,
+        wait_s=config.limits.queue_wait_s,
+        monotonic_ns=clock.monotonic_ns,
+        lookup=lookup,
+        on_batch=pressure.observe,
+    )
+
+
+async def _control(stack: AsyncExitStack, config: Config, state: ControlState) -> None:
+    server = ControlServer(config.listen.control, state)
+    await server.start()
+    stack.push_async_callback(server.stop)
+    socket = ControlSocket(config.data_dir, state)
+    await socket.start()
+    stack.push_async_callback(socket.stop)
+
+
+async def _listen(config: Config, door: FrontDoor) -> asyncio.Server:
+    address = config.listen.data
+    try:
+        return await asyncio.get_running_loop().create_server(
+            door, address.host, address.port, backlog=BACKLOG
+        )
+    except OSError as error:
+        raise StartRefused(
+            f"the data listener cannot have {address.host}:{address.port}: {error.strerror}"
+        ) from error
+
+
+async def _tick(pressure: Pressure) -> None:
+    while True:
+        pressure.tick()
+        await asyncio.sleep(TICK_S)
+
+
+async def _drain(
+    config: Config,
+    server: asyncio.Server,
+    door: FrontDoor,
+    counters: Counters,
+    queue: WriteQueue,
+    state: ControlState,
+) -> None:
+    """No new calls; those in flight may end; then what is still to be recorded is recorded."""
+    state.is_draining = True
+    server.close()
+    door.drain()
+    loop = asyncio.get_running_loop()
+    until = loop.time() + config.limits.drain_s
+    while counters.in_flight and loop.time() < until:
+        await asyncio.sleep(IN_FLIGHT_LOOK_S)
+    await door.shutdown(1.0)
+    left = await queue.drain(max(1.0, until - loop.time()))
+    if left:
+        _log.error("entries were left unrecorded", extra={"count": left})
+
+
+def _settle() -> None:
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)

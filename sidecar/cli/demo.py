@@ -1,0 +1,154 @@
+"""`aegis-sidecar demo`: a tool server, the sidecar in front of it, and an agent's day, told.
+
+Knows: the order of the story and what a newcomer wants to read. Everything shown is done by the
+product's own parts; the folder it leaves behind is an ordinary sidecar's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sidecar.app import Sidecar
+    from sidecar.config.model import Config
+    from sidecar.demo.scenario import Story
+
+NAME = "demo"
+HELP = "play the demo: a call allowed, a call refused, the record proved"
+DATA_PORT, CONTROL_PORT, TOOL_PORT = 8080, 8081, 8090
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where to keep the demo's files, and whether to go on running."""
+    parser.add_argument("--once", action="store_true", help="play it and exit")
+    parser.add_argument(
+        "--folder", default="aegis-demo", help="where its files go (default: ./aegis-demo)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 if everything went as told, 1 if not."""
+    import asyncio
+
+    import uvloop
+
+    from sidecar.errors import SidecarError
+    from storage.errors import StoreError
+
+    try:
+        return uvloop.run(_demo(Path(args.folder).resolve(), once=args.once))
+    except (SidecarError, StoreError, OSError) as error:
+        print(f"the demo cannot run: {error}", file=sys.stderr)
+        return 1
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return 0
+
+
+async def _demo(folder: Path, *, once: bool) -> int:
+    import asyncio
+    import signal
+
+    from sidecar.app import running
+    from sidecar.demo.scenario import Story
+    from sidecar.demo.tool_server import ToolServer
+
+    tools = ToolServer()
+    await tools.start(_port_or_free(TOOL_PORT))
+    try:
+        config = _prepare(folder, tools.port)
+        async with running(config) as sidecar:
+            print(f"The sidecar runs in front of two tool servers; its files are in {folder}.\n")
+            story = Story(sidecar.data_url, print, tools.seen)
+            await story.play()
+            await _prove(config, folder, story)
+            if story.failures:
+                return 1
+            _say_where_to_go(folder, sidecar)
+            if once:
+                return 0
+            stop = asyncio.Event()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            print("It keeps running; Ctrl-C ends it.", flush=True)
+            await stop.wait()
+        return 0
+    finally:
+        await tools.stop()
+
+
+def _prepare(folder: Path, tool_port: int) -> Config:
+    from sidecar.config.load import load_config
+    from sidecar.demo.files import write_files
+    from sidecar.errors import ConfigurationError
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = write_files(
+        folder,
+        data_port=_port_or_free(DATA_PORT),
+        control_port=_port_or_free(CONTROL_PORT),
+        tool_port=tool_port,
+    )
+    loaded = load_config(path, {}, [])
+    if loaded.config is None:
+        raise ConfigurationError("\n".join(str(problem) for problem in loaded.problems))
+    return loaded.config
+
+
+def _port_or_free(wanted: int) -> int:
+    """The usual port if it is free, else any other."""
+    import socket
+
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    return wanted
+
+
+async def _prove(config: Config, folder: Path, story: Story) -> None:
+    """Exports the receipts, verifies them offline, flips a byte and verifies again."""
+    import json
+
+    import storage
+    from sidecar.demo.scenario import flip_a_byte
+    from sidecar.ledger.export import export_lines
+    from sidecar.ledger.verify import verify_lines
+
+    tenant = next(iter(config.tenants))
+    whole, flipped = folder / "receipts.jsonl", folder / "receipts-flipped.jsonl"
+    reader = await storage.open_reader(config.store)
+    try:
+        lines = [line async for line in export_lines(reader, tenant)]
+    finally:
+        await reader.close()
+    whole.write_bytes(b"".join(lines))
+    print(f"4. Every call has a receipt, and each holds the hash of the one before ({whole.name}):")
+    for line in lines:
+        receipt = json.loads(line)
+        if receipt["kind"] in ("intent", "refusal"):
+            what = f"{receipt['decision']:<6} {receipt['tool'] or '':<16}"
+            print(f"   #{receipt['seq']:<3} {what} {receipt['receipt_hash'][:16]}…")
+    verdict = verify_lines(whole.open("rb"))
+    story.check(verdict.holds, "the receipts verify")
+    print(f"   verified offline: {verdict.count} receipts, an unbroken chain.")
+    flip_a_byte(whole, flipped)
+    tampered = verify_lines(flipped.open("rb"))
+    story.check(not tampered.holds, "a flipped byte is found")
+    print(f"5. One byte flipped in a copy ({flipped.name}), and the verifier says:")
+    print(f"   TAMPERED: {tampered.first_bad}\n")
+
+
+def _say_where_to_go(folder: Path, sidecar: Sidecar) -> None:
+    print("Go on with")
+    print(f"   agents call     {sidecar.data_url}/shop/…  and  {sidecar.data_url}/notes (MCP)")
+    print(f"   metrics         {sidecar.control_url}/metrics")
+    print(f"   health          {sidecar.control_url}/readyz")
+    print(f"   the rules       {folder}/policies/demo.yaml")
+    print(f"   verify it       aegis-sidecar receipts verify {folder}/receipts.jsonl\n")

@@ -1,0 +1,86 @@
+"""`aegis-sidecar`: finds the command and runs it.
+
+Knows: the names of the commands. Each is a module of this package with NAME, HELP,
+add_arguments(parser) and run(args) -> exit code; it is imported when it is named, and imports
+what it needs when it runs, so that a short command stays short.
+Exit codes: 0 fine, 1 problems found, 2 wrong usage or unreadable input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+import sidecar
+
+COMMANDS = (
+    "serve", "demo", "status", "reload", "health", "store", "config", "policy", "tools",
+    "receipts",
+)  # fmt: skip
+
+_PROGRAM = "aegis-sidecar"
+_INTERRUPTED = 128 + signal.SIGINT
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; gives its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    command = given[0] if given else ""
+    if command and not command.startswith("-") and command not in COMMANDS:
+        return _unknown(command)
+    parsed = _parser(command).parse_args(given)
+    try:
+        code: int = _module(parsed.command).run(parsed)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; the interpreter must not try to flush again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    return code
+
+
+def _parser(command: str) -> argparse.ArgumentParser:
+    """With the one command that was named, or with all of them for help."""
+    parser = argparse.ArgumentParser(
+        prog=_PROGRAM,
+        description="Judges, records, then forwards the tool calls of AI agents.",
+        epilog=f"`{_PROGRAM} COMMAND --help` says more of a command.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"{_PROGRAM} {sidecar.__version__}")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", title="commands"
+    )
+    for name in (command,) if command in COMMANDS else COMMANDS:
+        module = _module(name)
+        own = commands.add_parser(name, help=module.HELP, description=f"{_sentence(module.HELP)}")
+        module.add_arguments(own)
+    return parser
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"sidecar.cli.{name}")
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
+def _unknown(command: str) -> int:
+    near = difflib.get_close_matches(command, COMMANDS, n=1)
+    meant = f"; did you mean {near[0]}?" if near else ""
+    print(f"{_PROGRAM}: there is no command {command!r}{meant}", file=sys.stderr)
+    print(f"commands: {', '.join(COMMANDS)}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""The control listener: /metrics, /healthz and /readyz, read-only.
+
+Knows: HTTP, and which Host and Origin may ask (a web page that rebinds its name to this address
+may not). An address is never trusted here: whoever connects may read, nobody may change.
+Must not know: how numbers and reasons are found.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Awaitable, Callable, Collection
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+from sidecar.errors import StartRefused
+
+if TYPE_CHECKING:
+    from aiohttp.typedefs import Middleware
+
+    from sidecar.config.model import Address
+    from sidecar.control.state import ControlState
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+#: Renders the metrics for an Accept header: body and content type.
+Render = Callable[[str], tuple[bytes, str]]
+#: Why calls cannot be served now; empty if they can.
+NotReady = Callable[[], Awaitable[list[str]]]
+
+PATHS: Final = ("/healthz", "/metrics", "/readyz")
+_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+def control_app(*, render: Render, not_ready: NotReady, hosts: Collection[str]) -> web.Application:
+    """The application. `hosts` are the names that may stand in Host, without port."""
+
+    async def metrics(request: web.Request) -> web.Response:
+        body, content_type = render(request.headers.get("Accept", ""))
+        headers = {"Content-Type": content_type}
+        return web.Response(body=body, headers=headers)
+
+    async def healthz(_: web.Request) -> web.Response:
+        return _json(200, {"status": "alive"})
+
+    async def readyz(_: web.Request) -> web.Response:
+        reasons = await not_ready()
+        if reasons:
+            return _json(503, {"status": "not ready", "reasons": reasons})
+        return _json(200, {"status": "ready"})
+
+    app = web.Application(middlewares=[_guard(frozenset(hosts))], client_max_size=1024)
+    app.router.add_get("/metrics", metrics)
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    return app
+
+
+class ControlServer:
+    """The listener of one sidecar; `port` is the one it has (for port 0, one that was free)."""
+
+    def __init__(self, address: Address, state: ControlState) -> None:
+        self._address = address
+        app = control_app(
+            render=state.render_metrics, not_ready=state.not_ready, hosts=address.hosts
+        )
+        self._runner = web.AppRunner(
+            app, access_log=None, keepalive_timeout=30.0, shutdown_timeout=2.0
+        )
+        self.port = address.port
+
+    async def start(self) -> None:
+        """Listens; raises StartRefused if the address cannot be had."""
+        host, port = self._address.host, self._address.port
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, host, port).start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise StartRefused(
+                f"the control listener cannot have {host}:{port}: "
+                f"{os.strerror(error.errno) if error.errno else error}"
+            ) from error
+        self.port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Ends it; answers under way may finish. Idempotent."""
+        await self._runner.cleanup()
+
+
+def _guard(hosts: frozenset[str]) -> Middleware:
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not _is_host_served(request, hosts):
+            return _problem(421, "misdirected_request", "This Host is not served here")
+        origin = request.headers.get("Origin")
+        if origin is not None and _host_of(origin.partition("://")[2]) not in hosts:
+            return _problem(403, "origin_not_allowed", "Requests from this web origin are refused")
+        try:
+            return await handler(request)
+        except web.HTTPMethodNotAllowed as error:
+            refusal = _problem(405, "method_not_allowed", "This listener only answers GET")
+            refusal.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
+            return refusal
+        except web.HTTPNotFound:
+            return _problem(404, "not_found", f"Served here: {', '.join(PATHS)}")
+        except web.HTTPException as error:
+            return _problem(error.status, "malformed_request", "The request cannot be served")
+
+    return guard
+
+
+def _is_host_served(request: web.Request, hosts: frozenset[str]) -> bool:
+    """A configured name, or literally the address this connection came to: what a probe of a
+    container knows. A rebound web page always sends a name."""
+    named = request.headers.getall("Host", [])
+    if len(named) != 1:
+        return False
+    name = _host_of(named[0])
+    if name in hosts:
+        return True
+    local = request.transport.get_extra_info("sockname") if request.transport else None
+    return isinstance(local, tuple) and name == local[0]
+
+
+def _host_of(authority: str) -> str:
+    """The host of `host[:port]` in lower case, an IPv6 address without its brackets."""
+    if authority.startswith("["):
+        return authority[1:].partition("]")[0].lower()
+    return authority.partition(":")[0].lower()
+
+
+def _json(status: int, content: dict[str, object]) -> web.Response:
+    return web.Response(
+        status=status,
+        body=json.dumps(content).encode() + b"\n",
+        content_type="application/json",
+        headers=_HEADERS,
+    )
+
+
+def _problem(status: int, code: str, title: str) -> web.Response:
+    problem = _json(status, {"code": code, "title": title, "status": status})
+    problem.content_type = "application/problem+json"
+    return problem

@@ -1,0 +1,100 @@
+"""What the control listener and control.sock may ask of the running sidecar, in one place.
+
+Knows: the rooms that can answer. Filled by the composition root.
+Must not know: HTTP, sockets, the form of an answer beyond plain values.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sidecar.clock import Clock
+from sidecar.control.readiness import Readiness
+from sidecar.control.status import Identity, status_of
+from sidecar.telemetry.counters import Counters
+from sidecar.telemetry.exposition import Exposition
+from sidecar.telemetry.sources import Door, LineCounts, RecordKeeper, Sources, StoreRole
+
+if TYPE_CHECKING:
+    from sidecar.config.model import Config
+    from sidecar.policy_files import PolicyKeeper
+    from storage.pressure import Pressure
+    from storage.write_queue import WriteQueue
+
+
+class ControlState:
+    """Answers for the whole process. Set `is_draining` when the sidecar begins to stop."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        clock: Clock,
+        boot_id: str,
+        counters: Counters,
+        queue: WriteQueue,
+        pressure: Pressure,
+        store: StoreRole,
+        policies: PolicyKeeper,
+        recorder: RecordKeeper,
+        door: Door,
+        logs: LineCounts | None = None,
+    ) -> None:
+        self._clock = clock
+        self._policies = policies
+        self._sources = Sources(
+            counters=counters,
+            queue=queue,
+            pressure=pressure.snapshot,
+            store_facts=store.facts,
+            policies=policies,
+            recorder=recorder,
+            door=door,
+            logs=logs,
+            default=config.default,
+        )
+        self._exposition = Exposition(self._sources)
+        self._readiness = Readiness(
+            queue, policies, probe=store.probe, monotonic_ns=clock.monotonic_ns
+        )
+        self._identity = Identity(
+            boot_id=boot_id,
+            node_id=store.node_id,
+            started_ns=clock.monotonic_ns(),
+            data_dir=str(config.data_dir),
+            data_url=config.listen.data.url,
+            control_url=config.listen.control.url,
+            upstreams={name: upstream.kind for name, upstream in config.upstreams.items()},
+        )
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the sidecar has begun to stop; from then on it is not ready."""
+        return self._readiness.is_draining
+
+    @is_draining.setter
+    def is_draining(self, value: bool) -> None:
+        self._readiness.is_draining = value
+
+    def render_metrics(self, accept: str) -> tuple[bytes, str]:
+        """All metrics in the format `accept` asks for, and its content type."""
+        return self._exposition.render(accept)
+
+    async def not_ready(self) -> list[str]:
+        """Why calls cannot be served now; empty if they can."""
+        return await self._readiness.reasons()
+
+    async def status(self) -> dict[str, Any]:
+        """The status as plain values."""
+        return status_of(
+            self._identity, self._sources, self._clock, not_ready=await self.not_ready()
+        )
+
+    async def reload(self) -> dict[str, Any]:
+        """Reloads the policies now; what came of it, with every problem."""
+        result = await self._policies.reload()
+        return {
+            "succeeded": result.succeeded,
+            "text": result.text,
+            "problems": [str(problem) for problem in self._policies.problems],
+        }

@@ -1,0 +1,126 @@
+"""What a rule may read of one call: the names of the language and where each value comes from.
+
+Knows: every dotted name, its type, and how to take it out of caller, call and time.
+Must not know: CEL, YAML, which rules exist.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from sidecar.model import Principal, RiskLevel, ToolCall, TrustLevel
+from sidecar.policy.windows import moment
+
+
+class Kind(enum.Enum):
+    """The types a name may have."""
+
+    TEXT = "string"
+    RANK = "int"
+    BOOLEAN = "bool"
+    TEXTS = "list(string)"
+    HEADERS = "map(string, string)"
+    ANYTHING = "map(string, dyn)"
+    TIME = "timestamp"
+
+
+class Facts:
+    """One call as rules see it. `frames` holds what conditions prepared for it so far."""
+
+    __slots__ = ("call", "frames", "now_us", "principal")
+
+    def __init__(self, principal: Principal, call: ToolCall, now_us: int) -> None:
+        self.principal = principal
+        self.call = call
+        self.now_us = now_us
+        self.frames: dict[Any, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One name: its type and its value for a call. `ranks` are the levels of a rank."""
+
+    kind: Kind
+    read: Callable[[Facts], Any]
+    ranks: type[TrustLevel] | type[RiskLevel] | None = None
+
+
+def _exact_dict(value: Mapping[str, Any]) -> dict[str, Any]:
+    """CEL is fed exact dictionaries only; a subclass could answer twice differently."""
+    return value if type(value) is dict else dict(value)
+
+
+def _constant(value: int) -> Callable[[Facts], int]:
+    return lambda facts: value
+
+
+FACTS: Mapping[str, Fact] = MappingProxyType(
+    {
+        "tool.name": Fact(Kind.TEXT, lambda f: f.call.tool.name),
+        "tool.upstream": Fact(Kind.TEXT, lambda f: f.call.tool.upstream),
+        "tool.operation": Fact(Kind.TEXT, lambda f: f.call.tool.operation),
+        "tool.mutates": Fact(Kind.BOOLEAN, lambda f: f.call.tool.mutates),
+        "tool.labels": Fact(Kind.TEXTS, lambda f: list(f.call.tool.labels)),
+        "tool.risk": Fact(Kind.RANK, lambda f: int(f.call.tool.risk), RiskLevel),
+        "tool.returns": Fact(Kind.RANK, lambda f: int(f.call.tool.returns), TrustLevel),
+        "args": Fact(Kind.ANYTHING, lambda f: _exact_dict(f.call.args)),
+        "agent.name": Fact(Kind.TEXT, lambda f: f.principal.agent),
+        "agent.team": Fact(Kind.TEXT, lambda f: f.principal.team),
+        "agent.environment": Fact(Kind.TEXT, lambda f: f.principal.environment),
+        "agent.risk": Fact(Kind.RANK, lambda f: int(f.principal.risk), RiskLevel),
+        "agent.claims": Fact(Kind.ANYTHING, lambda f: _exact_dict(f.principal.claims)),
+        "tenant.name": Fact(Kind.TEXT, lambda f: f.principal.tenant),
+        "http.method": Fact(Kind.TEXT, lambda f: f.call.http.method),
+        "http.path": Fact(Kind.TEXT, lambda f: f.call.http.path),
+        "http.query": Fact(Kind.TEXT, lambda f: f.call.http.query),
+        "http.source_ip": Fact(Kind.TEXT, lambda f: f.call.http.source_ip),
+        "http.headers": Fact(Kind.HEADERS, lambda f: _exact_dict(f.call.http.headers)),
+        "now": Fact(Kind.TIME, lambda f: moment(f.now_us)),
+        **{f"trust.{level.label}": Fact(Kind.RANK, _constant(int(level))) for level in TrustLevel},
+        **{f"risk.{level.label}": Fact(Kind.RANK, _constant(int(level))) for level in RiskLevel},
+    }
+)
+
+#: Names of the language that this version refuses rather than answering them wrongly.
+NOT_CARRIED_OUT: Mapping[str, Kind] = MappingProxyType(
+    {
+        "run.id": Kind.TEXT,
+        "run.trust": Kind.RANK,
+        "run.labels": Kind.TEXTS,
+        "run.calls": Kind.RANK,
+        "run.started": Kind.TIME,
+    }
+)
+
+#: The first parts of our names; no loop variable may be called like one.
+ROOTS = frozenset(
+    {"constants", "variables", *(name.partition(".")[0] for name in (*FACTS, *NOT_CARRIED_OUT))}
+)
+
+#: Names whose value is a rank, and so is compared with trust.NAME or risk.NAME.
+RANKS = frozenset(
+    name for kinds in (FACTS, NOT_CARRIED_OUT) for name in kinds if name == "run.trust"
+) | frozenset(name for name, fact in FACTS.items() if fact.ranks is not None)
+
+#: Facts that came over the wire as text, and so may hold what the CEL library would cut.
+FROM_THE_WIRE = frozenset({"args", "http.path", "http.query", "http.headers"})
+
+
+def holds_nul(value: Any) -> bool:
+    """Whether a text anywhere in a JSON-like value holds NUL, at which CEL would cut it."""
+    pending = [value]
+    while pending:
+        one = pending.pop()
+        if isinstance(one, str):
+            if "\0" in one:
+                return True
+        elif isinstance(one, dict):
+            pending.extend(one)
+            pending.extend(one.values())
+        elif isinstance(one, list | tuple):
+            pending.extend(one)
+    return False

@@ -1,0 +1,198 @@
+"""Keeps the policy set in force: loads it at start, and again when the files' content changes.
+
+Knows: that a set is swapped by one assignment, so each decision reads one revision; that content
+must stand still for two looks before it is loaded; that a broken set never replaces a good one.
+Files are looked at by polling, in a worker thread: watching misses Kubernetes' link swaps.
+Must not know: what policies mean, who asks for the set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sidecar.clock import Clock
+from sidecar.errors import ConfigurationError
+from sidecar.policy.index import PolicySet
+from sidecar.policy.load import LoadedPolicies, Source
+from sidecar.policy_reading import (
+    Reading,
+    Signature,
+    list_files,
+    read_sources,
+    signature_of,
+    take_reading,
+)
+from sidecar.problems import Position, Problem, errors_only
+
+__all__ = ["Load", "PolicyKeeper", "ReadFile", "Reload", "read_sources"]
+
+ReadFile = Callable[[str, str], bytes]
+#: Makes a policy set of sources; `read_file(source name, relative path)` gives what they name.
+Load = Callable[[Sequence[Source], ReadFile], LoadedPolicies]
+
+POLL_S: Final = 1.0
+#: Even if the file system says that nothing changed, content is compared at every so many looks.
+LOOKS_PER_FULL_READ: Final = 30
+_READS_TO_STAND_STILL: Final = 5
+_PROBLEMS_LOGGED: Final = 5
+
+_log = logging.getLogger("aegis.policy")
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """What came of a forced reload, in a sentence for people."""
+
+    succeeded: bool
+    text: str
+
+
+class PolicyKeeper:
+    """`current` is the set in force. All methods are called on the event loop's thread.
+
+    For status and metrics: `problems` of the last attempt, `reload_succeeded`, `loaded_at_us`
+    (when the set in force was loaded), `reloads` and `failures` counted since the start.
+    """
+
+    current: PolicySet
+
+    def __init__(self, entries: Sequence[str], base: Path, load: Load, clock: Clock) -> None:
+        self._entries = tuple(entries)
+        self._base = base
+        self._load = load
+        self._clock = clock
+        self._turn = asyncio.Lock()
+        self._beside: tuple[Path, ...] = ()
+        self._attempted = b""
+        self._pending = b""
+        self._signature: Signature = ()
+        self._looks = 0
+        self.problems: tuple[Problem, ...] = ()
+        self.reload_succeeded = False
+        self.loaded_at_us = 0
+        self.reloads = 0
+        self.failures = 0
+
+    def load_first(self) -> PolicySet:
+        """Loads at start; raises ConfigurationError with every problem, one per line."""
+        reading = self._read_standing()
+        loaded = self._loaded(reading)
+        self._conclude(reading, loaded)
+        if loaded.policy_set is None:
+            raise ConfigurationError(
+                "the policies cannot be used:\n" + "\n".join(str(p) for p in loaded.problems)
+            )
+        return loaded.policy_set
+
+    async def run(self) -> None:
+        """Looks once a second, for ever; cancel it to end it."""
+        while True:
+            await asyncio.sleep(POLL_S)
+            await self.poll()
+
+    async def poll(self) -> bool:
+        """One look; True if a changed set was put in force.
+
+        Content that differs from what was last tried is loaded once two looks in a row saw the
+        same. What was tried and failed is not tried again until it changes.
+        """
+        async with self._turn:
+            reading = await asyncio.to_thread(self._look)
+            digest = reading.digest() if reading is not None else self._attempted
+            if reading is None or digest == self._attempted:
+                self._pending = b""
+                return False
+            if digest != self._pending:
+                self._pending = digest
+                return False
+            return await self._attempt(reading)
+
+    async def reload(self) -> Reload:
+        """Loads now what is there, changed or not; the set in force stays if it is broken."""
+        async with self._turn:
+            before = self.current.revision
+            reading = await asyncio.to_thread(self._read_standing)
+            succeeded = await self._attempt(reading)
+        if not succeeded:
+            count = len(errors_only(self.problems))
+            return Reload(
+                False,
+                f"{count} problem{'s' if count != 1 else ''}; revision {before} stays in force",
+            )
+        now = self.current
+        if now.revision == before:
+            return Reload(True, f"nothing changed: revision {before}, {now.rule_count} rules")
+        return Reload(
+            True,
+            f"revision {now.revision} with {now.rule_count} rules is in force, after {before}",
+        )
+
+    # -- in a worker thread ----------------------------------------------------------------
+
+    def _look(self) -> Reading | None:
+        """A reading if the files may have changed since the last one, None if they cannot."""
+        paths, _ = list_files(self._entries, self._base)
+        signature = signature_of((*paths.values(), *self._beside))
+        self._looks += 1
+        is_quiet = signature == self._signature and not self._pending
+        self._signature = signature
+        if is_quiet and self._looks % LOOKS_PER_FULL_READ:
+            return None
+        return take_reading(self._entries, self._base, self._beside)
+
+    def _read_standing(self) -> Reading:
+        """A reading that two reads in a row agree on, if the files hold still for long enough."""
+        reading = take_reading(self._entries, self._base, self._beside)
+        for _ in range(_READS_TO_STAND_STILL):
+            again = take_reading(self._entries, self._base, self._beside)
+            if again.digest() == reading.digest():
+                break
+            reading = again
+        return reading
+
+    def _loaded(self, reading: Reading) -> LoadedPolicies:
+        """Of a reading with holes nothing is loaded: the rest would seem wrong without them."""
+        if errors_only(reading.problems):
+            return LoadedPolicies(None, reading.problems)
+        try:
+            return self._load(reading.sources, reading.read_file)
+        except Exception as error:
+            _log.exception("loading the policies failed")
+            problem = Problem(
+                Position("policies"), f"loading failed inside the sidecar: {type(error).__name__}"
+            )
+            return LoadedPolicies(None, [problem])
+
+    # -- on the loop -----------------------------------------------------------------------
+
+    async def _attempt(self, reading: Reading) -> bool:
+        self._conclude(reading, await asyncio.to_thread(self._loaded, reading))
+        return self.reload_succeeded
+
+    def _conclude(self, reading: Reading, loaded: LoadedPolicies) -> None:
+        self._beside = tuple(reading.beside)
+        self._attempted, self._pending = reading.digest(), b""
+        self.problems = tuple(loaded.problems)
+        self.reload_succeeded = loaded.policy_set is not None
+        if loaded.policy_set is None:
+            self.failures += 1
+            _log.error(
+                "policies are broken and were not loaded",
+                extra={
+                    "problems": [str(problem) for problem in self.problems[:_PROBLEMS_LOGGED]],
+                    "count": len(errors_only(self.problems)),
+                },
+            )
+            return
+        self.current = loaded.policy_set
+        self.loaded_at_us = self._clock.now_us()
+        self.reloads += 1
+        _log.info(
+            "policies are in force",
+            extra={"revision": loaded.policy_set.revision, "rules": loaded.policy_set.rule_count},
+        )

@@ -1,0 +1,209 @@
+"""The policy files on disk: which belong to the configured entries, and their bytes.
+
+Knows: packs, files and folders; Kubernetes mounts (files are links into a hidden folder that is
+swapped by renaming one link); that a file may change while it is read. A reading is taken whole
+and has one digest, so that what is loaded is exactly what was compared.
+Must not know: what the files mean, when they are loaded (policy_files).
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import importlib.resources
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from sidecar.policy.load import Source
+from sidecar.problems import Position, Problem
+
+PACK_PREFIX: Final = "pack:"
+SUFFIXES: Final = (".yaml", ".yml")
+#: One byte more than a YAML file may have, so that the reader of YAML can say it is too large.
+SOURCE_BYTES_MAX: Final = 1024 * 1024 + 1
+BESIDE_BYTES_MAX: Final = 32 * 1024 * 1024
+FILES_MAX: Final = 5000
+FOLDER_DEPTH_MAX: Final = 16
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+#: What `os.stat` says of a file that changes whenever its content may have.
+Signature = tuple[tuple[str, int, int, int, int, int], ...]
+
+
+@dataclass(slots=True)
+class Reading:
+    """The bytes of all policy files at one moment, and of the files they name beside them."""
+
+    sources: list[Source]
+    problems: list[Problem]
+    paths: dict[str, Path]
+    beside: dict[Path, bytes | None] = field(default_factory=dict)
+
+    def read_file(self, source_name: str, relative: str) -> bytes:
+        """A file named by a source, relative to that source's folder; raises OSError. Asked
+        twice, it gives the same bytes."""
+        path = self.paths[source_name].parent / relative
+        if path not in self.beside:
+            self.beside[path] = _read_or_none(path)
+        data = self.beside[path]
+        if data is None:
+            raise FileNotFoundError(errno.ENOENT, "cannot be read", str(path))
+        return data
+
+    def digest(self) -> bytes:
+        """Of every byte above; equal digests, equal readings."""
+        total = hashlib.sha256()
+        for source in self.sources:
+            _add(total, source.name.encode(), source.data)
+        for path in sorted(self.beside):
+            _add(total, os.fsencode(path), self.beside[path] or b"")
+        for problem in self.problems:
+            _add(total, b"problem", str(problem).encode())
+        return total.digest()
+
+
+def read_sources(entries: Sequence[str], base: Path) -> tuple[list[Source], list[Problem]]:
+    """All policy files of the entries, in a fixed order, and what could not be read.
+
+    An entry is `pack:NAME`, a file, or a folder (all `*.yaml` and `*.yml` below it; names that
+    begin with a dot are passed over). Relative paths start at `base`.
+    """
+    reading = take_reading(entries, base)
+    return reading.sources, reading.problems
+
+
+def take_reading(entries: Sequence[str], base: Path, beside: Iterable[Path] = ()) -> Reading:
+    """Like `read_sources`, with the paths by name; also reads the files of `beside` again."""
+    paths, problems = list_files(entries, base)
+    sources = []
+    for name, path in paths.items():
+        try:
+            sources.append(Source(name, _read(path, SOURCE_BYTES_MAX)))
+        except OSError as error:
+            problems.append(_unreadable(name, error))
+    return Reading(sources, problems, paths, {path: _read_or_none(path) for path in beside})
+
+
+def signature_of(paths: Iterable[Path]) -> Signature:
+    """What the file system says of the files, without reading them; a missing file counts too."""
+    return tuple(_stat(path) for path in paths)
+
+
+def list_files(entries: Sequence[str], base: Path) -> tuple[dict[str, Path], list[Problem]]:
+    """Path by display name, each file once, and what is wrong with the entries."""
+    found: dict[str, Path] = {}
+    problems: list[Problem] = []
+    seen: set[Path] = set()
+    for entry in entries:
+        try:
+            for name, path in _files_of(entry, base):
+                if path not in seen:
+                    seen.add(path)
+                    found[name] = path
+        except _Unusable as unusable:
+            problems.append(Problem(Position(unusable.name), unusable.message, unusable.hint))
+        except OSError as error:
+            problems.append(_unreadable(entry, error))
+        if len(found) > FILES_MAX:
+            problems.append(Problem(Position(entry), f"more than {FILES_MAX} policy files"))
+            break
+    return found, problems
+
+
+class _Unusable(Exception):
+    def __init__(self, name: str, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.name, self.message, self.hint = name, message, hint
+
+
+def _files_of(entry: str, base: Path) -> Iterator[tuple[str, Path]]:
+    """The files of one entry with their display names."""
+    if entry.startswith(PACK_PREFIX):
+        root, shown = _pack_folder(entry), entry
+    else:
+        root = base / entry
+        shown = _shown(root, base)
+        if not root.is_dir():
+            yield shown, root
+            return
+    count = 0
+    for path in _walk(root, ()):
+        count += 1
+        if count > FILES_MAX:
+            raise _Unusable(shown, f"more than {FILES_MAX} policy files in one folder")
+        yield f"{shown}/{path.relative_to(root)}", path
+    if not count:
+        raise _Unusable(shown, "no policy file in this folder", "policy files end in .yaml or .yml")
+
+
+def _pack_folder(entry: str) -> Path:
+    name = entry.removeprefix(PACK_PREFIX)
+    packs = Path(str(importlib.resources.files("policies")))
+    folder = packs / name
+    if _NAME.fullmatch(name) and folder.is_dir():
+        return folder
+    known = sorted(
+        path.name for path in packs.iterdir() if path.is_dir() and _NAME.fullmatch(path.name)
+    )
+    raise _Unusable(entry, "there is no such pack", f"packs: {', '.join(known) or 'none'}")
+
+
+def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+    """Policy files below a folder, sorted by name. Links are followed, but not in circles."""
+    here = folder.stat()
+    identity = (here.st_dev, here.st_ino)
+    if identity in above or len(above) >= FOLDER_DEPTH_MAX:
+        raise _Unusable(str(folder), "folders are nested too deep, or a link leads in a circle")
+    for name in sorted(os.listdir(folder)):  # noqa: PTH208 - names, sorted as text
+        if name.startswith("."):
+            continue
+        path = folder / name
+        if path.is_dir():
+            yield from _walk(path, (*above, identity))
+        elif name.endswith(SUFFIXES):
+            yield path
+
+
+def _shown(path: Path, base: Path) -> str:
+    return str(path.relative_to(base)) if path.is_relative_to(base) else str(path)
+
+
+def _read(path: Path, bytes_max: int) -> bytes:
+    """At most `bytes_max` bytes of a regular file; a pipe or a device would never end."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "is not a regular file", str(path))
+        return file.read(bytes_max)
+
+
+def _read_or_none(path: Path) -> bytes | None:
+    try:
+        data = _read(path, BESIDE_BYTES_MAX + 1)
+    except OSError:
+        return None
+    return data if len(data) <= BESIDE_BYTES_MAX else None
+
+
+def _unreadable(name: str, error: OSError) -> Problem:
+    return Problem(Position(name), f"cannot be read: {error.strerror or type(error).__name__}")
+
+
+def _stat(path: Path) -> tuple[str, int, int, int, int, int]:
+    try:
+        facts = path.stat()
+    except OSError as error:
+        return str(path), -1, error.errno or 0, 0, 0, 0
+    return (
+        str(path), facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns,
+    )  # fmt: skip
+
+
+def _add(total: hashlib._Hash, name: bytes, data: bytes) -> None:
+    total.update(b"%d:%b%d:" % (len(name), name, len(data)))
+    total.update(data)

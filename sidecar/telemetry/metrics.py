@@ -1,0 +1,222 @@
+"""Every metric there is: name, type, meaning, labels, and where its numbers come from.
+
+Knows: the list, and how to read each number at scrape time; nothing is copied or kept. A label
+holds configured names and literal sets only (never a tenant, an agent or an argument).
+Must not know: the exposition format (exposition), who counts what when.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import accumulate
+from typing import Final
+
+import sidecar
+from sidecar.telemetry.counters import Histogram
+from sidecar.telemetry.sources import Buckets, LineCounts, Metric, Sample, Scrape
+from storage.queue_counters import BATCH_SIZE_BUCKETS, COMMIT_SECONDS_BUCKETS
+
+LANES: Final = ("committed", "queued")
+
+
+def _one(value: Callable[[Scrape], float]) -> Callable[[Scrape], Iterable[Sample]]:
+    return lambda scrape: [((), value(scrape))]
+
+
+def _each(values: Callable[[Scrape], Mapping[str, float]]) -> Callable[[Scrape], Iterable[Sample]]:
+    return lambda scrape: [((str(name),), number) for name, number in values(scrape).items()]
+
+
+def _logs(value: Callable[[LineCounts], float]) -> Callable[[Scrape], Iterable[Sample]]:
+    """No sample where logging is left to the embedding program."""
+    return lambda scrape: [((), value(scrape.sources.logs))] if scrape.sources.logs else []
+
+
+def _buckets(histogram: Histogram) -> Buckets:
+    return Buckets(histogram.bounds_s, list(accumulate(histogram.counts)), histogram.sum_ns / 1e9)
+
+
+def _decisions(scrape: Scrape) -> Iterator[Sample]:
+    for (effect, mode), count in scrape.sources.counters.decisions.items():
+        yield (str(effect), str(mode)), count
+
+
+def _upstream_seconds(scrape: Scrape) -> Iterator[Sample]:
+    for name, histogram in scrape.sources.counters.upstream_seconds.items():
+        yield (name,), _buckets(histogram)
+
+
+def _rejected(scrape: Scrape) -> Iterator[Sample]:
+    counters = scrape.sources.queue.counters
+    for lane, counted in zip(LANES, (counters.committed, counters.queued), strict=True):
+        for reason, count in counted.rejected.items():
+            yield (lane, reason), count
+
+
+def _batch_size(scrape: Scrape) -> Iterable[Sample]:
+    counters = scrape.sources.queue.counters
+    cumulative = list(accumulate(counters.batch_size_counts))
+    return [((), Buckets(BATCH_SIZE_BUCKETS, cumulative, counters.entries))]
+
+
+def _commit_seconds(scrape: Scrape) -> Iterable[Sample]:
+    counters = scrape.sources.queue.counters
+    cumulative = list(accumulate(counters.commit_seconds_counts))
+    return [((), Buckets(COMMIT_SECONDS_BUCKETS, cumulative, counters.commit_seconds))]
+
+
+def _build(_: Scrape) -> Iterable[Sample]:
+    return [((sidecar.__version__, platform.python_version()), 1)]
+
+
+# fmt: off
+METRICS: Final[tuple[Metric, ...]] = (
+    # of calls
+    Metric("aegis_calls_in_flight", "gauge", "Calls being worked on now.", (),
+           _one(lambda s: s.sources.counters.in_flight)),
+    Metric("aegis_decisions_total", "counter",
+           "Answers of the policies; mode observe means that it was not enforced.",
+           ("effect", "mode"), _decisions),
+    Metric("aegis_shadow_decisions_total", "counter",
+           "What the rules in shadow would have made of calls, by effect.", ("would_be",),
+           _each(lambda s: s.sources.counters.shadow_decisions)),
+    Metric("aegis_decision_seconds", "histogram", "Time the policies took to decide.", (),
+           lambda s: [((), _buckets(s.sources.counters.decision_seconds))]),
+    Metric("aegis_added_seconds", "histogram",
+           "Time the sidecar added to a call: all of it without the upstream's share.", (),
+           lambda s: [((), _buckets(s.sources.counters.added_seconds))]),
+    Metric("aegis_upstream_seconds", "histogram",
+           "Time from sending a call upstream to its answer.", ("upstream",), _upstream_seconds),
+    Metric("aegis_refusals_total", "counter", "Refusals sent to callers, by code.", ("code",),
+           _each(lambda s: s.sources.counters.refusals)),
+    Metric("aegis_denied_fail_closed_total", "counter",
+           "Calls refused because the sidecar could not judge or record them.", ("reason",),
+           _each(lambda s: s.sources.counters.denied_fail_closed)),
+    Metric("aegis_intents_total", "counter", "Intents made durable before forwarding.", (),
+           _one(lambda s: s.sources.counters.intents)),
+    Metric("aegis_forwarded_total", "counter",
+           "Calls offered to an upstream; never more than intents.", (),
+           _one(lambda s: s.sources.counters.forwarded)),
+    Metric("aegis_outcomes_total", "counter",
+           "How recorded intents ended; forwarded <= intents - not_forwarded.", ("outcome",),
+           _each(lambda s: s.sources.counters.outcomes)),
+    Metric("aegis_unrecorded_refusals_total", "counter",
+           "Refusals that stand in no receipt: there was no caller, or the store failed.", (),
+           _one(lambda s: s.sources.counters.unrecorded_refusals
+                + s.sources.recorder.unrecorded_refusals)),
+    Metric("aegis_intents_left_open_total", "counter",
+           "Intents of callers that had left, without a place for an outcome; the next start "
+           "closes them.", (), _one(lambda s: s.sources.recorder.left_open)),
+    # of connections
+    Metric("aegis_connections", "gauge", "Open connections of agents.", (),
+           _one(lambda s: s.sources.door.open_connections)),
+    Metric("aegis_connections_turned_away_total", "counter",
+           "Connections closed before a request, by cause.", ("cause",),
+           _each(lambda s: s.sources.door.turned_away_total)),
+    Metric("aegis_malformed_heads_total", "counter",
+           "Requests whose head was refused, by code; they stand in no receipt.", ("code",),
+           _each(lambda s: s.sources.door.malformed_total)),
+    # of the write path
+    Metric("aegis_write_queue_depth", "gauge", "Entries that are not durable yet.", ("lane",),
+           lambda s: [((lane,), s.sources.queue.depth(lane)) for lane in LANES]),
+    Metric("aegis_write_queue_capacity", "gauge", "Most entries that may wait.", ("lane",),
+           lambda s: [((lane,), s.sources.queue.capacity) for lane in LANES]),
+    Metric("aegis_write_queue_reserved", "gauge",
+           "Places of the queued lane kept for the outcomes of calls in flight.", (),
+           _one(lambda s: s.sources.queue.reserved)),
+    Metric("aegis_write_queue_oldest_age_seconds", "gauge",
+           "How long the oldest caller has waited for its commit.", (),
+           _one(lambda s: s.sources.queue.oldest_age_s())),
+    Metric("aegis_write_batch_size", "histogram", "Entries in a committed batch.", (),
+           _batch_size),
+    Metric("aegis_write_commit_duration_seconds", "histogram",
+           "Time to commit a batch, the sync included.", (), _commit_seconds),
+    Metric("aegis_write_rejected_total", "counter", "Entries the queue did not make durable.",
+           ("lane", "reason"), _rejected),
+    Metric("aegis_write_failed_batches_total", "counter", "Batches that were not committed.", (),
+           _one(lambda s: s.sources.queue.counters.failed_batches)),
+    Metric("aegis_write_abandoned_total", "counter",
+           "Entries that were committed after their caller had given up.", (),
+           _one(lambda s: s.sources.queue.counters.abandoned)),
+    Metric("aegis_write_unknown_commits", "gauge",
+           "Entries whose commit has an unknown outcome and is still to be looked up.", (),
+           _one(lambda s: s.sources.queue.counters.unknown)),
+    Metric("aegis_write_dropped_outcomes_total", "counter",
+           "Outcomes that could not be recorded at all; should stay 0.", (),
+           _one(lambda s: s.sources.queue.counters.dropped_outcomes)),
+    Metric("aegis_write_rows_total", "counter", "Rows written.", (),
+           _one(lambda s: s.facts.rows_total)),
+    Metric("aegis_write_commits_total", "counter", "Transactions committed.", (),
+           _one(lambda s: s.facts.commits_total)),
+    Metric("aegis_write_busy_ratio", "gauge",
+           "Share of time the writer is busy. Not a measure of pressure: a group-commit writer "
+           "is busy nearly always from a few per cent of its ceiling.", (),
+           _one(lambda s: s.pressure.writer_busy)),
+    # of the store
+    Metric("aegis_store_healthy", "gauge", "1 while commits succeed, 0 after one failed.", (),
+           _one(lambda s: s.sources.queue.healthy)),
+    Metric("aegis_store_commit_fixed_seconds", "gauge",
+           "Fitted a: what a commit costs whatever its size.", (),
+           _one(lambda s: s.pressure.fixed_s)),
+    Metric("aegis_store_commit_per_call_seconds", "gauge",
+           "Fitted b: what each call adds to a commit.", (),
+           _one(lambda s: s.pressure.per_call_s)),
+    Metric("aegis_store_ceiling_calls_per_second", "gauge",
+           "Calls per second this store can record: 1 / (a/N + b) at the largest batch N.", (),
+           _one(lambda s: s.pressure.ceiling_calls_per_s)),
+    Metric("aegis_store_committed_calls_per_second", "gauge",
+           "Calls per second recorded over the last seconds.", (),
+           _one(lambda s: s.pressure.committed_calls_per_s)),
+    Metric("aegis_store_headroom_calls_per_second", "gauge",
+           "Ceiling less what is being recorded, never below 0.", (),
+           _one(lambda s: max(0.0, s.pressure.ceiling_calls_per_s
+                              - s.pressure.committed_calls_per_s))),
+    Metric("aegis_store_utilisation_ratio", "gauge",
+           "Calls recorded per second as a share of the ceiling: the measure of pressure.", (),
+           _one(lambda s: s.pressure.utilisation)),
+    Metric("aegis_store_busy_retries_total", "counter",
+           "Times a write waited for another connection's lock.", (),
+           _one(lambda s: s.facts.busy_retries_total)),
+    Metric("aegis_store_reopened_total", "counter", "Times the store was opened again.", (),
+           _one(lambda s: s.facts.reopened_total)),
+    Metric("aegis_store_file_bytes", "gauge", "Size of the database file.", (),
+           _one(lambda s: s.facts.file_bytes)),
+    Metric("aegis_store_wal_bytes", "gauge", "Size of the write-ahead log.", (),
+           _one(lambda s: s.facts.wal_bytes)),
+    Metric("aegis_store_checkpoint_seconds_total", "counter", "Time spent in checkpoints.", (),
+           _one(lambda s: s.facts.checkpoint_seconds_total)),
+    Metric("aegis_store_checkpoints_total", "counter", "Checkpoint steps.", (),
+           _one(lambda s: s.facts.checkpoints_total)),
+    Metric("aegis_store_checkpoint_failures_total", "counter", "Checkpoint steps that failed.",
+           (), _one(lambda s: s.facts.checkpoint_failures_total)),
+    Metric("aegis_store_info", "gauge", "1; the store's engine and its version.",
+           ("engine", "version"), lambda s: [((s.facts.engine, s.facts.version), 1)]),
+    # of the policies
+    Metric("aegis_policy_reload_success", "gauge",
+           "1 if the files last tried are in force, 0 if they are broken (the last good set "
+           "stays).", (), _one(lambda s: s.sources.policies.reload_succeeded)),
+    Metric("aegis_policy_last_reload_timestamp_seconds", "gauge",
+           "When the policy set in force was loaded.", (),
+           _one(lambda s: s.sources.policies.loaded_at_us / 1e6)),
+    Metric("aegis_policy_reloads_total", "counter", "Loads of the policies, by result.",
+           ("result",), _each(lambda s: {"loaded": s.sources.policies.reloads,
+                                         "failed": s.sources.policies.failures})),
+    Metric("aegis_policy_rules", "gauge", "Rules of the policy set in force.", (),
+           _one(lambda s: s.sources.policies.current.rule_count)),
+    Metric("aegis_default_observe", "gauge",
+           "1 while `default: observe` lets every judged call pass.", (),
+           _one(lambda s: s.sources.default == "observe")),
+    # of the process
+    Metric("aegis_process_loop_busy_ratio", "gauge",
+           "Share of time the event loop's thread computes: the second limit beside the store.",
+           (), _one(lambda s: s.pressure.loop_busy)),
+    Metric("aegis_log_lines_suppressed_total", "counter",
+           "Log lines kept back because one event spoke too often.", (),
+           _logs(lambda logs: logs.suppressed_total)),
+    Metric("aegis_log_lines_dropped_total", "counter", "Log lines that could not be written.", (),
+           _logs(lambda logs: logs.dropped_total)),
+    Metric("aegis_build_info", "gauge", "1; versions of the sidecar and of Python.",
+           ("version", "python"), _build),
+)
+# fmt: on

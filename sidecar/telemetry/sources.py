@@ -1,0 +1,109 @@
+"""Where the metrics' numbers come from, and the form in which they are listed.
+
+Knows: the objects that count, by the few attributes that are read of them.
+Must not know: the list of metrics (metrics), the exposition format (exposition).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+from sidecar.telemetry.counters import Counters
+
+if TYPE_CHECKING:
+    from sidecar.policy_files import PolicyKeeper
+    from storage.driver import StoreFacts
+    from storage.pressure import Snapshot
+    from storage.write_queue import WriteQueue
+
+
+class Door(Protocol):
+    """What the front door counts of connections and of heads that never became a call."""
+
+    open_connections: int
+
+    @property
+    def malformed_total(self) -> Mapping[str, int]:
+        """Refused heads by code."""
+
+    @property
+    def turned_away_total(self) -> Mapping[str, int]:
+        """Connections turned away by cause."""
+
+
+class RecordKeeper(Protocol):
+    """What the recorder counts of records that could not be made."""
+
+    unrecorded_refusals: int
+    left_open: int
+
+
+class StoreRole(Protocol):
+    """What telemetry and control need of a store."""
+
+    node_id: str
+
+    def facts(self) -> StoreFacts:
+        """Plain numbers."""
+
+    async def probe(self) -> None:
+        """Proves that a commit would succeed now; raises a StoreError."""
+
+
+class LineCounts(Protocol):
+    """What the logs count of lines that were not written."""
+
+    @property
+    def suppressed_total(self) -> int:
+        """Kept back by the rate limit."""
+
+    @property
+    def dropped_total(self) -> int:
+        """Lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where all numbers come from; the composition root fills it."""
+
+    counters: Counters
+    queue: WriteQueue
+    pressure: Callable[[], Snapshot]
+    store_facts: Callable[[], StoreFacts]
+    policies: PolicyKeeper
+    recorder: RecordKeeper
+    door: Door
+    logs: LineCounts | None
+    default: Literal["deny", "observe"]
+
+
+class Scrape(NamedTuple):
+    """The sources at one scrape: what is computed is computed once."""
+
+    sources: Sources
+    pressure: Snapshot
+    facts: StoreFacts
+
+
+class Buckets(NamedTuple):
+    """A histogram's state: upper bounds, counts up to each bound and in all, and the sum."""
+
+    bounds: Sequence[float]
+    cumulative: Sequence[int]
+    total: float
+
+
+Sample = tuple[tuple[str, ...], float | Buckets]
+Kind = Literal["counter", "gauge", "histogram"]
+
+
+class Metric(NamedTuple):
+    """One metric; `read` gives a sample for each combination of label values."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...]
+    read: Callable[[Scrape], Iterable[Sample]]

@@ -1,0 +1,3 @@
+-- name: has_schema
+-- Whether a file is a store at all. Every engine keeps its list of tables in its own place.
+SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'schema_migration';

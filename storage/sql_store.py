@@ -1,0 +1,123 @@
+"""Every verb of storage.protocol, once, over a Driver.
+
+Knows: which statement answers which question, and how rows become records. Must not know: the
+engine, receipts' meaning, or who asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Protocol
+
+from storage.driver import Driver, Row, Script, StoreFacts, Value, fetch
+from storage.errors import StoreCorrupt
+from storage.record_batch import ODDITIES, empty_head, record_each, record_group
+from storage.records import Answer, CallFactsRow, Entry, HeadRow, OpenIntentRow, ReceiptRow, Seal
+
+
+class Reads(Protocol):
+    """The part of a driver that reading needs."""
+
+    async def fetch(self, sql: str, *parameters: Value) -> list[Row]:
+        """See `Driver.fetch`."""
+        ...
+
+    async def close(self) -> None:
+        """See `Driver.close`."""
+        ...
+
+
+def check_tail(sql: Mapping[str, str]) -> Script[None]:
+    """Raises StoreCorrupt if a tenant's head is not its last receipt."""
+    rows = yield from fetch(sql["heads_out_of_step"])
+    if rows:
+        raise StoreCorrupt(
+            f"tenant {rows[0][0]!r}: the head at {rows[0][1]} is not the last receipt"
+        )
+
+
+class SqlReader:
+    """`storage.protocol.LedgerReader`."""
+
+    def __init__(self, reads: Reads, sql: Mapping[str, str]) -> None:
+        self._reads = reads
+        self._sql = sql
+
+    async def head(self, tenant_id: str) -> HeadRow:
+        """See `LedgerReader.head`."""
+        rows = await self._reads.fetch(self._sql["head"], tenant_id)
+        return HeadRow(*rows[0]) if rows else empty_head(tenant_id)
+
+    async def tenants(self) -> list[str]:
+        """See `LedgerReader.tenants`."""
+        return sorted(row[0] for row in await self._reads.fetch(self._sql["tenants"]))
+
+    async def receipts(self, tenant_id: str, after_seq: int, limit: int) -> list[ReceiptRow]:
+        """See `LedgerReader.receipts`."""
+        rows = await self._reads.fetch(self._sql["receipts"], tenant_id, after_seq, limit)
+        return [ReceiptRow._make(row) for row in rows]
+
+    async def receipts_of_call(self, tenant_id: str, call_id: str) -> list[ReceiptRow]:
+        """See `LedgerReader.receipts_of_call`."""
+        rows = await self._reads.fetch(self._sql["receipts_of_call"], tenant_id, call_id)
+        return [ReceiptRow._make(row) for row in rows]
+
+    async def call_facts(self, tenant_id: str, seq: int) -> CallFactsRow | None:
+        """See `LedgerReader.call_facts`."""
+        rows = await self._reads.fetch(self._sql["call_facts"], tenant_id, seq)
+        return CallFactsRow._make(rows[0]) if rows else None
+
+    async def open_intents(self, node_id: str, limit: int) -> list[OpenIntentRow]:
+        """See `LedgerReader.open_intents`."""
+        rows = await self._reads.fetch(self._sql["open_intents"], node_id, limit)
+        return [OpenIntentRow._make(row) for row in rows]
+
+    async def close(self) -> None:
+        """Idempotent. Later calls raise StoreUnavailable."""
+        await self._reads.close()
+
+
+class SqlStore(SqlReader):
+    """`storage.protocol.Store`."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        sql: Mapping[str, str],
+        *,
+        now_us: Callable[[], int],
+        node_id: str,
+    ) -> None:
+        super().__init__(driver, sql)
+        self._driver = driver
+        self._now_us = now_us
+        self.node_id = node_id
+
+    async def record(self, entries: Sequence[Entry], seal: Seal) -> list[Answer]:
+        """See `RecordStore.record`."""
+        if not entries:
+            return []
+        try:
+            return await self._driver.transaction(partial(record_group, self._sql, entries, seal))
+        except ODDITIES:
+            return await self._driver.transaction(partial(record_each, self._sql, entries, seal))
+
+    async def after_commit(self) -> None:
+        """See `RecordStore.after_commit`."""
+        await self._driver.upkeep()
+
+    async def raise_epoch(self, tenant_id: str) -> int:
+        """See `RecordStore.raise_epoch`."""
+        rows = await self._driver.transaction(partial(fetch, self._sql["raise_epoch"], tenant_id))
+        epoch: int = rows[0][0]
+        return epoch
+
+    async def probe(self) -> None:
+        """See `Store.probe`."""
+        mark = str(self._now_us())
+        await self._driver.transaction(partial(fetch, self._sql["put_state"], "probe_us", mark))
+
+    def facts(self) -> StoreFacts:
+        """Numbers for metrics; never blocks."""
+        return self._driver.facts()

@@ -1,0 +1,204 @@
+"""What runs on a SQLite connection's own thread: its settings, a transaction, a checkpoint step.
+
+Knows: `sqlite3` and the order BEGIN, script, COMMIT. Must not know: the event loop, what a
+script is about, or how connections are opened and replaced.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from storage.driver import One, Row, Script, Step, Value
+from storage.errors import CommitUnknown, StoreBusy, StoreUnavailable, UnsupportedStore
+from storage.sqlite_errors import is_certainly_not_committed, is_distrustful, translated
+
+T = TypeVar("T")
+
+#: A busy timeout of 5 s, waited for in 5 parts so that waiting can be counted.
+BUSY_WAITS = 5
+BUSY_WAIT_MS = 1_000
+#: The WAL file shrinks to this when it starts over.
+WAL_BYTES_KEPT = 16 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class WriterState:
+    """What outlives one writer connection: counters, and whether the connection is in doubt."""
+
+    is_distrusted: bool = False
+    file_identity: tuple[int, int] = (0, 0)
+    commits_total: int = 0
+    rows_total: int = 0
+    busy_retries_total: int = 0
+    checkpoints_total: int = 0
+    checkpoint_failures_total: int = 0
+    checkpoint_ns_total: int = 0
+    reopened_total: int = 0
+
+
+def identity_of(path: Path) -> tuple[int, int]:
+    """Device and inode; raises StoreUnavailable if the file is not there."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise StoreUnavailable(f"{path}: {error.strerror}") from error
+    return found.st_dev, found.st_ino
+
+
+def prepare_writer(raw: sqlite3.Connection) -> None:
+    """Settings of the one writing connection; those that carry the promise are read back."""
+    with_translation(raw, _set_up_writer)
+
+
+def prepare_reader(raw: sqlite3.Connection) -> None:
+    """Settings of a connection that can only read."""
+    with_translation(raw, _set_up_reader)
+
+
+def _set_up_writer(raw: sqlite3.Connection) -> None:
+    raw.execute(f"PRAGMA busy_timeout = {BUSY_WAIT_MS * BUSY_WAITS}")
+    mode = raw.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    if mode != "wal":
+        raise UnsupportedStore(f"the file system does not carry a write-ahead log (got {mode!r})")
+    raw.execute("PRAGMA synchronous = FULL")
+    level = raw.execute("PRAGMA synchronous").fetchone()[0]
+    if level != 2:
+        raise UnsupportedStore(f"synchronous is {level}, not FULL: commits would not be durable")
+    raw.execute("PRAGMA fullfsync = ON")
+    raw.execute("PRAGMA wal_autocheckpoint = 0")
+    raw.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
+    raw.execute("PRAGMA mmap_size = 0")
+    raw.execute("PRAGMA cache_size = -16000")
+    raw.execute("PRAGMA temp_store = MEMORY")
+    raw.execute("PRAGMA trusted_schema = OFF")
+    raw.execute("PRAGMA cell_size_check = ON")
+    raw.execute(f"PRAGMA busy_timeout = {BUSY_WAIT_MS}")
+
+
+def _set_up_reader(raw: sqlite3.Connection) -> None:
+    raw.execute(f"PRAGMA busy_timeout = {BUSY_WAIT_MS}")
+    raw.execute("PRAGMA query_only = ON")
+    raw.execute("PRAGMA wal_autocheckpoint = 0")
+    raw.execute("PRAGMA temp_store = MEMORY")
+    raw.execute("PRAGMA trusted_schema = OFF")
+    raw.execute("SELECT count(*) FROM sqlite_master").fetchone()
+
+
+def with_translation(raw: sqlite3.Connection, function: Callable[[sqlite3.Connection], T]) -> T:
+    """`function(raw)`, with errors in the words of storage.errors."""
+    try:
+        return function(raw)
+    except Exception as error:
+        raise translated(error) from error
+
+
+def read(sql: str, parameters: Sequence[Value], raw: sqlite3.Connection) -> list[Row]:
+    """All rows of one query: no snapshot stays open after it."""
+    return with_translation(raw, lambda raw: raw.execute(sql, parameters).fetchall())
+
+
+def run_transaction(
+    state: WriterState,
+    path: Path,
+    make_script: Callable[[], Script[T]],
+    raw: sqlite3.Connection,
+) -> T:
+    """BEGIN IMMEDIATE, the script, COMMIT. Raises as `Driver.transaction` says."""
+    if state.is_distrusted:
+        raise StoreUnavailable("the connection failed and is being replaced")
+    if identity_of(path) != state.file_identity:
+        state.is_distrusted = True
+        raise StoreUnavailable(f"{path} was replaced while it was open")
+    rows_before = raw.total_changes
+    try:
+        _begin(state, raw)
+        answer = _drive(raw, make_script())
+    except BaseException as error:
+        state.is_distrusted |= is_distrustful(error)
+        _roll_back(state, raw)
+        raise
+    _commit(state, raw)
+    state.commits_total += 1
+    state.rows_total += raw.total_changes - rows_before
+    return answer
+
+
+def _begin(state: WriterState, raw: sqlite3.Connection) -> None:
+    """IMMEDIATE: a transaction that began by reading could not wait for the write lock."""
+    for left in reversed(range(BUSY_WAITS)):
+        try:
+            with_translation(raw, lambda raw: raw.execute("BEGIN IMMEDIATE"))
+            return
+        except StoreBusy:
+            if not left:
+                raise
+            state.busy_retries_total += 1
+
+
+def _drive(raw: sqlite3.Connection, script: Script[T]) -> T:
+    """Runs the script to its end; an error of a statement is raised inside the script."""
+    try:
+        step = next(script)
+        while True:
+            try:
+                result = _perform(raw, step)
+            except Exception as error:
+                step = script.throw(translated(error))
+            else:
+                step = script.send(result)
+    except StopIteration as end:
+        value: T = end.value
+        return value
+
+
+def _perform(raw: sqlite3.Connection, step: Step) -> Any:
+    if isinstance(step, One):
+        return raw.execute(step.sql, step.parameters).fetchall()
+    # sqlite3 binds a plain tuple a fifth faster than a named one, and copying costs little.
+    return raw.executemany(step.sql, map(tuple, step.rows)).rowcount
+
+
+def _commit(state: WriterState, raw: sqlite3.Connection) -> None:
+    try:
+        raw.execute("COMMIT")
+    except Exception as error:
+        _roll_back(state, raw)
+        known = translated(error)
+        if is_certainly_not_committed(known):
+            raise known from error
+        state.is_distrusted = True
+        raise CommitUnknown(f"the commit failed: {error}") from error
+
+
+def _roll_back(state: WriterState, raw: sqlite3.Connection) -> None:
+    """Undoes what is open. SQLite did so itself after some errors; a failure here is distrust."""
+    if not raw.in_transaction:
+        return
+    try:
+        raw.execute("ROLLBACK")
+    except sqlite3.Error:
+        state.is_distrusted = True
+
+
+def checkpoint_step(
+    state: WriterState, monotonic_ns: Callable[[], int], raw: sqlite3.Connection
+) -> None:
+    """Carries what it can from the WAL into the file, waiting for nobody.
+
+    A failure loses nothing (the WAL keeps all) and is counted; if the connection is in doubt
+    the next transaction replaces it, and raises if that cannot be done.
+    """
+    if state.is_distrusted:
+        return
+    started_ns = monotonic_ns()
+    state.checkpoints_total += 1
+    try:
+        raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    except sqlite3.Error as error:
+        state.checkpoint_failures_total += 1
+        state.is_distrusted |= is_distrustful(error)
+    state.checkpoint_ns_total += monotonic_ns() - started_ns

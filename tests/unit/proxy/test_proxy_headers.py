@@ -1,0 +1,83 @@
+"""Which headers pass (B11, B12, B21, B23)."""
+
+from __future__ import annotations
+
+import pytest
+from proxy_wire_setup import CALL_ID, upstream_of
+
+from sidecar.config.model import Auth, Secret
+from sidecar.errors import Refused
+from sidecar.proxy.head import HeadRules, RequestHead, read_head
+from sidecar.proxy.headers import forward_headers, reply_headers
+from sidecar.proxy.upstream import Reply
+
+UPSTREAM = upstream_of(3001, path="/v4")
+
+
+def head(*headers: tuple[str, str]) -> RequestHead:
+    raw = [(name.encode(), value.encode()) for name, value in (("Host", "localhost"), *headers)]
+    rules = HeadRules(hosts=frozenset({"localhost"}))
+    return read_head("GET", "/up/items/7", (1, 1), raw, "127.0.0.1", rules)
+
+
+def back(*headers: tuple[str, str], status: int = 200) -> list[tuple[str, str]]:
+    return reply_headers(Reply(status, headers), UPSTREAM, head(), CALL_ID)
+
+
+def test_end_to_end_request_headers_pass_in_order_and_as_spelt() -> None:
+    given = (("ACCEPT", "a"), ("x-b", "1"), ("X-B", "2"), ("Authorization", "Bearer a"))
+    assert forward_headers(head(*given), UPSTREAM) == given
+
+
+def test_b12_the_agents_credential_gives_way_to_the_configured_one() -> None:
+    given = (("authorization", "Bearer agent"), ("X-Api-Key", "agent"), ("Accept", "a"))
+    own = upstream_of(1, auth=Auth(header_name="Authorization", header_value=Secret("Bearer s")))
+    assert forward_headers(head(*given), own) == given[1:]
+    key = upstream_of(1, auth=Auth(header_name="x-api-key", header_value=Secret("s")))
+    assert forward_headers(head(*given), key) == (given[0], given[2])
+
+
+def test_b11_headers_named_in_connection_do_not_pass() -> None:
+    given = (("Connection", "X-Hop , close"), ("x-hop", "1"), ("X-Stays", "1"))
+    assert forward_headers(head(*given), UPSTREAM) == (("X-Stays", "1"),)
+
+
+def test_reply_headers_pass_with_the_call_id() -> None:
+    given = (("Content-Type", "a"), ("X-Accel-Buffering", "no"), ("Content-Length", "3"))
+    assert back(*given) == [*given, ("Aegis-Call-Id", CALL_ID)]
+
+
+def test_b11_hop_by_hop_reply_headers_and_our_own_do_not_pass() -> None:
+    names = ("Connection", "Keep-Alive", "Transfer-Encoding", "Trailer", "Upgrade", "TE")
+    names += ("Proxy-Authenticate", "Aegis-Call-Id", "aegis-anything")
+    assert back(*[(name, "x") for name in names]) == [("Aegis-Call-Id", CALL_ID)]
+    assert back(("Connection", "close, X-Hop"), ("X-HOP", "1")) == [("Aegis-Call-Id", CALL_ID)]
+
+
+def test_b22_redirects_lead_back_or_are_refused() -> None:
+    assert back(("Location", "/v4/items/8"), status=302)[0] == ("Location", "/up/items/8")
+    assert back(("location", "8"), status=307)[0] == ("location", "/up/items/8")
+    with pytest.raises(Refused) as caught:
+        back(("Location", "http://169.254.169.254/"), status=302)
+    assert caught.value.code == "redirect_refused"
+
+
+def test_b22_a_name_of_something_made_is_no_redirect() -> None:
+    public = ("Location", "https://public.acme.io/v4/items/8")
+    assert back(public, status=201)[0] == public
+    assert back(("Location", "/v4/items/8"), status=201)[0] == ("Location", "/up/items/8")
+
+
+def test_content_location_leads_back_or_is_left_out() -> None:
+    assert back(("Content-Location", "/v4/items/7.json"))[0] == (
+        "Content-Location",
+        "/up/items/7.json",
+    )
+    assert back(("Content-Location", "https://elsewhere.example/x")) == [("Aegis-Call-Id", CALL_ID)]
+
+
+def test_b23_cookies_are_bound_to_their_upstream() -> None:
+    assert back(("Set-Cookie", "s=1; Path=/; Domain=acme.io"))[0] == (
+        "Set-Cookie",
+        "s=1; Path=/up",
+    )
