@@ -11,10 +11,9 @@ import gc
 import logging
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +28,8 @@ from sidecar.errors import StartRefused
 from sidecar.ledger.chain import seal
 from sidecar.ledger.recorder import Recorder
 from sidecar.ledger.recovery import recover
-from sidecar.policy.load import load_policies
-from sidecar.policy_files import PolicyKeeper
+from sidecar.policy.load import LoadedPolicies, Source, load_policies
+from sidecar.policy_files import Load, PolicyKeeper, ReadFile
 from sidecar.proxy.pipeline import Pipeline
 from sidecar.proxy.redaction import Redactor
 from sidecar.proxy.server import FrontDoor, head_rules, require_c_parser
@@ -54,12 +53,13 @@ IN_FLIGHT_LOOK_S = 0.02
 
 @dataclass(slots=True)
 class Sidecar:
-    """A running sidecar, as the command line and the demo see it."""
+    """A running sidecar, as the command line, the demo and embedding programs see it."""
 
     data_url: str
     control_url: str
     boot_id: str
     recovered: int
+    queue: WriteQueue
     reload_soon: Callable[[], None]
 
 
@@ -75,16 +75,7 @@ async def running(config: Config, clock: Clock | None = None) -> AsyncIterator[S
     async with AsyncExitStack() as stack:
         logs = Logs(monotonic_ns=clock.monotonic_ns, secrets=_secrets(config))
         stack.callback(logs.stop)
-        policies = PolicyKeeper(
-            config.policies,
-            Path.cwd(),
-            partial(
-                load_policies,
-                upstreams={name: upstream.kind for name, upstream in config.upstreams.items()},
-                default=config.default,
-            ),
-            clock,
-        )
+        policies = PolicyKeeper(config.policies, Path.cwd(), _loader(config), clock)
         policies.load_first()
         boot_id = clock.new_id()
         store = await storage.open_store(config.store, now_us=clock.now_us)
@@ -148,6 +139,7 @@ async def running(config: Config, clock: Clock | None = None) -> AsyncIterator[S
             control_url=config.listen.control.url,
             boot_id=boot_id,
             recovered=recovered,
+            queue=queue,
             reload_soon=lambda: tasks.start(policies.reload(), "reload"),
         )
 
@@ -156,6 +148,15 @@ def _secrets(config: Config) -> list[str]:
     """Values that must not reach a log, whatever a library says."""
     upstreams = config.upstreams.values()
     return [u.auth.header_value.reveal() for u in upstreams if u.auth is not None]
+
+
+def _loader(config: Config) -> Load:
+    kinds = {name: upstream.kind for name, upstream in config.upstreams.items()}
+
+    def load(sources: Sequence[Source], read_file: ReadFile) -> LoadedPolicies:
+        return load_policies(sources, upstreams=kinds, default=config.default, read_file=read_file)
+
+    return load
 
 
 class _Tasks:

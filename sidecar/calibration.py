@@ -13,7 +13,7 @@ from pathlib import Path
 import storage
 from sidecar.clock import Clock
 from sidecar.ledger.chain import seal
-from sidecar.ledger.recorder import blank_receipt
+from sidecar.ledger.receipt import blank_receipt
 from storage.calibrate import Calibration, calibrate
 from storage.errors import StoreError
 from storage.records import CallFactsRow, Entry, OpenIntentRow
@@ -32,7 +32,7 @@ async def measure_store(folder: Path, clock: Clock) -> Calibration:
     try:
         store = await storage.open_store(f"sqlite:///{scratch}", now_us=clock.now_us)
         try:
-            return await calibrate(store, seal, lambda: _call(clock), clock.monotonic_ns)
+            return await calibrate(store, seal, lambda: ordinary_call(clock), clock.monotonic_ns)
         finally:
             await store.close()
     except StoreError as error:
@@ -43,7 +43,7 @@ async def measure_store(folder: Path, clock: Clock) -> Calibration:
             path.unlink(missing_ok=True)
 
 
-def _call(clock: Clock) -> tuple[Entry, Entry]:
+def ordinary_call(clock: Clock) -> tuple[Entry, Entry]:
     """The intent and the outcome of a call of ordinary size."""
     call_id = clock.new_id()
     intent = blank_receipt(

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from sidecar.clock import Clock
 from sidecar.errors import ConfigurationError
@@ -32,8 +32,16 @@ from sidecar.problems import Position, Problem, errors_only
 __all__ = ["Load", "PolicyKeeper", "ReadFile", "Reload", "read_sources"]
 
 ReadFile = Callable[[str, str], bytes]
-#: Makes a policy set of sources; `read_file(source name, relative path)` gives what they name.
-Load = Callable[[Sequence[Source], ReadFile], LoadedPolicies]
+
+
+class Load(Protocol):
+    """Makes a policy set of sources; `read_file(source name, relative path)` gives the bytes of
+    what they name beside them."""
+
+    def __call__(self, sources: Sequence[Source], *, read_file: ReadFile) -> LoadedPolicies:
+        """Never raises for what a user can get wrong."""
+        ...
+
 
 POLL_S: Final = 1.0
 #: Even if the file system says that nothing changed, content is compared at every so many looks.
@@ -146,13 +154,15 @@ class PolicyKeeper:
         return take_reading(self._entries, self._base, self._beside)
 
     def _read_standing(self) -> Reading:
-        """A reading that two reads in a row agree on, if the files hold still for long enough."""
+        """A reading that two reads in a row agree on; one with a problem if there is none."""
         reading = take_reading(self._entries, self._base, self._beside)
         for _ in range(_READS_TO_STAND_STILL):
             again = take_reading(self._entries, self._base, self._beside)
             if again.digest() == reading.digest():
-                break
+                return reading
             reading = again
+        where = Position(", ".join(self._entries))
+        reading.problems.append(Problem(where, "the files keep changing while they are read"))
         return reading
 
     def _loaded(self, reading: Reading) -> LoadedPolicies:
@@ -160,7 +170,7 @@ class PolicyKeeper:
         if errors_only(reading.problems):
             return LoadedPolicies(None, reading.problems)
         try:
-            return self._load(reading.sources, reading.read_file)
+            return self._load(reading.sources, read_file=reading.read_file)
         except Exception as error:
             _log.exception("loading the policies failed")
             problem = Problem(

@@ -2,7 +2,7 @@
 
 Knows: how to drive a scratch store through a write queue with ever more waiting callers, as a
 loaded sidecar does, and to read from it what a commit costs (points for the model) and what a
-call costs on the event loop's side of the queue. Takes well under half a second.
+call costs besides. Takes well under half a second, unless the disk is slow.
 Must not know: where the scratch store lives, what its entries mean.
 """
 
@@ -12,73 +12,95 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from storage.pressure import ENTRIES_PER_CALL, Point
+from storage.commit_model import Point
+from storage.pressure import ENTRIES_PER_CALL
 from storage.records import Entry, Seal
-from storage.write_queue import RecordingStore, WriteQueue
+from storage.write_queue import BATCH_MAX, RecordingStore, WriteQueue
 
-CALLERS = (1, 8, 64, 512)
-LEVEL_S = 0.08
-ROUNDS_MAX = 20
+#: Waiting callers and how long to watch them. The last level is the ceiling itself: always more
+#: waits than a batch holds, so it gets the most time.
+LEVELS = ((1, 0.04), (8, 0.04), (64, 0.06), (BATCH_MAX, 0.2))
+WAIT_S = 30.0
+
+MakeCall = Callable[[], tuple[Entry, Entry]]
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Seeds for the model, and the hand-over cost per call in seconds."""
+    """Seeds for the model, and what a call costs at the ceiling beside its batch, in seconds."""
 
     points: tuple[Point, ...]
     handover_s: float
 
 
 async def calibrate(
-    store: RecordingStore,
-    seal: Seal,
-    make_call: Callable[[], tuple[Entry, Entry]],
-    monotonic_ns: Callable[[], int],
+    store: RecordingStore, seal: Seal, make_call: MakeCall, monotonic_ns: Callable[[], int]
 ) -> Calibration:
     """Measures `store` (a scratch one: what it is given stays in it).
 
-    `make_call` gives a call's intent and its outcome.
+    `make_call` gives a call's intent and its outcome. Raises a StoreError if the store fails.
     """
     points: list[Point] = []
     handover_s = 0.0
-    for callers in CALLERS:
-        seen: list[tuple[int, float]] = []
-        queue = WriteQueue(
-            store,
-            seal,
-            capacity=4 * max(CALLERS),
-            wait_s=10.0,
-            monotonic_ns=monotonic_ns,
-            on_batch=lambda entries, seconds, seen=seen: seen.append((entries, seconds)),  # type: ignore[misc]
-        )
-        started_ns = monotonic_ns()
-        await _drive(queue, callers, make_call, monotonic_ns)
-        await queue.drain(5.0)
-        elapsed_s = (monotonic_ns() - started_ns) / 1e9
-        await queue.close()
-        entries = sum(size for size, _ in seen)
-        writing_s = sum(seconds for _, seconds in seen)
-        calls = entries / ENTRIES_PER_CALL
-        points.append(Point(calls / len(seen), writing_s / len(seen)))
-        handover_s = max(0.0, elapsed_s - writing_s) / calls
+    for callers, seconds in LEVELS:
+        point, handover_s = await _measure(store, seal, make_call, monotonic_ns, callers, seconds)
+        points.append(point)
     return Calibration(tuple(points), handover_s)
 
 
-async def _drive(
-    queue: WriteQueue,
-    callers: int,
-    make_call: Callable[[], tuple[Entry, Entry]],
+async def _measure(
+    store: RecordingStore,
+    seal: Seal,
+    make_call: MakeCall,
     monotonic_ns: Callable[[], int],
-) -> None:
-    until_ns = monotonic_ns() + int(LEVEL_S * 1e9)
+    callers: int,
+    seconds: float,
+) -> tuple[Point, float]:
+    """The mean batch of one level, and the time per call that no batch accounts for."""
+    ends_ns: list[int] = []
+    batches: list[tuple[int, float]] = []
+
+    def on_batch(entries: int, took_s: float) -> None:
+        ends_ns.append(monotonic_ns())
+        batches.append((entries, took_s))
+
+    queue = WriteQueue(
+        store,
+        seal,
+        capacity=4 * BATCH_MAX,
+        wait_s=WAIT_S,
+        monotonic_ns=monotonic_ns,
+        on_batch=on_batch,
+    )
+    until_ns = monotonic_ns() + int(seconds * 1e9)
 
     async def caller() -> None:
-        for _ in range(ROUNDS_MAX):
+        while monotonic_ns() < until_ns:
             slot = queue.reserve()
             intent, outcome = make_call()
             await queue.submit(intent)
             queue.enqueue(outcome, slot)
-            if monotonic_ns() > until_ns:
-                return
 
-    await asyncio.gather(*(caller() for _ in range(callers)))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(callers):
+                group.create_task(caller())
+        await queue.drain(WAIT_S)
+    finally:
+        await queue.close()
+    steady = _steady([time_ns <= until_ns for time_ns in ends_ns])
+    calls = sum(entries for entries, _ in batches[steady]) / ENTRIES_PER_CALL
+    writing_s = sum(took_s for _, took_s in batches[steady])
+    first_ns = ends_ns[steady][0] - int(batches[steady][0][1] * 1e9)
+    elapsed_s = (ends_ns[steady][-1] - first_ns) / 1e9
+    count = len(batches[steady])
+    return Point(calls / count, writing_s / count), max(0.0, elapsed_s - writing_s) / calls
+
+
+def _steady(in_time: list[bool]) -> slice:
+    """The batches between the first, which finds everything cold, and the running out of callers.
+
+    A disk so slow that nothing is left between them is judged by all its batches.
+    """
+    last = sum(in_time)
+    return slice(1, last) if last >= 3 else slice(None)

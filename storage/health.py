@@ -9,6 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from storage.errors import StoreError
+from storage.queue_counters import QueueCounters
 from storage.retry import Backoff
 
 _log = logging.getLogger("aegis.store.queue")
@@ -24,12 +25,15 @@ class Health:
     """
 
     def __init__(
-        self, probe: Callable[[], Awaitable[None]], monotonic_ns: Callable[[], int]
+        self,
+        probe: Callable[[], Awaitable[None]],
+        counters: QueueCounters,
+        monotonic_ns: Callable[[], int],
     ) -> None:
         self._probe = probe
+        self._counters = counters
         self._backoff = Backoff(*PROBE_PAUSES_S, monotonic_ns)
         self.is_well = True
-        self.last_error_code = ""
 
     @property
     def due_ns(self) -> int:
@@ -54,12 +58,12 @@ class Health:
         self._backoff.succeeded()
         if not self.is_well:
             self.is_well = True
-            _log.warning("the store commits again", extra={"code": self.last_error_code})
+            _log.warning("the store commits again", extra={"code": self._counters.last_error_code})
 
     def failed(self, error: StoreError) -> None:
         """An attempt failed; only the first in a row is logged."""
         self._backoff.failed()
-        self.last_error_code = error.code
+        self._counters.last_error_code = error.code
         if self.is_well:
             self.is_well = False
             _log.error(

@@ -1,11 +1,14 @@
 """How near the store is to its single-writer ceiling: plain numbers, no Prometheus here.
 
-A commit of n calls takes about a + b·n: a fixed part (the sync) and a part per call. The ceiling
-is 1 / (a/N + b) at the largest batch N; utilisation is committed calls per second over that.
-How busy the writer is tells nothing: a group-commit writer is busy nearly always from a few per
-cent of its ceiling, because small batches cost almost as much as large ones.
+The ceiling is 1 / (a/N + b) calls per second at the largest batch N (see commit_model);
+utilisation is committed calls per second over that. How busy the writer is tells nothing: a
+group-commit writer is busy nearly always from a few per cent of its ceiling, because small
+batches cost almost as much as large ones.
 The unit is the call. Each call commits two entries, its intent and its outcome; so an entry
 counts as half a call, a recorded refusal too.
+The process is the second resource: the share of time in which the event loop's thread computes.
+Waiting for the interpreter's lock is not seen by it, and the writer's thread takes its part of
+that lock; so room for more is what both leave over together.
 Must not know: what is committed, or how the numbers are shown. It is called on one thread.
 """
 
@@ -15,66 +18,13 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from storage.commit_model import CommitModel, Point
+
+__all__ = ["ENTRIES_PER_CALL", "Point", "Pressure", "Snapshot"]
+
 ENTRIES_PER_CALL = 2
-#: Weight of a new batch in its size class's average.
-_SMOOTHING = 0.05
 _WINDOW_S = 5.0
 _STEP_S = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """A measured commit: `calls` in one transaction, and the seconds it took."""
-
-    calls: float
-    seconds: float
-
-
-class CommitModel:
-    """a and b, fitted over one averaged point per size class (powers of two).
-
-    Classes keep their last average while no batch of that size is seen, so that light traffic,
-    which only shows small batches, corrects a and leaves the slope as it was measured.
-    """
-
-    def __init__(self, seeds: Iterable[Point] = ()) -> None:
-        self._classes: dict[int, list[float]] = {}
-        for seed in seeds:
-            self._classes[_size_class(seed.calls)] = [seed.calls, seed.seconds]
-
-    def observe(self, calls: float, seconds: float) -> None:
-        """One committed batch."""
-        average = self._classes.get(_size_class(calls))
-        if average is None:
-            self._classes[_size_class(calls)] = [calls, seconds]
-            return
-        average[0] += _SMOOTHING * (calls - average[0])
-        # One stalled sync must not look like a slower disk: it counts as four times the usual.
-        average[1] += _SMOOTHING * (min(seconds, 4 * average[1]) - average[1])
-
-    def fit(self) -> tuple[float, float]:
-        """(a, b) in seconds by least squares of relative errors; (0, 0) without any point."""
-        points = [(n, t) for n, t in self._classes.values() if t > 0]
-        if not points:
-            return 0.0, 0.0
-        if len(points) == 1:
-            n, t = points[0]
-            return 0.0, t / n
-        sw = sn = snn = st = snt = 0.0
-        for n, t in points:
-            w = 1 / (t * t)
-            sw, sn, snn = sw + w, sn + w * n, snn + w * n * n
-            st, snt = st + w * t, snt + w * n * t
-        spread = sw * snn - sn * sn
-        b = max(0.0, (sw * snt - sn * st) / spread) if spread > 0 else 0.0
-        a = (st - b * sn) / sw
-        if a < 0:
-            return 0.0, snt / snn
-        return a, b
-
-
-def _size_class(calls: float) -> int:
-    return max(0, int(calls * ENTRIES_PER_CALL)).bit_length()
 
 
 class Rate:
@@ -86,14 +36,13 @@ class Rate:
         self._started_ns = monotonic_ns()
         self._total = 0.0
 
-    def add(self, amount: float) -> None:
-        """Something happened now."""
-        at_s = self._now_ns() / 1e9
+    def add(self, amount: float, at_s: float) -> None:
+        """Something happened."""
         if not self._steps or at_s - self._steps[-1][0] >= _STEP_S:
             self._steps.append([at_s, 0.0])
+            self._forget(at_s)
         self._steps[-1][1] += amount
         self._total += amount
-        self._forget(at_s)
 
     def per_s(self) -> float:
         """The rate; over the time since the start while that is shorter."""
@@ -111,7 +60,11 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The pressure at one moment."""
+    """The pressure at one moment.
+
+    `nearest_limit` is 'store' or 'process'; `room_calls_per_s` is how much more fits before one
+    of them is full; `sentence` says it all in plain words.
+    """
 
     fixed_s: float
     per_call_s: float
@@ -121,6 +74,7 @@ class Snapshot:
     utilisation: float
     writer_busy: float
     loop_busy: float
+    room_calls_per_s: float
     nearest_limit: str
     sentence: str
 
@@ -128,9 +82,9 @@ class Snapshot:
 class Pressure:
     """Fed by the write queue (`observe`), and by a ticker on the loop's thread (`tick`).
 
-    `handover_s` is what a call costs on the event loop's side of the queue, as calibrated: the
-    part of the ceiling that the writer's own time does not show. `loop_cpu_ns` gives the CPU
-    time of the calling thread.
+    `handover_s` is what a call costs between two batches at the ceiling, as calibrated: the part
+    that the time of the batches does not show. `loop_cpu_ns` gives the CPU time of the calling
+    thread.
     """
 
     def __init__(
@@ -152,11 +106,12 @@ class Pressure:
         self._loop_samples: deque[tuple[int, int]] = deque([(monotonic_ns(), loop_cpu_ns())])
 
     def observe(self, entries: int, seconds: float) -> None:
-        """One committed batch of `entries`."""
+        """One committed batch, from its taking to when the next could be taken."""
         calls = entries / ENTRIES_PER_CALL
-        self._model.observe(calls, seconds)
-        self._calls.add(calls)
-        self._busy.add(seconds)
+        at_s = self._now_ns() / 1e9
+        self._model.observe(calls, seconds, at_s)
+        self._calls.add(calls, at_s)
+        self._busy.add(seconds, at_s)
 
     def tick(self) -> None:
         """Samples the loop thread's CPU time; call it on that thread, about once a second."""
@@ -170,7 +125,7 @@ class Pressure:
         (first_ns, first_cpu), (last_ns, last_cpu) = self._loop_samples[0], self._loop_samples[-1]
         if last_ns <= first_ns:
             return 0.0
-        return min(1.0, (last_cpu - first_cpu) / (last_ns - first_ns))
+        return min(1.0, max(0.0, (last_cpu - first_cpu) / (last_ns - first_ns)))
 
     def snapshot(self) -> Snapshot:
         """Everything, and the sentence an operator reads."""
@@ -181,7 +136,7 @@ class Pressure:
         rate = self._calls.per_s()
         utilisation = rate / ceiling if ceiling > 0 else 0.0
         loop_busy = self.loop_busy()
-        nearest = "store" if utilisation >= loop_busy else "process"
+        room = _room(ceiling, rate, utilisation, loop_busy)
         return Snapshot(
             fixed_s=fixed_s,
             per_call_s=per_call_s,
@@ -191,28 +146,34 @@ class Pressure:
             utilisation=utilisation,
             writer_busy=min(1.0, self._busy.per_s()),
             loop_busy=loop_busy,
-            nearest_limit=nearest,
-            sentence=_sentence(ceiling, rate, utilisation, loop_busy),
+            room_calls_per_s=room,
+            nearest_limit="store" if utilisation >= loop_busy else "process",
+            sentence=_sentence(ceiling, rate, utilisation, loop_busy, room),
         )
 
 
-def _sentence(ceiling: float, rate: float, utilisation: float, loop_busy: float) -> str:
+def _room(ceiling: float, rate: float, utilisation: float, loop_busy: float) -> float:
+    """How many more calls per second fit, if they are like those of now."""
+    if rate <= 0:
+        return ceiling
+    return max(0.0, min(ceiling - rate, rate / (utilisation + loop_busy) - rate))
+
+
+def _sentence(
+    ceiling: float, rate: float, utilisation: float, loop_busy: float, room: float
+) -> str:
     if ceiling <= 0:
         return "Nothing was committed yet, so the store's ceiling is not known."
     said = (
-        f"The store commits {rate:,.0f} calls/s, {utilisation:.0%} of its measured ceiling of "
-        f"{ceiling:,.0f} calls/s on this disk. "
+        f"The store is at {utilisation:.0%} of its measured ceiling of {ceiling:,.0f} calls/s on "
+        f"this disk ({rate:,.0f} calls/s now); "
     )
     if utilisation >= loop_busy:
-        said += f"It is the nearer limit (the process is {loop_busy:.0%} busy). "
-        if utilisation >= 0.8:
-            said += "Move to PostgreSQL, or send less, before it is reached."
-        else:
-            said += f"There is room for about {ceiling - rate:,.0f} calls/s more."
+        said += f"it is the nearer limit (event loop {loop_busy:.0%} busy). "
+        cure = "Send less, or move to PostgreSQL, before it is reached."
     else:
-        said += f"The nearer limit is this process: its event loop is {loop_busy:.0%} busy. "
-        if loop_busy >= 0.8:
-            said += "Give it a faster core, or divide the agents over more sidecars."
-        else:
-            said += f"There is room for about {rate / loop_busy - rate:,.0f} calls/s more."
-    return said
+        said += f"the nearer limit is the process (event loop {loop_busy:.0%} busy). "
+        cure = "Give it a faster core, or divide the agents over more sidecars."
+    if max(utilisation, loop_busy) >= 0.8:
+        return said + cure
+    return said + f"There is room for about {room:,.0f} calls/s more."

@@ -78,7 +78,7 @@ class Pump:
         self.queued: Lane[Entry] = Lane()
         #: Entries of each lane in the batch under way.
         self.running = (0, 0)
-        self.health = Health(store.probe, monotonic_ns)
+        self.health = Health(store.probe, counters, monotonic_ns)
         self._waited_for = Backoff(*WAITED_FOR_PAUSES_S, monotonic_ns)
         self._retry = Backoff(*QUEUED_PAUSES_S, monotonic_ns)
         #: How much of the queued lane rides in one batch; less than all while it is in trouble.

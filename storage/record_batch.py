@@ -161,5 +161,6 @@ def _append(
     yield from execute_many(sql["insert_receipt"], rows)
     yield from execute_many(sql["insert_call_facts"], facts)
     yield from execute_many(sql["insert_open_intent"], opens)
-    yield from execute_many(sql["put_head"], list(sealed.heads.values()))
+    moved = [head for head in sealed.heads.values() if head != heads[head.tenant_id]]
+    yield from execute_many(sql["put_head"], moved)
     return rows

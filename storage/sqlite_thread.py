@@ -116,7 +116,7 @@ def run_transaction(
     rows_before = raw.total_changes
     try:
         _begin(state, raw)
-        answer = _drive(raw, make_script())
+        answer = drive(raw, make_script())
     except BaseException as error:
         state.is_distrusted |= is_distrustful(error)
         _roll_back(state, raw)
@@ -139,7 +139,7 @@ def _begin(state: WriterState, raw: sqlite3.Connection) -> None:
             state.busy_retries_total += 1
 
 
-def _drive(raw: sqlite3.Connection, script: Script[T]) -> T:
+def drive(raw: sqlite3.Connection, script: Script[T]) -> T:
     """Runs the script to its end; an error of a statement is raised inside the script."""
     try:
         step = next(script)

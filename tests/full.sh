@@ -1,25 +1,35 @@
 #!/usr/bin/env bash
-# Runs one harness at full size and keeps its result in tests/results/NAME.json.
+# Runs one harness at full size; its figures are kept in tests/results/NAME.json.
 #
-#   bash tests/full.sh NAME [SIZE] [MORE OPTIONS]        without NAME: lists them
+#   bash tests/full.sh              the names there are
+#   bash tests/full.sh NAME [SIZE]  SIZE as the harness takes it (cycles, seconds, a word)
+#
+# AEGIS_TEST_VENV  where the environment is made (default: .venv-test in the clone)
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-if [ $# -eq 0 ] || [ ! -f "$here/$1/full.py" ]; then
-  echo "usage: bash tests/full.sh NAME [SIZE]; there is:"
-  for harness in "$here"/*/full.py; do
-    echo "  $(basename "$(dirname "$harness")")"
-  done
-  exit 2
+cd "$(dirname "$0")/.."
+
+names=()
+for harness in tests/*/full.py; do
+    [ -f "$harness" ] && names+=("$(basename "$(dirname "$harness")")")
+done
+
+if [ $# -eq 0 ]; then
+    printf '%s\n' "${names[@]}"
+    exit 0
 fi
 name=$1
-shift
-size=()
-if [ $# -gt 0 ]; then
-  size=(--size "$1")
-  shift
+harness=tests/$name/full.py
+if [[ ! $name =~ ^[a-z_]+$ || ! -f $harness ]]; then
+    echo "no harness $name; there are: ${names[*]}" >&2
+    exit 2
 fi
-venv=${AEGIS_TEST_VENV:-$here/../.venv-test}
-bash "$here/../deploy/environment.sh" "$venv" "$here/../deploy/requirements-test.lock"
-mkdir -p "$here/results"
-cd "$here/.."
-exec "$venv/bin/python" "$here/$name/full.py" ${size[@]+"${size[@]}"} --results "$here/results/$name.json" "$@"
+
+venv=${AEGIS_TEST_VENV:-$PWD/.venv-test}
+bash deploy/environment.sh "$venv" deploy/requirements-test.lock
+export PATH="$venv/bin:$PATH:/usr/sbin:/sbin"
+mkdir -p tests/results
+size=()
+if [ $# -gt 1 ]; then
+    size=(--size "$2")
+fi
+exec "$venv/bin/python" "$harness" ${size[@]+"${size[@]}"} --results "tests/results/$name.json"

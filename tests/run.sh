@@ -1,51 +1,119 @@
 #!/usr/bin/env bash
-# Makes the test environment and runs every test. With --ci also lint, format, types and shell.
+# Makes the test environment and runs every test; with --ci also lint and types, first.
 #
-#   bash tests/run.sh [--ci] [PYTEST ARGUMENTS]
+#   bash tests/run.sh [--ci]
 #
-# AEGIS_TEST_VENV   where the environment is made (default: .venv-test in the clone)
+# AEGIS_TEST_VENV  where the environment is made (default: .venv-test in the clone)
+#
+# Every part runs whatever came of those before it; the exit status is 0 only if all passed.
+# The last thing printed is pytest's own summary.
 set -uo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-root=$(dirname "$here")
-cd "$root" || exit 2
-venv=${AEGIS_TEST_VENV:-$root/.venv-test}
-with_lint=
-if [ "${1:-}" = --ci ]; then
-  with_lint=1
-  shift
-fi
+cd "$(dirname "$0")/.." || exit 2
 
-# What the tests need besides Python: promtool, nginx and wrk (benchmarks), taskset, shellcheck.
-missing=
-for tool in promtool nginx wrk taskset shellcheck; do
-  command -v "$tool" >/dev/null || [ -x "/usr/sbin/$tool" ] || missing="$missing $tool"
-done
-if [ -n "$missing" ]; then
-  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    echo "installing Debian packages for:$missing"
-    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
-      --no-install-recommends prometheus nginx-light wrk util-linux shellcheck; } >/dev/null 2>&1 ||
-      echo "they could not be installed: the tests that need them will fail" >&2
-  else
-    echo "tests that need these will fail, install them:$missing" >&2
-  fi
-fi
+is_ci=
+case "${1-}" in
+    "") ;;
+    --ci) is_ci=1 ;;
+    *)
+        echo "usage: tests/run.sh [--ci]" >&2
+        exit 2
+        ;;
+esac
 
-bash deploy/environment.sh "$venv" deploy/requirements-test.lock || exit 2
+venv=${AEGIS_TEST_VENV:-$PWD/.venv-test}
+failed=
+
+part() {
+    local name=$1
+    shift
+    echo "== $name"
+    if ! "$@"; then
+        failed="$failed $name"
+        echo "FAILED: $name"
+    fi
+}
+
+# Command, Debian package, what is missing without it. Several tools live in /usr/sbin.
+tools=(
+    "promtool prometheus the checks of /metrics"
+    "nginx nginx-light the proxy benchmark"
+    "wrk wrk the proxy benchmark"
+    "strace strace the durability tests"
+    "taskset util-linux the benchmarks"
+    "shellcheck shellcheck the lint of shell scripts"
+)
+
+missing_tools() {
+    local line command package purpose
+    for line in "${tools[@]}"; do
+        read -r command package purpose <<<"$line"
+        if ! PATH="$PATH:/usr/sbin:/sbin" command -v "$command" >/dev/null 2>&1; then
+            echo "$command $package $purpose"
+        fi
+    done
+}
+
+# A package that brings a service must not start it: its ports may be in use, and stay free.
+install_tools() {
+    local policy=/usr/sbin/policy-rc.d ours='' status=0
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy" && ours=1
+    fi
+    {
+        apt-get update -qq &&
+            DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+    } >/dev/null 2>&1 || status=1
+    if [ -n "$ours" ]; then
+        rm -f "$policy"
+    fi
+    return "$status"
+}
+
+provide_tools() {
+    local missing command package purpose
+    local packages=()
+    missing=$(missing_tools)
+    if [ -n "$missing" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+        while read -r command package purpose; do
+            packages+=("$package")
+        done <<<"$missing"
+        echo "installing ${packages[*]}"
+        install_tools "${packages[@]}" || echo "apt-get could not install all of them"
+        missing=$(missing_tools)
+    fi
+    if [ -n "$missing" ]; then
+        while read -r command package purpose; do
+            echo "missing: $command (Debian package $package): $purpose will fail"
+        done <<<"$missing"
+    fi
+}
+
+lint_shell() {
+    local scripts=()
+    while IFS= read -r script; do
+        scripts+=("$script")
+    done < <(find . -name '*.sh' -not -path './.venv*' -not -path './.git/*')
+    shellcheck .ci/run "${scripts[@]}"
+}
+
+if ! bash deploy/environment.sh "$venv" deploy/requirements-test.lock; then
+    echo "there is no environment to test in" >&2
+    exit 1
+fi
 python=$venv/bin/python
-failed=0
-if [ -n "$with_lint" ]; then
-  "$venv/bin/ruff" check . || failed=1
-  "$venv/bin/ruff" format --check . || failed=1
-  "$venv/bin/mypy" || failed=1
-  git ls-files -z '*.sh' .ci/run | xargs -0 shellcheck || failed=1
-fi
+export PATH="$venv/bin:$PATH:/usr/sbin:/sbin"
+provide_tools
 
-if [ $# -gt 0 ]; then
-  "$python" -m pytest "$@" || failed=1
-  exit $failed
+if [ -n "$is_ci" ]; then
+    part lint ruff check .
+    part format ruff format --check .
+    part types mypy
+    part shellcheck lint_shell
 fi
-# Those that need the machine to themselves first, one at a time; then the others on every core.
-"$python" -m pytest -q -m serial --durations=5 || failed=1
-"$python" -m pytest -q -m "not serial" -n 2 --dist loadfile --durations=15 || failed=1
-exit $failed
+part tests "$python" -m pytest -n 2 --dist loadfile -m "not serial" --durations=15
+if [ -n "$failed" ]; then
+    echo "FAILED so far:$failed"
+fi
+echo "== serial tests"
+"$python" -m pytest -m serial --durations=15 || failed="$failed serial"
+[ -z "$failed" ]

@@ -142,7 +142,8 @@ async def _prove(config: Config, folder: Path, story: Story) -> None:
     tampered = verify_lines(flipped.open("rb"))
     story.check(not tampered.holds, "a flipped byte is found")
     print(f"5. One byte flipped in a copy ({flipped.name}), and the verifier says:")
-    print(f"   TAMPERED: {tampered.first_bad}\n")
+    if tampered.fault is not None:
+        print(f"   TAMPERED: receipt {tampered.fault.seq}: {tampered.fault.what}\n")
 
 
 def _say_where_to_go(folder: Path, sidecar: Sidecar) -> None:

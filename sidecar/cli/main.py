@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import sidecar
+from sidecar.errors import SidecarError
 
 COMMANDS = (
     "serve", "demo", "status", "reload", "health", "store", "config", "policy", "tools",
@@ -42,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output has seen enough; the interpreter must not try to flush again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except SidecarError as error:
+        print(f"{_PROGRAM} {parsed.command}: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return _INTERRUPTED
     return code
@@ -59,11 +63,18 @@ def _parser(command: str) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="COMMAND", title="commands"
     )
-    for name in (command,) if command in COMMANDS else COMMANDS:
+    for name in _named(command):
         module = _module(name)
         own = commands.add_parser(name, help=module.HELP, description=f"{_sentence(module.HELP)}")
         module.add_arguments(own)
     return parser
+
+
+def _named(command: str) -> tuple[str, ...]:
+    """The commands that what was given first can be about."""
+    if command in COMMANDS:
+        return (command,)
+    return () if command == "--version" else COMMANDS
 
 
 def _module(name: str) -> ModuleType:

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from sidecar.ledger.verify import Verdict
 
 NAME = "receipts"
 HELP = "export a tenant's receipts; verify exported receipts offline"
+
+UNANCHORED = (
+    "unanchored: no signed checkpoint. Receipts cut from the end, or a history rewritten as a "
+    "whole, would not be seen; compare the head hash with one you kept."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,57 +23,88 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     export = actions.add_parser("export", help="receipts as JSON Lines, oldest first")
     export.add_argument("--tenant", help="whose receipts (default: the only tenant there is)")
-    export.add_argument(
+    where = export.add_mutually_exclusive_group()
+    where.add_argument(
         "--config", help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)"
     )
-    export.add_argument("--store", help="store URL, instead of the configuration's")
-    export.add_argument("--output", help="file to write (default: standard output)")
+    where.add_argument("--store", help="store URL, instead of the configuration's")
+    export.add_argument("--output", metavar="FILE", help="default: standard output")
     export.add_argument(
-        "--facts", action="store_true", help="with the erasable facts and arguments"
+        "--facts", action="store_true", help="with the erasable arguments and facts"
     )
-    verify = actions.add_parser("verify", help="exit 0: holds, 1: tampered with, 2: cannot be read")
-    verify.add_argument("file", help="an exported file, or - for standard input")
+    verify = actions.add_parser("verify", help="exit 0: holds, 1: tampered with, 2: unreadable")
+    verify.add_argument("file", metavar="FILE", help="an exported file, or - for standard input")
     verify.add_argument("--json", action="store_true", help="the verdict as one JSON object")
+    verify.add_argument(
+        "--first-seq",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="for a later part of a chain: the seq it must begin with (default: 1)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 fine, 1 tampered with or store trouble, 2 unreadable input."""
+    """0 fine, 1 tampered with or store trouble, 2 usage or unreadable input."""
     return _verify(args) if args.action == "verify" else _export(args)
 
 
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+# -- verify --------------------------------------------------------------------------------
+
+
 def _verify(args: argparse.Namespace) -> int:
-    import dataclasses
-    import json
     from pathlib import Path
 
-    from sidecar.ledger.verify import LINE_BYTES_MAX, Unreadable, verify_lines
+    from sidecar.ledger.verify import LINE_BYTES_MAX, verify_lines
 
     try:
         with sys.stdin.buffer if args.file == "-" else Path(args.file).open("rb") as handle:
-            lines = iter(lambda: handle.readline(LINE_BYTES_MAX + 1), b"")
-            verdict = verify_lines(lines)
-    except (OSError, Unreadable) as error:
+            lines = iter(lambda: handle.readline(LINE_BYTES_MAX + 2), b"")
+            verdict = verify_lines(lines, first_seq=args.first_seq)
+    except OSError as error:
         print(f"cannot be read: {error}", file=sys.stderr)
         return 2
-    if args.json:
-        print(json.dumps(dataclasses.asdict(verdict)))
-    elif verdict.holds:
-        print(
-            f"verified: {verdict.count} receipts of tenant {verdict.tenant_id}, "
-            f"{verdict.first_seq} to {verdict.last_seq}, head {verdict.head_hash}"
+    print(_as_json(verdict) if args.json else _as_text(verdict))
+    if verdict.fault is None:
+        return 0
+    return 2 if verdict.fault.is_unreadable else 1
+
+
+def _as_json(verdict: Verdict) -> str:
+    import dataclasses
+    import json
+
+    return json.dumps({"holds": verdict.holds, "is_anchored": False, **dataclasses.asdict(verdict)})
+
+
+def _as_text(verdict: Verdict) -> str:
+    fault = verdict.fault
+    if fault is not None:
+        word = "UNREADABLE" if fault.is_unreadable else "TAMPERED"
+        receipt = f", receipt {fault.seq}" if fault.seq is not None else ""
+        return (
+            f"{word}: line {fault.line}{receipt}: {fault.what}\n"
+            f"{verdict.count} receipts before it hold, up to {verdict.last_seq}"
         )
-        if verdict.root:
-            print(f"tree root: {verdict.root}")
-        else:
-            print(f"a part of the chain: what came before {verdict.first_seq} was not given")
-        print(
-            "unanchored: there is no signed checkpoint, so receipts cut from the end, or a "
-            "history rewritten as a whole, would not be seen"
-        )
+    if verdict.first_seq == 1:
+        extent = f"tree root: {verdict.root}"
     else:
-        print(f"TAMPERED: {verdict.first_bad}")
-        print(f"the {verdict.count} receipts before it hold")
-    return 0 if verdict.holds else 1
+        extent = f"a part: it links to a receipt with the hash {verdict.prev_hash}"
+    return (
+        f"verified: {verdict.count} receipts of tenant {verdict.tenant_id!a}, "
+        f"{verdict.first_seq} to {verdict.last_seq}\n"
+        f"head hash: {verdict.head_hash}\n{extent}\n{UNANCHORED}"
+    )
+
+
+# -- export --------------------------------------------------------------------------------
 
 
 def _export(args: argparse.Namespace) -> int:
@@ -73,52 +113,57 @@ def _export(args: argparse.Namespace) -> int:
     import os
     from pathlib import Path
 
-    from sidecar.config.load import load_config
     from storage.errors import StoreError
 
-    url = args.store
+    url = args.store or _configured_store(args.config)
     if url is None:
-        path = Path(args.config or os.environ.get("AEGIS_CONFIG") or "sidecar.yaml")
-        loaded = load_config(path, os.environ, [])
-        if loaded.config is None:
-            for problem in loaded.problems:
-                print(problem, file=sys.stderr)
-            return 1
-        url = loaded.config.store
-    with contextlib.ExitStack() as stack:
-        output = sys.stdout.buffer
-        if args.output:
-            output = stack.enter_context(Path(args.output).open("wb"))
-        try:
+        return 1
+    try:
+        with contextlib.ExitStack() as stack:
+            output = sys.stdout.buffer
+            if args.output:
+                output = stack.enter_context(Path(args.output).open("wb"))
             return asyncio.run(_write_export(url, args.tenant, args.facts, output))
-        except StoreError as error:
-            print(f"{error} [{error.code}]\n    {error.next_step}", file=sys.stderr)
-            return 1
-        except BrokenPipeError:  # the reader had enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
+    except StoreError as error:
+        print(f"{error} [{error.code}]\n    {error.next_step}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # whoever reads had enough; what is still buffered goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"cannot be written: {error}", file=sys.stderr)
+        return 1
 
 
-async def _write_export(url: str, tenant: str | None, with_facts: bool, output: object) -> int:
+def _configured_store(config: str | None) -> str | None:
+    import os
+    from pathlib import Path
+
+    from sidecar.config.load import load_config
+
+    path = Path(config or os.environ.get("AEGIS_CONFIG") or "sidecar.yaml")
+    loaded = load_config(path, os.environ, [])
+    for problem in loaded.problems:
+        print(problem, file=sys.stderr)
+    return loaded.config.store if loaded.config is not None else None
+
+
+async def _write_export(url: str, tenant_id: str | None, with_facts: bool, output: BinaryIO) -> int:
     import storage
     from sidecar.ledger.export import export_lines
 
     reader = await storage.open_reader(url)
     try:
         tenants = await reader.tenants()
-        if tenant is None:
-            if len(tenants) != 1:
-                named = ", ".join(tenants) or "nobody yet"
-                print(f"name a tenant with --tenant; there is {named}", file=sys.stderr)
-                return 2
-            tenant = tenants[0]
-        elif tenant not in tenants:
-            print(f"nothing is recorded of tenant {tenant}", file=sys.stderr)
-            return 1
-        write = output.write  # type: ignore[attr-defined]
-        async for line in export_lines(reader, tenant, with_facts=with_facts):
-            write(line)
-        output.flush()  # type: ignore[attr-defined]
+        if tenant_id is None and len(tenants) == 1:
+            tenant_id = tenants[0]
+        if tenant_id not in tenants:
+            wanted = "name a tenant" if tenant_id is None else f"tenant {tenant_id!r} has none"
+            print(f"{wanted}; there are receipts of: {', '.join(tenants) or '-'}", file=sys.stderr)
+            return 2
+        async for line in export_lines(reader, str(tenant_id), with_facts=with_facts):
+            output.write(line)
+        output.flush()
     finally:
         await reader.close()
     return 0

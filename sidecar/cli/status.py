@@ -33,8 +33,9 @@ def run(args: argparse.Namespace) -> int:
 def _lines(status: dict[str, Any]) -> list[str]:
     calls, policies, listen = status["calls"], status["policies"], status["listen"]
     upstreams = ", ".join(f"{name} ({kind})" for name, kind in status["upstreams"].items())
+    up = _span(status["uptime_s"])
     lines = [
-        f"aegis-sidecar {status['version']}, process {status['pid']}, up {_span(status['uptime_s'])}",
+        f"aegis-sidecar {status['version']}, process {status['pid']}, up {up}",
         "ready" if status["ready"] else f"NOT READY: {'; '.join(status['not_ready'])}",
         f"listens     agents at {listen['data']}, control at {listen['control']}",
         f"upstreams   {upstreams}",

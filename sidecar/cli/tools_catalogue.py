@@ -14,7 +14,7 @@ from typing import Any
 
 COMMENT_LENGTH_MAX = 100
 
-_OPERATION = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+_OPERATION = re.compile(r"[A-Za-z0-9_./-]{1,128}")
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:[.-][A-Za-z0-9_]+)*")
 _NOT_PLAIN = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
 _ARGUMENT = re.compile(r"[!-~](?:[ -~]{0,126}[!-~])?")

@@ -39,7 +39,7 @@ class Readiness:
         self._probing: asyncio.Task[str] | None = None
         self._probed_ns: int | None = None
         self._probe_says = ""
-        self._batches_seen = -1
+        self._batches_seen = 0
         self.is_draining = False
 
     async def reasons(self) -> list[str]:

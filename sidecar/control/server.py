@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 #: Renders the metrics for an Accept header: body and content type.
-Render = Callable[[str], tuple[bytes, str]]
+Render = Callable[[str], Awaitable[tuple[bytes, str]]]
 #: Why calls cannot be served now; empty if they can.
 NotReady = Callable[[], Awaitable[list[str]]]
 
@@ -36,7 +36,7 @@ def control_app(*, render: Render, not_ready: NotReady, hosts: Collection[str]) 
     """The application. `hosts` are the names that may stand in Host, without port."""
 
     async def metrics(request: web.Request) -> web.Response:
-        body, content_type = render(request.headers.get("Accept", ""))
+        body, content_type = await render(request.headers.get("Accept", ""))
         headers = {"Content-Type": content_type}
         return web.Response(body=body, headers=headers)
 

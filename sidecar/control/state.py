@@ -76,9 +76,9 @@ class ControlState:
     def is_draining(self, value: bool) -> None:
         self._readiness.is_draining = value
 
-    def render_metrics(self, accept: str) -> tuple[bytes, str]:
+    async def render_metrics(self, accept: str) -> tuple[bytes, str]:
         """All metrics in the format `accept` asks for, and its content type."""
-        return self._exposition.render(accept)
+        return await self._exposition.render(accept)
 
     async def not_ready(self) -> list[str]:
         """Why calls cannot be served now; empty if they can."""

@@ -44,7 +44,7 @@ async def recover(store: Store, seal: Seal, clock: Clock, *, boot_id: str) -> in
             )
         recovered += closed
     if recovered:
-        _log.warning("calls of an earlier boot ended unknown", extra={"count": recovered})
+        _log.warning("calls of an earlier boot ended unknown", extra={"recovered": recovered})
     return recovered
 
 

@@ -123,9 +123,13 @@ class _Chain:
     def take(self, line: bytes) -> None:
         """Adds one line; raises _Bad for what is wrong with it."""
         self.named_seq = None
-        body = _parsed(line)
+        text = line.removesuffix(b"\n")
+        body = _parsed(text, is_cut=text == line)
         seq = body.get("seq")
         self.named_seq = seq if type(seq) is int else None
+        # What comes back as it was read cannot have lost a second value for a key.
+        if orjson.dumps(body) != text:
+            _check_twin_keys(text)
         claimed = body.pop("receipt_hash", None)
         beside = _take_beside(body) if len(body) > len(_KEYS) else None
         self._check_shape(body)
@@ -178,25 +182,23 @@ class _Chain:
             raise _Bad("its time is before that of the receipt before it")
 
 
-def _parsed(line: bytes) -> dict[str, Any]:
-    """The line's object. A key that stands twice is refused: readers differ on which counts."""
-    text = line.removesuffix(b"\n")
+def _parsed(text: bytes, *, is_cut: bool) -> dict[str, Any]:
+    """The line's object; without its newline (`is_cut`) it may have lost its end."""
     if len(text) > LINE_BYTES_MAX:
         raise _Bad(f"the line is longer than {LINE_BYTES_MAX} bytes", is_unreadable=True)
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
-        what = "the line is not JSON" if text != line else "the line is cut off"
+        what = "the line is cut off" if is_cut else "the line is not JSON"
         raise _Bad(what, is_unreadable=True) from None
     if not isinstance(value, dict):
         raise _Bad("the line is not a JSON object", is_unreadable=True)
-    # What comes back as it was read cannot have lost a second value for a key.
-    if orjson.dumps(value) != text:
-        _check_twin_keys(text)
     return value
 
 
 def _check_twin_keys(text: bytes) -> None:
+    """A key that stands twice is refused: readers differ on which of the two counts."""
+
     def pairs(members: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(members)
         if len(found) != len(members):

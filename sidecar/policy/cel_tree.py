@@ -15,7 +15,7 @@ from typing import Any
 #: Kinds of terms, by the number of their field in `Expr`.
 CONSTANT, IDENTIFIER, SELECT, CALL, LIST, STRUCT, LOOP = 3, 4, 5, 6, 7, 8, 9
 
-_CONSTANT_TEXT = 6
+_CONSTANT_BOOLEAN, _CONSTANT_TEXT = 2, 6
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
@@ -73,7 +73,8 @@ def _constant(fields: _Fields) -> _Read:
     for number, values in fields.items():
         if number == _CONSTANT_TEXT:
             return "", values[0].decode("utf-8", "replace"), []
-        return "", values[0], []
+        value = bool(values[0]) if number == _CONSTANT_BOOLEAN else values[0]
+        return "", value, []
     return "", None, []
 
 

@@ -117,7 +117,9 @@ def text(node: Node, problems: Problems) -> str | None:
     if isinstance(node.value, str) and node.value.strip():
         return node.value
     kind = "empty" if node.value == "" else node.kind
-    problems.error(node.position, f"must be text, not {kind}", "" if kind == "empty" else "quote it")
+    problems.error(
+        node.position, f"must be text, not {kind}", "" if kind == "empty" else "quote it"
+    )
     return None
 
 

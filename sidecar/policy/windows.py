@@ -68,7 +68,7 @@ def parse_window(text: str) -> Window:
     if found is None:
         raise BadWindow(_FORM)
     begins, ends = _minute(found[1], found[2]), _minute(found[3], found[4])
-    if begins == MINUTES_A_DAY or begins == ends:
+    if begins in (MINUTES_A_DAY, ends):
         raise BadWindow(f"{span} is empty; a whole day is 00:00-24:00")
     return Window(_days(days), begins, ends, _zone(zone), text)
 

@@ -1,15 +1,17 @@
 """Renders the list of metrics for Prometheus, when it asks.
 
-Knows: prometheus_client, on a registry of its own. Nothing is registered globally, so two
-sidecars in one process do not meet, and no `_created` series appear.
+Knows: prometheus_client's families and encoders. Nothing is registered globally, so two sidecars
+in one process do not meet, and no `_created` series appear. Numbers are read on the event loop's
+thread, where they are counted; putting them into text takes longer and is done beside it.
 Must not know: where numbers come from (metrics).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
@@ -28,25 +30,31 @@ class Exposition:
     """`/metrics`: the sidecar's own series and the usual `process_*` of the client library."""
 
     def __init__(self, sources: Sources) -> None:
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_Collector(sources))
-        ProcessCollector(registry=self._registry)
-
-    def render(self, accept: str = "") -> tuple[bytes, str]:
-        """The body and its content type, in the format the Accept header asks for."""
-        encode, content_type = choose_encoder(accept)
-        return encode(self._registry), content_type
-
-
-class _Collector(Collector):
-    def __init__(self, sources: Sources) -> None:
         self._sources = sources
+        self._process = ProcessCollector(registry=None)
 
-    def collect(self) -> Iterator[Family]:
+    async def render(self, accept: str = "") -> tuple[bytes, str]:
+        """The body and its content type, in the format the Accept header asks for."""
+        return await asyncio.to_thread(self._encoded, self._read(), accept)
+
+    def _read(self) -> list[Family]:
         sources = self._sources
         scrape = Scrape(sources, sources.pressure(), sources.store_facts())
-        for metric in METRICS:
-            yield _family(metric, scrape)
+        return [_family(metric, scrape) for metric in METRICS]
+
+    def _encoded(self, families: list[Family], accept: str) -> tuple[bytes, str]:
+        encode, content_type = choose_encoder(accept)
+        return encode(_Collected([*families, *self._process.collect()])), content_type
+
+
+class _Collected(Collector):
+    """Families that were read already, in the form the encoders take."""
+
+    def __init__(self, families: Iterable[Family]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Family]:
+        return self._families
 
 
 def _family(metric: Metric, scrape: Scrape) -> Family:

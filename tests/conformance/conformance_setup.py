@@ -29,7 +29,7 @@ def link(previous: str, row: ReceiptRow) -> str:
 
 
 def seal(heads: Mapping[str, HeadRow], drafts: Sequence[ReceiptRow]) -> Sealed:
-    """Links drafts in order onto their heads; a draft whose `resource` is UNSEALABLE has a reason."""
+    """Links drafts in order onto their heads; a `resource` of UNSEALABLE gives a reason."""
     moved = dict(heads)
     rows: list[ReceiptRow | str] = []
     for draft in drafts:

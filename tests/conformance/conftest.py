@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+
 from storage import SqlStore, open_store
 
 OpenStore = Callable[[], Awaitable[SqlStore]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from conformance_setup import assert_chain, intent, seal
+
 from storage import SqlStore
 from storage.records import Recorded, Stale
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from conformance_setup import UNSEALABLE, assert_chain, draft, intent, outcome, seal
+
 from storage import SqlStore
 from storage.records import (
     AlreadyClosed,
@@ -128,7 +129,7 @@ def poisoned() -> dict[str, Entry]:
             good.receipt, good.facts, good.opens._replace(boot_id="\ud800")
         ),
         "integer beyond 64 bits": Entry(good.receipt._replace(http_status=2**64)),
-        "status outside of HTTP": Entry(good.receipt._replace(kind="nonsense")),
+        "a kind nobody knows": Entry(good.receipt._replace(kind="nonsense")),
         "no event id": Entry(good.receipt._replace(event_id=None)),  # type: ignore[arg-type]
         "the seal gives a reason": Entry(good.receipt._replace(resource=UNSEALABLE), good.facts),
     }

@@ -154,12 +154,9 @@ def _read_post(
 def _tool_and_arguments(
     message: Message, upstream: Upstream, catalogue: Catalogue
 ) -> tuple[Entry, Mapping[str, Any]]:
-    named = read_tool_call(message)
-    if named.is_plain:
-        entry = catalogue.mcp_tool(upstream.name, named.name)
-    else:  # no catalogue can declare such a name, and `mcp:…` must not reach a method's entry
-        entry = catalogue.unknown(upstream.name)
-    return entry, _bound(entry, message, named.arguments)
+    name, arguments = read_tool_call(message)
+    entry = catalogue.mcp_tool(upstream.name, name)
+    return entry, _bound(entry, message, arguments)
 
 
 def _bound(entry: Entry, message: Message, arguments: dict[str, Any]) -> Mapping[str, Any]:

@@ -24,7 +24,7 @@ ID_LENGTH_MAX = 256
 TOOL_NAME_LENGTH_MAX = 128
 
 _METHOD = re.compile(r"[A-Za-z0-9_$][A-Za-z0-9_$./-]{0,127}")
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_./-]{1,128}")
 
 _REQUEST_MEMBERS = frozenset({"jsonrpc", "id", "method", "params"})
 _RESPONSE_MEMBERS = frozenset({"jsonrpc", "id", "result", "error"})
@@ -117,16 +117,7 @@ def _read_id(value: Any) -> str | int:
     raise _invalid(f"An id must be an integer or a string of at most {ID_LENGTH_MAX} characters")
 
 
-@dataclass(frozen=True, slots=True)
-class NamedCall:
-    """What a `tools/call` names. `is_plain`: made of characters a catalogue can declare."""
-
-    name: str
-    arguments: dict[str, Any]
-    is_plain: bool
-
-
-def read_tool_call(message: Message) -> NamedCall:
+def read_tool_call(message: Message) -> tuple[str, dict[str, Any]]:
     """Name and arguments of a `tools/call`; raises RpcRefused("invalid_rpc")."""
     if not message.expects_reply:
         raise _invalid(f"{TOOLS_CALL} must be a request with an id", message)
@@ -138,15 +129,14 @@ def read_tool_call(message: Message) -> NamedCall:
     name = params.get("name")
     if type(name) is not str:
         raise _invalid("params.name must be a string", message, INVALID_PARAMS)
-    is_plain = _PLAIN_NAME.fullmatch(name) is not None
-    if not is_plain:
+    if not _PLAIN_NAME.fullmatch(name):
         _refuse_hidden_name(name, message)
     arguments = params.get("arguments", {})
     if type(arguments) is not dict:
         raise _invalid("params.arguments must be an object", message, INVALID_PARAMS)
     if "_meta" in params and type(params["_meta"]) is not dict:
         raise _invalid("params._meta must be an object", message, INVALID_PARAMS)
-    return NamedCall(name, arguments, is_plain)
+    return name, arguments
 
 
 def _refuse_hidden_name(name: str, message: Message) -> None:

@@ -26,6 +26,7 @@ catalogue: files
 tools:
   read_file: {args: {path: string, limit: int?}}
   write.file-2: {}
+  notes/add: {}
   list: {args: {}}
   "mcp:resources/read": {mutates: false}
   "mcp:prompts/get": {args: {name: string, arguments: object?}}

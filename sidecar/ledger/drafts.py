@@ -1,0 +1,185 @@
+"""From the nouns of a call to a draft receipt, and to the facts beside it. Pure.
+
+Knows: what of a call stands in its receipt for ever, and what stands beside it in `call_facts`,
+which can be erased without breaking the chain: the arguments (secrets masked), and what the rules
+saw. Where only digests are kept, texts that can hold an argument (path, reason) are left out.
+Header values, the query's values and the body are never kept.
+Must not know: queues, clocks, how rows are committed or hashed.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from urllib.parse import unquote_plus
+
+import orjson
+
+from sidecar.errors import Refused
+from sidecar.ledger.canonical import NotCanonical, canonical_arguments
+from sidecar.ledger.receipt import blank_receipt
+from sidecar.model import Decision, Effect, Mode, Principal, RiskLevel, ToolCall, TrustLevel
+from storage.records import CallFactsRow, ReceiptRow
+
+_RISK = tuple(level.label for level in RiskLevel)
+_TRUST = tuple(level.label for level in TrustLevel)
+#: What stands in the place of a decision when a call was refused before it was judged.
+_UNJUDGED: tuple[str, str, str | None, str | None, str | None] = (
+    Effect.DENY.value,
+    Mode.ENFORCE.value,
+    None,
+    None,
+    None,
+)
+_new_row = tuple.__new__
+
+
+class Draft(NamedTuple):
+    """A receipt to be sealed, and the facts beside it."""
+
+    receipt: ReceiptRow
+    facts: CallFactsRow
+
+
+def call_draft(
+    kind: str,
+    principal: Principal,
+    call: ToolCall,
+    decision: Decision | None,
+    refused: Refused | None,
+    *,
+    ts_us: int,
+    salt: bytes,
+    arguments: Mapping[str, Any],
+    keeps_arguments: bool,
+) -> Draft:
+    """The draft of an intent, or of the refusal of a call that was read.
+
+    `arguments` are the call's, redacted. Raises NotCanonical if they, or the facts, hold what
+    JSON cannot say.
+    """
+    canonical = canonical_arguments(arguments)
+    tenant_id, tool = principal.tenant, call.tool
+    effect, mode, rule_id, rule_hash, revision = _UNJUDGED
+    if decision is not None:
+        effect, mode = decision.effect.value, decision.mode.value
+        rule_id, rule_hash = decision.rule_id, decision.rule_hash
+        revision = decision.policy_revision
+    receipt = _new_row(
+        ReceiptRow,
+        (
+            tenant_id,
+            0,
+            kind,
+            call.call_id,
+            call.call_id,
+            ts_us,
+            principal.agent,
+            principal.user,
+            call.run_id,
+            call.trace_id,
+            tool.upstream,
+            tool.name,
+            call.action,
+            None,  # resource: paths may hold personal data, so they stand among the facts
+            _TRUST[principal.trust],
+            effect,
+            mode,
+            rule_id,
+            rule_hash,
+            revision,
+            None,  # approval_id
+            None,  # approver
+            None,  # action_hash
+            hmac.digest(salt, call.body, "sha256").hex(),
+            hmac.digest(salt, canonical, "sha256").hex(),
+            refused.code if refused else None,
+            refused.status if refused else None,
+            "",
+        ),
+    )
+    facts = _facts(principal, call, decision, refused, keeps_arguments)
+    kept = canonical.decode() if keeps_arguments else None
+    return Draft(receipt, CallFactsRow(tenant_id, 0, salt.hex(), kept, facts))
+
+
+def unread_draft(
+    principal: Principal,
+    *,
+    call_id: str,
+    upstream: str,
+    tool: str | None,
+    action: str,
+    refused: Refused,
+    ts_us: int,
+) -> ReceiptRow:
+    """The refusal of a request that never became a call: there are no arguments to commit to."""
+    return blank_receipt(
+        principal.tenant,
+        "refusal",
+        event_id=call_id,
+        call_id=call_id,
+        ts_us=ts_us,
+        agent_id=principal.agent,
+        outcome=refused.code,
+        http_status=refused.status,
+    )._replace(
+        user_id=principal.user,
+        upstream=upstream,
+        tool=tool,
+        action=action,
+        source_trust=principal.trust.label,
+        decision=Effect.DENY.value,
+        mode=Mode.ENFORCE.value,
+    )
+
+
+def _facts(
+    principal: Principal,
+    call: ToolCall,
+    decision: Decision | None,
+    refused: Refused | None,
+    keeps_texts: bool,
+) -> str:
+    http, tool = call.http, call.tool
+    facts: dict[str, Any] = {
+        "method": http.method,
+        "source_ip": http.source_ip,
+        "declared": tool.declared,
+        "mutates": tool.mutates,
+        "risk": _RISK[tool.risk],
+        "labels": tool.labels,
+        "returns": _TRUST[tool.returns],
+        "team": principal.team,
+        "environment": principal.environment,
+        "agent_risk": _RISK[principal.risk],
+    }
+    if keeps_texts:
+        facts["path"] = http.path
+    if http.query:
+        facts["query"] = query_names(http.query)
+    if decision is not None:
+        facts["code"] = decision.code
+        if keeps_texts:
+            facts["reason"] = decision.reason
+        if decision.matches:
+            facts["matches"] = [
+                [match.rule_id, match.effect, match.mode, match.error] for match in decision.matches
+            ]
+        if decision.would_be is not None:
+            facts["would_be"] = decision.would_be
+    elif refused is not None:
+        facts["code"] = refused.code
+        if keeps_texts:
+            facts["reason"] = refused.reason
+    try:
+        return orjson.dumps(facts).decode()
+    except TypeError as error:
+        raise NotCanonical(str(error)) from error
+
+
+def query_names(query: str) -> list[str]:
+    """The names of a raw query's parameters, in order, each once."""
+    names = (piece.partition("=")[0] for piece in query.split("&") if piece)
+    return list(dict.fromkeys(unquote_plus(name, errors="replace") for name in names))

@@ -1,0 +1,393 @@
+"""Catalogue files: YAML nodes (and OpenAPI documents they name) become the Catalogue.
+
+Knows: every key of a catalogue, its defaults, how globs fill what exact entries leave open, and
+that an entry completes and overrides an OpenAPI operation of the same name.
+Must not know: rules; how a document is found (`read_file` is given).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sidecar.model import RiskLevel, Tool, TrustLevel
+from sidecar.policy.arguments import ArgumentTypes, declared
+from sidecar.policy.catalogue import Catalogue, Entry, ToolDefaults, strictest
+from sidecar.policy.fields import (
+    Field,
+    Problems,
+    as_node,
+    boolean,
+    did_you_mean,
+    list_of,
+    name,
+    one_of,
+    read_fields,
+    text,
+)
+from sidecar.policy.matchers import MCP_PREFIX, UNKNOWN, Glob
+from sidecar.policy.openapi import BadDocument, Operation, read_openapi
+from sidecar.policy.routes import Route, RouteTable, parse_route
+from sidecar.problems import Position
+from sidecar.yaml_reader import Node
+
+#: Reads a file that a source names, by the source's name and the relative path; raises OSError.
+ReadFile = Callable[[str, str], bytes]
+
+_OPERATION = re.compile(r"[A-Za-z0-9_./-]{1,128}")
+_METHOD = re.compile(r"mcp:[A-Za-z0-9_./$-]{1,128}")
+_GLOB = re.compile(r"[A-Za-z0-9_./:$*-]{1,128}")
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
+_ARGUMENT_LENGTH_MAX = 128
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+@dataclass(frozen=True, slots=True)
+class ToolDraft:
+    """One exact entry as its file has it; None where the file leaves it open."""
+
+    operation: str
+    position: Position
+    route: Route | None
+    mutates: bool | None
+    risk: RiskLevel | None
+    labels: tuple[str, ...] | None
+    returns: TrustLevel | None
+    args: ArgumentTypes | None
+    bind_headers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueFile:
+    """A catalogue file, read; its OpenAPI document too."""
+
+    upstream: str
+    position: Position
+    drafts: tuple[ToolDraft, ...]
+    defaults: tuple[ToolDefaults, ...]
+    operations: tuple[Operation, ...]
+    document: bytes
+    plain: Mapping[str, Any]
+
+    @property
+    def has_routes(self) -> bool:
+        """Whether it describes a REST upstream."""
+        return bool(self.operations) or any(draft.route for draft in self.drafts)
+
+
+def read_catalogue(node: Node, problems: Problems, read_file: ReadFile) -> CatalogueFile | None:
+    """A file that begins with `catalogue:`; None after noting problems."""
+    before = problems.error_count
+    values = read_fields(node, "a catalogue", _FILE_FIELDS, problems)
+    drafts: list[ToolDraft] = []
+    defaults: list[ToolDefaults] = []
+    tools: Node | None = values.get("tools")
+    if tools is not None and not tools.is_mapping:
+        problems.error(tools.position, f"tools must be a mapping, not {tools.kind}")
+    elif tools is not None:
+        for operation, member in tools.value.items():
+            if "*" in operation:
+                _read_defaults(operation, member, defaults, problems)
+            else:
+                _read_tool(operation, member, drafts, problems)
+    elif "openapi" not in values and not problems.error_count > before:
+        problems.error(node.position, 'a catalogue needs "tools" or "openapi"')
+    operations, document = _read_document(values.get("openapi"), problems, read_file)
+    if problems.error_count > before:
+        return None
+    return CatalogueFile(
+        values["catalogue"],
+        node.value["catalogue"].position,
+        tuple(drafts),
+        tuple(defaults),
+        operations,
+        document,
+        node.plain(),
+    )
+
+
+def _read_document(
+    node: Node | None, problems: Problems, read_file: ReadFile
+) -> tuple[tuple[Operation, ...], bytes]:
+    if node is None:
+        return (), b""
+    path = text(node, problems)
+    if path is None:
+        return (), b""
+    if "://" in path:
+        problems.error(node.position, "openapi names a file, not a URL", "save it beside this file")
+        return (), b""
+    try:
+        data = read_file(node.position.source, path)
+    except OSError as error:
+        problems.error(node.position, f"{path} cannot be read: {error.strerror or error}")
+        return (), b""
+    try:
+        operations, notes = read_openapi(data)
+    except BadDocument as error:
+        problems.error(node.position, f"{path}: {error}")
+        return (), b""
+    for note in notes:
+        problems.warning(node.position, f"{path}: {note}")
+    return operations, data
+
+
+def _route(node: Node, problems: Problems) -> Route | None:
+    try:
+        return parse_route(node.value)
+    except ValueError as error:
+        problems.error(node.position, str(error))
+        return None
+
+
+def _header(node: Node, problems: Problems) -> str | None:
+    value = text(node, problems)
+    if value is not None and not _HEADER.fullmatch(value):
+        problems.error(node.position, f'"{value}" is not a header name')
+        return None
+    return None if value is None else value.lower()
+
+
+def _websocket(node: Node, problems: Problems) -> bool | None:
+    value = boolean(node, problems)
+    if value:
+        problems.error(node.position, "websocket: true is not carried out by this version")
+    return value
+
+
+def _arguments(node: Node, problems: Problems) -> ArgumentTypes | None:
+    if not node.is_mapping:
+        problems.error(
+            node.position,
+            f"args must be a mapping of name to type, not {node.kind}",
+            "leave args out to take any, or write {} for none",
+        )
+        return None
+    types = {}
+    for argument, member in node.value.items():
+        place = member.key_position or member.position
+        if not 0 < len(argument) <= _ARGUMENT_LENGTH_MAX or not argument.isprintable():
+            problems.error(place, "an argument's name is 1 to 128 printable characters")
+            continue
+        try:
+            types[argument] = declared(_type_text(member))
+        except ValueError as error:
+            problems.error(member.position, str(error), _type_hint(member))
+    return ArgumentTypes(types) if len(types) == len(node.value) else None
+
+
+def _type_text(node: Node) -> object:
+    """`[string]` without quotes is a YAML list of one; it means the same."""
+    if node.is_list and len(node.value) == 1:
+        return f"[{node.value[0].plain()}]"
+    return node.plain()
+
+
+def _type_hint(node: Node) -> str:
+    if not isinstance(node.value, str):
+        return ""
+    core = node.value.strip("[]?")
+    return did_you_mean(core, ("string", "int", "number", "bool", "object", "any"))
+
+
+_LABELS = Field(list_of(name))
+_FACT_FIELDS = {
+    "mutates": Field(boolean),
+    "risk": Field(one_of(RiskLevel)),
+    "labels": _LABELS,
+    "returns": Field(one_of(TrustLevel)),
+}
+_TOOL_FIELDS = {
+    "route": Field(_route),
+    **_FACT_FIELDS,
+    "args": Field(_arguments),
+    "bind_headers": Field(list_of(_header)),
+    "websocket": Field(_websocket),
+}
+_FILE_FIELDS = {
+    "catalogue": Field(name, is_required=True),
+    "description": Field(text),
+    "openapi": Field(as_node),
+    "tools": Field(as_node),
+}
+
+
+def _read_defaults(
+    operation: str, node: Node, defaults: list[ToolDefaults], problems: Problems
+) -> None:
+    place = node.key_position or node.position
+    if not _GLOB.fullmatch(operation):
+        problems.error(place, f'"{operation}" is no glob over operations')
+        return
+    for key in ("route", "args", "bind_headers", "websocket"):
+        if node.is_mapping and key in node.value:
+            problems.error(
+                node.value[key].key_position or place,
+                f"a glob declares no tool: {key} has no place",
+            )
+            return
+    values = read_fields(node, "a glob of tools", _FACT_FIELDS, problems)
+    defaults.append(
+        ToolDefaults(
+            Glob(operation),
+            values.get("mutates"),
+            values.get("risk"),
+            values.get("labels", ()),
+            values.get("returns"),
+        )
+    )
+
+
+def _read_tool(operation: str, node: Node, drafts: list[ToolDraft], problems: Problems) -> None:
+    place = node.key_position or node.position
+    before = problems.error_count
+    if operation == UNKNOWN:
+        problems.error(place, f'"{UNKNOWN}" is what every undeclared tool is called')
+    elif not _OPERATION.fullmatch(operation) and not _METHOD.fullmatch(operation):
+        problems.error(
+            place,
+            f'"{operation}" is not an operation',
+            "letters, digits and _ . - (at most 128), or mcp:METHOD",
+        )
+    if isinstance(node.value, str):
+        values: dict[str, Any] = {"route": _route(node, problems)}
+    else:
+        values = read_fields(node, "a tool", _TOOL_FIELDS, problems)
+    if problems.error_count > before:
+        return
+    drafts.append(
+        ToolDraft(
+            operation,
+            place,
+            values.get("route"),
+            values.get("mutates"),
+            values.get("risk"),
+            values.get("labels"),
+            values.get("returns"),
+            values.get("args"),
+            values.get("bind_headers", ()),
+        )
+    )
+
+
+def build_catalogue(
+    files: Sequence[CatalogueFile], upstreams: Mapping[str, str], problems: Problems
+) -> Catalogue:
+    """All files as one catalogue; `upstreams` gives the kind of each by name."""
+    entries: dict[str, dict[str, Entry]] = {upstream: {} for upstream in upstreams}
+    routes: dict[str, RouteTable[Entry]] = {}
+    first: dict[str, CatalogueFile] = {}
+    for file in files:
+        if file.upstream in first:
+            problems.error(
+                file.position,
+                f'there are two catalogues of "{file.upstream}"',
+                f"first at {first[file.upstream].position}",
+            )
+        elif file.upstream not in upstreams:
+            problems.error(
+                file.position,
+                f'there is no upstream "{file.upstream}"',
+                did_you_mean(file.upstream, upstreams),
+            )
+        else:
+            first[file.upstream] = file
+            builder = _Builder(file, upstreams[file.upstream], problems)
+            entries[file.upstream] = builder.entries()
+            routes[file.upstream] = builder.routes
+    return Catalogue(entries, routes, {file.upstream: file.defaults for file in files})
+
+
+class _Builder:
+    """Makes the entries and the route table of one upstream."""
+
+    def __init__(self, file: CatalogueFile, kind: str, problems: Problems) -> None:
+        self._file = file
+        self._is_mcp = kind == "mcp"
+        self._problems = problems
+        self._operations = {operation.name: operation for operation in file.operations}
+        self.routes: RouteTable[Entry] = RouteTable()
+
+    def entries(self) -> dict[str, Entry]:
+        if self._is_mcp and self._operations:
+            self._problems.error(self._file.position, "an MCP upstream has no OpenAPI document")
+        found: dict[str, Entry] = {}
+        for draft in self._file.drafts:
+            operation = self._operations.pop(draft.operation, None)
+            entry = self._declared(draft, operation)
+            if entry is not None:
+                found[draft.operation] = entry
+        for operation in self._operations.values():
+            entry = self._entry(
+                operation.name, operation.route, operation.args, None, self._file.position
+            )
+            found[operation.name] = entry
+        return found
+
+    def _declared(self, draft: ToolDraft, operation: Operation | None) -> Entry | None:
+        route = draft.route or (operation.route if operation else None)
+        is_method = draft.operation.startswith(MCP_PREFIX)
+        if self._is_mcp and route is not None:
+            self._problems.error(draft.position, "a tool of an MCP upstream has no route")
+            return None
+        if not self._is_mcp and is_method:
+            self._problems.error(draft.position, "mcp:METHOD belongs to MCP upstreams only")
+            return None
+        if not self._is_mcp and route is None:
+            self._problems.error(
+                draft.position,
+                f'the tool "{draft.operation}" needs a route',
+                did_you_mean(draft.operation, self._operations)
+                or "e.g. GET /repos/{owner}; MCP upstreams say `kind: mcp` in sidecar.yaml",
+            )
+            return None
+        args = draft.args or (operation.args if operation else None)
+        if args is not None and route is not None:
+            for parameter in route.parameters:
+                if parameter not in args.names:
+                    self._problems.error(
+                        draft.position,
+                        f'args must declare the path parameter "{parameter}"',
+                    )
+        return self._entry(draft.operation, route, args, draft, draft.position)
+
+    def _entry(
+        self,
+        operation: str,
+        route: Route | None,
+        args: ArgumentTypes | None,
+        draft: ToolDraft | None,
+        position: Position,
+    ) -> Entry:
+        said = strictest(self._file.defaults, operation)
+        own = draft or _OPEN
+        is_safe = route is not None and route.method in _SAFE_METHODS
+        mutates = _first(own.mutates, said.mutates, not is_safe)
+        tool = Tool(
+            self._file.upstream,
+            operation,
+            mutates=mutates,
+            risk=_first(own.risk, said.risk, RiskLevel.MEDIUM if mutates else RiskLevel.LOW),
+            labels=tuple(dict.fromkeys(said.labels if own.labels is None else own.labels)),
+            returns=_first(own.returns, said.returns, TrustLevel.UNKNOWN),
+        )
+        entry = Entry(tool, args, own.bind_headers, route.text if route else None)
+        if route is not None:
+            clash = self.routes.add(route, entry)
+            if clash is not None:
+                self._problems.error(
+                    position,
+                    f"{route.text} ({operation}) and {clash.route} ({clash.tool.operation}) "
+                    "are equally specific",
+                    "one path must lead to one tool",
+                )
+        return entry
+
+
+_OPEN = ToolDraft("", Position(""), None, None, None, None, None, None, ())
+
+
+def _first(*values: Any) -> Any:
+    return next(value for value in values if value is not None)

@@ -1,0 +1,264 @@
+"""Drafts become rules: scopes with constants, variables and imports; conditions compiled; hashes.
+
+Knows: what a policy's conditions may read, where a problem inside a text stands in the file, and
+what a rule's hash covers (the rule, its file's narrowing, the constants and variables it reads).
+Must not know: tools, how rules are judged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sidecar.model import Effect, RuleMatch
+from sidecar.policy.cel_checks import Finding, Reading
+from sidecar.policy.conditions import BadExpression, Condition, Scope
+from sidecar.policy.fields import Problems, did_you_mean
+from sidecar.policy.reasons import Reason
+from sidecar.policy.rules import PolicyFile, Rule, RuleDraft
+from sidecar.problems import Position
+from sidecar.yaml_reader import Node
+
+
+@dataclass(slots=True)
+class CompiledRule:
+    """A rule with the draft it came from and the arguments it reads, by name and place."""
+
+    rule: Rule
+    draft: RuleDraft
+    is_pack: bool
+    arguments: dict[str, Position] = field(default_factory=dict)
+
+
+def canonical_hash(content: Any) -> str:
+    """The first 128 bits of SHA-256 over sorted compact JSON, in hex."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+class Texts:
+    """The bytes of the sources, to find the column of a place inside a text."""
+
+    def __init__(self, data: Mapping[str, bytes]) -> None:
+        self._data = data
+        self._lines: dict[str, list[str]] = {}
+
+    def place(self, node: Node, offset: int) -> Position:
+        """Where the character at `offset` of a text stands in its file."""
+        before = node.value[:offset]
+        line, column = before.count("\n"), len(before) - before.rfind("\n") - 1
+        start = node.position
+        lines = self._of(start.source)
+        here = lines[start.line - 1] if 0 < start.line <= len(lines) else ""
+        opening = here[start.column - 1 : start.column]
+        if opening == "|":
+            body = [one for one in lines[start.line :] if one.strip()]
+            indent = len(body[0]) - len(body[0].lstrip()) if body else 0
+            return Position(start.source, start.line + 1 + line, indent + column + 1)
+        if opening == ">" or line:
+            return start
+        quote = 1 if opening in "'\"" and not node.is_plain else 0
+        return Position(start.source, start.line, start.column + quote + column)
+
+    def _of(self, source: str) -> list[str]:
+        if source not in self._lines:
+            text = self._data.get(source, b"").decode("utf-8", "replace")
+            self._lines[source] = text.split("\n")
+        return self._lines[source]
+
+
+def compile_rules(
+    files: Sequence[PolicyFile], texts: Texts, problems: Problems
+) -> list[CompiledRule]:
+    """Every rule of every policy, in order of (policy, id); problems are noted."""
+    by_name: dict[str, PolicyFile] = {}
+    for file in files:
+        if file.name in by_name:
+            problems.error(
+                file.position,
+                f'there are two policies "{file.name}"',
+                f"first at {by_name[file.name].position}",
+            )
+        else:
+            by_name[file.name] = file
+    compiled: list[CompiledRule] = []
+    for file in by_name.values():
+        compiled += _PolicyCompiler(file, by_name, texts, problems).compile()
+    return sorted(compiled, key=lambda one: one.rule.order)
+
+
+class _PolicyCompiler:
+    """Compiles one policy in the scope of its own and its imported names."""
+
+    def __init__(
+        self,
+        file: PolicyFile,
+        by_name: Mapping[str, PolicyFile],
+        texts: Texts,
+        problems: Problems,
+    ) -> None:
+        self._file = file
+        self._texts = texts
+        self._problems = problems
+        self._constants: dict[str, Node] = {}
+        self._variables: dict[str, Node] = {}
+        self._used: set[str] = set()
+        for one in _with_imports(file, by_name, problems):
+            self._take("constant", one.constants, self._constants)
+            self._take("variable", one.variables, self._variables)
+
+    def _take(self, what: str, own: Mapping[str, Node], taken: dict[str, Node]) -> None:
+        for name, node in own.items():
+            if name in taken:
+                place = node.key_position or node.position
+                first = taken[name].key_position or taken[name].position
+                self._problems.error(
+                    place,
+                    f'the {what} "{name}" is in "{self._file.name}" twice',
+                    f"first at {first}",
+                )
+            else:
+                taken[name] = node
+
+    def compile(self) -> list[CompiledRule]:
+        constants = {name: node.plain() for name, node in self._constants.items()}
+        scope = Scope(constants)
+        self._compile_variables(scope)
+        compiled = [
+            one
+            for draft in self._file.rules
+            if (one := self._compile_rule(draft, scope, constants)) is not None
+        ]
+        self._warn_of_unused()
+        return compiled
+
+    def _compile_variables(self, scope: Scope) -> None:
+        """In any order they can stand in: one that reads another waits for it."""
+        waiting = dict(self._variables)
+        while waiting:
+            ready = [
+                name
+                for name, node in waiting.items()
+                if not any(f"variables.{other}" in node.value for other in waiting if other != name)
+            ]
+            for name in ready or list(waiting):
+                node = waiting.pop(name)
+                try:
+                    reading = scope.add_variable(name, node.value)
+                except BadExpression as error:
+                    self._note(f"variables.{name}", node, error.findings, Effect.DENY)
+                    continue
+                self._used |= reading.names
+                self._note(f"variables.{name}", node, reading.findings, Effect.DENY)
+
+    def _compile_rule(
+        self, draft: RuleDraft, scope: Scope, constants: Mapping[str, Any]
+    ) -> CompiledRule | None:
+        condition: Condition | None = None
+        arguments: dict[str, Position] = {}
+        if draft.when is not None:
+            try:
+                condition = scope.condition(draft.when.value)
+            except BadExpression as error:
+                self._note("when", draft.when, error.findings, draft.effect)
+                return None
+            self._used |= condition.reading.names
+            self._note("when", draft.when, condition.reading.findings, draft.effect)
+            arguments = self._arguments(draft.when, condition.reading)
+        if draft.reason is not None and draft.reason_position is not None:
+            for name in draft.reason.arguments:
+                arguments.setdefault(name, draft.reason_position)
+        rule = _rule(self._file, draft, condition, constants, self._variables)
+        return CompiledRule(rule, draft, self._file.is_pack, arguments)
+
+    def _arguments(self, node: Node, reading: Reading) -> dict[str, Position]:
+        return {name: self._texts.place(node, offset) for name, offset in reading.arguments.items()}
+
+    def _note(self, what: str, node: Node, findings: Sequence[Finding], effect: Effect) -> None:
+        is_own = node.position.source == self._file.position.source
+        for finding in findings:
+            if not is_own or (finding.only_in_allow and effect is not Effect.ALLOW):
+                continue
+            self._problems.note(
+                self._texts.place(node, finding.offset),
+                f"{what}: {finding.message}",
+                finding.hint,
+                is_warning=finding.is_warning,
+            )
+
+    def _warn_of_unused(self) -> None:
+        """A name nobody reads is often a misspelt one; a file without rules is there to lend."""
+        if not self._file.rules:
+            return
+        for kind, names in (
+            ("constants", self._file.constants),
+            ("variables", self._file.variables),
+        ):
+            for name, node in names.items():
+                if f"{kind}.{name}" not in self._used:
+                    place = node.key_position or node.position
+                    self._problems.warning(place, f'no condition here reads "{kind}.{name}"')
+
+
+def _with_imports(
+    file: PolicyFile, by_name: Mapping[str, PolicyFile], problems: Problems
+) -> list[PolicyFile]:
+    """The file and all it imports, each once; unknown names are noted."""
+    found = {file.name: file}
+    pending = [file]
+    while pending:
+        one = pending.pop()
+        for name, position in one.imports:
+            imported = by_name.get(name)
+            if imported is None and one is file:
+                problems.error(
+                    position, f'there is no policy "{name}"', did_you_mean(name, by_name)
+                )
+            elif imported is not None and name not in found:
+                found[name] = imported
+                pending.append(imported)
+    return list(found.values())
+
+
+def _rule(
+    file: PolicyFile,
+    draft: RuleDraft,
+    condition: Condition | None,
+    constants: Mapping[str, Any],
+    variables: Mapping[str, Node],
+) -> Rule:
+    rule_id = f"{file.name}/{draft.id}"
+    read_constants = condition.constants if condition is not None else frozenset()
+    read_variables = [one.name for one in condition.variables] if condition is not None else []
+    content = {
+        "policy": file.name,
+        "mode": draft.mode.value,
+        "file": {
+            key: value
+            for key, value in file.plain.items()
+            if key in ("agents", "teams", "environments", "tenants")
+        },
+        "rule": dict(draft.plain),
+        "constants": {name: constants[name.removeprefix("constants.")] for name in read_constants},
+        "variables": {
+            name: variables[name.removeprefix("variables.")].value for name in read_variables
+        },
+    }
+    return Rule(
+        rule_id,
+        (file.name, draft.id),
+        draft.effect,
+        draft.mode,
+        draft.tools,
+        draft.callers,
+        draft.methods,
+        draft.sources,
+        draft.during,
+        draft.outside,
+        condition,
+        draft.reason or Reason((rule_id,)),
+        RuleMatch(rule_id, canonical_hash(content), draft.effect, draft.mode),
+    )

@@ -1,0 +1,182 @@
+"""Whether rules and tools fit together: rules no tool can meet, hidden rules, unknown arguments.
+
+Knows: the load errors that need both the catalogue and the rules. In packs, which must load with
+any catalogue, the same things are warnings.
+Must not know: how rules are judged, files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sidecar.model import Effect, Tool
+from sidecar.policy.arguments import ArgumentTypes
+from sidecar.policy.catalogue import Catalogue
+from sidecar.policy.compiling import CompiledRule
+from sidecar.policy.fields import Problems, did_you_mean
+from sidecar.policy.matchers import MCP_PREFIX, Glob, ToolMatcher
+
+
+class Reach:
+    """Which tools each rule can meet: declared ones, `unknown` ones, methods written out."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._args: dict[str, ArgumentTypes | None] = {}
+        self._by_name: dict[str, Tool] = {}
+        self.has_declared = False
+        for entry in catalogue.entries:
+            self.has_declared = True
+            self._by_name[entry.tool.name] = entry.tool
+            self._args[entry.tool.name] = entry.args
+        for upstream in catalogue.upstreams:
+            unknown = catalogue.unknown(upstream).tool
+            self._by_name[unknown.name] = unknown
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all tools there are."""
+        return list(self._by_name)
+
+    def candidates(self, globs: Sequence[Glob]) -> list[Tool]:
+        """Tools a rule's globs may lead to; only those need a closer look."""
+        found: dict[str, Tool] = {}
+        if all(glob.is_literal for glob in globs):
+            for glob in globs:
+                tool = self._by_name.get(glob.pattern)
+                if tool is not None:
+                    found[tool.name] = tool
+        else:
+            found = dict(self._by_name)
+        for glob in globs:
+            for tool in self._written_methods(glob):
+                found.setdefault(tool.name, tool)
+        return list(found.values())
+
+    def _written_methods(self, glob: Glob) -> list[Tool]:
+        upstream, mark, method = glob.pattern.partition(f"/{MCP_PREFIX}")
+        if not mark:
+            return []
+        name = method.replace("*", "x") or "x"
+        return [
+            self._catalogue.mcp_method(one, name).tool
+            for one in self._catalogue.upstreams
+            if Glob(upstream).matches(one)
+        ]
+
+    def met(self, matcher: ToolMatcher) -> list[Tool]:
+        """The tools a rule can meet."""
+        return [tool for tool in self.candidates(matcher.tools) if matcher.matches(tool)]
+
+    def arguments(self, tools: Sequence[Tool]) -> set[str] | None:
+        """What the tools declare together; None if one of them takes any argument."""
+        names: set[str] = set()
+        for tool in tools:
+            args = self._args.get(tool.name)
+            if args is None:
+                return None
+            names.update(args.names)
+        return names
+
+
+def check_reach(rules: Sequence[CompiledRule], catalogue: Catalogue, problems: Problems) -> None:
+    """Notes every rule that does not fit the tools there are."""
+    reach = Reach(catalogue)
+    labels = {label for tool in reach.candidates([Glob("*")]) for label in tool.labels}
+    met = [reach.met(one.draft.tools) for one in rules]
+    denied = _denied_always(rules, met)
+    for one, tools in zip(rules, met, strict=True):
+        is_lenient = one.is_pack or not reach.has_declared
+        if not tools:
+            _note_unmet(one, reach, problems, is_lenient)
+        else:
+            _note_hidden(one, tools, denied, problems)
+            _note_arguments(one, reach.arguments(tools), problems)
+        _note_labels(one, labels, problems, is_lenient)
+        if not one.is_pack and tools:
+            _warn_of_idle_globs(one, reach, problems)
+
+
+def _denied_always(rules: Sequence[CompiledRule], met: Sequence[list[Tool]]) -> dict[str, str]:
+    """Tools that an unconditional deny rule refuses to everyone, with the rule."""
+    denied: dict[str, str] = {}
+    for one, tools in zip(rules, met, strict=True):
+        rule = one.rule
+        is_open = not rule.callers and not rule.depends_on_call and not rule.is_shadow
+        if rule.effect is Effect.DENY and is_open:
+            for tool in tools:
+                denied.setdefault(tool.name, rule.rule_id)
+    return denied
+
+
+def _note_unmet(one: CompiledRule, reach: Reach, problems: Problems, is_lenient: bool) -> None:
+    matcher = one.draft.tools
+    named = [tool for tool in reach.candidates(matcher.tools) if matcher.names(tool)]
+    if named:
+        wanted = [
+            text
+            for text, is_given in (
+                (f"mutates: {str(matcher.mutates).lower()}", matcher.mutates is not None),
+                ("labels", bool(matcher.labels)),
+                ("risk", matcher.risk is not None),
+            )
+            if is_given
+        ]
+        message = f"no tool can meet this rule: none it names fits {' and '.join(wanted)}"
+        hint = f"named: {', '.join(sorted(tool.name for tool in named)[:5])}"
+    else:
+        message = "no tool can meet this rule: the catalogue has none that it names"
+        hint = did_you_mean(matcher.tools[0].pattern, reach.names)
+    problems.note(one.draft.tools_position, message, hint, is_warning=is_lenient)
+
+
+def _note_hidden(
+    one: CompiledRule, tools: Sequence[Tool], denied: dict[str, str], problems: Problems
+) -> None:
+    if one.rule.effect is Effect.DENY or one.rule.is_shadow:
+        return
+    if all(tool.name in denied for tool in tools):
+        by = sorted({denied[tool.name] for tool in tools})
+        problems.note(
+            one.draft.position,
+            f"this rule can never decide: {', '.join(by)} denies every tool it allows",
+            "write the exception into the deny rule (`except`, `when`)",
+            is_warning=one.is_pack,
+        )
+
+
+def _note_arguments(one: CompiledRule, names: set[str] | None, problems: Problems) -> None:
+    if names is None:
+        return
+    for argument, position in one.arguments.items():
+        if argument not in names:
+            problems.note(
+                position,
+                f'no tool of this rule declares the argument "{argument}"',
+                did_you_mean(argument, names),
+                is_warning=one.is_pack,
+            )
+
+
+def _note_labels(one: CompiledRule, labels: set[str], problems: Problems, is_lenient: bool) -> None:
+    for label in one.draft.tools.labels:
+        if label not in labels:
+            problems.note(
+                one.draft.position,
+                f'no tool carries the label "{label}"',
+                did_you_mean(label, labels),
+                is_warning=is_lenient,
+            )
+
+
+def _warn_of_idle_globs(one: CompiledRule, reach: Reach, problems: Problems) -> None:
+    """One of several globs that leads nowhere is often a misspelt tool."""
+    matcher = one.draft.tools
+    for glob in matcher.tools if len(matcher.tools) > 1 else ():
+        alone = ToolMatcher(matcher.effect, (glob,))
+        if not any(alone.names(tool) for tool in reach.candidates([glob])):
+            problems.warning(
+                one.draft.tools_position,
+                f'"{glob.pattern}" names no tool',
+                did_you_mean(glob.pattern, reach.names),
+            )

@@ -1,0 +1,149 @@
+"""Reasons: a rule's text with values of the call, safe to show to agents and approvers.
+
+Knows: `{args.amount}` and the other paths of the language; values are cut, controls escaped,
+secrets masked, missing ones said to be absent. Filling in never fails and never runs code.
+Must not know: rules, effects, YAML.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from sidecar.policy.facts import FACTS, NOT_CARRIED_OUT, Facts
+from sidecar.policy.fields import did_you_mean
+
+VALUE_LENGTH_MAX = 80
+ABSENT = "(absent)"
+MASK = "***"
+
+_PLACE = re.compile(r"\{([^{}]*)\}")
+_PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
+_OPEN_FACTS = ("args", "agent.claims", "http.headers")
+_ESCAPED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp", "Co", "Cn"})
+_DEPTH_MAX = 8
+_MEMBERS_MAX = 32
+
+
+class BadReason(ValueError):
+    """A text that cannot be filled in; `hint` says how to mend it."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A path in a reason: the fact it begins with, and the members below it."""
+
+    fact: str
+    members: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A parsed text: literal parts and places, in order."""
+
+    parts: tuple[str | Place, ...]
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it reads the same for every call."""
+        return all(isinstance(part, str) for part in self.parts)
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The arguments it names."""
+        return tuple(
+            part.members[0]
+            for part in self.parts
+            if isinstance(part, Place) and part.fact == "args" and part.members
+        )
+
+    def fill(self, facts: Facts, secrets: Collection[str]) -> str:
+        """The text for one call. `secrets` are names, in lower case, whose values are masked."""
+        return "".join(
+            part if isinstance(part, str) else _value(part, facts, secrets) for part in self.parts
+        )
+
+
+def parse_reason(text: str) -> Reason:
+    """Reads a text with `{path}` in it; raises BadReason."""
+    parts: list[str | Place] = []
+    at = 0
+    for found in _PLACE.finditer(text):
+        parts += [text[at : found.start()], _place(found[1])]
+        at = found.end()
+    parts.append(text[at:])
+    if any(isinstance(part, str) and ("{" in part or "}" in part) for part in parts):
+        raise BadReason("a brace stands alone", "{path} names a value; braces have no other use")
+    return Reason(tuple(part for part in parts if part != ""))
+
+
+def _place(path: str) -> Place:
+    if not _PATH.fullmatch(path):
+        raise BadReason(f"{{{path}}} is not a path", "write e.g. {args.amount} or {agent.name}")
+    if path in NOT_CARRIED_OUT or path.startswith("limit."):
+        raise BadReason(f"{{{path}}} is not carried out by this version")
+    if path in FACTS and path not in _OPEN_FACTS:
+        return Place(path)
+    for fact in _OPEN_FACTS:
+        if path == fact or path.startswith(f"{fact}."):
+            members = path[len(fact) + 1 :]
+            return Place(fact, tuple(members.split(".")) if members else ())
+    raise BadReason(f'there is no "{path}"', did_you_mean(path, FACTS))
+
+
+def _value(place: Place, facts: Facts, secrets: Collection[str]) -> str:
+    if any(member.lower() in secrets for member in place.members):
+        return MASK
+    fact = FACTS[place.fact]
+    value = fact.read(facts)
+    if fact.ranks is not None:
+        return fact.ranks(value).label
+    for member in place.members:
+        if not isinstance(value, dict) or member not in value:
+            return ABSENT
+        value = value[member]
+    return _shown(value, secrets)
+
+
+def _shown(value: Any, secrets: Collection[str]) -> str:
+    if isinstance(value, str):
+        text = value
+    elif isinstance(value, list) and all(isinstance(one, str) for one in value[:_MEMBERS_MAX]):
+        text = ", ".join(value[:_MEMBERS_MAX])
+    elif isinstance(value, dict | list | bool | int | float) or value is None:
+        masked = _masked(value, secrets, 0)
+        text = json.dumps(masked, ensure_ascii=False, separators=(", ", ": "), default=str)
+    else:
+        text = str(value)
+    is_long = len(text) > VALUE_LENGTH_MAX
+    cut = text[:VALUE_LENGTH_MAX]
+    return "".join(map(_printable, cut)) + ("…" if is_long else "")
+
+
+def _masked(value: Any, secrets: Collection[str], depth: int) -> Any:
+    if depth > _DEPTH_MAX:
+        return "…"
+    if isinstance(value, dict):
+        first = list(value.items())[:_MEMBERS_MAX]
+        return {
+            key: MASK if str(key).lower() in secrets else _masked(one, secrets, depth + 1)
+            for key, one in first
+        }
+    if isinstance(value, list):
+        return [_masked(one, secrets, depth + 1) for one in value[:_MEMBERS_MAX]]
+    return value[: VALUE_LENGTH_MAX + 1] if isinstance(value, str) else value
+
+
+def _printable(character: str) -> str:
+    if unicodedata.category(character) not in _ESCAPED:
+        return character
+    point = ord(character)
+    return f"\\u{point:04x}" if point <= 0xFFFF else f"\\U{point:08x}"

@@ -1,0 +1,108 @@
+"""The command line as a whole: finds commands, explains itself, keeps to its exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sidecar
+from sidecar.cli.main import COMMANDS, main
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sidecar.cli.main", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_the_same_shape(name: str) -> None:
+    module = importlib.import_module(f"sidecar.cli.{name}")
+    assert name == module.NAME
+    assert module.HELP and len(module.HELP) < 80
+    assert callable(module.add_arguments) and callable(module.run)
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit:
+        main(["--help"])
+    assert exit.value.code == 0
+    words = capsys.readouterr().out.split()
+    assert set(COMMANDS) <= set(words)
+
+
+@pytest.mark.parametrize("name", ["status", "reload", "health", "store", "serve"])
+def test_help_of_one_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit:
+        main([name, "--help"])
+    assert exit.value.code == 0
+    assert f"aegis-sidecar {name}" in capsys.readouterr().out
+
+
+def test_the_version_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit:
+        main(["--version"])
+    assert exit.value.code == 0
+    assert capsys.readouterr().out == f"aegis-sidecar {sidecar.__version__}\n"
+
+
+def test_an_unknown_command_is_wrong_usage_with_the_nearest(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["statsu"]) == 2
+    assert "did you mean status?" in capsys.readouterr().err
+    assert main(["../serve"]) == 2
+
+
+def test_wrong_usage_is_two() -> None:
+    for arguments in ((), ("store",), ("status", "--nonsense"), ("health", "--timeout", "x")):
+        done = run(*arguments)
+        assert (done.returncode, done.stdout) == (2, ""), arguments
+        assert "usage:" in done.stderr
+
+
+def test_a_missing_configuration_is_two_and_says_what_to_do(tmp_path: Path) -> None:
+    for command in (["status"], ["reload"], ["store", "status"], ["health"]):
+        done = run(*command, "--config", str(tmp_path / "none.yaml"))
+        assert done.returncode == 2, done.stderr
+        assert "none.yaml" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_the_data_folder_is_found_by_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text("policy: p\nrules: [{id: r, effect: deny, tools: '*'}]\n")
+    (tmp_path / "sidecar.yaml").write_text(
+        "policies: ./p.yaml\nupstreams: {demo: {url: 'http://127.0.0.1:9'}}\n"
+        "store: sqlite:///data/aegis.db\n"
+    )
+    done = run("status", "--config", str(tmp_path / "sidecar.yaml"))
+    assert done.returncode == 1
+    assert f"no sidecar runs here: {tmp_path}/data/control.sock" in done.stderr
+
+
+def test_a_command_that_does_not_serve_imports_no_server() -> None:
+    script = (
+        "import sys; from sidecar.cli.main import main; main(['status', '--data-dir', '/none']);"
+        "print(sorted({'aiohttp', 'pydantic', 'prometheus_client', 'yaml'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_a_reader_that_leaves_early_is_no_fault() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m sidecar.cli.main --help | head -n 1; exit ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.startswith("usage: aegis-sidecar")
+    assert "Traceback" not in done.stderr

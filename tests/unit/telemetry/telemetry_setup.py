@@ -1,0 +1,84 @@
+"""What the tests of telemetry and control share: real counting objects, and settable stand-ins
+for the rooms whose own tests live elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any
+
+from sidecar.telemetry.counters import Counters
+from sidecar.telemetry.sources import Sources
+from storage.driver import StoreFacts
+from storage.pressure import Point, Pressure
+from storage.queue_counters import QueueCounters
+
+FACTS = StoreFacts(
+    engine="sqlite",
+    version="3.40.1",
+    wal_bytes=4096,
+    file_bytes=65536,
+    checkpoint_seconds_total=0.25,
+    checkpoints_total=3,
+    checkpoint_failures_total=0,
+    busy_retries_total=2,
+    reopened_total=0,
+    commits_total=7,
+    rows_total=21,
+    warnings=("mind this",),
+)
+
+
+class FakeQueue:
+    """The queue's attributes that are read, settable."""
+
+    def __init__(self) -> None:
+        self.counters = QueueCounters()
+        self.capacity = 100
+        self.healthy = True
+        self.reserved = 1
+        self.depths = {"committed": 3, "queued": 5}
+
+    def depth(self, lane: str) -> int:
+        return self.depths[lane]
+
+    def oldest_age_s(self) -> float:
+        return 0.125
+
+
+def make_pressure() -> Pressure:
+    """Seeded: 1 ms a commit and 10 µs a call, so the ceiling at 256 calls is about 71.9k/s."""
+    points = [Point(n, 0.001 + n * 0.00001) for n in (1, 16, 256)]
+    return Pressure(
+        batch_entries_max=512,
+        monotonic_ns=time.perf_counter_ns,
+        loop_cpu_ns=time.thread_time_ns,
+        seeds=points,
+    )
+
+
+def make_sources(upstreams: tuple[str, ...] = ("github", "files"), **changes: Any) -> Sources:
+    parts: dict[str, Any] = {
+        "counters": Counters(upstreams),
+        "queue": FakeQueue(),
+        "pressure": make_pressure().snapshot,
+        "store_facts": lambda: FACTS,
+        "policies": SimpleNamespace(
+            current=SimpleNamespace(revision="ab" * 16, rule_count=12),
+            reload_succeeded=True,
+            loaded_at_us=1_700_000_000_000_000,
+            reloads=2,
+            failures=1,
+            problems=(),
+        ),
+        "recorder": SimpleNamespace(unrecorded_refusals=4, left_open=0),
+        "door": SimpleNamespace(
+            open_connections=6,
+            malformed_total=Counter({"ambiguous_path": 9}),
+            turned_away_total=Counter({"per_address": 1}),
+        ),
+        "logs": SimpleNamespace(suppressed_total=8, dropped_total=0),
+        "default": "deny",
+    }
+    return Sources(**(parts | changes))

@@ -1,0 +1,146 @@
+"""Logs: one line of JSON for an event, whatever is in it; never a secret, never a flood."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sidecar.telemetry.logs import BURST, FIELDS, TEXT_MAX, JsonFormatter, Logs, SecretMask
+
+CANARY = "s3cr3t-canary-value"
+
+
+class Writing:
+    """Logs into memory, with a clock that a test moves."""
+
+    def __init__(self, **options: Any) -> None:
+        self.now_ns = 0
+        self.stream = io.StringIO()
+        self.logs = Logs(monotonic_ns=lambda: self.now_ns, stream=self.stream, **options)
+
+    def text(self) -> str:
+        self.logs.stop()
+        return self.stream.getvalue()
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.text().splitlines()]
+
+
+@pytest.fixture
+def writing() -> Iterator[Writing]:
+    writing = Writing(secrets=[CANARY])
+    yield writing
+    writing.logs.stop()
+
+
+def test_an_event_is_one_line_with_its_fields(writing: Writing) -> None:
+    logging.getLogger("aegis.policy").warning(
+        "policies are in force", extra={"revision": "ab", "rules": 3, "problems": ["a", "b"]}
+    )
+    (line,) = writing.lines()
+    assert line["level"] == "warning"
+    assert line["room"] == "aegis.policy"
+    assert line["event"] == "policies are in force"
+    assert (line["revision"], line["rules"], line["problems"]) == ("ab", 3, ["a", "b"])
+    assert line["time"].endswith("Z")
+
+
+def test_fields_outside_the_list_never_appear(writing: Writing) -> None:
+    logging.getLogger("aegis.policy").warning(
+        "x", extra={"authorization": "Bearer abc", "arguments": {"a": 1}, "code": "queue_full"}
+    )
+    (line,) = writing.lines()
+    assert set(line) == {"time", "level", "room", "event", "code"}
+
+
+def test_g5_secrets_are_masked_wherever_they_stand(writing: Writing) -> None:
+    log = logging.getLogger("aegis.door")
+    log.warning(f"a {CANARY} b")
+    log.warning("x", extra={"reason": f"{CANARY}!", "problems": [CANARY]})
+    try:
+        raise OSError(5, CANARY)
+    except OSError:
+        log.exception("y")
+    text = writing.text()
+    assert CANARY not in text
+    assert text.count("***") == 4
+
+
+def test_g5_a_library_and_an_exception_cannot_tell_what_a_caller_sent(writing: Writing) -> None:
+    sent = "what-a-caller-sent"
+    logging.getLogger("aiohttp.server").error("Error handling %s", sent)
+    try:
+        raise ValueError(sent)
+    except ValueError:
+        logging.getLogger("aegis.door").exception("failed", extra={"call_id": "c1"})
+    text = writing.text()
+    assert sent not in text
+    library, ours = map(json.loads, text.splitlines())
+    assert library["event"] == "Error handling %s"
+    assert ours["exception"] == "ValueError"
+    assert ours["trace"][-1].startswith("test_telemetry_logs.py:")
+
+
+HOSTILE = 'a\r\n{"event": "forged"}\x1b[31m\u2028\x7f\x85\x00\ud800"'
+
+
+def test_g6_a_value_cannot_break_out_of_its_line(writing: Writing) -> None:
+    logging.getLogger("aegis.door").warning("x", extra={"reason": HOSTILE})
+    text = writing.text()
+    assert len(text.splitlines()) == 1
+    assert all(" " <= character <= "~" for character in text.rstrip("\n"))
+    assert json.loads(text)["reason"] == HOSTILE
+
+
+@settings(max_examples=200)
+@given(st.text(max_size=50), st.sampled_from(sorted(FIELDS)), st.text(max_size=50))
+def test_g6_any_text_is_one_line_of_printable_json(event: str, field: str, value: str) -> None:
+    record = logging.LogRecord("aegis.x", logging.INFO, "f", 1, event, None, None)
+    record.__dict__[field] = value
+    line = JsonFormatter(SecretMask()).format(record)
+    assert all(" " <= character <= "~" for character in line)
+    assert json.loads(line)[field] == value
+
+
+def test_g6_a_flood_of_one_event_is_cut_and_said_so(writing: Writing) -> None:
+    log = logging.getLogger("aegis.door")
+    for number in range(100_000):
+        log.warning("malformed head", extra={"count": number})
+    log.warning("another event")
+    writing.now_ns += 2_000_000_000
+    log.warning("malformed head", extra={"count": -1})
+    suppressed = writing.logs.suppressed_total
+    lines = writing.lines()
+    assert len(lines) == BURST + 2
+    assert lines[-2]["event"] == "another event", "others are not silenced"
+    assert lines[-1]["suppressed_before"] == suppressed == 100_000 - BURST
+
+
+def test_long_texts_are_cut(writing: Writing) -> None:
+    logging.getLogger("aegis.door").warning("x", extra={"reason": "y" * 5000})
+    assert len(writing.lines()[0]["reason"]) == TEXT_MAX + 1
+
+
+def test_a_broken_stream_is_counted_and_hurts_nobody() -> None:
+    writing = Writing()
+    writing.stream.close()
+    logging.getLogger("aegis.door").warning("x")
+    writing.logs.stop()
+    assert writing.logs.dropped_total == 1
+
+
+def test_stopping_puts_the_root_logger_back() -> None:
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    writing = Writing()
+    assert root.handlers != before[0]
+    writing.logs.stop()
+    writing.logs.stop()
+    assert (root.handlers, root.level) == before
