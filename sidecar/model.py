@@ -132,7 +132,8 @@ class ToolCall:
     `body` are the very bytes that were parsed. `reply_id` is the JSON-RPC id to answer under,
     None for REST and for notifications (`expects_reply` tells them apart). `is_protocol` marks
     an MCP message that carries the protocol itself (initialize, tools/list …): it is recorded
-    like any call and needs no rule.
+    like any call and needs no rule. `called` is the name the caller used, where the catalogue
+    does not know it and `tool` is `<upstream>/unknown`.
     """
 
     call_id: str
@@ -149,6 +150,7 @@ class ToolCall:
     run_id: str | None = None
     trace_id: str | None = None
     is_protocol: bool = False
+    called: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

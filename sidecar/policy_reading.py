@@ -42,17 +42,17 @@ class Reading:
     sources: list[Source]
     problems: list[Problem]
     paths: dict[str, Path]
-    beside: dict[Path, bytes | None] = field(default_factory=dict)
+    beside: dict[Path, bytes | OSError] = field(default_factory=dict)
 
     def read_file(self, source_name: str, relative: str) -> bytes:
         """A file named by a source, relative to that source's folder; raises OSError. Asked
         twice, it gives the same bytes."""
         path = self.paths[source_name].parent / relative
         if path not in self.beside:
-            self.beside[path] = _read_or_none(path)
+            self.beside[path] = _read_or_error(path)
         data = self.beside[path]
-        if data is None:
-            raise FileNotFoundError(errno.ENOENT, "cannot be read", str(path))
+        if isinstance(data, OSError):
+            raise data
         return data
 
     def digest(self) -> bytes:
@@ -61,7 +61,9 @@ class Reading:
         for source in self.sources:
             _add(total, source.name.encode(), source.data)
         for path in sorted(self.beside):
-            _add(total, os.fsencode(path), self.beside[path] or b"")
+            data = self.beside[path]
+            content = b"error %d" % (data.errno or 0) if isinstance(data, OSError) else data
+            _add(total, os.fsencode(path), content)
         for problem in self.problems:
             _add(total, b"problem", str(problem).encode())
         return total.digest()
@@ -86,7 +88,7 @@ def take_reading(entries: Sequence[str], base: Path, beside: Iterable[Path] = ()
             sources.append(Source(name, _read(path, SOURCE_BYTES_MAX)))
         except OSError as error:
             problems.append(_unreadable(name, error))
-    return Reading(sources, problems, paths, {path: _read_or_none(path) for path in beside})
+    return Reading(sources, problems, paths, {path: _read_or_error(path) for path in beside})
 
 
 def signature_of(paths: Iterable[Path]) -> Signature:
@@ -182,12 +184,14 @@ def _read(path: Path, bytes_max: int) -> bytes:
         return file.read(bytes_max)
 
 
-def _read_or_none(path: Path) -> bytes | None:
+def _read_or_error(path: Path) -> bytes | OSError:
     try:
         data = _read(path, BESIDE_BYTES_MAX + 1)
-    except OSError:
-        return None
-    return data if len(data) <= BESIDE_BYTES_MAX else None
+    except OSError as error:
+        return error.with_traceback(None)
+    if len(data) > BESIDE_BYTES_MAX:
+        return OSError(errno.EFBIG, f"is larger than {BESIDE_BYTES_MAX >> 20} MiB", str(path))
+    return data
 
 
 def _unreadable(name: str, error: OSError) -> Problem:

@@ -2,6 +2,7 @@
 
 Knows: how a wrong key or value is reported. Must not know: which files and sections exist.
 """
+
 from __future__ import annotations
 
 import difflib

@@ -23,22 +23,24 @@ from storage.commit_model import CommitModel, Point
 __all__ = ["ENTRIES_PER_CALL", "Point", "Pressure", "Snapshot"]
 
 ENTRIES_PER_CALL = 2
-_WINDOW_S = 5.0
-_STEP_S = 0.25
+WINDOW_S = 5.0
+_STEPS = 20
 
 
 class Rate:
-    """Events per second over the last five seconds, in steps of a quarter second."""
+    """Events per second over a sliding window, in steps of a twentieth of it."""
 
-    def __init__(self, monotonic_ns: Callable[[], int]) -> None:
+    def __init__(self, monotonic_ns: Callable[[], int], window_s: float = WINDOW_S) -> None:
         self._now_ns = monotonic_ns
+        self._window_s = window_s
+        self._step_s = window_s / _STEPS
         self._steps: deque[list[float]] = deque()
         self._started_ns = monotonic_ns()
         self._total = 0.0
 
     def add(self, amount: float, at_s: float) -> None:
         """Something happened."""
-        if not self._steps or at_s - self._steps[-1][0] >= _STEP_S:
+        if not self._steps or at_s - self._steps[-1][0] >= self._step_s:
             self._steps.append([at_s, 0.0])
             self._forget(at_s)
         self._steps[-1][1] += amount
@@ -48,11 +50,11 @@ class Rate:
         """The rate; over the time since the start while that is shorter."""
         at_s = self._now_ns() / 1e9
         self._forget(at_s)
-        span_s = min(_WINDOW_S, max(_STEP_S, at_s - self._started_ns / 1e9))
+        span_s = min(self._window_s, max(self._step_s, at_s - self._started_ns / 1e9))
         return self._total / span_s
 
     def _forget(self, at_s: float) -> None:
-        while self._steps and at_s - self._steps[0][0] > _WINDOW_S:
+        while self._steps and at_s - self._steps[0][0] > self._window_s:
             self._total -= self._steps.popleft()[1]
         if not self._steps:
             self._total = 0.0
@@ -84,7 +86,7 @@ class Pressure:
 
     `handover_s` is what a call costs between two batches at the ceiling, as calibrated: the part
     that the time of the batches does not show. `loop_cpu_ns` gives the CPU time of the calling
-    thread.
+    thread. `window_s` is the time over which shares and rates are taken.
     """
 
     def __init__(
@@ -95,12 +97,14 @@ class Pressure:
         loop_cpu_ns: Callable[[], int],
         seeds: Iterable[Point] = (),
         handover_s: float = 0.0,
+        window_s: float = WINDOW_S,
     ) -> None:
         self._model = CommitModel(seeds)
         self._handover_s = handover_s
         self._largest = batch_entries_max / ENTRIES_PER_CALL
-        self._calls = Rate(monotonic_ns)
-        self._busy = Rate(monotonic_ns)
+        self._calls = Rate(monotonic_ns, window_s)
+        self._busy = Rate(monotonic_ns, window_s)
+        self._window_ns = int(window_s * 1e9)
         self._now_ns = monotonic_ns
         self._loop_cpu_ns = loop_cpu_ns
         self._loop_samples: deque[tuple[int, int]] = deque([(monotonic_ns(), loop_cpu_ns())])
@@ -117,7 +121,7 @@ class Pressure:
         """Samples the loop thread's CPU time; call it on that thread, about once a second."""
         now_ns = self._now_ns()
         self._loop_samples.append((now_ns, self._loop_cpu_ns()))
-        while len(self._loop_samples) > 2 and now_ns - self._loop_samples[0][0] > _WINDOW_S * 1e9:
+        while len(self._loop_samples) > 2 and now_ns - self._loop_samples[0][0] > self._window_ns:
             self._loop_samples.popleft()
 
     def loop_busy(self) -> float:

@@ -1,7 +1,7 @@
 """Tenants and agents of sidecar.yaml, and the one who calls without a credential.
 
-Knows: that agents differ by name only in this version (no credentials yet), so that just the
-default agent can call, and only where nobody but this machine reaches the listener.
+Knows: that in this version no agent has a credential, so that only the default agent can call,
+and only where nobody but this machine reaches the listener.
 """
 
 from __future__ import annotations
@@ -9,88 +9,88 @@ from __future__ import annotations
 import re
 
 from sidecar.config.model import Agent, Tenant
-from sidecar.yaml_section import Section
 from sidecar.model import RiskLevel, TrustLevel
+from sidecar.yaml_section import Section, suggest
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-_LATER = "agents cannot be told apart by a credential yet"
-_AGENT_NOT_YET = {"token": _LATER, "mtls": _LATER, "jwt": _LATER}
+NAME_RULE = "a name has lower-case letters, digits and -, at most 63, and no - in front"
+_NO_CREDENTIALS = "agents have no credentials yet; identity.default_agent names the one who calls"
+_AGENT_NOT_YET = dict.fromkeys(("token", "mtls", "jwt"), _NO_CREDENTIALS)
 _RISKS = tuple(level.label for level in RiskLevel)
-_LEVELS = tuple(level.label for level in TrustLevel)
+_TRUSTS = tuple(level.label for level in TrustLevel)
 
-Identity = tuple[dict[str, Tenant], tuple[str, str] | None]
-
-
-def read_identity(top: Section, data_is_loopback: bool) -> Identity:
-    """(tenants by name, the default agent as (tenant, agent) or None)."""
-    tenants = _tenants(top.sub("tenants")) or {"default": Tenant(agents={"agent": Agent()})}
-    return tenants, _default_agent(top, tenants, data_is_loopback)
+AgentKey = tuple[str, str]
 
 
-def _tenants(section: Section) -> dict[str, Tenant]:
+def read_tenants(top: Section) -> dict[str, Tenant]:
+    """The tenants by name; without any, `default` with the one agent `agent`."""
+    section = top.sub("tenants")
+    if not section.members:
+        return {"default": Tenant(agents={"agent": Agent()})}
     tenants = {}
     for name in section.members:
-        _check_name(section, name)
+        check_name(section, name)
         tenant = section.sub(name)
-        tenant.allow(("agents",), {"people": "there is nothing to approve or look at yet"})
-        agents_section = tenant.sub("agents")
-        agents = {agent: _agent(agents_section, agent) for agent in agents_section.members}
-        if not agents:
-            tenant.report(tenant.node, f"{tenant.path} has no agents")
-        tenants[name] = Tenant(agents=agents)
+        tenant.allow(("agents",), {"people": "nobody approves or looks at anything yet"})
+        agents = tenant.sub("agents")
+        if not agents.members and not agents.node:
+            section.report(section.members[name], f"{tenant.path} has no agents", at_key=True)
+        tenants[name] = Tenant(agents={agent: _agent(agents, agent) for agent in agents.members})
     return tenants
 
 
-def _agent(section: Section, name: str) -> Agent:
-    _check_name(section, name)
-    agent = section.sub(name)
-    agent.allow(("team", "environment", "risk", "trust"), _AGENT_NOT_YET)
-    risk = agent.choice("risk", _RISKS, RiskLevel.MEDIUM.label)
-    trust = agent.choice("trust", _LEVELS, TrustLevel.TRUSTED_INTERNAL_UNSIGNED.label)
-    return Agent(
-        team=agent.text("team", ""),
-        environment=agent.text("environment", ""),
-        risk=RiskLevel[risk.upper()],
-        trust=TrustLevel[trust.upper()],
-    )
-
-
-def _check_name(section: Section, name: str) -> None:
-    if not NAME.fullmatch(name):
-        section.report(
-            section.members[name],
-            f"{name!r} is not a name: lower-case letters, digits and -, at most 63",
-            at_key=True,
-        )
-
-
-def _default_agent(
+def read_default_agent(
     top: Section, tenants: dict[str, Tenant], data_is_loopback: bool
-) -> tuple[str, str] | None:
+) -> AgentKey | None:
+    """The (tenant, agent) who calls without a credential; None if that is a problem."""
     section = top.sub("identity")
-    section.allow(("default_agent",), {"mtls": _LATER, "jwt": _LATER})
-    every = [(tenant, agent) for tenant, of in tenants.items() for agent in of.agents]
+    section.allow(("default_agent",), {"mtls": _NO_CREDENTIALS, "jwt": _NO_CREDENTIALS})
+    every = {f"{tenant}/{agent}": (tenant, agent) for tenant in tenants
+             for agent in tenants[tenant].agents}  # fmt: skip
     node = section.members.get("default_agent")
-    if node is not None:
-        tenant, _, agent = section.text("default_agent", "").partition("/")
-        if (tenant, agent) not in every:
-            known = ", ".join("/".join(pair) for pair in every)
-            section.report(node, "identity.default_agent names no agent", f"there is {known}")
-            return None
-        chosen = (tenant, agent)
-    elif len(every) == 1:
-        chosen = every[0]
+    if node is None:
+        if len(every) > 1:
+            top.report(
+                top.members["tenants"],
+                "there are several agents, and none may call without a credential",
+                f"name one as identity.default_agent: {next(iter(every))}",
+                at_key=True,
+            )
+        chosen = next(iter(every.values())) if len(every) == 1 else None
     else:
+        chosen = section.read("default_agent", lambda value: _known(value, every), None)
+    if chosen is not None and not data_is_loopback:
+        listen = top.sub("listen")
         top.report(
-            top.members.get("tenants"),
-            "several agents, and none may call without a credential",
-            "name one as identity.default_agent: TENANT/AGENT",
-        )
-        return None
-    if not data_is_loopback:
-        top.report(
-            top.members.get("listen"),
-            "an agent may call without a credential only where listen.data is loopback",
+            listen.members.get("data"),
+            f"listen.data is not loopback, so {'/'.join(chosen)} must not call without a "
+            "credential, and this version knows no credentials",
             "listen on 127.0.0.1",
         )
     return chosen
+
+
+def check_name(section: Section, name: str) -> None:
+    """Reports a name that users chose and that is none."""
+    if not NAME.fullmatch(name):
+        section.report(section.members[name], f"{name!r} is no name", NAME_RULE, at_key=True)
+
+
+def _agent(section: Section, name: str) -> Agent:
+    check_name(section, name)
+    agent = section.sub(name)
+    agent.allow(("team", "environment", "risk", "trust"), _AGENT_NOT_YET)
+    usual = Agent()
+    return Agent(
+        team=agent.text("team", usual.team),
+        environment=agent.text("environment", usual.environment),
+        risk=RiskLevel[agent.choice("risk", _RISKS, usual.risk.label).upper()],
+        trust=TrustLevel[agent.choice("trust", _TRUSTS, usual.trust.label).upper()],
+    )
+
+
+def _known(value: object, every: dict[str, AgentKey]) -> AgentKey:
+    if value not in every:
+        hint = suggest(str(value), every) or f"there is {', '.join(every) or 'none'}"
+        raise ValueError(f"no such agent, {hint}")
+    return every[str(value)]

@@ -1,26 +1,33 @@
 """From sidecar.yaml, AEGIS_* and flags to a Config, or to every problem at once.
 
-Knows: the form of sidecar.yaml, its defaults and what this version does not carry out yet (it is
-refused by name: a setting that is accepted and ignored would lie). Reads one file and the
-secrets it refers to; no sockets.
+Knows: the form of sidecar.yaml and what this version does not carry out (that is refused by
+name: a setting that is accepted and ignored would lie). Reads one file and the secrets it refers
+to. Must not know: sockets, the store, what a policy says.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sidecar.config.identity import read_identity
-from sidecar.config.merge import merge
-from sidecar.config.model import Address, Config, Limits, Listen, Record, Secret
-from sidecar.config.references import resolve
-from sidecar.yaml_section import Section
-from sidecar.config.units import duration_s, host_port, is_loopback, size_bytes
-from sidecar.config.upstreams import read_upstreams
+from sidecar.config.bounded import read_bounded
+from sidecar.config.endpoints import default_hosts, is_loopback, is_unspecified, read_listener
+from sidecar.config.identity import NAME, read_default_agent, read_tenants
+from sidecar.config.merge import Merge, origin_of
+from sidecar.config.model import Address, Config, Limits, Listen, Record
+from sidecar.config.references import References
+from sidecar.config.settings import effective
+from sidecar.config.upstreams import read_host_names, read_upstreams
 from sidecar.problems import Position, Problem, errors_only
-from sidecar.yaml_reader import Node, read_yaml
+from sidecar.yaml_reader import BYTES_MAX, Node, read_yaml
+from sidecar.yaml_section import Section
 
+KEYS = (
+    "default", "listen", "store", "policies", "tenants", "identity", "upstreams", "record",
+    "limits",
+)  # fmt: skip
 NOT_YET = {
     "runs": "runs of an agent are not gathered yet",
     "approvals": "nothing can be approved yet",
@@ -28,72 +35,88 @@ NOT_YET = {
     "soc": "there are no detections yet",
     "sinks": "there are no notifications yet",
 }
-KEYS = (
-    "default", "listen", "store", "policies", "tenants", "identity", "upstreams", "record",
-    "limits",
-)  # fmt: skip
-
-_LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
-_KIB, _GIB = 1024, 1024**3
+_SQLITE = "sqlite:///"
+_STORE = f"{_SQLITE}aegis.db"
+_PACK = "pack:"
 
 
 @dataclass(slots=True)
 class Loaded:
-    """What came of loading; `config` is None if a problem is an error."""
+    """What came of loading; `config` is None if a problem is an error.
+
+    `origins` tells of each effective setting: flag, environment, file or default.
+    `is_readable` is False where the file could not even be read.
+    """
 
     config: Config | None
     problems: list[Problem]
     origins: dict[str, str] = field(default_factory=dict)
-    root: Node | None = None
+    is_readable: bool = True
 
 
 def load_config(path: Path, environ: Mapping[str, str], overrides: Sequence[str]) -> Loaded:
     """Loads and checks everything. Never raises for what a user can get wrong."""
     source = str(path)
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(BYTES_MAX + 1)
     except OSError as error:
-        hint = "name it with --config, or set AEGIS_CONFIG"
-        return Loaded(None, [Problem(Position(source), f"{error.strerror}", hint)])
+        message = f"cannot be read: {error.strerror}"
+        hint = "name the configuration with --config, or set AEGIS_CONFIG"
+        return Loaded(None, [Problem(Position(source), message, hint)], is_readable=False)
     root, problems = read_yaml(source, data)
-    if root is None:
-        return Loaded(None, problems)
-    root, origins, found = merge(root, environ, overrides)
-    problems += found
-    reader = _Reader(root, problems, environ, path.resolve().parent)
+    if root is not None and not root.is_mapping:
+        problems.append(Problem(root.position, f"must be a mapping, not {root.kind}"))
+    merge = Merge(
+        root if root is not None and root.is_mapping else Node({}, Position(source, 1, 1)),
+        (*KEYS, *NOT_YET),
+    )
+    merge.environment(environ)
+    merge.flags(overrides)
+    problems += merge.problems
+    if root is None or not root.is_mapping:
+        return Loaded(None, _ordered(problems))
+    # The folder as it was named, links kept: ./policies stands beside the file the user sees.
+    reader = _Reader(merge.root, problems, environ, Path(os.path.abspath(path.parent)))  # noqa: PTH100
     config = reader.config()
-    usable = config if not errors_only(problems) else None
-    return Loaded(usable, sorted(problems), origins, root)
+    origins = {key: origin_of(merge.root, key) for key, _ in effective(config)}
+    return Loaded(None if errors_only(problems) else config, _ordered(problems), origins)
+
+
+def _ordered(problems: list[Problem]) -> list[Problem]:
+    """Those of the file first, from top to bottom; each once."""
+    unique = dict.fromkeys(problems)
+    return sorted(unique, key=lambda problem: (not problem.position.line, problem.position))
 
 
 class _Reader:
+    """Reads the merged tree; a setting that is wrong counts as unset for the checks to come."""
+
     def __init__(
-        self, root: Node, problems: list[Problem], environ: Mapping[str, str], base: Path
+        self, root: Node, problems: list[Problem], environ: Mapping[str, str], folder: Path
     ) -> None:
-        self.top = Section(root, "", problems)
-        self.problems = problems
-        self.environ = environ
-        self.base = base
+        self.top = Section(root, "", problems, "sidecar.yaml")
+        self.folder = folder
+        self.references = References(environ, folder)
 
     def config(self) -> Config:
         """A Config, whole enough to go on finding problems."""
         top = self.top
         top.allow(KEYS, NOT_YET)
         listen = self._listen()
-        limits = self._limits()
+        limits = read_bounded(top.sub("limits"), Limits, {})
         store = self._store()
-        tenants, default_agent = read_identity(top, is_loopback(listen.data.host))
-        upstreams = read_upstreams(top, listen, limits.request_bytes, self._secret)
+        tenants = read_tenants(top)
         default = top.choice("default", ("deny", "observe"), "deny")
         return Config(
             default="observe" if default == "observe" else "deny",
             listen=listen,
             store=store,
-            data_dir=Path(store.removeprefix("sqlite:///")).parent,
+            data_dir=Path(store.removeprefix(_SQLITE)).parent,
             policies=self._policies(),
             tenants=tenants,
-            default_agent=default_agent,
-            upstreams=upstreams,
+            default_agent=read_default_agent(top, tenants, is_loopback(listen.data.host)),
+            upstreams=read_upstreams(top, listen, limits.request_bytes, self.references),
             record=self._record(),
             limits=limits,
         )
@@ -101,105 +124,103 @@ class _Reader:
     def _listen(self) -> Listen:
         section = self.top.sub("listen")
         section.allow(("data", "control"))
-        return Listen(
-            data=self._address(section, "data", 8080),
-            control=self._address(section, "control", 8081),
-        )
+        data = self._address(section, "data", 8080)
+        control = self._address(section, "control", 8081)
+        if (data.host, data.port) == (control.host, control.port):
+            node = section.members.get("control") or section.members.get("data")
+            section.report(node, "listen.data and listen.control are one address")
+        return Listen(data=data, control=control)
 
     def _address(self, section: Section, name: str, port: int) -> Address:
         node = section.members.get(name)
-        hosts: tuple[str, ...] = ()
         where = ("127.0.0.1", port)
+        hosts: tuple[str, ...] = ()
         if node is not None and node.is_mapping:
             long = section.sub(name)
             long.allow(("address", "hosts"), {"tls": "listeners do not speak TLS yet"})
-            where = long.read("address", host_port, where)
-            hosts = tuple(host.lower() for host in long.texts("hosts"))
-            if "address" not in long.members:
-                long.report(node, f"{long.path} needs an address")
+            where = long.read("address", read_listener, where)
+            hosts = read_host_names(long, "hosts")
         else:
-            where = section.read(name, host_port, where)
-        own = _LOOPBACK_NAMES if is_loopback(where[0]) else (where[0].lower(),)
-        return Address(host=where[0], port=where[1], hosts=(*own, *hosts))
+            where = section.read(name, read_listener, where)
+        if is_unspecified(where[0]) and not hosts:
+            key = section.key(name)
+            section.problems.append(
+                Problem(
+                    node.position if node is not None else section.position,
+                    f"{key} is open to other machines, but only localhost is answered",
+                    f"list the names it is called by: {key}: {{address: …, hosts: [name]}}",
+                    is_warning=True,
+                )
+            )
+        return Address(host=where[0], port=where[1], hosts=default_hosts(where[0]) + hosts)
 
     def _store(self) -> str:
         node = self.top.members.get("store")
-        url = "sqlite:///aegis.db"
+        url = _STORE
         if node is not None and node.is_mapping:
-            secret = self._secret(self.top.sub("store"))
-            url = secret.reveal() if secret else url
+            secret = self.references.secret(self.top, "store")
+            try:
+                url = _checked_store(secret.reveal()) if secret else url
+            except ValueError as error:
+                self.top.report(node, f"store: {error}")
         else:
-            url = self.top.text("store", url)
-        if not url.startswith("sqlite:///") or url == "sqlite:///":
-            scheme = url.split(":", 1)[0][:20]
-            self.top.report(
-                node,
-                "store: postgresql is not carried out by this version"
-                if scheme in ("postgresql", "postgres")
-                else f"store: {scheme!r} is not a kind of store",
-                "use sqlite:///path",
-            )
-            return "sqlite:///aegis.db"
-        path = (self.base / url.removeprefix("sqlite:///")).resolve()
-        return f"sqlite:///{path}"
+            url = self.top.read("store", _checked_store, url)
+        path = os.path.normpath(self.folder / url.removeprefix(_SQLITE))
+        return f"{_SQLITE}{path}"
 
     def _policies(self) -> tuple[str, ...]:
-        entries = self.top.texts("policies")
         node = self.top.members.get("policies")
-        if not entries:
+        items = [] if node is None else node.value if node.is_list else [node]
+        entries: dict[str, None] = {}
+        for item in items:
+            try:
+                entry = _checked_entry(item.value, self.folder)
+                if entry in entries:
+                    raise ValueError(f"{item.value} is here twice")
+                entries[entry] = None
+            except ValueError as error:
+                self.top.report(item, f"policies: {error}")
+        if not items:
             self.top.report(
                 node,
-                "policies is missing: without it every call is refused",
+                "policies is missing: without any, every call is refused",
                 "name folders or packs, e.g. policies: [pack:read-only, ./policies]",
             )
-        return tuple(
-            entry if entry.startswith("pack:") else str(self.base / entry) for entry in entries
-        )
+        return tuple(entries)
 
     def _record(self) -> Record:
         section = self.top.sub("record")
         section.allow(("arguments", "secrets"))
-        arguments = section.choice("arguments", ("redacted", "digest"), "redacted")
+        usual = Record()
+        arguments = section.choice("arguments", ("redacted", "digest"), usual.arguments)
         return Record(
             arguments="digest" if arguments == "digest" else "redacted",
-            secrets=section.texts("secrets", Record().secrets),
+            secrets=section.texts("secrets", usual.secrets),
         )
 
-    def _limits(self) -> Limits:
-        section = self.top.sub("limits")
-        usual = Limits()
-        section.allow(
-            ("request", "depth", "query", "headers", "connections", "per_address",
-             "header_wait", "body_wait", "queue", "queue_wait", "drain")
-        )  # fmt: skip
-        return Limits(
-            request_bytes=section.measure("request", size_bytes, usual.request_bytes, _KIB, _GIB),
-            depth=section.number("depth", usual.depth, 1, 64),
-            query=section.number("query", usual.query, 1, 10_000),
-            headers=section.number("headers", usual.headers, 8, 256),
-            connections=section.number("connections", usual.connections, 1, 65_535),
-            per_address=section.number("per_address", usual.per_address, 1, 65_535),
-            header_wait_s=section.measure(
-                "header_wait", duration_s, usual.header_wait_s, 0.1, 600.0
-            ),
-            body_wait_s=section.measure("body_wait", duration_s, usual.body_wait_s, 0.1, 3600.0),
-            queue=section.number("queue", usual.queue, 1, 1_000_000),
-            queue_wait_s=section.measure("queue_wait", duration_s, usual.queue_wait_s, 0.01, 600.0),
-            drain_s=section.measure("drain", duration_s, usual.drain_s, 0.0, 3600.0),
-        )
 
-    def _secret(self, section: Section) -> Secret | None:
-        """The secret a `{env:}` or `{file:}` mapping refers to; None if there is a problem."""
-        section.allow(("env", "file"))
-        given: dict[str, str] = {}
-        for name in ("env", "file"):
-            if name in section.members:
-                given[name] = section.text(name, "")
-        if len(given) != 1:
-            section.report(section.node, f"{section.path}: write {{env: NAME}} or {{file: PATH}}")
-            return None
-        try:
-            return resolve(given, self.environ, self.base)
-        except ValueError as error:
-            section.report(section.node, f"{section.path}: {error}")
-            return None
+def _checked_store(value: object) -> str:
+    """A store URL as written; never repeated in a message, it may hold a password."""
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError(f"not a URL: write {_SQLITE}PATH")
+    scheme = value.partition(":")[0].lower()
+    if scheme in ("postgres", "postgresql"):
+        raise ValueError(f"postgresql is not carried out by this version; write {_SQLITE}PATH")
+    path = value.removeprefix(_SQLITE)
+    if path == value or not path:
+        raise ValueError(f"not a store that this version knows: write {_SQLITE}PATH")
+    if path.startswith(":memory:"):
+        raise ValueError(f"a store in memory would lose its receipts: write {_SQLITE}PATH")
+    if path.endswith("/") or "?" in path or "#" in path:
+        raise ValueError(f"not the path of a file: write {_SQLITE}PATH, without parameters")
+    return value
+
+
+def _checked_entry(value: object, folder: Path) -> str:
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise ValueError("the path of a file or folder is expected here, or pack:NAME")
+    if value.startswith(_PACK):
+        if not NAME.fullmatch(value.removeprefix(_PACK)):
+            raise ValueError(f"{value} names no pack: write {_PACK}NAME")
+        return value
+    return os.path.normpath(folder / value)

@@ -1,17 +1,41 @@
 """The validated configuration: frozen values with the units in their names.
 
-Knows: every setting, its default, unit and meaning (README's table is made from the
-descriptions). Must not know: files, YAML, the environment.
+Knows: every setting, with its default, unit, bounds and meaning. The loader takes defaults and
+bounds from here, and README's table of settings is made from here, so neither can drift.
+A field that is a setting was made with `_setting`; its key in YAML is its name without the unit.
+Must not know: files, YAML, the environment.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from sidecar.model import RiskLevel, TrustLevel
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+HOUR_S: Final = 3600.0
+DAY_S: Final = 24 * HOUR_S
+#: Smallest duration that bounds anything.
+MOMENT_S: Final = 0.001
+
+
+def _setting(
+    meaning: str,
+    default: Any = ...,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    key: str = "",
+    form: str = "",
+    default_text: str = "",
+) -> Any:
+    """A field that users set. `form` and `default_text` say what the type cannot."""
+    said: Any = {"setting": True, "key": key, "form": form, "default_text": default_text}
+    return Field(default, description=meaning, ge=low, le=high, json_schema_extra=said)
 
 
 class Secret:
@@ -37,116 +61,182 @@ class Secret:
     def __hash__(self) -> int:
         return hash(self._value)
 
+    def __reduce__(self) -> Any:
+        raise TypeError("a secret is not written anywhere")
 
-class _Frozen(BaseModel):
+
+class Group(BaseModel):
+    """Settings that belong together, frozen."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
 
-class Address(_Frozen):
-    """Where a listener stands, and the Host names it answers to (lower case)."""
+class Address(Group):
+    """Where a listener stands, and the Host names it answers to (lower case, no port)."""
 
     host: str
     port: int
-    hosts: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = _setting(
+        "further Host names that are answered",
+        (),
+        form="list of host names",
+        default_text="the address; localhost too if it is loopback",
+    )
+
+    @property
+    def text(self) -> str:
+        """`host:port`, an IPv6 host in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def url(self) -> str:
         """The base URL of the listener."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"http://{self.text}"
 
 
-class Listen(_Frozen):
+class Listen(Group):
     """The two listeners."""
 
-    data: Address
-    control: Address
+    data: Address = _setting(
+        "where agents call, or `{address, hosts}`",
+        form="host:port",
+        default_text="127.0.0.1:8080",
+    )
+    control: Address = _setting(
+        "where metrics, health and status are asked for, or `{address, hosts}`",
+        form="host:port",
+        default_text="127.0.0.1:8081",
+    )
 
 
-class Agent(_Frozen):
+class Agent(Group):
     """What rules may know of an agent."""
 
-    team: str = ""
-    environment: str = ""
-    risk: RiskLevel = RiskLevel.MEDIUM
-    trust: TrustLevel = TrustLevel.TRUSTED_INTERNAL_UNSIGNED
+    team: str = _setting("the team rules know it by", "")
+    environment: str = _setting("the environment rules know it by", "")
+    risk: RiskLevel = _setting("its risk", RiskLevel.MEDIUM)
+    trust: TrustLevel = _setting(
+        "the trust its runs start with", TrustLevel.TRUSTED_INTERNAL_UNSIGNED
+    )
 
 
-class Tenant(_Frozen):
+class Tenant(Group):
     """The agents of one tenant, by name."""
 
     agents: dict[str, Agent]
 
 
-class Auth(_Frozen):
+class Auth(Group):
     """The credential the sidecar sends to an upstream, as one header."""
 
     header_name: str
     header_value: Secret
 
 
-class Timeouts(_Frozen):
+class Timeouts(Group):
     """Of one upstream, in seconds."""
 
-    connect_s: float = Field(default=5.0, description="to connect")
-    response_s: float = Field(default=60.0, description="to the head of the response")
-    idle_s: float = Field(default=300.0, description="between two bytes of the response")
+    connect_s: float = _setting("time to connect", 5.0, low=MOMENT_S, high=HOUR_S)
+    response_s: float = _setting("time to the head of the response", 60.0, low=MOMENT_S, high=DAY_S)
+    idle_s: float = _setting(
+        "silence between two bytes of the response", 300.0, low=MOMENT_S, high=DAY_S
+    )
 
 
-class UpstreamLimits(_Frozen):
+class UpstreamLimits(Group):
     """Of one upstream."""
 
-    request_bytes: int = Field(description="largest request body")
-    calls: int = Field(default=256, description="calls in flight")
+    request_bytes: int = _setting(
+        "largest request body", low=1, high=1024 * MIB, default_text="`limits.request`"
+    )
+    calls: int = _setting("calls in flight", 256, low=1, high=65_535)
 
 
-class Upstream(_Frozen):
+class Upstream(Group):
     """One tool server."""
 
     name: str
-    url: str
-    kind: Literal["rest", "mcp"] = "rest"
-    auth: Auth | None = None
+    url: str = _setting("http or https, a base path is allowed", form="URL")
+    kind: Literal["rest", "mcp"] = _setting("what it speaks", "rest")
+    auth: Auth | None = _setting(
+        "the credential sent in place of the agent's own",
+        None,
+        form="`bearer: ref`, `basic: {user, password: ref}` or `header: {name, value: ref}`",
+        default_text="none: the agent's Authorization passes",
+    )
     timeouts: Timeouts = Timeouts()
     limits: UpstreamLimits
-    private: bool = False
-    encoded_slash: bool = False
-    redirects: tuple[str, ...] = ()
+    private: bool = _setting(
+        "its name may resolve to private addresses",
+        False,
+        default_text="false; true for a literal address or localhost",
+    )
+    encoded_slash: bool = _setting("%2F within a path segment passes instead of 400", False)
+    redirects: tuple[str, ...] = _setting(
+        "foreign hosts that a Location may name", (), form="list of host names"
+    )
 
 
-class Record(_Frozen):
+class Record(Group):
     """What of a call's arguments is kept."""
 
-    arguments: Literal["redacted", "digest"] = "redacted"
-    secrets: tuple[str, ...] = ("password", "token", "secret", "api_key", "authorization")
+    arguments: Literal["redacted", "digest"] = _setting(
+        "whether arguments are kept with secrets cut out, or only their digest", "redacted"
+    )
+    secrets: tuple[str, ...] = _setting(
+        "argument names whose values are never kept, at any depth, in any case",
+        ("password", "token", "secret", "api_key", "authorization"),
+        form="list of names",
+    )
 
 
-class Limits(_Frozen):
+class Limits(Group):
     """Bounds of the whole sidecar."""
 
-    request_bytes: int = Field(default=1024 * 1024, description="largest request body")
-    depth: int = Field(default=64, description="deepest nesting of a JSON body")
-    query: int = Field(default=128, description="query parameters")
-    headers: int = Field(default=64, description="request headers")
-    connections: int = Field(default=1024, description="client connections at once")
-    per_address: int = Field(default=128, description="client connections of one address at once")
-    header_wait_s: float = Field(default=10.0, description="for a request head to arrive")
-    body_wait_s: float = Field(default=30.0, description="for a request body to arrive")
-    queue: int = Field(default=4096, description="entries waiting to be recorded, per lane")
-    queue_wait_s: float = Field(default=2.0, description="for a decision to be recorded")
-    drain_s: float = Field(default=30.0, description="for calls in flight when stopping")
+    request_bytes: int = _setting("largest request body", MIB, low=1, high=1024 * MIB)
+    depth: int = _setting("deepest nesting of a JSON body", 64, low=1, high=64)
+    query: int = _setting("query parameters of a request", 128, low=1, high=10_000)
+    headers: int = _setting("headers of a request", 64, low=1, high=256)
+    connections: int = _setting("client connections", 1024, low=1, high=65_535)
+    per_address: int = _setting("client connections of one address", 128, low=1, high=65_535)
+    header_wait_s: float = _setting(
+        "time for a request head to arrive", 10.0, low=MOMENT_S, high=HOUR_S
+    )
+    body_wait_s: float = _setting(
+        "time for a request body to arrive", 30.0, low=MOMENT_S, high=HOUR_S
+    )
+    queue: int = _setting("decisions that may wait to be recorded", 4096, low=1, high=1_000_000)
+    queue_wait_s: float = _setting(
+        "time for a decision to be recorded, then it is refused", 2.0, low=MOMENT_S, high=HOUR_S
+    )
+    drain_s: float = _setting("time for calls in flight when stopping", 30.0, low=0.0, high=HOUR_S)
 
 
-class Config(_Frozen):
+class Config(Group):
     """Everything `sidecar.yaml`, the environment and the flags say, checked."""
 
-    default: Literal["deny", "observe"] = "deny"
+    default: Literal["deny", "observe"] = _setting(
+        "what becomes of a call that no rule decides; `observe` refuses nothing, and says so",
+        "deny",
+    )
     listen: Listen
-    store: str
+    store: str = _setting(
+        "where receipts are kept; a path is relative to the file's folder",
+        form="URL or ref",
+        default_text="sqlite:///aegis.db",
+    )
     data_dir: Path
-    policies: tuple[str, ...]
+    policies: tuple[str, ...] = _setting(
+        "policies and catalogues; the order means nothing",
+        form="list of files, folders and `pack:NAME`",
+    )
     tenants: dict[str, Tenant]
-    default_agent: tuple[str, str] | None
+    default_agent: tuple[str, str] | None = _setting(
+        "who calls without a credential; listen.data must be loopback",
+        form="TENANT/AGENT",
+        key="identity.default_agent",
+        default_text="the only agent, if there is one",
+    )
     upstreams: dict[str, Upstream]
     record: Record = Record()
     limits: Limits = Limits()

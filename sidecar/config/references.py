@@ -1,45 +1,92 @@
 """`{env: NAME}` and `{file: PATH}`: the only ways to give a secret.
 
-Knows: how to read them, and that a secret in a file others can read is no secret.
-Must not say: the value, in any message.
+Knows: how to read them, and that a secret in a file which everybody reads is no secret.
+Must not say: the value, in any message; a secret written in the clear is not repeated either.
 """
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 from sidecar.config.model import Secret
+from sidecar.yaml_section import Section
 
 SECRET_BYTES_MAX = 64 * 1024
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_HOW = "write {env: NAME} or {file: PATH}"
 
 
-def resolve(reference: Mapping[str, str], environ: Mapping[str, str], base: Path) -> Secret:
-    """The secret a reference names. Raises ValueError naming the variable or file at fault."""
-    if "env" in reference:
-        name = reference["env"]
-        if not environ.get(name):
+class References:
+    """Reads references relative to one folder and one environment."""
+
+    def __init__(self, environ: Mapping[str, str], folder: Path) -> None:
+        self._environ = environ
+        self._folder = folder
+
+    def secret(self, section: Section, name: str) -> Secret | None:
+        """The secret that a member refers to; None if that is a problem, which is reported."""
+        node = section.members.get(name)
+        key = section.key(name)
+        if node is None:
+            section.report(section.node, f"{key} is missing", _HOW)
+            return None
+        if not node.is_mapping:
+            section.report(node, f"{key}: a secret must not stand here itself", _HOW)
+            return None
+        reference = section.sub(name)
+        reference.allow(("env", "file"))
+        kinds = [kind for kind in ("env", "file") if kind in reference.members]
+        if len(kinds) != 1:
+            section.report(node, f"{key}: neither one variable nor one file", _HOW)
+            return None
+        resolve = self._variable if kinds[0] == "env" else self._file
+        return reference.read(kinds[0], resolve, None)
+
+    def _variable(self, name: object) -> Secret:
+        if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
+            raise ValueError("not the name of an environment variable")
+        if name not in self._environ:
             raise ValueError(f"the environment variable {name} is not set")
-        return _checked(environ[name], f"the environment variable {name}")
-    path = base / reference["file"]
+        return _checked(self._environ[name], f"the environment variable {name}")
+
+    def _file(self, name: object) -> Secret:
+        if not isinstance(name, str) or not name or "\0" in name:
+            raise ValueError("not the path of a file")
+        path = self._folder / name
+        try:
+            data = _read_private(path)
+            return _checked(data.decode("utf-8").rstrip("\r\n"), str(path))
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ValueError(f"{path} is not UTF-8") from None
+
+
+def _read_private(path: Path) -> bytes:
+    """The bytes of a regular file that not everybody may read; never waits for a pipe."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        mode = path.stat().st_mode
-        if mode & stat.S_IROTH:
-            raise ValueError(f"{path} can be read by everyone: chmod o-r it")
-        if path.stat().st_size > SECRET_BYTES_MAX:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        if found.st_mode & (stat.S_IROTH | stat.S_IWOTH):
+            raise ValueError(f"{path} is open to every user of this machine: chmod o-rwx {path}")
+        if found.st_size > SECRET_BYTES_MAX:
             raise ValueError(f"{path} is larger than {SECRET_BYTES_MAX} bytes")
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8") from None
-    return _checked(text.rstrip("\r\n"), str(path))
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(SECRET_BYTES_MAX)
+    finally:
+        os.close(descriptor)
 
 
 def _checked(value: str, where: str) -> Secret:
     if not value:
         raise ValueError(f"{where} is empty")
     if not value.isprintable():
-        raise ValueError(f"{where} holds control characters")
+        raise ValueError(f"{where} holds control characters, or is not UTF-8")
     return Secret(value)

@@ -1,20 +1,20 @@
 """The upstreams of sidecar.yaml: where tools are, and how the sidecar reaches them.
 
-Knows: what a usable URL is, and that a sidecar must not stand in front of itself.
+Knows: which names are taken, that a sidecar must not stand in front of itself, and which headers
+may carry a credential. Must not know: how anything is sent.
 """
 
 from __future__ import annotations
 
 import base64
-import ipaddress
 import re
-from collections.abc import Callable
-from urllib.parse import urlsplit
 
-from sidecar.config.identity import NAME
+from sidecar.config.bounded import read_bounded
+from sidecar.config.endpoints import Place, leads_to, read_host_name, read_url
+from sidecar.config.identity import check_name
 from sidecar.config.model import Auth, Listen, Secret, Timeouts, Upstream, UpstreamLimits
+from sidecar.config.references import References
 from sidecar.yaml_section import Section
-from sidecar.config.units import duration_s, is_loopback, size_bytes
 
 #: First path segments with a meaning of their own.
 RESERVED = ("v1", "healthz", ".well-known")
@@ -22,126 +22,141 @@ KEYS = (
     "url", "kind", "auth", "timeouts", "limits", "private", "encoded_slash", "redirects",
 )  # fmt: skip
 NOT_YET = {
-    "tls": "own CAs and client certificates are not carried out yet; https works",
-    "hosts": "upstreams are addressed by the first path segment only",
+    "tls": "https with the system's authorities works; own ones and client certificates do not yet",
+    "hosts": "upstreams are addressed by the first path segment",
     "run": "runs of an agent are not gathered yet",
 }
+_NOWHERE = Place("http://127.0.0.1:9", "127.0.0.1", 9)
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
-_GIB = 1024**3
-
-ReadSecret = Callable[[Section], Secret | None]
+#: Set by the sidecar or by HTTP itself (RFC 9110 section 7.6.1), or our own.
+_NO_CREDENTIAL_HEADER = re.compile(
+    r"host|content-.*|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect"
+    r"|proxy-.*|aegis-.*",
+    re.IGNORECASE,
+)
 
 
 def read_upstreams(
-    top: Section, listen: Listen, request_bytes: int, read_secret: ReadSecret
+    top: Section, listen: Listen, request_bytes: int, references: References
 ) -> dict[str, Upstream]:
     """The upstreams by name; `request_bytes` is the default of their own limit."""
     section = top.sub("upstreams")
-    if not section.members:
+    if not section.members and (section.node is None or section.node.is_mapping):
         top.report(
-            top.members.get("upstreams"),
+            section.node,
             "upstreams is missing: there is nothing to forward to",
             "name one, e.g. upstreams: {github: {url: https://api.github.com}}",
         )
     upstreams = {}
     for name in section.members:
-        if name in RESERVED or not NAME.fullmatch(name):
-            reason = "reserved" if name in RESERVED else "no name: lower-case letters, digits, -"
-            section.report(section.members[name], f"upstream {name!r} is {reason}", at_key=True)
-        upstreams[name] = _upstream(section.sub(name), name, listen, request_bytes, read_secret)
+        if name in RESERVED:
+            section.report(section.members[name], f"the name {name} is taken", at_key=True)
+        else:
+            check_name(section, name)
+        upstreams[name] = _upstream(section.sub(name), name, listen, request_bytes, references)
     return upstreams
 
 
 def _upstream(
-    section: Section, name: str, listen: Listen, request_bytes: int, read_secret: ReadSecret
+    section: Section, name: str, listen: Listen, request_bytes: int, references: References
 ) -> Upstream:
     section.allow(KEYS, NOT_YET)
-    if "url" not in section.members:
-        section.report(section.node, f"{section.path} needs a url")
-    url = section.read("url", lambda value: _checked_url(value, listen), "http://127.0.0.1:1")
+    if "url" not in section.members and (section.node is None or section.node.is_mapping):
+        section.report(section.node, f"{section.path}.url is missing", at_key=True)
+    place = section.read("url", lambda value: _not_ours(read_url(value), listen), _NOWHERE)
     kind = section.choice("kind", ("rest", "mcp"), "rest")
-    timeouts = section.sub("timeouts")
-    timeouts.allow(("connect", "response", "idle"))
-    limits = section.sub("limits")
-    limits.allow(("request", "calls"))
-    usual = Timeouts()
     return Upstream(
         name=name,
-        url=url,
+        url=place.url,
         kind="mcp" if kind == "mcp" else "rest",
-        auth=_auth(section.sub("auth"), read_secret) if "auth" in section.members else None,
-        timeouts=Timeouts(
-            connect_s=timeouts.measure("connect", duration_s, usual.connect_s, 0.01, 600.0),
-            response_s=timeouts.measure("response", duration_s, usual.response_s, 0.01, 86400.0),
-            idle_s=timeouts.measure("idle", duration_s, usual.idle_s, 0.01, 86400.0),
+        auth=_auth(section, references),
+        timeouts=read_bounded(section.sub("timeouts"), Timeouts, {}),
+        limits=read_bounded(
+            section.sub("limits"), UpstreamLimits, {"request_bytes": request_bytes}
         ),
-        limits=UpstreamLimits(
-            request_bytes=limits.measure("request", size_bytes, request_bytes, 1, _GIB),
-            calls=limits.number("calls", 256, 1, 65_535),
-        ),
-        private=section.boolean("private", _is_private_by_itself(url)),
+        private=section.boolean("private", place.is_plainly_private),
         encoded_slash=section.boolean("encoded_slash", False),
-        redirects=tuple(host.lower() for host in section.texts("redirects")),
+        redirects=read_host_names(section, "redirects"),
     )
 
 
-def _checked_url(value: object, listen: Listen) -> str:
-    if not isinstance(value, str) or not value.isprintable() or " " in value:
-        raise ValueError("must be a URL")
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{value!r} is not an http or https URL")
-    if parts.username is not None or "@" in parts.netloc:
-        raise ValueError("a URL must not hold credentials: use auth with {env:} or {file:}")
-    if parts.query or parts.fragment or "?" in value or "#" in value:
-        raise ValueError("a base URL has no query and no fragment")
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    for own in (listen.data, listen.control):
-        if port == own.port and (parts.hostname == own.host or is_loopback(parts.hostname)):
-            raise ValueError("this is the sidecar's own address")
-    return value.rstrip("/")
+def read_host_names(section: Section, name: str) -> tuple[str, ...]:
+    """A list of host names, in lower case; each wrong one is a problem where it stands."""
+    node = section.members.get(name)
+    hosts = []
+    for item in [] if node is None else node.value if node.is_list else [node]:
+        try:
+            if not isinstance(item.value, str):
+                raise ValueError(f"a host name is expected, not {item.kind}")
+            hosts.append(read_host_name(item.value))
+        except ValueError as error:
+            section.report(item, f"{section.key(name)}: {error}")
+    return tuple(hosts)
 
 
-def _is_private_by_itself(url: str) -> bool:
-    """A literal address or localhost says plainly where it leads."""
-    host = urlsplit(url).hostname or ""
-    if host == "localhost":
-        return True
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+def _not_ours(place: Place, listen: Listen) -> Place:
+    for key, listener in (("listen.data", listen.data), ("listen.control", listen.control)):
+        if leads_to(place, listener):
+            raise ValueError(f"this is the sidecar itself ({key})")
+    return place
 
 
-def _auth(section: Section, read_secret: ReadSecret) -> Auth | None:
-    section.allow(("bearer", "basic", "header"))
-    if len(section.members) != 1:
-        section.report(section.node, f"{section.path}: write one of bearer, basic, header")
+def _auth(upstream: Section, references: References) -> Auth | None:
+    node = upstream.members.get("auth")
+    if node is None:
         return None
-    name = next(iter(section.members))
-    if name == "bearer":
-        secret = read_secret(section.sub("bearer"))
-        return _header("Authorization", "Bearer ", secret)
-    if name == "basic":
-        basic = section.sub("basic")
-        basic.allow(("user", "password"))
-        secret = read_secret(basic.sub("password"))
-        if secret is None:
-            return None
-        pair = f"{basic.text('user', '')}:{secret.reveal()}".encode()
-        return _header("Authorization", "Basic ", Secret(base64.b64encode(pair).decode()))
-    if name == "header":
-        header = section.sub("header")
-        header.allow(("name", "value"))
-        header_name = header.text("name", "")
-        if not _HEADER_NAME.fullmatch(header_name):
-            header.report(header.node, f"{header.path} needs the name of a header")
-        return _header(header_name, "", read_secret(header.sub("value")))
-    return None
+    if not node.is_mapping:  # not repeated: it may be the secret
+        upstream.report(node, f"{upstream.key('auth')}: write one of bearer, basic, header")
+        return None
+    section = upstream.sub("auth")
+    section.allow(("bearer", "basic", "header"))
+    kinds = [name for name in ("bearer", "basic", "header") if name in section.members]
+    if len(kinds) != 1:
+        section.report(node, f"{section.path}: write one of bearer, basic, header")
+        return None
+    if kinds[0] == "bearer":
+        return _header("Authorization", "Bearer ", references.secret(section, "bearer"))
+    if kinds[0] == "basic":
+        return _basic(section.sub("basic"), references)
+    return _own_header(section.sub("header"), references)
+
+
+def _basic(section: Section, references: References) -> Auth | None:
+    section.allow(("user", "password"))
+    password = references.secret(section, "password")
+    user = section.read("user", _user, "")
+    if "user" not in section.members:
+        section.report(section.node, f"{section.path}.user is missing")
+    if password is None:
+        return None
+    pair = base64.b64encode(f"{user}:{password.reveal()}".encode()).decode("ascii")
+    return _header("Authorization", "Basic ", Secret(pair))
+
+
+def _own_header(section: Section, references: References) -> Auth | None:
+    section.allow(("name", "value"))
+    value = references.secret(section, "value")
+    name = section.read("name", _header_name, "")
+    if "name" not in section.members:
+        section.report(section.node, f"{section.path}.name is missing")
+    return _header(name, "", value)
 
 
 def _header(name: str, prefix: str, secret: Secret | None) -> Auth | None:
     if secret is None:
         return None
     return Auth(header_name=name, header_value=Secret(prefix + secret.reveal()))
+
+
+def _user(value: object) -> str:
+    if not isinstance(value, str) or not value or ":" in value or not value.isprintable():
+        raise ValueError("not a user name: some text without a colon")
+    return value
+
+
+def _header_name(value: object) -> str:
+    if not isinstance(value, str) or not _HEADER_NAME.fullmatch(value):
+        raise ValueError("not the name of a header")
+    if _NO_CREDENTIAL_HEADER.fullmatch(value):
+        raise ValueError(f"{value} belongs to HTTP or to the sidecar; it carries no credential")
+    return value

@@ -29,7 +29,11 @@ Render = Callable[[str], Awaitable[tuple[bytes, str]]]
 NotReady = Callable[[], Awaitable[list[str]]]
 
 PATHS: Final = ("/healthz", "/metrics", "/readyz")
-_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Server": "aegis-sidecar",
+}
 
 
 def control_app(*, render: Render, not_ready: NotReady, hosts: Collection[str]) -> web.Application:
@@ -37,8 +41,7 @@ def control_app(*, render: Render, not_ready: NotReady, hosts: Collection[str]) 
 
     async def metrics(request: web.Request) -> web.Response:
         body, content_type = await render(request.headers.get("Accept", ""))
-        headers = {"Content-Type": content_type}
-        return web.Response(body=body, headers=headers)
+        return web.Response(body=body, headers={**_HEADERS, "Content-Type": content_type})
 
     async def healthz(_: web.Request) -> web.Response:
         return _json(200, {"status": "alive"})

@@ -7,6 +7,7 @@ Must not know: what a status holds, how a reload is done.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -41,6 +42,7 @@ class ControlSocket:
         self._runner = web.AppRunner(
             _app(state.status, state.reload), access_log=None, shutdown_timeout=1.0
         )
+        self._server: asyncio.AbstractServer | None = None
         self._inode = 0
 
     async def start(self) -> None:
@@ -52,7 +54,11 @@ class ControlSocket:
         try:
             self._inode = os.lstat(self.path).st_ino
             await self._runner.setup()
-            await web.SockSite(self._runner, listener).start()
+            serve = self._runner.server
+            if serve is None:
+                raise StartRefused("control.sock has nothing to serve")
+            loop = asyncio.get_running_loop()
+            self._server = await loop.create_unix_server(serve, sock=listener)
         except BaseException:
             listener.close()
             await self.stop()
@@ -63,6 +69,8 @@ class ControlSocket:
         with contextlib.suppress(FileNotFoundError):
             if os.lstat(self.path).st_ino == self._inode:
                 os.unlink(self.path)  # noqa: PTH108
+        if self._server is not None:
+            self._server.close()
         await self._runner.cleanup()
 
 

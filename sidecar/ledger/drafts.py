@@ -155,6 +155,8 @@ def _facts(
         "environment": principal.environment,
         "agent_risk": _RISK[principal.risk],
     }
+    if call.called is not None:
+        facts["called"] = call.called
     if keeps_texts:
         facts["path"] = http.path
     if http.query:

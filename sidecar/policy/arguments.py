@@ -7,6 +7,7 @@ read as the declared type; values that came as JSON must be of it.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from sidecar.errors import Refused
 _DECLARATION = re.compile(r"(\[)?(string|int|number|bool|object|any)(\])?(\?)?")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,15})")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
-_INTEGER_MAX = 2**53
+_INTEGER_MAX = 2**53 - 1
 _MISSING = object()
 
 
@@ -128,5 +129,6 @@ def _read(kind: str, text: Any) -> Any:
     if kind == "int" and _INTEGER.fullmatch(text) and abs(int(text)) <= _INTEGER_MAX:
         return int(text)
     if kind == "number" and len(text) <= 32 and _NUMBER.fullmatch(text):
-        return float(text)
+        number = float(text)
+        return number if math.isfinite(number) else _MISSING
     return _MISSING

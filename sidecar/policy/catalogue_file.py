@@ -78,7 +78,8 @@ class CatalogueFile:
 
 
 def read_catalogue(node: Node, problems: Problems, read_file: ReadFile) -> CatalogueFile | None:
-    """A file that begins with `catalogue:`; None after noting problems."""
+    """A file that begins with `catalogue:`; problems are noted. None if what is left of it would
+    only lead to further ones: no usable name, or an OpenAPI document that cannot be read."""
     before = problems.error_count
     values = read_fields(node, "a catalogue", _FILE_FIELDS, problems)
     drafts: list[ToolDraft] = []
@@ -94,9 +95,10 @@ def read_catalogue(node: Node, problems: Problems, read_file: ReadFile) -> Catal
                 _read_tool(operation, member, drafts, problems)
     elif "openapi" not in values and not problems.error_count > before:
         problems.error(node.position, 'a catalogue needs "tools" or "openapi"')
-    operations, document = _read_document(values.get("openapi"), problems, read_file)
-    if problems.error_count > before:
+    found = _read_document(values.get("openapi"), problems, read_file)
+    if found is None or "catalogue" not in values:
         return None
+    operations, document = found
     return CatalogueFile(
         values["catalogue"],
         node.value["catalogue"].position,
@@ -110,25 +112,25 @@ def read_catalogue(node: Node, problems: Problems, read_file: ReadFile) -> Catal
 
 def _read_document(
     node: Node | None, problems: Problems, read_file: ReadFile
-) -> tuple[tuple[Operation, ...], bytes]:
+) -> tuple[tuple[Operation, ...], bytes] | None:
+    """The operations and the bytes of the document a catalogue names; None if unusable."""
     if node is None:
         return (), b""
     path = text(node, problems)
     if path is None:
-        return (), b""
+        return None
     if "://" in path:
         problems.error(node.position, "openapi names a file, not a URL", "save it beside this file")
-        return (), b""
+        return None
     try:
         data = read_file(node.position.source, path)
+        operations, notes = read_openapi(data)
     except OSError as error:
         problems.error(node.position, f"{path} cannot be read: {error.strerror or error}")
-        return (), b""
-    try:
-        operations, notes = read_openapi(data)
+        return None
     except BadDocument as error:
         problems.error(node.position, f"{path}: {error}")
-        return (), b""
+        return None
     for note in notes:
         problems.warning(node.position, f"{path}: {note}")
     return operations, data

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -106,6 +107,7 @@ class _PolicyCompiler:
         self._constants: dict[str, Node] = {}
         self._variables: dict[str, Node] = {}
         self._used: set[str] = set()
+        self._is_whole = all(draft.is_sound for draft in file.rules)
         for one in _with_imports(file, by_name, problems):
             self._take("constant", one.constants, self._constants)
             self._take("variable", one.variables, self._variables)
@@ -142,17 +144,28 @@ class _PolicyCompiler:
             ready = [
                 name
                 for name, node in waiting.items()
-                if not any(f"variables.{other}" in node.value for other in waiting if other != name)
+                if not any(_mentions(node, other) for other in waiting)
             ]
-            for name in ready or list(waiting):
-                node = waiting.pop(name)
-                try:
-                    reading = scope.add_variable(name, node.value)
-                except BadExpression as error:
-                    self._note(f"variables.{name}", node, error.findings, Effect.DENY)
-                    continue
-                self._used |= reading.names
-                self._note(f"variables.{name}", node, reading.findings, Effect.DENY)
+            for name in ready:
+                self._compile_variable(scope, name, waiting.pop(name))
+            if not ready:
+                self._is_whole = False
+                for name, node in waiting.items():
+                    self._problems.error(
+                        node.key_position or node.position,
+                        f"variables.{name} reads itself, in a circle",
+                    )
+                return
+
+    def _compile_variable(self, scope: Scope, name: str, node: Node) -> None:
+        try:
+            reading = scope.add_variable(name, node.value)
+        except BadExpression as error:
+            self._is_whole = False
+            self._note(f"variables.{name}", node, error.findings, Effect.DENY)
+        else:
+            self._used |= reading.names
+            self._note(f"variables.{name}", node, reading.findings, Effect.DENY)
 
     def _compile_rule(
         self, draft: RuleDraft, scope: Scope, constants: Mapping[str, Any]
@@ -163,6 +176,7 @@ class _PolicyCompiler:
             try:
                 condition = scope.condition(draft.when.value)
             except BadExpression as error:
+                self._is_whole = False
                 self._note("when", draft.when, error.findings, draft.effect)
                 return None
             self._used |= condition.reading.names
@@ -171,6 +185,8 @@ class _PolicyCompiler:
         if draft.reason is not None and draft.reason_position is not None:
             for name in draft.reason.arguments:
                 arguments.setdefault(name, draft.reason_position)
+        if not draft.is_sound:
+            return None
         rule = _rule(self._file, draft, condition, constants, self._variables)
         return CompiledRule(rule, draft, self._file.is_pack, arguments)
 
@@ -191,7 +207,7 @@ class _PolicyCompiler:
 
     def _warn_of_unused(self) -> None:
         """A name nobody reads is often a misspelt one; a file without rules is there to lend."""
-        if not self._file.rules:
+        if not self._file.rules or not self._is_whole:
             return
         for kind, names in (
             ("constants", self._file.constants),
@@ -201,6 +217,10 @@ class _PolicyCompiler:
                 if f"{kind}.{name}" not in self._used:
                     place = node.key_position or node.position
                     self._problems.warning(place, f'no condition here reads "{kind}.{name}"')
+
+
+def _mentions(node: Node, variable: str) -> bool:
+    return re.search(rf"\bvariables\.{variable}\b", node.value) is not None
 
 
 def _with_imports(

@@ -226,12 +226,13 @@ def _findings(message: str, text: str, names: Iterable[str]) -> list[Finding]:
     found = [
         _finding(text, int(line), int(column), what, names)
         for line, column, what in _ERROR.findall(message)
+        if "'*error*'" not in what  # follows from another one
     ]
     return found or [Finding(0, _first_line(message))]
 
 
 def _finding(text: str, line: int, column: int, what: str, names: Iterable[str]) -> Finding:
-    what = what.removesuffix(" [INVALID_ARGUMENT]")
+    what = what.removesuffix(" [INVALID_ARGUMENT]").partition(" expecting {")[0]
     offset = sum(len(one) + 1 for one in text.split("\n")[: line - 1]) + column - 1
     undeclared = _UNDECLARED.search(what)
     if undeclared is not None:

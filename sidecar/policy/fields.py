@@ -117,9 +117,8 @@ def text(node: Node, problems: Problems) -> str | None:
     if isinstance(node.value, str) and node.value.strip():
         return node.value
     kind = "empty" if node.value == "" else node.kind
-    problems.error(
-        node.position, f"must be text, not {kind}", "" if kind == "empty" else "quote it"
-    )
+    is_scalar = not (node.is_mapping or node.is_list or kind == "empty")
+    problems.error(node.position, f"must be text, not {kind}", "quote it" if is_scalar else "")
     return None
 
 

@@ -58,6 +58,7 @@ class Files:
 
     catalogues: list[CatalogueFile] = field(default_factory=list)
     policies: list[PolicyFile] = field(default_factory=list)
+    has_broken_catalogue: bool = False
 
 
 def load_policies(
@@ -72,10 +73,12 @@ def load_policies(
     names of arguments whose values reasons must not show."""
     problems = Problems()
     files = read_files(sources, read_file, problems)
+    before = problems.error_count
     catalogue = build_catalogue(files.catalogues, upstreams, problems)
+    has_catalogue = problems.error_count == before and not files.has_broken_catalogue
     texts = Texts({source.name: source.data for source in sources})
     compiled = compile_rules(files.policies, texts, problems)
-    if not problems.error_count:
+    if has_catalogue:
         check_reach(compiled, catalogue, problems)
     found = sorted(set(problems.found))
     if problems.error_count:
@@ -97,6 +100,7 @@ def read_files(sources: Sequence[Source], read_file: ReadFile, problems: Problem
         documents, found = read_documents(source.name, source.data)
         problems.take(found)
         if found:
+            files.has_broken_catalogue = True  # it may have been one
             continue
         if not documents:
             problems.error(Position(source.name, 1, 1), "the file is empty")
@@ -105,8 +109,10 @@ def read_files(sources: Sequence[Source], read_file: ReadFile, problems: Problem
         if kind in ("policy", "catalogue") and len(documents) > 1:
             problems.error(documents[1].position, "a second document in one file")
         elif kind == "catalogue":
+            before = problems.error_count
             catalogue = read_catalogue(documents[0], problems, read_file)
             files.catalogues += [catalogue] if catalogue is not None else []
+            files.has_broken_catalogue |= problems.error_count > before
         elif kind == "policy":
             policy = read_policy(documents[0], problems, is_pack=source.is_pack)
             files.policies += [policy] if policy is not None else []

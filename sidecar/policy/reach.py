@@ -34,6 +34,11 @@ class Reach:
             self._by_name[unknown.name] = unknown
 
     @property
+    def all(self) -> list[Tool]:
+        """Every tool there is, undeclared ones as `unknown`."""
+        return list(self._by_name.values())
+
+    @property
     def names(self) -> list[str]:
         """The names of all tools there are."""
         return list(self._by_name)
@@ -82,17 +87,17 @@ class Reach:
 def check_reach(rules: Sequence[CompiledRule], catalogue: Catalogue, problems: Problems) -> None:
     """Notes every rule that does not fit the tools there are."""
     reach = Reach(catalogue)
-    labels = {label for tool in reach.candidates([Glob("*")]) for label in tool.labels}
+    labels = {label for tool in reach.all for label in tool.labels}
     met = [reach.met(one.draft.tools) for one in rules]
     denied = _denied_always(rules, met)
     for one, tools in zip(rules, met, strict=True):
         is_lenient = one.is_pack or not reach.has_declared
-        if not tools:
-            _note_unmet(one, reach, problems, is_lenient)
-        else:
+        has_labels = _note_labels(one, labels, problems, is_lenient)
+        if tools:
             _note_hidden(one, tools, denied, problems)
             _note_arguments(one, reach.arguments(tools), problems)
-        _note_labels(one, labels, problems, is_lenient)
+        elif has_labels:
+            _note_unmet(one, reach, problems, is_lenient)
         if not one.is_pack and tools:
             _warn_of_idle_globs(one, reach, problems)
 
@@ -124,6 +129,8 @@ def _note_unmet(one: CompiledRule, reach: Reach, problems: Problems, is_lenient:
         ]
         message = f"no tool can meet this rule: none it names fits {' and '.join(wanted)}"
         hint = f"named: {', '.join(sorted(tool.name for tool in named)[:5])}"
+    elif any(ToolMatcher(matcher.effect, matcher.tools).names(tool) for tool in reach.all):
+        message, hint = "no tool can meet this rule: `except` leaves none", ""
     else:
         message = "no tool can meet this rule: the catalogue has none that it names"
         hint = did_you_mean(matcher.tools[0].pattern, reach.names)
@@ -158,8 +165,10 @@ def _note_arguments(one: CompiledRule, names: set[str] | None, problems: Problem
             )
 
 
-def _note_labels(one: CompiledRule, labels: set[str], problems: Problems, is_lenient: bool) -> None:
-    for label in one.draft.tools.labels:
+def _note_labels(one: CompiledRule, labels: set[str], problems: Problems, is_lenient: bool) -> bool:
+    """Gives whether some tool carries one of them, or none are asked for."""
+    wanted = one.draft.tools.labels
+    for label in wanted:
         if label not in labels:
             problems.note(
                 one.draft.position,
@@ -167,6 +176,7 @@ def _note_labels(one: CompiledRule, labels: set[str], problems: Problems, is_len
                 did_you_mean(label, labels),
                 is_warning=is_lenient,
             )
+    return not wanted or any(label in labels for label in wanted)
 
 
 def _warn_of_idle_globs(one: CompiledRule, reach: Reach, problems: Problems) -> None:

@@ -1,8 +1,10 @@
 """Route templates: `PUT /repos/{owner}/pulls/{number}/merge`, and the one that fits a request.
 
-Knows: a literal segment is more specific than `{name}`, that than `{name...}` (the rest, one
-segment or more, at the end). The most specific route wins; two that are equally specific are a
-mistake, found when the table is built.
+Knows: the template's grammar; that a literal segment is more specific than one with affixes
+(`{id}.json`), that than `{name}`, that than `{name...}` (the rest, one segment or more, at the
+end); the index by method and segment. The most specific route wins, compared from the left; two
+that are equally specific are a mistake, found when the table is built.
+Must not know: percent-encoding (segments come decoded), tools, YAML.
 """
 
 from __future__ import annotations
@@ -10,62 +12,107 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 
+METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE"})
+SEGMENTS_MAX: Final = 64
+
 _TEMPLATE = re.compile(r"([A-Z][A-Z-]{0,19}) (/\S*)")
-_PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_.-]{0,63})(\.\.\.)?\}")
+_PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_.-]{0,127}?)(\.\.\.)?\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A literal (`prefix` only), or a named value between a prefix and a suffix."""
+
+    prefix: str
+    name: str = ""
+    suffix: str = ""
+
+    @property
+    def affixes_length(self) -> int:
+        """How much of the segment is fixed; more is more specific."""
+        return len(self.prefix) + len(self.suffix)
+
+    def value_of(self, text: str) -> str | None:
+        """The value in `text`, at least one character; None if the affixes do not fit."""
+        if len(text) <= self.affixes_length:
+            return None
+        if text.startswith(self.prefix) and text.endswith(self.suffix):
+            return text[len(self.prefix) : len(text) - len(self.suffix)]
+        return None
+
+    def may_meet(self, other: Segment) -> bool:
+        """Whether a text could fit both this and another affixed segment."""
+        shorter, longer = sorted((self.prefix, other.prefix), key=len)
+        tail, longer_tail = sorted((self.suffix, other.suffix), key=len)
+        return longer.startswith(shorter) and longer_tail.endswith(tail)
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A parsed template. A segment is its literal text, or ("name",) for a parameter."""
+    """A parsed template; `rest` names what a final `{name...}` takes."""
 
     method: str
-    segments: tuple[str | tuple[str], ...]
+    segments: tuple[Segment, ...]
     rest: str | None
     text: str
 
     @property
     def parameters(self) -> tuple[str, ...]:
         """The names of its parameters, in order."""
-        names = [segment[0] for segment in self.segments if isinstance(segment, tuple)]
-        return (*names, self.rest) if self.rest else tuple(names)
+        names = tuple(segment.name for segment in self.segments if segment.name)
+        return (*names, self.rest) if self.rest else names
 
 
 def parse_route(text: object) -> Route:
-    """Reads `METHOD /template`; raises ValueError."""
+    """Reads `METHOD /template`; raises ValueError. A final slash makes no difference."""
     match = _TEMPLATE.fullmatch(text) if isinstance(text, str) else None
     if match is None or not isinstance(text, str):
         raise ValueError(f"{text!r} is not a route: write METHOD /path/{{name}}")
-    segments: list[str | tuple[str]] = []
-    rest: str | None = None
-    parts = [part for part in match[2].strip("/").split("/") if part] if match[2] != "/" else []
+    if match[1] not in METHODS:
+        raise ValueError(f"{match[1]} is not a method that is served")
+    parts = [part for part in match[2].strip("/").split("/") if part]
     if "//" in match[2]:
         raise ValueError(f"{text!r} has an empty segment")
-    for position, part in enumerate(parts):
-        parameter = _PARAMETER.fullmatch(part)
-        if parameter is None:
-            if "{" in part or "}" in part:
-                raise ValueError(f"{part!r}: a parameter is a whole segment, {{name}}")
-            segments.append(part)
-        elif parameter[2]:
-            if position != len(parts) - 1:
-                raise ValueError(f"{part!r} takes the rest, so it must come last")
-            rest = parameter[1]
-        else:
-            segments.append((parameter[1],))
-    route = Route(match[1], tuple(segments), rest, text)
+    if len(parts) > SEGMENTS_MAX:
+        raise ValueError(f"{text[:80]!r} has more than {SEGMENTS_MAX} segments")
+    rest = _rest(parts[-1]) if parts else None
+    segments = tuple(_segment(part) for part in (parts[:-1] if rest else parts))
+    route = Route(match[1], segments, rest, text)
     if len(set(route.parameters)) != len(route.parameters):
         raise ValueError(f"{text!r} names a parameter twice")
     return route
 
 
+def _rest(part: str) -> str | None:
+    parameter = _PARAMETER.fullmatch(part)
+    return parameter[1] if parameter is not None and parameter[2] else None
+
+
+def _segment(part: str) -> Segment:
+    parameter = _PARAMETER.search(part)
+    if parameter is None:
+        if any(character in '{}?#%\\"' for character in part) or part in (".", ".."):
+            raise ValueError(f"{part!r} cannot stand in a template")
+        return Segment(part)
+    prefix, suffix = part[: parameter.start()], part[parameter.end() :]
+    if "{" in prefix + suffix or "}" in prefix + suffix:
+        raise ValueError(f"{part!r}: one parameter a segment, {{name}}")
+    if parameter[2]:
+        raise ValueError(f"{part!r} takes the rest, so it must be the whole last segment")
+    return Segment(prefix, parameter[1], suffix)
+
+
 @dataclass(slots=True)
-class _Node(Generic[T]):
-    literal: dict[str, _Node[T]] = field(default_factory=dict)
-    parameter: _Node[T] | None = None
+class _Place(Generic[T]):
+    """A place in the tree: what may follow, from most to least specific."""
+
+    literal: dict[str, _Place[T]] = field(default_factory=dict)
+    affixed: list[tuple[Segment, _Place[T]]] = field(default_factory=list)
+    parameter: _Place[T] | None = None
     end: tuple[Route, T] | None = None
     rest: tuple[Route, T] | None = None
 
@@ -74,48 +121,88 @@ class RouteTable(Generic[T]):
     """Routes of one upstream, by method."""
 
     def __init__(self) -> None:
-        self._methods: dict[str, _Node[T]] = {}
+        self._methods: dict[str, _Place[T]] = {}
 
     def add(self, route: Route, value: T) -> T | None:
         """Adds a route; gives the value of one that is equally specific instead, if there is."""
-        node = self._methods.setdefault(route.method, _Node())
+        place = self._methods.setdefault(route.method, _Place())
         for segment in route.segments:
-            if isinstance(segment, str):
-                node = node.literal.setdefault(segment, _Node())
-            else:
-                node.parameter = node.parameter or _Node()
-                node = node.parameter
-        taken = node.rest if route.rest else node.end
+            for other, below in place.affixed if segment.affixes_length and segment.name else ():
+                is_same = (other.prefix, other.suffix) == (segment.prefix, segment.suffix)
+                is_level = other.affixes_length == segment.affixes_length
+                if is_level and not is_same and other.may_meet(segment):
+                    return _any_value(below)
+            place = _follow(place, segment)
+        taken = place.rest if route.rest else place.end
         if taken is not None:
             return taken[1]
         if route.rest:
-            node.rest = (route, value)
+            place.rest = (route, value)
         else:
-            node.end = (route, value)
+            place.end = (route, value)
         return None
 
     def match(self, method: str, segments: Sequence[str]) -> tuple[T, dict[str, str]] | None:
         """The value of the most specific route, and its parameters' values."""
         start = self._methods.get(method)
-        found = _find(start, segments, 0) if start is not None else None
+        taken: list[str] = []
+        found = _find(start, segments, 0, taken) if start is not None else None
         if found is None:
             return None
         route, value = found
-        values = {
-            segment[0]: segments[position]
-            for position, segment in enumerate(route.segments)
-            if isinstance(segment, tuple)
-        }
-        if route.rest:
-            values[route.rest] = "/".join(segments[len(route.segments) :])
-        return value, values
+        return value, dict(zip(route.parameters, taken, strict=True))
 
 
-def _find(node: _Node[T], segments: Sequence[str], at: int) -> tuple[Route, T] | None:
+def _follow(place: _Place[T], segment: Segment) -> _Place[T]:
+    if not segment.name:
+        return place.literal.setdefault(segment.prefix, _Place())
+    if not segment.affixes_length:
+        place.parameter = place.parameter or _Place()
+        return place.parameter
+    for other, below in place.affixed:
+        if (other.prefix, other.suffix) == (segment.prefix, segment.suffix):
+            return below
+    below = _Place()
+    place.affixed.append((segment, below))
+    place.affixed.sort(key=lambda one: -one[0].affixes_length)
+    return below
+
+
+def _any_value(place: _Place[T]) -> T:
+    while True:
+        found = place.end or place.rest
+        if found is not None:
+            return found[1]
+        below = [*place.literal.values(), *(one for _, one in place.affixed)]
+        place = place.parameter or below[0]
+
+
+def _find(
+    place: _Place[T], segments: Sequence[str], at: int, taken: list[str]
+) -> tuple[Route, T] | None:
+    """Depth first, most specific first; `taken` holds the values on the way down."""
     if at == len(segments):
-        return node.end
-    below = node.literal.get(segments[at])
-    found = _find(below, segments, at + 1) if below is not None else None
-    if found is None and node.parameter is not None:
-        found = _find(node.parameter, segments, at + 1)
-    return found if found is not None else node.rest
+        return place.end
+    text = segments[at]
+    literal = place.literal.get(text)
+    found = _find(literal, segments, at + 1, taken) if literal is not None else None
+    for segment, below in place.affixed if found is None else ():
+        value = segment.value_of(text)
+        if found is None and value is not None:
+            found = _take(below, segments, at, taken, value)
+    if found is None and place.parameter is not None:
+        found = _take(place.parameter, segments, at, taken, text)
+    if found is None and place.rest is not None:
+        taken.append("/".join(segments[at:]))
+        found = place.rest
+    return found
+
+
+def _take(
+    place: _Place[T], segments: Sequence[str], at: int, taken: list[str], value: str
+) -> tuple[Route, T] | None:
+    taken.append(value)
+    found = _find(place, segments, at + 1, taken)
+    if found is None:
+        taken.pop()
+    return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from sidecar.policy.fields import (
     Problems,
     as_node,
     boolean,
+    did_you_mean,
     list_of,
     name,
     not_carried_out,
@@ -59,6 +60,7 @@ class RuleDraft:
     reason: Reason | None = None
     reason_position: Position | None = None
     plain: Mapping[str, Any] = field(default_factory=dict)
+    is_sound: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +164,12 @@ def _reason(node: Node, problems: Problems) -> tuple[Reason, Position] | None:
 def _effect(node: Node, problems: Problems) -> Effect | None:
     if node.value == Effect.REQUIRE_APPROVAL.value:
         problems.error(node.position, "effect require_approval is not carried out by this version")
-        return None
-    effect: Effect | None = one_of(Effect)(node, problems)
-    return effect
+    elif node.value in (Effect.ALLOW.value, Effect.DENY.value):
+        return Effect(node.value)
+    else:
+        hint = did_you_mean(str(node.plain()), (Effect.ALLOW.value, Effect.DENY.value))
+        problems.error(node.position, "effect is allow or deny", hint)
+    return None
 
 
 def _mode(node: Node, problems: Problems) -> Mode | None:
@@ -192,20 +197,25 @@ def _named(parse: Any, what: str) -> Any:
         if not node.is_mapping:
             problems.error(node.position, f"{what} must be a mapping, not {node.kind}")
             return None
+        usable = {}
         for key, member in node.value.items():
             place = member.key_position or member.position
             if not _IDENTIFIER.fullmatch(key) or _CEL_WORD.fullmatch(key):
                 problems.error(place, f'"{key}" cannot be read as {what}.{key}', "use a-z, 0-9, _")
-            parse(member, problems)
-        return dict(node.value)
+                continue
+            parsed = parse(member, problems)
+            if parsed is not None:
+                usable[key] = parsed
+        return usable
 
     return read
 
 
-def _constant(node: Node, problems: Problems) -> None:
+def _constant(node: Node, problems: Problems) -> Node:
     wrong = constant_problem(node.plain())
     if wrong:
         problems.error(node.position, wrong)
+    return node
 
 
 def _import(node: Node, problems: Problems) -> tuple[str, Position] | None:
@@ -256,12 +266,12 @@ _WITHOUT_EFFECT = ("limits", "obligations")
 
 
 def read_policy(node: Node, problems: Problems, *, is_pack: bool) -> PolicyFile | None:
-    """A file that begins with `policy:`; None after noting problems."""
-    before = problems.error_count
+    """A file that begins with `policy:`; problems are noted. None without a usable name: what is
+    sound of a file with problems is given, so that the rest of it can be checked too."""
     values = read_fields(node, "a policy", _FILE_FIELDS, problems)
     mode = values.get("mode", Mode.ENFORCE)
     callers = _callers(values)
-    drafts = []
+    drafts: list[RuleDraft] = []
     rules: Node | None = values.get("rules")
     if rules is not None and not rules.is_list:
         problems.error(rules.position, f"rules must be a list, not {rules.kind}")
@@ -269,17 +279,18 @@ def read_policy(node: Node, problems: Problems, *, is_pack: bool) -> PolicyFile 
         is_library = bool(values.get("constants") or values.get("variables"))
         if not rules.value and not is_library:
             problems.error(rules.position, "rules is empty: the file would change nothing")
-        drafts = [_read_rule(one, mode, callers, problems) for one in rules.value]
+        read = [_read_rule(one, mode, callers, problems) for one in rules.value]
+        drafts = [draft for draft in read if draft is not None]
         _refuse_twice(drafts, problems)
-    if problems.error_count > before:
+    if "policy" not in values:
         return None
     return PolicyFile(
         values["policy"],
-        node.position,
+        node.value["policy"].position,
         values.get("constants", {}),
         values.get("variables", {}),
         values.get("import", ()),
-        tuple(draft for draft in drafts if draft is not None),
+        tuple(drafts),
         node.plain(),
         is_pack,
     )
@@ -289,11 +300,9 @@ def _callers(values: Mapping[str, Any]) -> CallerMatcher:
     return CallerMatcher(**{key: values.get(key, ()) for key in _CALLER_FIELDS})
 
 
-def _refuse_twice(drafts: list[RuleDraft | None], problems: Problems) -> None:
+def _refuse_twice(drafts: Iterable[RuleDraft], problems: Problems) -> None:
     first: dict[str, Position] = {}
     for draft in drafts:
-        if draft is None:
-            continue
         if draft.id in first:
             problems.error(
                 draft.position,
@@ -306,33 +315,35 @@ def _refuse_twice(drafts: list[RuleDraft | None], problems: Problems) -> None:
 def _read_rule(
     node: Node, mode: Mode, callers: CallerMatcher, problems: Problems
 ) -> RuleDraft | None:
+    """A rule; one with problems is given too, as far as it goes, but not as sound."""
     before = problems.error_count
     values = read_fields(node, "a rule", _RULE_FIELDS, problems)
-    if node.is_mapping and not any(key in node.value for key in ("effect", *_WITHOUT_EFFECT)):
+    if not node.is_mapping or "id" not in values:
+        return None
+    if not any(key in node.value for key in ("effect", *_WITHOUT_EFFECT)):
         problems.error(
             node.position,
             'a rule needs "effect"',
             "allow or deny; rules that only add limits are not carried out by this version",
         )
-    if problems.error_count > before:
-        return None
-    effect = values["effect"]
+    effect = values.get("effect", Effect.DENY)
     reason, reason_position = values.get("reason", (None, None))
     own_mode = values.get("mode", mode)
+    id_node: Node = node.value["id"]
     return RuleDraft(
         id=values["id"],
-        position=node.value["id"].key_position or node.position,
+        position=id_node.position,
         effect=effect,
         mode=Mode.SHADOW if mode is Mode.SHADOW else own_mode,
         tools=ToolMatcher(
             effect,
-            values["tools"],
+            values.get("tools", ()),
             values.get("except", ()),
             values.get("mutates"),
             values.get("labels", ()),
             values.get("risk"),
         ),
-        tools_position=node.value["tools"].position,
+        tools_position=node.value["tools"].position if "tools" in node.value else node.position,
         callers=tuple(one for one in (callers, _callers(values)) if not one.is_open),
         methods=frozenset(values.get("methods", ())),
         sources=SourceMatcher(values["sources"]) if "sources" in values else None,
@@ -342,4 +353,5 @@ def _read_rule(
         reason=reason,
         reason_position=reason_position,
         plain=node.plain(),
+        is_sound=problems.error_count == before,
     )

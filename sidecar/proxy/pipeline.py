@@ -21,10 +21,10 @@ from sidecar.policy.decide import decide
 from sidecar.policy.index import PolicySet
 from sidecar.policy_files import PolicyKeeper
 from sidecar.proxy.dialects import DIALECTS
+from sidecar.proxy.dialects.reply import problem_reply
 from sidecar.proxy.exchange import ClientGone, Exchange
 from sidecar.proxy.headers import reply_headers
 from sidecar.proxy.identify import Identify
-from sidecar.proxy.problem import problem_reply
 from sidecar.proxy.upstream import Reply, UpstreamLeg
 from sidecar.telemetry.counters import Counters
 from storage.records import Stale
@@ -103,6 +103,7 @@ class Pipeline:
 
     async def refuse_head(self, exchange: Exchange, refused: Refused) -> None:
         """Answers a request whose head was refused; there is no caller yet, and it was counted."""
+        self._counters.unrecorded_refusals += 1
         status, headers, body = problem_reply(refused, self._clock.new_id())
         await exchange.send(status, headers, body)
 
@@ -156,10 +157,16 @@ class Pipeline:
 
     async def _forward(self, visit: Visit, upstream: Upstream, call: ToolCall) -> Reply:
         visit.forwarding_ns = self._clock.monotonic_ns()
-        self._counters.forwarded += 1
-        reply = await self._leg.send(
-            upstream, call.http.method, call.target, call.headers, call.body
-        )
+        may_have_arrived = True
+        try:
+            reply = await self._leg.send(
+                upstream, call.http.method, call.target, call.headers, call.body
+            )
+        except Refused as refused:
+            may_have_arrived = refused.code not in _NOT_FORWARDED
+            raise
+        finally:
+            self._counters.forwarded += may_have_arrived
         visit.answered_ns = self._clock.monotonic_ns()
         visit.http_status, visit.was_whole = reply.status, reply.complete
         return reply
@@ -207,6 +214,8 @@ class Pipeline:
                 refused=refused,
                 call=visit.call,
             )
+        else:
+            self._counters.unrecorded_refusals += 1
         if exchange.has_begun:
             exchange.abort()
             return

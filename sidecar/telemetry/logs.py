@@ -41,10 +41,12 @@ REFILL_S: Final = 1.0
 
 
 class SecretMask:
-    """Replaces known secrets by `***` wherever they stand in a text."""
+    """Replaces known secrets by `***` wherever they stand in a text; of `Bearer TOKEN` also the
+    token alone."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        longest_first = sorted(set(secrets), key=len, reverse=True)
+        known = {part for secret in secrets for part in (secret, secret.rpartition(" ")[2])}
+        longest_first = sorted(known, key=len, reverse=True)
         self._secrets = [secret for secret in longest_first if len(secret) >= SECRET_LENGTH_MIN]
 
     def __call__(self, text: str) -> str:

@@ -25,7 +25,7 @@ import policy_speed
 import proxies
 import store_speed
 
-EFFORT = {"small": (2, 1.5), "default": (5, 3.0), "large": (9, 5.0)}
+EFFORT: dict[str, tuple[int, int]] = {"small": (2, 2), "default": (5, 3), "large": (9, 5)}
 
 
 def machine() -> dict[str, Any]:

@@ -40,7 +40,7 @@ def load(target: targets.Target, core: str, concurrency: int, seconds: float) ->
     path = "/tools" if target.name == "sidecar" else "/mcp"
     before = target.cpu_seconds()
     printed = subprocess.run(
-        ["taskset", "-c", core, "wrk", "-t1", f"-c{concurrency}", f"-d{seconds:g}s", "--timeout",
+        ["taskset", "-c", core, "wrk", "-t1", f"-c{concurrency}", f"-d{round(seconds)}s", "--timeout",
          "10s", "-s", str(targets.HERE / "post.lua"), target.url + path],
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip

@@ -14,8 +14,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import sidecar.app
 from sidecar.cli.main import main
 from sidecar.proxy.pipeline import Pipeline
+from storage.calibrate import Calibration
 from storage.records import Recorded
 from storage.sql_store import SqlStore
 from storage.write_queue import WriteQueue
@@ -42,6 +44,15 @@ def slow_disk() -> None:
     SqlStore.record = slow  # type: ignore[method-assign]
 
 
+def no_calibration() -> None:
+    """It would take the planted faults for the disk's speed."""
+
+    async def nothing(folder: Path, clock: Any) -> Calibration:
+        return Calibration((), 0.0)
+
+    sidecar.app.measure_store = nothing
+
+
 def forward_before_commit() -> None:
     judge = Pipeline._judge_and_record
 
@@ -66,6 +77,7 @@ def acknowledge_before_commit() -> None:
 
 if __name__ == "__main__":
     slow_disk()
+    no_calibration()
     {
         "forward-before-commit": forward_before_commit,
         "acknowledge-before-commit": acknowledge_before_commit,

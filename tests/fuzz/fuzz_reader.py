@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-REQUEST_LINE = re.compile(rb"([A-Z][A-Z-]*) (/[!-~]*) HTTP/1\.([01])")
+#: More than one space between the parts is a leniency of RFC 9112 section 3 that changes nothing.
+REQUEST_LINE = re.compile(rb"([A-Z][A-Z-]*) +(/[!-~]*) +HTTP/1\.([01])")
 VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(;[\t\x20-\x7e\x80-\xff]*)?")
 INTEGER_MAX = 2**53 - 1

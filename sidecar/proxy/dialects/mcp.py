@@ -197,7 +197,15 @@ def _call(
         run_id=run_id(head),
         trace_id=trace_id(head),
         is_protocol=is_protocol,
+        called=_called(entry, message),
     )
+
+
+def _called(entry: Entry, message: Message) -> str | None:
+    """The tool's name in the caller's words, where the catalogue has none for it."""
+    if entry.tool.declared or message.method != TOOLS_CALL:
+        return None
+    return str(message.params["name"])
 
 
 def _addressee(refused: Refused, call: ToolCall | None) -> tuple[str, str | int | None]:

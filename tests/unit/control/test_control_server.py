@@ -50,7 +50,9 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
 
 
 async def test_a_healthy_sidecar_is_alive_and_ready(served: Served) -> None:
-    assert (await served.ask("/healthz"))[:2] == (200, {"status": "alive"})
+    status, body, headers = await served.ask("/healthz")
+    assert (status, body) == (200, {"status": "alive"})
+    assert headers["Server"] == "aegis-sidecar", "what we run on is nobody's business"
     assert (await served.ask("/readyz"))[:2] == (200, {"status": "ready"})
 
 

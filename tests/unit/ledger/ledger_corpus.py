@@ -1,7 +1,7 @@
 """The published corpora, what a verifier must accept and must reject, and how to write them.
 
-`PYTHONPATH=. python tests/unit/ledger/ledger_corpus.py --write` writes tests/cases/receipts anew, all
-of it. It is written once for a format: if a test says that it changed, the format changed.
+`PYTHONPATH=. python tests/unit/ledger/ledger_corpus.py --write` writes tests/cases/receipts anew.
+They are written once for a format: if a test says that they changed, the format changed.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from storage_sqlite_setup import (
+    bulky,
     check_chain,
     draft,
     intent,
@@ -27,10 +28,10 @@ from storage.errors import (
 from storage.records import Entry
 
 ERRING_DISK = """
-import asyncio, os, resource
+import asyncio, resource
 from pathlib import Path
 from storage_sqlite_setup import *
-from storage.errors import CommitUnknown, StoreError
+from storage.errors import StoreError
 from storage.records import Recorded
 
 HARD = resource.getrlimit(resource.RLIMIT_FSIZE)[1]

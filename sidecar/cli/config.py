@@ -1,0 +1,61 @@
+"""`aegis-sidecar config check|show`: is the configuration sound, and what is in force?
+
+Knows: where the configuration is looked for. Starts nothing, opens no store.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+NAME = "config"
+HELP = "check the configuration, or show what is in force"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """check and show."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    check = actions.add_parser("check", help="name every problem of the configuration")
+    show = actions.add_parser("show", help="effective values, secrets masked, and their origin")
+    show.add_argument("--json", action="store_true", help="as one JSON object")
+    for action in (check, show):
+        action.add_argument(
+            "--config",
+            metavar="PATH",
+            help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)",
+        )
+        action.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="a setting that goes over file and environment, e.g. limits.queue=100",
+        )
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 if the configuration can be used, 1 if it has problems, 2 if it cannot be read."""
+    import os
+    from pathlib import Path
+
+    from sidecar.config.load import load_config
+    from sidecar.config.show import show_json, show_text
+
+    path = Path(args.config or os.environ.get("AEGIS_CONFIG") or "sidecar.yaml")
+    loaded = load_config(path, os.environ, args.set)
+    config = loaded.config
+    # What `check` finds is its output; `show` keeps its output for the values.
+    out = sys.stdout if args.action == "check" else sys.stderr
+    for problem in loaded.problems:
+        print(problem, file=out)
+    if config is None:
+        return 1 if loaded.is_readable else 2
+    if args.action == "show":
+        write = show_json if args.json else show_text
+        sys.stdout.write(write(config, loaded.origins))
+        return 0
+    print(
+        f"{path}: fine. Upstreams: {', '.join(config.upstreams)}. "
+        f"Agents call {config.listen.data.url}; default is {config.default}."
+    )
+    return 0

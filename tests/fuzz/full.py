@@ -1,0 +1,303 @@
+"""Mutated requests over sockets: nothing unclear is forwarded, nothing breaks, all is on record.
+
+    bash tests/full.sh fuzz [REQUESTS]        (default 1,000,000; the default test run takes 1,500)
+
+One real sidecar (default deny) in front of a REST and an MCP upstream that keep what they receive.
+Each seed is sent once as it is and must fare as it says; then come mutations of them, and every
+50th request is a valid call that must be answered 200. Invariants: never a 500, never a parser's
+words in an answer, no wait beyond 10 s, the process lives and is ready; what reached an upstream
+was sent so by a strict reading, is allowed by our own reading, and has one committed intent that
+commits to its body and path; receipts verify offline. `--planted NAME` runs a sidecar with a
+fault built in; then the run must find it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+sys.path[:0] = [str(HERE), str(ROOT), str(ROOT / "tests" / "e2e")]
+
+from fuzz_check import CATALOGUES, Ledger, Told, check_arrival, check_heard, check_sent, sent_keys
+from fuzz_client import Heard, Shot, exchange
+from fuzz_mutators import Draft, Mutation, load_cases
+from fuzz_upstream import MAGIC, Arrival, RecordingUpstream
+from running import Process
+
+from sidecar.clock import Clock
+
+BATCH = 500
+IN_FLIGHT = 32
+CONTROL_EVERY = 50
+DRAIN_S = 5.0
+PLANTED = ("lenient-json", "raw-path", "lenient-framing", "header-disagreement", "inner-words",
+           "no-record")  # fmt: skip
+LIMITS = "limits: {header_wait: 1s, body_wait: 1s}"
+LOG_FAULTS = ("Traceback", "failed inside", "background task failed", "never retrieved")
+
+
+@dataclass
+class Report:
+    """Sums over the run; `violations` is empty in a good one."""
+
+    requests: int = 0
+    answers: Counter[int] = field(default_factory=Counter)
+    mutants_forwarded: int = 0
+    closed_without_answer: int = 0
+    controls: int = 0
+    arrivals: int = 0
+    receipts: int = 0
+    slowest_s: float = 0.0
+    violations: list[str] = field(default_factory=list)
+
+
+class FuzzProcess(Process):
+    """The sidecar of the run, perhaps with a fault."""
+
+    planted: str | None = None
+
+    def command(self, *arguments: str) -> list[str]:
+        if self.planted is None or arguments[0] != "serve":
+            return super().command(*arguments)
+        return [sys.executable, str(HERE / "fuzz_planted.py"), self.planted, *arguments]
+
+
+class Run:
+    """One run against one sidecar."""
+
+    def __init__(self, folder: Path, chance: random.Random, planted: str | None) -> None:
+        self.report = Report()
+        self.arrivals: list[Arrival] = []
+        self.upstreams = [
+            RecordingUpstream(name, self.arrivals, self.report.violations)
+            for name in ("up", "tools")
+        ]
+        self.sidecar = FuzzProcess(folder)
+        self.sidecar.planted = planted
+        self.cases = load_cases()
+        self.mutation = Mutation(chance, self.cases)
+        self.ledger = Ledger(f"sqlite:///{folder}/aegis.db")
+        self.told = Told()
+        self.count = 0
+
+    async def start(self) -> None:
+        for upstream in self.upstreams:
+            await upstream.start()
+        rest, mcp = (upstream.port for upstream in self.upstreams)
+        self.sidecar.write(
+            f"  up: {{url: 'http://127.0.0.1:{rest}'}}\n"
+            f"  tools: {{url: 'http://127.0.0.1:{mcp}/mcp', kind: mcp}}",
+            CATALOGUES,
+            LIMITS,
+        )
+        await asyncio.to_thread(self.sidecar.start)
+
+    async def seeds(self) -> None:
+        """Every seed as it is: each fares as it says."""
+        shots = []
+        for seed in self.cases.seeds:
+            mark = self._mark()
+            shots.append(Shot([seed.render(mark)], label=f"seed {seed.name}"))
+        heard = await self._fire(shots)
+        arrived = {arrival.mark for arrival in self.arrivals}
+        for number, (seed, shot, one) in enumerate(zip(self.cases.seeds, shots, heard, strict=True)):
+            problem = _contradicts(seed, one, f"m-{number + 1:07}" in arrived)
+            if problem:
+                self._found(shot, problem)
+        await self._settle(shots)
+
+    async def batch(self, size: int) -> None:
+        """Mutants, with a control now and then; then everything is held against everything."""
+        shots = []
+        for _ in range(size):
+            mark = self._mark()
+            if self.count % CONTROL_EVERY == 0:
+                plain = self.mutation.chance.choice(self.mutation.plain)
+                shots.append(Shot([plain.render(mark)], label="control"))
+            else:
+                shots.append(self.mutation.shot(mark))
+        heard = await self._fire(shots)
+        for shot, one in zip(shots, heard, strict=True):
+            forwarded = _is_forwarded(one)
+            if shot.label == "control":
+                self.report.controls += 1
+                if not forwarded:
+                    self._found(shot, f"a valid call was not answered: {one.raw[:300]!r}")
+            else:
+                self.report.mutants_forwarded += forwarded
+        await self._settle(shots)
+
+    async def end(self) -> None:
+        """Everything is stopped in order, and the receipts must hold."""
+        found = self.report.violations
+        if self.sidecar.readiness() != 200:
+            found.append("the sidecar is not ready at the end")
+        metrics = self.sidecar.metrics()
+        if metrics["aegis_calls_in_flight"] or metrics["aegis_write_dropped_outcomes_total"]:
+            found.append("calls in flight, or outcomes dropped, at the end")
+        code = await asyncio.to_thread(self.sidecar.stop)
+        if code != 0:
+            found.append(f"the sidecar ended with {code}")
+        found += await self.ledger.read_new() + self.ledger.check_end()
+        self.report.receipts = self.ledger.receipts
+        try:
+            await asyncio.to_thread(self.sidecar.receipts)
+        except AssertionError as error:
+            found.append(f"receipts do not verify: {str(error)[:300]}")
+        log = self.sidecar.log()
+        for words in LOG_FAULTS:
+            at = log.find(words)
+            if at >= 0:
+                found.append(f"in the log: {log[max(0, at - 200) : at + 1500]}")
+
+    def _mark(self) -> str:
+        self.count += 1
+        return f"m-{self.count:07}"
+
+    async def _fire(self, shots: list[Shot]) -> list[Heard]:
+        places = asyncio.Semaphore(IN_FLIGHT)
+
+        async def one(shot: Shot) -> Heard:
+            async with places:
+                started = time.perf_counter()
+                try:
+                    heard = await exchange(self.sidecar.data_port, shot)
+                except ConnectionError as error:
+                    self._found(shot, f"no connection: {error!r}")
+                    return Heard()
+                self.report.slowest_s = max(self.report.slowest_s, time.perf_counter() - started)
+                return heard
+
+        heard = await asyncio.gather(*(one(shot) for shot in shots))
+        for shot, item in zip(shots, heard, strict=True):
+            self.report.requests += 1
+            self.report.answers.update(answer.status for answer in item.answers)
+            self.report.closed_without_answer += item.closed and not item.answers
+            for problem in check_heard(shot, item, self.told):
+                self._found(shot, problem)
+        return heard
+
+    async def _settle(self, shots: list[Shot]) -> None:
+        """Waits until nothing is under way, then checks arrivals and receipts."""
+        process = self.sidecar.process
+        if process is None or process.poll() is not None:
+            raise RuntimeError(f"the sidecar died:\n{self.sidecar.log()[-3000:]}")
+        until = time.perf_counter() + DRAIN_S
+        while time.perf_counter() < until:
+            if not (await asyncio.to_thread(self.sidecar.metrics))["aegis_calls_in_flight"]:
+                break
+            await asyncio.sleep(0.1)
+        arrivals, found = list(self.arrivals), self.report.violations
+        self.arrivals.clear()
+        self.report.arrivals += len(arrivals)
+        wrong = check_sent(sent_keys(shots), arrivals)
+        for arrival in arrivals:
+            wrong += check_arrival(arrival)
+        wrong += await self.ledger.read_new() + self.ledger.match(arrivals)
+        wrong += self.ledger.check_told(self.told)
+        found += [_with_shot(problem, shots) for problem in wrong]
+        self.told = Told()
+        if self.sidecar.readiness() != 200:
+            found.append("the sidecar is not ready")
+
+    def _found(self, shot: Shot, problem: str) -> None:
+        self.report.violations.append(f"{shot.label}: {problem} <- {shot.raw[:1500]!r}")
+
+
+def _with_shot(problem: str, shots: list[Shot]) -> str:
+    """The problem, with the request that carries the mark it names."""
+    mark = re.search(r"m-[0-9]{7}", problem)
+    of_mark = [shot for shot in shots if mark and mark.group().encode() in shot.raw]
+    return f"{problem} <- {of_mark[0].label}: {of_mark[0].raw[:1500]!r}" if of_mark else problem
+
+
+def _is_forwarded(heard: Heard) -> bool:
+    answers = heard.answers
+    if not answers or answers[0].status != 200:
+        return False
+    return MAGIC.encode() in answers[0].body or not answers[0].body
+
+
+def _contradicts(seed: Draft, heard: Heard, arrived: bool) -> str | None:
+    status = heard.answers[0].status if heard.answers else None
+    if seed.expect == "forwarded" and not (_is_forwarded(heard) and arrived):
+        return f"was not forwarded: {heard.raw[:300]!r}"
+    if seed.expect in ("denied", "refused") and arrived:
+        return "was forwarded"
+    if seed.expect == "denied" and not (
+        status == 403 or b"isError" in heard.raw or b"default_deny" in heard.raw
+    ):
+        return f"was not denied: {heard.raw[:300]!r}"
+    if seed.expect == "refused" and status in (200, 403) and b"error" not in heard.raw:
+        return f"was not refused: {heard.raw[:300]!r}"
+    return None
+
+
+async def run(size: int, seed: int, planted: str | None) -> Report:
+    """The whole run; stops early once a planted fault was found."""
+    chance = random.Random(seed)
+    with tempfile.TemporaryDirectory(prefix="aegis-fuzz-") as name:
+        fuzz = Run(Path(name), chance, planted)
+        try:
+            await fuzz.start()
+            await fuzz.seeds()
+            while fuzz.report.requests < size and not (planted and fuzz.report.violations):
+                await fuzz.batch(min(BATCH, size - fuzz.report.requests))
+            await fuzz.end()
+        finally:
+            fuzz.sidecar.kill()
+            for upstream in fuzz.upstreams:
+                await upstream.stop()
+    return fuzz.report
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--size", type=int, default=1_000_000, help="requests")
+    parser.add_argument("--seed", type=int, default=Clock().now_us() % 1_000_000)
+    parser.add_argument("--planted", choices=PLANTED)
+    parser.add_argument("--results", type=Path)
+    options = parser.parse_args()
+    started = time.perf_counter()
+    report = asyncio.run(run(options.size, options.seed, options.planted))
+    figures: dict[str, Any] = {
+        "commit": subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT
+        ).stdout.strip(),
+        "size": options.size,
+        "seed": options.seed,
+        "planted": options.planted,
+        "seconds": round(time.perf_counter() - started, 1),
+        "requests": report.requests,
+        "answers": {str(status): count for status, count in sorted(report.answers.items())},
+        "closed_without_answer": report.closed_without_answer,
+        "mutants_forwarded": report.mutants_forwarded,
+        "controls": report.controls,
+        "arrivals": report.arrivals,
+        "receipts": report.receipts,
+        "slowest_s": round(report.slowest_s, 2),
+        "violations": len(report.violations),
+        "first_violations": report.violations[:10],
+    }
+    text = json.dumps(figures, indent=2)
+    if options.results:
+        options.results.write_text(text + "\n")
+    print(text)
+    return 1 if report.violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,406 @@
+"""What must hold of every exchange, of everything that reached an upstream, and of the store.
+
+Knows: the tools and rules of the run (as its own few lines, apart from the policy engine), how
+lenient servers read paths and JSON, how a receipt commits to a body.
+Must not know: how the sidecar comes to its decisions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+from fuzz_client import Answer, Heard, Shot
+from fuzz_reader import Message, Unclear, read_all, strict_json
+from fuzz_upstream import MAGIC, Arrival
+
+import storage
+
+CATALOGUES = {
+    "up.yaml": """\
+catalogue: up
+tools:
+  read: "GET /items/{id}"
+  search: {route: GET /search, args: {q: string, tags: "[string]?", mark: string?}}
+  files: "GET /files/{path...}"
+  write: {route: POST /items, args: {mark: string, size: int, note: string?, tags: "[string]?"}}
+  free: POST /free
+  form: POST /form
+  never: POST /never
+  erase: "DELETE /items/{id}"
+""",
+    "tools.yaml": """\
+catalogue: tools
+tools:
+  echo: {mutates: false}
+  add: {mutates: false, args: {a: int, b: int, mark: string}}
+  never: {}
+""",
+    "policy.yaml": """\
+policy: fuzz
+rules:
+  - {id: reads, effect: allow, tools: [up/read, up/search, up/files]}
+  - {id: small, effect: allow, tools: up/write, when: args.size <= 100}
+  - {id: free, effect: allow, tools: [up/free, up/form]}
+  - {id: tools, effect: allow, tools: [tools/echo, tools/add]}
+  - {id: secret-search, effect: deny, tools: up/search, when: args.q == "secret"}
+  - {id: secret-files, effect: deny, tools: up/files, when: 'args.path.startsWith("secret")'}
+  - {id: danger, effect: deny, tools: [up/free, up/form], when: has(args.danger)}
+  - {id: never, effect: deny, tools: [up/never, up/erase, tools/never]}
+""",
+}
+SIZE_MAX = 100
+MCP_TOOLS = ("echo", "add")
+MCP_PROTOCOL = frozenset(
+    "initialize ping server/discover tools/list prompts/list resources/list"
+    " resources/templates/list logging/setLevel subscriptions/listen notifications/initialized"
+    " notifications/cancelled notifications/progress notifications/roots/list_changed".split()
+)
+#: Words of parsers, libraries and Python itself, which no peer may ever read.
+INNER = re.compile(
+    rb"Traceback|File \"|\.py\b|orjson|aiohttp|JSONDecode|unexpected character|Expecting |codec can|"
+    rb"llhttp|yarl|object at 0x|sqlite|line \d+ column|Exception|<class|data_received|Invalid header"
+)
+#: Headers the sidecar never lets through to an upstream.
+NEVER_FORWARDED = re.compile(
+    r"connection|keep-alive|te|trailer|transfer-encoding|upgrade|proxy-connection|proxy-auth[a-z-]*|expect|forwarded|"
+    r"x-forwarded-.*|aegis-.*|x-http-method-override|x-original-url|x-rewrite-url|.*_.*"
+)
+ONCE = ("host", "content-length", "content-type", "authorization", "mcp-name", "mcp-method")
+STATUSES = frozenset({200, 400, 401, 403, 404, 405, 408, 413, 415, 417, 421, 431, 501, 503})
+
+
+# -- answers ---------------------------------------------------------------------------------
+
+
+@dataclass
+class Told:
+    """What the answers of a batch told of calls: call ids, by whether the upstream answered."""
+
+    forwarded: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
+
+
+def check_heard(shot: Shot, heard: Heard, told: Told) -> list[str]:
+    """The problems of one exchange."""
+    problems = []
+    if heard.hung:
+        problems.append("hangs")
+    if heard.is_broken:
+        problems.append(f"answers no HTTP: {heard.raw[:200]!r}")
+    if INNER.search(heard.raw):
+        problems.append(f"inner words in an answer: {heard.raw[:600]!r}")
+    for answer in heard.answers:
+        problems += _check_answer(shot, answer, told)
+    return problems
+
+
+def _check_answer(shot: Shot, answer: Answer, told: Told) -> list[str]:
+    if answer.status not in STATUSES:
+        return [f"status {answer.status}: {answer.body[:300]!r}"]
+    call_id = answer.headers.get("aegis-call-id")
+    if MAGIC.encode() in answer.body:
+        mark = json.loads(answer.body)["mark"]
+        told.forwarded.add(call_id or "")
+        if mark and mark.encode() not in shot.raw.replace(b"\r\n", b""):
+            return [f"the answer of another call: {mark}"]
+        return []
+    if not answer.body:  # to HEAD, or the farewell of a connection
+        return []
+    document = json.loads(answer.body)
+    if call_id is None:
+        return [f"a refusal without a call id: {answer.body[:300]!r}"]
+    text = answer.body.decode()
+    if "internal_error" in text or "condition_error" in text and "danger" not in text:
+        return [f"failed inside: {text[:300]}"]
+    if answer.status != 200 and "code" not in document and "error" not in document:
+        return [f"a refusal without a code: {text[:300]}"]
+    told.refused.add(call_id)
+    return []
+
+
+# -- arrivals --------------------------------------------------------------------------------
+
+
+def check_arrival(arrival: Arrival) -> list[str]:
+    """What is wrong with this request ever having reached an upstream, by our own reading."""
+    message = arrival.message
+    problems = []
+    for name, value in message.headers:
+        if NEVER_FORWARDED.fullmatch(name):
+            problems.append(f"forwarded header {name}")
+        if name in ONCE and message.count(name) > 1:
+            problems.append(f"header {name} twice")
+        if re.search(rb"[\x00-\x08\x0a-\x1f\x7f]", value):
+            problems.append(f"control characters in {name}")
+    try:
+        problems += _check_rest(message) if arrival.upstream == "up" else _check_mcp(message)
+    except Unclear as error:
+        problems.append(f"unclear JSON: {error}")
+    what = f"{arrival.upstream} {message.method} {message.target} {message.body[:200]!r}"
+    return [f"{problem} reached {what}" for problem in problems]
+
+
+def _check_rest(message: Message) -> list[str]:
+    path, _, query = message.target.partition("?")
+    plain = [unquote(segment) for segment in path.split("/") if segment]
+    loose = loose_path(path)
+    route = _route(message.method, plain)
+    if route is None or _route(message.method, loose) != route:
+        return ["a tool that is not allowed"]
+    if route == "files" and any(s and s[0].startswith("secret") for s in (plain[1:], loose[1:])):
+        return ["a secret file"]
+    pairs = parse_qsl(query, keep_blank_values=True, errors="strict")
+    media = (message.header("content-type") or "").partition(";")[0].strip().lower()
+    arguments: dict[str, Any] = {}
+    if media.endswith(("/json", "+json")) and message.body:
+        value = strict_json(message.body)
+        arguments = value if type(value) is dict else {}
+    elif media == "application/x-www-form-urlencoded":
+        pairs += parse_qsl(message.body.decode("ascii"), keep_blank_values=True, errors="strict")
+    names = [name for name, _ in pairs if name != "tags"]
+    if len(set(names)) != len(names) or any(str(arguments.get(n, v)) != v for n, v in pairs):
+        return ["two values for one argument"]
+    arguments.update(pairs)
+    return _check_rule(route, arguments)
+
+
+def _check_rule(route: str, arguments: dict[str, Any]) -> list[str]:
+    if route == "search" and arguments.get("q") == "secret":
+        return ["a secret search"]
+    if route in ("free", "form") and "danger" in arguments:
+        return ["danger"]
+    if route == "write":
+        size = arguments.get("size")
+        is_number = type(size) is int or (type(size) is str and size.lstrip("-").isdigit())
+        if not is_number or int(size) > SIZE_MAX or type(arguments.get("mark")) is not str:
+            return [f"a write of size {size!r}"]
+    return []
+
+
+def loose_path(path: str) -> list[str]:
+    """The segments as a server that repairs everything would read them."""
+    for _ in range(4):
+        path = unquote(path)
+    path = unicodedata.normalize("NFKC", path).replace("\\", "/")
+    segments: list[str] = []
+    for segment in path.split("/"):
+        segment = segment.split(";")[0]
+        if segment == "..":
+            del segments[-1:]
+        elif segment not in ("", "."):
+            segments.append(segment)
+    return segments
+
+
+def _route(method: str, segments: list[str]) -> str | None:
+    match (method, *segments):
+        case ("GET" | "HEAD", "items", _):
+            return "read"
+        case ("GET" | "HEAD", "search"):
+            return "search"
+        case ("GET" | "HEAD", "files", _, *_):
+            return "files"
+        case ("POST", "items"):
+            return "write"
+        case ("POST", "free" | "form"):
+            return segments[0]
+    return None
+
+
+def _check_mcp(message: Message) -> list[str]:
+    if message.target != "/mcp":
+        return ["another endpoint"]
+    if message.method in ("GET", "DELETE"):
+        return ["a body"] if message.body else []
+    if message.method != "POST":
+        return ["a method MCP has not"]
+    if "application/json" not in (message.header("content-type") or "").lower():
+        return ["JSON that is not called so"]
+    document = strict_json(message.body)
+    if type(document) is not dict or document.get("jsonrpc") != "2.0":
+        return ["no JSON-RPC request"]
+    if "method" not in document:
+        return [] if "id" in document and ("result" in document) != ("error" in document) else ["?"]
+    method, params = document["method"], document.get("params", {})
+    if type(params) is not dict or not document.keys() <= {"jsonrpc", "id", "method", "params"}:
+        return ["members JSON-RPC has not"]
+    problems = _check_mcp_headers(message, method, params)
+    if method != "tools/call":
+        return problems + ([] if method in MCP_PROTOCOL else ["a method that is not allowed"])
+    if params.get("name") not in MCP_TOOLS or type(document.get("id")) not in (int, str):
+        problems.append("a tool that is not allowed")
+    if type(params.get("arguments", {})) is not dict:
+        problems.append("arguments that are no object")
+    return problems
+
+
+def _check_mcp_headers(message: Message, method: Any, params: dict[str, Any]) -> list[str]:
+    said_method, said_name = message.header("mcp-method"), message.header("mcp-name")
+    problems = []
+    if said_method is not None and said_method != method:
+        problems.append("a Mcp-Method that contradicts")
+    if said_name is not None and method == "tools/call" and not said_name.startswith("=?"):
+        if said_name != params.get("name"):
+            problems.append("a Mcp-Name that contradicts")
+    return problems
+
+
+# -- what was sent, what arrived, what was recorded ------------------------------------------
+
+Key = tuple[str, str, str, bytes]
+
+
+def sent_keys(shots: list[Shot]) -> Counter[Key]:
+    """What strict reading finds in all that was sent, as it may arrive at the upstreams."""
+    keys: Counter[Key] = Counter()
+    for shot in shots:
+        for message in read_all(shot.raw)[0]:
+            path, mark, query = message.target.partition("?")
+            first, slash, rest = path[1:].partition("/")
+            name = unquote(first)
+            target = "/mcp" if name == "tools" else slash + rest + mark + query
+            if not target.startswith("/"):
+                target = "/" + target
+            keys[name, message.method, target, message.body] += 1
+    return keys
+
+
+def check_sent(sent: Counter[Key], arrivals: list[Arrival]) -> list[str]:
+    """Everything that arrived must have been sent so, byte for byte, and not more often."""
+    left = Counter(sent)
+    problems = []
+    for arrival in arrivals:
+        message = arrival.message
+        target = message.target[:-1] if message.target.endswith("?") else message.target
+        key = (arrival.upstream, message.method, target, message.body)
+        empty = (*key[:2], target + "?", message.body)
+        chosen = key if left[key] > 0 else empty
+        if left[chosen] <= 0:
+            problems.append(f"nobody sent {key[:3]} {message.body[:200]!r} {arrival.mark}")
+        left[chosen] -= 1
+    return problems
+
+
+@dataclass
+class Recorded:
+    """An intent of the store, with what it commits to."""
+
+    call_id: str
+    upstream: str
+    digest: str
+    salt: bytes
+    mark: str | None
+    path: str | None
+
+
+class Ledger:
+    """Reads what is new in the store, batch by batch."""
+
+    def __init__(self, url: str) -> None:
+        self._url, self._seq = url, 0
+        self.unmatched: list[Recorded] = []
+        self.intents: set[str] = set()
+        self.refusals: set[str] = set()
+        self.outcomes: dict[str, str] = {}
+        self.receipts = 0
+
+    async def read_new(self) -> list[str]:
+        """Takes in all receipts since the last time."""
+        problems = []
+        reader = await storage.open_reader(self._url)
+        try:
+            while page := await reader.receipts("default", self._seq, 1000):
+                for row in page:
+                    if row.seq != self._seq + 1:
+                        problems.append(f"gap in the receipts: {row.seq} after {self._seq}")
+                    self._seq, call_id = row.seq, row.call_id or ""
+                    self.receipts += 1
+                    if row.kind == "outcome":
+                        self.outcomes[call_id] = row.outcome or ""
+                    elif row.kind == "refusal":
+                        self.refusals.add(call_id)
+                    elif row.kind == "intent":
+                        self.intents.add(call_id)
+                        facts = await reader.call_facts("default", row.seq)
+                        if facts is None:
+                            problems.append(f"no facts for {call_id}")
+                            continue
+                        arguments = json.loads(facts.arguments or "{}")
+                        self.unmatched.append(
+                            Recorded(
+                                call_id, row.upstream or "", row.request_sha256 or "",
+                                bytes.fromhex(facts.salt), _text(arguments.get("mark")),
+                                json.loads(facts.facts).get("path"),
+                            )
+                        )  # fmt: skip
+        finally:
+            await reader.close()
+        return problems
+
+    def match(self, arrivals: list[Arrival]) -> list[str]:
+        """Takes for each arrival one intent that commits to exactly its body and path."""
+        problems = []
+        for arrival in arrivals:
+            found = next((i for i in self.unmatched if _is_of(i, arrival)), None)
+            if found is None:
+                message = arrival.message
+                problems.append(
+                    f"at the upstream without an intent: {arrival.mark} {arrival.upstream} "
+                    f"{message.method} {message.target} {message.body[:200]!r}"
+                )
+            else:
+                self.unmatched.remove(found)
+        return problems
+
+    def check_told(self, told: Told) -> list[str]:
+        """Every answer a call id was given with is on record, as what it was."""
+        return [f"answered, no intent: {i}" for i in told.forwarded - self.intents]
+
+    def check_end(self) -> list[str]:
+        """After the last batch: a call said to be completed did arrive; every intent has ended."""
+        problems = [
+            f"completed, never arrived: {intent.call_id}"
+            for intent in self.unmatched
+            if self.outcomes.get(intent.call_id) == "completed"
+        ]
+        open_ids = self.intents - self.outcomes.keys()
+        return problems + ([f"{len(open_ids)} intents without an outcome"] if open_ids else [])
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _is_of(intent: Recorded, arrival: Arrival) -> bool:
+    if intent.upstream != arrival.upstream:
+        return False
+    path = unquote(arrival.message.target.partition("?")[0])
+    if arrival.upstream == "up" and intent.path is not None and intent.path != path:
+        return False
+    body = arrival.message.body
+    if hmac.new(intent.salt, body, hashlib.sha256).hexdigest() != intent.digest:
+        return False
+    return intent.mark is None or _mark_in(arrival, intent.mark)
+
+
+def _mark_in(arrival: Arrival, mark: str) -> bool:
+    """Whether the mark on record stands in the request too: in its body, or in its query."""
+    message = arrival.message
+    try:
+        if message.body.lstrip()[:1] == b"{":
+            document = json.loads(message.body)
+            arguments = document.get("params", {}).get("arguments", document)
+            if arguments.get("mark") == mark:
+                return True
+    except (ValueError, AttributeError):
+        return False
+    texts = f"{message.target.partition('?')[2]}&{message.body.decode('latin-1')}"
+    return ("mark", mark) in parse_qsl(texts, keep_blank_values=True)

@@ -1,0 +1,41 @@
+"""Every case of tests/cases/config/bad: a file, and all that is said of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sidecar.config.load import load_config
+
+CASES = Path(__file__).parents[2] / "cases" / "config" / "bad"
+SECRET = "hunter2"
+ENVIRON = {
+    "AEGIS_CASE_TOKEN": SECRET,
+    "AEGIS_CASE_EMPTY": "",
+    "AEGIS_CASE_TWO_LINES": f"{SECRET}\r\nX: y",
+    "AEGIS_CASE_POSTGRES": f"postgresql://aegis:{SECRET}@db/aegis",
+}
+
+
+@pytest.mark.parametrize("path", sorted(CASES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_problem_is_named_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CASES)
+    loaded = load_config(Path(path.name), ENVIRON, [])
+    said = "".join(f"{problem}\n" for problem in loaded.problems)
+    assert said.replace(str(CASES), "FOLDER") == path.with_suffix(".problems").read_text()
+    assert loaded.config is None
+    assert SECRET not in said
+    assert loaded.is_readable
+
+
+def test_there_are_cases() -> None:
+    assert len(list(CASES.glob("*.yaml"))) >= 20
+
+
+def test_a_missing_file_is_one_problem(tmp_path: Path) -> None:
+    loaded = load_config(tmp_path / "none.yaml", {}, ["limits.queue=1"])
+    assert not loaded.is_readable
+    assert [problem.message for problem in loaded.problems] == [
+        "cannot be read: No such file or directory"
+    ]

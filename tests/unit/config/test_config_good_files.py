@@ -1,0 +1,251 @@
+"""What a sound configuration becomes: values, defaults, secrets, paths."""
+
+from __future__ import annotations
+
+import base64
+import os
+import pickle
+from pathlib import Path
+
+import pydantic
+import pytest
+
+from sidecar.config.load import Loaded, load_config
+from sidecar.config.model import Config, Limits, Secret
+from sidecar.model import RiskLevel, TrustLevel
+
+SMALLEST = """
+policies: ./policies
+upstreams:
+  shop: {url: http://shop.internal}
+"""
+
+EVERYTHING = """
+default: observe
+listen:
+  data: {address: "127.0.0.1:9000", hosts: [Aegis.Internal]}
+  control: "[::1]:9001"
+store: sqlite:///data/aegis.db
+policies: [pack:read-only, ./policies, /etc/aegis/policies]
+tenants:
+  acme:
+    agents:
+      coder: {team: platform, environment: production, risk: high, trust: untrusted_external}
+      tester: {}
+identity: {default_agent: acme/coder}
+upstreams:
+  github:
+    url: HTTPS://API.GitHub.com:443/api/v3/
+    auth: {bearer: {env: GITHUB_TOKEN}}
+    timeouts: {connect: 250ms, response: 2m, idle: 1h}
+    limits: {request: 64KiB, calls: 3}
+    encoded_slash: true
+    redirects: cdn.GitHub.com
+  files: {url: "http://127.0.0.1:3001/mcp", kind: mcp}
+  jira:
+    url: http://jira.internal:8080
+    auth: {basic: {user: aegis, password: {file: jira.txt}}}
+    private: true
+  crm:
+    url: http://localhost:9002
+    auth: {header: {name: X-Api-Key, value: {env: CRM_KEY}}}
+record: {arguments: digest, secrets: [pin]}
+limits: {request: 2MiB, depth: 8, query_wait: 1s}
+""".replace(", query_wait: 1s", ", queue_wait: 1500ms, drain: 0s")
+
+ENVIRON = {"GITHUB_TOKEN": "ghp_1", "CRM_KEY": "key 1"}
+
+
+def load(folder: Path, text: str) -> Loaded:
+    (folder / "sidecar.yaml").write_text(text)
+    password = folder / "jira.txt"
+    password.write_text("hunter2\n")
+    password.chmod(0o640)
+    return load_config(folder / "sidecar.yaml", ENVIRON, [])
+
+
+def config_of(folder: Path, text: str) -> Config:
+    loaded = load(folder, text)
+    assert loaded.config is not None, "\n".join(map(str, loaded.problems))
+    assert loaded.problems == []
+    return loaded.config
+
+
+def test_the_smallest_file_takes_every_default(tmp_path: Path) -> None:
+    config = config_of(tmp_path, SMALLEST)
+    assert config.default == "deny"
+    assert (config.listen.data.url, config.listen.control.url) == (
+        "http://127.0.0.1:8080",
+        "http://127.0.0.1:8081",
+    )
+    assert config.listen.data.hosts == ("127.0.0.1", "localhost", "::1")
+    assert config.store == f"sqlite:///{tmp_path}/aegis.db"
+    assert config.store.startswith("sqlite:////")
+    assert config.data_dir == tmp_path
+    assert config.policies == (f"{tmp_path}/policies",)
+    assert config.default_agent == ("default", "agent")
+    agent = config.tenants["default"].agents["agent"]
+    assert (agent.risk, agent.trust) == (RiskLevel.MEDIUM, TrustLevel.TRUSTED_INTERNAL_UNSIGNED)
+    assert config.limits == Limits()
+    shop = config.upstreams["shop"]
+    assert (shop.url, shop.kind, shop.auth, shop.private) == (
+        "http://shop.internal", "rest", None, False,
+    )  # fmt: skip
+    assert (shop.limits.request_bytes, shop.limits.calls) == (1024 * 1024, 256)
+    assert shop.timeouts.idle_s == 300.0
+
+
+def test_every_setting_arrives(tmp_path: Path) -> None:
+    config = config_of(tmp_path, EVERYTHING)
+    assert config.default == "observe"
+    assert config.listen.data.hosts == ("127.0.0.1", "localhost", "::1", "aegis.internal")
+    assert (config.listen.control.host, config.listen.control.port) == ("::1", 9001)
+    assert config.listen.control.url == "http://[::1]:9001"
+    assert config.data_dir == tmp_path / "data"
+    assert config.policies == (
+        "pack:read-only", f"{tmp_path}/policies", "/etc/aegis/policies",
+    )  # fmt: skip
+    assert config.default_agent == ("acme", "coder")
+    coder = config.tenants["acme"].agents["coder"]
+    assert (coder.team, coder.environment, coder.risk, coder.trust) == (
+        "platform", "production", RiskLevel.HIGH, TrustLevel.UNTRUSTED_EXTERNAL,
+    )  # fmt: skip
+    github = config.upstreams["github"]
+    assert (github.name, github.url) == ("github", "https://api.github.com/api/v3")
+    assert (github.timeouts.connect_s, github.timeouts.response_s, github.timeouts.idle_s) == (
+        0.25, 120.0, 3600.0,
+    )  # fmt: skip
+    assert (github.limits.request_bytes, github.limits.calls) == (65536, 3)
+    assert github.encoded_slash
+    assert github.redirects == ("cdn.github.com",)
+    assert not github.private
+    assert config.upstreams["files"].kind == "mcp"
+    assert config.upstreams["files"].private
+    assert config.upstreams["files"].limits.request_bytes == 2 * 1024 * 1024
+    assert config.upstreams["jira"].private
+    assert config.upstreams["crm"].private
+    assert (config.record.arguments, config.record.secrets) == ("digest", ("pin",))
+    assert (config.limits.depth, config.limits.queue_wait_s, config.limits.drain_s) == (8, 1.5, 0)
+
+
+def test_credentials_become_one_header(tmp_path: Path) -> None:
+    config = config_of(tmp_path, EVERYTHING)
+    sent = {}
+    for name, upstream in config.upstreams.items():
+        if upstream.auth is not None:
+            sent[name] = (upstream.auth.header_name, upstream.auth.header_value.reveal())
+    assert sent == {
+        "github": ("Authorization", "Bearer ghp_1"),
+        "jira": ("Authorization", "Basic " + base64.b64encode(b"aegis:hunter2").decode()),
+        "crm": ("X-Api-Key", "key 1"),
+    }
+
+
+def test_g5_secrets_show_themselves_nowhere(tmp_path: Path) -> None:
+    config = config_of(tmp_path, EVERYTHING)
+    shown = f"{config!r} {config} {config.model_dump()} {config.upstreams['github'].auth!r}"
+    assert "***" in shown
+    for secret in ("ghp_1", "hunter2", "key 1"):
+        assert secret not in shown
+    with pytest.raises(TypeError, match="not written"):
+        pickle.dumps(config.upstreams["github"].auth)
+    with pytest.raises(ValueError, match=r"serialize unknown type|Unable to serialize"):
+        config.model_dump_json()
+    assert Secret("a") == Secret("a")
+    assert Secret("a") != Secret("b")
+    assert len({Secret("a"), Secret("a")}) == 1
+
+
+def test_a_config_is_frozen(tmp_path: Path) -> None:
+    config = config_of(tmp_path, SMALLEST)
+    with pytest.raises(pydantic.ValidationError):
+        config.limits.queue = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("mode", "is_accepted"), [
+    (0o600, True), (0o640, True), (0o400, True), (0o644, False), (0o604, False), (0o602, False),
+])  # fmt: skip
+def test_g12_a_world_readable_secret_file_is_refused(
+    tmp_path: Path, mode: int, is_accepted: bool
+) -> None:
+    path = tmp_path / "token"
+    path.write_text("hunter2\n")
+    path.chmod(mode)
+    (tmp_path / "sidecar.yaml").write_text(
+        "policies: ./p\n"
+        "upstreams: {shop: {url: http://shop.internal, auth: {bearer: {file: token}}}}\n"
+    )
+    loaded = load_config(tmp_path / "sidecar.yaml", {}, [])
+    assert (loaded.config is not None) == is_accepted
+    if not is_accepted:
+        (problem,) = loaded.problems
+        assert f"{path} is open to every user" in problem.message
+        assert "hunter2" not in str(problem)
+
+
+@pytest.mark.parametrize(("content", "said"), [
+    (b"", "is empty"), (b"\n", "is empty"), (b"\xff\xfe", "is not UTF-8"),
+    (b"a\nb", "holds control characters"), (b"x" * 65537, "larger than 65536 bytes"),
+])  # fmt: skip
+def test_a_useless_secret_file_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "token"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    (tmp_path / "sidecar.yaml").write_text(
+        "policies: ./p\n"
+        "upstreams: {shop: {url: http://shop.internal, auth: {bearer: {file: token}}}}\n"
+    )
+    loaded = load_config(tmp_path / "sidecar.yaml", {}, [])
+    assert loaded.config is None
+    assert said in loaded.problems[0].message
+
+
+def test_a_pipe_in_place_of_a_secret_file_does_not_hang(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "token", 0o600)
+    (tmp_path / "sidecar.yaml").write_text(
+        "policies: ./p\n"
+        "upstreams: {shop: {url: http://shop.internal, auth: {bearer: {file: token}}}}\n"
+    )
+    loaded = load_config(tmp_path / "sidecar.yaml", {}, [])
+    assert "no regular file" in loaded.problems[0].message
+
+
+def test_a_store_may_stand_in_a_variable_or_be_absolute(tmp_path: Path) -> None:
+    path = tmp_path / "sidecar.yaml"
+    path.write_text(SMALLEST + "store: {env: DB}\n")
+    loaded = load_config(path, {"DB": "sqlite:////var/lib/aegis/a.db"}, [])
+    assert loaded.config is not None
+    assert loaded.config.store == "sqlite:////var/lib/aegis/a.db"
+    assert loaded.config.data_dir == Path("/var/lib/aegis")
+
+
+def test_relative_paths_belong_to_the_folder_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "sidecar.yaml").write_text(SMALLEST)
+    monkeypatch.chdir(tmp_path)
+    loaded = load_config(Path("etc/sidecar.yaml"), {}, [])
+    assert loaded.config is not None
+    assert loaded.config.policies == (f"{tmp_path}/etc/policies",)
+    assert loaded.config.data_dir == tmp_path / "etc"
+
+
+def test_a_listener_open_to_others_is_warned_of_and_usable(tmp_path: Path) -> None:
+    loaded = load(tmp_path, SMALLEST + "listen: {control: '0.0.0.0:8081'}\n")
+    assert loaded.config is not None
+    (problem,) = loaded.problems
+    assert problem.is_warning
+    named = "listen: {control: {address: '0.0.0.0:8081', hosts: [aegis]}}\n"
+    assert load(tmp_path, SMALLEST + named).problems == []
+
+
+def test_a_neighbour_on_another_port_or_address_is_no_loop(tmp_path: Path) -> None:
+    config = config_of(
+        tmp_path,
+        "policies: ./p\nupstreams:\n"
+        "  a: {url: 'http://127.0.0.1:8082'}\n"
+        "  b: {url: 'http://10.0.0.5:8080'}\n"
+        "  c: {url: 'http://tools.internal:8080'}\n",
+    )
+    assert len(config.upstreams) == 3

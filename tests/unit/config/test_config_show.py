@@ -1,0 +1,128 @@
+"""`config check`, `config show` and the table of settings."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sidecar.cli.main import main
+from sidecar.config.load import KEYS, NOT_YET, load_config
+from sidecar.config.model import Config
+from sidecar.config.reference import settings_table
+from sidecar.config.settings import declared, effective
+
+TEXT = """
+policies: ./policies
+upstreams:
+  shop: {url: http://shop.internal, auth: {bearer: {env: SHOP_TOKEN}}, limits: {calls: 3}}
+limits: {queue: 10}
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SHOP_TOKEN", "hunter2")
+    monkeypatch.delenv("AEGIS_CONFIG", raising=False)
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "sidecar.yaml"
+    file.write_text(TEXT)
+    return file
+
+
+def test_check_of_a_sound_file(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "check"]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("sidecar.yaml: fine. Upstreams: shop.")
+    assert said.err == ""
+
+
+def test_check_names_problems(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "check", "--config", str(path), "--set", "limits.queue=0"]) == 1
+    assert capsys.readouterr().out == (
+        "--set limits.queue: error: limits.queue: must be from 1 to 1000000\n"
+    )
+
+
+def test_an_unreadable_file_is_another_exit_code(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AEGIS_CONFIG", "none.yaml")
+    assert main(["config", "check"]) == 2
+    assert capsys.readouterr().out.startswith("none.yaml: error: cannot be read")
+    monkeypatch.setenv("AEGIS_CONFIG", str(path))
+    assert main(["config", "check"]) == 0
+
+
+def test_show_tells_value_and_origin(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AEGIS_LIMITS__DEPTH", "9")
+    assert main(["config", "show", "--set", "limits.query=7"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    shown = {line[0]: line[1:] for line in lines}
+    assert shown["limits.queue"] == ["10", "file"]
+    assert shown["limits.depth"] == ["9", "environment"]
+    assert shown["limits.query"] == ["7", "flag"]
+    assert shown["limits.drain"] == ["30s", "default"]
+    assert shown["upstreams.shop.auth"] == ["Authorization:", "***", "file"]
+    assert shown["upstreams.shop.limits.request"] == ["1MiB", "default"]
+    assert shown["identity.default_agent"] == ["default/agent", "default"]
+
+
+def test_show_as_json(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "show", "--json"]) == 0
+    text = capsys.readouterr().out
+    shown = json.loads(text)
+    assert shown["limits.queue"] == {"value": 10, "origin": "file"}
+    assert shown["policies"] == {"value": [f"{path.parent}/policies"], "origin": "file"}
+    assert shown["upstreams.shop.auth"] == {"value": "Authorization: ***", "origin": "file"}
+    assert "hunter2" not in text
+
+
+def test_show_of_a_broken_file_says_problems_on_the_side(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["config", "show", "--set", "default=none"]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("--set default: error:")
+
+
+def test_the_command_works_as_a_process(path: Path) -> None:
+    command = [sys.executable, "-m", "sidecar.cli.main", "config", "check", "--config", str(path)]
+    root = Path(__file__).parents[3]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_every_setting_has_a_line_in_the_table() -> None:
+    table = settings_table()
+    lines = table.splitlines()
+    keys = [setting.key for setting in declared()]
+    assert len(keys) == len(set(keys)) == len(lines) - 2
+    assert all(setting.meaning and setting.form and setting.default for setting in declared())
+    assert "| `limits.queue` | number, 1 to 1000000 | 4096 |" in table
+    assert "| `limits.drain` | duration, 0s to 1h | 30s |" in table
+    assert all(line.count(" | ") == 3 for line in lines)
+
+
+def test_what_is_shown_is_what_is_declared(path: Path) -> None:
+    config = load_config(path, {"SHOP_TOKEN": "x"}, []).config
+    assert config is not None
+    for placeholder, name in (("TENANT", "default"), ("AGENT", "agent"), ("NAME", "shop")):
+        assert f".{placeholder}." in settings_table()
+        assert f".{name}." in "".join(key for key, _ in effective(config))
+    generic = {
+        key.replace(".shop.", ".NAME.").replace("default.agents.agent", "TENANT.agents.AGENT")
+        for key, _ in effective(config)
+    }
+    assert generic == {setting.key for setting in declared()}
+
+
+def test_no_key_is_both_known_and_not_yet() -> None:
+    assert {setting.key.split(".")[0] for setting in declared(Config)} == set(KEYS)
+    assert not set(KEYS) & set(NOT_YET)
