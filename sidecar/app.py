@@ -80,6 +80,8 @@ async def running(config: Config, clock: Clock | None = None) -> AsyncIterator[S
         boot_id = clock.new_id()
         store = await storage.open_store(config.store, now_us=clock.now_us)
         stack.push_async_callback(store.close)
+        for warning in store.facts().warnings:
+            _log.info("the store's engine", extra={"detail": warning})
         recovered = await recover(store, seal, clock, boot_id=boot_id)
         pressure = await _pressure(config, clock)
         queue = _queue(config, store, pressure, clock)
@@ -256,7 +258,7 @@ async def _drain(
     door.drain()
     loop = asyncio.get_running_loop()
     until = loop.time() + config.limits.drain_s
-    while counters.in_flight and loop.time() < until:
+    while counters.in_flight and loop.time() < until:  # noqa: ASYNC110 - only while stopping
         await asyncio.sleep(IN_FLIGHT_LOOK_S)
     await door.shutdown(1.0)
     left = await queue.drain(max(1.0, until - loop.time()))

@@ -39,8 +39,13 @@ async def measure_store(folder: Path, clock: Clock) -> Calibration:
         _log.warning("the store could not be calibrated", extra={"code": error.code})
         return Calibration((), 0.0)
     finally:
-        for path in folder.glob(f"{scratch.name}*"):
-            path.unlink(missing_ok=True)
+        _remove(scratch)
+
+
+def _remove(scratch: Path) -> None:
+    """The scratch store and the files the engine puts beside it."""
+    for path in scratch.parent.glob(f"{scratch.name}*"):
+        path.unlink(missing_ok=True)
 
 
 def ordinary_call(clock: Clock) -> tuple[Entry, Entry]:

@@ -228,6 +228,7 @@ class Pump:
         """The batch is not known to be durable: its waiters are told, the rest is kept."""
         if isinstance(error, CommitUnknown):
             self.unknown.add(waiter.entry for waiter in waiters)
+            self._counters.unknown = len(self.unknown)
         if len(queued) == 1:
             # Behind its neighbours: if it is the cause, they get by.
             self.queued.add(queued[0].receipt.tenant_id, queued[0])

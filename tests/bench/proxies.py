@@ -40,8 +40,8 @@ def load(target: targets.Target, core: str, concurrency: int, seconds: float) ->
     path = "/tools" if target.name == "sidecar" else "/mcp"
     before = target.cpu_seconds()
     printed = subprocess.run(
-        ["taskset", "-c", core, "wrk", "-t1", f"-c{concurrency}", f"-d{round(seconds)}s", "--timeout",
-         "10s", "-s", str(targets.HERE / "post.lua"), target.url + path],
+        ["taskset", "-c", core, "wrk", "-t1", f"-c{concurrency}", f"-d{round(seconds)}s",
+         "--timeout", "10s", "-s", str(targets.HERE / "post.lua"), target.url + path],
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     line = next(line for line in printed.splitlines() if line.startswith("RESULT "))
@@ -119,7 +119,9 @@ def summary(
         table[name][f"c{concurrency}"] = {
             key: round(statistics.median(row[key] for row in rows), 3) for key in rows[0]
         }
-    answered = sum(row["requests"] for (name, _), rows in samples.items() if name == "sidecar" for row in rows)
+    answered = sum(
+        row["requests"] for (name, _), rows in samples.items() if name == "sidecar" for row in rows
+    )
     figures: dict[str, Any] = {
         "rounds": effort[0],
         "seconds": effort[1],

@@ -108,9 +108,7 @@ def raw_loop(folder: Path, seconds: float) -> float:
         db.executemany(sql["insert_receipt"], rows)
         db.executemany(sql["insert_call_facts"], facts)
         db.executemany(sql["insert_open_intent"], [entry.opens for entry in intents])
-        db.executemany(
-            sql["delete_open_intent"], [("default", entry.closes) for entry in outcomes]
-        )
+        db.executemany(sql["delete_open_intent"], [("default", entry.closes) for entry in outcomes])
         db.execute("COMMIT")
         batches += 1
         if batches % 10 == 0:

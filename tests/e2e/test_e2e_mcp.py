@@ -103,9 +103,7 @@ async def test_a_refused_tool_is_a_result_the_client_can_read(
 
 
 @pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
-async def test_cancellation_reaches_the_server(
-    served: tuple[str, str, Process], mode: str
-) -> None:
+async def test_cancellation_reaches_the_server(served: tuple[str, str, Process], mode: str) -> None:
     _, url, sidecar = served
     async with Client(url, mode=mode) as client:
         with anyio.move_on_after(0.7):

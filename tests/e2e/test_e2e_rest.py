@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
-import os
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from running import Process, free_port
@@ -219,7 +217,11 @@ def test_upstream_errors_have_codes(sidecar: Process) -> None:
 
 
 def test_credentials_are_injected_and_the_agent_cannot_replace_them(sidecar: Process) -> None:
-    sent = {"Authorization": "Bearer the-agents-own", "Aegis-Run": "r1", "X-Forwarded-For": "6.6.6.6"}
+    sent = {
+        "Authorization": "Bearer the-agents-own",
+        "Aegis-Run": "r1",
+        "X-Forwarded-For": "6.6.6.6",
+    }
     status, _, body = call(sidecar, "GET", "/keyed/bearer", headers=sent)
     assert (status, json.loads(body)["token"]) == (200, "s3cret-canary")
     seen = json.loads(call(sidecar, "GET", "/bin/headers", headers=sent)[2])["headers"]

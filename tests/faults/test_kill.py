@@ -13,7 +13,9 @@ HARNESS = Path(__file__).with_name("full.py")
 
 
 def harness(*arguments: str) -> tuple[int, dict[str, object]]:
-    done = subprocess.run([sys.executable, str(HARNESS), *arguments], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(HARNESS), *arguments], capture_output=True, text=True
+    )
     assert done.stdout.startswith("{"), done.stdout + done.stderr
     return done.returncode, json.loads(done.stdout)
 

@@ -114,33 +114,36 @@ def _with_body(message: Message, rest: bytes) -> tuple[Message, bytes]:
 
 
 def _with_chunks(message: Message, rest: bytes) -> tuple[Message, bytes]:
-    pieces = []
+    pieces, at = [], 0
     while True:
-        line, separator, rest = rest.partition(b"\r\n")
-        if not separator:
-            raise Unfinished
+        line, at = _line(rest, at)
         match = CHUNK.fullmatch(line)
         if match is None:
             raise Unclear("chunk")
         size = int(match.group(1), 16)
         if size == 0:
             break
-        if len(rest) < size + 2:
+        if len(rest) < at + size + 2:
             raise Unfinished
-        if rest[size : size + 2] != b"\r\n":
+        pieces.append(rest[at : at + size])
+        at += size + 2
+        if rest[at - 2 : at] != b"\r\n":
             raise Unclear("chunk end")
-        pieces.append(rest[:size])
-        rest = rest[size + 2 :]
-    trailers = []
     while True:
-        line, separator, rest = rest.partition(b"\r\n")
-        if not separator:
-            raise Unfinished
+        line, at = _line(rest, at)
         if not line:
             break
-        trailers += _fields([line])
-    message.body, message.trailers = b"".join(pieces), trailers
-    return message, rest
+        message.trailers += _fields([line])
+    message.body = b"".join(pieces)
+    return message, rest[at:]
+
+
+def _line(data: bytes, at: int) -> tuple[bytes, int]:
+    """The line that begins at `at`, and where the next one begins."""
+    end = data.find(b"\r\n", at)
+    if end < 0:
+        raise Unfinished
+    return data[at:end], end + 2
 
 
 def strict_json(body: bytes) -> Any:

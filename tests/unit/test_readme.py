@@ -33,8 +33,8 @@ def bench_table() -> str:
     machine = figures["machine"]
     rows = [
         f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, "
-        f"{machine['system']}; commit {figures['commit']}. One core for the proxy, one for the load "
-        f"and the upstream; a 300-byte call, a 1 kB answer; fdatasync p50 "
+        f"{machine['system']}; commit {figures['commit']}. One core for the proxy, one for the "
+        f"load and the upstream; a 300-byte call, a 1 kB answer; fdatasync p50 "
         f"{measured['fdatasync_p50_ms']} ms.",
         "",
         "| proxy | at once | requests/s | p50 ms | p99 ms | CPU µs a request |",

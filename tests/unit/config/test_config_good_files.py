@@ -50,8 +50,8 @@ upstreams:
     url: http://localhost:9002
     auth: {header: {name: X-Api-Key, value: {env: CRM_KEY}}}
 record: {arguments: digest, secrets: [pin]}
-limits: {request: 2MiB, depth: 8, query_wait: 1s}
-""".replace(", query_wait: 1s", ", queue_wait: 1500ms, drain: 0s")
+limits: {request: 2MiB, depth: 8, queue_wait: 1500ms, drain: 0s}
+"""
 
 ENVIRON = {"GITHUB_TOKEN": "ghp_1", "CRM_KEY": "key 1"}
 

@@ -126,3 +126,18 @@ def test_what_is_shown_is_what_is_declared(path: Path) -> None:
 def test_no_key_is_both_known_and_not_yet() -> None:
     assert {setting.key.split(".")[0] for setting in declared(Config)} == set(KEYS)
     assert not set(KEYS) & set(NOT_YET)
+
+
+def test_the_table_tells_the_real_defaults(path: Path) -> None:
+    path.write_text("policies: ./policies\nupstreams: {shop: {url: http://shop.internal}}\n")
+    config = load_config(path, {}, []).config
+    assert config is not None
+    values = dict(effective(config))
+    told = {setting.key: setting.default for setting in declared()}
+    for key in values:
+        if key.startswith(("limits.", "listen.data", "listen.control")) and "hosts" not in key:
+            assert told[key] == str(values[key])
+    timeouts = {key for key in values if ".timeouts." in key}
+    assert len(timeouts) == 3
+    for key in timeouts:
+        assert told[key.replace(".shop.", ".NAME.")] == values[key]

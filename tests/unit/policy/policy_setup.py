@@ -54,7 +54,9 @@ def shown(problems: list[Problem]) -> str:
 
 def errors(*texts: str, **options: Any) -> list[str]:
     """The errors of texts, one line each."""
-    return [str(problem).partition("\n")[0] for problem in errors_only(load(*texts, **options).problems)]
+    return [
+        str(problem).partition("\n")[0] for problem in errors_only(load(*texts, **options).problems)
+    ]
 
 
 def make_call(

@@ -16,9 +16,10 @@ from sidecar.model import Decision
 from sidecar.policy.index import PolicySet
 
 FILES = sorted((CASES / "decisions").glob("*.yaml"))
-KEYS = frozenset(
-    "name call args agent http now expect by code reason would_be mode forward error matched".split()
-)
+KEYS = {
+    *("name", "call", "args", "agent", "http", "now", "expect"),
+    *("by", "code", "reason", "would_be", "mode", "forward", "error", "matched"),
+}
 
 
 @functools.cache

@@ -10,10 +10,10 @@ from typing import Any
 
 from sidecar.config.model import Auth, Limits, Timeouts, Upstream, UpstreamLimits
 from sidecar.errors import Refused
+from sidecar.proxy.dialects.reply import problem_reply
 from sidecar.proxy.exchange import Exchange
 from sidecar.proxy.head import HeadRules
 from sidecar.proxy.headers import forward_headers, reply_headers
-from sidecar.proxy.dialects.reply import problem_reply
 from sidecar.proxy.server import FrontDoor
 from sidecar.proxy.upstream_aiohttp import AiohttpLeg
 

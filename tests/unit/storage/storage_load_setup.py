@@ -21,7 +21,7 @@ from storage.write_queue import WriteQueue
 HASH = "0123456789abcdef" * 4
 ARGUMENTS = '{"number":7,"owner":"acme","title":"' + "x" * 200 + '"}'
 FACTS = '{"matches":[["policy/rule","allow","enforce",null]],"method":"POST","path":"/a/b/c"}'
-_numbers = itertools.count(time.time_ns() << 16)  # noqa: TID251 - unique, and ordered as ids are
+_numbers = itertools.count(time.time_ns() << 16)
 
 
 def make_call(tenant_id: str = "load") -> tuple[Entry, Entry]:
@@ -52,7 +52,7 @@ async def queue_on(
     path: Path, on_batch: Callable[[int, float], None] | None = None
 ) -> AsyncIterator[WriteQueue]:
     """A queue over a real store."""
-    store = await open_store(f"sqlite:///{path}", now_us=lambda: time.time_ns() // 1000)  # noqa: TID251
+    store = await open_store(f"sqlite:///{path}", now_us=lambda: time.time_ns() // 1000)
     queue = WriteQueue(
         store,
         seal,
@@ -111,7 +111,7 @@ async def paced(queue: WriteQueue, rate: float, seconds: float, callers: int = 1
             await one_call(queue, calls.popleft())
             done += 1
 
-    tasks = [asyncio.create_task(caller()) for _ in range(callers)]  # noqa: TID251
+    tasks = [asyncio.create_task(caller()) for _ in range(callers)]
     await asyncio.sleep(0)
     started = time.perf_counter()
     sent = 0

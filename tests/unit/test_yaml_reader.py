@@ -1,0 +1,164 @@
+"""The strict YAML reader: what it takes, what it refuses and where it says so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.yaml_reader import BYTES_MAX, DEPTH_MAX, read_documents, read_yaml
+
+
+def value_of(text: str) -> Any:
+    node, problems = read_yaml("f", text.encode())
+    assert problems == []
+    assert node is not None
+    return node.plain()
+
+
+def said_of(data: bytes | str) -> list[str]:
+    node, problems = read_yaml("f", data.encode() if isinstance(data, str) else data)
+    assert node is None
+    assert problems
+    return [f"{problem.position} {problem.message}" for problem in problems]
+
+
+@pytest.mark.parametrize(("text", "value"), [
+    ("true", True), ("false", False), ("yes", "yes"), ("no", "no"), ("on", "on"), ("off", "off"),
+    ("True", "True"), ("TRUE", "TRUE"), ("y", "y"), ("09:00", "09:00"), ("1_000", "1_000"),
+    ("12", 12), ("-12", -12), ("+12", 12), ("0", 0), ("-0", 0), ("1.5", 1.5), ("-1e3", -1000.0),
+    (".5", 0.5), ("1.", 1.0), ("0x10", "0x10"), ("0o17", "0o17"), ("2026-01-05", "2026-01-05"),
+    ("1:30", "1:30"), ('"12"', "12"), ("'true'", "true"), ('""', ""), ("''", ""), ("=", "="),
+    (".inf", ".inf"), ("NaN", "NaN"), ("a b", "a b"), ("30s", "30s"),
+])  # fmt: skip
+def test_scalars_are_those_of_the_yaml_1_2_core_schema(text: str, value: object) -> None:
+    found = value_of(f"a: {text}")["a"]
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_nodes_remember_where_they_stand() -> None:
+    node, _ = read_yaml("file.yaml", b"a: 1\nb:\n  - x\n  - {c: 'y'}\n")
+    assert node is not None
+    b = node.value["b"]
+    assert (node.is_mapping, b.is_list) == (True, True)
+    assert str(node.position) == "file.yaml:1:1"
+    assert str(b.key_position) == "file.yaml:2:1"
+    assert str(b.position) == "file.yaml:3:3"
+    c = b.value[1].value["c"]
+    assert (str(c.position), str(c.key_position)) == ("file.yaml:4:9", "file.yaml:4:6")
+    assert (c.is_plain, b.value[0].is_plain) == (False, True)
+    assert [value.kind for value in (node, b, c, node.value["a"])] == [
+        "a mapping", "a list", "text", "a number",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("", "f:1:1 the file is empty"),
+    ("# only a comment\n", "f:1:1 the file is empty"),
+    ("a: 1\na: 2\n", 'f:2:1 key "a" is here twice'),
+    ("a: 1\n'a': 2\n", 'f:2:1 key "a" is here twice'),
+    ("1: x\n'1': y\n", 'f:2:1 key "1" is here twice'),
+    ("a:\n", "f:1:3 a value is missing"),
+    ("a: ~\n", "f:1:4 a value is missing"),
+    ("a: null\n", "f:1:4 a value is missing"),
+    ("a: [1, ]\nb: [~]", "f:2:5 a value is missing"),
+    ("a: 010\n", "f:1:4 010 is ambiguous: a number with a leading zero"),
+    ("a: -07\n", "f:1:4 -07 is ambiguous: a number with a leading zero"),
+    ("a: &x 1\n", "f:1:4 YAML anchors are not allowed"),
+    ("a: &x {b: 1}\n", "f:1:4 YAML anchors are not allowed"),
+    ("a: !!str 1\n", "f:1:4 YAML tag !!str is not allowed"),
+    ("a: !x 1\n", "f:1:4 YAML tag !x is not allowed"),
+    ("a: !!python/object/apply:os.system [x]\n",
+     "f:1:4 YAML tag !!python/object/apply:os.system is not allowed"),
+    ("<<: {a: 1}\n", "f:1:1 YAML merge keys are not allowed"),
+    ("[a]: 1\n", "f:1:1 a key must be text"),
+    ("{a: 1}: 1\n", "f:1:1 a key must be text"),
+    ("a: 1\n---\nb: 2\n", "f:3:1 a second document in one file"),
+])  # fmt: skip
+def test_what_is_refused_and_where(text: str, said: str) -> None:
+    assert said_of(text) == [said]
+
+
+def test_an_alias_is_refused_with_a_hint() -> None:
+    _, problems = read_yaml("f", b"tools: *\n")
+    assert '"*"' in problems[0].hint
+    assert said_of("a: *x\n")[0].startswith("f:1:4")
+
+
+def test_a_quoted_merge_key_is_a_key() -> None:
+    assert value_of("'<<': 1") == {"<<": 1}
+
+
+def test_every_problem_at_once() -> None:
+    text = "a: 1\na: 2\nb:\nc: 010\nd: {e: 1, e: 2}\n"
+    assert [line.split()[0] for line in said_of(text)] == ["f:2:1", "f:3:3", "f:4:4", "f:5:11"]
+
+
+def test_broken_yaml_is_one_problem_with_a_place() -> None:
+    assert said_of("a: [1\nb: 2\n")[0].startswith("f:2:")
+    assert said_of("a: 'x\n")[0].startswith("f:")
+    assert said_of("a: b: c\n")[0].startswith("f:1:")
+
+
+def test_bytes_that_are_no_text() -> None:
+    assert said_of(b"a: 1\nb: \xff\n") == ["f:2:1 not UTF-8"]
+    assert said_of(b"a: 1\nb: \x00\n") == ["f:2:1 NUL is not allowed"]
+    assert said_of(b"a: \x1b[31m\n")[0].startswith("f:1:")
+    assert said_of("a: 1".encode("utf-16"))[0].startswith("f:1:")
+
+
+def test_a_nul_may_not_be_smuggled_in_by_an_escape() -> None:
+    assert said_of('a: "x\\0y"\n') == ["f:1:4 NUL is not allowed"]
+    assert said_of('"a\\0": 1\n') == ["f:1:1 NUL is not allowed"]
+
+
+def test_a_number_that_would_become_infinite_is_refused() -> None:
+    assert said_of("a: 1e999\n") == ["f:1:4 a number beyond what can be held"]
+    assert value_of("a: 1e300") == {"a": 1e300}
+
+
+def test_size_and_depth_are_bounded() -> None:
+    fits = "a: " + "x" * (BYTES_MAX - 4)
+    assert len(value_of(fits)["a"]) == BYTES_MAX - 4
+    assert said_of(fits + "xx") == [f"f:1:1 larger than {BYTES_MAX} bytes"]
+    assert value_of("[" * DEPTH_MAX + "1" + "]" * DEPTH_MAX)
+    deep = "[" * (DEPTH_MAX + 1) + "1" + "]" * (DEPTH_MAX + 1)
+    assert said_of(deep) == [f"f:1:{DEPTH_MAX + 1} nested deeper than {DEPTH_MAX}"]
+    assert "nested deeper" in said_of("[" * 100_000)[0]
+
+
+def test_a_number_too_long_to_convert_is_a_problem_and_no_exception() -> None:
+    _, problems = read_yaml("f", b"a: " + b"9" * 5000)
+    assert problems
+
+
+def test_several_documents_where_they_are_wanted() -> None:
+    documents, problems = read_documents("f", b"a: 1\n---\nb: 2\n")
+    assert problems == []
+    assert [document.plain() for document in documents] == [{"a": 1}, {"b": 2}]
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_break_the_reader(data: bytes) -> None:
+    node, problems = read_yaml("f", data)
+    assert (node is None) == bool(problems)
+
+
+_TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
+_VALUES = st.recursive(
+    _TEXTS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text("abc", min_size=1, max_size=3), inner, max_size=3)
+    ),
+    max_leaves=10,
+)
+
+
+@given(_VALUES)
+def test_what_was_dumped_in_quotes_is_read_back(value: Any) -> None:
+    text = yaml.safe_dump({"a": value}, default_style='"', allow_unicode=False)
+    assert value_of(text) == {"a": value}
