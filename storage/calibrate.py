@@ -87,9 +87,7 @@ async def _measure(
         first_done_ns = first_done_ns or monotonic_ns()
 
     try:
-        async with asyncio.TaskGroup() as group:
-            for mine in calls:
-                group.create_task(caller(mine))
+        await asyncio.gather(*(caller(mine) for mine in calls))
         await queue.drain(WAIT_S)
     finally:
         await queue.close()

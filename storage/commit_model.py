@@ -8,7 +8,7 @@ The hard thing: light traffic shows only small batches, which say much about a a
 b. So a class that was not seen for a while no longer votes on a: what remains of it is its cost
 above a as fitted when it was last seen. A disk that becomes slower moves a at once, even if no
 large batch shows it, and the slope stays as it was measured. Old classes fade; the seeds of the
-calibration do not, they only lose weight once there is traffic.
+calibration do not: they give way to classes of their size and above, and return as those fade.
 Must not know: clocks, queues, what a call is.
 """
 
@@ -65,11 +65,17 @@ class _SizeClass:
         self.seconds += share * (min(seconds, usual) - self.seconds)
         self.seen_s = at_s
 
+    def trust(self, now_s: float) -> float:
+        """From 0 to 1: how many batches stand behind the average, and how old it is."""
+        trust = min(1.0, self.batches / MEMORY_BATCHES)
+        if self.fixed_s is not None:
+            trust *= 0.5 ** ((now_s - self.seen_s) / HALF_LIFE_S)
+        return trust
+
     def row(self, now_s: float) -> _Row:
-        weight = min(1.0, self.batches / MEMORY_BATCHES) / self.seconds**2
+        weight = self.trust(now_s) / self.seconds**2
         if self.fixed_s is None:
             return 1.0, self.calls, self.seconds, weight
-        weight *= 0.5 ** ((now_s - self.seen_s) / HALF_LIFE_S)
         return 0.0, self.calls, max(0.0, self.seconds - self.fixed_s), weight
 
 
@@ -92,7 +98,7 @@ class CommitModel:
             return
         self._now_s = at_s
         self._batches += 1
-        size_class = math.frexp(calls)[1]
+        size_class = _size_class(calls)
         known = self._classes.get(size_class)
         if known is None:
             self._classes[size_class] = _SizeClass(calls, seconds, at_s)
@@ -116,13 +122,25 @@ class CommitModel:
         is_settled = self._batches >= MEMORY_BATCHES
         for seed in self._seeds:
             weight = seed.seconds**-2
-            if is_settled:
-                above_s = max(0.0, seed.seconds - self._seed_fixed_s)
-                yield 0.0, seed.calls, above_s, weight * SEED_WEIGHT
-            else:
+            if not is_settled:
                 yield 1.0, seed.calls, seed.seconds, weight
+                continue
+            weight *= SEED_WEIGHT * (1 - self._trust_from(_size_class(seed.calls)))
+            yield 0.0, seed.calls, max(0.0, seed.seconds - self._seed_fixed_s), weight
         for known in self._classes.values():
             yield known.row(self._now_s)
+
+    def _trust_from(self, size_class: int) -> float:
+        """The best trust in what traffic said of batches this large or larger."""
+        return max(
+            (k.trust(self._now_s) for size, k in self._classes.items() if size >= size_class),
+            default=0.0,
+        )
+
+
+def _size_class(calls: float) -> int:
+    """0 up to one call, 1 up to two, 2 up to four, and so on."""
+    return max(0, math.ceil(math.log2(calls)))
 
 
 def _solve(rows: Iterable[_Row]) -> tuple[float, float]:

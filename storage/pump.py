@@ -31,6 +31,10 @@ WAITED_FOR_PAUSES_S = (0.01, 0.25)
 QUEUED_PAUSES_S = (0.05, 2.0)
 #: Lookups between two batches; more would hold up those who wait.
 LOOKUPS_AT_ONCE = 32
+#: How long entries that nobody waits for stay for company, and how many of them at most: a batch
+#: of their own would make the next call wait for its sync. Whoever is waited for never lingers.
+LINGER_NS = 20_000_000
+LINGER_ENTRIES_MAX = 64
 
 
 class RecordingStore(Protocol):
@@ -85,6 +89,9 @@ class Pump:
         self._queued_max = batch_max
         self._last_was_waited_for = False
         self._is_stopping = False
+        self._is_hurried = False
+        #: Until when a lone queued lane stays for company; 0 while it does not.
+        self._linger_until_ns = 0
         self._sleeper: asyncio.Future[None] | None = None
 
     def wake(self) -> None:
@@ -95,6 +102,11 @@ class Pump:
     def stop(self) -> None:
         """Ends `run` after the batch under way."""
         self._is_stopping = True
+        self.wake()
+
+    def hurry(self) -> None:
+        """From now on nothing lingers."""
+        self._is_hurried = True
         self.wake()
 
     async def run(self) -> None:
@@ -113,8 +125,9 @@ class Pump:
     # -- one batch -------------------------------------------------------------------------
 
     def _next_batch(self) -> tuple[list[Waiter], list[Entry]]:
-        if not self.committed.depth and not self.queued.depth:
+        if not self.committed.depth and (not self.queued.depth or self._lingers()):
             return [], []
+        self._linger_until_ns = 0
         if self.health.is_well and self._queued_max == self._batch_max:
             count, queued_count = shares(self.committed.depth, self.queued.depth, self._batch_max)
         else:
@@ -123,6 +136,15 @@ class Pump:
         for waiter in waiters:
             waiter.is_running = True
         return waiters, self.queued.take(queued_count) if queued_count else []
+
+    def _lingers(self) -> bool:
+        """Whether what nobody waits for stays a little, to ride with the next call's batch."""
+        if self._is_hurried or not self.health.is_well or self.queued.depth >= LINGER_ENTRIES_MAX:
+            return False
+        now_ns = self._now_ns()
+        if not self._linger_until_ns:
+            self._linger_until_ns = now_ns + LINGER_NS
+        return now_ns < self._linger_until_ns
 
     def _shares_in_trouble(self) -> tuple[int, int]:
         """After a failure the lanes take turns and ride apart, each after its own pause."""
@@ -262,7 +284,7 @@ class Pump:
         if self.committed.depth:
             due.append(self._waited_for.due_ns)
         if self.queued.depth:
-            due.append(self._retry.due_ns)
+            due.append(max(self._retry.due_ns, self._linger_until_ns))
         if self.health.is_well and len(self.unknown):
             due.append(self.unknown.due_ns)
         if not self.health.is_well and not due:

@@ -1,6 +1,6 @@
 """The bounded group-commit queue in front of the store's one writer.
 
-While one batch commits, the next one gathers: no timer, no lock per call, no task per call.
+While one batch commits, the next one gathers: no timer, no lock, no task for a call that waits.
 `submit` returns only after COMMIT (the committed lane); `enqueue` hands over what nobody waits
 for (the queued lane: outcomes), in a place that was reserved beforehand, so it cannot overflow.
 Every waiter is told the truth: an answer, or an error after which nothing may be forwarded.
@@ -204,6 +204,7 @@ class WriteQueue:
         deadline is over. Left over are entries that are not durable and places not used.
         """
         self._is_draining = True
+        self._pump.hurry()
         if self._left() and not self._task.done():
             self._drained = self._loop.create_future()
             timer = self._loop.call_later(deadline_s, self._end_drain)

@@ -22,6 +22,7 @@ from sidecar.policy.routes import Route, parse_route
 DOCUMENT_BYTES_MAX: Final = 16 * 1024 * 1024
 OPERATIONS_MAX: Final = 10_000
 REFERENCES_MAX: Final = 32
+DEPTH_MAX: Final = 200
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NAME = re.compile(r"[A-Za-z0-9_./-]{1,128}")
@@ -96,7 +97,9 @@ def _parse(data: bytes) -> dict[str, Any]:
         if data.lstrip()[:1] == b"{":
             document = json.loads(data.decode("utf-8"), object_pairs_hook=_unique)
         else:
-            document = yaml.load(data.decode("utf-8"), Loader=_UniqueLoader)  # noqa: S506
+            text = data.decode("utf-8")
+            _refuse_depth(text)
+            document = yaml.load(text, Loader=_UniqueLoader)  # noqa: S506
     except UnicodeDecodeError:
         raise BadDocument("not UTF-8") from None
     except RecursionError:
@@ -111,6 +114,18 @@ def _parse(data: bytes) -> dict[str, Any]:
     if not isinstance(version, str) or not version.startswith(("3.0", "3.1")):
         raise BadDocument("not an OpenAPI 3.0 or 3.1 document")
     return document
+
+
+def _refuse_depth(text: str) -> None:
+    """Before any node is built: the C library composes nodes recursively, without a bound."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > DEPTH_MAX:
+                raise BadDocument(f"nested deeper than {DEPTH_MAX}")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -86,6 +86,8 @@ class Reach:
 
 def check_reach(rules: Sequence[CompiledRule], catalogue: Catalogue, problems: Problems) -> None:
     """Notes every rule that does not fit the tools there are."""
+    if not catalogue.upstreams:
+        return
     reach = Reach(catalogue)
     labels = {label for tool in reach.all for label in tool.labels}
     met = [reach.met(one.draft.tools) for one in rules]
@@ -96,7 +98,7 @@ def check_reach(rules: Sequence[CompiledRule], catalogue: Catalogue, problems: P
         if tools:
             _note_hidden(one, tools, denied, problems)
             _note_arguments(one, reach.arguments(tools), problems)
-        elif has_labels:
+        elif has_labels and not (one.is_pack and one.rule.effect is Effect.DENY):
             _note_unmet(one, reach, problems, is_lenient)
         if not one.is_pack and tools:
             _warn_of_idle_globs(one, reach, problems)

@@ -181,7 +181,6 @@ def start_sidecar(folder: Path, core: str, upstream: str, *, with_caps: bool = F
     data_port, control_port = free_port(), free_port()
     limits = "" if with_caps else "limits: {connections: 4096, per_address: 4096}"
     path = write_sidecar_files(folder, upstream, data_port, control_port, limits)
-    pinned = ["taskset", "-c", core]
     process = subprocess.Popen(
         [
             "taskset",

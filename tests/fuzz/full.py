@@ -31,9 +31,11 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path[:0] = [str(HERE), str(ROOT), str(ROOT / "tests" / "e2e")]
 
-from fuzz_check import CATALOGUES, Ledger, Told, check_arrival, check_heard, check_sent, sent_keys
+from fuzz_check import CATALOGUES, Told, check_arrival, check_heard
 from fuzz_client import Heard, Shot, exchange
-from fuzz_mutators import Draft, Mutation, load_cases
+from fuzz_ledger import Ledger, check_sent, sent_keys
+from fuzz_mutators import Mutation
+from fuzz_seeds import Draft, load_cases
 from fuzz_upstream import MAGIC, Arrival, RecordingUpstream
 from running import Process
 
@@ -43,6 +45,9 @@ BATCH = 500
 IN_FLIGHT = 32
 CONTROL_EVERY = 50
 DRAIN_S = 5.0
+#: No exchange takes longer than the deadlines of the run and some waiting in between; one that
+#: does was slow to judge, and held up all others.
+SLOW_S = 5.0
 PLANTED = ("lenient-json", "raw-path", "lenient-framing", "header-disagreement", "inner-words",
            "no-record")  # fmt: skip
 LIMITS = "limits: {header_wait: 1s, body_wait: 1s}"
@@ -62,6 +67,10 @@ class Report:
     receipts: int = 0
     slowest_s: float = 0.0
     violations: list[str] = field(default_factory=list)
+
+
+class Stalled(Exception):
+    """There is nothing left to send requests to."""
 
 
 class FuzzProcess(Process):
@@ -113,7 +122,9 @@ class Run:
             shots.append(Shot([seed.render(mark)], label=f"seed {seed.name}"))
         heard = await self._fire(shots)
         arrived = {arrival.mark for arrival in self.arrivals}
-        for number, (seed, shot, one) in enumerate(zip(self.cases.seeds, shots, heard, strict=True)):
+        for number, (seed, shot, one) in enumerate(
+            zip(self.cases.seeds, shots, heard, strict=True)
+        ):
             problem = _contradicts(seed, one, f"m-{number + 1:07}" in arrived)
             if problem:
                 self._found(shot, problem)
@@ -178,7 +189,10 @@ class Run:
                 except ConnectionError as error:
                     self._found(shot, f"no connection: {error!r}")
                     return Heard()
-                self.report.slowest_s = max(self.report.slowest_s, time.perf_counter() - started)
+                took_s = time.perf_counter() - started
+                self.report.slowest_s = max(self.report.slowest_s, took_s)
+                if took_s > SLOW_S and not heard.hung:
+                    self._found(shot, f"took {took_s:.1f} s")
                 return heard
 
         heard = await asyncio.gather(*(one(shot) for shot in shots))
@@ -194,7 +208,9 @@ class Run:
         """Waits until nothing is under way, then checks arrivals and receipts."""
         process = self.sidecar.process
         if process is None or process.poll() is not None:
-            raise RuntimeError(f"the sidecar died:\n{self.sidecar.log()[-3000:]}")
+            raise Stalled(f"the sidecar died:\n{self.sidecar.log()[-3000:]}")
+        if self.sidecar.readiness() != 200:
+            raise Stalled("the sidecar is not ready")
         until = time.perf_counter() + DRAIN_S
         while time.perf_counter() < until:
             if not (await asyncio.to_thread(self.sidecar.metrics))["aegis_calls_in_flight"]:
@@ -210,8 +226,6 @@ class Run:
         wrong += self.ledger.check_told(self.told)
         found += [_with_shot(problem, shots) for problem in wrong]
         self.told = Told()
-        if self.sidecar.readiness() != 200:
-            found.append("the sidecar is not ready")
 
     def _found(self, shot: Shot, problem: str) -> None:
         self.report.violations.append(f"{shot.label}: {problem} <- {shot.raw[:1500]!r}")
@@ -246,17 +260,20 @@ def _contradicts(seed: Draft, heard: Heard, arrived: bool) -> str | None:
     return None
 
 
-async def run(size: int, seed: int, planted: str | None) -> Report:
+async def run(size: int, seed: int, planted: str | None, only_mutants: bool) -> Report:
     """The whole run; stops early once a planted fault was found."""
     chance = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="aegis-fuzz-") as name:
         fuzz = Run(Path(name), chance, planted)
         try:
             await fuzz.start()
-            await fuzz.seeds()
+            if not only_mutants:
+                await fuzz.seeds()
             while fuzz.report.requests < size and not (planted and fuzz.report.violations):
                 await fuzz.batch(min(BATCH, size - fuzz.report.requests))
             await fuzz.end()
+        except Stalled as stalled:
+            fuzz.report.violations.append(str(stalled))
         finally:
             fuzz.sidecar.kill()
             for upstream in fuzz.upstreams:
@@ -269,10 +286,13 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=1_000_000, help="requests")
     parser.add_argument("--seed", type=int, default=Clock().now_us() % 1_000_000)
     parser.add_argument("--planted", choices=PLANTED)
+    parser.add_argument(
+        "--only-mutants", action="store_true", help="leave the seeds as they are out"
+    )
     parser.add_argument("--results", type=Path)
     options = parser.parse_args()
     started = time.perf_counter()
-    report = asyncio.run(run(options.size, options.seed, options.planted))
+    report = asyncio.run(run(options.size, options.seed, options.planted, options.only_mutants))
     figures: dict[str, Any] = {
         "commit": subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT

@@ -1,27 +1,22 @@
-"""What must hold of every exchange, of everything that reached an upstream, and of the store.
+"""What must hold of every answer, and of everything that reached an upstream.
 
 Knows: the tools and rules of the run (as its own few lines, apart from the policy engine), how
-lenient servers read paths and JSON, how a receipt commits to a body.
-Must not know: how the sidecar comes to its decisions.
+lenient servers read paths and JSON.
+Must not know: how the sidecar comes to its decisions, what is on record.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 import re
 import unicodedata
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from fuzz_client import Answer, Heard, Shot
-from fuzz_reader import Message, Unclear, read_all, strict_json
+from fuzz_reader import Message, Unclear, strict_json
 from fuzz_upstream import MAGIC, Arrival
-
-import storage
 
 CATALOGUES = {
     "up.yaml": """\
@@ -59,14 +54,27 @@ rules:
 SIZE_MAX = 100
 MCP_TOOLS = ("echo", "add")
 MCP_PROTOCOL = frozenset(
-    "initialize ping server/discover tools/list prompts/list resources/list"
-    " resources/templates/list logging/setLevel subscriptions/listen notifications/initialized"
-    " notifications/cancelled notifications/progress notifications/roots/list_changed".split()
+    {
+        "initialize",
+        "ping",
+        "server/discover",
+        "tools/list",
+        "prompts/list",
+        "resources/list",
+        "resources/templates/list",
+        "logging/setLevel",
+        "subscriptions/listen",
+        "notifications/initialized",
+        "notifications/cancelled",
+        "notifications/progress",
+        "notifications/roots/list_changed",
+    }
 )
 #: Words of parsers, libraries and Python itself, which no peer may ever read.
 INNER = re.compile(
-    rb"Traceback|File \"|\.py\b|orjson|aiohttp|JSONDecode|unexpected character|Expecting |codec can|"
-    rb"llhttp|yarl|object at 0x|sqlite|line \d+ column|Exception|<class|data_received|Invalid header"
+    rb"Traceback|File \"|\.py\b|orjson|aiohttp|JSONDecode|unexpected character|Expecting |"
+    rb"codec can|llhttp|yarl|object at 0x|sqlite|line \d+ column|Exception|<class|data_received|"
+    rb"Invalid header"
 )
 #: Headers the sidecar never lets through to an upstream.
 NEVER_FORWARDED = re.compile(
@@ -118,7 +126,7 @@ def _check_answer(shot: Shot, answer: Answer, told: Told) -> list[str]:
     if call_id is None:
         return [f"a refusal without a call id: {answer.body[:300]!r}"]
     text = answer.body.decode()
-    if "internal_error" in text or "condition_error" in text and "danger" not in text:
+    if "internal_error" in text or ("condition_error" in text and "danger" not in text):
         return [f"failed inside: {text[:300]}"]
     if answer.status != 200 and "code" not in document and "error" not in document:
         return [f"a refusal without a code: {text[:300]}"]
@@ -247,160 +255,7 @@ def _check_mcp_headers(message: Message, method: Any, params: dict[str, Any]) ->
     problems = []
     if said_method is not None and said_method != method:
         problems.append("a Mcp-Method that contradicts")
-    if said_name is not None and method == "tools/call" and not said_name.startswith("=?"):
-        if said_name != params.get("name"):
-            problems.append("a Mcp-Name that contradicts")
+    is_plain = said_name is not None and not said_name.startswith("=?")
+    if is_plain and method == "tools/call" and said_name != params.get("name"):
+        problems.append("a Mcp-Name that contradicts")
     return problems
-
-
-# -- what was sent, what arrived, what was recorded ------------------------------------------
-
-Key = tuple[str, str, str, bytes]
-
-
-def sent_keys(shots: list[Shot]) -> Counter[Key]:
-    """What strict reading finds in all that was sent, as it may arrive at the upstreams."""
-    keys: Counter[Key] = Counter()
-    for shot in shots:
-        for message in read_all(shot.raw)[0]:
-            path, mark, query = message.target.partition("?")
-            first, slash, rest = path[1:].partition("/")
-            name = unquote(first)
-            target = "/mcp" if name == "tools" else slash + rest + mark + query
-            if not target.startswith("/"):
-                target = "/" + target
-            keys[name, message.method, target, message.body] += 1
-    return keys
-
-
-def check_sent(sent: Counter[Key], arrivals: list[Arrival]) -> list[str]:
-    """Everything that arrived must have been sent so, byte for byte, and not more often."""
-    left = Counter(sent)
-    problems = []
-    for arrival in arrivals:
-        message = arrival.message
-        target = message.target[:-1] if message.target.endswith("?") else message.target
-        key = (arrival.upstream, message.method, target, message.body)
-        empty = (*key[:2], target + "?", message.body)
-        chosen = key if left[key] > 0 else empty
-        if left[chosen] <= 0:
-            problems.append(f"nobody sent {key[:3]} {message.body[:200]!r} {arrival.mark}")
-        left[chosen] -= 1
-    return problems
-
-
-@dataclass
-class Recorded:
-    """An intent of the store, with what it commits to."""
-
-    call_id: str
-    upstream: str
-    digest: str
-    salt: bytes
-    mark: str | None
-    path: str | None
-
-
-class Ledger:
-    """Reads what is new in the store, batch by batch."""
-
-    def __init__(self, url: str) -> None:
-        self._url, self._seq = url, 0
-        self.unmatched: list[Recorded] = []
-        self.intents: set[str] = set()
-        self.refusals: set[str] = set()
-        self.outcomes: dict[str, str] = {}
-        self.receipts = 0
-
-    async def read_new(self) -> list[str]:
-        """Takes in all receipts since the last time."""
-        problems = []
-        reader = await storage.open_reader(self._url)
-        try:
-            while page := await reader.receipts("default", self._seq, 1000):
-                for row in page:
-                    if row.seq != self._seq + 1:
-                        problems.append(f"gap in the receipts: {row.seq} after {self._seq}")
-                    self._seq, call_id = row.seq, row.call_id or ""
-                    self.receipts += 1
-                    if row.kind == "outcome":
-                        self.outcomes[call_id] = row.outcome or ""
-                    elif row.kind == "refusal":
-                        self.refusals.add(call_id)
-                    elif row.kind == "intent":
-                        self.intents.add(call_id)
-                        facts = await reader.call_facts("default", row.seq)
-                        if facts is None:
-                            problems.append(f"no facts for {call_id}")
-                            continue
-                        arguments = json.loads(facts.arguments or "{}")
-                        self.unmatched.append(
-                            Recorded(
-                                call_id, row.upstream or "", row.request_sha256 or "",
-                                bytes.fromhex(facts.salt), _text(arguments.get("mark")),
-                                json.loads(facts.facts).get("path"),
-                            )
-                        )  # fmt: skip
-        finally:
-            await reader.close()
-        return problems
-
-    def match(self, arrivals: list[Arrival]) -> list[str]:
-        """Takes for each arrival one intent that commits to exactly its body and path."""
-        problems = []
-        for arrival in arrivals:
-            found = next((i for i in self.unmatched if _is_of(i, arrival)), None)
-            if found is None:
-                message = arrival.message
-                problems.append(
-                    f"at the upstream without an intent: {arrival.mark} {arrival.upstream} "
-                    f"{message.method} {message.target} {message.body[:200]!r}"
-                )
-            else:
-                self.unmatched.remove(found)
-        return problems
-
-    def check_told(self, told: Told) -> list[str]:
-        """Every answer a call id was given with is on record, as what it was."""
-        return [f"answered, no intent: {i}" for i in told.forwarded - self.intents]
-
-    def check_end(self) -> list[str]:
-        """After the last batch: a call said to be completed did arrive; every intent has ended."""
-        problems = [
-            f"completed, never arrived: {intent.call_id}"
-            for intent in self.unmatched
-            if self.outcomes.get(intent.call_id) == "completed"
-        ]
-        open_ids = self.intents - self.outcomes.keys()
-        return problems + ([f"{len(open_ids)} intents without an outcome"] if open_ids else [])
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _is_of(intent: Recorded, arrival: Arrival) -> bool:
-    if intent.upstream != arrival.upstream:
-        return False
-    path = unquote(arrival.message.target.partition("?")[0])
-    if arrival.upstream == "up" and intent.path is not None and intent.path != path:
-        return False
-    body = arrival.message.body
-    if hmac.new(intent.salt, body, hashlib.sha256).hexdigest() != intent.digest:
-        return False
-    return intent.mark is None or _mark_in(arrival, intent.mark)
-
-
-def _mark_in(arrival: Arrival, mark: str) -> bool:
-    """Whether the mark on record stands in the request too: in its body, or in its query."""
-    message = arrival.message
-    try:
-        if message.body.lstrip()[:1] == b"{":
-            document = json.loads(message.body)
-            arguments = document.get("params", {}).get("arguments", document)
-            if arguments.get("mark") == mark:
-                return True
-    except (ValueError, AttributeError):
-        return False
-    texts = f"{message.target.partition('?')[2]}&{message.body.decode('latin-1')}"
-    return ("mark", mark) in parse_qsl(texts, keep_blank_values=True)

@@ -1,93 +1,20 @@
-"""Requests, and the ways to spoil them.
+"""The ways to spoil a request: its head, framing, path, JSON, MCP, or just its bytes.
 
-Knows: the seeds of tests/cases/fuzz/seeds.json, how a request is put into bytes, mutators of the
-head, the framing, the path, JSON, MCP and of plain bytes. All chance comes from one Random.
+Knows: mutators, and the shapes in which a client can send what they leave. All chance comes from
+one Random, so that a seed gives the same requests again.
 Must not know: what the sidecar should say to any of it.
 """
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from itertools import pairwise
 
 from fuzz_client import Shot
-
-CASES = Path(__file__).resolve().parents[1] / "cases" / "fuzz" / "seeds.json"
-PLACE = "{mark}"
-
-
-@dataclass
-class Draft:
-    """A request before it is bytes; `raw`, when given, is all there is to it."""
-
-    name: str = ""
-    expect: str = "any"
-    method: bytes = b"GET"
-    target: bytes = b"/"
-    version: bytes = b"HTTP/1.1"
-    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
-    body: bytes = b""
-    raw: bytes | None = None
-    is_framed: bool = False  # the framing was chosen by a mutator and stays as it is
-
-    def render(self, mark: str) -> bytes:
-        if self.raw is not None:
-            return self.raw.replace(PLACE.encode(), mark.encode())
-        body = self.body.replace(PLACE.encode(), mark.encode())
-        headers = list(self.headers)
-        if not self.is_framed and (body or self.method in (b"POST", b"PUT", b"PATCH")):
-            headers.append((b"Content-Length: ", str(len(body)).encode()))
-        lines = b"".join(name + value + b"\r\n" for name, value in headers)
-        head = self.method + b" " + self.target + b" " + self.version + b"\r\n" + lines + b"\r\n"
-        return head.replace(PLACE.encode(), mark.encode()) + body
-
-
-@dataclass
-class Cases:
-    """What seeds.json holds."""
-
-    seeds: list[Draft]
-    words: dict[str, list[str]]
-
-
-def load_cases() -> Cases:
-    document = json.loads(CASES.read_text())
-    return Cases([_draft(case) for case in document["seeds"]], document["words"])
-
-
-def _draft(case: dict[str, Any]) -> Draft:
-    draft = Draft(f"{case['case']} {case['name']}", case.get("expect", "any"))
-    if "raw" in case:
-        draft.raw = case["raw"].encode("latin-1")
-        return draft
-    body = case.get("json", case.get("text"))
-    if "hex" in case:
-        draft.body = bytes.fromhex(case["hex"])
-    elif "pieces" in case:
-        draft.body = "".join(text * times for text, times in case["pieces"]).encode()
-    elif body is not None:
-        draft.body = (body if "text" in case else json.dumps(body)).encode("utf-8")
-    draft.method = case.get("method", "POST" if draft.body else "GET").encode()
-    draft.target = case["target"].encode("latin-1")
-    draft.version = case.get("version", "HTTP/1.1").encode()
-    automatic = [("Host", "localhost"), ("Connection", "close"), ("X-Mark", PLACE)]
-    if draft.body:
-        automatic.append(("Content-Type", "application/json"))
-    without = case.get("without", [])
-    for name, value in automatic:
-        if name not in without:
-            draft.headers.append((f"{name}: ".encode(), value.encode()))
-    for name, value in case.get("headers", []):
-        draft.headers.append((f"{name}: ".encode("latin-1"), value.encode("latin-1")))
-    draft.is_framed = "framed" in case
-    return draft
-
+from fuzz_seeds import PLACE, Cases, Draft
 
 # -- mutators: each takes a draft it may change ----------------------------------------------
 
@@ -137,7 +64,7 @@ class Mutation:
         if shape < 0.24 and len(data) > 4:
             at = sorted(chance.randrange(1, len(data)) for _ in range(chance.choice((1, 2, 5))))
             edges = [0, *at, len(data)]
-            pieces = [data[a:b] for a, b in zip(edges, edges[1:], strict=False) if a < b]
+            pieces = [data[a:b] for a, b in pairwise(edges) if a < b]
             return Shot(pieces, label=label + " in pieces")
         return Shot([data], label=label)
 
@@ -205,7 +132,7 @@ def header_flood(m: Mutation, draft: Draft) -> None:
 def framing_length(m: Mutation, draft: Draft) -> None:
     size = len(draft.body.replace(PLACE.encode(), b"m-0000000"))
     lengths = [b"%d" % size, b"%d" % (size + 1), b"%d" % max(0, size - 1), b"%d, %d" % (size, size),
-               b"+%d" % size, b"0x%x" % size, b"-1", b"", b"0", b"0%d" % size, b"99999999999999999999",
+               b"+%d" % size, b"0x%x" % size, b"-1", b"", b"0", b"0%d" % size, b"9" * 20,
                b"%d " % size, b"\t%d" % size, b"1_0", b"2000000"]  # fmt: skip
     draft.is_framed = True
     for _ in range(m.chance.choice((1, 1, 2))):
@@ -313,15 +240,18 @@ def json_in_text(m: Mutation, draft: Draft) -> None:
 def json_deep(m: Mutation, draft: Draft) -> None:
     depth = m.chance.choice((3, 62, 63, 64, 65, 1000, 100_000))
     opening, closing = m.chance.choice(((b"[", b"]"), (b'{"a":', b"}")))
-    draft.body = draft.body.replace(b"{", b'{"deep":' + opening * depth + b"1" + closing * depth + b",", 1)  # noqa: E501
+    draft.body = draft.body.replace(
+        b"{", b'{"deep":' + opening * depth + b"1" + closing * depth + b",", 1
+    )
 
 
 def json_around(m: Mutation, draft: Draft) -> None:
     body = draft.body
     draft.body = m.chance.choice((
         b"[" + body + b"]", b"[" + body + b"," + body + b"]", b"\xef\xbb\xbf" + body, body + body,
-        b" \t\r\n" + body + b"\n", body + b"\0", body + b"//x", b"/**/" + body, body[:-1], body + b",",
-        body.decode("latin-1").encode("utf-16"), body.decode("latin-1").encode("utf-32"), b"\x1e" + body,
+        b" \t\r\n" + body + b"\n", body + b"\0", body + b"//x", b"/**/" + body, body[:-1],
+        body.decode("latin-1").encode("utf-16"), body.decode("latin-1").encode("utf-32"),
+        b"\x1e" + body, body + b",",
         body.replace(b'"', b"'"), body.replace(b":", b": ").replace(b",", b" ,\n"), b"[]", b"{}",
         body.replace(b"e", b"\\u0065"), body.replace(b"}", b",}"), b")]}'\n" + body,
     ))  # fmt: skip

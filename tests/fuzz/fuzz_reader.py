@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-#: More than one space between the parts is a leniency of RFC 9112 section 3 that changes nothing.
-REQUEST_LINE = re.compile(rb"([A-Z][A-Z-]*) +(/[!-~]*) +HTTP/1\.([01])")
+#: Two leniencies of the sidecar's parser that change nothing of what is forwarded: more than one
+#: space between the parts (RFC 9112 section 3), and the name of HTTP's sibling in its place.
+REQUEST_LINE = re.compile(rb"([A-Z][A-Z-]*) +(/[!-~]*) +(?:HTTP|RTSP)/1\.([01])")
 VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(;[\t\x20-\x7e\x80-\xff]*)?")
 INTEGER_MAX = 2**53 - 1
@@ -159,9 +160,7 @@ def strict_json(body: bytes) -> Any:
         raise Unclear("no JSON number")
 
     try:
-        value = json.loads(
-            body.decode("utf-8"), object_pairs_hook=members, parse_constant=constant
-        )
+        value = json.loads(body.decode("utf-8"), object_pairs_hook=members, parse_constant=constant)
         _require_plain(value, 1)
     except (ValueError, RecursionError) as error:
         raise Unclear(str(error)) from None

@@ -61,12 +61,14 @@ class RecordingUpstream:
                     return
                 self.arrivals.append(Arrival(self.name, message))
                 if data:
-                    self.violations.append(f"{self.name} got bytes behind a request: {data[:300]!r}")
+                    self.violations.append(
+                        f"{self.name} got bytes behind a request: {data[:300]!r}"
+                    )
                     return
                 writer.write(_answer(message))
                 await writer.drain()
-        except ConnectionError:
-            pass
+        except (ConnectionError, asyncio.CancelledError):
+            return  # the sidecar hung up, or the run is over
         finally:
             writer.close()
 

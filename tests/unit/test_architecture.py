@@ -60,7 +60,6 @@ LONG_FUNCTION = '"""Doc."""\n\ndef long():\n' + "    x = 1\n" * FUNCTION_LINES_M
     ("storage/sqlite.py", "import asyncpg", "asyncpg is named outside of"),
     ("sidecar/control/x.py", "import prometheus_client", "prometheus_client is named outside of"),
     ("sidecar/cli/x.py", "from prometheus_client import Counter", "prometheus_client is named"),
-    ("sidecar/config/x.py", "import yaml", "yaml is named outside of"),
     ("sidecar/proxy/x.py", "from sidecar.policy.load import x\nimport cel_expr_python", "cel_expr"),
     ("sidecar/proxy/x.py", "import storage\nstorage.open_store('x')", "open a store"),
     ("sidecar/ledger/x.py", "from storage import open_store", "open a store"),

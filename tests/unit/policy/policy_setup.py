@@ -114,3 +114,11 @@ def split_files(text: str) -> dict[str, str]:
     """A case's parts: each begins with a line `### NAME`."""
     parts = re.split(r"^### (\S+)\n", text, flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def read_pack(name: str) -> dict[str, str]:
+    """The files of a shipped pack, named as they are when they are loaded."""
+    return {
+        f"pack:{name}/{path.name}": path.read_text()
+        for path in sorted((PACKS / name).glob("*.yaml"))
+    }

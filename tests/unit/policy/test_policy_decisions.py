@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from policy_setup import CASES, MONDAY_10_UTC_US, UPSTREAMS, judge, policies
+from policy_setup import CASES, MONDAY_10_UTC_US, UPSTREAMS, judge, policies, read_pack
 
 from sidecar.model import Decision
 from sidecar.policy.index import PolicySet
@@ -25,7 +25,9 @@ KEYS = {
 @functools.cache
 def case_file(path: Path) -> tuple[dict[str, Any], PolicySet]:
     document = yaml.safe_load(path.read_text())
-    files = document["files"]
+    files = dict(document["files"])
+    for pack in document.get("packs", ()):
+        files |= read_pack(pack)
     loaded = policies(
         *files.values(),
         names=tuple(files),

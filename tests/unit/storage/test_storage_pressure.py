@@ -135,9 +135,8 @@ async def test_the_calibration_is_short_and_gives_a_point_per_level(tmp_path: Pa
 async def test_a_store_that_fails_cannot_be_calibrated() -> None:
     store = ToldStore()
     store.is_broken = StoreFull()
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.raises(StoreFull):
         await calibrate(store, lambda heads, drafts: None, make_call, time.perf_counter_ns)  # type: ignore[arg-type,return-value]
-    assert caught.group_contains(StoreFull)
 
 
 async def test_the_queue_feeds_the_pressure(tmp_path: Path) -> None:
@@ -155,5 +154,5 @@ async def test_the_queue_feeds_the_pressure(tmp_path: Path) -> None:
         snapshot = pressure.snapshot()
     assert snapshot.ceiling_calls_per_s > 100
     assert snapshot.committed_calls_per_s > 50
-    assert 0 < snapshot.utilisation
+    assert snapshot.utilisation > 0
     assert 0 < snapshot.loop_busy <= 1

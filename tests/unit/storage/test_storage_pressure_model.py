@@ -1,4 +1,4 @@
-"""The model of a commit, a + b·n: what it learns from which batches, and what it must not forget."""
+"""The model of a commit, a + b·n: what it learns from which batches, and what it keeps."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_nothing_known_is_zero_and_nonsense_is_not_taken() -> None:
 
 def test_light_traffic_does_not_wear_out_the_slope() -> None:
     model = CommitModel(seeds(0.0005, 0.00005))
-    Traffic(model).run([0.5, 1, 1.5], 0.0005, 0.00005, seconds=3600)
+    Traffic(model).run([0.5, 1, 1.5], 0.0005, 0.00005, seconds=900)
     assert ceiling(model) == pytest.approx(true_ceiling(0.0005, 0.00005), rel=0.05)
 
 
