@@ -80,22 +80,11 @@ async def running(config: Config, clock: Clock | None = None) -> AsyncIterator[S
         boot_id = clock.new_id()
         store = await storage.open_store(config.store, now_us=clock.now_us)
         stack.push_async_callback(store.close)
-        for warning in store.facts().warnings:
-            _log.info("the store's engine", extra={"detail": warning})
         recovered = await recover(store, seal, clock, boot_id=boot_id)
         pressure = await _pressure(config, clock)
         queue = _queue(config, store, pressure, clock)
         stack.push_async_callback(queue.close)
-        epochs = {tenant: (await store.head(tenant)).epoch for tenant in await store.tenants()}
-        recorder = Recorder(
-            queue,
-            clock,
-            node_id=store.node_id,
-            boot_id=boot_id,
-            redact=Redactor(config.record.secrets).arguments,
-            keeps_arguments=config.record.arguments == "redacted",
-            epochs=epochs,
-        )
+        recorder = await _recorder(config, clock, queue, store, boot_id)
         queue.on_abandoned = recorder.abandoned
         counters = Counters(config.upstreams)
         leg = AiohttpLeg()
@@ -134,8 +123,7 @@ async def running(config: Config, clock: Clock | None = None) -> AsyncIterator[S
         server = await _listen(config, door)
         stack.push_async_callback(_drain, config, server, door, counters, queue, state)
         _settle()
-        if config.default == "observe":
-            _log.warning("default is observe: nothing is refused by policy")
+        _tell(config, store)
         yield Sidecar(
             data_url=config.listen.data.url,
             control_url=config.listen.control.url,
@@ -150,6 +138,21 @@ def _secrets(config: Config) -> list[str]:
     """Values that must not reach a log, whatever a library says."""
     upstreams = config.upstreams.values()
     return [u.auth.header_value.reveal() for u in upstreams if u.auth is not None]
+
+
+async def _recorder(
+    config: Config, clock: Clock, queue: WriteQueue, store: storage.SqlStore, boot_id: str
+) -> Recorder:
+    epochs = {tenant: (await store.head(tenant)).epoch for tenant in await store.tenants()}
+    return Recorder(
+        queue,
+        clock,
+        node_id=store.node_id,
+        boot_id=boot_id,
+        redact=Redactor(config.record.secrets).arguments,
+        keeps_arguments=config.record.arguments == "redacted",
+        epochs=epochs,
+    )
 
 
 def _loader(config: Config) -> Load:
@@ -264,6 +267,14 @@ async def _drain(
     left = await queue.drain(max(1.0, until - loop.time()))
     if left:
         _log.error("entries were left unrecorded", extra={"count": left})
+
+
+def _tell(config: Config, store: storage.SqlStore) -> None:
+    """What an operator should read once in the log."""
+    for warning in store.facts().warnings:
+        _log.info("the store's engine", extra={"detail": warning})
+    if config.default == "observe":
+        _log.warning("default is observe: nothing is refused by policy")
 
 
 def _settle() -> None:

@@ -8,6 +8,7 @@ Must not know: what any key means.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from sidecar.problems import Position, Problem
 
 BYTES_MAX = 1024 * 1024
 DEPTH_MAX = 32
+#: Python refuses to convert more than 4300 digits; nobody means more than these.
+NUMBER_CHARACTERS_MAX = 100
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
@@ -113,7 +116,7 @@ def read_documents(source: str, data: bytes) -> tuple[list[Node], list[Problem]]
 
 
 def _hint_for(error: yaml.MarkedYAMLError) -> str:
-    if "alias" in (error.problem or "") or "anchor" in (error.context or ""):
+    if "alias" in f"{error.problem} {error.context}":
         return 'a bare `*` must be quoted: "*"'
     return "quote texts that hold `: `, ` #` or begin with a special character"
 
@@ -171,6 +174,8 @@ class _Reader:
         key_position = self.position(key.start_mark) if key is not None else None
         if isinstance(node, yaml.ScalarNode):
             is_plain = not node.style
+            if "\0" in node.value:  # by an escape; in the clear it was refused before
+                self.problem(node.start_mark, "NUL is not allowed")
             value = self.scalar(node) if is_plain else node.value
             return Node(value, position, key_position, is_plain)
         if isinstance(node, yaml.SequenceNode):
@@ -184,6 +189,9 @@ class _Reader:
         for key, child in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 self.problem(key.start_mark, "a key must be text")
+                continue
+            if "\0" in key.value:
+                self.problem(key.start_mark, "NUL is not allowed")
                 continue
             if key.value == "<<" and not key.style:
                 self.problem(key.start_mark, "YAML merge keys are not allowed")
@@ -205,6 +213,11 @@ class _Reader:
             return ""
         if text in _BOOLEANS:
             return _BOOLEANS[text]
+        if len(text) > NUMBER_CHARACTERS_MAX and (
+            _INTEGER.fullmatch(text) or _LEADING_ZERO.fullmatch(text)
+        ):
+            self.problem(node.start_mark, "a number with too many digits", "quote it")
+            return text
         if _INTEGER.fullmatch(text):
             return int(text)
         if _LEADING_ZERO.fullmatch(text):
@@ -213,6 +226,8 @@ class _Reader:
             )
             return text
         if _FLOAT.fullmatch(text):
+            if math.isinf(float(text)):
+                self.problem(node.start_mark, "a number beyond what can be held", "quote it")
             return float(text)
         return text
 

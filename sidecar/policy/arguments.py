@@ -69,13 +69,16 @@ class ArgumentTypes:
     def bind(self, values: Mapping[str, Any], textual: Collection[str]) -> dict[str, Any]:
         """The values as the declared types; names in `textual` are read from text.
 
-        Raises Refused("invalid_argument") for a name or value that does not fit.
+        Raises Refused: invalid_argument for a name or value that does not fit,
+        ambiguous_argument for a repeated text where no list is declared.
         """
         bound: dict[str, Any] = {}
         for name, value in values.items():
             found = self._by_name.get(name)
             if found is None:
                 raise Refused("invalid_argument", f"argument {name[:80]!r} is not declared")
+            if name in textual and type(value) is list and not found.is_list:
+                raise Refused("ambiguous_argument", f"argument {name[:80]!r} is given twice")
             fit = _fit_text(found, value) if name in textual else _fit(found, value)
             if fit is _MISSING:
                 raise Refused(
@@ -129,6 +132,8 @@ def _read(kind: str, text: Any) -> Any:
     if kind == "int" and _INTEGER.fullmatch(text) and abs(int(text)) <= _INTEGER_MAX:
         return int(text)
     if kind == "number" and len(text) <= 32 and _NUMBER.fullmatch(text):
+        if _INTEGER.fullmatch(text) and abs(int(text)) <= _INTEGER_MAX:
+            return int(text)
         number = float(text)
         return number if math.isfinite(number) else _MISSING
     return _MISSING

@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 
 HARNESS = Path(__file__).with_name("full.py")
-FAULTS = ["lenient-json", "raw-path", "lenient-framing", "header-disagreement", "inner-words",
-          "no-record"]  # fmt: skip
 
 
 def harness(*arguments: str) -> tuple[int, dict[str, object]]:
@@ -33,7 +31,7 @@ def test_b1_b20_c1_c11_seeds_and_mutants_break_nothing() -> None:
 
 
 @pytest.mark.serial
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", ["lenient-framing", "header-disagreement", "inner-words"])
 def test_the_seeds_find_a_planted_fault(fault: str) -> None:
     code, report = harness("--size", "200", "--planted", fault, "--seed", "7")
     assert code == 1
@@ -41,7 +39,7 @@ def test_the_seeds_find_a_planted_fault(fault: str) -> None:
 
 
 @pytest.mark.serial
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", ["lenient-json", "raw-path", "no-record"])
 def test_the_mutants_alone_find_a_planted_fault(fault: str) -> None:
     code, report = harness("--size", "4000", "--planted", fault, "--seed", "7", "--only-mutants")
     assert code == 1
