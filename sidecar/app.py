@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import storage
 from sidecar.calibration import measure_store
@@ -64,8 +64,10 @@ class Sidecar:
 
 
 @asynccontextmanager
-async def running(config: Config, clock: Clock | None = None) -> AsyncIterator[Sidecar]:
-    """Starts everything, yields while it serves, then drains and stops.
+async def running(
+    config: Config, clock: Clock | None = None, log: TextIO | None = None
+) -> AsyncIterator[Sidecar]:
+    """Starts everything, yields while it serves, then drains and stops. Logs go to `log`.
 
     Raises SidecarError (ConfigurationError, StartRefused) or StoreError when it cannot start;
     then nothing is left behind.
@@ -73,7 +75,7 @@ async def running(config: Config, clock: Clock | None = None) -> AsyncIterator[S
     clock = clock or Clock()
     require_c_parser()
     async with AsyncExitStack() as stack:
-        logs = Logs(monotonic_ns=clock.monotonic_ns, secrets=_secrets(config))
+        logs = Logs(monotonic_ns=clock.monotonic_ns, secrets=_secrets(config), stream=log)
         stack.callback(logs.stop)
         policies = PolicyKeeper(config.policies, Path.cwd(), _loader(config), clock)
         policies.load_first()

@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from sidecar.app import Sidecar
     from sidecar.config.model import Config
     from sidecar.demo.scenario import Story
+    from sidecar.demo.tool_server import ToolServer
 
 NAME = "demo"
 HELP = "play the demo: a call allowed, a call refused, the record proved"
@@ -48,35 +49,40 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _demo(folder: Path, *, once: bool) -> int:
-    import asyncio
-    import signal
-
-    from sidecar.app import running
-    from sidecar.demo.scenario import Story
     from sidecar.demo.tool_server import ToolServer
 
     tools = ToolServer()
     await tools.start(_port_or_free(TOOL_PORT))
     try:
         config = _prepare(folder, tools.port)
-        async with running(config) as sidecar:
-            print(f"The sidecar runs in front of two tool servers; its files are in {folder}.\n")
-            story = Story(sidecar.data_url, print, tools.seen)
-            await story.play()
-            await _prove(config, folder, story)
-            if story.failures:
-                return 1
-            _say_where_to_go(folder, sidecar)
-            if once:
-                return 0
+        with (folder / "sidecar.log").open("a") as log:
+            return await _play(config, folder, tools, log, once=once)
+    finally:
+        await tools.stop()
+
+
+async def _play(config: Config, folder: Path, tools: ToolServer, log: TextIO, *, once: bool) -> int:
+    import asyncio
+    import signal
+
+    from sidecar.app import running
+    from sidecar.demo.scenario import Story
+
+    async with running(config, log=log) as sidecar:
+        print(f"The sidecar runs in front of two tool servers; its files are in {folder}.\n")
+        story = Story(sidecar.data_url, print, tools.seen)
+        await story.play()
+        await _prove(config, folder, story)
+        if story.failures:
+            return 1
+        _say_where_to_go(folder, sidecar)
+        if not once:
             stop = asyncio.Event()
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, stop.set)
             print("It keeps running; Ctrl-C ends it.", flush=True)
             await stop.wait()
-        return 0
-    finally:
-        await tools.stop()
+    return 0
 
 
 def _prepare(folder: Path, tool_port: int) -> Config:

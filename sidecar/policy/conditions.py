@@ -43,7 +43,7 @@ _TYPES = {
 }
 _SCALAR_TYPES = {str: _TYPE.STRING, bool: _TYPE.BOOL, int: _TYPE.INT, float: _TYPE.DOUBLE}
 _INT64_MAX = 2**63 - 1
-_ERROR = re.compile(r"ERROR: <input>:(\d+):(\d+): (.*)")
+_ERROR = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): (.*)")
 _STATUS = re.compile(r"^[A-Z_]+: ")
 _UNDECLARED = re.compile(r"undeclared reference to '([^']*)'")
 _RANK_HINT = "trust and risk are ranks: compare with trust.NAME or risk.NAME, without quotes"
@@ -233,7 +233,7 @@ def _findings(message: str, text: str, names: Iterable[str]) -> list[Finding]:
 
 def _finding(text: str, line: int, column: int, what: str, names: Iterable[str]) -> Finding:
     what = what.removesuffix(" [INVALID_ARGUMENT]").partition(" expecting {")[0]
-    offset = sum(len(one) + 1 for one in text.split("\n")[: line - 1]) + column - 1
+    offset = sum(len(one) + 1 for one in text.split("\n")[: max(line - 1, 0)]) + max(column - 1, 0)
     undeclared = _UNDECLARED.search(what)
     if undeclared is not None:
         missing = undeclared[1]

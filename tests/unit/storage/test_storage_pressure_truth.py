@@ -2,99 +2,159 @@
 
 The truth is measured closed-loop, through the store API with many waiting callers, before and
 after each level, on a store of its own. The pressure under test knows only a start-up
-calibration and the traffic of the levels.
+calibration and the traffic of the levels. Once on SQLite, where the machine has to be quiet, and
+once on a disk that takes its time and no processor.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-from storage_load_setup import closed_loop, make_call, paced, queue_on
+from storage_load_setup import closed_loop, make_call, paced
 
 from sidecar.ledger.chain import seal
 from storage import open_store
-from storage.calibrate import Calibration, calibrate
+from storage.calibrate import calibrate
 from storage.pressure import Pressure, Snapshot
-from storage.write_queue import BATCH_MAX
+from storage.records import Answer, Entry, Recorded
+from storage.write_queue import BATCH_MAX, RecordingStore, WriteQueue
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 1.0)
-LEVEL_S = 2.5
-CEILING_S = 0.6
 TOLERANCE = 0.15
-#: The machine itself may change under the test; a level framed by ceilings this far apart is
-#: measured again.
-UNSTEADY = 0.2
+#: A level whose two ceilings differ by more is measured again: the machine changed under it.
+UNSTEADY = 0.12
 TRIES = 4
+
+Open = Callable[[str], Awaitable[RecordingStore]]
+
+
+class SlowDisk:
+    """A commit takes 1 ms and 80 µs per call, asleep."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1)
+
+    async def record(self, entries: Sequence[Entry], seal: Any) -> list[Answer]:
+        seconds = 0.001 + 0.000_04 * len(entries)
+        await asyncio.get_running_loop().run_in_executor(self._thread, time.sleep, seconds)
+        return [Recorded(1, "", 1, 0)] * len(entries)
+
+    async def after_commit(self) -> None:
+        return
+
+    async def probe(self) -> None:
+        return
 
 
 @dataclass
 class Level:
+    """One level, and the truth as far as it can be known: between these two."""
+
     offered: float
-    truth: float
+    truth_min: float
+    truth_max: float
     snapshot: Snapshot
-    ceiling: float
+
+    @property
+    def spread(self) -> float:
+        return self.truth_max / self.truth_min - 1
 
     def error_of(self, figure: float) -> float:
-        return abs(min(figure, 1.0) - self.truth)
+        low, high = min(self.truth_min, 1.0), min(self.truth_max, 1.0)
+        return max(low - min(figure, 1.0), min(figure, 1.0) - high, 0.0)
 
 
-async def calibration(folder: Path) -> Calibration:
-    store = await open_store(f"sqlite:///{folder}/scratch.db", now_us=lambda: 1)
-    try:
-        return await calibrate(store, seal, make_call, time.perf_counter_ns)
-    finally:
-        await store.close()
+def queue_over(store: RecordingStore, pressure: Pressure | None = None) -> WriteQueue:
+    return WriteQueue(
+        store,
+        seal,
+        capacity=8192,
+        wait_s=10.0,
+        monotonic_ns=time.perf_counter_ns,
+        on_batch=pressure.observe if pressure else None,
+    )
 
 
-async def measure(folder: Path) -> list[Level]:
-    measured = await calibration(folder)
+async def measure(open_one: Open, level_s: float, ceiling_s: float) -> list[Level]:
+    measured = await calibrate(await open_one("scratch"), seal, make_call, time.perf_counter_ns)
     pressure = Pressure(
         batch_entries_max=BATCH_MAX,
         monotonic_ns=time.perf_counter_ns,
         loop_cpu_ns=time.thread_time_ns,
         seeds=measured.points,
         handover_s=measured.handover_s,
-        window_s=LEVEL_S - 0.5,
+        window_s=0.8 * level_s,
     )
+    bare = queue_over(await open_one("truth"))
+    queue = queue_over(await open_one("store"), pressure)
+
+    async def try_level(offered: float) -> Level:
+        before = await closed_loop(bare, BATCH_MAX, ceiling_s, 40_000)
+        pressure.tick()
+        achieved = await paced(queue, offered * before, level_s)
+        snapshot = pressure.snapshot()
+        after = await closed_loop(bare, BATCH_MAX, ceiling_s, 40_000)
+        low, high = sorted((achieved / before, achieved / after))
+        return Level(offered, low, high, snapshot)
+
     levels = []
-    async with (
-        queue_on(folder / "truth.db") as bare,
-        queue_on(folder / "store.db", pressure.observe) as queue,
-    ):
-
-        async def ceiling() -> float:
-            return await closed_loop(bare, BATCH_MAX, CEILING_S, 40_000)
-
-        before = await ceiling()
-        for offered in LEVELS:
-            for _ in range(TRIES):
-                pressure.tick()
-                achieved = await paced(queue, offered * before, LEVEL_S)
-                snapshot = pressure.snapshot()
-                after = await ceiling()
-                is_steady = abs(after - before) <= UNSTEADY * before
-                level = Level(offered, 2 * achieved / (before + after), snapshot, after)
-                before = after
-                if is_steady:
-                    break
-            levels.append(level)
+    for offered in LEVELS:
+        tries: list[Level] = []
+        while len(tries) < TRIES and not any(level.spread <= UNSTEADY for level in tries):
+            tries.append(await try_level(offered))
+        levels.append(min(tries, key=lambda level: level.spread))
+    await queue.close()
+    await bare.close()
     return levels
 
 
-@pytest.mark.serial
-async def test_utilisation_is_the_truth_and_busy_share_is_not(tmp_path: Path) -> None:
-    levels = await measure(tmp_path)
+def judge(levels: list[Level]) -> None:
     for level in levels:
+        figures = level.snapshot
         print(
-            f"offered {level.offered:.2f} truth {level.truth:.2f} "
-            f"utilisation {level.snapshot.utilisation:.2f} writer busy "
-            f"{level.snapshot.writer_busy:.2f} loop busy {level.snapshot.loop_busy:.2f} "
-            f"ceiling {level.snapshot.ceiling_calls_per_s:,.0f} of {level.ceiling:,.0f}"
+            f"offered {level.offered:.2f} truth {level.truth_min:.2f}-{level.truth_max:.2f} "
+            f"utilisation {figures.utilisation:.2f} writer busy {figures.writer_busy:.2f} "
+            f"ceiling {figures.ceiling_calls_per_s:,.0f} calls/s"
         )
     errors = [level.error_of(level.snapshot.utilisation) for level in levels]
     assert max(errors) <= TOLERANCE, errors
     # The control: the same check refuses the figure that is usually taken for it.
     assert max(level.error_of(level.snapshot.writer_busy) for level in levels) > TOLERANCE
+
+
+@asynccontextmanager
+async def stores_in(folder: Path) -> AsyncIterator[Open]:
+    opened = []
+
+    async def open_one(name: str) -> RecordingStore:
+        store = await open_store(f"sqlite:///{folder}/{name}.db", now_us=lambda: 1)
+        opened.append(store)
+        return store
+
+    try:
+        yield open_one
+    finally:
+        for store in opened:
+            await store.close()
+
+
+@pytest.mark.serial
+async def test_utilisation_is_the_truth_on_this_disk(tmp_path: Path) -> None:
+    async with stores_in(tmp_path) as open_one:
+        judge(await measure(open_one, level_s=2.0, ceiling_s=0.5))
+
+
+@pytest.mark.serial
+async def test_utilisation_is_the_truth_on_a_slow_disk() -> None:
+    async def open_one(name: str) -> RecordingStore:
+        return SlowDisk()
+
+    judge(await measure(open_one, level_s=0.8, ceiling_s=0.3))
