@@ -182,11 +182,10 @@ def test_a3_disk_full_refuses_and_recovers_by_itself(tmp_path: Path, upstream: s
         sidecar.start()
         assert get(sidecar)[0] == 200
         filler = small / "filler"
-        with filler.open("wb") as handle:
+        with filler.open("wb", buffering=0) as handle:
             try:
                 while True:
                     handle.write(b"x" * 4096)
-                    handle.flush()
             except OSError:
                 pass
         seen = []

@@ -20,7 +20,7 @@ UPSTREAMS = {"github": "rest", "files": "mcp"}
 
 
 def load(
-    *texts: str,
+    *texts: str | bytes,
     upstreams: Mapping[str, str] = UPSTREAMS,
     default: Any = "deny",
     names: tuple[str, ...] = (),
@@ -35,7 +35,10 @@ def load(
             raise FileNotFoundError(2, "No such file or directory") from None
 
     sources = [
-        Source(names[number] if number < len(names) else f"f{number}.yaml", text.encode())
+        Source(
+            names[number] if number < len(names) else f"f{number}.yaml",
+            text if isinstance(text, bytes) else text.encode(),
+        )
         for number, text in enumerate(texts)
     ]
     return load_policies(sources, upstreams=upstreams, default=default, read_file=read_file)

@@ -1,0 +1,77 @@
+"""`aegis-sidecar policy check`: what it prints and how it ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sidecar.cli.main import main
+
+TOOLS = "catalogue: shop\ntools:\n  get: GET /orders/{id}\n"
+GOOD = "policy: p\nrules:\n  - {id: a, effect: allow, tools: shop/get}\n"
+BAD = "policy: p\nrules:\n  - {id: a, effect: allow, tool: shop/get}\n  - {id: b, effect: alow, tools: '*'}\n"
+
+
+def write(folder: Path, **texts: str) -> str:
+    for name, text in texts.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return str(folder)
+
+
+def test_a_sound_folder_is_summed_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["policy", "check", write(tmp_path, tools=TOOLS, rules=GOOD)]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("1 rule, 1 tool, revision ") and err == ""
+
+
+def test_every_problem_is_printed_with_its_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["policy", "check", write(tmp_path, tools=TOOLS, rules=BAD)]) == 1
+    out, err = capsys.readouterr()
+    lines = [line for line in err.splitlines() if ": error: " in line]
+    assert out == "" and len(lines) == 3
+    assert lines[0].endswith('rules.yaml:3:5: error: a rule needs "tools"')
+    assert 'hint: did you mean "allow"?' in err and "3 errors" in err
+
+
+def test_packs_and_files_load_together(tmp_path: Path) -> None:
+    folder = write(tmp_path, tools=TOOLS, rules=GOOD)
+    assert main(["policy", "check", "pack:read-only", "pack:baseline", folder]) == 0
+
+
+def test_the_configuration_names_upstreams_and_paths(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, rules=GOOD.replace("shop/get", "files/read"))
+    write(tmp_path, tools="catalogue: files\ntools: {read: {}}\n")
+    config = tmp_path / "sidecar.yaml.conf"
+    config.write_text(
+        "policies: [rules.yaml, tools.yaml]\ndefault: observe\n"
+        "upstreams: {files: {url: http://127.0.0.1:1/, kind: mcp}}\n"
+    )
+    assert main(["policy", "check", "--config", str(config)]) == 0
+    config.write_text(config.read_text().replace("files:", "other:"))
+    assert main(["policy", "check", "--config", str(config)]) == 1
+    assert 'there is no upstream "files"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["--config", "/nowhere/sidecar.yaml"]])
+def test_nothing_to_check_is_wrong_usage(arguments: list[str]) -> None:
+    assert main(["policy", "check", *arguments]) == 2
+
+
+def test_a_missing_file_and_a_missing_pack_are_problems(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["policy", "check", str(tmp_path / "none.yaml"), "pack:nothing"]) == 1
+    err = capsys.readouterr().err
+    assert "cannot be read" in err and "there is no such pack" in err
+
+
+def test_strict_ends_with_1_on_a_warning(tmp_path: Path) -> None:
+    rule = GOOD + "  - {id: b, effect: deny, tools: shop/get, when: agent.risk > 2}\n"
+    folder = write(tmp_path, tools=TOOLS, rules=rule)
+    assert main(["policy", "check", folder]) == 0
+    assert main(["policy", "check", "--strict", folder]) == 1

@@ -1,0 +1,148 @@
+"""Loading: what the revision and a rule's hash cover, which files are passed over, packs anywhere."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from policy_setup import PACKS, load, policies, read_pack, shown
+
+from sidecar.policy.index import PolicySet
+from sidecar.problems import errors_only
+
+TOOLS = "catalogue: files\ntools: {read: {mutates: false}, write: {}}\n"
+POLICY = """policy: p
+constants: {limit: 5, other: 6}
+variables: {big: args.n > constants.limit, small: args.n < constants.other}
+rules:
+  - id: a
+    effect: deny
+    tools: files/write
+    when: variables.big
+  - id: b
+    effect: deny
+    tools: files/write
+    when: variables.small
+"""
+
+
+def hashes(policy_set: PolicySet) -> dict[str, str]:
+    plan = policy_set.plan(policy_set.catalogue.tools[1])
+    return {rule.rule_id: rule.match.rule_hash for rule in plan._rules}
+
+
+def test_the_revision_covers_content_and_nothing_else() -> None:
+    one = policies(POLICY, TOOLS)
+    assert len(one.revision) == 32 and int(one.revision, 16) >= 0
+    same = [
+        policies(TOOLS, POLICY),
+        policies("# a comment\n" + POLICY.replace("    effect", "    # why\n    effect"), TOOLS),
+        policies(POLICY, TOOLS, names=("z.yaml", "y.yaml")),
+    ]
+    other = [
+        policies(POLICY, TOOLS, default="observe"),
+        policies(POLICY, TOOLS.replace("write: {}", "write: {risk: high}")),
+        policies(POLICY.replace("limit: 5", "limit: 7"), TOOLS),
+        policies(POLICY.replace("policy: p", "policy: q"), TOOLS),
+        policies(POLICY, "policy: more\nrules: [{id: a, effect: deny, tools: '*'}]", TOOLS),
+    ]
+    assert {each.revision for each in same} == {one.revision}
+    assert len({each.revision for each in (one, *other)}) == len(other) + 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        ("limit: 5", "limit: 7", {"p/a"}),
+        ("other: 6", "other: 7", {"p/b"}),
+        ("args.n >", "args.m >", {"p/a"}),
+        ("    when: variables.big", "    # why\n    when: variables.big", set()),
+        ("rules:", "agents: x\nrules:", {"p/a", "p/b"}),
+        ("rules:", "mode: shadow\nrules:", {"p/a", "p/b"}),
+        ("rules:", "description: more words\nrules:", set()),
+        ("when: variables.small", "when: '!variables.small'", {"p/b"}),
+        ("    when: variables.big", "    reason: no\n    when: variables.big", {"p/a"}),
+    ],
+)
+def test_a_rules_hash_covers_the_rule_and_what_it_reads(
+    old: str, new: str, changed: set[str]
+) -> None:
+    before = hashes(policies(POLICY, TOOLS))
+    after = hashes(policies(POLICY.replace(old, new, 1), TOOLS))
+    assert {name for name in before if before[name] != after[name]} == changed
+
+
+def test_constants_and_variables_can_be_imported() -> None:
+    lender = (
+        "policy: lender\nconstants: {n: 1}\nvariables: {big: args.n > constants.n}\nrules: []\n"
+    )
+    middle = "policy: middle\nimport: lender\nconstants: {m: 2}\nrules: []\n"
+    user = (
+        "policy: user\nimport: [middle]\nrules:\n"
+        "  - {id: a, effect: deny, tools: files/write, when: variables.big && constants.m == 2}\n"
+    )
+    for texts in itertools.permutations((lender, middle, user, TOOLS)):
+        assert policies(*texts).rule_count == 1
+
+
+def test_tests_and_detections_are_passed_over_and_cover_nothing() -> None:
+    other = "test: [p]\ncases: []\n---\ntest: q\n"
+    detection = "detection: storm\nseverity: high\n"
+    assert policies(POLICY, TOOLS, other, detection).revision == policies(POLICY, TOOLS).revision
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"policy: p\xff\nrules: []", "f0.yaml:1:1: error: not UTF-8"),
+        (b"policy: p\nrules:\n- id: \0", "f0.yaml:3:1: error: NUL is not allowed"),
+        (b"#" * (1024 * 1024 + 1), "f0.yaml:1:1: error: larger than 1048576 bytes"),
+        (b"policy: " + b"[" * 100_000, "f0.yaml:1:40: error: nested deeper than 32"),
+        (b"policy: p\nrules: [\n", "f0.yaml:3:1: error: did not find expected node content"),
+    ],
+)
+def test_d3_what_is_no_file_of_ours_is_refused_with_its_place(data: bytes, said: str) -> None:
+    loaded = load(data)
+    assert loaded.policy_set is None
+    assert shown(loaded.problems).startswith(said)
+
+
+def test_d2_no_file_at_all_denies_everything() -> None:
+    assert policies().rule_count == 0
+
+
+def test_one_broken_file_spoils_the_set() -> None:
+    loaded = load(POLICY, TOOLS, "policy: broken\n")
+    assert loaded.policy_set is None and len(errors_only(loaded.problems)) == 1
+
+
+CATALOGUES = [
+    (),
+    ("catalogue: files\ntools: {}\n",),
+    (TOOLS,),
+    ("catalogue: files\ntools: {a: {args: {}}}\n", "catalogue: github\ntools: {get: GET /a}\n"),
+    ("catalogue: github\ntools: {put: {route: PUT /a, args: {x: int}, risk: critical}}\n",),
+]
+PACK_NAMES = sorted(path.name for path in PACKS.iterdir() if list(path.glob("*.yaml")))
+
+
+@pytest.mark.parametrize("catalogues", CATALOGUES)
+@pytest.mark.parametrize("pack", PACK_NAMES)
+def test_a_pack_loads_with_any_catalogue(pack: str, catalogues: tuple[str, ...]) -> None:
+    files = read_pack(pack)
+    assert policies(*files.values(), *catalogues, names=tuple(files)).rule_count > 0
+
+
+def test_all_packs_load_together_and_stand_in_the_readme() -> None:
+    files: dict[str, str] = {}
+    for pack in PACK_NAMES:
+        files |= read_pack(pack)
+    policies(*files.values(), TOOLS, names=tuple(files))
+    readme = (PACKS / "README.md").read_text()
+    assert all(f"`{pack}`" in readme for pack in PACK_NAMES) and len(PACK_NAMES) >= 10
+
+
+def test_a_copied_pack_loads_from_a_folder() -> None:
+    for pack in PACK_NAMES:
+        files = read_pack(pack)
+        policies(*files.values(), TOOLS.replace("write: {}", "write: {risk: critical}"))
