@@ -260,11 +260,8 @@ class Pump:
         self.fail(waiters, error)
 
     def fail(self, waiters: Sequence[Waiter], error: StoreError, reason: str = "error") -> None:
-        """Tells waiters who do not know yet that nothing was promised."""
-        for waiter in waiters:
-            if not waiter.future.done():
-                self._counters.committed.rejected[reason] += 1
-                waiter.future.set_exception(_again(error))
+        """Tells waiters who do not know yet that nothing was promised, and counts them."""
+        self._counters.committed.rejected[reason] += sum(w.fail(error) for w in waiters)
 
     async def _upkeep(self) -> None:
         try:
@@ -305,13 +302,6 @@ class Pump:
             self._sleeper = None
             if timer is not None:
                 timer.cancel()
-
-
-def _again(error: StoreError) -> StoreError:
-    """The same error for another waiter: one raised by many callers would mix their tracebacks."""
-    same = type(error)(str(error))
-    same.__cause__ = error
-    return same
 
 
 def _unforeseen(fault: Exception) -> CommitUnknown:

@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
+from storage.errors import StoreError
 from storage.records import Answer, Entry
 
 
@@ -25,6 +26,18 @@ class Waiter:
         self.at_ns = at_ns
         #: Taken into a batch: whatever the caller does now, the entry may become durable.
         self.is_running = False
+
+    def fail(self, error: StoreError) -> bool:
+        """Tells the caller that nothing was promised; False if it knows its answer already.
+
+        Each caller gets an error of its own: one raised by many would mix their tracebacks.
+        """
+        if self.future.done():
+            return False
+        own = type(error)(str(error))
+        own.__cause__ = error
+        self.future.set_exception(own)
+        return True
 
 
 class Patience:

@@ -176,15 +176,6 @@ class WriteQueue:
         """The last attempt to commit succeeded, and the writer runs."""
         return self._pump.health.is_well and self._failure is None
 
-    @property
-    def on_batch(self) -> Callable[[int, float], None] | None:
-        """Who is told of each committed batch."""
-        return self._pump.on_batch
-
-    @on_batch.setter
-    def on_batch(self, observer: Callable[[int, float], None] | None) -> None:
-        self._pump.on_batch = observer
-
     def depth(self, lane: str) -> int:
         """Entries of a lane ('committed' or 'queued') that are not durable yet."""
         if lane == "committed":

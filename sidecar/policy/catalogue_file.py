@@ -1,20 +1,19 @@
-"""Catalogue files: YAML nodes (and OpenAPI documents they name) become the Catalogue.
+"""Catalogue files: YAML nodes, and the OpenAPI documents they name, become drafts of tools.
 
-Knows: every key of a catalogue, its defaults, how globs fill what exact entries leave open, and
-that an entry completes and overrides an OpenAPI operation of the same name.
-Must not know: rules; how a document is found (`read_file` is given).
+Knows: every key of a catalogue, and which forms its values have.
+Must not know: rules, defaults; how a document is found (`read_file` is given).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sidecar.model import RiskLevel, Tool, TrustLevel
+from sidecar.model import RiskLevel, TrustLevel
 from sidecar.policy.arguments import ArgumentTypes, declared
-from sidecar.policy.catalogue import Catalogue, Entry, ToolDefaults, strictest
+from sidecar.policy.catalogue import ToolDefaults
 from sidecar.policy.fields import (
     Field,
     Problems,
@@ -27,9 +26,9 @@ from sidecar.policy.fields import (
     read_fields,
     text,
 )
-from sidecar.policy.matchers import MCP_PREFIX, UNKNOWN, Glob
+from sidecar.policy.matchers import UNKNOWN, Glob
 from sidecar.policy.openapi import BadDocument, Operation, read_openapi
-from sidecar.policy.routes import Route, RouteTable, parse_route
+from sidecar.policy.routes import Route, parse_route
 from sidecar.problems import Position
 from sidecar.yaml_reader import Node
 
@@ -41,7 +40,6 @@ _METHOD = re.compile(r"mcp:[A-Za-z0-9_./$-]{1,128}")
 _GLOB = re.compile(r"[A-Za-z0-9_./:$*-]{1,128}")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _ARGUMENT_LENGTH_MAX = 128
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,124 +270,3 @@ def _read_tool(operation: str, node: Node, drafts: list[ToolDraft], problems: Pr
             values.get("bind_headers", ()),
         )
     )
-
-
-def build_catalogue(
-    files: Sequence[CatalogueFile], upstreams: Mapping[str, str], problems: Problems
-) -> Catalogue:
-    """All files as one catalogue; `upstreams` gives the kind of each by name."""
-    entries: dict[str, dict[str, Entry]] = {upstream: {} for upstream in upstreams}
-    routes: dict[str, RouteTable[Entry]] = {}
-    first: dict[str, CatalogueFile] = {}
-    for file in files:
-        if file.upstream in first:
-            problems.error(
-                file.position,
-                f'there are two catalogues of "{file.upstream}"',
-                f"first at {first[file.upstream].position}",
-            )
-        elif file.upstream not in upstreams:
-            problems.error(
-                file.position,
-                f'there is no upstream "{file.upstream}"',
-                did_you_mean(file.upstream, upstreams),
-            )
-        else:
-            first[file.upstream] = file
-            builder = _Builder(file, upstreams[file.upstream], problems)
-            entries[file.upstream] = builder.entries()
-            routes[file.upstream] = builder.routes
-    return Catalogue(entries, routes, {file.upstream: file.defaults for file in files})
-
-
-class _Builder:
-    """Makes the entries and the route table of one upstream."""
-
-    def __init__(self, file: CatalogueFile, kind: str, problems: Problems) -> None:
-        self._file = file
-        self._is_mcp = kind == "mcp"
-        self._problems = problems
-        self._operations = {operation.name: operation for operation in file.operations}
-        self.routes: RouteTable[Entry] = RouteTable()
-
-    def entries(self) -> dict[str, Entry]:
-        if self._is_mcp and self._operations:
-            self._problems.error(self._file.position, "an MCP upstream has no OpenAPI document")
-        found: dict[str, Entry] = {}
-        for draft in self._file.drafts:
-            operation = self._operations.pop(draft.operation, None)
-            entry = self._declared(draft, operation)
-            if entry is not None:
-                found[draft.operation] = entry
-        for operation in self._operations.values():
-            entry = self._entry(
-                operation.name, operation.route, operation.args, None, self._file.position
-            )
-            found[operation.name] = entry
-        return found
-
-    def _declared(self, draft: ToolDraft, operation: Operation | None) -> Entry | None:
-        route = draft.route or (operation.route if operation else None)
-        is_method = draft.operation.startswith(MCP_PREFIX)
-        if self._is_mcp and route is not None:
-            self._problems.error(draft.position, "a tool of an MCP upstream has no route")
-            return None
-        if not self._is_mcp and is_method:
-            self._problems.error(draft.position, "mcp:METHOD belongs to MCP upstreams only")
-            return None
-        if not self._is_mcp and route is None:
-            self._problems.error(
-                draft.position,
-                f'the tool "{draft.operation}" needs a route',
-                did_you_mean(draft.operation, self._operations)
-                or "e.g. GET /repos/{owner}; MCP upstreams say `kind: mcp` in sidecar.yaml",
-            )
-            return None
-        args = draft.args or (operation.args if operation else None)
-        if args is not None and route is not None:
-            for parameter in route.parameters:
-                if parameter not in args.names:
-                    self._problems.error(
-                        draft.position,
-                        f'args must declare the path parameter "{parameter}"',
-                    )
-        return self._entry(draft.operation, route, args, draft, draft.position)
-
-    def _entry(
-        self,
-        operation: str,
-        route: Route | None,
-        args: ArgumentTypes | None,
-        draft: ToolDraft | None,
-        position: Position,
-    ) -> Entry:
-        said = strictest(self._file.defaults, operation)
-        own = draft or _OPEN
-        is_safe = route is not None and route.method in _SAFE_METHODS
-        mutates = _first(own.mutates, said.mutates, not is_safe)
-        tool = Tool(
-            self._file.upstream,
-            operation,
-            mutates=mutates,
-            risk=_first(own.risk, said.risk, RiskLevel.MEDIUM if mutates else RiskLevel.LOW),
-            labels=tuple(dict.fromkeys(said.labels if own.labels is None else own.labels)),
-            returns=_first(own.returns, said.returns, TrustLevel.UNKNOWN),
-        )
-        entry = Entry(tool, args, own.bind_headers, route.text if route else None)
-        if route is not None:
-            clash = self.routes.add(route, entry)
-            if clash is not None:
-                self._problems.error(
-                    position,
-                    f"{route.text} ({operation}) and {clash.route} ({clash.tool.operation}) "
-                    "are equally specific",
-                    "one path must lead to one tool",
-                )
-        return entry
-
-
-_OPEN = ToolDraft("", Position(""), None, None, None, None, None, None, ())
-
-
-def _first(*values: Any) -> Any:
-    return next(value for value in values if value is not None)

@@ -19,7 +19,8 @@ from sidecar.policy.cel_checks import Finding, Reading
 from sidecar.policy.conditions import BadExpression, Condition, Scope
 from sidecar.policy.fields import Problems, did_you_mean
 from sidecar.policy.reasons import Reason
-from sidecar.policy.rules import PolicyFile, Rule, RuleDraft
+from sidecar.policy.rule import Rule
+from sidecar.policy.rules import PolicyFile, RuleDraft
 from sidecar.problems import Position
 from sidecar.yaml_reader import Node
 

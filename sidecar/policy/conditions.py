@@ -42,7 +42,6 @@ _TYPES = {
     Kind.TIME: _TYPE.TIMESTAMP,
 }
 _SCALAR_TYPES = {str: _TYPE.STRING, bool: _TYPE.BOOL, int: _TYPE.INT, float: _TYPE.DOUBLE}
-_INT64_MAX = 2**63 - 1
 _ERROR = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): (.*)")
 _STATUS = re.compile(r"^[A-Z_]+: ")
 _UNDECLARED = re.compile(r"undeclared reference to '([^']*)'")
@@ -211,15 +210,6 @@ def _common_type(values: Iterable[Any]) -> Any:
         if only in _SCALAR_TYPES:
             return _SCALAR_TYPES[only]
     return _TYPE.DYN
-
-
-def constant_problem(value: Any) -> str:
-    """Why a constant cannot be given to CEL, "" if it can."""
-    if isinstance(value, list | dict):
-        members = value.values() if isinstance(value, dict) else value
-        return next((wrong for wrong in map(constant_problem, members) if wrong), "")
-    is_whole = isinstance(value, int) and not isinstance(value, bool)
-    return "an integer beyond 64 bits" if is_whole and abs(value) > _INT64_MAX else ""
 
 
 def _findings(message: str, text: str, names: Iterable[str]) -> list[Finding]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from sidecar.model import Decision, Effect, Principal, ToolCall
 from sidecar.policy.facts import Facts
 from sidecar.policy.index import Applicable, Conclusion, OpenRule, PolicySet
-from sidecar.policy.rules import Rule
+from sidecar.policy.rule import Rule
 from sidecar.policy.windows import is_inside
 
 

@@ -16,7 +16,7 @@ from sidecar.model import Decision, Effect, Mode, Principal, RuleMatch, Tool
 from sidecar.policy.catalogue import Catalogue
 from sidecar.policy.conditions import BoundScope, Condition
 from sidecar.policy.reasons import Reason
-from sidecar.policy.rules import Rule
+from sidecar.policy.rule import Rule
 
 Default = Literal["deny", "observe"]
 

@@ -11,12 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sidecar.policy.catalogue_file import (
-    CatalogueFile,
-    ReadFile,
-    build_catalogue,
-    read_catalogue,
-)
+from sidecar.policy.catalogue_building import build_catalogue
+from sidecar.policy.catalogue_file import CatalogueFile, ReadFile, read_catalogue
 from sidecar.policy.compiling import Texts, canonical_hash, compile_rules
 from sidecar.policy.fields import Problems, did_you_mean
 from sidecar.policy.index import PolicySet

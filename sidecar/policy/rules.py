@@ -6,20 +6,16 @@ Must not know: CEL (conditions stay nodes here), tools, other files.
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sidecar.model import Effect, Mode, RiskLevel, RuleMatch
-from sidecar.policy.conditions import Condition, constant_problem
+from sidecar.model import Effect, Mode, RiskLevel
 from sidecar.policy.fields import (
     Field,
     Problems,
     as_node,
     boolean,
-    did_you_mean,
     list_of,
     name,
     not_carried_out,
@@ -27,18 +23,25 @@ from sidecar.policy.fields import (
     read_fields,
     text,
 )
-from sidecar.policy.matchers import CallerMatcher, Glob, SourceMatcher, ToolMatcher, read_network
-from sidecar.policy.reasons import BadReason, Reason, parse_reason
-from sidecar.policy.windows import BadWindow, Window, parse_window
+from sidecar.policy.matchers import CallerMatcher, SourceMatcher, ToolMatcher
+from sidecar.policy.reasons import Reason
+from sidecar.policy.rule_values import (
+    caller_glob,
+    condition_text,
+    constant,
+    glob,
+    http_method,
+    imported,
+    named_values,
+    network,
+    reason_text,
+    rule_effect,
+    rule_mode,
+    window,
+)
+from sidecar.policy.windows import Window
 from sidecar.problems import Position
 from sidecar.yaml_reader import Node
-
-_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
-_METHOD = re.compile(r"[A-Z][A-Z-]{0,31}")
-_CEL_WORD = re.compile(
-    "as|break|const|continue|else|false|for|function|if|import|in|let|loop|namespace|null|package"
-    "|return|true|var|void|while"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,186 +80,40 @@ class PolicyFile:
     is_pack: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Rule:
-    """A rule ready to judge. `match` is what a decision records when it matched."""
-
-    rule_id: str
-    order: tuple[str, str]
-    effect: Effect
-    mode: Mode
-    tools: ToolMatcher
-    callers: tuple[CallerMatcher, ...]
-    methods: frozenset[str]
-    sources: SourceMatcher | None
-    during: tuple[Window, ...]
-    outside: tuple[Window, ...]
-    condition: Condition | None
-    reason: Reason
-    match: RuleMatch
-
-    @property
-    def is_shadow(self) -> bool:
-        """Whether it is judged and recorded only."""
-        return self.mode is Mode.SHADOW
-
-    @property
-    def depends_on_call(self) -> bool:
-        """Whether tool and caller leave open if it matches."""
-        return bool(self.methods or self.sources or self.during or self.outside or self.condition)
-
-
-def _glob(node: Node, problems: Problems) -> Glob | None:
-    value = text(node, problems)
-    return None if value is None else Glob(value)
-
-
-def _globs_text(node: Node, problems: Problems) -> Glob | None:
-    """Globs over names of the configuration; numbers are accepted as the text they are."""
-    if isinstance(node.value, int) and not isinstance(node.value, bool):
-        return Glob(str(node.value))
-    return _glob(node, problems)
-
-
-def _method(node: Node, problems: Problems) -> str | None:
-    value = text(node, problems)
-    if value is not None and not _METHOD.fullmatch(value):
-        problems.error(node.position, f'"{value}" is not an HTTP method', "in capitals, e.g. GET")
-        return None
-    return value
-
-
-def _network(
-    node: Node, problems: Problems
-) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
-    value = text(node, problems)
-    if value is None:
-        return None
-    try:
-        return read_network(value)
-    except ValueError as error:
-        problems.error(node.position, str(error), "a CIDR, e.g. 10.0.0.0/8")
-        return None
-
-
-def _window(node: Node, problems: Problems) -> Window | None:
-    value = text(node, problems)
-    if value is None:
-        return None
-    try:
-        return parse_window(value)
-    except BadWindow as error:
-        problems.error(node.position, str(error))
-        return None
-
-
-def _reason(node: Node, problems: Problems) -> tuple[Reason, Position] | None:
-    value = text(node, problems)
-    if value is None:
-        return None
-    try:
-        return parse_reason(value), node.position
-    except BadReason as error:
-        problems.error(node.position, f"reason: {error}", error.hint)
-        return None
-
-
-def _effect(node: Node, problems: Problems) -> Effect | None:
-    if node.value == Effect.REQUIRE_APPROVAL.value:
-        problems.error(node.position, "effect require_approval is not carried out by this version")
-    elif node.value in (Effect.ALLOW.value, Effect.DENY.value):
-        return Effect(node.value)
-    else:
-        hint = did_you_mean(str(node.plain()), (Effect.ALLOW.value, Effect.DENY.value))
-        problems.error(node.position, "effect is allow or deny", hint)
-    return None
-
-
-def _mode(node: Node, problems: Problems) -> Mode | None:
-    mode: Mode | None = one_of(Mode)(node, problems)
-    if mode is Mode.OBSERVE:
-        problems.error(
-            node.position,
-            "a policy is enforce or shadow",
-            "observe is for `default:` of sidecar.yaml; here it is called shadow",
-        )
-        return None
-    return mode
-
-
-def _condition(node: Node, problems: Problems) -> Node | None:
-    if isinstance(node.value, bool):
-        return Node(str(node.value).lower(), node.position, node.key_position, True)
-    return node if text(node, problems) is not None else None
-
-
-def _named(parse: Any, what: str) -> Any:
-    """A mapping whose keys can be read as `{what}.NAME` in CEL."""
-
-    def read(node: Node, problems: Problems) -> dict[str, Node] | None:
-        if not node.is_mapping:
-            problems.error(node.position, f"{what} must be a mapping, not {node.kind}")
-            return None
-        usable = {}
-        for key, member in node.value.items():
-            place = member.key_position or member.position
-            if not _IDENTIFIER.fullmatch(key) or _CEL_WORD.fullmatch(key):
-                problems.error(place, f'"{key}" cannot be read as {what}.{key}', "use a-z, 0-9, _")
-                continue
-            parsed = parse(member, problems)
-            if parsed is not None:
-                usable[key] = parsed
-        return usable
-
-    return read
-
-
-def _constant(node: Node, problems: Problems) -> Node:
-    wrong = constant_problem(node.plain())
-    if wrong:
-        problems.error(node.position, wrong)
-    return node
-
-
-def _import(node: Node, problems: Problems) -> tuple[str, Position] | None:
-    value = name(node, problems)
-    return None if value is None else (value, node.position)
-
-
 _CALLER_FIELDS = {
-    "agents": Field(list_of(_globs_text)),
-    "teams": Field(list_of(_globs_text)),
-    "environments": Field(list_of(_globs_text)),
-    "tenants": Field(list_of(_globs_text)),
+    "agents": Field(list_of(caller_glob)),
+    "teams": Field(list_of(caller_glob)),
+    "environments": Field(list_of(caller_glob)),
+    "tenants": Field(list_of(caller_glob)),
 }
 
 _FILE_FIELDS = {
     "policy": Field(name, is_required=True),
     "description": Field(text),
-    "mode": Field(_mode),
-    "constants": Field(_named(_constant, "constants")),
-    "variables": Field(_named(_condition, "variables")),
-    "import": Field(list_of(_import)),
+    "mode": Field(rule_mode),
+    "constants": Field(named_values(constant, "constants")),
+    "variables": Field(named_values(condition_text, "variables")),
+    "import": Field(list_of(imported)),
     "rules": Field(as_node, is_required=True),
     **_CALLER_FIELDS,
 }
 
 _RULE_FIELDS = {
     "id": Field(name, is_required=True),
-    "effect": Field(_effect),
-    "tools": Field(list_of(_glob), is_required=True),
-    "except": Field(list_of(_glob)),
-    "methods": Field(list_of(_method)),
+    "effect": Field(rule_effect),
+    "tools": Field(list_of(glob), is_required=True),
+    "except": Field(list_of(glob)),
+    "methods": Field(list_of(http_method)),
     **_CALLER_FIELDS,
-    "sources": Field(list_of(_network)),
+    "sources": Field(list_of(network)),
     "mutates": Field(boolean),
     "labels": Field(list_of(name)),
     "risk": Field(one_of(RiskLevel)),
-    "during": Field(list_of(_window)),
-    "outside": Field(list_of(_window)),
-    "when": Field(_condition),
-    "reason": Field(_reason),
-    "mode": Field(_mode),
+    "during": Field(list_of(window)),
+    "outside": Field(list_of(window)),
+    "when": Field(condition_text),
+    "reason": Field(reason_text),
+    "mode": Field(rule_mode),
     "run": not_carried_out("`run`"),
     "limits": not_carried_out("`limits`"),
     "obligations": not_carried_out("`obligations`"),

@@ -10,7 +10,11 @@ from sidecar.cli.main import main
 
 TOOLS = "catalogue: shop\ntools:\n  get: GET /orders/{id}\n"
 GOOD = "policy: p\nrules:\n  - {id: a, effect: allow, tools: shop/get}\n"
-BAD = "policy: p\nrules:\n  - {id: a, effect: allow, tool: shop/get}\n  - {id: b, effect: alow, tools: '*'}\n"
+BAD = (
+    "policy: p\nrules:\n"
+    "  - {id: a, effect: allow, tool: shop/get}\n"
+    "  - {id: b, effect: alow, tools: '*'}\n"
+)
 
 
 def write(folder: Path, **texts: str) -> str:

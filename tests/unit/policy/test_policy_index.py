@@ -16,6 +16,7 @@ TOOLS = """catalogue: files
 tools:
   read: {mutates: false, bind_headers: [If-Match], args: {path: string, tags: "[string]?"}}
   write: {}
+  drop: {risk: critical}
   "mcp:prompts/get": {mutates: false, risk: low}
 """
 RULES = """policy: p

@@ -1,10 +1,12 @@
-"""Loading: what the revision and a rule's hash cover, which files are passed over, packs anywhere."""
+"""Loading: what the revision and a rule's hash cover, which files are passed over, packs."""
 
 from __future__ import annotations
 
 import itertools
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from policy_setup import PACKS, load, policies, read_pack, shown
 
 from sidecar.policy.index import PolicySet
@@ -146,3 +148,43 @@ def test_a_copied_pack_loads_from_a_folder() -> None:
     for pack in PACK_NAMES:
         files = read_pack(pack)
         policies(*files.values(), TOOLS.replace("write: {}", "write: {risk: critical}"))
+
+
+SNIPPETS = [
+    *("", ":", "-", "  ", "\n", "*", "&a", "!x", "'", '"', "{", "}", "[", "]", "#", "|", "\0"),
+    *(
+        "\t",
+        "é",
+        "allow",
+        "deny",
+        "tools",
+        "when",
+        "args.",
+        "variables.big",
+        "9" * 30,
+        "null",
+        "<<",
+    ),
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from([POLICY, TOOLS, *read_pack("baseline").values()]),
+    st.lists(
+        st.tuples(st.integers(0, 10_000), st.integers(0, 12), st.sampled_from(SNIPPETS)),
+        min_size=1,
+        max_size=4,
+    ),
+)
+def test_d3_a_damaged_file_loads_as_a_whole_or_not_at_all(
+    text: str, damages: list[tuple[int, int, str]]
+) -> None:
+    for at, length, put in damages:
+        place = at % (len(text) + 1)
+        text = text[:place] + put + text[place + length :]
+    loaded = load(
+        text, TOOLS.replace("files", "github").replace("read: {", "read: {route: GET /a, ")
+    )
+    assert (loaded.policy_set is None) is bool(errors_only(loaded.problems))
+    assert all(problem.position.source for problem in loaded.problems)

@@ -185,16 +185,15 @@ async def test_a14_lookups_do_not_pile_up_without_bound() -> None:
 async def test_a5_a_fault_in_the_writer_tells_everybody_and_refuses_for_good() -> None:
     store = ToldStore()
     store.gate.clear()
-    async with told_queue(store) as queue:
 
-        def broken(entries: int, seconds: float) -> None:
-            raise KeyError("a fault of ours")
+    def on_batch(entries: int, seconds: float) -> None:
+        raise KeyError("a fault of ours")
 
+    async with told_queue(store, on_batch=on_batch) as queue:
         running = begin(queue, intent())
         await store.entered.wait()
         waiting = [begin(queue, intent()) for _ in range(5)]
         await asyncio.sleep(0)
-        queue.on_batch = broken
         store.gate.set()
         assert isinstance(await running, Recorded)
         for error in await asyncio.gather(*waiting, return_exceptions=True):

@@ -1,0 +1,44 @@
+"""A rule ready to judge.
+
+Knows: what a rule holds once its file is read and its condition compiled.
+Must not know: YAML, tools, the order of judging.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sidecar.model import Effect, Mode, RuleMatch
+from sidecar.policy.conditions import Condition
+from sidecar.policy.matchers import CallerMatcher, SourceMatcher, ToolMatcher
+from sidecar.policy.reasons import Reason
+from sidecar.policy.windows import Window
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rule:
+    """A rule ready to judge. `match` is what a decision records when it matched."""
+
+    rule_id: str
+    order: tuple[str, str]
+    effect: Effect
+    mode: Mode
+    tools: ToolMatcher
+    callers: tuple[CallerMatcher, ...]
+    methods: frozenset[str]
+    sources: SourceMatcher | None
+    during: tuple[Window, ...]
+    outside: tuple[Window, ...]
+    condition: Condition | None
+    reason: Reason
+    match: RuleMatch
+
+    @property
+    def is_shadow(self) -> bool:
+        """Whether it is judged and recorded only."""
+        return self.mode is Mode.SHADOW
+
+    @property
+    def depends_on_call(self) -> bool:
+        """Whether tool and caller leave open if it matches."""
+        return bool(self.methods or self.sources or self.during or self.outside or self.condition)

@@ -1,0 +1,161 @@
+"""The forms of values in policy files, and why a value is none.
+
+Knows: globs, methods, networks, windows, reasons, effects, constants; which effects and modes this
+version refuses by name.
+Must not know: which key of which mapping has which form.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sidecar.model import Effect, Mode
+from sidecar.policy.fields import Parse, Problems, did_you_mean, name, one_of, text
+from sidecar.policy.matchers import Glob, IpNetwork, read_network
+from sidecar.policy.reasons import BadReason, Reason, parse_reason
+from sidecar.policy.windows import BadWindow, Window, parse_window
+from sidecar.problems import Position
+from sidecar.yaml_reader import Node
+
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+_METHOD = re.compile(r"[A-Z][A-Z-]{0,31}")
+_CEL_WORD = re.compile(
+    "as|break|const|continue|else|false|for|function|if|import|in|let|loop|namespace|null|package"
+    "|return|true|var|void|while"
+)
+_INT64_MAX = 2**63 - 1
+
+
+def glob(node: Node, problems: Problems) -> Glob | None:
+    """A glob."""
+    value = text(node, problems)
+    return None if value is None else Glob(value)
+
+
+def caller_glob(node: Node, problems: Problems) -> Glob | None:
+    """Globs over names of the configuration; numbers are accepted as the text they are."""
+    if isinstance(node.value, int) and not isinstance(node.value, bool):
+        return Glob(str(node.value))
+    return glob(node, problems)
+
+
+def http_method(node: Node, problems: Problems) -> str | None:
+    """An HTTP method."""
+    value = text(node, problems)
+    if value is not None and not _METHOD.fullmatch(value):
+        problems.error(node.position, f'"{value}" is not an HTTP method', "in capitals, e.g. GET")
+        return None
+    return value
+
+
+def network(node: Node, problems: Problems) -> IpNetwork | None:
+    """A CIDR."""
+    value = text(node, problems)
+    if value is None:
+        return None
+    try:
+        return read_network(value)
+    except ValueError as error:
+        problems.error(node.position, str(error), "a CIDR, e.g. 10.0.0.0/8")
+        return None
+
+
+def window(node: Node, problems: Problems) -> Window | None:
+    """A time window."""
+    value = text(node, problems)
+    if value is None:
+        return None
+    try:
+        return parse_window(value)
+    except BadWindow as error:
+        problems.error(node.position, str(error))
+        return None
+
+
+def reason_text(node: Node, problems: Problems) -> tuple[Reason, Position] | None:
+    """A reason, with the place of its text."""
+    value = text(node, problems)
+    if value is None:
+        return None
+    try:
+        return parse_reason(value), node.position
+    except BadReason as error:
+        problems.error(node.position, f"reason: {error}", error.hint)
+        return None
+
+
+def rule_effect(node: Node, problems: Problems) -> Effect | None:
+    """allow or deny."""
+    if node.value == Effect.REQUIRE_APPROVAL.value:
+        problems.error(node.position, "effect require_approval is not carried out by this version")
+    elif node.value in (Effect.ALLOW.value, Effect.DENY.value):
+        return Effect(node.value)
+    else:
+        hint = did_you_mean(str(node.plain()), (Effect.ALLOW.value, Effect.DENY.value))
+        problems.error(node.position, "effect is allow or deny", hint)
+    return None
+
+
+def rule_mode(node: Node, problems: Problems) -> Mode | None:
+    """enforce or shadow."""
+    mode: Mode | None = one_of(Mode)(node, problems)
+    if mode is Mode.OBSERVE:
+        problems.error(
+            node.position,
+            "a policy is enforce or shadow",
+            "observe is for `default:` of sidecar.yaml; here it is called shadow",
+        )
+        return None
+    return mode
+
+
+def condition_text(node: Node, problems: Problems) -> Node | None:
+    """The text of a condition, as a node."""
+    if isinstance(node.value, bool):
+        return Node(str(node.value).lower(), node.position, node.key_position, True)
+    return node if text(node, problems) is not None else None
+
+
+def named_values(parse: Parse, what: str) -> Parse:
+    """A mapping whose keys can be read as `{what}.NAME` in CEL."""
+
+    def read(node: Node, problems: Problems) -> dict[str, Node] | None:
+        if not node.is_mapping:
+            problems.error(node.position, f"{what} must be a mapping, not {node.kind}")
+            return None
+        usable = {}
+        for key, member in node.value.items():
+            place = member.key_position or member.position
+            if not _IDENTIFIER.fullmatch(key) or _CEL_WORD.fullmatch(key):
+                problems.error(place, f'"{key}" cannot be read as {what}.{key}', "use a-z, 0-9, _")
+                continue
+            parsed = parse(member, problems)
+            if parsed is not None:
+                usable[key] = parsed
+        return usable
+
+    return read
+
+
+def constant(node: Node, problems: Problems) -> Node:
+    """A value that CEL can be given."""
+    wrong = _constant_problem(node.plain())
+    if wrong:
+        problems.error(node.position, wrong)
+    return node
+
+
+def imported(node: Node, problems: Problems) -> tuple[str, Position] | None:
+    """The name of a policy, with its place."""
+    value = name(node, problems)
+    return None if value is None else (value, node.position)
+
+
+def _constant_problem(value: Any) -> str:
+    """Why a constant cannot be given to CEL, "" if it can."""
+    if isinstance(value, list | dict):
+        members = value.values() if isinstance(value, dict) else value
+        return next((wrong for wrong in map(_constant_problem, members) if wrong), "")
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    return "an integer beyond 64 bits" if is_whole and abs(value) > _INT64_MAX else ""
