@@ -125,7 +125,7 @@ async def running(
         server = await _listen(config, door)
         stack.push_async_callback(_drain, config, server, door, counters, queue, state)
         _settle()
-        _tell(config, store)
+        _tell(config, store, policies)
         yield Sidecar(
             data_url=config.listen.data.url,
             control_url=config.listen.control.url,
@@ -161,7 +161,13 @@ def _loader(config: Config) -> Load:
     kinds = {name: upstream.kind for name, upstream in config.upstreams.items()}
 
     def load(sources: Sequence[Source], read_file: ReadFile) -> LoadedPolicies:
-        return load_policies(sources, upstreams=kinds, default=config.default, read_file=read_file)
+        return load_policies(
+            sources,
+            upstreams=kinds,
+            default=config.default,
+            read_file=read_file,
+            secrets=config.record.secrets,
+        )
 
     return load
 
@@ -271,8 +277,10 @@ async def _drain(
         _log.error("entries were left unrecorded", extra={"count": left})
 
 
-def _tell(config: Config, store: storage.SqlStore) -> None:
+def _tell(config: Config, store: storage.SqlStore, policies: PolicyKeeper) -> None:
     """What an operator should read once in the log."""
+    for problem in policies.problems:
+        _log.warning("a policy file could be better", extra={"detail": str(problem)})
     for warning in store.facts().warnings:
         _log.info("the store's engine", extra={"detail": warning})
     if config.default == "observe":

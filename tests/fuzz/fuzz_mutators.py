@@ -156,7 +156,7 @@ def _chunks(m: Mutation, body: bytes) -> bytes:
     pieces = [body[at : at + size] for at in range(0, len(body), size)]
     odd = chance.random() < 0.6
     spoilt = chance.randrange(len(pieces)) if pieces and odd else -1
-    data = b""
+    parts = []
     for number, piece in enumerate(pieces):
         line, end = b"%x" % len(piece), b"\r\n"
         if number == spoilt:
@@ -166,13 +166,13 @@ def _chunks(m: Mutation, body: bytes) -> bytes:
                 (b"%x" % (len(piece) + 1), end), (b"-" + line, end), (b"ffffffffffffffff1", end),
                 (line + b"\n", end), (line.upper() + b";" + b"e" * 5000, end), (b"", end),
             ))  # fmt: skip
-        data += line + b"\r\n" + piece + end
+        parts += [line, b"\r\n", piece, end]
     last = b"0\r\n\r\n"
     if chance.random() < 0.3:
         last = b"0\r\n" + m.word("trailers") + b"\r\n\r\n"
     elif chance.random() < 0.1:
         last = chance.choice((b"0\r\n", b"", b"0\n\n", b"00\r\n\r\n", b"0;x\r\n\r\n"))
-    return data + last
+    return b"".join([*parts, last])
 
 
 def path_trick(m: Mutation, draft: Draft) -> None:

@@ -17,10 +17,10 @@ import pytest
 ROOT = Path(__file__).parents[3]
 sys.path.append(str(ROOT / "tests" / "conformance"))
 
-from conformance_setup import assert_chain, draft, intent, outcome, seal  # noqa: E402
+from conformance_setup import assert_chain, draft, intent, outcome, seal
 
-from storage import SqlStore, open_store  # noqa: E402
-from storage.records import Entry  # noqa: E402
+from storage import SqlStore, open_store
+from storage.records import Entry
 
 __all__ = [
     "ROOT",
