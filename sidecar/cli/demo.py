@@ -154,8 +154,10 @@ async def _prove(config: Config, folder: Path, story: Story) -> None:
 
 def _say_where_to_go(folder: Path, sidecar: Sidecar) -> None:
     print("Go on with")
-    print(f"   agents call     {sidecar.data_url}/shop/…  and  {sidecar.data_url}/notes (MCP)")
-    print(f"   metrics         {sidecar.control_url}/metrics")
-    print(f"   health          {sidecar.control_url}/readyz")
-    print(f"   the rules       {folder}/policies/demo.yaml")
-    print(f"   verify it       aegis-sidecar receipts verify {folder}/receipts.jsonl\n")
+    print(f"   agents call          {sidecar.data_url}/shop/…  and  {sidecar.data_url}/notes (MCP)")
+    print(f"   metrics              {sidecar.control_url}/metrics")
+    print(f"   health               {sidecar.control_url}/readyz")
+    print(f"   the rules            {folder}/policies/demo.yaml")
+    command = sys.argv[0] if Path(sys.argv[0]).name == "aegis-sidecar" else "aegis-sidecar"
+    print(f"   how near the limit   {command} store status --config {folder}/sidecar.yaml")
+    print(f"   verify it again      {command} receipts verify {folder}/receipts.jsonl\n")

@@ -48,7 +48,7 @@ def test_quickstart_once_tells_the_whole_story(clone: Path, tmp_path: Path) -> N
     )
     assert done.returncode == 0, done.stdout + done.stderr
     for said in (
-        "making a private environment",
+        "environment: ",
         "allowed by rule demo/reads",
         "refused (403 policy_deny): a refund of 99900 cents is above the limit of 5000",
         "next step for the agent",
