@@ -53,7 +53,7 @@ def test_quickstart_once_tells_the_whole_story(clone: Path, tmp_path: Path) -> N
         "refused (403 policy_deny): a refund of 99900 cents is above the limit of 5000",
         "next step for the agent",
         "verified offline",
-        "TAMPERED: receipt 3",
+        "TAMPERED: receipt",
         "/metrics",
     ):
         assert said in done.stdout, (said, done.stdout, done.stderr)
