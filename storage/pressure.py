@@ -138,6 +138,8 @@ class Pressure:
         at_ceiling_s = fixed_s / self._largest + per_call_s
         ceiling = 1 / at_ceiling_s if at_ceiling_s > 0 else 0.0
         rate = self._calls.per_s()
+        if ceiling > 0:
+            ceiling = max(ceiling, rate)  # what is done can be done
         utilisation = rate / ceiling if ceiling > 0 else 0.0
         loop_busy = self.loop_busy()
         room = _room(ceiling, rate, utilisation, loop_busy)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from sidecar.proxy.dialects.mcp_message import HEADER_MISMATCH, Message, RpcRefused
@@ -25,6 +24,9 @@ PARAMETER_PREFIX = "mcp-param-"
 
 #: The first revision without sessions, in which headers repeat what the body says.
 FIRST_STATELESS = "2026-07-28"
+
+#: Values of a call's arguments that are looked at to find the ones that headers repeat.
+SCALARS_MAX = 4096
 
 _VERSION_MEMBER = "io.modelcontextprotocol/protocolVersion"
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -47,9 +49,11 @@ def require_agreement(head: RequestHead, message: Message) -> None:
         raise _mismatch("MCP-Protocol-Version is missing", message)
     _require_method(head, message, is_required)
     _require_name(head, message, is_required)
-    for name, value in head.headers:
-        if name[:10].lower() == PARAMETER_PREFIX:
-            _require_parameter(head, name.lower(), value, message)
+    mirrored = [
+        (n.lower(), value) for n, value in head.headers if n[:10].lower() == PARAMETER_PREFIX
+    ]
+    if mirrored:
+        _require_parameters(head, mirrored, message)
 
 
 def decode(value: str) -> str | None:
@@ -100,38 +104,51 @@ def _texts_of(params: dict[str, Any]) -> list[str]:
     return [value for value in params.values() if type(value) is str]
 
 
-def _require_parameter(head: RequestHead, name: str, value: str, message: Message) -> None:
+def _require_parameters(
+    head: RequestHead, mirrored: list[tuple[str, str]], message: Message
+) -> None:
     """Which argument a header repeats stands in the server's schema, which we need not trust:
     a value that no argument has is refused here, a swap of two arguments by the server."""
-    if head.header_count(name) > 1:
-        raise _mismatch(f"{name} is there twice", message)
-    text = decode(value)
-    arguments = message.params.get("arguments")
-    if text is None or not any(_says(scalar, text) for scalar in _scalars(arguments)):
-        raise _mismatch(f"{name} repeats no argument of the body", message)
+    scalars = _scalars(message.params.get("arguments"))
+    if scalars is None:
+        raise _mismatch("the body has too many arguments for headers to repeat one", message)
+    for name, value in mirrored:
+        if head.header_count(name) > 1:
+            raise _mismatch(f"{name} is there twice", message)
+        text = decode(value)
+        if text is None or not _say(scalars, text):
+            raise _mismatch(f"{name} repeats no argument of the body", message)
 
 
-def _scalars(value: Any) -> Iterator[Any]:
-    stack = [value]
+def _scalars(arguments: Any) -> set[tuple[type, Any]] | None:
+    """Every value that a header can repeat, walked once for all headers: members of objects, and
+    not items of lists, which no header can name. None if there are more than anyone declares."""
+    found: set[tuple[type, Any]] = set()
+    stack = [arguments]
     while stack:
         item = stack.pop()
         if type(item) is dict:
+            if len(item) + len(stack) + len(found) > SCALARS_MAX:
+                return None
             stack += item.values()
-        elif type(item) is list:
-            stack += item
-        else:
-            yield item
+        elif type(item) is float and item.is_integer():
+            found.add((int, int(item)))
+        elif type(item) is float:
+            found.add((float, repr(item)))
+        elif type(item) is not list:
+            found.add((type(item), item))
+    return found
 
 
-def _says(scalar: Any, text: str) -> bool:
-    if type(scalar) is str:
-        return scalar == text
-    if type(scalar) is bool:
-        return text == ("true" if scalar else "false")
-    if type(scalar) is int or (type(scalar) is float and scalar.is_integer()):
-        match = _WHOLE_NUMBER.fullmatch(text)
-        return match is not None and int(match.group(1)) == scalar
-    return type(scalar) is float and text == repr(scalar)
+def _say(scalars: set[tuple[type, Any]], text: str) -> bool:
+    if (str, text) in scalars:
+        return True
+    if text in ("true", "false"):
+        return (bool, text == "true") in scalars
+    match = _WHOLE_NUMBER.fullmatch(text)
+    if match is not None:
+        return (int, int(match.group(1))) in scalars
+    return (float, text) in scalars
 
 
 def _mismatch(reason: str, message: Message) -> RpcRefused:

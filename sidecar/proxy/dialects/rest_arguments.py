@@ -23,6 +23,8 @@ from sidecar.proxy.strict_json import parse
 FORM = "application/x-www-form-urlencoded"
 
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+#: Blanks, NUL, record separator, and the bytes of byte order marks.
+_SKIPPED_BEFORE_JSON = b" \t\r\n\v\f\0\x1e\xef\xbb\xbf\xfe\xff"
 _METHOD_OVERRIDES = frozenset({"_method", "x-http-method-override"})
 
 
@@ -102,9 +104,9 @@ def _add_body(arguments: _Arguments, head: RequestHead, body: bytes, limits: Lim
 
 def _refuse_disguised_json(media: MediaType, body: bytes) -> None:
     """Servers that read JSON from text/plain (or a JSON type of their own) would see arguments
-    that no rule saw."""
-    looks_like_json = body.lstrip()[:1] in (b"{", b"[")
-    if looks_like_json and (media.name.startswith("text/") or "json" in media.name):
+    that no rule saw; some skip a byte order mark or a record separator, or guess UTF-16."""
+    looks_like_json = body.lstrip(_SKIPPED_BEFORE_JSON)[:1] in (b"{", b"[")
+    if "json" in media.name or (looks_like_json and media.name.startswith("text/")):
         raise Refused("unsupported_media_type", "JSON must be sent as application/json")
 
 
