@@ -1,9 +1,9 @@
-"""One connection at the front door, before and between its requests.
+"""One connection that was let in, between its requests.
 
-Knows: the cap that is checked before anything is read, the deadline of each head, and that a
-parser's words never reach a peer. It leans on three inner names of aiohttp's connection class:
-`_messages` (heads parsed and not yet served), `_handle_request`'s use of `handle_error`, and the
-marker that stands in `_messages` for what could not be parsed.
+Knows: the deadline of each head, and that a parser's words never reach a peer. It leans on three
+inner names of aiohttp's connection class: `_messages` (heads parsed and not yet served),
+`_handle_request`'s use of `handle_error`, and the marker that stands in `_messages` for what could
+not be parsed.
 Must not know: what a request means, upstreams, policies.
 """
 
@@ -11,33 +11,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web_protocol
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 
 from sidecar.errors import Refused
+from sidecar.proxy.doorstep import farewell
 from sidecar.proxy.exchange import Exchange
 
 if TYPE_CHECKING:
     from sidecar.proxy.server import FrontDoor
 
-#: How long a connection that was turned away may take to read why.
-_FAREWELL_S = 0.5
-
 _log = logging.getLogger("aegis.door")
 
 
-def _farewell(status_line: str) -> bytes:
-    return (
-        f"HTTP/1.1 {status_line}\r\nContent-Length: 0\r\nCache-Control: no-store\r\n"
-        "Connection: close\r\n\r\n"
-    ).encode("ascii")
-
-
-_TOO_MANY = _farewell("503 Service Unavailable")
-_TOO_SLOW = _farewell("408 Request Timeout")
+_TOO_SLOW = farewell("request_timeout", "408 Request Timeout")
 
 
 class _ParserRefusal:
@@ -58,59 +48,37 @@ class _ParserRefusal:
 
 
 class DoorConnection(web_protocol.RequestHandler):
-    """One connection: caps before anything is read, a deadline for each head, quiet errors."""
+    """One connection: a deadline for each head, quiet errors."""
 
-    __slots__ = ("_door", "_head_timer", "_is_admitted", "exchange", "source_ip")
+    __slots__ = ("_door", "_head_timer", "exchange", "source_ip")
 
-    def __init__(self, door: FrontDoor, *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
+    def __init__(
+        self,
+        door: FrontDoor,
+        source_ip: str,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        **options: Any,
+    ) -> None:
         super().__init__(door, loop=loop, **options)
         self._door = door
-        self._is_admitted = False
         self._head_timer: asyncio.TimerHandle | None = None
         self.exchange: Exchange | None = None
-        self.source_ip = ""
+        self.source_ip = source_ip
 
     @property
     def is_draining(self) -> bool:
         """Whether this reply is to be the last on its connection."""
         return self._door.is_draining
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Admits the connection, or tells it why not and closes."""
-        peer = transport.get_extra_info("peername")
-        self.source_ip = peer[0] if isinstance(peer, tuple) and peer else ""
-        self._is_admitted = self._door.admit(self.source_ip)
-        if self._is_admitted:
-            super().connection_made(transport)
-        else:
-            # A cast, not a check: uvloop's transports are no subclass of asyncio's.
-            self._turn_away(cast(asyncio.Transport, transport))
-
-    def _turn_away(self, transport: asyncio.Transport) -> None:
-        may_stay = self._door.may_say_farewell()
-        self._door.count_farewell(1)
-        if not may_stay:
-            transport.abort()
-            return
-        transport.write(_TOO_MANY)
-        if transport.can_write_eof():
-            transport.write_eof()
-        # Closing at once would reset a client that is still sending, and lose it the answer.
-        self._loop.call_later(_FAREWELL_S, transport.abort)
-
     def connection_lost(self, exc: BaseException | None) -> None:
         """Gives the place back; the base class cancels the handler."""
         self._disarm()
-        if not self._is_admitted:
-            self._door.count_farewell(-1)
-            return
         self._door.leave(self.source_ip)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parses; starts the head's deadline where a head has begun and not ended."""
-        if not self._is_admitted:
-            return
         super().data_received(data)
         if self._messages:
             if self._head_timer is not None:

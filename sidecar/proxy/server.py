@@ -21,6 +21,7 @@ from aiohttp.streams import StreamReader
 
 from sidecar.errors import Refused, StartRefused
 from sidecar.proxy.connection import DoorConnection
+from sidecar.proxy.doorstep import Doorstep
 from sidecar.proxy.exchange import ClientGone, Exchange
 from sidecar.proxy.head import HeadRules, read_head
 
@@ -109,8 +110,17 @@ class FrontDoor(web_server.Server):
         """How long a head may take from its first byte on."""
         return self._limits.header_wait_s
 
-    def __call__(self) -> DoorConnection:
-        return DoorConnection(self, loop=self._loop, **self._kwargs)
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that serves."""
+        return self._loop
+
+    def __call__(self) -> Doorstep:  # type: ignore[override]  # hands over to a RequestHandler
+        return Doorstep(self)
+
+    def welcome(self, address: str) -> DoorConnection:
+        """What carries an admitted connection from `address`."""
+        return DoorConnection(self, address, loop=self._loop, **self._kwargs)
 
     # -- connections -----------------------------------------------------------------------
 

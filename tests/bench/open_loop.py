@@ -121,6 +121,7 @@ async def main(host: str, port: int, path: str, rate: float, seconds: float) -> 
         "unanswered": sent - load.unsent - len(load.answered) - len(load.refused),
         "answered_p50_ms": percentile_ms(load.answered, 50),
         "answered_p99_ms": percentile_ms(load.answered, 99),
+        "refused_p50_ms": percentile_ms(load.refused, 50),
         "refused_p99_ms": percentile_ms(load.refused, 99),
     }
     print(json.dumps(figures))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +16,34 @@ import proxies
 import targets
 
 FACTOR = 4
+
+
+def probe(host: str, port: int, load: subprocess.Popen[str]) -> dict[str, Any]:
+    """Twenty fresh connections a second beside the load: how soon a newcomer gets an answer.
+
+    The load's own clock is late when it is saturated itself; this process is idle otherwise.
+    """
+    took_ms: dict[bool, list[float]] = {True: [], False: []}
+    request = f"GET /tools HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode()
+    while load.poll() is None:
+        started = time.perf_counter()
+        try:
+            with socket.create_connection((host, port), timeout=10) as client:
+                client.sendall(request)
+                refused = b" 503 " in client.recv(4096)[:20]
+        except OSError:
+            refused = True
+        took_ms[refused].append((time.perf_counter() - started) * 1000)
+        time.sleep(0.05)
+    refusals = sorted(took_ms[True])
+    if not refusals:
+        return {"newcomers_refused": 0, "newcomers_answered": len(took_ms[False])}
+    return {
+        "newcomers_refused": len(refusals),
+        "newcomers_answered": len(took_ms[False]),
+        "newcomer_refused_p50_ms": round(refusals[len(refusals) // 2], 1),
+        "newcomer_refused_max_ms": round(refusals[-1], 1),
+    }
 
 
 def run(seconds: float) -> dict[str, Any]:
@@ -32,8 +62,11 @@ def run(seconds: float) -> dict[str, Any]:
                 "taskset", "-c", load_core, sys.executable, str(targets.HERE / "open_loop.py"),
                 str(where.hostname), str(where.port), "/tools", str(before * FACTOR), str(seconds),
             ]  # fmt: skip
-            printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            load = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            probes = probe(where.hostname or "", where.port or 0, load)
+            printed, _ = load.communicate()
             figures: dict[str, Any] = json.loads(printed)
+            figures.update(probes)
             after = proxies.load(sidecar, load_core, 32, seconds)["requests_per_s"]
             receipts = proxies.verify_receipts(sidecar, sys.executable)
         finally:

@@ -156,3 +156,13 @@ async def test_the_queue_feeds_the_pressure(tmp_path: Path) -> None:
     assert snapshot.committed_calls_per_s > 50
     assert snapshot.utilisation > 0
     assert 0 < snapshot.loop_busy <= 1
+
+
+def test_a_ceiling_is_never_below_what_is_done() -> None:
+    machine = Machine()
+    pressure = machine.pressure()
+    machine.serve(pressure, 1.5 * CEILING, 0.5)
+    snapshot = pressure.snapshot()
+    assert snapshot.utilisation == pytest.approx(1.0)
+    assert snapshot.ceiling_calls_per_s == pytest.approx(snapshot.committed_calls_per_s)
+    assert snapshot.room_calls_per_s == 0.0
