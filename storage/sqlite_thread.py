@@ -9,18 +9,22 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
 from storage.driver import One, Row, Script, Step, Value
 from storage.errors import CommitUnknown, StoreBusy, StoreUnavailable, UnsupportedStore
 from storage.sqlite_errors import is_certainly_not_committed, is_distrustful, translated
+from storage.statements import widened
 
 T = TypeVar("T")
 
 #: A busy timeout of 5 s, waited for in 5 parts so that waiting can be counted.
 BUSY_WAITS = 5
 BUSY_WAIT_MS = 1_000
+#: Numbers of rows that one step takes; each is a statement that SQLite keeps prepared.
+ROWS_A_STEP = (64, 16, 4)
 #: The WAL file shrinks to this when it starts over.
 WAL_BYTES_KEPT = 16 * 1024 * 1024
 
@@ -158,8 +162,22 @@ def drive(raw: sqlite3.Connection, script: Script[T]) -> T:
 def _perform(raw: sqlite3.Connection, step: Step) -> Any:
     if isinstance(step, One):
         return raw.execute(step.sql, step.parameters).fetchall()
-    # sqlite3 binds a plain tuple a fifth faster than a named one, and copying costs little.
-    return raw.executemany(step.sql, map(tuple, step.rows)).rowcount
+    return _perform_many(raw, step.sql, step.rows)
+
+
+def _perform_many(raw: sqlite3.Connection, sql: str, rows: Sequence[Sequence[Value]]) -> int:
+    """Runs a statement for all rows in as few steps as there are texts for; rows changed."""
+    changed = at = 0
+    for width in ROWS_A_STEP:
+        wide = widened(sql, width) if len(rows) - at >= width else None
+        while wide is not None and len(rows) - at >= width:
+            values = list(chain.from_iterable(rows[at : at + width]))
+            changed += raw.execute(wide, values).rowcount
+            at += width
+    if at < len(rows):
+        # sqlite3 binds a plain tuple a fifth faster than a named one, and copying costs little.
+        changed += raw.executemany(sql, map(tuple, rows[at:])).rowcount
+    return changed
 
 
 def _commit(state: WriterState, raw: sqlite3.Connection) -> None:

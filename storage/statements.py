@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -20,6 +21,12 @@ ENGINES = ("sqlite", "postgres")
 _NAME = re.compile(r"^-- name: *(\S+) *$", re.MULTILINE)
 #: A literal, a quoted name or a comment is passed over; the last branch is a placeholder.
 _TOKEN = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|\$(\d+)")
+
+
+#: A VALUES row of nothing but placeholders; a condition that closes a statement; a placeholder.
+_VALUES = re.compile(r"VALUES (?P<row>\( ?[?$][0-9]+(?:, [?$][0-9]+)* ?\))")
+_CONDITION = re.compile(r"WHERE (?P<row>\([^()]*[?$][0-9][^()]*\))$")
+_PLACEHOLDER = re.compile(r"([?$])([0-9]+)")
 
 
 class BadStatement(ValueError):
@@ -43,6 +50,29 @@ def for_engine(text: str, engine: str) -> str:
     if numbers != set(range(1, len(numbers) + 1)):
         raise BadStatement(f"placeholders {sorted(numbers)} are not $1 to ${len(numbers)}")
     return " ".join(rewritten.split()).removesuffix(";").rstrip()
+
+
+@lru_cache(maxsize=256)
+def widened(text: str, rows: int) -> str | None:
+    """The statement for `rows` parameter rows at once, None if it has no row to repeat.
+
+    `VALUES (?1, ?2)` becomes `VALUES (?1, ?2), (?3, ?4), …`, and a closing `WHERE (a = ?1)`
+    becomes `WHERE (a = ?1) OR (a = ?2) OR …`. One step for many rows instead of one each: between
+    steps a driver's thread gives the interpreter's lock away and must get it back from a busy
+    event loop, which costs more than the rows.
+    """
+    for pattern, separator in ((_VALUES, ", "), (_CONDITION, " OR ")):
+        found = pattern.search(text)
+        if found is not None:
+            row = found["row"]
+            width = len(_PLACEHOLDER.findall(row))
+            copies = separator.join(_renumbered(row, number * width) for number in range(rows))
+            return text[: found.start("row")] + copies + text[found.end("row") :]
+    return None
+
+
+def _renumbered(row: str, offset: int) -> str:
+    return _PLACEHOLDER.sub(lambda one: f"{one[1]}{int(one[2]) + offset}", row)
 
 
 def _queries(path: Path, engine: str) -> dict[str, str]:

@@ -57,7 +57,7 @@ VALUES ($1, $2, $3, $4);
 
 -- name: delete_open_intent
 -- The outcome has come. Changes no row if somebody recorded it already.
-DELETE FROM open_intent WHERE tenant_id = $1 AND call_id = $2;
+DELETE FROM open_intent WHERE (tenant_id = $1 AND call_id = $2);
 
 -- name: begin_entry
 -- One entry of a batch that is recorded carefully.
