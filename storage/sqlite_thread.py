@@ -162,10 +162,10 @@ def drive(raw: sqlite3.Connection, script: Script[T]) -> T:
 def _perform(raw: sqlite3.Connection, step: Step) -> Any:
     if isinstance(step, One):
         return raw.execute(step.sql, step.parameters).fetchall()
-    return _perform_many(raw, step.sql, step.rows)
+    return run_many(raw, step.sql, step.rows)
 
 
-def _perform_many(raw: sqlite3.Connection, sql: str, rows: Sequence[Sequence[Value]]) -> int:
+def run_many(raw: sqlite3.Connection, sql: str, rows: Sequence[Sequence[Value]]) -> int:
     """Runs a statement for all rows in as few steps as there are texts for; rows changed."""
     changed = at = 0
     for width in ROWS_A_STEP:
