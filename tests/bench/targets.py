@@ -147,7 +147,9 @@ def start_bare(folder: Path, core: str, upstream: str) -> Target:
 def write_sidecar_files(
     folder: Path, upstream: str, data_port: int, control_port: int, limits: str
 ) -> Path:
-    """A configuration with 100 rules over as many tools; a third of them have a condition."""
+    """A configuration with 100 rules over as many tools; a third of them have a
+    condition. The tool that is called meets three: one with a condition, one for its name, one
+    deny rule that looks at the method."""
     home = folder / "sidecar"
     policies = home / "policies"
     policies.mkdir(parents=True, exist_ok=True)
@@ -158,9 +160,7 @@ def write_sidecar_files(
         condition = "" if n % 3 else "\n    when: args.number > 0 && args.owner == 'acme'"
         rules.append(f"  - id: r{n}\n    effect: allow\n    tools: tools/tool_{n}{condition}\n")
     rules.append("  - id: all\n    effect: allow\n    tools: tools/tool_*\n")
-    rules.append(
-        "  - id: not-there\n    effect: deny\n    tools: tools/*\n    when: args.owner == 'evil'\n"
-    )
+    rules.append("  - id: no-critical\n    effect: deny\n    tools: tools/*\n    methods: DELETE\n")
     (policies / "rules.yaml").write_text("policy: bench\nrules:\n" + "".join(rules))
     path = home / "sidecar.yaml"
     path.write_text(
