@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.config.load import load_config
 from sidecar.config.reference import settings_table
 from sidecar.errors import REFUSALS
+from sidecar.policy.load import Source, load_policies
 from sidecar.telemetry.reference import metrics_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,3 +92,34 @@ def test_commands_named_in_the_readme_exist() -> None:
     known = {str(command).rsplit(".", 1)[-1] for command in COMMANDS}
     assert named <= known, named - known
     assert named, "positive control"
+
+
+def yaml_blocks() -> dict[str, str]:
+    """The YAML examples by their first key."""
+    blocks = re.findall(r"```yaml\n(.*?)```", README.read_text(), re.DOTALL)
+    return {block.split(":", 1)[0]: block for block in blocks}
+
+
+def test_the_readmes_configuration_loads(tmp_path: Path) -> None:
+    path = tmp_path / "sidecar.yaml"
+    path.write_text(yaml_blocks()["default"])
+    loaded = load_config(path, {"GITHUB_TOKEN": "x"}, [])
+    assert loaded.problems == []
+    assert loaded.config is not None
+    assert set(loaded.config.upstreams) == {"github", "files"}
+
+
+def test_the_readmes_catalogue_and_policy_load_and_decide() -> None:
+    blocks = yaml_blocks()
+    loaded = load_policies(
+        [
+            Source("tools.yaml", blocks["catalogue"].encode()),
+            Source("policy.yaml", blocks["policy"].encode()),
+        ],
+        upstreams={"github": "rest"},
+        default="deny",
+        read_file=lambda source, path: b"",
+    )
+    assert loaded.problems == []
+    assert loaded.policy_set is not None
+    assert loaded.policy_set.rule_count == 2
