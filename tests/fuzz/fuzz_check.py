@@ -110,6 +110,10 @@ def check_heard(shot: Shot, heard: Heard, told: Told) -> list[str]:
     return problems
 
 
+#: Said to a connection before there is a request, and so without a call.
+FAREWELLS = frozenset({"request_timeout", "too_many_connections"})
+
+
 def _check_answer(shot: Shot, answer: Answer, told: Told) -> list[str]:
     if answer.status not in STATUSES:
         return [f"status {answer.status}: {answer.body[:300]!r}"]
@@ -120,9 +124,11 @@ def _check_answer(shot: Shot, answer: Answer, told: Told) -> list[str]:
         if mark and mark.encode() not in shot.raw.replace(b"\r\n", b""):
             return [f"the answer of another call: {mark}"]
         return []
-    if not answer.body:  # to HEAD, or the farewell of a connection
+    if not answer.body:  # to HEAD
         return []
     document = json.loads(answer.body)
+    if call_id is None and document.get("code") in FAREWELLS:
+        return []
     if call_id is None:
         return [f"a refusal without a call id: {answer.body[:300]!r}"]
     text = answer.body.decode()
