@@ -26,6 +26,10 @@ from storage.records import (
     Unrecordable,
 )
 
+#: The columns of a receipt that a short one (`insert_short_receipt`) leaves null.
+_SHORT_FROM, _SHORT_TO = 7, 25
+_NOTHING = (None,) * (_SHORT_TO - _SHORT_FROM)
+
 Statements = Mapping[str, str]
 RunKey = tuple[str, str]
 
@@ -158,7 +162,15 @@ def _append(
         if (f := entry.facts) is not None
     ]
     opens = [entry.opens for entry in entries if entry.opens is not None]
-    yield from execute_many(sql["insert_receipt"], rows)
+    whole = [row for row in rows if row[_SHORT_FROM:_SHORT_TO] != _NOTHING]
+    yield from execute_many(sql["insert_receipt"], whole)
+    if len(whole) < len(rows):
+        short = [
+            row[:_SHORT_FROM] + row[_SHORT_TO:]
+            for row in rows
+            if row[_SHORT_FROM:_SHORT_TO] == _NOTHING
+        ]
+        yield from execute_many(sql["insert_short_receipt"], short)
     yield from execute_many(sql["insert_call_facts"], facts)
     yield from execute_many(sql["insert_open_intent"], opens)
     moved = [head for head in sealed.heads.values() if head != heads[head.tenant_id]]

@@ -14,7 +14,7 @@ from hashlib import sha256
 import orjson
 
 from sidecar.ledger.merkle import append, frontier_from_hex, frontier_to_hex
-from sidecar.ledger.receipt import draft_fault
+from sidecar.ledger.receipt import KINDS, draft_fault
 from storage.records import HeadRow, ReceiptRow, Sealed
 
 _OPTIONS = orjson.OPT_STRICT_INTEGER
@@ -67,6 +67,8 @@ def _seal_one(link: _Link, draft: ReceiptRow) -> ReceiptRow | str:
     fault = link.fault
     if fault is None and tuple(map(type, draft)) not in _sound_patterns:
         fault = _pattern_fault(draft)
+    if fault is None and draft[2] not in KINDS:
+        fault = f"{draft[2]!r} is no kind of receipt"
     if fault is not None:
         return fault
     (

@@ -95,7 +95,7 @@ def receipt_hash(body: Body) -> str:
 
 
 def draft_fault(draft: ReceiptRow) -> str | None:
-    """What keeps a draft from being a receipt by the kinds of its values; None if nothing does."""
+    """What keeps a draft from being a receipt by the types of its values; None if nothing does."""
     for (name, kind, is_required), value in zip(_COLUMN_KINDS, draft, strict=False):
         if value is None:
             if is_required:

@@ -16,8 +16,11 @@ CREATE TABLE chain_head (
 CREATE TABLE receipts (
     tenant_id TEXT NOT NULL,
     seq BIGINT NOT NULL CHECK (seq >= 1),
-    kind TEXT NOT NULL
-        CHECK (kind IN ('intent', 'refusal', 'outcome', 'approval', 'control', 'recovery')),
+    -- One by one, the common ones first: SQLite builds a table for IN at every insert.
+    kind TEXT NOT NULL CHECK (
+        kind = 'intent' OR kind = 'outcome' OR kind = 'refusal'
+        OR kind = 'recovery' OR kind = 'approval' OR kind = 'control'
+    ),
     event_id TEXT NOT NULL,
     call_id TEXT,
     ts_us BIGINT NOT NULL,
@@ -48,11 +51,11 @@ CREATE TABLE receipts (
 
 -- A call begins once: an intent or a refusal.
 CREATE UNIQUE INDEX receipts_call_begins ON receipts (tenant_id, call_id)
-WHERE kind IN ('intent', 'refusal');
+WHERE kind = 'intent' OR kind = 'refusal';
 
 -- A call ends once: its outcome, recorded by us or found missing on recovery.
 CREATE UNIQUE INDEX receipts_call_ends ON receipts (tenant_id, call_id)
-WHERE kind IN ('outcome', 'recovery');
+WHERE kind = 'outcome' OR kind = 'recovery';
 
 -- May be erased without breaking the chain.
 CREATE TABLE call_facts (

@@ -28,7 +28,7 @@ SELECT
     policy_revision, approval_id, approver, action_hash, request_sha256, args_commitment,
     outcome, http_status, receipt_hash
 FROM receipts
-WHERE tenant_id = $1 AND call_id = $2 AND kind IN ('intent', 'refusal')
+WHERE tenant_id = $1 AND call_id = $2 AND (kind = 'intent' OR kind = 'refusal')
 UNION ALL
 SELECT
     tenant_id, seq, kind, event_id, call_id, ts_us, agent_id, user_id, run_id, trace_id,
@@ -36,7 +36,7 @@ SELECT
     policy_revision, approval_id, approver, action_hash, request_sha256, args_commitment,
     outcome, http_status, receipt_hash
 FROM receipts
-WHERE tenant_id = $1 AND call_id = $2 AND kind IN ('outcome', 'recovery')
+WHERE tenant_id = $1 AND call_id = $2 AND (kind = 'outcome' OR kind = 'recovery')
 ORDER BY seq;
 
 -- name: call_facts

@@ -105,7 +105,8 @@ def raw_loop(folder: Path, seconds: float) -> float:
         facts = [entry.facts._replace(seq=seq + n) for n, entry in enumerate(intents, 1)]  # type: ignore[union-attr]
         seq += len(rows)
         db.execute("BEGIN IMMEDIATE")
-        db.executemany(sql["insert_receipt"], rows)
+        db.executemany(sql["insert_receipt"], rows[:100])
+        db.executemany(sql["insert_short_receipt"], [row[:7] + row[25:] for row in rows[100:]])
         db.executemany(sql["insert_call_facts"], facts)
         db.executemany(sql["insert_open_intent"], [entry.opens for entry in intents])
         db.executemany(sql["delete_open_intent"], [("default", entry.closes) for entry in outcomes])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from storage_sqlite_setup import opened
@@ -18,9 +19,27 @@ TABLES = {
     "call_facts": CallFactsRow,
     "open_intent": OpenIntentRow,
 }
+
+
+class ShortReceipt(NamedTuple):
+    """The columns of insert_short_receipt."""
+
+    tenant_id: str
+    seq: int
+    kind: str
+    event_id: str
+    call_id: str
+    ts_us: int
+    agent_id: str
+    outcome: str
+    http_status: int
+    receipt_hash: str
+
+
 INSERTS = {
     "put_head": HeadRow,
     "insert_receipt": ReceiptRow,
+    "insert_short_receipt": ShortReceipt,
     "insert_call_facts": CallFactsRow,
     "insert_open_intent": OpenIntentRow,
 }
