@@ -1,21 +1,24 @@
-"""One connection that was let in, between its requests.
+"""One connection that was let in: its requests one after the other, and the time between them.
 
-Knows: the deadline of each head, and that a parser's words never reach a peer. It leans on three
-inner names of aiohttp's connection class: `_messages` (heads parsed and not yet served),
-`_handle_request`'s use of `handle_error`, and the marker that stands in `_messages` for what could
-not be parsed.
+Knows: the deadline of each head, and that a parser's words never reach a peer. aiohttp's own loop
+makes a task, a writer and a checked response for every request; `start` stands in for it and does
+what is left of that for replies that were sent already. For this it leans on inner names of
+aiohttp's connection class, in this one file; the tests of the door run against the pinned version.
 Must not know: what a request means, upstreams, policies.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web_protocol
-from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import ERROR
 
 from sidecar.errors import Refused
 from sidecar.proxy.doorstep import farewell
@@ -28,23 +31,6 @@ _log = logging.getLogger("aegis.door")
 
 
 _TOO_SLOW = farewell("request_timeout", "408 Request Timeout")
-
-
-class _ParserRefusal:
-    """Stands for the response to what the parser could not read: aiohttp prepares it later."""
-
-    keep_alive = False
-
-    def __init__(self, door: FrontDoor, refused: Refused) -> None:
-        self._door = door
-        self._refused = refused
-
-    async def prepare(self, exchange: Exchange) -> None:
-        """Sends the refusal."""
-        await self._door.refuse_head(exchange, self._refused)
-
-    async def write_eof(self) -> None:
-        """Nothing is left to write."""
 
 
 class DoorConnection(web_protocol.RequestHandler):
@@ -107,25 +93,104 @@ class DoorConnection(web_protocol.RequestHandler):
         self.transport.write(_TOO_SLOW)
         self.force_close()
 
-    def handle_error(
-        self,
-        request: Any,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> Any:
-        """What aiohttp asks for where the parser or the handler failed: a quiet refusal."""
-        exchange: Exchange = request
-        if isinstance(exc, HttpProcessingError):
-            return _ParserRefusal(self._door, _refusal_of(exc))
-        _log.error("the handler of a request failed", exc_info=exc)
+    # -- requests --------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Serves what was parsed, in order, until the connection is to end."""
+        try:
+            while not self._force_close:
+                if not self._messages:
+                    await self._next_message()
+                message, payload = self._messages.popleft()
+                self._make_room()
+                if not await self._serve(message, payload) or self._close:
+                    break
+                self._await_next_head()
+        except asyncio.CancelledError:
+            self.force_close()
+            raise
+        if not self._force_close:
+            self._task_handler = None
+            if self.transport is not None:
+                self.transport.close()
+
+    async def _next_message(self) -> None:
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _make_room(self) -> None:
+        """Tells the parser that a message was taken, so that pipelined ones may follow."""
+        if self._parser is not None:
+            self._parser.message_consumed()
+        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+            self._resume_reading_if_drained()
+
+    async def _serve(self, message: Any, payload: StreamReader) -> bool:
+        """One request and its reply; whether the connection may carry another.
+
+        `message` is a RawRequestMessage, or aiohttp's marker for what could not be parsed.
+        """
+        door = self._door
+        door.requests_count += 1
+        is_parsed = isinstance(message, RawRequestMessage)
+        exchange = Exchange(message if is_parsed else ERROR, payload, self, door.write_wait_s)
+        self.exchange = self._current_request = exchange  # type: ignore[assignment]
+        self._request_in_progress = True
+        try:
+            if is_parsed:
+                await door.serve(exchange)
+            else:
+                await door.refuse_head(exchange, _refusal_of(message.exc))
+        except ConnectionError:
+            return False
+        except Exception:
+            _log.exception("the handler of a request failed")
+            await self._say_internal_error(exchange)
+        finally:
+            self.exchange = self._current_request = None
+            self._request_in_progress = False
+            if self._handler_waiter is not None:
+                self._handler_waiter.set_result(None)
+        if not payload.is_eof():
+            await self._linger(payload)
+        return exchange.keep_alive and not self._upgraded
+
+    async def _say_internal_error(self, exchange: Exchange) -> None:
+        exchange.keep_alive = False
         if exchange.has_begun:
             exchange.abort()
-            raise ConnectionError("a reply had begun")
-        return _ParserRefusal(self._door, Refused("internal_error"))
+        else:
+            await self._door.refuse_head(exchange, Refused("internal_error"))
+
+    async def _linger(self, payload: StreamReader) -> None:
+        """Reads and forgets what is still sent, so that the peer gets to read its reply.
+
+        However it ends, with the body, in time or in an error, the connection ends after it.
+        """
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(self._lingering_time):
+                while not payload.is_eof() and not self._force_close:
+                    await payload.readany()
+        if not payload.is_eof():
+            self.close()
+
+    def _await_next_head(self) -> None:
+        """The connection may lie idle from now on, for so long."""
+        if self._force_close:
+            return
+        self._keepalive = True
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        if self._keepalive_handle is None:
+            self._keepalive_handle = self._loop.call_at(
+                self._next_keepalive_close_time, self._process_keepalive
+            )
 
 
-def _refusal_of(error: HttpProcessingError) -> Refused:
-    if isinstance(error, LineTooLong) or str(error.message).startswith("Too many headers"):
+def _refusal_of(error: Exception) -> Refused:
+    message = str(getattr(error, "message", ""))
+    if isinstance(error, LineTooLong) or message.startswith("Too many headers"):
         return Refused("headers_too_large")
     return Refused("malformed_request")

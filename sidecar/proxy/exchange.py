@@ -1,8 +1,8 @@
 """One request and its reply on the agent's connection.
 
 Knows: HTTP/1.1 framing of replies, back-pressure, deadlines, and how to take what has already
-arrived without waiting. It stands in for aiohttp's request object *and* its response object, so
-that a reply is one write instead of a dozen calls.
+arrived without waiting. It stands in for aiohttp's request object and its response object, so that
+a reply is one write instead of a dozen calls.
 Must not know: upstreams, policies, why something is sent.
 """
 
@@ -13,11 +13,11 @@ from collections.abc import AsyncIterator, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 
-from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from sidecar.errors import Refused
+from sidecar.proxy.arrived import arrived_body
 from sidecar.proxy.head import RequestHead
 
 if TYPE_CHECKING:
@@ -55,9 +55,7 @@ class Exchange:
         "_message",
         "_payload",
         "_protocol",
-        "_task",
         "_write_wait_s",
-        "_writer",
         "has_begun",
         "head",
         "keep_alive",
@@ -70,15 +68,11 @@ class Exchange:
         message: RawRequestMessage,
         payload: StreamReader,
         protocol: DoorConnection,
-        writer: AbstractStreamWriter,
-        task: asyncio.Task[None] | None,
         write_wait_s: float,
     ) -> None:
         self._message = message
         self._payload = payload
         self._protocol = protocol
-        self._writer = writer
-        self._task = task
         self._write_wait_s = write_wait_s
         self.has_begun = False
         self.keep_alive = not message.should_close
@@ -105,7 +99,7 @@ class Exchange:
         if announced is not None and int(announced) > limit_bytes:
             raise self._last(Refused("body_too_large", _too_large(limit_bytes)))
         if payload.is_eof():
-            body = payload.read_nowait()
+            body = arrived_body(payload, self._protocol)
             if len(body) > limit_bytes:
                 raise self._last(Refused("body_too_large", _too_large(limit_bytes)))
             return body
@@ -246,27 +240,17 @@ class Exchange:
     async def _drain(self) -> None:
         try:
             async with asyncio.timeout(self._write_wait_s):
-                await self._writer.drain()
+                await self._protocol._drain_helper()
         except (TimeoutError, ConnectionError) as error:
             self.abort()
             raise ClientGone from error
 
-    # -- what aiohttp's connection loop asks of a request and of a response -----------------
-
-    def _finish(self) -> None:
-        """The handler is done."""
-        self._protocol.exchange = None
+    # -- what aiohttp's connection class asks of a request ------------------------------------
 
     def _cancel(self, error: BaseException) -> None:
         """The connection is lost or shut down while the handler runs."""
         if isinstance(error, Exception):
             self.fail_body(error)
-
-    async def prepare(self, _request: object) -> None:
-        """Nothing is left to prepare: the handler has sent its reply itself."""
-
-    async def write_eof(self) -> None:
-        """Nothing is left to write."""
 
 
 def _too_large(limit_bytes: int) -> str:

@@ -15,9 +15,6 @@ from typing import TYPE_CHECKING
 
 import aiohttp.http_parser
 from aiohttp import web_server
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http_parser import RawRequestMessage
-from aiohttp.streams import StreamReader
 
 from sidecar.errors import Refused, StartRefused
 from sidecar.proxy.connection import DoorConnection
@@ -81,8 +78,7 @@ class FrontDoor(web_server.Server):
         lingering_s: float = LINGERING_S,
     ) -> None:
         super().__init__(
-            self._serve,  # type: ignore[arg-type]  # an Exchange is request and response in one
-            request_factory=self._make_exchange,  # type: ignore[arg-type]
+            self.serve,  # type: ignore[arg-type]  # DoorConnection calls it, with an Exchange
             handler_cancellation=True,
             keepalive_timeout=keepalive_s,
             lingering_time=lingering_s,
@@ -97,7 +93,7 @@ class FrontDoor(web_server.Server):
         self._on_refused_head = on_refused_head
         self._rules = rules
         self._limits = limits
-        self._write_wait_s = write_wait_s
+        self.write_wait_s = write_wait_s
         self._per_address: Counter[str] = Counter()
         self._turned_away_open = 0
         self.open_connections = 0
@@ -158,19 +154,8 @@ class FrontDoor(web_server.Server):
 
     # -- requests --------------------------------------------------------------------------
 
-    def _make_exchange(
-        self,
-        message: RawRequestMessage,
-        payload: StreamReader,
-        protocol: DoorConnection,
-        writer: AbstractStreamWriter,
-        task: asyncio.Task[None],
-    ) -> Exchange:
-        exchange = Exchange(message, payload, protocol, writer, task, self._write_wait_s)
-        protocol.exchange = exchange
-        return exchange
-
-    async def _serve(self, exchange: Exchange) -> Exchange:
+    async def serve(self, exchange: Exchange) -> None:
+        """Serves one request; its reply is sent when this returns, or the connection dropped."""
         message = exchange.message
         try:
             exchange.head = read_head(
@@ -183,14 +168,13 @@ class FrontDoor(web_server.Server):
             )
         except Refused as refused:
             await self.refuse_head(exchange, refused)
-            return exchange
+            return
         try:
             await self._handler(exchange)
         except ClientGone:
             exchange.abort()
         if not exchange.has_begun:
             exchange.abort()
-        return exchange
 
     async def refuse_head(self, exchange: Exchange, refused: Refused) -> None:
         """Counts a refused head and has it answered; the connection ends with the reply."""

@@ -24,18 +24,16 @@ from yarl import URL
 
 from sidecar.errors import Refused
 from sidecar.proxy.addresses import PublicResolver, is_literal, is_public
+from sidecar.proxy.arrived import arrived_body
 from sidecar.proxy.location import read_base
 from sidecar.proxy.reply_head import checked_headers
 from sidecar.proxy.upstream import Reply
+from sidecar.proxy.upstream_pool import AwaitedHeads, Pool, abort, is_fit
 
 if TYPE_CHECKING:
     from sidecar.config.model import Upstream
 
-#: Below the five seconds after which many servers close an idle connection: a request must not
-#: meet a connection that is just being closed, because it is never sent twice.
-POOL_IDLE_S = 4.0
 INTERIM_REPLIES_MAX = 8
-RECONNECTS_MAX = 16
 HEADERS_MAX = 256
 LINE_BYTES_MAX = 16 * 1024
 
@@ -90,7 +88,7 @@ class _Link:
     def __init__(self, upstream: Upstream) -> None:
         base = read_base(upstream.url)
         self.in_flight = 0
-        self.response_s = upstream.timeouts.response_s
+        self.awaited = AwaitedHeads(upstream.timeouts.response_s)
         self.idle_s = upstream.timeouts.idle_s
         self.path = base.path
         self.fixed = f"Host: {base.authority}\r\n"
@@ -99,9 +97,10 @@ class _Link:
             self.fixed += f"{upstream.auth.header_name}: {secret}\r\n"
         self.fixed_lines = self.fixed.count("\r\n")
         self._may_connect = upstream.private or not is_literal(base.host) or is_public(base.host)
+        self._pool = Pool()
         self._connector = TCPConnector(
             limit=0,
-            keepalive_timeout=POOL_IDLE_S,
+            force_close=True,
             resolver=None if upstream.private else PublicResolver(),
         )
         self._destination = ClientRequest(
@@ -114,38 +113,33 @@ class _Link:
         """A connection to this upstream; raises Refused("upstream_unreachable")."""
         if not self._may_connect:
             raise Refused("upstream_unreachable", detail="the upstream's address is private")
+        connection = self._pool.take()
+        if connection is not None:
+            return connection
         try:
-            for _ in range(RECONNECTS_MAX):
-                connection = await self._connector.connect(self._destination, [], self._timeout)
-                protocol = connection.protocol
-                if protocol is not None and not protocol.should_close:
-                    return connection
-                # Something came unasked while it lay in the pool: it would pass for our reply.
-                _abort(connection)
+            connection = await self._connector.connect(self._destination, [], self._timeout)
         except (ClientError, OSError, TimeoutError) as error:
             raise Refused("upstream_unreachable", detail=repr(error)) from error
-        raise Refused("upstream_unreachable", detail="the upstream talks before it is asked")
+        if not is_fit(connection):
+            abort(connection)
+            raise Refused("upstream_unreachable", detail="the upstream talks before it is asked")
+        return connection
 
     def drop(self, connection: Connection) -> None:
         """Ends a call whose connection must not be used again."""
         self.in_flight -= 1
-        _abort(connection)
+        abort(connection)
 
     def keep(self, connection: Connection) -> None:
         """Ends a call whose reply was read to its end."""
         self.in_flight -= 1
-        connection.release()
+        self._pool.give(connection)
 
     async def close(self) -> None:
         """Drops all connections."""
+        self._pool.close()
+        self.awaited.close()
         await self._connector.close()
-
-
-def _abort(connection: Connection) -> None:
-    protocol = connection.protocol
-    if protocol is not None:
-        protocol.abort()
-    connection.close()
 
 
 def _write(
@@ -182,23 +176,22 @@ def _write(
 
 
 async def _read_reply(connection: Connection, protocol: ResponseHandler, link: _Link) -> Reply:
-    message, payload = await _read_final_head(protocol, link.response_s)
+    message, payload = await _read_final_head(protocol, link.awaited)
     headers = checked_headers(message)
     if not payload.is_eof():
         source = _Stream(connection, protocol, payload, link)
         return Reply(message.code, headers, source=source.chunks(), close=source.close)
     if payload.exception() is not None:
         raise Refused("upstream_broken", detail=repr(payload.exception()))
-    first = payload.read_nowait()
+    first = arrived_body(payload, protocol)
     link.keep(connection)
     return Reply(message.code, headers, first)
 
 
 async def _read_final_head(
-    protocol: ResponseHandler, wait_s: float
+    protocol: ResponseHandler, awaited: AwaitedHeads
 ) -> tuple[RawResponseMessage, StreamReader]:
-    loop = asyncio.get_running_loop()
-    timer = loop.call_later(wait_s, _expire, protocol)
+    awaited.begin(protocol)
     try:
         for _ in range(INTERIM_REPLIES_MAX):
             message, payload = await protocol.read()
@@ -212,11 +205,7 @@ async def _read_final_head(
     except _READ_ERRORS as error:
         raise Refused("upstream_broken", detail=repr(error)) from error
     finally:
-        timer.cancel()
-
-
-def _expire(protocol: ResponseHandler) -> None:
-    protocol.set_exception(SocketTimeoutError("no reply head in time"))
+        awaited.end(protocol)
 
 
 class _Stream:
