@@ -21,9 +21,8 @@ class Clock:
         """Wall clock, microseconds since the epoch, UTC."""
         return time.time_ns() // 1_000
 
-    def monotonic_ns(self) -> int:
-        """Monotonic clock in nanoseconds, for durations and deadlines."""
-        return time.perf_counter_ns()
+    #: Monotonic clock in nanoseconds, for durations and deadlines; asked a dozen times a call.
+    monotonic_ns = staticmethod(time.perf_counter_ns)
 
     def random_bytes(self, count: int) -> bytes:
         """`count` bytes from the operating system's generator, drawn in blocks of 4 KiB."""

@@ -1,6 +1,7 @@
 """The nouns every room shares: who calls, what is called, what was decided, how it ended.
 
-Knows: values only. All are frozen and check themselves where a wrong value could hide.
+Knows: values only. All are frozen and check themselves where a wrong value could hide; those made
+anew for every call are named tuples, which cost a third of a frozen dataclass to make.
 Must not know: sockets, files, databases, YAML, the clock.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Effect(enum.StrEnum):
@@ -110,8 +111,7 @@ class Tool:
         object.__setattr__(self, "name", f"{self.upstream}/{self.operation}")
 
 
-@dataclass(frozen=True, slots=True)
-class HttpFacts:
+class HttpFacts(NamedTuple):
     """What rules may read of the request itself. Header names are in lower case; credentials
     and `aegis-*` headers are already gone. `path` is decoded once, `query` is raw."""
 
@@ -122,8 +122,7 @@ class HttpFacts:
     headers: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCall:
+class ToolCall(NamedTuple):
     """One call, parsed once and strictly; policy, receipt and the forwarded bytes come from it.
 
     `action` is the HTTP method (REST) or the JSON-RPC method (MCP). `args` is what rules read.
@@ -190,8 +189,7 @@ class Decision:
         return self.effect is Effect.ALLOW or self.mode is Mode.OBSERVE
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How a forwarded call ended; `http_status` is the upstream's, None if no answer came."""
 
     kind: OutcomeKind

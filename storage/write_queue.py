@@ -142,8 +142,10 @@ class WriteQueue:
             if self._is_draining:
                 rejected["closed"] += 1
                 raise QueueClosed
-            self._check_pump(rejected)
-            if self.reserved + self.depth("queued") >= self.capacity:
+            if self._failure is not None:
+                self._check_pump(rejected)
+            queued = self._pump.queued.depth + self._pump.running[1]
+            if self.reserved + queued >= self.capacity:
                 rejected["full"] += 1
                 raise QueueFull
         self.reserved += 1
@@ -164,7 +166,8 @@ class WriteQueue:
         if self._is_closed:
             rejected["closed"] += 1
             raise QueueClosed
-        self._check_pump(rejected)
+        if self._failure is not None:
+            self._check_pump(rejected)
         self.counters.queued.accepted += 1
         self._pump.queued.add(entry.receipt.tenant_id, entry)
         self._pump.wake()

@@ -24,6 +24,9 @@ from storage.records import CallFactsRow, ReceiptRow
 
 _RISK = tuple(level.label for level in RiskLevel)
 _TRUST = tuple(level.label for level in TrustLevel)
+#: Plain texts, for binding and hashing; asking an enum for its `value` is two calls.
+_EFFECT = {effect: effect.value for effect in Effect}
+_MODE = {mode: mode.value for mode in Mode}
 #: What stands in the place of a decision when a call was refused before it was judged.
 _UNJUDGED: tuple[str, str, str | None, str | None, str | None] = (
     Effect.DENY.value,
@@ -63,7 +66,7 @@ def call_draft(
     tenant_id, tool = principal.tenant, call.tool
     effect, mode, rule_id, rule_hash, revision = _UNJUDGED
     if decision is not None:
-        effect, mode = decision.effect.value, decision.mode.value
+        effect, mode = _EFFECT[decision.effect], _MODE[decision.mode]
         rule_id, rule_hash = decision.rule_id, decision.rule_hash
         revision = decision.policy_revision
     receipt = _new_row(

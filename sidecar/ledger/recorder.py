@@ -12,8 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sidecar.clock import Clock
 from sidecar.errors import Refused
@@ -28,12 +27,12 @@ from storage.write_queue import Slot, WriteQueue
 _log = logging.getLogger("aegis.ledger")
 
 SALT_BYTES = 16
+_KIND = {kind: kind.value for kind in OutcomeKind}
 
 Redact = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class Intent:
+class Intent(NamedTuple):
     """A durable intent: the call may be forwarded, and its outcome has a place in the queue."""
 
     tenant: str
@@ -250,7 +249,7 @@ class Recorder:
             call_id=call_id,
             ts_us=self._clock.now_us(),
             agent_id=agent,
-            outcome=outcome.kind.value,
+            outcome=_KIND[outcome.kind],
             http_status=outcome.http_status,
         )
         return Entry(receipt, closes=call_id)

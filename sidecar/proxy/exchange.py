@@ -47,18 +47,20 @@ class Framing(NamedTuple):
 class Exchange:
     """A request as it arrived and the one reply to it.
 
-    `head` is there once the head has been found well formed. `has_begun` says that a byte of the
-    reply was sent, `keep_alive` whether the connection may serve another request.
+    `message` is the head as the parser saw it, `head` is there once it was found well formed.
+    `source_ip` is the agent's end of the connection ("" for a Unix socket). `has_begun` says that
+    a byte of the reply was sent, `keep_alive` whether the connection may serve another request.
     """
 
     __slots__ = (
-        "_message",
         "_payload",
         "_protocol",
         "_write_wait_s",
         "has_begun",
         "head",
         "keep_alive",
+        "message",
+        "source_ip",
     )
 
     head: RequestHead
@@ -70,22 +72,13 @@ class Exchange:
         protocol: DoorConnection,
         write_wait_s: float,
     ) -> None:
-        self._message = message
+        self.message = message
+        self.source_ip = protocol.source_ip
         self._payload = payload
         self._protocol = protocol
         self._write_wait_s = write_wait_s
         self.has_begun = False
         self.keep_alive = not message.should_close
-
-    @property
-    def message(self) -> RawRequestMessage:
-        """The head as the parser saw it."""
-        return self._message
-
-    @property
-    def source_ip(self) -> str:
-        """The address of the agent's end of the connection; "" for a Unix socket."""
-        return self._protocol.source_ip
 
     # -- the request -----------------------------------------------------------------------
 
@@ -95,7 +88,7 @@ class Exchange:
         Raises Refused: body_too_large, request_timeout, body_incomplete; ClientGone.
         """
         payload = self._payload
-        announced = self.head.header("content-length")
+        announced = self.head.first.get("content-length")
         if announced is not None and int(announced) > limit_bytes:
             raise self._last(Refused("body_too_large", _too_large(limit_bytes)))
         if payload.is_eof():
@@ -114,7 +107,7 @@ class Exchange:
     def _waits_for_continue(self) -> bool:
         head = self.head
         return (
-            head.header("expect") is not None
+            head.first.get("expect") is not None
             and head.version == (1, 1)
             and self._payload.total_bytes == 0
         )
@@ -154,7 +147,7 @@ class Exchange:
         A Content-Length in `headers` counts only there; else the body's own length is told.
         Raises ClientGone; ValueError for a header that would split the reply.
         """
-        method = self._message.method
+        method = self.message.method
         if method == "HEAD" or status in (204, 304):
             framing = Framing("", False, False)
             body = b""
@@ -208,11 +201,11 @@ class Exchange:
             transport.abort()
 
     def _framing(self, status: int, headers: Sequence[tuple[str, str]]) -> Framing:
-        if self._message.method == "HEAD" or status in (204, 304):
+        if self.message.method == "HEAD" or status in (204, 304):
             return Framing("", False, False)
         if any(name.lower() == "content-length" for name, _ in headers):
             return Framing("", False, True)
-        if self._message.version >= (1, 1):
+        if self.message.version >= (1, 1):
             return Framing("Transfer-Encoding: chunked\r\n", True, True)
         self.keep_alive = False
         return Framing("", False, True)
@@ -222,7 +215,7 @@ class Exchange:
             self.keep_alive = False
         if not self.keep_alive:
             framing += "Connection: close\r\n"
-        elif self._message.version < (1, 1):
+        elif self.message.version < (1, 1):
             framing += "Connection: keep-alive\r\n"
         line = _STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n"
         fields = "".join([f"{name}: {value}\r\n" for name, value in headers])

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from sidecar.errors import Refused
 from sidecar.proxy.target import read_target
@@ -76,14 +77,14 @@ class HeadRules:
     encoded_slash: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class RequestHead:
+class RequestHead(NamedTuple):
     """A well-formed request head.
 
     `upstream` is the first path segment, `segments` the rest, each decoded once. `target` is
     what to forward, byte for byte as received: "/rest/of/path?query", "?query" or "".
     `path` is the decoded form of the same without the query; `query` is raw.
     `headers` stand as received, in order; all are valid UTF-8 without control characters.
+    `first` holds, by lower-case name, the first value of each.
     """
 
     method: str
@@ -95,15 +96,11 @@ class RequestHead:
     headers: Headers
     source_ip: str
     version: tuple[int, int]
-    _first: dict[str, str] = field(repr=False, compare=False)
-
-    def header(self, name_lower: str) -> str | None:
-        """The first value of the header of this (lower case) name."""
-        return self._first.get(name_lower)
+    first: dict[str, str]
 
     def header_count(self, name_lower: str) -> int:
         """How often a header of this (lower case) name is there."""
-        if name_lower not in self._first:
+        if name_lower not in self.first:
             return 0
         return sum(1 for name, _ in self.headers if name.lower() == name_lower)
 
@@ -137,16 +134,16 @@ def read_head(
     if path.has_encoded_slash and path.upstream not in rules.encoded_slash:
         raise Refused("ambiguous_path", "A segment of the path has an encoded slash")
     return RequestHead(
-        method=method,
-        upstream=path.upstream,
-        segments=path.segments,
-        target=f"{path.rest}?{query}" if query else path.rest,
-        path=path.decoded,
-        query=query,
-        headers=headers,
-        source_ip=source_ip,
-        version=version,
-        _first=first,
+        method,
+        path.upstream,
+        path.segments,
+        f"{path.rest}?{query}" if query else path.rest,
+        path.decoded,
+        query,
+        headers,
+        source_ip,
+        version,
+        first,
     )
 
 
@@ -157,9 +154,8 @@ def _read_headers(
     headers: list[tuple[str, str]] = []
     try:
         for raw_name, raw_value in raw_headers:
-            name = raw_name.decode("ascii")
+            name, lower = _read_name(raw_name) if len(raw_name) <= 64 else _name_of(raw_name)
             value = raw_value.decode("utf-8")
-            lower = name.lower()
             headers.append((name, value))
             if lower not in first:
                 first[lower] = value
@@ -167,10 +163,19 @@ def _read_headers(
                 raise Refused("ambiguous_header", f"{name} is there twice")
     except UnicodeDecodeError:
         raise Refused("malformed_request", "A header is not UTF-8") from None
-    for name in first:
-        if "_" in name:
-            raise Refused("ambiguous_header", "A header name holds an underscore")
     return tuple(headers), first
+
+
+def _name_of(raw: bytes) -> tuple[str, str]:
+    """A header's name as received, and in lower case."""
+    name = raw.decode("ascii")
+    if "_" in name:
+        raise Refused("ambiguous_header", "A header name holds an underscore")
+    return name, name.lower()
+
+
+#: Agents say the same few names again and again.
+_read_name = lru_cache(maxsize=1024)(_name_of)
 
 
 def _require_method(method: str) -> None:

@@ -85,14 +85,17 @@ def forward_headers(head: RequestHead, upstream: Upstream) -> tuple[tuple[str, s
     agent could claim another identity, method or address, and the one the sidecar sets itself.
     """
     own = upstream.auth.header_name.lower() if upstream.auth is not None else None
-    named = _named_in_connection(head.headers, head.header("connection"))
+    connection = head.first.get("connection")
+    named = _named_in_connection(head.headers, connection) if connection is not None else None
     if own is None and not named:
         return tuple([pair for pair in head.headers if _passes_upstream(pair[0])])
     return tuple(
         [
             pair
             for pair in head.headers
-            if _passes_upstream(pair[0]) and _lower(pair[0]) != own and _lower(pair[0]) not in named
+            if _passes_upstream(pair[0])
+            and _lower(pair[0]) != own
+            and not (named and _lower(pair[0]) in named)
         ]
     )
 
@@ -125,8 +128,8 @@ def reply_headers(
     return headers
 
 
-def _named_in_connection(headers: tuple[tuple[str, str], ...], first: str | None) -> set[str]:
-    if first is None or (first in PLAIN_CONNECTION and _stands_once(headers)):
+def _named_in_connection(headers: tuple[tuple[str, str], ...], first: str) -> set[str]:
+    if first in PLAIN_CONNECTION and _stands_once(headers):
         return set()
     return connection_tokens(headers) - {"close", "keep-alive", "content-length"}
 

@@ -32,7 +32,7 @@ class Identify:
 
     def __call__(self, head: RequestHead) -> Principal:
         """The caller of this request; raises Refused("unauthenticated")."""
-        if head.header("aegis-token") is not None:
+        if head.first.get("aegis-token") is not None:
             raise Refused("unauthenticated", "No agent has a token in this configuration")
         if self._default is None:
             raise Refused("unauthenticated", "No agent may call without a credential here")

@@ -36,6 +36,8 @@ class Redactor:
 
     def arguments(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """`values` with secrets masked; the very same object where there are none."""
+        if type(values) is dict:
+            return self._redact_members(values)
         masked: Mapping[str, Any] = self._redact(values)
         return masked
 
@@ -67,10 +69,14 @@ class Redactor:
             verdict = verdicts.get(name)
             if verdict if verdict is not None else self.is_secret(name):
                 changed[name] = MASK
-            elif type(value) is dict or type(value) is list:
-                masked = self._redact(value)
-                if masked is not value:
-                    changed[name] = masked
+            elif type(value) is dict:
+                members_masked = self._redact_members(value)
+                if members_masked is not value:
+                    changed[name] = members_masked
+            elif type(value) is list:
+                items_masked = self._redact_items(value)
+                if items_masked is not value:
+                    changed[name] = items_masked
         return {**members, **changed} if changed else members
 
     def _redact_items(self, items: list[Any]) -> list[Any]:

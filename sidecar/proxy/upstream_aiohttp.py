@@ -16,7 +16,6 @@ from aiohttp import ClientError, ClientTimeout, TCPConnector
 from aiohttp.client_exceptions import ClientPayloadError, SocketTimeoutError
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest
-from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawResponseMessage
 from aiohttp.streams import StreamReader
@@ -28,14 +27,12 @@ from sidecar.proxy.arrived import arrived_body
 from sidecar.proxy.location import read_base
 from sidecar.proxy.reply_head import checked_headers
 from sidecar.proxy.upstream import Reply
-from sidecar.proxy.upstream_pool import AwaitedHeads, Pool, abort, is_fit
+from sidecar.proxy.upstream_pool import AwaitedHeads, Line, Pool
 
 if TYPE_CHECKING:
     from sidecar.config.model import Upstream
 
 INTERIM_REPLIES_MAX = 8
-HEADERS_MAX = 256
-LINE_BYTES_MAX = 16 * 1024
 
 _BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
 
@@ -64,15 +61,16 @@ class AiohttpLeg:
             raise Refused("upstream_busy", retry_after_s=1)
         link.in_flight += 1
         try:
-            connection = await link.connect()
+            line = link.pool.take() or await link.connect()
         except BaseException:
             link.in_flight -= 1
             raise
         try:
-            protocol = _write(connection, link, method, target, headers, body)
-            return await _read_reply(connection, protocol, link)
+            line.expect_reply(has_body=method != "HEAD")
+            _write(line, link, method, target, headers, body)
+            return await _read_reply(line, link)
         except BaseException:
-            link.drop(connection)
+            link.drop(line)
             raise
 
     async def close(self) -> None:
@@ -97,7 +95,7 @@ class _Link:
             self.fixed += f"{upstream.auth.header_name}: {secret}\r\n"
         self.fixed_lines = self.fixed.count("\r\n")
         self._may_connect = upstream.private or not is_literal(base.host) or is_public(base.host)
-        self._pool = Pool()
+        self.pool = Pool()
         self._connector = TCPConnector(
             limit=0,
             force_close=True,
@@ -109,48 +107,41 @@ class _Link:
         connect_s = upstream.timeouts.connect_s
         self._timeout = ClientTimeout(total=None, connect=connect_s, sock_connect=connect_s)
 
-    async def connect(self) -> Connection:
-        """A connection to this upstream; raises Refused("upstream_unreachable")."""
+    async def connect(self) -> Line:
+        """A new connection to this upstream; raises Refused("upstream_unreachable")."""
         if not self._may_connect:
             raise Refused("upstream_unreachable", detail="the upstream's address is private")
-        connection = self._pool.take()
-        if connection is not None:
-            return connection
         try:
-            connection = await self._connector.connect(self._destination, [], self._timeout)
+            return Line(await self._connector.connect(self._destination, [], self._timeout))
         except (ClientError, OSError, TimeoutError) as error:
             raise Refused("upstream_unreachable", detail=repr(error)) from error
-        if not is_fit(connection):
-            abort(connection)
-            raise Refused("upstream_unreachable", detail="the upstream talks before it is asked")
-        return connection
 
-    def drop(self, connection: Connection) -> None:
+    def drop(self, line: Line) -> None:
         """Ends a call whose connection must not be used again."""
         self.in_flight -= 1
-        abort(connection)
+        line.abort()
 
-    def keep(self, connection: Connection) -> None:
+    def keep(self, line: Line) -> None:
         """Ends a call whose reply was read to its end."""
         self.in_flight -= 1
-        self._pool.give(connection)
+        self.pool.give(line)
 
     async def close(self) -> None:
         """Drops all connections."""
-        self._pool.close()
+        self.pool.close()
         self.awaited.close()
         await self._connector.close()
 
 
 def _write(
-    connection: Connection,
+    line: Line,
     link: _Link,
     method: str,
     target: str,
     headers: Sequence[tuple[str, str]],
     body: bytes,
-) -> ResponseHandler:
-    """Writes the request in one piece; gives the protocol that its reply will come by."""
+) -> None:
+    """Writes the request in one piece."""
     path = link.path + target
     if path[:1] != "/":
         path = "/" + path
@@ -160,31 +151,22 @@ def _write(
     lines = 2 + link.fixed_lines + len(headers) + (1 if length else 0)
     if head.count("\n") != lines or head.count("\r") != lines or "\0" in head:
         raise ValueError("a request header holds CR, LF or NUL")
-    protocol, transport = connection.protocol, connection.transport
-    if protocol is None or transport is None or transport.is_closing():
+    transport = line.protocol.transport
+    if transport is None or transport.is_closing():
         raise Refused("upstream_unreachable", detail="the connection closed before it was used")
-    protocol.set_response_params(
-        skip_payload=method == "HEAD",
-        read_until_eof=True,
-        auto_decompress=False,
-        max_line_size=LINE_BYTES_MAX,
-        max_field_size=LINE_BYTES_MAX,
-        max_headers=HEADERS_MAX,
-    )
     transport.write(head.encode("utf-8") + body)
-    return protocol
 
 
-async def _read_reply(connection: Connection, protocol: ResponseHandler, link: _Link) -> Reply:
-    message, payload = await _read_final_head(protocol, link.awaited)
+async def _read_reply(line: Line, link: _Link) -> Reply:
+    message, payload = await _read_final_head(line.protocol, link.awaited)
     headers = checked_headers(message)
     if not payload.is_eof():
-        source = _Stream(connection, protocol, payload, link)
+        source = _Stream(line, payload, link)
         return Reply(message.code, headers, source=source.chunks(), close=source.close)
     if payload.exception() is not None:
         raise Refused("upstream_broken", detail=repr(payload.exception()))
-    first = arrived_body(payload, protocol)
-    link.keep(connection)
+    first = arrived_body(payload, line.protocol)
+    link.keep(line)
     return Reply(message.code, headers, first)
 
 
@@ -211,15 +193,9 @@ async def _read_final_head(
 class _Stream:
     """A reply's body on its way, with an idle deadline between its bytes."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        protocol: ResponseHandler,
-        payload: StreamReader,
-        link: _Link,
-    ) -> None:
-        self._connection: Connection | None = connection
-        self._protocol = protocol
+    def __init__(self, line: Line, payload: StreamReader, link: _Link) -> None:
+        self._line: Line | None = line
+        self._protocol = line.protocol
         self._payload = payload
         self._link = link
 
@@ -236,9 +212,9 @@ class _Stream:
         finally:
             if closed is not None:
                 closed.remove_done_callback(self._end)
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self._link.keep(connection)
+        line, self._line = self._line, None
+        if line is not None:
+            self._link.keep(line)
 
     def _watch(self) -> asyncio.Future[None] | None:
         """Starts the idle deadline, and sees to it that a lost connection ends the body.
@@ -265,9 +241,9 @@ class _Stream:
 
     def close(self) -> None:
         """Drops the connection unless the body was read to its end."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self._link.drop(connection)
+        line, self._line = self._line, None
+        if line is not None:
+            self._link.drop(line)
 
 
 def _take_note(closed: asyncio.Future[None]) -> None:

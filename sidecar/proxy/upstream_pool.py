@@ -4,14 +4,14 @@ Knows: which idle connection may serve again, how long one may lie idle, and tha
 waits for a reply's head waits equally long, so that one timer serves all of them.
 aiohttp's connector opens connections; keeping them here costs a list's push and pop a call, where
 the connector's own pool walks through its limits, its traces and its waiters.
-Must not know: requests, replies, what a refusal is.
+Must not know: requests, what a refusal is.
 """
 
 from __future__ import annotations
 
 import asyncio
 
-from aiohttp.client_exceptions import SocketTimeoutError
+from aiohttp.client_exceptions import ClientConnectionError, SocketTimeoutError
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 
@@ -19,46 +19,82 @@ from aiohttp.connector import Connection
 #: meet a connection that is just being closed, because it is never sent twice.
 IDLE_S = 4.0
 
-
-def abort(connection: Connection) -> None:
-    """Drops a connection at once."""
-    protocol = connection.protocol
-    if protocol is not None:
-        protocol.abort()
-    connection.close()
+LINE_BYTES_MAX = 16 * 1024
+HEADERS_MAX = 256
 
 
-def is_fit(connection: Connection) -> bool:
-    """Whether a request may be written: what came unasked would pass for its reply."""
-    protocol = connection.protocol
-    return protocol is not None and not protocol.should_close and protocol.is_connected()
+class Line:
+    """One open connection. `protocol` is what replies are read from."""
+
+    __slots__ = ("_connection", "_is_ready", "protocol", "until_s")
+
+    def __init__(self, connection: Connection) -> None:
+        """Takes over a connection just opened; raises ClientConnectionError if it is not fit."""
+        if connection.protocol is None:
+            raise ClientConnectionError("the connection closed at once")
+        self.protocol: ResponseHandler = connection.protocol
+        self._connection = connection
+        self._is_ready = False
+        #: Until when it may lie idle, by the loop's clock.
+        self.until_s = 0.0
+        if not self.is_fit():
+            self.abort()
+            raise ClientConnectionError("the upstream talks before it is asked")
+
+    def is_fit(self) -> bool:
+        """Whether a request may be written: what came unasked would pass for its reply."""
+        protocol = self.protocol
+        return not protocol.should_close and protocol.is_connected()
+
+    def expect_reply(self, *, has_body: bool) -> None:
+        """Gets ready to parse the reply to a request; to HEAD it has no body.
+
+        A parser goes on from one reply to the next, as they do on the wire.
+        """
+        if self._is_ready and has_body:
+            return
+        self.protocol.set_response_params(
+            skip_payload=not has_body,
+            read_until_eof=True,
+            auto_decompress=False,
+            max_line_size=LINE_BYTES_MAX,
+            max_field_size=LINE_BYTES_MAX,
+            max_headers=HEADERS_MAX,
+        )
+        self._is_ready = has_body
+
+    def abort(self) -> None:
+        """Drops the connection at once."""
+        self.protocol.abort()
+        self._connection.close()
 
 
 class Pool:
-    """Idle connections; the one used last goes first, so that a quiet hour lets the rest go."""
+    """Idle lines; the one used last goes first, so that a quiet hour lets the rest go."""
 
     def __init__(self, idle_s: float = IDLE_S) -> None:
         self._idle_s = idle_s
         self._loop = asyncio.get_running_loop()
-        #: Oldest first, each with the time from which it may not be used any more.
-        self._idle: list[tuple[float, Connection]] = []
+        #: Oldest first.
+        self._idle: list[Line] = []
         self._timer: asyncio.TimerHandle | None = None
 
-    def take(self) -> Connection | None:
-        """A connection that is fit for a request; None if there is none."""
+    def take(self) -> Line | None:
+        """A line that is fit for a request; None if there is none."""
         while self._idle:
-            until_s, connection = self._idle.pop()
-            if self._loop.time() < until_s and is_fit(connection):
-                return connection
-            abort(connection)
+            line = self._idle.pop()
+            if self._loop.time() < line.until_s and line.is_fit():
+                return line
+            line.abort()
         return None
 
-    def give(self, connection: Connection) -> None:
-        """Takes back a connection whose reply was read to its end."""
-        if not is_fit(connection):
-            abort(connection)
+    def give(self, line: Line) -> None:
+        """Takes back a line whose reply was read to its end."""
+        if line.protocol.should_close:
+            line.abort()
             return
-        self._idle.append((self._loop.time() + self._idle_s, connection))
+        line.until_s = self._loop.time() + self._idle_s
+        self._idle.append(line)
         if self._timer is None:
             self._timer = self._loop.call_later(self._idle_s, self._sweep)
 
@@ -68,18 +104,18 @@ class Pool:
             self._timer.cancel()
             self._timer = None
         while self._idle:
-            abort(self._idle.pop()[1])
+            self._idle.pop().abort()
 
     def _sweep(self) -> None:
         self._timer = None
         now_s = self._loop.time()
-        fresh = [one for one in self._idle if one[0] > now_s]
-        for _, connection in self._idle[: len(self._idle) - len(fresh)]:
-            abort(connection)
+        fresh = [line for line in self._idle if line.until_s > now_s]
+        for line in self._idle[: len(self._idle) - len(fresh)]:
+            line.abort()
         self._idle = fresh
         if fresh:
-            # Never finer than a tenth of a second: idle connections are let go in crowds.
-            self._timer = self._loop.call_later(max(fresh[0][0] - now_s, 0.1), self._sweep)
+            # Never finer than a tenth of a second: idle lines are let go in crowds.
+            self._timer = self._loop.call_later(max(fresh[0].until_s - now_s, 0.1), self._sweep)
 
 
 class AwaitedHeads:

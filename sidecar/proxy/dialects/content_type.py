@@ -35,7 +35,7 @@ class MediaType(NamedTuple):
 
 def media_type(head: RequestHead) -> MediaType | None:
     """The request's media type, None without one; raises Refused("unsupported_media_type")."""
-    value = head.header("content-type")
+    value = head.first.get("content-type")
     if value is None:
         return None
     return _read(value)
@@ -49,6 +49,8 @@ def require_utf8(media: MediaType) -> None:
 
 def require_json(head: RequestHead) -> None:
     """Raises Refused("unsupported_media_type") unless the body is declared as UTF-8 JSON."""
+    if head.first.get("content-type") == "application/json":
+        return
     media = media_type(head)
     if media is None or media.name != "application/json":
         raise Refused("unsupported_media_type", "The body must be application/json")

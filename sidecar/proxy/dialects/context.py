@@ -83,7 +83,7 @@ def run_id(head: RequestHead) -> str | None:
     A session id works like a credential at many servers, so it stands here as a digest.
     Raises Refused("malformed_request") for an `Aegis-Run` that is no short printable text.
     """
-    named = head.header("aegis-run")
+    named = head.first.get("aegis-run")
     if named is not None:
         if len(named) > RUN_ID_LENGTH_MAX or not _RUN_ID.fullmatch(named):
             raise Refused(
@@ -91,7 +91,7 @@ def run_id(head: RequestHead) -> str | None:
                 f"Aegis-Run must be 1 to {RUN_ID_LENGTH_MAX} printable ASCII characters",
             )
         return named
-    session = head.header("mcp-session-id")
+    session = head.first.get("mcp-session-id")
     if session is None:
         return None
     return "mcp-" + hashlib.sha256(session.encode("utf-8", "surrogateescape")).hexdigest()[:32]
@@ -99,7 +99,7 @@ def run_id(head: RequestHead) -> str | None:
 
 def trace_id(head: RequestHead) -> str | None:
     """The trace id of a valid W3C `traceparent`, else None: an invalid one is as if absent."""
-    text = head.header("traceparent")
+    text = head.first.get("traceparent")
     if text is None:
         return None
     match = _TRACEPARENT.fullmatch(text)

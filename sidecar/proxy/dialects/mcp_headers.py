@@ -40,20 +40,23 @@ def is_stateless(version: str | None) -> bool:
 
 def require_agreement(head: RequestHead, message: Message) -> None:
     """Raises RpcRefused("header_mismatch") where a header contradicts or should be there."""
-    version = head.header(VERSION_HEADER)
-    stated = _stated_version(message)
+    version = head.first.get(VERSION_HEADER)
+    stated = _stated_version(message) if "_meta" in message.params else None
     if stated is not None and version is not None and version != stated:
         raise _mismatch("MCP-Protocol-Version is not the version the body states", message)
-    is_required = message.expects_reply and (is_stateless(version) or is_stateless(stated))
+    is_required = (
+        (version is not None or stated is not None)
+        and message.expects_reply
+        and (is_stateless(version) or is_stateless(stated))
+    )
     if is_required and version is None:
         raise _mismatch("MCP-Protocol-Version is missing", message)
-    _require_method(head, message, is_required)
-    _require_name(head, message, is_required)
-    mirrored = [
-        (n.lower(), value) for n, value in head.headers if n[:10].lower() == PARAMETER_PREFIX
-    ]
-    if mirrored:
-        _require_parameters(head, mirrored, message)
+    if is_required or METHOD_HEADER in head.first:
+        _require_method(head, message, is_required)
+    if is_required or NAME_HEADER in head.first:
+        _require_name(head, message, is_required)
+    if [name for name in head.first if name[:10] == PARAMETER_PREFIX]:
+        _require_parameters(head, message)
 
 
 def decode(value: str) -> str | None:
@@ -76,7 +79,7 @@ def _stated_version(message: Message) -> str | None:
 
 
 def _require_method(head: RequestHead, message: Message, is_required: bool) -> None:
-    value = head.header(METHOD_HEADER)
+    value = head.first.get(METHOD_HEADER)
     if value is None:
         if is_required:
             raise _mismatch("Mcp-Method is missing", message)
@@ -85,7 +88,7 @@ def _require_method(head: RequestHead, message: Message, is_required: bool) -> N
 
 
 def _require_name(head: RequestHead, message: Message, is_required: bool) -> None:
-    value = head.header(NAME_HEADER)
+    value = head.first.get(NAME_HEADER)
     member = NAME_MEMBER.get(message.method)
     if value is None:
         if is_required and member is not None and message.params.get(member) is not None:
@@ -104,15 +107,15 @@ def _texts_of(params: dict[str, Any]) -> list[str]:
     return [value for value in params.values() if type(value) is str]
 
 
-def _require_parameters(
-    head: RequestHead, mirrored: list[tuple[str, str]], message: Message
-) -> None:
+def _require_parameters(head: RequestHead, message: Message) -> None:
     """Which argument a header repeats stands in the server's schema, which we need not trust:
     a value that no argument has is refused here, a swap of two arguments by the server."""
     scalars = _scalars(message.params.get("arguments"))
     if scalars is None:
         raise _mismatch("the body has too many arguments for headers to repeat one", message)
-    for name, value in mirrored:
+    for name, value in head.first.items():
+        if name[:10] != PARAMETER_PREFIX:
+            continue
         if head.header_count(name) > 1:
             raise _mismatch(f"{name} is there twice", message)
         text = decode(value)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sidecar.errors import Refused
 from sidecar.proxy.dialects.mcp_methods import RESPONSE, TOOLS_CALL, is_misspelt
@@ -50,8 +49,7 @@ class RpcRefused(Refused):
         self.message = message
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """A request (`expects_reply`), a notification, or a client's answer to the server.
 
     An answer (`is_answer`) has "response" for a method and its `result` or `error` in `params`.

@@ -31,8 +31,8 @@ def test_a_tool_that_was_tightened_is_judged_as_it_is() -> None:
     policy_set = policies(RULES, TOOLS)
     call = make_call(policy_set, "files/read")
     assert decide(policy_set, make_principal(), call, 0).rule_id == "p/named"
-    tighter = dataclasses.replace(
-        call, tool=dataclasses.replace(call.tool, mutates=True, risk=RiskLevel.CRITICAL)
+    tighter = call._replace(
+        tool=dataclasses.replace(call.tool, mutates=True, risk=RiskLevel.CRITICAL)
     )
     for _ in range(2):
         assert decide(policy_set, make_principal(), tighter, 0).rule_id == "p/risky"

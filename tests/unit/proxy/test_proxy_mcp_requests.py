@@ -88,7 +88,7 @@ def test_c9_a_routing_header_twice_is_refused_with_the_head() -> None:
     for name in (b"Mcp-Method", b"Mcp-Name", b"MCP-Protocol-Version", b"Mcp-Session-Id"):
         fields = [(b"Host", b"h"), (name, b"a"), (name.lower(), b"a")]
         rules = HeadRules(frozenset({"h"}))
-        assert read_head("POST", "/files", (1, 1), fields[:2], "::1", rules).header(
+        assert read_head("POST", "/files", (1, 1), fields[:2], "::1", rules).first.get(
             name.decode().lower()
         )
         with pytest.raises(Refused):
