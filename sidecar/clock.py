@@ -34,7 +34,11 @@ class Clock:
 
     def new_id(self) -> str:
         """A UUIDv7 as 32 lower-case hex digits (RFC 9562 section 5.7)."""
-        random = int.from_bytes(self.random_bytes(10), "big")
+        at = self._at
+        if at + 10 > len(self._pool):
+            self._pool, at = os.urandom(4096), 0
+        self._at = at + 10
+        random = int.from_bytes(self._pool[at : at + 10], "big")
         high = (time.time_ns() // 1_000_000 & 0xFFFF_FFFF_FFFF) << 16 | 0x7000 | random >> 68
         low = 0x8000_0000_0000_0000 | random & 0x3FFF_FFFF_FFFF_FFFF
         return f"{high:016x}{low:016x}"

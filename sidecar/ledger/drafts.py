@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote_plus
 
 import orjson
@@ -38,13 +38,6 @@ _UNJUDGED: tuple[str, str, str | None, str | None, str | None] = (
 _new_row = tuple.__new__
 
 
-class Draft(NamedTuple):
-    """A receipt to be sealed, and the facts beside it."""
-
-    receipt: ReceiptRow
-    facts: CallFactsRow
-
-
 def call_draft(
     kind: str,
     principal: Principal,
@@ -56,8 +49,8 @@ def call_draft(
     salt: bytes,
     arguments: Mapping[str, Any],
     keeps_arguments: bool,
-) -> Draft:
-    """The draft of an intent, or of the refusal of a call that was read.
+) -> tuple[ReceiptRow, CallFactsRow]:
+    """The draft of an intent, or of the refusal of a call that was read, and its facts.
 
     `arguments` are the call's, redacted. Raises NotCanonical if they, or the facts, hold what
     JSON cannot say.
@@ -104,7 +97,7 @@ def call_draft(
     )
     facts = _facts(principal, call, decision, refused, keeps_arguments)
     kept = canonical.decode() if keeps_arguments else None
-    return Draft(receipt, CallFactsRow(tenant_id, 0, salt.hex(), kept, facts))
+    return receipt, _new_row(CallFactsRow, (tenant_id, 0, salt.hex(), kept, facts))
 
 
 def unread_draft(

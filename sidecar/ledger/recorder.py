@@ -27,6 +27,7 @@ from storage.write_queue import Slot, WriteQueue
 _log = logging.getLogger("aegis.ledger")
 
 SALT_BYTES = 16
+_new_row = tuple.__new__
 _KIND = {kind: kind.value for kind in OutcomeKind}
 
 Redact = Callable[[Mapping[str, Any]], Mapping[str, Any]]
@@ -91,7 +92,8 @@ class Recorder:
             raise _refused(error) from error
         try:
             entry = self._call_entry("intent", principal, call, decision, None)
-            entry.opens = OpenIntentRow(tenant, call.call_id, self._node_id, self._boot_id)
+            opens = (tenant, call.call_id, self._node_id, self._boot_id)
+            entry.opens = _new_row(OpenIntentRow, opens)
             entry.epoch = self._epochs.get(tenant, 0)
             answer = await self._queue.submit(entry)
             if isinstance(answer, Recorded):
@@ -200,7 +202,7 @@ class Recorder:
         decision: Decision | None,
         refused: Refused | None,
     ) -> Entry:
-        draft = call_draft(
+        receipt, facts = call_draft(
             kind,
             principal,
             call,
@@ -211,7 +213,7 @@ class Recorder:
             arguments=self._redact(call.args),
             keeps_arguments=self._keeps_arguments,
         )
-        return Entry(draft.receipt, draft.facts)
+        return Entry(receipt, facts)
 
     def _refusal_entry(
         self,

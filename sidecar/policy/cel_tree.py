@@ -8,14 +8,20 @@ Must not know: the CEL library, which names or functions exist.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 #: Kinds of terms, by the number of their field in `Expr`.
 CONSTANT, IDENTIFIER, SELECT, CALL, LIST, STRUCT, LOOP = 3, 4, 5, 6, 7, 8, 9
 
-_CONSTANT_BOOLEAN, _CONSTANT_TEXT = 2, 6
+_NULL, _BOOLEAN, _INTEGER, _UNSIGNED, _DOUBLE, _TEXT_CONSTANT = 1, 2, 3, 4, 5, 6
+
+
+class Unsigned(int):
+    """The value of a constant like `7u`, which is of another type than 7."""
+
+
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
@@ -71,11 +77,24 @@ _Read = tuple[str, Any, list[bytes]]
 
 def _constant(fields: _Fields) -> _Read:
     for number, values in fields.items():
-        if number == _CONSTANT_TEXT:
-            return "", values[0].decode("utf-8", "replace"), []
-        value = bool(values[0]) if number == _CONSTANT_BOOLEAN else values[0]
-        return "", value, []
+        if number in _CONSTANTS:
+            return "", _CONSTANTS[number](values[0]), []
     return "", None, []
+
+
+def _signed(raw: int) -> int:
+    """A protobuf int64: negative values come as their two's complement."""
+    return raw - (1 << 64) if raw >> 63 else raw
+
+
+_CONSTANTS: dict[int, Callable[[Any], Any]] = {
+    _NULL: lambda raw: None,
+    _BOOLEAN: bool,
+    _INTEGER: _signed,
+    _UNSIGNED: Unsigned,
+    _DOUBLE: float,
+    _TEXT_CONSTANT: lambda raw: raw.decode("utf-8", "replace"),
+}
 
 
 def _identifier(fields: _Fields) -> _Read:

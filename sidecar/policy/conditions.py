@@ -18,7 +18,7 @@ from cel_expr_python.ext import ext_optional, ext_strings
 
 from sidecar.policy import cel_functions
 from sidecar.policy.cel_checks import Finding, Reading, inspect
-from sidecar.policy.cel_tree import decode
+from sidecar.policy.cel_tree import Term, decode
 from sidecar.policy.facts import (
     FACTS,
     FROM_THE_WIRE,
@@ -28,6 +28,7 @@ from sidecar.policy.facts import (
     holds_nul,
 )
 from sidecar.policy.fields import did_you_mean
+from sidecar.policy.plain import Answer, plain_answer
 
 EXPRESSION_LENGTH_MAX = 10_000
 
@@ -95,7 +96,8 @@ class Variable:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Condition:
-    """A compiled `when`. `variables` stand in the order in which they can be evaluated."""
+    """A compiled `when`. `variables` stand in the order in which they can be evaluated;
+    `plain` answers what needs no CEL."""
 
     scope: Scope
     expression: Any
@@ -103,6 +105,7 @@ class Condition:
     constants: frozenset[str]
     variables: tuple[Variable, ...]
     reading: Reading
+    plain: Answer | None
 
 
 class Scope:
@@ -125,7 +128,7 @@ class Scope:
 
     def add_variable(self, name: str, text: str) -> Reading:
         """Compiles a variable and makes it readable; raises BadExpression."""
-        expression, reading = self._compile(text)
+        expression, reading, _ = self._compile(text)
         full_name = f"variables.{name}"
         needs = tuple(self.variables[one] for one in sorted(reading.names & set(self.variables)))
         self.variables[full_name] = Variable(full_name, expression, reading, needs)
@@ -138,7 +141,7 @@ class Scope:
 
     def condition(self, text: str) -> Condition:
         """Compiles a condition; raises BadExpression unless it may give true or false."""
-        expression, reading = self._compile(text)
+        expression, reading, tree = self._compile(text)
         gives = expression.return_type()
         if gives not in (_TYPE.BOOL, _TYPE.DYN):
             raise BadExpression([Finding(0, f"gives {gives.name().lower()}, not true or false")])
@@ -155,9 +158,10 @@ class Scope:
             frozenset(names & set(self.constants)),
             tuple(variables.values()),
             reading,
+            plain_answer(tree, self.constants),
         )
 
-    def _compile(self, text: str) -> tuple[Any, Reading]:
+    def _compile(self, text: str) -> tuple[Any, Reading, Term]:
         if len(text) > EXPRESSION_LENGTH_MAX:
             message = f"longer than {EXPRESSION_LENGTH_MAX} characters"
             raise BadExpression([Finding(0, message)])
@@ -165,8 +169,8 @@ class Scope:
             expression = self.environment.compile(text)
         except (RuntimeError, ValueError, TypeError) as error:
             raise BadExpression(_findings(str(error), text, self._types)) from None
-        reading = inspect(decode(expression.serialize()), self._judge_literal)
-        return expression, reading
+        tree = decode(expression.serialize())
+        return expression, inspect(tree, self._judge_literal), tree
 
     def _judge_literal(self, function: str, literal: str) -> str:
         template, value = _PROBES[function], literal
@@ -261,15 +265,28 @@ class BoundScope:
 
     def holds(self, condition: Condition, facts: Facts) -> bool:
         """Whether the condition is true of the call; raises ConditionError and what CEL raises."""
+        if condition.plain is not None and self._is_readable(facts):
+            answer = condition.plain(facts)
+            if answer is not None:
+                return answer
         frame = facts.frames.get(self)
         if frame is None:
             frame = facts.frames[self] = self._open(facts)
         return frame.holds(condition)
 
+    def _is_readable(self, facts: Facts) -> bool:
+        """Whether no NUL came over the wire in what the conditions of the tool read."""
+        for name in self._wire:
+            if name not in facts.readable:
+                if holds_nul(FACTS[name].read(facts)):
+                    return False
+                facts.readable.add(name)
+        return True
+
     def _open(self, facts: Facts) -> _Frame:
         data = {name: read(facts) for name, read in self._reads}
         for name in self._wire:
-            if holds_nul(data[name]):
+            if name not in facts.readable and holds_nul(data[name]):
                 raise ConditionError(f"{name} holds NUL, which conditions cannot read")
         data.update(self._constants)
         return _Frame(self._scope.environment, data)

@@ -31,15 +31,17 @@ class Kind(enum.Enum):
 
 
 class Facts:
-    """One call as rules see it. `frames` holds what conditions prepared for it so far."""
+    """One call as rules see it. `frames` holds what conditions prepared for it so far, `readable`
+    the facts in which NUL was looked for and not found."""
 
-    __slots__ = ("call", "frames", "now_us", "principal")
+    __slots__ = ("call", "frames", "now_us", "principal", "readable")
 
     def __init__(self, principal: Principal, call: ToolCall, now_us: int) -> None:
         self.principal = principal
         self.call = call
         self.now_us = now_us
         self.frames: dict[Any, Any] = {}
+        self.readable: set[str] = set()
 
 
 @dataclass(frozen=True, slots=True)

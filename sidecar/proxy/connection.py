@@ -22,7 +22,7 @@ from aiohttp.web_protocol import ERROR
 
 from sidecar.errors import Refused
 from sidecar.proxy.doorstep import farewell
-from sidecar.proxy.exchange import Exchange
+from sidecar.proxy.exchange import ClientGone, Exchange
 
 if TYPE_CHECKING:
     from sidecar.proxy.server import FrontDoor
@@ -121,6 +121,11 @@ class DoorConnection(web_protocol.RequestHandler):
         finally:
             self._waiter = None
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """aiohttp asks for it at the end of every body; mostly nothing was paused."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
     def _make_room(self) -> None:
         """Tells the parser that a message was taken, so that pipelined ones may follow."""
         if self._parser is not None:
@@ -140,11 +145,13 @@ class DoorConnection(web_protocol.RequestHandler):
         self.exchange = self._current_request = exchange  # type: ignore[assignment]
         self._request_in_progress = True
         try:
-            if is_parsed:
-                await door.serve(exchange)
+            refused = door.read_head(exchange) if is_parsed else _refusal_of(message.exc)
+            if refused is None:
+                await door.handler(exchange)
             else:
-                await door.refuse_head(exchange, _refusal_of(message.exc))
-        except ConnectionError:
+                await door.refuse_head(exchange, refused)
+        except (ClientGone, ConnectionError):
+            exchange.abort()
             return False
         except Exception:
             _log.exception("the handler of a request failed")
@@ -154,6 +161,8 @@ class DoorConnection(web_protocol.RequestHandler):
             self._request_in_progress = False
             if self._handler_waiter is not None:
                 self._handler_waiter.set_result(None)
+        if not exchange.has_begun:
+            exchange.abort()
         if not payload.is_eof():
             await self._linger(payload)
         return exchange.keep_alive and not self._upgraded

@@ -82,19 +82,29 @@ class Exchange:
 
     # -- the request -----------------------------------------------------------------------
 
-    async def read_body(self, limit_bytes: int, wait_s: float) -> bytes:
-        """The whole body; `100 Continue` is sent only here, if the client waits for it.
+    def arrived_body(self, limit_bytes: int) -> bytes | None:
+        """The whole body if it is here already, None while it is not.
 
-        Raises Refused: body_too_large, request_timeout, body_incomplete; ClientGone.
+        Raises Refused("body_too_large").
         """
         payload = self._payload
         announced = self.head.first.get("content-length")
         if announced is not None and int(announced) > limit_bytes:
             raise self._last(Refused("body_too_large", _too_large(limit_bytes)))
-        if payload.is_eof():
-            body = arrived_body(payload, self._protocol)
-            if len(body) > limit_bytes:
-                raise self._last(Refused("body_too_large", _too_large(limit_bytes)))
+        if not payload.is_eof():
+            return None
+        body = arrived_body(payload, self._protocol)
+        if len(body) > limit_bytes:
+            raise self._last(Refused("body_too_large", _too_large(limit_bytes)))
+        return body
+
+    async def read_body(self, limit_bytes: int, wait_s: float) -> bytes:
+        """The whole body; `100 Continue` is sent only here, if the client waits for it.
+
+        Raises Refused: body_too_large, request_timeout, body_incomplete; ClientGone.
+        """
+        body = self.arrived_body(limit_bytes)
+        if body is not None:
             return body
         if self._waits_for_continue():
             self._transport().write(_CONTINUE)
@@ -142,19 +152,27 @@ class Exchange:
     # -- the reply -------------------------------------------------------------------------
 
     async def send(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
-        """Sends a whole reply. To HEAD, and with 204 and 304, `body` is left out.
+        """Sends a whole reply and waits until the client has taken what the buffers do not hold.
 
-        A Content-Length in `headers` counts only there; else the body's own length is told.
+        Raises as `write` does.
+        """
+        if self.write(status, headers, body):
+            await self.drain()
+
+    def write(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> bool:
+        """Writes a whole reply; whether `drain` must be waited for.
+
+        To HEAD, and with 204 and 304, `body` is left out. A Content-Length in `headers` counts
+        only there; else the body's own length is told.
         Raises ClientGone; ValueError for a header that would split the reply.
         """
-        method = self.message.method
-        if method == "HEAD" or status in (204, 304):
-            framing = Framing("", False, False)
+        if self.message.method == "HEAD" or status in (204, 304):
+            framing = ""
             body = b""
         else:
             headers = [pair for pair in headers if pair[0].lower() != "content-length"]
-            framing = Framing(f"Content-Length: {len(body)}\r\n", False, True)
-        head = self._head(status, headers, framing.lines)
+            framing = f"Content-Length: {len(body)}\r\n"
+        head = self._head(status, headers, framing)
         transport = self._transport()
         self.has_begun = True
         if len(body) <= _JOINED_BYTES_MAX:
@@ -162,8 +180,7 @@ class Exchange:
         else:
             transport.write(head)
             transport.write(body)
-        if self._protocol.writing_paused:
-            await self._drain()
+        return self._protocol.writing_paused
 
     async def stream(
         self,
@@ -189,7 +206,7 @@ class Exchange:
             transport = self._transport()
             transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if framing.is_chunked else chunk)
             if self._protocol.writing_paused:
-                await self._drain()
+                await self.drain()
         if framing.is_chunked:
             self._transport().write(b"0\r\n\r\n")
 
@@ -230,7 +247,8 @@ class Exchange:
             raise ClientGone
         return transport
 
-    async def _drain(self) -> None:
+    async def drain(self) -> None:
+        """Waits while the client is slow, up to the write deadline; raises ClientGone."""
         try:
             async with asyncio.timeout(self._write_wait_s):
                 await self._protocol._drain_helper()

@@ -78,7 +78,7 @@ class Pipeline:
         self._in_flight: dict[str, int] = dict.fromkeys(config.upstreams, 0)
 
     async def handle(self, exchange: Exchange) -> None:
-        """Serves one request whose head is well formed."""
+        """Serves one request whose head is well formed: the way of a call."""
         visit = Visit(self._clock.new_id(), self._clock.monotonic_ns())
         try:
             upstream = visit.upstream = self._enter(exchange.head.upstream)
@@ -86,7 +86,28 @@ class Pipeline:
             await self._refuse(exchange, visit, refused)
             return
         try:
-            await self._carry(exchange, visit, upstream)
+            policy_set = self._policies.current
+            head = exchange.head
+            principal = visit.principal = self._identify(head)
+            body = exchange.arrived_body(upstream.limits.request_bytes)
+            if body is None:
+                body = await exchange.read_body(
+                    upstream.limits.request_bytes, self._limits.body_wait_s
+                )
+            call = visit.call = DIALECTS[upstream.kind].read_call(
+                head, body, upstream, policy_set, self._limits, visit.call_id
+            )
+            visit.intent = await self._judge_and_record(policy_set, principal, call)
+            reply = await self._forward(visit, upstream, call)
+            try:
+                headers = reply_headers(reply, upstream, head, visit.call_id)
+                if not reply.complete:
+                    await exchange.stream(reply.status, headers, reply.chunks)
+                elif exchange.write(reply.status, headers, reply.first):
+                    await exchange.drain()
+            finally:
+                reply.close()
+            self._conclude(visit, OutcomeKind.COMPLETED)
         except Refused as refused:
             await self._refuse(exchange, visit, refused)
         except ClientGone:
@@ -107,24 +128,7 @@ class Pipeline:
         status, headers, body = problem_reply(refused, self._clock.new_id())
         await exchange.send(status, headers, body)
 
-    # -- the way ---------------------------------------------------------------------------
-
-    async def _carry(self, exchange: Exchange, visit: Visit, upstream: Upstream) -> None:
-        policy_set = self._policies.current
-        head = exchange.head
-        principal = visit.principal = self._identify(head)
-        body = await exchange.read_body(upstream.limits.request_bytes, self._limits.body_wait_s)
-        call = visit.call = DIALECTS[upstream.kind].read_call(
-            head, body, upstream, policy_set, self._limits, visit.call_id
-        )
-        visit.intent = await self._judge_and_record(policy_set, principal, call)
-        reply = await self._forward(visit, upstream, call)
-        try:
-            headers = reply_headers(reply, upstream, head, visit.call_id)
-            await self._answer(exchange, reply, headers)
-        finally:
-            reply.close()
-        self._conclude(visit, OutcomeKind.COMPLETED)
+    # -- its steps -------------------------------------------------------------------------
 
     def _enter(self, name: str) -> Upstream:
         """The upstream this request is for, with a place among its calls in flight."""
@@ -171,14 +175,6 @@ class Pipeline:
         visit.http_status, visit.was_whole = reply.status, reply.complete
         return reply
 
-    async def _answer(
-        self, exchange: Exchange, reply: Reply, headers: list[tuple[str, str]]
-    ) -> None:
-        if reply.complete:
-            await exchange.send(reply.status, headers, reply.first)
-        else:
-            await exchange.stream(reply.status, headers, reply.chunks)
-
     # -- its ends --------------------------------------------------------------------------
 
     def _conclude(self, visit: Visit, kind: OutcomeKind) -> None:
@@ -191,10 +187,10 @@ class Pipeline:
         if visit.upstream is None or not visit.answered_ns:
             return
         upstream_ns = visit.answered_ns - visit.forwarding_ns
-        self._counters.upstream_took(visit.upstream.name, upstream_ns)
+        added_ns = None
         if visit.was_whole:
-            total_ns = self._clock.monotonic_ns() - visit.started_ns
-            self._counters.added(total_ns - upstream_ns)
+            added_ns = self._clock.monotonic_ns() - visit.started_ns - upstream_ns
+        self._counters.took(visit.upstream.name, upstream_ns, added_ns)
 
     async def _refuse(self, exchange: Exchange, visit: Visit, refused: Refused) -> None:
         self._counters.refused(refused.code, refused.detail)

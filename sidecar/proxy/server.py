@@ -78,7 +78,7 @@ class FrontDoor(web_server.Server):
         lingering_s: float = LINGERING_S,
     ) -> None:
         super().__init__(
-            self.serve,  # type: ignore[arg-type]  # DoorConnection calls it, with an Exchange
+            handler,  # type: ignore[arg-type]  # DoorConnection calls it, with an Exchange
             handler_cancellation=True,
             keepalive_timeout=keepalive_s,
             lingering_time=lingering_s,
@@ -89,7 +89,7 @@ class FrontDoor(web_server.Server):
             access_log=None,
             logger=_log,
         )
-        self._handler = handler
+        self.handler = handler
         self._on_refused_head = on_refused_head
         self._rules = rules
         self._limits = limits
@@ -154,8 +154,8 @@ class FrontDoor(web_server.Server):
 
     # -- requests --------------------------------------------------------------------------
 
-    async def serve(self, exchange: Exchange) -> None:
-        """Serves one request; its reply is sent when this returns, or the connection dropped."""
+    def read_head(self, exchange: Exchange) -> Refused | None:
+        """Gives the exchange its head; or why it has none."""
         message = exchange.message
         try:
             exchange.head = read_head(
@@ -167,14 +167,8 @@ class FrontDoor(web_server.Server):
                 self._rules,
             )
         except Refused as refused:
-            await self.refuse_head(exchange, refused)
-            return
-        try:
-            await self._handler(exchange)
-        except ClientGone:
-            exchange.abort()
-        if not exchange.has_begun:
-            exchange.abort()
+            return refused
+        return None
 
     async def refuse_head(self, exchange: Exchange, refused: Refused) -> None:
         """Counts a refused head and has it answered; the connection ends with the reply."""

@@ -158,36 +158,40 @@ def _write(
 
 
 async def _read_reply(line: Line, link: _Link) -> Reply:
-    message, payload = await _read_final_head(line.protocol, link.awaited)
+    protocol = line.protocol
+    link.awaited.begin(protocol)
+    try:
+        message, payload = await protocol.read()
+        if message.code < 200:
+            message, payload = await _read_past_interim(protocol, message)
+    except SocketTimeoutError as error:
+        raise Refused("upstream_timeout") from error
+    except _READ_ERRORS as error:
+        raise Refused("upstream_broken", detail=repr(error)) from error
+    finally:
+        link.awaited.end(protocol)
     headers = checked_headers(message)
     if not payload.is_eof():
         source = _Stream(line, payload, link)
         return Reply(message.code, headers, source=source.chunks(), close=source.close)
     if payload.exception() is not None:
         raise Refused("upstream_broken", detail=repr(payload.exception()))
-    first = arrived_body(payload, line.protocol)
+    first = arrived_body(payload, protocol)
     link.keep(line)
     return Reply(message.code, headers, first)
 
 
-async def _read_final_head(
-    protocol: ResponseHandler, awaited: AwaitedHeads
+async def _read_past_interim(
+    protocol: ResponseHandler, message: RawResponseMessage
 ) -> tuple[RawResponseMessage, StreamReader]:
-    awaited.begin(protocol)
-    try:
-        for _ in range(INTERIM_REPLIES_MAX):
-            message, payload = await protocol.read()
-            if message.code >= 200:
-                return message, payload
-            if message.code == 101:
-                raise Refused("upstream_broken", "The upstream switched protocols unasked")
-        raise Refused("upstream_broken", "The upstream sent interim replies without end")
-    except SocketTimeoutError as error:
-        raise Refused("upstream_timeout") from error
-    except _READ_ERRORS as error:
-        raise Refused("upstream_broken", detail=repr(error)) from error
-    finally:
-        awaited.end(protocol)
+    """The first reply behind an interim one that is not interim itself."""
+    for _ in range(INTERIM_REPLIES_MAX):
+        if message.code == 101:
+            raise Refused("upstream_broken", "The upstream switched protocols unasked")
+        message, payload = await protocol.read()
+        if message.code >= 200:
+            return message, payload
+    raise Refused("upstream_broken", "The upstream sent interim replies without end")
 
 
 class _Stream:

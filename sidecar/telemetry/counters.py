@@ -183,11 +183,10 @@ class Counters:
         """One recorded intent ended."""
         self.outcomes[kind] += 1
 
-    def upstream_took(self, upstream: str, took_ns: int) -> None:
-        """From the first byte sent upstream to the last byte of its answer."""
+    def took(self, upstream: str, upstream_ns: int, added_ns: int | None) -> None:
+        """How long an answered call took: from the first byte sent upstream to its answer, and
+        what the sidecar itself added to that, where the answer came whole."""
         histograms = self.upstream_seconds
-        (histograms.get(upstream) or histograms[OTHER]).observe_ns(took_ns)
-
-    def added(self, took_ns: int) -> None:
-        """What the sidecar itself added to a call: all of it without the upstream's share."""
-        self.added_seconds.observe_ns(took_ns)
+        (histograms.get(upstream) or histograms[OTHER]).observe_ns(upstream_ns)
+        if added_ns is not None:
+            self.added_seconds.observe_ns(added_ns)

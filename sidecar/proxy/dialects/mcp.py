@@ -16,6 +16,7 @@ import orjson
 from sidecar.config.model import Limits, Upstream
 from sidecar.errors import Refused
 from sidecar.model import ToolCall
+from sidecar.policy.arguments import ArgumentTypes
 from sidecar.policy.catalogue import Catalogue, Entry
 from sidecar.policy.index import PolicySet
 from sidecar.proxy.dialects.content_type import require_json
@@ -141,29 +142,22 @@ def _read_post(
     message = read_message(body, limits.depth)
     require_agreement(head, message)
     if message.method == TOOLS_CALL:
-        entry, arguments = _tool_and_arguments(message, upstream, catalogue)
-        return _call(head, body, upstream, call_id, entry, message, arguments)
+        name, arguments = read_tool_call(message)
+        entry = catalogue.mcp_tool(upstream.name, name)
+        bound = arguments if entry.args is None else _bound(entry.args, message, arguments)
+        return _call(head, body, upstream, call_id, entry, message, bound)
     entry = catalogue.mcp_method(upstream.name, message.method)
-    arguments = _bound(entry, message, message.params)
+    params = message.params
+    bound = params if entry.args is None else _bound(entry.args, message, params)
     is_protocol = message.is_answer or is_protocol_message(
         message.method, message.params, expects_reply=message.expects_reply
     )
-    return _call(head, body, upstream, call_id, entry, message, arguments, is_protocol=is_protocol)
+    return _call(head, body, upstream, call_id, entry, message, bound, is_protocol=is_protocol)
 
 
-def _tool_and_arguments(
-    message: Message, upstream: Upstream, catalogue: Catalogue
-) -> tuple[Entry, Mapping[str, Any]]:
-    name, arguments = read_tool_call(message)
-    entry = catalogue.mcp_tool(upstream.name, name)
-    return entry, _bound(entry, message, arguments)
-
-
-def _bound(entry: Entry, message: Message, arguments: dict[str, Any]) -> Mapping[str, Any]:
-    if entry.args is None:
-        return arguments
+def _bound(declared: ArgumentTypes, message: Message, arguments: dict[str, Any]) -> dict[str, Any]:
     try:
-        bound: Mapping[str, Any] = entry.args.bind(arguments, ())
+        bound = declared.bind(arguments, ())
     except Refused as refused:
         raise RpcRefused(
             refused.code, refused.reason, message=message, detail=refused.detail

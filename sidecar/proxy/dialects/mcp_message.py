@@ -11,7 +11,7 @@ import unicodedata
 from typing import Any, NamedTuple
 
 from sidecar.errors import Refused
-from sidecar.proxy.dialects.mcp_methods import RESPONSE, TOOLS_CALL, is_misspelt
+from sidecar.proxy.dialects.mcp_methods import KNOWN_METHODS, RESPONSE, TOOLS_CALL, is_misspelt
 from sidecar.proxy.strict_json import parse
 
 PARSE_ERROR = -32700
@@ -94,7 +94,7 @@ def _read_request(document: dict[str, Any]) -> Message:
         raise _invalid("The message has members that JSON-RPC does not define", message)
     if type(message.params) is not dict:
         raise _invalid("params must be an object", message, INVALID_PARAMS)
-    if is_misspelt(method):
+    if method not in KNOWN_METHODS and is_misspelt(method):
         raise _invalid("The method differs from a known one in letter case", message)
     return message
 

@@ -61,10 +61,9 @@ JUDGED_METHODS = frozenset(
     }
 )
 
-_KNOWN_FOLDED = frozenset(
-    method.lower() for method in PROTOCOL_REQUESTS | PROTOCOL_NOTIFICATIONS | JUDGED_METHODS
-)
-_KNOWN = PROTOCOL_REQUESTS | PROTOCOL_NOTIFICATIONS | JUDGED_METHODS
+#: Every method of the two revisions.
+KNOWN_METHODS = PROTOCOL_REQUESTS | PROTOCOL_NOTIFICATIONS | JUDGED_METHODS
+_KNOWN_FOLDED = frozenset(method.lower() for method in KNOWN_METHODS)
 
 #: What a listen request may ask for without naming a resource.
 _LIST_NEWS = frozenset({"toolsListChanged", "promptsListChanged", "resourcesListChanged"})
@@ -95,7 +94,7 @@ def is_protocol_message(method: str, params: Mapping[str, Any], *, expects_reply
 
 def is_misspelt(method: str) -> bool:
     """Whether `method` is a known one in other letter case: two readers could differ on it."""
-    return method not in _KNOWN and method.lower() in _KNOWN_FOLDED
+    return method not in KNOWN_METHODS and method.lower() in _KNOWN_FOLDED
 
 
 def _names_resources(params: Mapping[str, Any]) -> bool:

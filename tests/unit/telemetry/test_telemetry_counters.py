@@ -94,9 +94,9 @@ def test_g7_names_nobody_configured_are_counted_as_other() -> None:
     counters = Counters(["github"])
     series = len(counters.upstream_seconds), len(counters.refusals)
     for number in range(1000):
-        counters.upstream_took(f"invented-{number}", 1)
+        counters.took(f"invented-{number}", 1, None)
         counters.refused(f"invented-{number}")
-    counters.upstream_took("github", 1)
+    counters.took("github", 1, None)
     assert (len(counters.upstream_seconds), len(counters.refusals)) == series
     assert counters.upstream_seconds[OTHER].count == 1000
     assert counters.upstream_seconds["github"].count == 1
@@ -106,13 +106,13 @@ def test_g7_names_nobody_configured_are_counted_as_other() -> None:
 def test_g7_a_thousand_upstreams_share_a_bounded_number_of_series() -> None:
     counters = Counters(f"up-{number:04}" for number in range(1000))
     assert len(counters.upstream_seconds) == LABELLED_UPSTREAMS + 1
-    counters.upstream_took("up-0999", 5)
+    counters.took("up-0999", 5, None)
     assert counters.upstream_seconds[OTHER].count == 1
 
 
 def test_outcomes_and_times_are_counted() -> None:
     counters = Counters(["github"])
     counters.ended(OutcomeKind.COMPLETED)
-    counters.added(700_000)
+    counters.took("github", 1, 700_000)
     assert counters.outcomes[OutcomeKind.COMPLETED] == 1
     assert counters.added_seconds.counts[1] == 1

@@ -78,7 +78,7 @@ def test_every_number_is_the_one_of_its_source() -> None:
     counters = sources.counters
     counters.decided(Decision(Effect.DENY, "policy_deny", "", "0" * 32), 40_000)
     counters.refused("policy_deny")
-    counters.upstream_took("github", 2_000_000)
+    counters.took("github", 2_000_000, None)
     counters.intents, counters.forwarded, counters.in_flight = 11, 10, 2
     counters.ended(OutcomeKind.NOT_FORWARDED)
     sources.queue.counters.committed_batch(3, 0.0015)
@@ -148,7 +148,7 @@ def test_g7_series_stay_bounded_whatever_callers_send() -> None:
     sources = make_sources(tuple(f"up-{number:04}" for number in range(1000)))
     before = len(series_of(scrape(sources)))
     for number in range(3000):
-        sources.counters.upstream_took(f"/etc/{number}", 1)
+        sources.counters.took(f"/etc/{number}", 1, None)
         sources.counters.refused(f"code-{number}")
     assert len(series_of(scrape(sources))) == before <= 2000
 
@@ -158,7 +158,7 @@ def test_g5_nothing_but_numbers_and_known_names_leaves() -> None:
     sources = make_sources((canary,))
     assert canary in scrape(sources), "a configured name is a label"
     sources = make_sources()
-    sources.counters.upstream_took(canary, 1)
+    sources.counters.took(canary, 1, None)
     sources.counters.refused(canary, canary)
     assert canary not in scrape(sources)
 
