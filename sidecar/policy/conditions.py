@@ -26,6 +26,7 @@ from sidecar.policy.facts import (
     Facts,
     Kind,
     holds_nul,
+    is_plain_json,
 )
 from sidecar.policy.fields import did_you_mean
 from sidecar.policy.plain import Answer, plain_answer
@@ -275,10 +276,10 @@ class BoundScope:
         return frame.holds(condition)
 
     def _is_readable(self, facts: Facts) -> bool:
-        """Whether no NUL came over the wire in what the conditions of the tool read."""
+        """Whether what the conditions of the tool read is nothing the library stumbles over."""
         for name in self._wire:
             if name not in facts.readable:
-                if holds_nul(FACTS[name].read(facts)):
+                if not is_plain_json(FACTS[name].read(facts)):
                     return False
                 facts.readable.add(name)
         return True

@@ -32,7 +32,7 @@ class Kind(enum.Enum):
 
 class Facts:
     """One call as rules see it. `frames` holds what conditions prepared for it so far, `readable`
-    the facts in which NUL was looked for and not found."""
+    the facts that were found to be plain JSON."""
 
     __slots__ = ("call", "frames", "now_us", "principal", "readable")
 
@@ -114,6 +114,14 @@ _NUL_IN_JSON = rb"\u0000"
 
 #: Facts that came over the wire as text, and so may hold what the CEL library would cut.
 FROM_THE_WIRE = frozenset({"args", "http.path", "http.query", "http.headers"})
+
+
+def is_plain_json(value: Any) -> bool:
+    """Whether a JSON-like value has neither a trace of NUL nor integers beyond 64 bits."""
+    try:
+        return _NUL_IN_JSON not in orjson.dumps(value)
+    except TypeError:
+        return False
 
 
 def holds_nul(value: Any) -> bool:
