@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from storage.driver import Script, UnfitRow, execute_many, fetch
+from storage.driver import Script, UnfitRow, Value, execute_many, fetch
 from storage.errors import UniqueViolation
 from storage.records import (
     AlreadyClosed,
@@ -29,6 +29,8 @@ from storage.records import (
 #: The columns of a receipt that a short one (`insert_short_receipt`) leaves null.
 _SHORT_FROM, _SHORT_TO = 7, 25
 _NOTHING = (None,) * (_SHORT_TO - _SHORT_FROM)
+
+_new_tuple = tuple.__new__
 
 Statements = Mapping[str, str]
 RunKey = tuple[str, str]
@@ -75,7 +77,9 @@ def record_group(sql: Statements, entries: Sequence[Entry], seal: Seal) -> Scrip
     yield from _close_intents(sql, accepted)
     rows = yield from _append(sql, accepted, heads, seal)
     yield from versions.save()
-    recorded = [Recorded(row[1], row[27], row[5], heads[row[0]].epoch) for row in rows]
+    recorded = [
+        _new_tuple(Recorded, (row[1], row[27], row[5], heads[row[0]].epoch)) for row in rows
+    ]
     if not stale:
         return list(recorded)
     following = iter(recorded)
@@ -162,15 +166,15 @@ def _append(
         if (f := entry.facts) is not None
     ]
     opens = [entry.opens for entry in entries if entry.opens is not None]
-    whole = [row for row in rows if row[_SHORT_FROM:_SHORT_TO] != _NOTHING]
+    whole: list[ReceiptRow] = []
+    short: list[tuple[Value, ...]] = []
+    for row in rows:
+        if row[_SHORT_FROM:_SHORT_TO] == _NOTHING:
+            short.append(row[:_SHORT_FROM] + row[_SHORT_TO:])
+        else:
+            whole.append(row)
     yield from execute_many(sql["insert_receipt"], whole)
-    if len(whole) < len(rows):
-        short = [
-            row[:_SHORT_FROM] + row[_SHORT_TO:]
-            for row in rows
-            if row[_SHORT_FROM:_SHORT_TO] == _NOTHING
-        ]
-        yield from execute_many(sql["insert_short_receipt"], short)
+    yield from execute_many(sql["insert_short_receipt"], short)
     yield from execute_many(sql["insert_call_facts"], facts)
     yield from execute_many(sql["insert_open_intent"], opens)
     moved = [head for head in sealed.heads.values() if head != heads[head.tenant_id]]

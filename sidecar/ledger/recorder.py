@@ -123,7 +123,10 @@ class Recorder:
         If the writer is gone the intent stays open (counted), and the next start recovers it.
         """
         entry = self._outcome_entry(intent.tenant, intent.agent, intent.call_id, outcome)
-        self._hand_over(entry, intent.slot)
+        try:
+            self._queue.enqueue(entry, intent.slot)
+        except StoreError as error:
+            self._leave_open(intent.call_id, error)
 
     async def refusal(
         self,
@@ -161,13 +164,10 @@ class Recorder:
             self._leave_open(opens.call_id, error)
             return
         ends = self._outcome_entry(opens.tenant_id, agent, opens.call_id, never_sent)
-        self._hand_over(ends, slot)
-
-    def _hand_over(self, entry: Entry, slot: Slot) -> None:
         try:
-            self._queue.enqueue(entry, slot)
+            self._queue.enqueue(ends, slot)
         except StoreError as error:
-            self._leave_open(entry.closes, error)
+            self._leave_open(opens.call_id, error)
 
     def _leave_open(self, call_id: str | None, error: StoreError) -> None:
         self.left_open += 1

@@ -279,7 +279,8 @@ class BoundScope:
         """Whether what the conditions of the tool read is nothing the library stumbles over."""
         for name in self._wire:
             if name not in facts.readable:
-                if not is_plain_json(FACTS[name].read(facts)):
+                value = facts.call.args if name == "args" else FACTS[name].read(facts)
+                if not is_plain_json(value):
                     return False
                 facts.readable.add(name)
         return True

@@ -78,6 +78,9 @@ class _Reader:
             return None
         if name == "@in":
             return self._membership(parts[0], parts[1])
+        direct = _direct(name, parts[0], parts[1])
+        if direct is not None:
+            return direct
         left, right = self._value(parts[0]), self._value(parts[1])
         if left is None or right is None:
             return None
@@ -159,6 +162,31 @@ class _Reader:
         if term.kind != IDENTIFIER or term.name != "args":
             return None
         return _member(names[0]) if len(names) == 1 else _way_down(tuple(reversed(names)))
+
+
+def _direct(name: str, left: Term, right: Term) -> Answer | None:
+    """`args.NAME` compared with a written constant, the commonest of all, as one function."""
+    compare = _ORDERINGS.get(name) or _EQUALITIES.get(name)
+    constant: Any = right.value
+    kind = type(constant)
+    if compare is None or right.kind != CONSTANT:
+        return None
+    if kind not in (_ORDERED if name in _ORDERINGS else _EQUATED):
+        return None
+    if left.kind != SELECT or left.value or left.parts[0].kind != IDENTIFIER:
+        return None
+    if left.parts[0].name != "args":
+        return None
+    member, is_text = left.name, kind is str
+
+    def answer(facts: Facts) -> bool | None:
+        args = facts.call.args
+        found: Any = args.get(member) if type(args) is dict else None
+        if type(found) is not kind or (is_text and "\0" in found):
+            return None
+        return compare(found, constant)
+
+    return answer
 
 
 def _unknown(_: Facts) -> None:

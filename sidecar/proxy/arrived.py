@@ -2,7 +2,8 @@
 
 Knows: that `StreamReader.read_nowait` resumes the connection after every read, which runs the
 parser once more over nothing; for a body that is all there this is the dearest part of taking it.
-It leans on two inner names of aiohttp (`StreamReader._buffer`, `BaseProtocol._reading_paused`).
+It leans on inner names of aiohttp (`StreamReader._buffer`, `_buffer_offset` and `_exception`,
+`BaseProtocol._reading_paused`).
 Must not know: which side of the sidecar the body came from.
 """
 
@@ -19,7 +20,7 @@ def arrived_body(payload: StreamReader, protocol: BaseProtocol) -> bytes:
     """
     if payload is EMPTY_PAYLOAD:
         return b""
-    if payload.exception() is not None or protocol._reading_paused:
+    if payload._exception is not None or protocol._reading_paused:
         return payload.read_nowait()
     pieces = payload._buffer
     if len(pieces) == 1 and not payload._buffer_offset:

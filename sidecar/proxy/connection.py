@@ -100,12 +100,25 @@ class DoorConnection(web_protocol.RequestHandler):
         try:
             while not self._force_close:
                 if not self._messages:
-                    await self._next_message()
+                    self._waiter = self._loop.create_future()
+                    try:
+                        await self._waiter
+                    finally:
+                        self._waiter = None
                 message, payload = self._messages.popleft()
-                self._make_room()
-                if not await self._serve(message, payload) or self._close:
+                # So that pipelined requests may follow.
+                if self._parser is not None:
+                    self._parser.message_consumed()
+                if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+                    self._resume_reading_if_drained()
+                if not await self._serve(message, payload) or self._close or self._force_close:
                     break
-                self._await_next_head()
+                self._keepalive = True
+                self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+                if self._keepalive_handle is None:
+                    self._keepalive_handle = self._loop.call_at(
+                        self._next_keepalive_close_time, self._process_keepalive
+                    )
         except asyncio.CancelledError:
             self.force_close()
             raise
@@ -114,24 +127,10 @@ class DoorConnection(web_protocol.RequestHandler):
             if self.transport is not None:
                 self.transport.close()
 
-    async def _next_message(self) -> None:
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
     def resume_reading(self, resume_parser: bool = True) -> None:
         """aiohttp asks for it at the end of every body; mostly nothing was paused."""
         if self._reading_paused:
             super().resume_reading(resume_parser)
-
-    def _make_room(self) -> None:
-        """Tells the parser that a message was taken, so that pipelined ones may follow."""
-        if self._parser is not None:
-            self._parser.message_consumed()
-        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
-            self._resume_reading_if_drained()
 
     async def _serve(self, message: Any, payload: StreamReader) -> bool:
         """One request and its reply; whether the connection may carry another.
@@ -185,17 +184,6 @@ class DoorConnection(web_protocol.RequestHandler):
                     await payload.readany()
         if not payload.is_eof():
             self.close()
-
-    def _await_next_head(self) -> None:
-        """The connection may lie idle from now on, for so long."""
-        if self._force_close:
-            return
-        self._keepalive = True
-        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        if self._keepalive_handle is None:
-            self._keepalive_handle = self._loop.call_at(
-                self._next_keepalive_close_time, self._process_keepalive
-            )
 
 
 def _refusal_of(error: Exception) -> Refused:

@@ -173,7 +173,9 @@ class Exchange:
             headers = [pair for pair in headers if pair[0].lower() != "content-length"]
             framing = f"Content-Length: {len(body)}\r\n"
         head = self._head(status, headers, framing)
-        transport = self._transport()
+        transport = self._protocol.transport
+        if transport is None or transport.is_closing():
+            raise ClientGone
         self.has_begun = True
         if len(body) <= _JOINED_BYTES_MAX:
             transport.write(head + body)

@@ -66,6 +66,8 @@ _HOST_NAME = re.compile(r"[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\]")
 
 Headers = tuple[tuple[str, str], ...]
 
+_new_tuple = tuple.__new__
+
 
 @dataclass(frozen=True, slots=True)
 class HeadRules:
@@ -122,7 +124,8 @@ def read_head(
     if len(raw_headers) > rules.headers_max:
         raise Refused("headers_too_large", f"More than {rules.headers_max} headers")
     headers, first = _read_headers(raw_headers)
-    _require_framing(first, version)
+    if "transfer-encoding" in first:
+        _require_framing(first, version)
     if method not in _COMMON_METHODS:
         _require_method(method)
     if "host" not in first:
@@ -133,18 +136,12 @@ def read_head(
     path, query = read_target(raw_target, rules.parameters_max)
     if path.has_encoded_slash and path.upstream not in rules.encoded_slash:
         raise Refused("ambiguous_path", "A segment of the path has an encoded slash")
-    return RequestHead(
-        method,
-        path.upstream,
-        path.segments,
-        f"{path.rest}?{query}" if query else path.rest,
-        path.decoded,
-        query,
-        headers,
-        source_ip,
-        version,
-        first,
-    )
+    target = f"{path.rest}?{query}" if query else path.rest
+    return _new_tuple(
+        RequestHead,
+        (method, path.upstream, path.segments, target, path.decoded, query, headers, source_ip,
+         version, first),
+    )  # fmt: skip
 
 
 def _read_headers(
@@ -188,14 +185,11 @@ def _require_method(method: str) -> None:
 
 
 def _require_framing(first: dict[str, str], version: tuple[int, int]) -> None:
-    encoding = first.get("transfer-encoding")
-    if encoding is not None and (
-        encoding != "chunked" or version != (1, 1) or "content-length" in first
-    ):
+    if first["transfer-encoding"] != "chunked" or version != (1, 1) or "content-length" in first:
         raise Refused("malformed_request", "Only Transfer-Encoding: chunked of HTTP/1.1 is read")
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=128)
 def _host_of(authority: str) -> str | None:
     """The lower-case name in `name`, `name:port`, `[v6]:port`; None if it is anything else."""
     name, port = authority.lower(), ""
@@ -207,6 +201,7 @@ def _host_of(authority: str) -> str | None:
     return name if _HOST_NAME.fullmatch(name) else None
 
 
+@lru_cache(maxsize=128)
 def _is_served(authority: str, hosts: frozenset[str]) -> bool:
     name = _host_of(authority)
     return name is not None and (
@@ -216,9 +211,9 @@ def _is_served(authority: str, hosts: frozenset[str]) -> bool:
 
 def _check_host(first: dict[str, str], _: Headers, rules: HeadRules) -> None:
     authority = first["host"]
-    if _host_of(authority) is None:
-        raise Refused("malformed_request", "Host is not a name with an optional port")
     if not _is_served(authority, rules.hosts):
+        if _host_of(authority) is None:
+            raise Refused("malformed_request", "Host is not a name with an optional port")
         raise Refused("misdirected_request")
 
 

@@ -14,6 +14,7 @@ from sidecar.errors import Refused
 from sidecar.proxy.upstream import Headers
 
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_LENGTH = re.compile(r"[0-9]{1,19}")
 _FORBIDDEN = re.compile(rb"[\x00\r\n]")
 
 
@@ -48,7 +49,7 @@ def checked_headers(message: RawResponseMessage) -> Headers:
         elif name[1] == "transfer-encoding":
             encodings.append(value)
         headers.append((name[0], value))
-    if lengths or encodings:
+    if encodings or (lengths and not (len(lengths) == 1 and _LENGTH.fullmatch(lengths[0]))):
         _require_framing(lengths, encodings, message)
     return tuple(headers)
 

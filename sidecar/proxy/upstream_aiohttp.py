@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aiohttp import ClientError, ClientTimeout, TCPConnector
@@ -27,7 +28,7 @@ from sidecar.proxy.arrived import arrived_body
 from sidecar.proxy.location import read_base
 from sidecar.proxy.reply_head import checked_headers
 from sidecar.proxy.upstream import Reply
-from sidecar.proxy.upstream_pool import AwaitedHeads, Line, Pool
+from sidecar.proxy.upstream_pool import AwaitedHeads, Line, LineProtocol, Pool
 
 if TYPE_CHECKING:
     from sidecar.config.model import Upstream
@@ -101,6 +102,9 @@ class _Link:
             force_close=True,
             resolver=None if upstream.private else PublicResolver(),
         )
+        # Without this seam of aiohttp's (its own class of connections) all works, a little slower.
+        lines = partial(LineProtocol, loop=asyncio.get_running_loop())
+        self._connector._factory = lines  # type: ignore[assignment]
         self._destination = ClientRequest(
             "GET", URL(upstream.url, encoded=True), loop=asyncio.get_running_loop()
         )
@@ -174,9 +178,10 @@ async def _read_reply(line: Line, link: _Link) -> Reply:
     if not payload.is_eof():
         source = _Stream(line, payload, link)
         return Reply(message.code, headers, source=source.chunks(), close=source.close)
-    if payload.exception() is not None:
-        raise Refused("upstream_broken", detail=repr(payload.exception()))
-    first = arrived_body(payload, protocol)
+    try:
+        first = arrived_body(payload, protocol)
+    except Exception as error:  # whatever was set on the payload
+        raise Refused("upstream_broken", detail=repr(error)) from error
     link.keep(line)
     return Reply(message.code, headers, first)
 

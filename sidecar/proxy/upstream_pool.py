@@ -23,6 +23,15 @@ LINE_BYTES_MAX = 16 * 1024
 HEADERS_MAX = 256
 
 
+class LineProtocol(ResponseHandler):
+    """aiohttp's, but for what it does at the end of every body though nothing was paused."""
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """See BaseProtocol."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
+
 class Line:
     """One open connection. `protocol` is what replies are read from."""
 

@@ -49,8 +49,6 @@ def require_utf8(media: MediaType) -> None:
 
 def require_json(head: RequestHead) -> None:
     """Raises Refused("unsupported_media_type") unless the body is declared as UTF-8 JSON."""
-    if head.first.get("content-type") == "application/json":
-        return
     media = media_type(head)
     if media is None or media.name != "application/json":
         raise Refused("unsupported_media_type", "The body must be application/json")

@@ -138,7 +138,8 @@ def _read_post(
     limits: Limits,
     call_id: str,
 ) -> ToolCall:
-    require_json(head)
+    if head.first.get("content-type") != "application/json":
+        require_json(head)
     message = read_message(body, limits.depth)
     require_agreement(head, message)
     if message.method == TOOLS_CALL:
@@ -191,15 +192,13 @@ def _call(
         run_id=run_id(head),
         trace_id=trace_id(head),
         is_protocol=is_protocol,
-        called=_called(entry, message),
+        called=None if entry.tool.declared else _called(message),
     )
 
 
-def _called(entry: Entry, message: Message) -> str | None:
-    """The tool's name in the caller's words, where the catalogue has none for it."""
-    if entry.tool.declared or message.method != TOOLS_CALL:
-        return None
-    return str(message.params["name"])
+def _called(message: Message) -> str | None:
+    """The name of an undeclared tool in the caller's words."""
+    return str(message.params["name"]) if message.method == TOOLS_CALL else None
 
 
 def _addressee(refused: Refused, call: ToolCall | None) -> tuple[str, str | int | None]:

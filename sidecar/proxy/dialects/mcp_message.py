@@ -85,7 +85,9 @@ def read_message(body: bytes, depth_max: int) -> Message:
 
 
 def _read_request(document: dict[str, Any]) -> Message:
-    reply_id = _read_id(document["id"]) if "id" in document else None
+    reply_id = document.get("id")
+    if type(reply_id) is not int and "id" in document:
+        reply_id = _read_id(reply_id)
     method = document["method"]
     if type(method) is not str or not _METHOD.fullmatch(method):
         raise _invalid("The method is no method name", Message("", {}, reply_id, True))
