@@ -30,6 +30,7 @@ from sidecar.ledger.recorder import Recorder
 from sidecar.ledger.recovery import recover
 from sidecar.policy.load import LoadedPolicies, Source, load_policies
 from sidecar.policy_files import Load, PolicyKeeper, ReadFile
+from sidecar.proxy.doorkeeper import Doorkeeper, listening_sockets
 from sidecar.proxy.pipeline import Pipeline
 from sidecar.proxy.redaction import Redactor
 from sidecar.proxy.server import FrontDoor, head_rules, require_c_parser
@@ -46,7 +47,7 @@ _log = logging.getLogger("aegis.app")
 SWITCH_INTERVAL_S = 0.0005
 #: New objects before a young collection; what start-up made is frozen out of it.
 GC_THRESHOLD = 50_000
-BACKLOG = 4096
+BACKLOG = 512
 TICK_S = 1.0
 IN_FLIGHT_LOOK_S = 0.02
 
@@ -122,8 +123,8 @@ async def running(
         tasks = _Tasks(stack)
         tasks.start(policies.run(), "policies")
         tasks.start(_tick(pressure), "pressure")
-        server = await _listen(config, door)
-        stack.push_async_callback(_drain, config, server, door, counters, queue, state)
+        keeper = await _listen(config, door)
+        stack.push_async_callback(_drain, config, keeper, door, counters, queue, state)
         _settle()
         _tell(config, store, policies)
         yield Sidecar(
@@ -237,12 +238,10 @@ async def _control(stack: AsyncExitStack, config: Config, state: ControlState) -
     stack.push_async_callback(socket.stop)
 
 
-async def _listen(config: Config, door: FrontDoor) -> asyncio.Server:
+async def _listen(config: Config, door: FrontDoor) -> Doorkeeper:
     address = config.listen.data
     try:
-        return await asyncio.get_running_loop().create_server(
-            door, address.host, address.port, backlog=BACKLOG
-        )
+        return Doorkeeper(door, await listening_sockets(address.host, address.port, BACKLOG))
     except OSError as error:
         raise StartRefused(
             f"the data listener cannot have {address.host}:{address.port}: {error.strerror}"
@@ -257,7 +256,7 @@ async def _tick(pressure: Pressure) -> None:
 
 async def _drain(
     config: Config,
-    server: asyncio.Server,
+    keeper: Doorkeeper,
     door: FrontDoor,
     counters: Counters,
     queue: WriteQueue,
@@ -265,7 +264,7 @@ async def _drain(
 ) -> None:
     """No new calls; those in flight may end; then what is still to be recorded is recorded."""
     state.is_draining = True
-    server.close()
+    keeper.close()
     door.drain()
     loop = asyncio.get_running_loop()
     until = loop.time() + config.limits.drain_s

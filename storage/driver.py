@@ -35,7 +35,14 @@ class Many(NamedTuple):
     rows: Sequence[Sequence[Value]]
 
 
-Step = One | Many
+class Together(NamedTuple):
+    """Statements of which none needs another's result: one round trip where there is a network.
+    Its result is the list of theirs."""
+
+    steps: Sequence[Many]
+
+
+Step = One | Many | Together
 Script = Generator[Step, Any, T]
 
 
@@ -60,6 +67,14 @@ def execute_many(sql: str, rows: Sequence[Sequence[Value]]) -> Script[int]:
     return changed
 
 
+def execute_together(*steps: tuple[str, Sequence[Sequence[Value]]]) -> Script[list[int]]:
+    """Runs statements side by side inside a script; gives the rows each changed, in order."""
+    wanted = [Many(sql, rows) for sql, rows in steps if rows]
+    changed: list[int] = (yield Together(wanted)) if wanted else []
+    following = iter(changed)
+    return [next(following) if rows else 0 for _, rows in steps]
+
+
 @dataclass(frozen=True, slots=True)
 class StoreFacts:
     """Plain numbers for metrics, and `warnings` an operator should read once at start."""
@@ -81,16 +96,23 @@ class StoreFacts:
 class Driver(Protocol):
     """The five verbs. Every one raises only errors of storage.errors (and `UnfitRow`)."""
 
-    async def transaction(self, script: Callable[[], Script[T]]) -> T:
+    async def transaction(
+        self, script: Callable[[], Script[T]], tenants: Sequence[str] | None = None
+    ) -> T:
         """Runs a script in one exclusive, durable transaction; returns after COMMIT.
 
+        `tenants` are those whose rows it may touch, where the engine guards rows; None is for
+        jobs across tenants.
         An exception that leaves the script rolls back and is raised on. `CommitUnknown` when
         the commit itself failed and its outcome cannot be known.
         """
         ...
 
-    async def fetch(self, sql: str, *parameters: Value) -> list[Row]:
-        """One read on a connection of its own, cut off at the driver's time limit."""
+    async def fetch(self, sql: str, *parameters: Value, tenant: str | None = None) -> list[Row]:
+        """One read on a connection of its own, cut off at the driver's time limit.
+
+        It sees the rows of `tenant`, where the engine guards rows; None is for jobs across tenants.
+        """
         ...
 
     async def upkeep(self) -> None:

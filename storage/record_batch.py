@@ -10,9 +10,10 @@ Must not know: the engine, or what a receipt hash is made of.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
-from storage.driver import Script, UnfitRow, Value, execute_many, fetch
+from storage.driver import Script, UnfitRow, Value, execute_many, execute_together, fetch
 from storage.errors import UniqueViolation
 from storage.records import (
     AlreadyClosed,
@@ -59,7 +60,8 @@ def record_each(sql: Statements, entries: Sequence[Entry], seal: Seal) -> Script
     for entry in entries:
         yield from fetch(sql["begin_entry"])
         try:
-            answers += yield from record_group(sql, [entry], seal)
+            yield from _close_intent(sql, entry)
+            answers += yield from record_group(sql, [entry], seal, closes=False)
         except ODDITIES as error:
             yield from fetch(sql["undo_entry"])
             odd = error.answer if isinstance(error, OddEntry) else Unrecordable(str(error))
@@ -68,14 +70,18 @@ def record_each(sql: Statements, entries: Sequence[Entry], seal: Seal) -> Script
     return answers
 
 
-def record_group(sql: Statements, entries: Sequence[Entry], seal: Seal) -> Script[list[Answer]]:
-    """Records all entries whose guards hold, in bulk; raises one of ODDITIES if that cannot be."""
+def record_group(
+    sql: Statements, entries: Sequence[Entry], seal: Seal, *, closes: bool = True
+) -> Script[list[Answer]]:
+    """Records all entries whose guards hold, in bulk; raises one of ODDITIES if that cannot be.
+
+    `closes` is False where the intents that entries close were deleted before.
+    """
     heads = yield from _lock_heads(sql, entries)
     versions = _RunVersions(sql)
     stale = yield from _check_guards(entries, heads, versions)
     accepted = [e for i, e in enumerate(entries) if i not in stale] if stale else entries
-    yield from _close_intents(sql, accepted)
-    rows = yield from _append(sql, accepted, heads, seal)
+    rows = yield from _append(sql, accepted, heads, seal, closes)
     yield from versions.save()
     recorded = [
         _new_tuple(Recorded, (row[1], row[27], row[5], heads[row[0]].epoch)) for row in rows
@@ -87,12 +93,15 @@ def record_group(sql: Statements, entries: Sequence[Entry], seal: Seal) -> Scrip
 
 
 def _lock_heads(sql: Statements, entries: Sequence[Entry]) -> Script[dict[str, HeadRow]]:
-    """The heads of all tenants touched, locked in sorted order so that nodes cannot deadlock."""
-    heads: dict[str, HeadRow] = {}
-    for tenant_id in sorted({entry.receipt.tenant_id for entry in entries}):
-        rows = yield from fetch(sql["lock_head"], tenant_id)
-        heads[tenant_id] = HeadRow(*rows[0]) if rows else empty_head(tenant_id)
-    return heads
+    """The heads of all tenants touched, locked in sorted order so that nodes cannot deadlock.
+
+    A row that is not there cannot be locked: of two nodes that begin a tenant's chain at once, one
+    finds its first receipt taken, and records entry by entry onto what is there by then.
+    """
+    tenants = sorted({entry.receipt.tenant_id for entry in entries})
+    rows = yield from fetch(sql["lock_heads"], json.dumps(tenants))
+    found = {row[0]: HeadRow(*row) for row in rows}
+    return {tenant: found.get(tenant) or empty_head(tenant) for tenant in tenants}
 
 
 class _RunVersions:
@@ -140,18 +149,26 @@ def _check_guards(
     return stale
 
 
-def _close_intents(sql: Statements, entries: Sequence[Entry]) -> Script[None]:
-    """Deletes the intents the entries close; every one must be there."""
-    closed = [(e.receipt.tenant_id, e.closes) for e in entries if e.closes is not None]
-    changed = yield from execute_many(sql["delete_open_intent"], closed)
-    if changed != len(closed):
-        raise OddEntry(AlreadyClosed(str(closed[0][1])))
+def _close_intent(sql: Statements, entry: Entry) -> Script[None]:
+    """Deletes the intent one entry closes, before anything of the entry can be found odd."""
+    if entry.closes is None:
+        return
+    key = (entry.receipt.tenant_id, entry.closes)
+    if not (yield from execute_many(sql["delete_open_intent"], [key])):
+        raise OddEntry(AlreadyClosed(entry.closes))
 
 
 def _append(
-    sql: Statements, entries: Sequence[Entry], heads: Mapping[str, HeadRow], seal: Seal
+    sql: Statements,
+    entries: Sequence[Entry],
+    heads: Mapping[str, HeadRow],
+    seal: Seal,
+    closes: bool,
 ) -> Script[Sequence[ReceiptRow]]:
-    """Seals the drafts onto the heads and writes receipts, facts, open intents and new heads."""
+    """Seals the drafts onto the heads and writes receipts, facts, open intents and new heads.
+
+    The intents that entries close are deleted; every one must be there.
+    """
     if not entries:
         return []
     sealed = seal(heads, [entry.receipt for entry in entries])
@@ -173,10 +190,18 @@ def _append(
             short.append(row[:_SHORT_FROM] + row[_SHORT_TO:])
         else:
             whole.append(row)
-    yield from execute_many(sql["insert_receipt"], whole)
-    yield from execute_many(sql["insert_short_receipt"], short)
-    yield from execute_many(sql["insert_call_facts"], facts)
-    yield from execute_many(sql["insert_open_intent"], opens)
     moved = [head for head in sealed.heads.values() if head != heads[head.tenant_id]]
-    yield from execute_many(sql["put_head"], moved)
+    closed: list[tuple[Value, ...]] = []
+    if closes:
+        closed = [(e.receipt.tenant_id, e.closes) for e in entries if e.closes is not None]
+    changed = yield from execute_together(
+        (sql["delete_open_intent"], closed),
+        (sql["insert_receipt"], whole),
+        (sql["insert_short_receipt"], short),
+        (sql["insert_call_facts"], facts),
+        (sql["insert_open_intent"], opens),
+        (sql["put_head"], moved),
+    )
+    if changed[0] != len(closed):
+        raise OddEntry(AlreadyClosed(str(closed[0][1])))
     return rows

@@ -19,7 +19,7 @@ from storage.records import Answer, CallFactsRow, Entry, HeadRow, OpenIntentRow,
 class Reads(Protocol):
     """The part of a driver that reading needs."""
 
-    async def fetch(self, sql: str, *parameters: Value) -> list[Row]:
+    async def fetch(self, sql: str, *parameters: Value, tenant: str | None = None) -> list[Row]:
         """See `Driver.fetch`."""
         ...
 
@@ -46,7 +46,7 @@ class SqlReader:
 
     async def head(self, tenant_id: str) -> HeadRow:
         """See `LedgerReader.head`."""
-        rows = await self._reads.fetch(self._sql["head"], tenant_id)
+        rows = await self._reads.fetch(self._sql["head"], tenant_id, tenant=tenant_id)
         return HeadRow(*rows[0]) if rows else empty_head(tenant_id)
 
     async def tenants(self) -> list[str]:
@@ -55,17 +55,19 @@ class SqlReader:
 
     async def receipts(self, tenant_id: str, after_seq: int, limit: int) -> list[ReceiptRow]:
         """See `LedgerReader.receipts`."""
-        rows = await self._reads.fetch(self._sql["receipts"], tenant_id, after_seq, limit)
+        sql = self._sql["receipts"]
+        rows = await self._reads.fetch(sql, tenant_id, after_seq, limit, tenant=tenant_id)
         return [ReceiptRow._make(row) for row in rows]
 
     async def receipts_of_call(self, tenant_id: str, call_id: str) -> list[ReceiptRow]:
         """See `LedgerReader.receipts_of_call`."""
-        rows = await self._reads.fetch(self._sql["receipts_of_call"], tenant_id, call_id)
+        sql = self._sql["receipts_of_call"]
+        rows = await self._reads.fetch(sql, tenant_id, call_id, tenant=tenant_id)
         return [ReceiptRow._make(row) for row in rows]
 
     async def call_facts(self, tenant_id: str, seq: int) -> CallFactsRow | None:
         """See `LedgerReader.call_facts`."""
-        rows = await self._reads.fetch(self._sql["call_facts"], tenant_id, seq)
+        rows = await self._reads.fetch(self._sql["call_facts"], tenant_id, seq, tenant=tenant_id)
         return CallFactsRow._make(rows[0]) if rows else None
 
     async def open_intents(self, node_id: str, limit: int) -> list[OpenIntentRow]:
@@ -98,10 +100,12 @@ class SqlStore(SqlReader):
         """See `RecordStore.record`."""
         if not entries:
             return []
+        tenants = sorted({entry.receipt.tenant_id for entry in entries})
+        record = self._driver.transaction
         try:
-            return await self._driver.transaction(partial(record_group, self._sql, entries, seal))
+            return await record(partial(record_group, self._sql, entries, seal), tenants)
         except ODDITIES:
-            return await self._driver.transaction(partial(record_each, self._sql, entries, seal))
+            return await record(partial(record_each, self._sql, entries, seal), tenants)
 
     async def after_commit(self) -> None:
         """See `RecordStore.after_commit`."""
@@ -109,7 +113,8 @@ class SqlStore(SqlReader):
 
     async def raise_epoch(self, tenant_id: str) -> int:
         """See `RecordStore.raise_epoch`."""
-        rows = await self._driver.transaction(partial(fetch, self._sql["raise_epoch"], tenant_id))
+        script = partial(fetch, self._sql["raise_epoch"], tenant_id)
+        rows = await self._driver.transaction(script, [tenant_id])
         epoch: int = rows[0][0]
         return epoch
 

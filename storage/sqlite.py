@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -88,7 +88,7 @@ class SqliteReaders:
         self._open: set[aiosqlite.Connection] = set()
         self._is_closed = False
 
-    async def fetch(self, sql: str, *parameters: Value) -> list[Row]:
+    async def fetch(self, sql: str, *parameters: Value, tenant: str | None = None) -> list[Row]:
         """All rows of one query; StoreUnavailable if it takes longer than the limit.
 
         The limit bounds how long a reader can keep the WAL from starting over.
@@ -172,15 +172,17 @@ class SqliteDriver:
             await self.close()
             raise
 
-    async def transaction(self, script: Callable[[], Script[T]]) -> T:
+    async def transaction(
+        self, script: Callable[[], Script[T]], tenants: Sequence[str] | None = None
+    ) -> T:
         """See `Driver.transaction`. The whole script is one hop to the writer's thread."""
         async with self._turn:
             writer = await self._trusted_writer()
             run = partial(run_transaction, self._state, self._path, script)
             return await on_thread(writer, run)
 
-    async def fetch(self, sql: str, *parameters: Value) -> list[Row]:
-        """See `Driver.fetch`."""
+    async def fetch(self, sql: str, *parameters: Value, tenant: str | None = None) -> list[Row]:
+        """See `Driver.fetch`; a file guards no rows."""
         return await self._readers.fetch(sql, *parameters)
 
     async def upkeep(self) -> None:

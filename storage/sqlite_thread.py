@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
-from storage.driver import One, Row, Script, Step, Value
+from storage.driver import One, Row, Script, Step, Together, Value
 from storage.errors import CommitUnknown, StoreBusy, StoreUnavailable, UnsupportedStore
 from storage.sqlite_errors import is_certainly_not_committed, is_distrustful, translated
 from storage.statements import widened
@@ -162,6 +162,8 @@ def drive(raw: sqlite3.Connection, script: Script[T]) -> T:
 def _perform(raw: sqlite3.Connection, step: Step) -> Any:
     if isinstance(step, One):
         return raw.execute(step.sql, step.parameters).fetchall()
+    if isinstance(step, Together):
+        return [run_many(raw, one.sql, one.rows) for one in step.steps]
     return run_many(raw, step.sql, step.rows)
 
 

@@ -21,7 +21,7 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import ERROR
 
 from sidecar.errors import Refused
-from sidecar.proxy.doorstep import farewell
+from sidecar.proxy.doorkeeper import farewell
 from sidecar.proxy.exchange import ClientGone, Exchange
 
 if TYPE_CHECKING:

@@ -18,7 +18,6 @@ from aiohttp import web_server
 
 from sidecar.errors import Refused, StartRefused
 from sidecar.proxy.connection import DoorConnection
-from sidecar.proxy.doorstep import Doorstep
 from sidecar.proxy.exchange import ClientGone, Exchange
 from sidecar.proxy.head import HeadRules, read_head
 
@@ -58,7 +57,7 @@ def head_rules(config: Config) -> HeadRules:
 
 
 class FrontDoor(web_server.Server):
-    """A protocol factory for `loop.create_server`; needs a running loop.
+    """What a Doorkeeper lets connections in to; needs a running loop.
 
     `handler` serves a request with a well-formed head, `on_refused_head` answers one that was
     refused; both send their reply through the exchange. A lost connection cancels the handler.
@@ -95,7 +94,6 @@ class FrontDoor(web_server.Server):
         self._limits = limits
         self.write_wait_s = write_wait_s
         self._per_address: Counter[str] = Counter()
-        self._turned_away_open = 0
         self.open_connections = 0
         self.is_draining = False
         self.malformed_total: Counter[str] = Counter()
@@ -111,8 +109,8 @@ class FrontDoor(web_server.Server):
         """The loop that serves."""
         return self._loop
 
-    def __call__(self) -> Doorstep:  # type: ignore[override]  # hands over to a RequestHandler
-        return Doorstep(self)
+    def __call__(self) -> DoorConnection:
+        raise TypeError("connections are let in by a Doorkeeper, which keeps the caps")
 
     def welcome(self, address: str) -> DoorConnection:
         """What carries an admitted connection from `address`."""
@@ -139,13 +137,10 @@ class FrontDoor(web_server.Server):
         if self._per_address[address] <= 0:
             del self._per_address[address]
 
-    def may_say_farewell(self) -> bool:
-        """Whether one more connection that was turned away may stay to read why."""
-        return self._turned_away_open < self._limits.connections
-
-    def count_farewell(self, change: int) -> None:
-        """One more (1) or one fewer (-1) of those stays."""
-        self._turned_away_open += change
+    @property
+    def farewells_max(self) -> int:
+        """How many connections that were turned away may stay to read why."""
+        return self._limits.connections
 
     def drain(self) -> None:
         """From now on every reply is its connection's last; idle connections close."""

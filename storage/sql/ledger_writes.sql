@@ -1,9 +1,3 @@
--- name: lock_head
--- The tenant's head, locked to the end of the transaction (SQLite: the whole file is).
-SELECT tenant_id, seq, receipt_hash, ts_us, frontier, epoch
-FROM chain_head
-WHERE tenant_id = $1;
-
 -- name: put_head
 -- Moves a head forward. The epoch is only ever raised by raise_epoch.
 INSERT INTO chain_head (tenant_id, seq, receipt_hash, ts_us, frontier, epoch)

@@ -11,6 +11,7 @@ from typing import Any
 from sidecar.config.model import Auth, Limits, Timeouts, Upstream, UpstreamLimits
 from sidecar.errors import Refused
 from sidecar.proxy.dialects.reply import problem_reply
+from sidecar.proxy.doorkeeper import Doorkeeper, listening_sockets
 from sidecar.proxy.exchange import Exchange
 from sidecar.proxy.head import HeadRules
 from sidecar.proxy.headers import forward_headers, reply_headers
@@ -233,7 +234,6 @@ async def door(
             ended.append(type(error).__name__)
             raise
 
-    loop = asyncio.get_running_loop()
     front = FrontDoor(
         handler if handler is not None else forward,
         refuse,
@@ -245,7 +245,7 @@ async def door(
         limits=used,
         **{"lingering_s": 0.2, **options},
     )
-    server = await loop.create_server(front, "127.0.0.1", 0)
+    server = Doorkeeper(front, await listening_sockets("127.0.0.1", 0, 100))
     clients: list[asyncio.StreamWriter] = []
     try:
         yield Door(server.sockets[0].getsockname()[1], front, refusals, ended, leg, clients)

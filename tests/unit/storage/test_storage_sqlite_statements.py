@@ -45,7 +45,7 @@ INSERTS = {
 }
 SELECTS = {
     "head": HeadRow,
-    "lock_head": HeadRow,
+    "lock_heads": HeadRow,
     "receipts": ReceiptRow,
     "receipts_of_call": ReceiptRow,
     "call_facts": CallFactsRow,
@@ -140,7 +140,7 @@ def test_column_lists_stand_in_the_order_of_the_records(engine: str) -> None:
         values = ", ".join(f"{mark}{i + 1}" for i in range(len(columns)))
         assert re.sub(r"\(\s*|\s*\)", "|", sql[name]).count(f"|{values}|") == 1, name
     for name, record in SELECTS.items():
-        for columns in columns_in(sql[name], r"SELECT (.*?) FROM"):
+        for columns in columns_in(sql[name], r"(?<!\()SELECT (.*?) FROM"):
             assert tuple(columns) == record._fields, name
 
 
@@ -175,9 +175,10 @@ async def test_reads_of_the_ledger_use_an_index(tmp_path: Path) -> None:
         pass
     raw = sqlite3.connect(tmp_path / "store.db")
     sql = load_statements("sqlite")
-    for name in ("head", "receipts", "receipts_of_call", "call_facts", "lock_head", "run_version"):
+    for name in ("head", "receipts", "receipts_of_call", "call_facts", "lock_heads", "run_version"):
         count = len(set(re.findall(r"\?\d+", sql[name])))
         plan = [row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {sql[name]}", [None] * count)]
+        plan = [step for step in plan if "json_each" not in step]  # the parameter itself
         assert not [step for step in plan if step.startswith("SCAN")], (name, plan)
     raw.close()
 
