@@ -1,24 +1,32 @@
 """Durable storage for the ledger: importable on its own, knows nothing of the sidecar.
 
-`open_store` gives the one writer of a store, `open_reader` a reader beside a running one.
+`open_store` gives the writer of a store, `open_reader` a reader beside a running one.
 """
 
 from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from storage.driver import StoreFacts, fetch
 from storage.errors import StoreCorrupt, StoreUnavailable
 from storage.migrate import check_applied, migrate, read_migrations
+from storage.postgres import PostgresDriver, PostgresReaders
 from storage.sql_store import SqlReader, SqlStore, check_tail
 from storage.sqlite import SqliteDriver, SqliteReaders
 from storage.sqlite_file import path_of_url
 from storage.statements import load_statements
 
-__all__ = ["SqlReader", "SqlStore", "StoreFacts", "open_reader", "open_store"]
+__all__ = ["SqlReader", "SqlStore", "StoreFacts", "engine_of", "open_reader", "open_store"]
+
+POSTGRES_SCHEMES = ("postgresql://", "postgres://")
+
+
+def engine_of(url: str) -> str:
+    """'postgres' or 'sqlite', by the URL's scheme."""
+    return "postgres" if url.startswith(POSTGRES_SCHEMES) else "sqlite"
 
 
 async def open_store(
@@ -30,27 +38,36 @@ async def open_store(
 ) -> SqlStore:
     """Opens the store for writing, brings its schema up to date and checks its tail.
 
-    `url` is sqlite:///relative/path or sqlite:////absolute/path. `node_id` names this node in
-    open intents; without one the name kept in the store is used: the host's, when it was made.
+    `url` is sqlite:///relative/path, sqlite:////absolute/path or postgresql://…. `node_id` names
+    this node in open intents; without one a file's is the name kept in it (the host's, when it
+    was made), a server's the host's.
     Raises UnsupportedStore, StoreHeld, StoreReadOnly, StoreFull, StoreBusy, StoreCorrupt,
     StoreTooNew, MigrationChanged or StoreUnavailable; then nothing is held.
     """
-    sql = load_statements("sqlite")
-    shipped = read_migrations("sqlite")
-    tail = partial(check_tail, sql)
-    driver = SqliteDriver(path_of_url(url), verify_tail=tail, monotonic_ns=monotonic_ns)
+    engine = engine_of(url)
+    sql = load_statements(engine)
+    driver = _driver(url, engine, sql, monotonic_ns)
     await driver.open()
     try:
-        await migrate(driver, sql, shipped, now_us)
-        await driver.transaction(tail)
-        if node_id is None:
-            name = socket.gethostname() or "node"
+        await migrate(driver, sql, read_migrations(engine), now_us)
+        await driver.transaction(partial(check_tail, sql))
+        name = socket.gethostname() or "node"
+        if node_id is None and engine == "sqlite":
             keep = partial(fetch, sql["keep_state"], "node_id", name)
             node_id = str((await driver.transaction(keep))[0][0])
     except BaseException:
         await driver.close()
         raise
-    return SqlStore(driver, sql, now_us=now_us, node_id=node_id)
+    return SqlStore(driver, sql, now_us=now_us, node_id=node_id or name)
+
+
+def _driver(
+    url: str, engine: str, sql: Mapping[str, str], monotonic_ns: Callable[[], int]
+) -> SqliteDriver | PostgresDriver:
+    tail = partial(check_tail, sql)
+    if engine == "postgres":
+        return PostgresDriver(url, sql, verify_tail=tail, monotonic_ns=monotonic_ns)
+    return SqliteDriver(path_of_url(url), verify_tail=tail, monotonic_ns=monotonic_ns)
 
 
 async def open_reader(url: str) -> SqlReader:
@@ -58,16 +75,23 @@ async def open_reader(url: str) -> SqlReader:
 
     Raises UnsupportedStore, StoreUnavailable (no such store), StoreCorrupt or StoreTooNew.
     """
-    path = path_of_url(url)
-    if not path.is_file():
-        raise StoreUnavailable(f"there is no store at {path}")
-    sql = load_statements("sqlite")
-    readers = SqliteReaders(path)
+    engine = engine_of(url)
+    sql = load_statements(engine)
+    readers = _readers(url, engine, sql)
     try:
         if not await readers.fetch(sql["has_schema"]):
-            raise StoreCorrupt(f"{path} is not a store of this program")
-        check_applied(await readers.fetch(sql["applied_migrations"]), read_migrations("sqlite"))
+            raise StoreCorrupt("this is not a store of this program")
+        check_applied(await readers.fetch(sql["applied_migrations"]), read_migrations(engine))
     except BaseException:
         await readers.close()
         raise
     return SqlReader(readers, sql)
+
+
+def _readers(url: str, engine: str, sql: Mapping[str, str]) -> SqliteReaders | PostgresReaders:
+    if engine == "postgres":
+        return PostgresReaders(url, sql)
+    path = path_of_url(url)
+    if not path.is_file():
+        raise StoreUnavailable(f"there is no store at {path}")
+    return SqliteReaders(path)

@@ -5,7 +5,7 @@ steps only and the next start goes on from there. Files are forward only and nev
 a release: a changed checksum is refused, and so is a schema newer than this program.
 Statements are split and run one by one: `executescript` would commit on its own and leave half
 a migration behind. `NNNN_verb_noun.<engine>.sql` stands in for `NNNN_verb_noun.sql` where an
-engine needs another text.
+engine needs another text; without the latter it is a step of that engine alone.
 """
 
 from __future__ import annotations
@@ -54,15 +54,17 @@ def read_migrations(engine: str, folder: Path = MIGRATIONS_FOLDER) -> list[Migra
 
     Raises ValueError for a misnamed file, a gap in the numbers or an unfinished statement.
     """
+    numbers: set[int] = set()
     chosen: dict[int, tuple[str, Path]] = {}
     for path in sorted(folder.glob("*.sql"), key=lambda path: path.name.count(".")):
         match = _FILE_NAME.fullmatch(path.name)
         if match is None:
             raise ValueError(f"{path.name} is not named NNNN_verb_noun.sql")
+        numbers.add(int(match[1]))
         if match[3] in (None, engine):
             chosen[int(match[1])] = (match[2], path)
-    if sorted(chosen) != list(range(1, len(chosen) + 1)):
-        raise ValueError(f"migrations {sorted(chosen)} do not count 1, 2, 3 …")
+    if sorted(numbers) != list(range(1, len(numbers) + 1)):
+        raise ValueError(f"migrations {sorted(numbers)} do not count 1, 2, 3 …")
     return [_read(version, *chosen[version]) for version in sorted(chosen)]
 
 
@@ -96,20 +98,22 @@ async def migrate(
 
     Raises StoreTooNew, MigrationChanged, or what the driver raises; whole steps stay applied.
     """
-    applied = await driver.transaction(partial(_applied, sql))
-    check_applied(applied, shipped)
-    for migration in shipped[len(applied) :]:
-        await driver.transaction(partial(_apply, sql, migration, now_us()))
+    while await driver.transaction(partial(_apply_next, sql, shipped, now_us())):
+        pass
     return len(shipped)
 
 
-def _applied(sql: Mapping[str, str]) -> Script[list[Row]]:
+def _apply_next(sql: Mapping[str, str], shipped: Sequence[Migration], at_us: int) -> Script[bool]:
+    """Applies the first step that is missing; whether there was one. One node at a time."""
+    yield from fetch(sql["lock_schema"])
     yield from fetch(sql["create_schema_migration"])
-    return (yield from fetch(sql["applied_migrations"]))
-
-
-def _apply(sql: Mapping[str, str], migration: Migration, at_us: int) -> Script[None]:
+    applied = yield from fetch(sql["applied_migrations"])
+    check_applied(applied, shipped)
+    if len(applied) == len(shipped):
+        return False
+    migration = shipped[len(applied)]
     for statement in migration.statements:
         yield from fetch(statement)
     row = (migration.version, migration.name, migration.sha256, at_us)
     yield from execute_many(sql["insert_migration"], [row])
+    return True

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
+import postgres_server
 import pytest
 import pytest_asyncio
 
@@ -13,11 +14,19 @@ from storage import SqlStore, open_store
 OpenStore = Callable[[], Awaitable[SqlStore]]
 
 
-@pytest.fixture(params=["sqlite"])
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture(scope="session")
+def postgres_dsn() -> Iterator[str]:
+    """A real PostgreSQL, started for this run. None to be had is an error, not a skip."""
+    with postgres_server.server() as dsn:
+        yield dsn
+
+
+@pytest_asyncio.fixture(params=["sqlite", "postgres"])
+async def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a store that does not exist yet."""
-    assert request.param == "sqlite"
-    return f"sqlite:///{tmp_path}/store.db"
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/store.db"
+    return await postgres_server.new_database(request.getfixturevalue("postgres_dsn"))
 
 
 @pytest_asyncio.fixture

@@ -1,0 +1,54 @@
+"""Statements as PostgreSQL takes many rows: one array for each column instead of a text per row.
+
+Knows: how the two shapes of a row in our texts (`VALUES ($1, …)` and a closing `WHERE (…)`) read
+from arrays, and how several statements stand in one. Everything is derived from the one text in
+sql/; nothing of a value ever becomes part of a statement.
+Must not know: connections, what the statements mean.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from storage.statements import BadStatement
+
+_VALUES = re.compile(r"VALUES \( ?(\$[0-9]+(?:, \$[0-9]+)*) ?\)")
+_CONDITION = re.compile(r"WHERE (\([^()]*\$[0-9][^()]*\))$")
+_PLACEHOLDER = re.compile(r"\$([0-9]+)")
+
+
+def gathered(text: str, types: Sequence[str]) -> str:
+    """The statement for any number of rows: `$n` is the array of the rows' n-th values.
+
+    `types` are the types of the placeholders. Raises BadStatement for a text of another shape.
+    """
+    arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(types, 1))
+    found = _VALUES.search(text)
+    if found is not None:
+        in_order = ", ".join(f"${number}" for number in range(1, len(types) + 1))
+        if found[1] != in_order:
+            raise BadStatement(f"the values of a row stand out of order: {text[:60]}")
+        # Placeholders and type names only: nothing of a value can get in here.
+        return f"{text[: found.start()]}SELECT * FROM unnest({arrays}){text[found.end() :]}"  # noqa: S608
+    found = _CONDITION.search(text)
+    if found is None or not text.startswith("DELETE FROM "):
+        raise BadStatement(f"no row to repeat: {text[:60]}")
+    names = ", ".join(f"p{number}" for number in range(1, len(types) + 1))
+    condition = _PLACEHOLDER.sub(r"given.p\1", found[1])
+    return f"{text[: found.start()]}USING unnest({arrays}) AS given ({names}) WHERE {condition}"
+
+
+def combined(texts: Sequence[str]) -> str:
+    """Gathered statements as one, whose only row holds how many rows each changed, in order."""
+    parts: list[str] = []
+    offset = 0
+    for number, text in enumerate(texts):
+        parts.append(f"s{number} AS ({_shifted(text, offset)} RETURNING 1)")
+        offset += len(set(_PLACEHOLDER.findall(text)))
+    counts = ", ".join(f"(SELECT count(*) FROM s{number})" for number in range(len(texts)))  # noqa: S608
+    return f"WITH {', '.join(parts)} SELECT {counts}"
+
+
+def _shifted(text: str, offset: int) -> str:
+    return _PLACEHOLDER.sub(lambda one: f"${int(one[1]) + offset}", text)

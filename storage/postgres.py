@@ -1,0 +1,334 @@
+"""The PostgreSQL driver: one connection writes, a few others only read.
+
+Knows: when connections are opened, distrusted, replaced and closed, and how a script's steps
+become round trips. The only file that names asyncpg. Must not know: what a script is about.
+A batch is begin, heads, one statement that writes everything, commit. A server that turned into
+a standby, went away or is not the primary puts the connection in doubt: it is replaced, with all
+that only read, and the end of the store is checked before the next transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import asyncpg
+
+from storage.driver import Many, One, Row, Script, Step, StoreFacts, Value
+from storage.errors import (
+    CommitUnknown,
+    StoreError,
+    StoreReadOnly,
+    StoreUnavailable,
+    UnsupportedStore,
+)
+from storage.gathered import combined, gathered
+from storage.postgres_errors import is_certainly_not_committed, is_distrustful, translated
+
+T = TypeVar("T")
+
+VERSION_MIN = 130_000
+CONNECT_S = 10.0
+STATEMENT_S = 10.0
+READ_LIMIT_S = 5.0
+READERS = 4
+#: How often the size of the database is asked for, at most.
+SIZE_EVERY_S = 60.0
+
+#: What a connection may see: every tenant (jobs), or those named, separated so that no name can
+#: stand for two.
+EVERY_TENANT = "*"
+_SEPARATOR = "\x1f"
+
+
+class PostgresReaders:
+    """A few connections that can only read; opened when first needed."""
+
+    def __init__(self, url: str, sql: Mapping[str, str], *, limit_s: float = READ_LIMIT_S) -> None:
+        self._url = url
+        self._sql = sql
+        self._limit_s = limit_s
+        self._opening = asyncio.Lock()
+        self._pool: Any = None
+        self._is_closed = False
+
+    async def fetch(self, sql: str, *parameters: Value, tenant: str | None = None) -> list[Row]:
+        """All rows of one query, of those the tenant may see; StoreBusy beyond the time limit."""
+        pool = await self._opened()
+        try:
+            async with pool.acquire(timeout=CONNECT_S) as connection:
+                scope = EVERY_TENANT if tenant is None else tenant
+                await connection.fetch(self._sql["set_scope"], scope)
+                rows = await connection.fetch(sql, *parameters, timeout=self._limit_s)
+        except TimeoutError as error:
+            raise StoreUnavailable(f"no answer within {self._limit_s} s") from error
+        except Exception as error:
+            if is_distrustful(error):
+                await self.expire()
+            raise translated(error) from error
+        return [tuple(row) for row in rows]
+
+    async def expire(self) -> None:
+        """Connections that are idle now are not used again."""
+        if self._pool is not None:
+            await self._pool.expire_connections()
+
+    async def close(self) -> None:
+        """Idempotent."""
+        self._is_closed = True
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.terminate()
+
+    async def _opened(self) -> Any:
+        async with self._opening:
+            if self._is_closed:
+                raise StoreUnavailable("the store is closed")
+            if self._pool is None:
+                try:
+                    self._pool = await asyncpg.create_pool(
+                        self._url,
+                        min_size=0,
+                        max_size=READERS,
+                        timeout=CONNECT_S,
+                        command_timeout=self._limit_s,
+                        server_settings={
+                            "application_name": "aegis-sidecar reader",
+                            "default_transaction_read_only": "on",
+                        },
+                    )
+                except Exception as error:
+                    raise translated(error) from error
+            return self._pool
+
+
+class PostgresDriver:
+    """`storage.driver.Driver` over a PostgreSQL server; many processes may share it."""
+
+    def __init__(
+        self,
+        url: str,
+        sql: Mapping[str, str],
+        *,
+        verify_tail: Callable[[], Script[None]],
+        monotonic_ns: Callable[[], int],
+        read_limit_s: float = READ_LIMIT_S,
+    ) -> None:
+        """`verify_tail` raises StoreCorrupt if the store's end is not in order."""
+        self._url = url
+        self._sql = sql
+        self._verify_tail = verify_tail
+        self._monotonic_ns = monotonic_ns
+        self._readers = PostgresReaders(url, sql, limit_s=read_limit_s)
+        self._turn = asyncio.Lock()
+        self._writer: Any = None
+        self._is_open = False
+        self._scope = ""
+        self._texts: dict[str, str] = {}
+        self._version = ""
+        self._size_bytes = 0
+        self._size_due_ns = 0
+        self._commits = self._rows = self._busy = self._reopened = 0
+
+    async def open(self) -> None:
+        """Connects; raises UnsupportedStore, StoreReadOnly or StoreUnavailable, and holds nothing.
+
+        A wrong password, a missing database and a server too old are UnsupportedStore: waiting
+        does not help.
+        """
+        self._writer = await self._connected()
+        self._is_open = True
+
+    async def transaction(
+        self, script: Callable[[], Script[T]], tenants: Sequence[str] | None = None
+    ) -> T:
+        """See `Driver.transaction`."""
+        async with self._turn:
+            writer = await self._trusted_writer()
+            try:
+                return await self._run(writer, script(), tenants)
+            except asyncio.CancelledError:
+                self._distrust()
+                raise
+            except StoreError as error:
+                if is_distrustful(error) or isinstance(error, CommitUnknown):
+                    self._distrust()
+                    await self._readers.expire()
+                raise
+
+    async def fetch(self, sql: str, *parameters: Value, tenant: str | None = None) -> list[Row]:
+        """See `Driver.fetch`."""
+        return await self._readers.fetch(sql, *parameters, tenant=tenant)
+
+    async def upkeep(self) -> None:
+        """Nothing is to be done for the server; now and then its size is asked for."""
+        now_ns = self._monotonic_ns()
+        if now_ns < self._size_due_ns:
+            return
+        self._size_due_ns = now_ns + int(SIZE_EVERY_S * 1e9)
+        rows = await self._readers.fetch(self._sql["database_size"])
+        self._size_bytes = rows[0][0]
+
+    def facts(self) -> StoreFacts:
+        """See `Driver.facts`; what a server does by itself is counted as 0."""
+        return StoreFacts(
+            engine="postgresql",
+            version=self._version,
+            wal_bytes=0,
+            file_bytes=self._size_bytes,
+            checkpoint_seconds_total=0.0,
+            checkpoints_total=0,
+            checkpoint_failures_total=0,
+            busy_retries_total=self._busy,
+            reopened_total=self._reopened,
+            commits_total=self._commits,
+            rows_total=self._rows,
+            warnings=(),
+        )
+
+    async def close(self) -> None:
+        """Idempotent."""
+        await self._readers.close()
+        async with self._turn:
+            self._is_open = False
+            writer, self._writer = self._writer, None
+            if writer is not None and not writer.is_closed():
+                with contextlib.suppress(Exception):  # it ends either way
+                    await writer.close(timeout=CONNECT_S)
+
+    # -- connections -----------------------------------------------------------------------
+
+    async def _connected(self) -> Any:
+        """A connection to a server that takes writes, with its promise of durability read back."""
+        try:
+            writer = await asyncpg.connect(
+                self._url,
+                timeout=CONNECT_S,
+                command_timeout=STATEMENT_S,
+                server_settings={
+                    "application_name": "aegis-sidecar writer",
+                    "synchronous_commit": "on",
+                },
+            )
+        except Exception as error:
+            raise translated(error) from error
+        try:
+            await self._check_server(writer)
+        except BaseException:
+            writer.terminate()
+            raise
+        self._scope = ""
+        return writer
+
+    async def _check_server(self, writer: Any) -> None:
+        try:
+            row = await writer.fetchrow(self._sql["server_state"])
+        except Exception as error:
+            raise translated(error) from error
+        version, is_standby, read_only, durability, number = row
+        if number < VERSION_MIN:
+            raise UnsupportedStore(f"PostgreSQL {version} is too old: 13 or later is needed")
+        if is_standby or read_only == "on":
+            raise StoreReadOnly("the server is a standby or read-only: name the primary")
+        if durability != "on":
+            raise UnsupportedStore(f"synchronous_commit is {durability!r}, not on")
+        self._version = version
+
+    async def _trusted_writer(self) -> Any:
+        if not self._is_open:
+            raise StoreUnavailable("the store is closed")
+        if self._writer is not None and not self._writer.is_closed():
+            return self._writer
+        writer = await self._connected()
+        self._reopened += 1
+        try:
+            await self._run(writer, self._verify_tail(), None)
+        except BaseException:
+            writer.terminate()
+            raise
+        self._writer = writer
+        return writer
+
+    def _distrust(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.terminate()
+
+    # -- one transaction -------------------------------------------------------------------
+
+    async def _run(self, writer: Any, script: Script[T], tenants: Sequence[str] | None) -> T:
+        transaction = writer.transaction()
+        try:
+            await self._set_scope(writer, tenants)
+            await transaction.start()
+        except Exception as error:
+            raise translated(error) from error
+        rows_before = self._rows
+        try:
+            answer = await self._drive(writer, script)
+        except BaseException:
+            self._rows = rows_before
+            if not writer.is_closed():
+                try:
+                    await transaction.rollback()
+                except Exception:
+                    writer.terminate()
+            raise
+        await self._commit(writer, transaction)
+        return answer
+
+    async def _set_scope(self, writer: Any, tenants: Sequence[str] | None) -> None:
+        scope = EVERY_TENANT if tenants is None else _SEPARATOR.join(tenants)
+        if scope != self._scope:
+            await writer.fetch(self._sql["set_scope"], scope)
+            self._scope = scope
+
+    async def _drive(self, writer: Any, script: Script[T]) -> T:
+        """Runs the script to its end; an error of a statement is raised inside the script."""
+        try:
+            step = next(script)
+            while True:
+                try:
+                    result = await self._perform(writer, step)
+                except Exception as error:
+                    known = translated(error)
+                    self._busy += known.code == "store_busy"
+                    step = script.throw(known)
+                else:
+                    step = script.send(result)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+
+    async def _perform(self, writer: Any, step: Step) -> Any:
+        if isinstance(step, One):
+            return [tuple(row) for row in await writer.fetch(step.sql, *step.parameters)]
+        many = [step] if isinstance(step, Many) else list(step.steps)
+        texts = [await self._gathered(writer, one.sql) for one in many]
+        text = combined(texts)
+        columns = [list(column) for one in many for column in zip(*one.rows, strict=True)]
+        changed = list(await writer.fetchrow(text, *columns))
+        self._rows += sum(changed)
+        return changed[0] if isinstance(step, Many) else changed
+
+    async def _gathered(self, writer: Any, sql: str) -> str:
+        text = self._texts.get(sql)
+        if text is None:
+            prepared = await writer.prepare(sql)
+            types = [parameter.name for parameter in prepared.get_parameters()]
+            text = self._texts[sql] = gathered(sql, types)
+        return text
+
+    async def _commit(self, writer: Any, transaction: Any) -> None:
+        try:
+            await transaction.commit()
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            known = translated(error)
+            if is_certainly_not_committed(error) and not writer.is_closed():
+                raise known from error
+            raise CommitUnknown(f"the commit failed: {error!r}") from error
+        self._commits += 1
