@@ -7,11 +7,19 @@ nothing of the product, so that a planted breach can be judged like a real file.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 FILE_LINES_MAX = 400
+#: Statements stand in storage/sql and storage/migrations; these files derive texts from them.
+DERIVES_SQL = ("storage/statements.py", "storage/gathered.py")
+_SQL = re.compile(
+    r"\s*(SELECT\s.*\sFROM|INSERT\s+INTO|UPDATE\s+\w+\s+SET|DELETE\s+FROM|CREATE\s+TABLE|"
+    r"ALTER\s+TABLE|DROP\s+TABLE|WITH\s+\w+\s+AS\s*\()",
+    re.IGNORECASE | re.DOTALL,
+)
 FUNCTION_LINES_MAX = 70
 
 #: Rooms of the sidecar from the top down. A room imports itself and what stands below it.
@@ -56,6 +64,7 @@ def breaches(source: Source) -> list[str]:
     """Every breach of every rule in one file."""
     tree = ast.parse(source.text)
     found = [*_size(source, tree), *_docstring(tree), *_store(source, tree)]
+    found += _statements(source, tree)
     for line, name in _imports(tree):
         found += [(line, what) for what in _import_breaches(source, name)]
     return [f"{source.path}:{line}: {what}" for line, what in sorted(found)]
@@ -86,6 +95,19 @@ def _store(source: Source, tree: ast.Module) -> Iterator[tuple[int, str]]:
         attribute = names.get(type(node))
         if attribute is not None and getattr(node, attribute) in ("open_store", "open_reader"):
             yield getattr(node, "lineno", 1), "only app.py and cli/ open a store"
+
+
+def _statements(source: Source, tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """SQL in Python, whole or put together."""
+    if source.path in DERIVES_SQL:
+        return
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and _SQL.match(node.value)
+        ):
+            yield node.lineno, "an SQL statement outside of storage/sql"
 
 
 def _imports(tree: ast.Module) -> Iterator[tuple[int, str]]:

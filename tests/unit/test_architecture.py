@@ -58,6 +58,8 @@ LONG_FUNCTION = '"""Doc."""\n\ndef long():\n' + "    x = 1\n" * FUNCTION_LINES_M
     ("policies/__init__.py", "import storage", "policies imports storage"),
     ("storage/sql_store.py", "import aiosqlite", "aiosqlite is named outside of"),
     ("storage/sqlite.py", "import asyncpg", "asyncpg is named outside of"),
+    ("storage/x.py", "x = 'SELECT a FROM receipts'", "an SQL statement outside of storage/sql"),
+    ("sidecar/x.py", "x = f'delete from {t}'", "an SQL statement outside of storage/sql"),
     ("sidecar/control/x.py", "import prometheus_client", "prometheus_client is named outside of"),
     ("sidecar/cli/x.py", "from prometheus_client import Counter", "prometheus_client is named"),
     ("sidecar/proxy/x.py", "from sidecar.policy.load import x\nimport cel_expr_python", "cel_expr"),
