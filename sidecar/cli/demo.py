@@ -75,7 +75,7 @@ async def _play(config: Config, folder: Path, tools: ToolServer, log: TextIO, *,
         await _prove(config, folder, story)
         if story.failures:
             return 1
-        _say_where_to_go(folder, sidecar)
+        _say_where_to_go(folder, sidecar, once=once)
         if not once:
             stop = asyncio.Event()
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -152,12 +152,14 @@ async def _prove(config: Config, folder: Path, story: Story) -> None:
         print(f"   TAMPERED: receipt {tampered.fault.seq}: {tampered.fault.what}\n")
 
 
-def _say_where_to_go(folder: Path, sidecar: Sidecar) -> None:
-    print("Go on with")
+def _say_where_to_go(folder: Path, sidecar: Sidecar, *, once: bool) -> None:
+    print("Go on with" + (" (without --once it keeps running):" if once else ""))
     print(f"   agents call          {sidecar.data_url}/shop/…  and  {sidecar.data_url}/notes (MCP)")
     print(f"   metrics              {sidecar.control_url}/metrics")
     print(f"   health               {sidecar.control_url}/readyz")
     print(f"   the rules            {folder}/policies/demo.yaml")
-    command = sys.argv[0] if Path(sys.argv[0]).name == "aegis-sidecar" else "aegis-sidecar"
+    # Beside the interpreter that runs this, whether or not its folder is on the PATH.
+    beside = Path(sys.executable).with_name("aegis-sidecar")
+    command = str(beside) if beside.exists() else "aegis-sidecar"
     print(f"   how near the limit   {command} store status --config {folder}/sidecar.yaml")
     print(f"   verify it again      {command} receipts verify {folder}/receipts.jsonl\n")

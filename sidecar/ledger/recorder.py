@@ -144,10 +144,20 @@ class Recorder:
         does not take the record along: it is written without him.
         """
         entry = self._refusal_entry(principal, call_id, upstream, action, refused, call)
+        return await asyncio.shield(self._begin_refusal(entry))
+
+    def refusal_unheard(
+        self, principal: Principal, *, call_id: str, upstream: str, action: str, refused: Refused
+    ) -> None:
+        """Records the refusal of a request that broke off: nobody is left to wait for it."""
+        entry = self._refusal_entry(principal, call_id, upstream, action, refused, None)
+        _ = self._begin_refusal(entry)
+
+    def _begin_refusal(self, entry: Entry) -> asyncio.Task[Recorded | None]:
         task = asyncio.get_running_loop().create_task(self._record_refusal(entry))
         self._refusals.add(task)
         task.add_done_callback(self._refusals.discard)
-        return await asyncio.shield(task)
+        return task
 
     def abandoned(self, entry: Entry, recorded: Recorded) -> None:
         """An entry whose caller had given up was committed all the same.

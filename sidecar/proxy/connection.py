@@ -57,8 +57,23 @@ class DoorConnection(web_protocol.RequestHandler):
         """Whether this reply is to be the last on its connection."""
         return self._door.is_draining
 
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio asks for this
+        """The peer says no more: in the middle of a body that is refused, else it is the end.
+
+        A peer that closes for good cannot be told from one that only stops sending, and a call
+        nobody waits for must not go on: so nothing else is answered after this.
+        """
+        exchange = self.exchange
+        if exchange is None or exchange.has_whole_body:
+            return None
+        exchange.keep_alive = False
+        exchange.fail_body(web_protocol.RequestPayloadError("the body ended early"))
+        return True
+
     def connection_lost(self, exc: BaseException | None) -> None:
         """Gives the place back; the base class cancels the handler."""
+        if self._head_timer is not None:
+            self._door.turned_away_total["head_incomplete"] += 1
         self._disarm()
         self._door.leave(self.source_ip)
         super().connection_lost(exc)

@@ -82,6 +82,16 @@ class Exchange:
 
     # -- the request -----------------------------------------------------------------------
 
+    @property
+    def has_whole_body(self) -> bool:
+        """Whether the end of the body was seen."""
+        return self._payload.is_eof()
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the sidecar is stopping: then it is not the client who ends an exchange."""
+        return self._protocol.is_draining
+
     def arrived_body(self, limit_bytes: int) -> bytes | None:
         """The whole body if it is here already, None while it is not.
 

@@ -111,9 +111,11 @@ class Pipeline:
         except Refused as refused:
             await self._refuse(exchange, visit, refused)
         except ClientGone:
-            self._conclude(visit, OutcomeKind.ABORTED_BY_CLIENT)
+            self._end_unheard(exchange, visit, OutcomeKind.ABORTED_BY_CLIENT)
         except asyncio.CancelledError:
-            self._conclude(visit, OutcomeKind.ABORTED_BY_CLIENT)
+            # Who cuts a call off: the client by leaving, or we by stopping before it ended.
+            cut = OutcomeKind.UNKNOWN if exchange.is_draining else OutcomeKind.ABORTED_BY_CLIENT
+            self._end_unheard(exchange, visit, cut)
             raise
         except Exception:
             _log.exception("call failed inside the sidecar", extra={"call_id": visit.call_id})
@@ -191,6 +193,21 @@ class Pipeline:
         if visit.was_whole:
             added_ns = self._clock.monotonic_ns() - visit.started_ns - upstream_ns
         self._counters.took(visit.upstream.name, upstream_ns, added_ns)
+
+    def _end_unheard(self, exchange: Exchange, visit: Visit, kind: OutcomeKind) -> None:
+        """Nobody is there to be answered; a body that broke off is on record all the same."""
+        self._conclude(visit, kind)
+        if visit.principal is None or visit.call is not None or exchange.has_whole_body:
+            return
+        refused = Refused("body_incomplete")
+        self._counters.refused(refused.code, refused.detail)
+        self._recorder.refusal_unheard(
+            visit.principal,
+            call_id=visit.call_id,
+            upstream=exchange.head.upstream,
+            action=exchange.head.method,
+            refused=refused,
+        )
 
     async def _refuse(self, exchange: Exchange, visit: Visit, refused: Refused) -> None:
         self._counters.refused(refused.code, refused.detail)

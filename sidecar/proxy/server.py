@@ -62,7 +62,8 @@ class FrontDoor(web_server.Server):
     `handler` serves a request with a well-formed head, `on_refused_head` answers one that was
     refused; both send their reply through the exchange. A lost connection cancels the handler.
     Plain numbers for whoever counts: `malformed_total` by code, `turned_away_total` by cause
-    ("connections", "per_address", "header_wait"), `requests_count`, `open_connections`.
+    ("connections", "per_address", "header_wait", "head_incomplete"), `requests_count`,
+    `open_connections`.
     """
 
     def __init__(

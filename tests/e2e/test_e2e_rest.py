@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -283,3 +285,33 @@ def test_g5_no_secret_reaches_log_store_or_metrics(sidecar: Process) -> None:
     for canary in (b"s3cret-canary", b"agents-canary", b"password-canary"):
         assert not [text for text in texts if canary in text]
     assert [text for text in texts if b"bin/put" in text], "positive control: the store was read"
+
+
+@pytest.mark.parametrize("ending", ["half-close", "reset"])
+def test_b15_a_body_that_breaks_off_is_on_record_and_not_forwarded(
+    sidecar: Process, ending: str
+) -> None:
+    def refused() -> list[dict[str, object]]:
+        return [one for one in sidecar.receipts() if one["outcome"] == "body_incomplete"]
+
+    before = len(refused())
+    forwarded = sidecar.metrics()["aegis_forwarded_total"]
+    client = socket.create_connection(("127.0.0.1", sidecar.data_port), timeout=5)
+    client.sendall(
+        f"POST /bin/post HTTP/1.1\r\nHost: 127.0.0.1:{sidecar.data_port}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 10\r\n\r\n{".encode()
+    )
+    time.sleep(0.2)
+    if ending == "half-close":
+        client.shutdown(socket.SHUT_WR)
+        answer = client.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 400")
+        assert b"body_incomplete" in answer
+    else:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+    until = time.monotonic() + 5
+    while len(refused()) == before and time.monotonic() < until:
+        time.sleep(0.05)
+    assert len(refused()) == before + 1
+    assert sidecar.metrics()["aegis_forwarded_total"] == forwarded

@@ -109,7 +109,7 @@ class McpDialect:
             return json_reply(200, _rpc(reply_id, result=result), refused, call_id)
         error = {
             "code": _rpc_code(refused),
-            "message": f"{refused.kind.title}: {refused.reason}",
+            "message": _said(refused),
             "data": refusal_facts(refused, call_id, call),
         }
         status = 200 if has_addressee and refused.decision is not None else refused.status
@@ -215,6 +215,11 @@ def _rpc_code(refused: Refused) -> int:
     if isinstance(refused, RpcRefused) and refused.rpc_code is not None:
         return refused.rpc_code
     return _FIXED_CODES.get(refused.code, refused.status)
+
+
+def _said(refused: Refused) -> str:
+    title = refused.kind.title
+    return title if refused.reason == title else f"{title}: {refused.reason}"
 
 
 def _rpc(reply_id: str | int | None, **answer: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from proxy_wire_setup import (
     raw_upstream,
     request,
     status_of,
+    until,
     upstream_of,
 )
 
@@ -226,6 +227,31 @@ async def test_b15_bodies_that_are_too_large_or_too_short() -> None:
             == 200
         )
         assert await reader.read() == b""
+
+
+async def test_b15_a_body_that_ends_early_is_refused_to_who_still_listens() -> None:
+    async with raw_upstream(answering(OK)) as upstream, door(upstream_of(upstream.port)) as front:
+        reader, writer = await front.open()
+        writer.write(f"POST /up HTTP/1.1\r\n{H}Content-Length: 10\r\n\r\nab".encode())
+        await asyncio.sleep(0.05)
+        writer.write_eof()
+        async with asyncio.timeout(2):
+            answer = await reader.read()
+        assert status_of(answer) == 400
+        assert b"body_incomplete" in answer
+        assert front.ended == ["body_incomplete"]
+        assert upstream.bytes_in == 0
+
+
+async def test_b15_a_head_that_breaks_off_is_counted() -> None:
+    async with raw_upstream(answering(OK)) as upstream, door(upstream_of(upstream.port)) as front:
+        _, writer = await front.open()
+        writer.write(b"POST /up HTTP/1.1\r\nHost: loc")
+        await asyncio.sleep(0.05)
+        assert front.front.turned_away_total["head_incomplete"] == 0
+        writer.close()
+        await until(lambda: front.front.turned_away_total["head_incomplete"] == 1)
+        assert upstream.bytes_in == 0
 
 
 async def test_b15_b19_a_body_that_does_not_come_is_a_408() -> None:
