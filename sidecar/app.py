@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -21,6 +22,7 @@ import storage
 from sidecar.calibration import measure_store
 from sidecar.clock import Clock
 from sidecar.config.model import Config
+from sidecar.config.store_url import store_password
 from sidecar.control.server import ControlServer
 from sidecar.control.socket import ControlSocket
 from sidecar.control.state import ControlState
@@ -81,7 +83,9 @@ async def running(
         policies = PolicyKeeper(config.policies, Path.cwd(), _loader(config), clock)
         policies.load_first()
         boot_id = clock.new_id()
-        store = await storage.open_store(config.store, now_us=clock.now_us)
+        store = await storage.open_store(
+            config.store, now_us=clock.now_us, node_id=_node_id(config)
+        )
         stack.push_async_callback(store.close)
         recovered = await recover(store, seal, clock, boot_id=boot_id)
         pressure = await _pressure(config, clock)
@@ -137,10 +141,22 @@ async def running(
         )
 
 
+def _node_id(config: Config) -> str | None:
+    """Who this process is among several on one server; a file knows its node itself.
+
+    The same after a restart, so that it recovers what it left open.
+    """
+    if storage.engine_of(config.store) == "sqlite":
+        return None
+    return f"{socket.gethostname() or 'node'}:{config.listen.data.port}"
+
+
 def _secrets(config: Config) -> list[str]:
     """Values that must not reach a log, whatever a library says."""
     upstreams = config.upstreams.values()
-    return [u.auth.header_value.reveal() for u in upstreams if u.auth is not None]
+    secrets = [u.auth.header_value.reveal() for u in upstreams if u.auth is not None]
+    password = store_password(config.store)
+    return [*secrets, password] if password else secrets
 
 
 async def _recorder(

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+#: Of every role made here; a text that must not be found anywhere else.
+PASSWORD = "pg-canary-3f9a"
 SYSTEM_PLACES = ("/usr/lib/postgresql", "/opt/homebrew/opt", "/usr/local/opt")
 
 
@@ -161,9 +163,9 @@ async def new_database(dsn: str) -> str:
     name = f"aegis_{uuid.uuid4().hex[:16]}"
     admin = await asyncpg.connect(dsn)
     try:
-        await admin.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{name}' NOSUPERUSER")
+        await admin.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}' NOSUPERUSER")
         await admin.execute(f"CREATE DATABASE {name} OWNER {name} TEMPLATE template0")
     finally:
         await admin.close()
     rest = dsn.partition("://")[2].partition("@")[2].partition("/")[0]
-    return f"postgresql://{name}:{name}@{rest}/{name}"
+    return f"postgresql://{name}:{PASSWORD}@{rest}/{name}"

@@ -19,9 +19,10 @@ from sidecar.config.merge import Merge, origin_of
 from sidecar.config.model import Address, Config, Limits, Listen, Record
 from sidecar.config.references import References
 from sidecar.config.settings import effective
+from sidecar.config.store_url import SQLITE, checked_store
 from sidecar.config.upstreams import read_host_names, read_upstreams
 from sidecar.problems import Position, Problem, errors_only
-from sidecar.yaml_reader import BYTES_MAX, Node, read_yaml
+from sidecar.yaml_reader import BYTES_MAX, Node, salvage_yaml
 from sidecar.yaml_section import Section
 
 KEYS = (
@@ -35,8 +36,7 @@ NOT_YET = {
     "soc": "there are no detections yet",
     "sinks": "there are no notifications yet",
 }
-_SQLITE = "sqlite:///"
-_STORE = f"{_SQLITE}aegis.db"
+_STORE = f"{SQLITE}aegis.db"
 _PACK = "pack:"
 
 
@@ -45,13 +45,17 @@ class Loaded:
     """What came of loading; `config` is None if a problem is an error.
 
     `origins` tells of each effective setting: flag, environment, file or default.
-    `is_readable` is False where the file could not even be read.
+    `is_readable` is False where the file could not even be read. With or without a Config there
+    is what the policies can be checked by: the usable `entries` of `policies` with their places,
+    and the `kinds` of all upstreams that are named.
     """
 
     config: Config | None
     problems: list[Problem]
     origins: dict[str, str] = field(default_factory=dict)
     is_readable: bool = True
+    entries: dict[str, Position] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
 
 
 def load_config(path: Path, environ: Mapping[str, str], overrides: Sequence[str]) -> Loaded:
@@ -64,7 +68,8 @@ def load_config(path: Path, environ: Mapping[str, str], overrides: Sequence[str]
         message = f"cannot be read: {error.strerror}"
         hint = "name the configuration with --config, or set AEGIS_CONFIG"
         return Loaded(None, [Problem(Position(source), message, hint)], is_readable=False)
-    root, problems = read_yaml(source, data)
+    root, refused = salvage_yaml(source, data)
+    problems: list[Problem] = []
     if root is not None and not root.is_mapping:
         problems.append(Problem(root.position, f"must be a mapping, not {root.kind}"))
     merge = Merge(
@@ -75,12 +80,28 @@ def load_config(path: Path, environ: Mapping[str, str], overrides: Sequence[str]
     merge.flags(overrides)
     problems += merge.problems
     if root is None or not root.is_mapping:
-        return Loaded(None, _ordered(problems))
+        return Loaded(None, _ordered([*refused, *problems]))
     # The folder as it was named, links kept: ./policies stands beside the file the user sees.
     reader = _Reader(merge.root, problems, environ, Path(os.path.abspath(path.parent)))  # noqa: PTH100
     config = reader.config()
     origins = {key: origin_of(merge.root, key) for key, _ in effective(config)}
-    return Loaded(None if errors_only(problems) else config, _ordered(problems), origins)
+    places = root.refused_places()  # nothing more is to be said of what stands there
+    problems = [*refused, *(one for one in problems if one.position not in places)]
+    return Loaded(
+        None if errors_only(problems) else config,
+        _ordered(problems),
+        origins,
+        entries=reader.entries,
+        kinds=_kinds(merge.root),
+    )
+
+
+def _kinds(root: Node) -> dict[str, str]:
+    node = root.value.get("upstreams")
+    return {
+        name: "mcp" if Section(one, name, []).choice("kind", ("mcp",), "") else "rest"
+        for name, one in (node.value.items() if node is not None and node.is_mapping else ())
+    }
 
 
 def _ordered(problems: list[Problem]) -> list[Problem]:
@@ -98,6 +119,7 @@ class _Reader:
         self.top = Section(root, "", problems, "sidecar.yaml")
         self.folder = folder
         self.references = References(environ, folder)
+        self.entries: dict[str, Position] = {}
 
     def config(self) -> Config:
         """A Config, whole enough to go on finding problems."""
@@ -112,7 +134,7 @@ class _Reader:
             default="observe" if default == "observe" else "deny",
             listen=listen,
             store=store,
-            data_dir=Path(store.removeprefix(_SQLITE)).parent,
+            data_dir=self._data_dir(store),
             policies=self._policies(),
             tenants=tenants,
             default_agent=read_default_agent(top, tenants, is_loopback(listen.data.host)),
@@ -154,30 +176,37 @@ class _Reader:
             )
         return Address(host=where[0], port=where[1], hosts=default_hosts(where[0]) + hosts)
 
+    def _data_dir(self, store: str) -> Path:
+        """Where control.sock and the like stand: beside a file, else beside sidecar.yaml."""
+        if store.startswith(SQLITE):
+            return Path(store.removeprefix(SQLITE)).parent
+        return Path(os.path.normpath(self.folder))
+
     def _store(self) -> str:
         node = self.top.members.get("store")
         url = _STORE
         if node is not None and node.is_mapping:
             secret = self.references.secret(self.top, "store")
             try:
-                url = _checked_store(secret.reveal()) if secret else url
+                url = checked_store(secret.reveal(), is_secret=True) if secret else url
             except ValueError as error:
                 self.top.report(node, f"store: {error}")
         else:
-            url = self.top.read("store", _checked_store, url)
-        path = os.path.normpath(self.folder / url.removeprefix(_SQLITE))
-        return f"{_SQLITE}{path}"
+            url = self.top.read("store", checked_store, url)
+        if not url.startswith(SQLITE):
+            return url
+        path = os.path.normpath(self.folder / url.removeprefix(SQLITE))
+        return f"{SQLITE}{path}"
 
     def _policies(self) -> tuple[str, ...]:
         node = self.top.members.get("policies")
         items = [] if node is None else node.value if node.is_list else [node]
-        entries: dict[str, None] = {}
         for item in items:
             try:
                 entry = _checked_entry(item.value, self.folder)
-                if entry in entries:
+                if entry in self.entries:
                     raise ValueError(f"{item.value} is here twice")
-                entries[entry] = None
+                self.entries[entry] = item.position
             except ValueError as error:
                 self.top.report(item, f"policies: {error}")
         if not items:
@@ -186,7 +215,7 @@ class _Reader:
                 "policies is missing: without any, every call is refused",
                 "name folders or packs, e.g. policies: [pack:read-only, ./policies]",
             )
-        return tuple(entries)
+        return tuple(self.entries)
 
     def _record(self) -> Record:
         section = self.top.sub("record")
@@ -197,23 +226,6 @@ class _Reader:
             arguments="digest" if arguments == "digest" else "redacted",
             secrets=section.texts("secrets", usual.secrets),
         )
-
-
-def _checked_store(value: object) -> str:
-    """A store URL as written; never repeated in a message, it may hold a password."""
-    if not isinstance(value, str) or not value.isprintable():
-        raise ValueError(f"not a URL: write {_SQLITE}PATH")
-    scheme = value.partition(":")[0].lower()
-    if scheme in ("postgres", "postgresql"):
-        raise ValueError(f"postgresql is not carried out by this version; write {_SQLITE}PATH")
-    path = value.removeprefix(_SQLITE)
-    if path == value or not path:
-        raise ValueError(f"not a store that this version knows: write {_SQLITE}PATH")
-    if path.startswith(":memory:"):
-        raise ValueError(f"a store in memory would lose its receipts: write {_SQLITE}PATH")
-    if path.endswith("/") or "?" in path or "#" in path:
-        raise ValueError(f"not the path of a file: write {_SQLITE}PATH, without parameters")
-    return value
 
 
 def _checked_entry(value: object, folder: Path) -> str:

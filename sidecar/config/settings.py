@@ -15,6 +15,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from sidecar.config.model import Address, Auth, Config, Group
+from sidecar.config.store_url import shown_store
 from sidecar.config.units import duration_text, size_text
 
 #: How the table writes the names that users choose.
@@ -136,6 +137,8 @@ def _shown(name: str, value: Any) -> Any:
         return f"{value.header_name}: {value.header_value}"
     if isinstance(value, enum.IntEnum):
         return value.name.lower()
+    if name == "store":
+        return shown_store(value)
     if name == "default_agent":
         return "/".join(value) if value else None
     if isinstance(value, tuple):

@@ -15,22 +15,22 @@ from collections import deque
 
 import uvloop
 
-BODY = (
-    b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"tool_42","arguments":'
-    b'{"owner":"acme","repo":"web","number":1207}}}'
-)
 CONNECTIONS_MAX = 4000
 
 
 class Load:
     """The schedule and the counts; latencies in seconds by what became of the request."""
 
-    def __init__(self, host: str, port: int, path: str) -> None:
+    def __init__(self, host: str, port: int, path: str, note_bytes: int) -> None:
         self.host, self.port = host, port
+        body = (
+            b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"tool_42","arguments":'
+            b'{"owner":"acme","repo":"web","number":1207,"note":"' + b"n" * note_bytes + b'"}}}'
+        )
         self.request = (
             f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
-            f"Accept: application/json, text/event-stream\r\nContent-Length: {len(BODY)}\r\n\r\n"
-        ).encode() + BODY
+            f"Accept: application/json, text/event-stream\r\nContent-Length: {len(body)}\r\n\r\n"
+        ).encode() + body
         self.idle: deque[Connection] = deque()
         self.open = 0
         self.answered: list[float] = []
@@ -103,8 +103,10 @@ class Connection(asyncio.Protocol):
             self.load.refused.append(time.perf_counter() - self.started)
 
 
-async def main(host: str, port: int, path: str, rate: float, seconds: float) -> None:
-    load = Load(host, port, path)
+async def main(
+    host: str, port: int, path: str, rate: float, seconds: float, note_bytes: int
+) -> None:
+    load = Load(host, port, path, note_bytes)
     started = time.perf_counter()
     sent = 0
     while (elapsed := time.perf_counter() - started) < seconds:
@@ -114,7 +116,7 @@ async def main(host: str, port: int, path: str, rate: float, seconds: float) -> 
         await asyncio.sleep(0.001)
     await asyncio.sleep(2.5)
     figures = {
-        "offered_per_s": round(sent / seconds),
+        "offered_per_s": round((sent - load.unsent) / seconds),
         "answered_per_s": round(len(load.answered) / seconds),
         "refused_per_s": round(len(load.refused) / seconds),
         "unsent": load.unsent,
@@ -135,5 +137,12 @@ def percentile_ms(values: list[float], percent: int) -> float:
 
 if __name__ == "__main__":
     uvloop.run(
-        main(sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4]), float(sys.argv[5]))
+        main(
+            sys.argv[1],
+            int(sys.argv[2]),
+            sys.argv[3],
+            float(sys.argv[4]),
+            float(sys.argv[5]),
+            int(sys.argv[6]),
+        )
     )

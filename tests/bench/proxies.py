@@ -35,13 +35,19 @@ def fdatasync_p50_ms(folder: Path, times: int = 300) -> float:
     return statistics.median(took) * 1000
 
 
-def load(target: targets.Target, core: str, concurrency: int, seconds: float) -> dict[str, Any]:
+def load(
+    target: targets.Target,
+    core: str,
+    concurrency: int,
+    seconds: float,
+    script: Path = targets.HERE / "post.lua",
+) -> dict[str, Any]:
     """One wrk run; requests/s, p50 and p99 in ms, CPU µs per request, errors."""
     path = "/tools" if target.name == "sidecar" else "/mcp"
     before = target.cpu_seconds()
     printed = subprocess.run(
         ["taskset", "-c", core, "wrk", "-t1", f"-c{concurrency}", f"-d{round(seconds)}s",
-         "--timeout", "10s", "-s", str(targets.HERE / "post.lua"), target.url + path],
+         "--timeout", "10s", "-s", str(script), target.url + path],
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     line = next(line for line in printed.splitlines() if line.startswith("RESULT "))

@@ -32,6 +32,7 @@ class Process:
     control_port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
     environment: dict[str, str] = field(default_factory=dict)
+    store: str = "sqlite:///aegis.db"
 
     @property
     def url(self) -> str:
@@ -49,7 +50,7 @@ class Process:
         """Writes sidecar.yaml and the policy folder."""
         listen = f"{{data: '127.0.0.1:{self.data_port}', control: '127.0.0.1:{self.control_port}'}}"
         self.config.write_text(
-            f"listen: {listen}\nstore: sqlite:///aegis.db\npolicies: ./policies\n"
+            f"listen: {listen}\nstore: {self.store}\npolicies: ./policies\n"
             f"upstreams:\n{upstreams}\n{rest}\n"
         )
         folder = self.folder / "policies"

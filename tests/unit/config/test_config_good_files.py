@@ -12,6 +12,8 @@ import pytest
 
 from sidecar.config.load import Loaded, load_config
 from sidecar.config.model import Config, Limits, Secret
+from sidecar.config.show import show_text
+from sidecar.config.store_url import shown_store, store_password
 from sidecar.model import RiskLevel, TrustLevel
 
 SMALLEST = """
@@ -208,6 +210,27 @@ def test_a_pipe_in_place_of_a_secret_file_does_not_hang(tmp_path: Path) -> None:
     )
     loaded = load_config(tmp_path / "sidecar.yaml", {}, [])
     assert "no regular file" in loaded.problems[0].message
+
+
+def test_a_server_is_a_store_and_its_password_is_never_shown(tmp_path: Path) -> None:
+    path = tmp_path / "sidecar.yaml"
+    path.write_text(SMALLEST + "store: {env: DB}\n")
+    for url in (
+        "postgresql://aegis:hunter2@db1,db2:5433/aegis?target_session_attrs=primary",
+        "postgresql://aegis@db/aegis?password=hunter2&sslmode=require",
+    ):
+        loaded = load_config(path, {"DB": url}, [])
+        assert loaded.problems == []
+        assert loaded.config is not None
+        assert loaded.config.store == url
+        assert loaded.config.data_dir == tmp_path
+        assert store_password(url) == "hunter2"
+        for shown in (show_text(loaded.config, loaded.origins), repr(shown_store(url))):
+            assert "hunter2" not in shown
+            assert "aegis" in shown
+            assert "***" in shown
+    path.write_text(SMALLEST + "store: postgresql://aegis@db/aegis\n")
+    assert load_config(path, {}, []).problems == []
 
 
 def test_a_store_may_stand_in_a_variable_or_be_absolute(tmp_path: Path) -> None:
