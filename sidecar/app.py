@@ -28,6 +28,7 @@ from sidecar.control.socket import ControlSocket
 from sidecar.control.state import ControlState
 from sidecar.errors import StartRefused
 from sidecar.ledger.chain import seal
+from sidecar.ledger.lease import Lease
 from sidecar.ledger.recorder import Recorder
 from sidecar.ledger.recovery import recover
 from sidecar.policy.load import LoadedPolicies, Source, load_policies
@@ -87,6 +88,10 @@ async def running(
             config.store, now_us=clock.now_us, node_id=_node_id(config)
         )
         stack.push_async_callback(store.close)
+        lease = Lease(store, seal, clock, boot_id=boot_id) if store.has_leases else None
+        if lease is not None:
+            await lease.begin()
+            stack.push_async_callback(lease.end)
         recovered = await recover(store, seal, clock, boot_id=boot_id)
         pressure = await _pressure(config, clock)
         queue = _queue(config, store, pressure, clock)
@@ -127,6 +132,8 @@ async def running(
         tasks = _Tasks(stack)
         tasks.start(policies.run(), "policies")
         tasks.start(_tick(pressure), "pressure")
+        if lease is not None:
+            tasks.start(lease.run(), "lease")
         keeper = await _listen(config, door)
         stack.push_async_callback(_drain, config, keeper, door, counters, queue, state)
         _settle()

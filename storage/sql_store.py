@@ -11,7 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from storage.driver import Driver, Row, Script, StoreFacts, Value, fetch
-from storage.errors import StoreCorrupt
+from storage.errors import StoreCorrupt, StoreHeld
 from storage.record_batch import ODDITIES, empty_head, record_each, record_group
 from storage.records import Answer, CallFactsRow, Entry, HeadRow, OpenIntentRow, ReceiptRow, Seal
 
@@ -117,6 +117,28 @@ class SqlStore(SqlReader):
         rows = await self._driver.transaction(script, [tenant_id])
         epoch: int = rows[0][0]
         return epoch
+
+    @property
+    def has_leases(self) -> bool:
+        """Whether several nodes may write to this store, each alive while its lease is renewed."""
+        return "renew_lease" in self._sql
+
+    async def renew_lease(self, boot_id: str, lease_s: float) -> None:
+        """This node lives for so long; StoreHeld if another boot of its name does."""
+        lease_us = int(lease_s * 1e6)
+        script = partial(fetch, self._sql["renew_lease"], self.node_id, boot_id, lease_us)
+        if not await self._driver.transaction(script):
+            raise StoreHeld(f"another process is node {self.node_id!r} on this store")
+
+    async def end_lease(self, boot_id: str) -> None:
+        """This boot stops in order."""
+        sql = self._sql["end_lease"]
+        await self._driver.transaction(partial(fetch, sql, self.node_id, boot_id))
+
+    async def dead_nodes(self) -> list[str]:
+        """Job across tenants: other nodes with open intents whose lease has run out."""
+        rows = await self._driver.fetch(self._sql["dead_nodes"], self.node_id)
+        return sorted(row[0] for row in rows)
 
     async def probe(self) -> None:
         """See `Store.probe`."""

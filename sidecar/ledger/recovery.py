@@ -22,15 +22,18 @@ BATCH = 500
 _log = logging.getLogger("aegis.ledger")
 
 
-async def recover(store: Store, seal: Seal, clock: Clock, *, boot_id: str) -> int:
+async def recover(
+    store: Store, seal: Seal, clock: Clock, *, boot_id: str, node_id: str | None = None
+) -> int:
     """Closes every open intent of this node that another boot holds; gives how many.
 
+    `node_id` is another node's, one that is known to be dead.
     Raises StoreCorrupt if some cannot be closed, and any other StoreError: a store that cannot
     be recovered must not serve.
     """
     recovered = 0
     while True:
-        found = await store.open_intents(store.node_id, BATCH)
+        found = await store.open_intents(node_id or store.node_id, BATCH)
         left = [intent for intent in found if intent.boot_id != boot_id]
         if not left:
             break

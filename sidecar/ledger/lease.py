@@ -1,0 +1,86 @@
+"""This node's lease on a store that several share, and the end of nodes whose lease has run out.
+
+Knows: that a node which does not renew in time is taken for dead, and that what it left open is
+then closed as unknown by any other. All times are the server's: clocks of nodes may differ.
+Must not know: how leases are kept, what else the sidecar does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from sidecar.clock import Clock
+from sidecar.ledger.recovery import recover
+from storage.errors import StoreError, StoreHeld
+from storage.records import Seal
+from storage.sql_store import SqlStore
+
+LEASE_S = 15.0
+#: Three attempts within one lease.
+RENEWALS_A_LEASE = 3
+
+_log = logging.getLogger("aegis.ledger")
+
+
+class Lease:
+    """Begun before anything is recorded, kept by `run`, ended after the last record."""
+
+    def __init__(
+        self, store: SqlStore, seal: Seal, clock: Clock, *, boot_id: str, lease_s: float = LEASE_S
+    ) -> None:
+        self._store = store
+        self._seal = seal
+        self._clock = clock
+        self._boot_id = boot_id
+        self._lease_s = lease_s
+        #: Intents of dead nodes closed so far.
+        self.recovered = 0
+
+    async def begin(self) -> None:
+        """Raises StoreHeld if another process lives under this node's name, or a StoreError.
+
+        After a crash the lease of the boot before still runs: it is waited for.
+        """
+        until_ns = self._clock.monotonic_ns() + int(self._lease_s * 1.2 * 1e9)
+        has_said = False
+        while True:
+            try:
+                await self._store.renew_lease(self._boot_id, self._lease_s)
+                return
+            except StoreHeld:
+                if self._clock.monotonic_ns() > until_ns:
+                    raise
+            if not has_said:
+                has_said = True
+                _log.warning("waiting for the lease of an earlier boot of this node to run out")
+            await asyncio.sleep(self._lease_s / 20)
+
+    async def run(self) -> None:
+        """Renews, and closes what dead nodes left; a failure is said and tried again."""
+        while True:
+            await asyncio.sleep(self._lease_s / RENEWALS_A_LEASE)
+            try:
+                await self._store.renew_lease(self._boot_id, self._lease_s)
+                await self.recover_dead()
+            except StoreError as error:
+                _log.warning("the lease of this node was not renewed", extra={"cause": error.code})
+
+    async def recover_dead(self) -> None:
+        """Closes the open intents of nodes whose lease has run out."""
+        for node_id in await self._store.dead_nodes():
+            closed = await recover(
+                self._store, self._seal, self._clock, boot_id=self._boot_id, node_id=node_id
+            )
+            self.recovered += closed
+            _log.warning(
+                "a node is dead; its calls in flight ended unknown",
+                extra={"node": node_id, "recovered": closed},
+            )
+
+    async def end(self) -> None:
+        """Lets others close at once what this boot leaves open; a failure only delays that."""
+        try:
+            await self._store.end_lease(self._boot_id)
+        except StoreError as error:
+            _log.warning("the lease of this node was not ended", extra={"cause": error.code})
