@@ -13,13 +13,23 @@ from functools import partial
 from storage.driver import StoreFacts, fetch
 from storage.errors import StoreCorrupt, StoreUnavailable
 from storage.migrate import check_applied, migrate, read_migrations
+from storage.move import MoveRefused, Side, check_not_moved, take
 from storage.postgres import PostgresDriver, PostgresReaders
+from storage.schema_check import check_schema, expected_schema
 from storage.sql_store import SqlReader, SqlStore, check_tail
 from storage.sqlite import SqliteDriver, SqliteReaders
 from storage.sqlite_file import path_of_url
 from storage.statements import load_statements
 
-__all__ = ["SqlReader", "SqlStore", "StoreFacts", "engine_of", "open_reader", "open_store"]
+__all__ = [
+    "SqlReader",
+    "SqlStore",
+    "StoreFacts",
+    "engine_of",
+    "open_reader",
+    "open_side",
+    "open_store",
+]
 
 POSTGRES_SCHEMES = ("postgresql://", "postgres://")
 
@@ -42,14 +52,19 @@ async def open_store(
     this node in open intents; without one a file's is the name kept in it (the host's, when it
     was made), a server's the host's.
     Raises UnsupportedStore, StoreHeld, StoreReadOnly, StoreFull, StoreBusy, StoreCorrupt,
-    StoreTooNew, MigrationChanged or StoreUnavailable; then nothing is held.
+    StoreTooNew, MigrationChanged, SchemaDrift or StoreUnavailable; then nothing is held.
     """
     engine = engine_of(url)
     sql = load_statements(engine)
     driver = _driver(url, engine, sql, monotonic_ns)
     await driver.open()
     try:
-        await migrate(driver, sql, read_migrations(engine), now_us)
+        shipped = read_migrations(engine)
+        await migrate(driver, sql, shipped, now_us)
+        if "schema_objects" in sql:
+            actual = await driver.transaction(partial(fetch, sql["schema_objects"]))
+            check_schema(actual, expected_schema(sql, shipped))
+        await driver.transaction(partial(check_not_moved, sql))
         await driver.transaction(partial(check_tail, sql))
         name = socket.gethostname() or "node"
         if node_id is None and engine == "sqlite":
@@ -59,6 +74,36 @@ async def open_store(
         await driver.close()
         raise
     return SqlStore(driver, sql, now_us=now_us, node_id=node_id or name)
+
+
+async def open_side(
+    url: str, shown: str, *, now_us: Callable[[], int], is_target: bool
+) -> tuple[Side, SqlStore]:
+    """One end of a move, held and taken: the target with its schema brought up to date, the
+    source as it is. Raises what `open_store` raises, and MoveRefused."""
+    engine = engine_of(url)
+    sql, shipped = load_statements(engine), read_migrations(engine)
+    if engine == "sqlite" and not is_target and not path_of_url(url).is_file():
+        raise StoreUnavailable(f"there is no store at {path_of_url(url)}")
+    driver = _driver(url, engine, sql, time.perf_counter_ns)
+    await driver.open()
+    side = Side(driver, sql, shown)
+    try:
+        if is_target:
+            await migrate(driver, sql, shipped, now_us)
+        else:
+            if not await side.fetch("has_schema"):
+                raise MoveRefused(f"{shown} is not a store of this program")
+            applied = await side.fetch("applied_migrations")
+            check_applied(applied, shipped)
+            if len(applied) < len(shipped):
+                raise MoveRefused(f"{shown} has an older schema: start the sidecar on it once")
+            await driver.transaction(partial(check_tail, sql))
+        await take(side)
+    except BaseException:
+        await driver.close()
+        raise
+    return side, SqlStore(driver, sql, now_us=now_us, node_id="move")
 
 
 def _driver(

@@ -151,6 +151,7 @@ def _configured_store(config: str | None) -> str | None:
 async def _write_export(url: str, tenant_id: str | None, with_facts: bool, output: BinaryIO) -> int:
     import storage
     from sidecar.ledger.export import export_lines
+    from storage.retention import CareReader
 
     reader = await storage.open_reader(url)
     try:
@@ -161,7 +162,15 @@ async def _write_export(url: str, tenant_id: str | None, with_facts: bool, outpu
             wanted = "name a tenant" if tenant_id is None else f"tenant {tenant_id!r} has none"
             print(f"{wanted}; there are receipts of: {', '.join(tenants) or '-'}", file=sys.stderr)
             return 2
-        async for line in export_lines(reader, str(tenant_id), with_facts=with_facts):
+        start = await CareReader(reader).cut(str(tenant_id))
+        if start.seq:
+            print(
+                f"receipts 1 to {start.seq} are in archives, the last of them {start.archive}: "
+                f"verify this part with --first-seq {start.seq + 1}",
+                file=sys.stderr,
+            )
+        lines = export_lines(reader, str(tenant_id), with_facts=with_facts, start=start)
+        async for line in lines:
             output.write(line)
         output.flush()
     finally:

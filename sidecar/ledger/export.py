@@ -15,6 +15,7 @@ from sidecar.ledger.receipt import Body, body_of
 from storage.errors import StoreCorrupt
 from storage.protocol import LedgerReader
 from storage.records import ReceiptRow
+from storage.retention import WHOLE, Cut
 
 PAGE_ROWS = 1000
 
@@ -22,9 +23,9 @@ _OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
 
 
 async def export_lines(
-    reader: LedgerReader, tenant_id: str, *, with_facts: bool = False
+    reader: LedgerReader, tenant_id: str, *, with_facts: bool = False, start: Cut = WHOLE
 ) -> AsyncIterator[bytes]:
-    """The tenant's receipts, oldest first, one JSON object a line.
+    """The tenant's receipts after `start`, oldest first, one JSON object a line.
 
     With `with_facts` a line also has `salt`, `arguments` and `facts`: null where there are none,
     or where they were erased. Rows are given as they are found: telling whether they were
@@ -32,7 +33,7 @@ async def export_lines(
     and any StoreError of reading.
     """
     end = (await reader.head(tenant_id)).seq
-    after_seq, prev_hash = 0, ""
+    after_seq, prev_hash = start.seq, start.receipt_hash
     while after_seq < end:
         page = await reader.receipts(tenant_id, after_seq, min(PAGE_ROWS, end - after_seq))
         if not page or page[-1].seq > end:

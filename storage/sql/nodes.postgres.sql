@@ -24,3 +24,13 @@ WHERE o.node_id <> $1
         n.node_id IS NULL
         OR n.lease_until_us < (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
     );
+
+-- name: living_nodes
+-- Nodes that must be taken for alive: nothing may be moved under them.
+SELECT node_id FROM nodes
+WHERE lease_until_us >= (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
+ORDER BY node_id;
+
+-- name: take_move
+-- One move at a time on a server; held until the connection ends.
+SELECT pg_try_advisory_lock(4711200803);

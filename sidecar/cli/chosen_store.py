@@ -1,0 +1,140 @@
+"""Which store a command of care is about, and how it says what it found.
+
+Knows: --config and --store, the words for a StoreError and for what was verified.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sidecar.cli.receipts import UNANCHORED
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sidecar.ledger.stored_chain import ChainReport
+    from storage.sql_store import SqlReader
+
+_SQLITE = "sqlite:"
+
+
+class WrongUsage(Exception):
+    """The command was given wrongly; the message says how. Exit code 2."""
+
+
+def add_store_arguments(parser: argparse.ArgumentParser) -> None:
+    """How to name the store."""
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--config", help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)"
+    )
+    where.add_argument("--store", help="store URL, instead of the configuration's")
+
+
+def store_url(args: argparse.Namespace) -> str:
+    """The URL that was named, or the configuration's; raises WrongUsage with its problems."""
+    import os
+    from pathlib import Path
+
+    from sidecar.config.load import load_config
+
+    if args.store:
+        return str(args.store)
+    path = Path(args.config or os.environ.get("AEGIS_CONFIG") or "sidecar.yaml")
+    loaded = load_config(path, os.environ, ())
+    if loaded.config is None:
+        problems = "\n".join(str(problem) for problem in loaded.problems)
+        raise WrongUsage(f"{problems}\n(or name the store with --store)")
+    return loaded.config.store
+
+
+def store_file(url: str, verb: str) -> Path:
+    """The file of a SQLite store; raises WrongUsage where a server keeps the data."""
+    from storage.sqlite_file import path_of_url
+
+    if not url.startswith(_SQLITE):
+        raise WrongUsage(
+            f"`store {verb}` is for SQLite files. A PostgreSQL store is backed up with the "
+            "server's own tools (pg_dump, pg_basebackup, or your provider's snapshots)."
+        )
+    return path_of_url(url)
+
+
+def file_path(name: str) -> Path:
+    """The absolute path of a file that was named on the command line."""
+    from pathlib import Path
+
+    return Path(name).resolve()
+
+
+def finished(work: Coroutine[Any, Any, int], *, writes: bool = False) -> int:
+    """Runs the work; gives its exit code, or 1 or 2 after saying on stderr what went wrong."""
+    import asyncio
+
+    from storage.errors import StoreError, StoreHeld
+
+    try:
+        return asyncio.run(work)
+    except WrongUsage as error:
+        print(error, file=sys.stderr)
+        return 2
+    except StoreError as error:
+        print(f"{error} [{error.code}]", file=sys.stderr)
+        if writes and isinstance(error, StoreHeld):
+            print("    A sidecar is running on this store: stop it first.", file=sys.stderr)
+        else:
+            print(f"    {error.next_step}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"cannot be read or written: {error}", file=sys.stderr)
+        return 1
+
+
+async def tenant_of(reader: SqlReader, named: str | None) -> str:
+    """The tenant that was named, or the only one there is; raises WrongUsage."""
+    tenants = await reader.tenants()
+    if named is None and len(tenants) == 1:
+        return tenants[0]
+    if named is None or named not in tenants:
+        wanted = "name a tenant with --tenant" if named is None else f"there is no tenant {named!r}"
+        raise WrongUsage(f"{wanted}; there are: {', '.join(tenants) or '-'}")
+    return named
+
+
+def print_reports(reports: Sequence[ChainReport]) -> bool:
+    """Says of each chain how far it holds; whether all do."""
+    for report in reports:
+        if report.fault is not None:
+            print(
+                f"tenant {report.tenant_id!a} DOES NOT HOLD: {report.fault} "
+                f"(receipts {report.first_seq} to {report.last_seq} hold)",
+                file=sys.stderr,
+            )
+            continue
+        held = f"receipts {report.first_seq} to {report.last_seq} hold"
+        print(
+            f"tenant {report.tenant_id!a}: {held}, {report.facts} with facts; "
+            f"head hash {report.head_hash or '-'}"
+        )
+        if report.cut is not None:
+            print(f"    receipts 1 to {report.cut.seq} are in archives, last {report.cut.archive}")
+    print(UNANCHORED if reports else "there are no receipts in it")
+    return all(report.fault is None for report in reports)
+
+
+def size_text(count: int) -> str:
+    """A size for reading."""
+    for unit, bytes_of_unit in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
+        if count >= bytes_of_unit:
+            return f"{count / bytes_of_unit:.1f} {unit}"
+    return f"{count} B"
+
+
+def time_text(at_us: int) -> str:
+    """A time as ISO 8601, UTC."""
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(at_us / 1e6, UTC).isoformat(timespec="seconds")

@@ -1,0 +1,81 @@
+"""`aegis-sidecar store backup TARGET`: a verified copy of the store, also while it is in use."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from sidecar.cli.chosen_store import (
+    add_store_arguments,
+    file_path,
+    finished,
+    print_reports,
+    size_text,
+    store_file,
+    store_url,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAME = "backup"
+HELP = "copy the store, also while it is in use, and verify the copy"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which store, and where to."""
+    add_store_arguments(parser)
+    parser.add_argument("target", metavar="TARGET", help="the new file; nothing is overwritten")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 there is a verified copy, 1 there is none, 2 wrong usage."""
+    return finished(_backup(args))
+
+
+async def _backup(args: argparse.Namespace) -> int:
+    import storage
+    from storage.backup import check_free, copy_store, discard, partial_of, publish
+
+    source = store_file(store_url(args), NAME)
+    target = file_path(args.target)
+    partial = partial_of(target)
+    check_free(target)
+    # Raises for what is no store, before anything is copied.
+    await (await storage.open_reader(f"sqlite:///{source}")).close()
+    try:
+        copy_store(source, partial, _show_progress if sys.stderr.isatty() else None)
+        # The copy gets its name only after it has been verified.
+        if not await verify_copy(partial):
+            print("the copy does not hold; it was not kept. See `store info`.", file=sys.stderr)
+            return 1
+        publish(partial, target)
+    finally:
+        discard(partial)
+    print(f"{source} is backed up in {target}, {size_text(target.stat().st_size)}")
+    return 0
+
+
+async def verify_copy(path: Path) -> bool:
+    """Has a copy's pages, schema and chains verified, and says how far each holds.
+
+    Raises a StoreError if it is no store, is damaged, or does not have the schema it claims.
+    """
+    import storage
+    from sidecar.ledger.stored_chain import verify_store
+    from storage.backup import check_pages
+    from storage.schema_check import check_reader
+
+    check_pages(path)
+    reader = await storage.open_reader(f"sqlite:///{path}")
+    try:
+        await check_reader(reader)
+        return print_reports(await verify_store(reader))
+    finally:
+        await reader.close()
+
+
+def _show_progress(done: int, total: int) -> None:
+    end = "\n" if done == total else ""
+    print(f"\r{done / max(total, 1):4.0%} copied", end=end, file=sys.stderr, flush=True)

@@ -1,0 +1,153 @@
+"""`aegis-sidecar store info`: what is in the store, also while a sidecar runs on it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from sidecar.cli.chosen_store import (
+    add_store_arguments,
+    finished,
+    size_text,
+    store_file,
+    store_url,
+    time_text,
+)
+
+if TYPE_CHECKING:
+    from storage.sql_store import SqlReader
+
+NAME = "info"
+HELP = "what is in the store: versions, sizes, rows, tenants"
+
+_ADVICE_FILE = (
+    "Back it up with `aegis-sidecar store backup TARGET`, to another disk: it runs beside the "
+    "sidecar and verifies the copy. A file copied by other means while the sidecar runs is no "
+    "backup. Keep the head hashes elsewhere: they tell a restored store from a cut one."
+)
+_ADVICE_SERVER = (
+    "Back it up with the server's own tools, restore it somewhere now and then, and run `store "
+    "info` on what you restored. Keep the head hashes elsewhere: they tell a restored store from "
+    "a cut one."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which store, and the form of the answer."""
+    add_store_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="everything as one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 fine, 1 it cannot be read, 2 wrong usage."""
+    return finished(_info(args))
+
+
+async def _info(args: argparse.Namespace) -> int:
+    import storage
+
+    url = store_url(args)
+    reader = await storage.open_reader(url)
+    try:
+        found = await _gathered(reader, url)
+    finally:
+        await reader.close()
+    print(json.dumps(found) if args.json else "\n".join(_lines(found)))
+    return 0
+
+
+async def _gathered(reader: SqlReader, url: str) -> dict[str, Any]:
+    from storage.retention import CareReader
+
+    care = CareReader(reader)
+    tenants = [await _tenant(reader, care, name) for name in await reader.tenants()]
+    rows = {
+        "chain_head": len(tenants),
+        "receipts": sum(tenant["receipts"] for tenant in tenants),
+        "call_facts": sum(tenant["call_facts"] for tenant in tenants),
+        **await care.counts_of_small_tables(),
+    }
+    times = {
+        "oldest_us": [tenant["oldest_us"] for tenant in tenants if tenant["oldest_us"]],
+        "newest_us": [tenant["newest_us"] for tenant in tenants if tenant["newest_us"]],
+    }
+    return {
+        **await _engine(care, url),
+        "schema_version": await care.schema_version(),
+        "rows": rows,
+        "oldest_us": min(times["oldest_us"], default=None),
+        "newest_us": max(times["newest_us"], default=None),
+        "tenants": tenants,
+    }
+
+
+async def _engine(care: Any, url: str) -> dict[str, Any]:
+    """Engine, version, sizes, and the advice that fits."""
+    import sqlite3
+
+    server = await care.server()
+    if server is not None:
+        version, size_bytes = server
+        return {
+            "engine": "postgres",
+            "engine_version": version,
+            "size_bytes": size_bytes,
+            "wal_bytes": 0,
+            "advice": _ADVICE_SERVER,
+        }
+    path = store_file(url, NAME)
+    log = path.with_name(f"{path.name}-wal")
+    return {
+        "engine": "sqlite",
+        "engine_version": sqlite3.sqlite_version,
+        "size_bytes": path.stat().st_size,
+        "wal_bytes": log.stat().st_size if log.exists() else 0,
+        "advice": _ADVICE_FILE,
+    }
+
+
+async def _tenant(reader: SqlReader, care: Any, tenant_id: str) -> dict[str, Any]:
+    head, cut = await reader.head(tenant_id), await care.cut(tenant_id)
+    oldest = await reader.receipts(tenant_id, cut.seq, 1)
+    return {
+        "tenant_id": tenant_id,
+        "seq": head.seq,
+        "head_hash": head.receipt_hash,
+        "oldest_us": oldest[0].ts_us if oldest else None,
+        "newest_us": head.ts_us if head.seq else None,
+        "receipts": await care.count("receipts", tenant_id, 0, head.seq),
+        "call_facts": await care.count("call_facts", tenant_id, 0, head.seq),
+        "cut_at": cut.seq,
+        "archive": cut.archive or None,
+        "archive_sha256": cut.archive_sha256 or None,
+    }
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    log = f", write-ahead log {size_text(found['wal_bytes'])}" if found["wal_bytes"] else ""
+    lines = [
+        f"{found['engine']} {found['engine_version']}, schema {found['schema_version']}, "
+        f"{size_text(found['size_bytes'])}{log}",
+        "rows: " + ", ".join(f"{table} {count}" for table, count in found["rows"].items()),
+    ]
+    for tenant in found["tenants"]:
+        lines.append(f"tenant {tenant['tenant_id']!a}: {_extent(tenant)}")
+        if tenant["cut_at"]:
+            lines.append(
+                f"    receipts 1 to {tenant['cut_at']} are in archives, the last of them "
+                f"{tenant['archive']} (sha256 {tenant['archive_sha256']})"
+            )
+    if not found["tenants"]:
+        lines.append("no receipts yet")
+    return [*lines, found["advice"]]
+
+
+def _extent(tenant: dict[str, Any]) -> str:
+    if not tenant["seq"]:
+        return "no receipts yet"
+    return (
+        f"up to receipt {tenant['seq']}, {tenant['receipts']} here, {tenant['call_facts']} with "
+        f"facts; from {time_text(tenant['oldest_us'])} to {time_text(tenant['newest_us'])}; "
+        f"head hash {tenant['head_hash']}"
+    )

@@ -1,0 +1,214 @@
+"""`aegis-sidecar store prune TABLE --older-than AGE`: lets go of what is old enough.
+
+Facts go; receipts go only into an archive that was verified; nothing else goes at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from sidecar.cli.chosen_store import (
+    WrongUsage,
+    add_store_arguments,
+    file_path,
+    finished,
+    print_reports,
+    size_text,
+    store_url,
+    tenant_of,
+    time_text,
+)
+
+if TYPE_CHECKING:
+    from sidecar.clock import Clock
+    from storage.records import Entry
+    from storage.retention import Cut, Retention
+    from storage.sql_store import SqlStore
+
+NAME = "prune"
+HELP = "delete facts, or archive receipts, that are older than an age"
+
+_NEVER = {
+    "approvals": "approvals are never pruned: they say who allowed what",
+    "chain_head": "heads are never pruned: chains go on from them",
+    "open_intent": "calls in flight are never pruned; the next start closes what was left open",
+    "run_head": "it holds one row for each agent, and guards what they do next",
+    "schema_migration": "it says what the schema is",
+    "store_state": "it holds the cuts of pruned chains",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which store, which table, and how old."""
+    add_store_arguments(parser)
+    parser.add_argument("table", metavar="TABLE", help="call_facts or receipts")
+    parser.add_argument(
+        "--older-than", type=_age_s, required=True, metavar="AGE", help="for example 90d"
+    )
+    parser.add_argument("--tenant", help="whose (default: everyone's facts; the only tenant's)")
+    parser.add_argument(
+        "--archive", metavar="FILE", help="for receipts: the new file they are kept in"
+    )
+    parser.add_argument(
+        "--facts", action="store_true", help="for receipts: keep their facts in the archive too"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only say what would go")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 done (or nothing was old enough), 1 refused or failed, 2 wrong usage."""
+    return finished(_prune(args), writes=True)
+
+
+def _age_s(text: str) -> float:
+    from sidecar.config.units import duration_s
+
+    try:
+        return duration_s(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+async def _prune(args: argparse.Namespace) -> int:
+    import storage
+    from sidecar.clock import Clock
+
+    if args.table in _NEVER:
+        raise WrongUsage(f"{args.table} stays: {_NEVER[args.table]}")
+    if args.table not in ("call_facts", "receipts"):
+        raise WrongUsage(
+            f"there is nothing to prune in {args.table!r}: name call_facts or receipts"
+        )
+    if args.table == "receipts" and not args.archive:
+        raise WrongUsage("receipts are never deleted without an archive: name one with --archive")
+    if args.table == "call_facts" and (args.archive or args.facts):
+        raise WrongUsage("--archive and --facts are for receipts")
+    clock = Clock()
+    before_us = clock.now_us() - int(args.older_than * 1e6)
+    url = store_url(args)
+    await (await storage.open_reader(url)).close()  # a store that is not there is not made
+    store = await storage.open_store(url, now_us=clock.now_us)
+    try:
+        if args.table == "call_facts":
+            return await _prune_facts(store, args, clock, before_us)
+        return await _prune_receipts(store, args, clock, before_us)
+    finally:
+        await store.close()
+
+
+# -- facts ---------------------------------------------------------------------------------
+
+
+async def _prune_facts(
+    store: SqlStore, args: argparse.Namespace, clock: Clock, before_us: int
+) -> int:
+    from sidecar.ledger.care import pruned_facts
+    from storage.retention import Retention
+
+    retention = Retention(store)
+    await retention.overwrite_deleted()
+    tenants = [await tenant_of(store, args.tenant)] if args.tenant else await store.tenants()
+    for tenant_id in tenants:
+        head = await store.head(tenant_id)
+        until_seq = await retention.last_before(tenant_id, before_us, head)
+        count = await retention.count("call_facts", tenant_id, 0, until_seq)
+        what = f"facts of {count} calls before {time_text(before_us)}"
+        if args.dry_run or not count:
+            print(f"tenant {tenant_id!a}: {what} would go" if count else _nothing(tenant_id))
+            continue
+        await record(store, pruned_facts(clock, tenant_id, until_seq, count))
+        gone = await retention.delete_facts(tenant_id, until_seq)
+        print(f"tenant {tenant_id!a}: {what}: {gone} deleted; every receipt stays")
+    return 0
+
+
+def _nothing(tenant_id: str) -> str:
+    return f"tenant {tenant_id!a}: nothing is that old"
+
+
+async def record(store: SqlStore, entry: Entry) -> None:
+    """Records one entry by itself; raises StoreCorrupt if the chain cannot take it."""
+    from sidecar.ledger.chain import seal
+    from storage.errors import StoreCorrupt
+    from storage.records import Recorded
+
+    [answer] = await store.record([entry], seal)
+    if not isinstance(answer, Recorded):
+        raise StoreCorrupt(f"the chain of {entry.receipt.tenant_id!r} takes no receipt: {answer}")
+
+
+# -- receipts ------------------------------------------------------------------------------
+
+
+async def _prune_receipts(
+    store: SqlStore, args: argparse.Namespace, clock: Clock, before_us: int
+) -> int:
+    from sidecar.ledger.care import pruned_receipts
+    from sidecar.ledger.stored_chain import verify_chain
+    from storage.retention import Retention
+
+    retention = Retention(store)
+    await retention.overwrite_deleted()
+    tenant_id = await tenant_of(store, args.tenant)
+    start = await retention.cut(tenant_id)
+    until_seq = await _end_of_what_may_go(store, retention, tenant_id, before_us)
+    if not args.dry_run:
+        receipts, _ = await retention.finish_cut(tenant_id)
+        if receipts:
+            print(f"{receipts} receipts left by a prune that was interrupted: deleted")
+    if until_seq <= start.seq:
+        print(_nothing(tenant_id))
+        return 0
+    what = f"receipts {start.seq + 1} to {until_seq} of tenant {tenant_id!a}"
+    if args.dry_run:
+        print(f"{what} would go")
+        return 0
+    if not print_reports([await verify_chain(store, tenant_id)]):
+        print("nothing was deleted: a chain that does not hold is not cut", file=sys.stderr)
+        return 1
+    cut = await _archived(store, args, tenant_id, start, until_seq)
+    await record(store, pruned_receipts(clock, tenant_id, cut))
+    receipts, facts = await retention.cut_off(tenant_id, cut)
+    print(f"{what} are in {cut.archive}; {receipts} receipts and {facts} facts deleted; now:")
+    return 0 if print_reports([await verify_chain(store, tenant_id)]) else 1
+
+
+async def _end_of_what_may_go(
+    store: SqlStore, retention: Retention, tenant_id: str, before_us: int
+) -> int:
+    """The last receipt that is old enough, is not the head, and lies before any open call."""
+    head = await store.head(tenant_id)
+    until_seq = await retention.last_before(tenant_id, before_us, head)
+    opened = await retention.first_open_call(tenant_id)
+    ends = [until_seq, head.seq - 1] + ([] if opened is None else [opened - 1])
+    return min(ends)
+
+
+async def _archived(
+    store: SqlStore, args: argparse.Namespace, tenant_id: str, start: Cut, until_seq: int
+) -> Cut:
+    """Writes and verifies the archive, and gives it its name; raises CutRefused if it fails."""
+    from sidecar.ledger.archive import write_archive
+    from sidecar.ledger.stored_chain import ChainFault
+    from storage.backup import check_free, discard, partial_of, publish
+    from storage.retention import CutRefused
+
+    target = file_path(args.archive)
+    partial = partial_of(target)
+    check_free(target)
+    try:
+        cut = await write_archive(
+            store, tenant_id, start, until_seq, partial, target, with_facts=args.facts
+        )
+        size_bytes = partial.stat().st_size
+        publish(partial, target)
+    except ChainFault as error:
+        raise CutRefused(f"the archive does not hold: {error}") from error
+    finally:
+        discard(partial)
+    print(f"{target}: {size_text(size_bytes)}, verified, sha256 {cut.archive_sha256}")
+    if start.seq:
+        print(f"    it goes on from {start.archive}: `receipts verify --first-seq {start.seq + 1}`")
+    return cut

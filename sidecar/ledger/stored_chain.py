@@ -1,0 +1,182 @@
+"""A tenant's chain as it stands in a store: read stretch by stretch, and verified.
+
+Knows: that a chain begins at receipt 1 or at a recorded cut, and ends at its head. A receipt is
+judged by the offline verifier itself, as the line an export would give; what is added here is what
+a file cannot tell: that the head is the last receipt, that the stored frontier is the tree's, and
+that a cut is one the chain itself tells of. Needs memory for one stretch.
+Must not know: how a store was opened, who asks, or what is done about a fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import orjson
+
+from sidecar.ledger.canonical import canonical_body
+from sidecar.ledger.care import tells_of_cut
+from sidecar.ledger.merkle import append, frontier_from_hex, frontier_to_hex, leaf_hash, root
+from sidecar.ledger.receipt import Body, body_of
+from sidecar.ledger.verify import verify_lines
+from storage.errors import StoreCorrupt
+from storage.records import CallFactsRow, HeadRow, ReceiptRow
+from storage.retention import WHOLE, CareReader, Cut
+from storage.sql_store import SqlReader
+
+PAGE_ROWS = 1000
+
+_OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
+_NO_FACTS: Body = {"salt": None, "arguments": None, "facts": None}
+
+
+@dataclass(frozen=True, slots=True)
+class ChainReport:
+    """What was found of one tenant: everything holds if `fault` is None.
+
+    `first_seq` to `last_seq` hold; `cut` says what the first one links to, if the chain was cut.
+    `root` is the RFC 6962 root of the whole tree, also of a chain that was cut.
+    """
+
+    tenant_id: str
+    first_seq: int
+    last_seq: int
+    head_hash: str
+    root: str
+    facts: int
+    cut: Cut | None
+    fault: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Some receipts in a row, each as the line of an export; `cut` is the head after them."""
+
+    rows: list[ReceiptRow]
+    lines: list[bytes]
+    facts: int
+    cut: Cut
+
+
+class ChainFault(Exception):
+    """The first thing that is wrong with a chain, in words; `last_seq` is the last that holds."""
+
+    def __init__(self, what: str, last_seq: int) -> None:
+        super().__init__(what)
+        self.last_seq = last_seq
+
+
+async def verify_store(reader: SqlReader) -> list[ChainReport]:
+    """One report for each tenant, also for one whose head was lost. Raises a StoreError."""
+    tenants = set(await reader.tenants())
+    tenants |= set(await CareReader(reader).tenants_with_receipts())
+    return [await verify_chain(reader, tenant_id) for tenant_id in sorted(tenants)]
+
+
+async def verify_chain(reader: SqlReader, tenant_id: str) -> ChainReport:
+    """Verifies a tenant's receipts, links, head and frontier, and that the arguments kept are
+    those committed to. Raises a StoreError of reading."""
+    care = CareReader(reader)
+    head = await reader.head(tenant_id)
+    start = at = await care.cut(tenant_id)
+    facts, is_told_of = 0, start == WHOLE
+    fault = None
+    try:
+        async for stretch in verified_stretches(reader, tenant_id, start, head.seq):
+            at = stretch.cut
+            facts += stretch.facts
+            is_told_of = is_told_of or any(tells_of_cut(row, start) for row in stretch.rows)
+        await _check_end(care, head, at)
+        if not is_told_of:
+            raise ChainFault(f"it was cut at {start.seq}, and no receipt after it says so", at.seq)
+    except ChainFault as error:
+        fault, last_seq = str(error), error.last_seq
+    else:
+        last_seq = at.seq
+    return ChainReport(
+        tenant_id,
+        start.seq + 1,
+        last_seq,
+        head.receipt_hash,
+        _root(at) if fault is None else "",
+        facts,
+        None if start == WHOLE else start,
+        fault,
+    )
+
+
+async def verified_stretches(
+    reader: SqlReader, tenant_id: str, start: Cut, until_seq: int, *, with_facts: bool = True
+) -> AsyncIterator[Stretch]:
+    """The receipts after `start` up to `until_seq`, verified; `with_facts` with those beside them.
+
+    Raises ChainFault at the first that does not hold, and any StoreError of reading.
+    """
+    care = CareReader(reader)
+    try:
+        frontier = frontier_from_hex(start.frontier, start.seq)
+    except ValueError as error:
+        raise ChainFault(f"the cut at {start.seq} is damaged: {error}", start.seq) from error
+    seq, prev_hash, ts_us = start.seq, start.receipt_hash, start.ts_us
+    while seq < until_seq:
+        rows = await reader.receipts(tenant_id, seq, min(PAGE_ROWS, until_seq - seq))
+        rows = [row for row in rows if row.seq <= until_seq]
+        gap = next((at for at, row in enumerate(rows, seq + 1) if row.seq != at), None)
+        if not rows or gap is not None:
+            raise ChainFault(f"receipt {gap or seq + 1} is missing", (gap or seq + 1) - 1)
+        facts = await care.facts(tenant_id, seq, rows[-1].seq) if with_facts else []
+        beside = {row.seq: row for row in facts} if with_facts else None
+        lines = _lines(rows, prev_hash, beside)
+        verdict = verify_lines(lines, first_seq=seq + 1)
+        if verdict.fault is not None:
+            named = f"receipt {verdict.fault.seq}: " if verdict.fault.seq is not None else ""
+            raise ChainFault(f"{named}{verdict.fault.what}", verdict.last_seq)
+        if rows[0].ts_us < ts_us:
+            raise ChainFault(f"receipt {rows[0].seq}: its time is before the one before it", seq)
+        for row in rows:
+            append(frontier, row.seq - 1, leaf_hash(canonical_body(body_of(row, prev_hash))))
+            prev_hash = row.receipt_hash
+        seq, ts_us = rows[-1].seq, rows[-1].ts_us
+        after = Cut(seq, prev_hash, ts_us, frontier_to_hex(frontier), "", "")
+        yield Stretch(rows, lines, len(facts), after)
+
+
+def _lines(
+    rows: list[ReceiptRow], prev_hash: str, beside: dict[int, CallFactsRow] | None
+) -> list[bytes]:
+    """The rows as lines of an export, with facts unless `beside` is None."""
+    lines = []
+    for row in rows:
+        line = body_of(row, prev_hash)
+        if beside is not None:
+            facts = beside.get(row.seq)
+            line |= _facts_of(facts) if facts is not None else _NO_FACTS
+        line["receipt_hash"] = row.receipt_hash
+        try:
+            lines.append(orjson.dumps(line, option=_OPTIONS))
+        except TypeError as error:
+            raise StoreCorrupt(f"receipt {row.seq} of {row.tenant_id!r}: {error}") from error
+        prev_hash = row.receipt_hash
+    return lines
+
+
+def _facts_of(facts: CallFactsRow) -> Body:
+    return {"salt": facts.salt, "arguments": facts.arguments, "facts": facts.facts}
+
+
+async def _check_end(care: CareReader, head: HeadRow, at: Cut) -> None:
+    """The head is the last receipt, and its frontier that of the tree."""
+    if await care.first_receipt(head.tenant_id, head.seq) is not None:
+        raise ChainFault(f"there are receipts after the head at {head.seq}", at.seq)
+    if head.seq < at.seq:
+        raise ChainFault(f"the head at {head.seq} is before the cut at {at.seq}", at.seq)
+    if head.receipt_hash != at.receipt_hash:
+        raise ChainFault(f"the head's hash is not that of receipt {head.seq}", at.seq)
+    if head.frontier != at.frontier:
+        raise ChainFault("the frontier at the head is not that of the tree", at.seq)
+    if head.ts_us != at.ts_us:
+        raise ChainFault(f"the head's time is not that of receipt {head.seq}", at.seq)
+
+
+def _root(at: Cut) -> str:
+    return root(frontier_from_hex(at.frontier, at.seq)).hex()

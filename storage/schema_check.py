@@ -1,0 +1,136 @@
+"""Whether a store's schema is the one its migrations give: an index that was dropped, a column
+that was added or a trigger that was planted is found before anything is served.
+
+Knows: how SQLite describes its tables. Must not know: what the tables mean.
+What is expected is not written down anywhere: the migrations are run into a database in memory,
+and both are asked in the same words.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import NamedTuple
+
+from storage.driver import Row
+from storage.errors import StoreError
+from storage.migrate import Migration, read_migrations
+from storage.sql_store import SqlReader
+
+#: A literal or a quoted name stays as it is; a comment goes; blanks are one blank.
+_TOKEN = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/|\s+", re.DOTALL)
+
+
+class SchemaDrift(StoreError):
+    """The store's tables are not those its migrations make."""
+
+    code = "schema_drift"
+    next_step = (
+        "Undo what was done to the schema by hand, or restore a backup: the sidecar does not "
+        "write to tables it does not know."
+    )
+
+
+class _Object(NamedTuple):
+    """A table, index, trigger or view; `columns` of a table by name, as they were declared."""
+
+    kind: str
+    table: str
+    text: str
+    columns: dict[str, str]
+
+
+def expected_schema(sql: Mapping[str, str], shipped: Sequence[Migration]) -> list[Row]:
+    """What `schema_objects` gives for a store to which exactly `shipped` was applied (SQLite)."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as raw:
+        raw.execute(sql["create_schema_migration"])
+        for migration in shipped:
+            for statement in migration.statements:
+                raw.execute(statement)
+        return raw.execute(sql["schema_objects"]).fetchall()
+
+
+def check_schema(actual: Sequence[Row], expected: Sequence[Row]) -> None:
+    """Raises SchemaDrift, naming every difference, if two answers of `schema_objects` differ."""
+    found = differences(actual, expected)
+    if found:
+        raise SchemaDrift("; ".join(found))
+
+
+def differences(actual: Sequence[Row], expected: Sequence[Row]) -> list[str]:
+    """What is missing, unknown or defined otherwise, in words; nothing if there is no drift."""
+    is_there, should_be = _objects(actual), _objects(expected)
+    found = []
+    for name in sorted(should_be.keys() | is_there.keys()):
+        here, wanted = is_there.get(name), should_be.get(name)
+        if wanted is None and here is not None:
+            found.append(f"{_named(name, here)} is unknown")
+        elif here is None and wanted is not None:
+            found.append(f"{_named(name, wanted)} is missing")
+        elif here is not None and wanted is not None and here != wanted:
+            found += _changes(name, here, wanted)
+    return found
+
+
+def _objects(rows: Sequence[Row]) -> dict[str, _Object]:
+    found: dict[str, _Object] = {}
+    for kind, name, table, text, column, *declared in rows:
+        one = found.setdefault(name, _Object(kind, table, _normalised(text or ""), {}))
+        if column is not None:
+            one.columns[column] = _declared(*declared)
+    return found
+
+
+def _normalised(text: str) -> str:
+    """The text without comments and needless blanks."""
+
+    def replace(token: re.Match[str]) -> str:
+        return token[0] if token[0][0] in "'\"" else " "
+
+    return re.sub(r" *([(),]) *", r"\1", " ".join(_TOKEN.sub(replace, text).split()))
+
+
+def _declared(kind: str, is_not_null: int, default: str | None, key: int) -> str:
+    words = [kind or "no type"]
+    if is_not_null:
+        words.append("NOT NULL")
+    if default is not None:
+        words.append(f"DEFAULT {default}")
+    if key:
+        words.append(f"key part {key}")
+    return " ".join(words)
+
+
+def _named(name: str, one: _Object) -> str:
+    return f"{one.kind} {name}" if one.kind == "table" else f"{one.kind} {name} on {one.table}"
+
+
+def _changes(name: str, here: _Object, wanted: _Object) -> list[str]:
+    if here.kind != wanted.kind:
+        return [f"{name} is a {here.kind}, not a {wanted.kind}"]
+    found = []
+    for column in sorted(here.columns.keys() | wanted.columns.keys()):
+        is_there, should_be = here.columns.get(column), wanted.columns.get(column)
+        if should_be is None:
+            found.append(f"column {name}.{column} is unknown")
+        elif is_there is None:
+            found.append(f"column {name}.{column} is missing")
+        elif is_there != should_be:
+            found.append(f"column {name}.{column} is {is_there}, not {should_be}")
+    return found or [f"{_named(name, here)} is defined otherwise: {here.text}"]
+
+
+async def check_reader(reader: SqlReader) -> None:
+    """Compares the schema of a store that is read with what the migrations applied to it give.
+
+    Raises SchemaDrift, or a StoreError of reading. Does nothing for an engine that does not keep
+    the texts of its tables.
+    """
+    if "schema_objects" not in reader._sql:
+        return
+    applied = len(await reader._reads.fetch(reader._sql["applied_migrations"]))
+    shipped = read_migrations("sqlite")[:applied]
+    actual = await reader._reads.fetch(reader._sql["schema_objects"])
+    check_schema(actual, expected_schema(reader._sql, shipped))

@@ -1,0 +1,103 @@
+-- name: state
+-- One named value of the store itself.
+SELECT value FROM store_state WHERE name = $1;
+
+-- name: next_tenant_with_receipts
+-- Job across tenants: the next one that has receipts, whether it has a head or not. Asked tenant
+-- by tenant, because a list of the distinct ones would read the whole index.
+SELECT tenant_id
+FROM receipts
+WHERE tenant_id > $1
+ORDER BY tenant_id
+LIMIT 1;
+
+-- name: receipt_time
+-- When one receipt was recorded, and its hash: to find by halving where an age begins.
+SELECT ts_us, receipt_hash FROM receipts WHERE tenant_id = $1 AND seq = $2;
+
+-- name: first_receipt
+-- The oldest receipt of a tenant that is here, after a given one.
+SELECT seq FROM receipts WHERE tenant_id = $1 AND seq > $2 ORDER BY seq LIMIT 1;
+
+-- name: first_open_call
+-- The oldest receipt of a tenant whose call has not ended: what must not be cut off.
+SELECT r.seq
+FROM open_intent o
+JOIN receipts r ON r.tenant_id = o.tenant_id AND r.call_id = o.call_id
+WHERE o.tenant_id = $1 AND (r.kind = 'intent' OR r.kind = 'refusal')
+ORDER BY r.seq
+LIMIT 1;
+
+-- name: facts_page
+-- The erasable facts beside a stretch of a tenant's chain.
+SELECT tenant_id, seq, salt, arguments, facts
+FROM call_facts
+WHERE tenant_id = $1 AND seq > $2 AND seq <= $3
+ORDER BY seq;
+
+-- name: facts_of_agent
+-- Where, in a stretch of the chain, facts of calls by one agent are kept.
+SELECT f.seq
+FROM call_facts f
+JOIN receipts r ON r.tenant_id = f.tenant_id AND r.seq = f.seq
+WHERE f.tenant_id = $1 AND f.seq > $2 AND f.seq <= $3 AND r.agent_id = $4
+ORDER BY f.seq;
+
+-- name: facts_of_user
+-- Where, in a stretch of the chain, facts of calls for one user are kept.
+SELECT f.seq
+FROM call_facts f
+JOIN receipts r ON r.tenant_id = f.tenant_id AND r.seq = f.seq
+WHERE f.tenant_id = $1 AND f.seq > $2 AND f.seq <= $3 AND r.user_id = $4
+ORDER BY f.seq;
+
+-- name: facts_of_call
+-- Where, in a stretch of the chain, facts of one call are kept.
+SELECT f.seq
+FROM call_facts f
+JOIN receipts r ON r.tenant_id = f.tenant_id AND r.seq = f.seq
+WHERE f.tenant_id = $1 AND f.seq > $2 AND f.seq <= $3 AND r.call_id = $4
+ORDER BY f.seq;
+
+-- name: delete_facts_of_receipt
+-- Erases the facts beside one receipt.
+DELETE FROM call_facts WHERE (tenant_id = $1 AND seq = $2);
+
+-- name: facts_batch_end
+-- Where the next few facts to delete end; null if there are none.
+SELECT max(few.seq)
+FROM (
+    SELECT f.seq
+    FROM call_facts f
+    WHERE f.tenant_id = $1 AND f.seq > $2 AND f.seq <= $3
+    ORDER BY f.seq
+    LIMIT $4
+) few;
+
+-- name: delete_facts
+-- Deletes the facts beside a stretch of a tenant's chain.
+DELETE FROM call_facts WHERE (tenant_id = $1 AND seq > $2 AND seq <= $3);
+
+-- name: delete_receipts
+-- Deletes a stretch of a tenant's chain, which stands in an archive and below a recorded cut.
+DELETE FROM receipts WHERE (tenant_id = $1 AND seq > $2 AND seq <= $3);
+
+-- name: count_facts
+-- How many facts are kept beside a stretch of a tenant's chain.
+SELECT count(*) FROM call_facts WHERE tenant_id = $1 AND seq > $2 AND seq <= $3;
+
+-- name: count_receipts
+-- How many receipts are here of a stretch of a tenant's chain.
+SELECT count(*) FROM receipts WHERE tenant_id = $1 AND seq > $2 AND seq <= $3;
+
+-- name: count_open_intents
+-- Job across tenants: calls in flight.
+SELECT count(*) FROM open_intent;
+
+-- name: count_run_heads
+-- Job across tenants: agents whose runs are guarded.
+SELECT count(*) FROM run_head;
+
+-- name: count_states
+-- Named values of the store itself.
+SELECT count(*) FROM store_state;

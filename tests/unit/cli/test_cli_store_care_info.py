@@ -1,0 +1,71 @@
+"""`store info`: what is in the store, for a person and for a program."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from store_care_setup import NOW_US, call, filled, held, reports, store_command
+
+
+def test_the_numbers_beside_a_running_sidecar(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = filled(
+        tmp_path / "aegis.db",
+        call(1, age_days=3), call(2), call(3, ends=False), call(1, "beta", age_days=1),
+    )  # fmt: skip
+    assert held(path, lambda: store_command("info", path, "--json")) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["engine"] == "sqlite" and found["engine_version"].count(".") == 2
+    assert found["schema_version"] >= 1 and found["size_bytes"] > 0
+    assert found["rows"] | {"store_state": 0} == {
+        "chain_head": 2, "receipts": 7, "call_facts": 4, "open_intent": 1, "run_head": 0,
+        "store_state": 0,
+    }  # fmt: skip
+    assert (found["oldest_us"], found["newest_us"]) == (NOW_US - 3 * 86_400_000_000, NOW_US)
+    acme, beta = found["tenants"]
+    assert (acme["tenant_id"], acme["seq"], acme["receipts"]) == ("acme", 5, 5)
+    assert (beta["tenant_id"], beta["seq"], beta["cut_at"]) == ("beta", 2, 0)
+    assert [acme["head_hash"], beta["head_hash"]] == [r.head_hash for r in reports(path)]
+    assert "store backup TARGET" in found["advice"]
+
+
+def test_the_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = filled(tmp_path / "aegis.db", call(1))
+    assert store_command("info", path) == 0
+    printed = capsys.readouterr().out
+    assert "rows: chain_head 1, receipts 2, call_facts 1, open_intent 0" in printed
+    assert "tenant 'acme': up to receipt 2, 2 here, 1 with facts; from 2" in printed
+    assert "Keep the head hashes elsewhere" in printed
+
+
+def test_an_empty_store_and_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert store_command("info", filled(tmp_path / "aegis.db")) == 0
+    assert "no receipts yet" in capsys.readouterr().out
+    assert store_command("info", tmp_path / "none.db") == 1
+    assert "[store_unavailable]" in capsys.readouterr().err
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_a_configuration_that_is_not_there_is_wrong_usage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import argparse
+
+    from sidecar.cli import store_info
+
+    parser = argparse.ArgumentParser()
+    store_info.add_arguments(parser)
+    assert store_info.run(parser.parse_args(["--config", str(tmp_path / "none.yaml")])) == 2
+    assert "none.yaml" in capsys.readouterr().err
+    (tmp_path / "p.yaml").write_text("policy: p\nrules: [{id: r, effect: deny, tools: '*'}]\n")
+    config = tmp_path / "sidecar.yaml"
+    config.write_text(
+        "policies: ./p.yaml\nstore: sqlite:///aegis.db\n"
+        "upstreams: {demo: {url: 'http://127.0.0.1:9'}}\n"
+    )
+    filled(tmp_path / "aegis.db", call(1))
+    assert store_info.run(parser.parse_args(["--config", str(config)])) == 0
+    assert "'acme'" in capsys.readouterr().out
