@@ -84,14 +84,7 @@ async def running(
         policies = PolicyKeeper(config.policies, Path.cwd(), _loader(config), clock)
         policies.load_first()
         boot_id = clock.new_id()
-        store = await storage.open_store(
-            config.store, now_us=clock.now_us, node_id=_node_id(config)
-        )
-        stack.push_async_callback(store.close)
-        lease = Lease(store, seal, clock, boot_id=boot_id) if store.has_leases else None
-        if lease is not None:
-            await lease.begin()
-            stack.push_async_callback(lease.end)
+        store, lease = await _store(stack, config, clock, boot_id)
         recovered = await recover(store, seal, clock, boot_id=boot_id)
         pressure = await _pressure(config, clock)
         queue = _queue(config, store, pressure, clock)
@@ -146,6 +139,20 @@ async def running(
             queue=queue,
             reload_soon=lambda: tasks.start(policies.reload(), "reload"),
         )
+
+
+async def _store(
+    stack: AsyncExitStack, config: Config, clock: Clock, boot_id: str
+) -> tuple[storage.SqlStore, Lease | None]:
+    """The open store; on one that several share, with this node's lease begun."""
+    store = await storage.open_store(config.store, now_us=clock.now_us, node_id=_node_id(config))
+    stack.push_async_callback(store.close)
+    if not store.has_leases:
+        return store, None
+    lease = Lease(store, seal, clock, boot_id=boot_id)
+    await lease.begin()
+    stack.push_async_callback(lease.end)
+    return store, lease
 
 
 def _node_id(config: Config) -> str | None:

@@ -163,20 +163,24 @@ class PolicyKeeper:
             reading = again
         where = Position(", ".join(self._entries))
         reading.problems.append(Problem(where, "the files keep changing while they are read"))
+        reading.is_torn = True
         return reading
 
     def _loaded(self, reading: Reading) -> LoadedPolicies:
-        """Of a reading with holes nothing is loaded: the rest would seem wrong without them."""
-        if errors_only(reading.problems):
+        """Of a reading with holes only the problems are wanted; of a torn one not even those,
+        for they may be between files that were never there together."""
+        if reading.is_torn:
             return LoadedPolicies(None, reading.problems)
         try:
-            return self._load(reading.sources, read_file=reading.read_file)
+            loaded = self._load(reading.sources, read_file=reading.read_file)
         except Exception as error:
             _log.exception("loading the policies failed")
             problem = Problem(
                 Position("policies"), f"loading failed inside the sidecar: {type(error).__name__}"
             )
-            return LoadedPolicies(None, [problem])
+            loaded = LoadedPolicies(None, [problem])
+        problems = [*reading.problems, *loaded.problems]
+        return LoadedPolicies(None if errors_only(problems) else loaded.policy_set, problems)
 
     # -- on the loop -----------------------------------------------------------------------
 

@@ -14,8 +14,8 @@ import importlib.resources
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +29,7 @@ SOURCE_BYTES_MAX: Final = 1024 * 1024 + 1
 BESIDE_BYTES_MAX: Final = 32 * 1024 * 1024
 FILES_MAX: Final = 5000
 FOLDER_DEPTH_MAX: Final = 16
+_NOWHERE: Final[Mapping[str, Position]] = {}
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 #: What `os.stat` says of a file that changes whenever its content may have.
@@ -37,12 +38,17 @@ Signature = tuple[tuple[str, int, int, int, int, int], ...]
 
 @dataclass(slots=True)
 class Reading:
-    """The bytes of all policy files at one moment, and of the files they name beside them."""
+    """The bytes of all policy files at one moment, and of the files they name beside them.
+
+    What could not be read is a missing source and a problem. `is_torn` tells that the files may
+    be of different moments.
+    """
 
     sources: list[Source]
     problems: list[Problem]
     paths: dict[str, Path]
     beside: dict[Path, bytes | OSError] = field(default_factory=dict)
+    is_torn: bool = False
 
     def read_file(self, source_name: str, relative: str) -> bytes:
         """A file named by a source, relative to that source's folder; raises OSError. Asked
@@ -79,15 +85,21 @@ def read_sources(entries: Sequence[str], base: Path) -> tuple[list[Source], list
     return reading.sources, reading.problems
 
 
-def take_reading(entries: Sequence[str], base: Path, beside: Iterable[Path] = ()) -> Reading:
+def take_reading(
+    entries: Iterable[str],
+    base: Path,
+    beside: Iterable[Path] = (),
+    places: Mapping[str, Position] = _NOWHERE,
+) -> Reading:
     """Like `read_sources`, with the paths by name; also reads the files of `beside` again."""
-    paths, problems = list_files(entries, base)
-    sources = []
+    paths, problems = list_files(entries, base, places)
+    sources = [Source(problem.position.source, b"", is_missing=True) for problem in problems]
     for name, path in paths.items():
         try:
             sources.append(Source(name, _read(path, SOURCE_BYTES_MAX)))
         except OSError as error:
-            problems.append(_unreadable(name, error))
+            problems.append(_unreadable(Position(name), error))
+            sources.append(Source(name, b"", is_missing=True))
     return Reading(sources, problems, paths, {path: _read_or_error(path) for path in beside})
 
 
@@ -96,8 +108,11 @@ def signature_of(paths: Iterable[Path]) -> Signature:
     return tuple(_stat(path) for path in paths)
 
 
-def list_files(entries: Sequence[str], base: Path) -> tuple[dict[str, Path], list[Problem]]:
-    """Path by display name, each file once, and what is wrong with the entries."""
+def list_files(
+    entries: Iterable[str], base: Path, places: Mapping[str, Position] = _NOWHERE
+) -> tuple[dict[str, Path], list[Problem]]:
+    """Path by display name, each file once, and what is wrong with the entries. `places` tells
+    where entries are written, so that it can be said there."""
     found: dict[str, Path] = {}
     problems: list[Problem] = []
     seen: set[Path] = set()
@@ -108,13 +123,27 @@ def list_files(entries: Sequence[str], base: Path) -> tuple[dict[str, Path], lis
                     seen.add(path)
                     found[name] = path
         except _Unusable as unusable:
-            problems.append(Problem(Position(unusable.name), unusable.message, unusable.hint))
+            problem = Problem(Position(unusable.name), unusable.message, unusable.hint)
+            problems.append(_placed(problem, places.get(entry)))
         except OSError as error:
-            problems.append(_unreadable(entry, error))
+            shown = Position(_shown(base / entry, base))
+            problems.append(_placed(_unreadable(shown, error), places.get(entry)))
         if len(found) > FILES_MAX:
-            problems.append(Problem(Position(entry), f"more than {FILES_MAX} policy files"))
+            problem = Problem(Position(entry), f"more than {FILES_MAX} policy files")
+            problems.append(_placed(problem, places.get(entry)))
             break
     return found, problems
+
+
+def check_entries(places: Mapping[str, Position], base: Path) -> list[Problem]:
+    """What is wrong with the entries themselves, each with the place where it is written."""
+    return list_files(places, base, places)[1]
+
+
+def _placed(problem: Problem, place: Position | None) -> Problem:
+    if place is None:
+        return problem
+    return replace(problem, position=place, message=f"{problem.position}: {problem.message}")
 
 
 class _Unusable(Exception):
@@ -131,6 +160,7 @@ def _files_of(entry: str, base: Path) -> Iterator[tuple[str, Path]]:
         root = base / entry
         shown = _shown(root, base)
         if not root.is_dir():
+            _read(root, 0)  # whether it can be read belongs to the entry
             yield shown, root
             return
     count = 0
@@ -194,8 +224,8 @@ def _read_or_error(path: Path) -> bytes | OSError:
     return data
 
 
-def _unreadable(name: str, error: OSError) -> Problem:
-    return Problem(Position(name), f"cannot be read: {error.strerror or type(error).__name__}")
+def _unreadable(position: Position, error: OSError) -> Problem:
+    return Problem(position, f"cannot be read: {error.strerror or type(error).__name__}")
 
 
 def _stat(path: Path) -> tuple[str, int, int, int, int, int]:

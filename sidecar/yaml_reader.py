@@ -2,7 +2,9 @@
 
 Knows: the YAML 1.2 core scalars and what LANGUAGE refuses (duplicate keys, empty values, tags,
 anchors, merge keys, NUL, several documents, depth > 32, more than 1 MiB). Works on PyYAML's
-nodes, never on its dictionaries, which keep the last of two equal keys in silence.
+events: its dictionaries keep the last of two equal keys in silence, and its nodes grow without
+bound by aliases. What is refused does not end the reading, so that the readers of the nodes can
+name their problems too; only a syntax error, size and depth do.
 Must not know: what any key means.
 """
 
@@ -10,7 +12,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,12 +40,14 @@ class Node:
 
     `value` is str, int, float, bool, a list of Node or a dict of str to Node. `key_position`
     is where its key stands, if it is a member of a mapping. `is_plain` tells an unquoted scalar.
+    `is_refused` tells that a problem was noted here which leaves the value without a meaning.
     """
 
     value: Any
     position: Position
     key_position: Position | None = None
     is_plain: bool = False
+    is_refused: bool = False
 
     @property
     def is_mapping(self) -> bool:
@@ -74,19 +78,35 @@ class Node:
             return [node.plain() for node in self.value]
         return self.value
 
+    def refused_places(self) -> set[Position]:
+        """Where values without a meaning stand, here and below. What else is said of such a place
+        only follows from what was said first."""
+        if self.is_refused:
+            return {self.position}
+        below = self.value.values() if self.is_mapping else self.value if self.is_list else ()
+        return {place for node in below for place in node.refused_places()}
+
 
 def read_yaml(source: str, data: bytes) -> tuple[Node | None, list[Problem]]:
-    """Reads exactly one document; gives the node (None if unusable) and all problems."""
+    """Reads exactly one document; gives the node (None if anything is wrong) and all problems."""
+    node, problems = salvage_yaml(source, data)
+    return (None if problems else node), problems
+
+
+def salvage_yaml(source: str, data: bytes) -> tuple[Node | None, list[Problem]]:
+    """Like `read_yaml`, but gives what could be read of a document with problems: not to be used,
+    only to find the other problems in it. None if nothing could be read."""
     documents, problems = read_documents(source, data)
     if len(documents) > 1:
         problems.append(Problem(documents[1].position, "a second document in one file"))
     if not documents and not problems:
         problems.append(Problem(Position(source, 1, 1), "the file is empty"))
-    return (documents[0] if documents and not problems else None), problems
+    return (documents[0] if documents else None), problems
 
 
 def read_documents(source: str, data: bytes) -> tuple[list[Node], list[Problem]]:
-    """Reads every document of a file; for the one caller (policy tests) that takes several."""
+    """Reads every document of a file, as far as can be told what they say; none of a file that is
+    no YAML, too large or too deep. To be used only if there is no problem."""
     if len(data) > BYTES_MAX:
         return [], [Problem(Position(source, 1, 1), f"larger than {BYTES_MAX} bytes")]
     try:
@@ -97,22 +117,21 @@ def read_documents(source: str, data: bytes) -> tuple[list[Node], list[Problem]]
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         return [], [Problem(Position(source, line, 1), "NUL is not allowed")]
-    reader = _Reader(source)
-    documents: list[Node] = []
+    reader = _Reader(source, text)
     try:
-        reader.refuse_by_event(text)
-        if not reader.problems:
-            documents = [
-                reader.node(node, 1)
-                for node in yaml.compose_all(text, Loader=_LOADER)
-                if node is not None
-            ]
+        return reader.documents(), reader.problems
+    except _TooDeep:
+        pass
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         reader.problem(mark, error.problem or "not YAML", _hint_for(error))
     except yaml.YAMLError as error:  # a control character: the reader's error has no mark
         reader.problems.append(Problem(Position(source, 1, 1), str(error).split("\n", 1)[0]))
-    return documents, reader.problems
+    return [], reader.problems
+
+
+class _TooDeep(Exception):
+    """The problem was noted."""
 
 
 def _hint_for(error: yaml.MarkedYAMLError) -> str:
@@ -122,9 +141,12 @@ def _hint_for(error: yaml.MarkedYAMLError) -> str:
 
 
 class _Reader:
-    def __init__(self, source: str) -> None:
+    """Makes nodes of events, in the order of the file, and notes what is refused."""
+
+    def __init__(self, source: str, text: str) -> None:
         self.source = source
         self.problems: list[Problem] = []
+        self._events: Iterator[Any] = iter(yaml.parse(text, Loader=_LOADER))
 
     def position(self, mark: Any) -> Position:
         if mark is None:
@@ -134,25 +156,38 @@ class _Reader:
     def problem(self, mark: Any, message: str, hint: str = "") -> None:
         self.problems.append(Problem(self.position(mark), message, hint))
 
-    def refuse_by_event(self, text: str) -> None:
-        """Anchors, aliases, tags and depth are seen here, before any node is built."""
-        depth = 0
-        for event in _events(text):
-            if isinstance(event, yaml.AliasEvent):
-                self.problem(
-                    event.start_mark,
-                    "YAML aliases are not allowed",
-                    'a text that begins with `*` must be quoted: "*"',
-                )
-            elif isinstance(event, yaml.CollectionStartEvent | yaml.ScalarEvent):
-                self._refuse_decorations(event)
-            if isinstance(event, yaml.CollectionStartEvent):
-                depth += 1
-                if depth > DEPTH_MAX:
-                    self.problem(event.start_mark, f"nested deeper than {DEPTH_MAX}")
-                    return
-            elif isinstance(event, yaml.CollectionEndEvent):
-                depth -= 1
+    def documents(self) -> list[Node]:
+        """Every document; raises _TooDeep and yaml.YAMLError."""
+        return [
+            self._node(next(self._events), 1)
+            for event in self._events
+            if isinstance(event, yaml.DocumentStartEvent)
+        ]
+
+    def _node(self, event: Any, depth: int, key_position: Position | None = None) -> Node:
+        position = self.position(event.start_mark)
+        if isinstance(event, yaml.AliasEvent):
+            # Never followed: a few lines of aliases can stand for more nodes than fit in memory.
+            hint = 'a text that begins with `*` must be quoted: "*"'
+            self.problem(event.start_mark, "YAML aliases are not allowed", hint)
+            return Node("", position, key_position, is_refused=True)
+        self._refuse_decorations(event)
+        if isinstance(event, yaml.ScalarEvent):
+            return self._scalar_node(event, position, key_position)
+        if depth > DEPTH_MAX:
+            self.problem(event.start_mark, f"nested deeper than {DEPTH_MAX}")
+            raise _TooDeep
+        value: Any = (
+            [self._node(child, depth + 1) for child in self._children()]
+            if isinstance(event, yaml.SequenceStartEvent)
+            else self._mapping(depth)
+        )
+        return Node(value, position, key_position)
+
+    def _children(self) -> Iterator[Any]:
+        """The events that begin the members of the collection that was just opened."""
+        while not isinstance(event := next(self._events), yaml.CollectionEndEvent):
+            yield event
 
     def _refuse_decorations(self, event: Any) -> None:
         if event.anchor is not None:
@@ -169,68 +204,72 @@ class _Reader:
                 'a CEL text that begins with "!" must stand under `when: |` or in quotes',
             )
 
-    def node(self, node: Any, depth: int, key: Any = None) -> Node:
-        position = self.position(node.start_mark)
-        key_position = self.position(key.start_mark) if key is not None else None
-        if isinstance(node, yaml.ScalarNode):
-            is_plain = not node.style
-            if "\0" in node.value:  # by an escape; in the clear it was refused before
-                self.problem(node.start_mark, "NUL is not allowed")
-            value = self.scalar(node) if is_plain else node.value
-            return Node(value, position, key_position, is_plain)
-        if isinstance(node, yaml.SequenceNode):
-            return Node(
-                [self.node(child, depth + 1) for child in node.value], position, key_position
-            )
-        return Node(self.mapping(node, depth), position, key_position)
+    def _scalar_node(self, event: Any, position: Position, key_position: Position | None) -> Node:
+        is_plain = not event.style
+        if "\0" in event.value:  # by an escape; in the clear it was refused before
+            self.problem(event.start_mark, "NUL is not allowed")
+            return Node("", position, key_position, is_plain, is_refused=True)
+        before = len(self.problems)
+        is_tagged = event.tag is not None
+        value = self.scalar(event) if is_plain and not is_tagged else event.value
+        # `!has(args.x)` is a tag to YAML: the text that is left of it says something else.
+        is_cut = is_tagged and not event.tag.startswith(_OLD_TAGS)
+        is_refused = is_cut or len(self.problems) > before
+        return Node(value, position, key_position, is_plain, is_refused)
 
-    def mapping(self, node: Any, depth: int) -> dict[str, Node]:
+    def _mapping(self, depth: int) -> dict[str, Node]:
+        """Of equal keys the first counts; what cannot be a member is read, then left out."""
         members: dict[str, Node] = {}
-        for key, child in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                self.problem(key.start_mark, "a key must be text")
-                continue
-            if "\0" in key.value:
-                self.problem(key.start_mark, "NUL is not allowed")
-                continue
-            if key.value == "<<" and not key.style:
-                self.problem(key.start_mark, "YAML merge keys are not allowed")
-                continue
-            if key.value in members:
-                first = members[key.value].key_position
-                self.problem(
-                    key.start_mark, f'key "{key.value}" is here twice', f"first at {first}"
-                )
-                continue
-            members[key.value] = self.node(child, depth + 1, key)
+        for event in self._children():
+            name = self._key(event, members, depth)
+            key_position = self.position(event.start_mark)
+            child = self._node(next(self._events), depth + 1, key_position)
+            if name is not None:
+                members[name] = child
         return members
 
-    def scalar(self, node: Any) -> Any:
+    def _key(self, event: Any, members: Mapping[str, Node], depth: int) -> str | None:
+        """The key that begins with an event; None after noting why it is none."""
+        if not isinstance(event, yaml.ScalarEvent):
+            if not isinstance(event, yaml.AliasEvent):
+                self.problem(event.start_mark, "a key must be text")
+            self._node(event, depth + 1)
+            return None
+        self._refuse_decorations(event)
+        name: str = event.value
+        if "\0" in name:
+            self.problem(event.start_mark, "NUL is not allowed")
+        elif name == "<<" and not event.style:
+            self.problem(event.start_mark, "YAML merge keys are not allowed")
+        elif name in members:
+            first = f"first at {members[name].key_position}"
+            self.problem(event.start_mark, f'key "{name}" is here twice', first)
+        else:
+            return name
+        return None
+
+    def scalar(self, event: Any) -> Any:
         """A plain scalar by the YAML 1.2 core schema; `010` is neither text nor a number."""
-        text = node.value
+        text = event.value
         if text in _NULLS:
-            self.problem(node.start_mark, "a value is missing", 'write "" for an empty text')
+            self.problem(event.start_mark, "a value is missing", 'write "" for an empty text')
             return ""
         if text in _BOOLEANS:
             return _BOOLEANS[text]
         if len(text) > NUMBER_CHARACTERS_MAX and (
             _INTEGER.fullmatch(text) or _LEADING_ZERO.fullmatch(text)
         ):
-            self.problem(node.start_mark, "a number with too many digits", "quote it")
+            self.problem(event.start_mark, "a number with too many digits", "quote it")
             return text
         if _INTEGER.fullmatch(text):
             return int(text)
         if _LEADING_ZERO.fullmatch(text):
             self.problem(
-                node.start_mark, f"{text} is ambiguous: a number with a leading zero", "quote it"
+                event.start_mark, f"{text} is ambiguous: a number with a leading zero", "quote it"
             )
             return text
         if _FLOAT.fullmatch(text):
             if math.isinf(float(text)):
-                self.problem(node.start_mark, "a number beyond what can be held", "quote it")
+                self.problem(event.start_mark, "a number beyond what can be held", "quote it")
             return float(text)
         return text
-
-
-def _events(text: str) -> Iterator[Any]:
-    return iter(yaml.parse(text, Loader=_LOADER))

@@ -36,6 +36,7 @@ part() {
 # Command, Debian package, what is missing without it. Several tools live in /usr/sbin.
 tools=(
     "promtool prometheus the checks of /metrics"
+    "prometheus prometheus the alert for the ceiling in a real Prometheus"
     "nginx nginx-light the proxy benchmark"
     "wrk wrk the proxy benchmark"
     "strace strace the durability tests"

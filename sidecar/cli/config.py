@@ -1,6 +1,7 @@
 """`aegis-sidecar config check|show`: is the configuration sound, and what is in force?
 
-Knows: where the configuration is looked for. Starts nothing, opens no store.
+Knows: where the configuration is looked for, and that its policies must be there to be read (what
+they say is for `policy check`). Starts nothing, opens no store.
 """
 
 from __future__ import annotations
@@ -40,15 +41,18 @@ def run(args: argparse.Namespace) -> int:
 
     from sidecar.config.load import load_config
     from sidecar.config.show import show_json, show_text
+    from sidecar.policy_reading import check_entries
 
     path = Path(args.config or os.environ.get("AEGIS_CONFIG") or "sidecar.yaml")
     loaded = load_config(path, os.environ, args.set)
     config = loaded.config
     # What `check` finds is its output; `show` keeps its output for the values.
     out = sys.stdout if args.action == "check" else sys.stderr
-    for problem in loaded.problems:
+    is_check = args.action == "check"
+    unusable = check_entries(loaded.entries, Path.cwd()) if is_check else []
+    for problem in [*loaded.problems, *unusable]:
         print(problem, file=out)
-    if config is None:
+    if config is None or unusable:
         return 1 if loaded.is_readable else 2
     if args.action == "show":
         write = show_json if args.json else show_text

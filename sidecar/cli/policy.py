@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sidecar.policy_reading import Reading
-    from sidecar.problems import Problem
+    from sidecar.problems import Position, Problem
     from sidecar.yaml_reader import Node
 
 NAME = "policy"
@@ -40,25 +40,30 @@ def run(args: argparse.Namespace) -> int:
     from sidecar.policy_reading import take_reading
 
     root, base = None, Path.cwd()
+    problems: list[Problem] = []
+    places: dict[str, Position] = {}
     if args.config:
-        root = _configuration(Path(args.config))
+        root, problems = _configuration(Path(args.config))
         if root is None:
+            _show(problems)
             return 2
     entries = list(args.paths)
     if not entries and root is not None:
         base = Path(args.config).parent.absolute()
-        entries = _entries(root)
+        places = _entries(root)
+        entries = list(places)
     if not entries:
+        _show(problems)
         print("name files, folders or pack:NAME, or --config", file=sys.stderr)
         return 2
-    reading = take_reading(entries, base)
+    reading = take_reading(entries, base, places=places)
     loaded = load_policies(
         reading.sources,
         upstreams=_upstreams(root) if root is not None else _catalogued(reading),
         default="observe" if root is not None and _default(root) == "observe" else "deny",
         read_file=reading.read_file,
     )
-    problems = [*reading.problems, *loaded.problems]
+    problems = list({*problems, *reading.problems, *loaded.problems})
     _show(problems)
     has_errors = any(args.strict or not problem.is_warning for problem in problems)
     if loaded.policy_set is None or has_errors:
@@ -73,27 +78,41 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _configuration(path: Path) -> Node | None:
-    from sidecar.yaml_reader import read_yaml
+def problems_of(
+    places: Mapping[str, Position], base: Path, upstreams: Mapping[str, str]
+) -> list[Problem]:
+    """All that is wrong with the policies of a configuration, in order. `places` are its entries
+    and where they are written, `upstreams` the kinds by name."""
+    from sidecar.policy.load import load_policies
+    from sidecar.policy_reading import take_reading
+
+    reading = take_reading(places, base, places=places)
+    loaded = load_policies(
+        reading.sources, upstreams=upstreams, default="deny", read_file=reading.read_file
+    )
+    return sorted({*reading.problems, *loaded.problems})
+
+
+def _configuration(path: Path) -> tuple[Node | None, list[Problem]]:
+    """What the file says, as far as it is YAML; its settings are checked by `config check`."""
+    from sidecar.problems import Position, Problem
+    from sidecar.yaml_reader import salvage_yaml
 
     try:
-        root, problems = read_yaml(str(path), path.read_bytes())
+        root, problems = salvage_yaml(str(path), path.read_bytes())
     except OSError as error:
-        print(f"{path} cannot be read: {error.strerror}", file=sys.stderr)
-        return None
-    _show(problems)
+        return None, [Problem(Position(str(path)), f"cannot be read: {error.strerror}")]
     if root is not None and not root.is_mapping:
-        print(f"{path} is not a sidecar.yaml: it holds {root.kind}", file=sys.stderr)
-        return None
-    return root
+        message = f"this is not a sidecar.yaml: it holds {root.kind}"
+        return None, [*problems, Problem(root.position, message)]
+    return root, problems
 
 
-def _entries(root: Node) -> list[str]:
+def _entries(root: Node) -> dict[str, Position]:
+    """The entries of `policies`, with their places."""
     node = root.value.get("policies")
-    if node is None:
-        return []
-    listed = node.plain() if node.is_list else [node.plain()]
-    return [one for one in listed if isinstance(one, str)]
+    listed = [] if node is None else node.value if node.is_list else [node]
+    return {one.value: one.position for one in listed if isinstance(one.value, str) and one.value}
 
 
 def _default(root: Node) -> object:

@@ -36,15 +36,23 @@ def run(args: argparse.Namespace) -> int:
     import uvloop
 
     from sidecar.app import running
+    from sidecar.cli.policy import problems_of
     from sidecar.config.load import load_config
     from sidecar.errors import SidecarError
+    from sidecar.policy_reading import check_entries
     from storage.errors import StoreError
 
     path = Path(args.config or os.environ.get("AEGIS_CONFIG") or "sidecar.yaml")
     loaded = load_config(path, os.environ, args.set)
     for problem in loaded.problems:
         print(problem, file=sys.stderr)
-    if loaded.config is None:
+    # Whoever mends the configuration sees at once what is to be mended in the policies too; and
+    # only here it is known where an entry that leads nowhere is written.
+    base = Path.cwd()
+    unusable = check_entries(loaded.entries, base)
+    if loaded.config is None or unusable:
+        for problem in sorted({*unusable, *problems_of(loaded.entries, base, loaded.kinds)}):
+            print(problem, file=sys.stderr)
         return 1
     config = loaded.config
 

@@ -7,33 +7,40 @@ Pure: no I/O but the `read_file` it is given, for documents that catalogues name
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from sidecar.policy.catalogue_building import build_catalogue
 from sidecar.policy.catalogue_file import CatalogueFile, ReadFile, read_catalogue
-from sidecar.policy.compiling import Texts, canonical_hash, compile_rules
+from sidecar.policy.compiling import CompiledRule, Texts, canonical_hash, compile_rules
 from sidecar.policy.fields import Problems, did_you_mean
 from sidecar.policy.index import PolicySet
 from sidecar.policy.reach import check_reach
 from sidecar.policy.rules import PolicyFile, read_policy
-from sidecar.problems import Position, Problem
+from sidecar.problems import Position, Problem, errors_only
 from sidecar.yaml_reader import Node, read_documents
 
 __all__ = ["LoadedPolicies", "Source", "load_policies"]
 
 KINDS = ("catalogue", "policy", "test", "detection")
+_UNKNOWN_NAME = re.compile(r'there is no "((?:constants|variables)\.\w+)"$')
 SECRETS = ("password", "token", "secret", "api_key", "authorization")
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file: the name problems give it, and its bytes. Packs' names begin with `pack:`."""
+    """A file: the name problems give it, and its bytes. Packs' names begin with `pack:`.
+
+    `is_missing` tells of something that could not be read, which has been reported: then a set is
+    not complete, and what seems to be wrong only for the want of it is not reported.
+    """
 
     name: str
     data: bytes
     is_pack: bool = False
+    is_missing: bool = False
 
     def __post_init__(self) -> None:
         if self.name.startswith("pack:"):
@@ -42,7 +49,7 @@ class Source:
 
 @dataclass(slots=True)
 class LoadedPolicies:
-    """The set, None if there are errors; and every problem, sorted by place."""
+    """The set, None if there are errors or a source is missing; and every problem, sorted."""
 
     policy_set: PolicySet | None
     problems: list[Problem] = field(default_factory=list)
@@ -55,6 +62,12 @@ class Files:
     catalogues: list[CatalogueFile] = field(default_factory=list)
     policies: list[PolicyFile] = field(default_factory=list)
     has_broken_catalogue: bool = False
+    lacks_catalogues: bool = False
+    lacks_policies: bool = False
+
+    def lacks_all(self) -> None:
+        """Notes that something could not be read: whatever it was, it is not here."""
+        self.lacks_catalogues = self.lacks_policies = True
 
 
 def load_policies(
@@ -72,12 +85,13 @@ def load_policies(
     before = problems.error_count
     catalogue = build_catalogue(files.catalogues, upstreams, problems)
     has_catalogue = problems.error_count == before and not files.has_broken_catalogue
-    texts = Texts({source.name: source.data for source in sources})
-    compiled = compile_rules(files.policies, texts, problems)
+    if files.lacks_catalogues:
+        has_catalogue &= {file.upstream for file in files.catalogues} >= set(upstreams)
+    compiled = _compiled(files, sources, problems)
     if has_catalogue:
         check_reach(compiled, catalogue, problems)
     found = sorted(set(problems.found))
-    if problems.error_count:
+    if problems.error_count or _is_partial(sources):
         return LoadedPolicies(None, found)
     policy_set = PolicySet(
         revision=_revision(files, default),
@@ -93,40 +107,93 @@ def read_files(sources: Sequence[Source], read_file: ReadFile, problems: Problem
     """Reads every source as what its first key says; tests and detections are passed over."""
     files = Files()
     for source in sorted(sources, key=lambda one: one.name):
+        if source.is_missing:
+            files.lacks_all()
+            continue
         documents, found = read_documents(source.name, source.data)
         problems.take(found)
-        if found:
-            files.has_broken_catalogue = True  # it may have been one
-            continue
         if not documents:
-            problems.error(Position(source.name, 1, 1), "the file is empty")
+            files.lacks_all()
+            if not found:
+                problems.error(Position(source.name, 1, 1), "the file is empty")
             continue
-        kind = _kind(documents[0], problems)
-        if kind in ("policy", "catalogue") and len(documents) > 1:
-            problems.error(documents[1].position, "a second document in one file")
-        elif kind == "catalogue":
-            before = problems.error_count
-            catalogue = read_catalogue(documents[0], problems, read_file)
-            files.catalogues += [catalogue] if catalogue is not None else []
-            files.has_broken_catalogue |= problems.error_count > before
-        elif kind == "policy":
-            policy = read_policy(documents[0], problems, is_pack=source.is_pack)
-            files.policies += [policy] if policy is not None else []
+        further = Problems()
+        _read_document(documents, source, read_file, files, further)
+        files.has_broken_catalogue |= bool(found) and "catalogue" in _keys(documents[0])
+        refused = documents[0].refused_places()
+        problems.take(one for one in further.found if one.position not in refused)
     return files
 
 
+def _read_document(
+    documents: Sequence[Node],
+    source: Source,
+    read_file: ReadFile,
+    files: Files,
+    problems: Problems,
+) -> None:
+    """Reads the first document as what it is; tests may have several, other files have one."""
+    kind = _kind(documents[0], problems)
+    if kind in ("policy", "catalogue") and len(documents) > 1:
+        problems.error(documents[1].position, "a second document in one file")
+    if kind is None:
+        files.lacks_all()
+    elif kind == "catalogue":
+        catalogue = read_catalogue(documents[0], problems, read_file)
+        files.catalogues += [catalogue] if catalogue is not None else []
+        files.has_broken_catalogue |= bool(problems.error_count)
+    elif kind == "policy":
+        policy = read_policy(documents[0], problems, is_pack=source.is_pack)
+        files.policies.append(policy)
+        files.lacks_policies |= not policy.is_named
+
+
+def _keys(node: Node) -> list[str]:
+    return list(node.value) if node.is_mapping else []
+
+
 def _kind(node: Node, problems: Problems) -> str | None:
-    first = next(iter(node.value), None) if node.is_mapping else None
-    if first in KINDS:
-        return str(first)
+    """What the first key says; of a file that has the key elsewhere, what that one says."""
+    keys = _keys(node)
+    if keys and keys[0] in KINDS:
+        return keys[0]
     wanted = f"the first key of a file must be one of {', '.join(KINDS)}"
-    if first is None:
+    if not keys:
         problems.error(node.position, wanted)
-    else:
-        member = node.value[first]
-        place = member.key_position or member.position
-        problems.error(place, f'{wanted}, not "{first}"', did_you_mean(str(first), KINDS))
-    return None
+        return None
+    member = node.value[keys[0]]
+    place = member.key_position or member.position
+    problems.error(place, f'{wanted}, not "{keys[0]}"', did_you_mean(keys[0], KINDS))
+    return next((kind for kind in KINDS if kind in keys), None)
+
+
+def _compiled(files: Files, sources: Sequence[Source], problems: Problems) -> list[CompiledRule]:
+    """The rules. That a condition reads an unknown name is not noted if the name has a problem
+    of its own, or may stand in a file that could not be read."""
+    found = Problems()
+    texts = Texts({source.name: source.data for source in sources})
+    compiled = compile_rules(files.policies, texts, found)
+    by_source = {file.position.source: file for file in files.policies}
+    own = [one for one in found.found if not _follows(one, by_source, files.lacks_policies)]
+    # What only follows is left out beside what it may follow from, never alone.
+    has_cause = _is_partial(sources) or problems.error_count or errors_only(own)
+    problems.take(own if has_cause else found.found)
+    return compiled
+
+
+def _is_partial(sources: Sequence[Source]) -> bool:
+    return any(source.is_missing for source in sources)
+
+
+def _follows(problem: Problem, by_source: Mapping[str, PolicyFile], lacks_policies: bool) -> bool:
+    """Whether a problem may be there only because something else could not be read."""
+    file = by_source[problem.position.source]
+    name = _UNKNOWN_NAME.search(problem.message)
+    if name is not None:
+        return name[1] in file.declared or (lacks_policies and bool(file.imports))
+    return lacks_policies and any(
+        problem.position == position and not problem.hint for _, position in file.imports
+    )
 
 
 def _revision(files: Files, default: str) -> str:

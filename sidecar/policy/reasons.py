@@ -30,11 +30,11 @@ _MEMBERS_MAX = 32
 
 
 class BadReason(ValueError):
-    """A text that cannot be filled in; `hint` says how to mend it."""
+    """A text that cannot be filled in; `problems` are messages with hints how to mend them."""
 
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
+    def __init__(self, *problems: tuple[str, str]) -> None:
+        super().__init__("; ".join(message for message, _ in problems))
+        self.problems = problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,30 +73,37 @@ class Reason:
 
 
 def parse_reason(text: str) -> Reason:
-    """Reads a text with `{path}` in it; raises BadReason."""
+    """Reads a text with `{path}` in it; raises BadReason, which names every problem once."""
     parts: list[str | Place] = []
+    problems: list[tuple[str, str]] = []
     at = 0
     for found in _PLACE.finditer(text):
-        parts += [text[at : found.start()], _place(found[1])]
+        parts.append(text[at : found.start()])
+        try:
+            parts.append(_place(found[1]))
+        except BadReason as error:
+            problems += error.problems
         at = found.end()
     parts.append(text[at:])
     if any(isinstance(part, str) and ("{" in part or "}" in part) for part in parts):
-        raise BadReason("a brace stands alone", "{path} names a value; braces have no other use")
+        problems.append(("a brace stands alone", "{path} names a value; braces have no other use"))
+    if problems:
+        raise BadReason(*dict.fromkeys(problems))
     return Reason(tuple(part for part in parts if part != ""))
 
 
 def _place(path: str) -> Place:
     if not _PATH.fullmatch(path):
-        raise BadReason(f"{{{path}}} is not a path", "write e.g. {args.amount} or {agent.name}")
+        raise BadReason((f"{{{path}}} is not a path", "write e.g. {args.amount} or {agent.name}"))
     if path in NOT_CARRIED_OUT or path.startswith("limit."):
-        raise BadReason(f"{{{path}}} is not carried out by this version")
+        raise BadReason((f"{{{path}}} is not carried out by this version", ""))
     if path in FACTS and path not in _OPEN_FACTS:
         return Place(path)
     for fact in _OPEN_FACTS:
         if path == fact or path.startswith(f"{fact}."):
             members = path[len(fact) + 1 :]
             return Place(fact, tuple(members.split(".")) if members else ())
-    raise BadReason(f'there is no "{path}"', did_you_mean(path, FACTS))
+    raise BadReason((f'there is no "{path}"', did_you_mean(path, FACTS)))
 
 
 def _value(place: Place, facts: Facts, secrets: Collection[str]) -> str:

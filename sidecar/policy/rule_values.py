@@ -81,7 +81,8 @@ def reason_text(node: Node, problems: Problems) -> tuple[Reason, Position] | Non
     try:
         return parse_reason(value), node.position
     except BadReason as error:
-        problems.error(node.position, f"reason: {error}", error.hint)
+        for message, hint in error.problems:
+            problems.error(node.position, f"reason: {message}", hint)
         return None
 
 

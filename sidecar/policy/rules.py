@@ -6,7 +6,7 @@ Must not know: CEL (conditions stay nodes here), tools, other files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,7 +68,8 @@ class RuleDraft:
 
 @dataclass(frozen=True, slots=True)
 class PolicyFile:
-    """A policy file, read."""
+    """A policy file, read. `declared` are all names it gives to constants and variables, as
+    conditions read them; without a name of its own the file goes by its place (`is_named`)."""
 
     name: str
     position: Position
@@ -78,6 +79,8 @@ class PolicyFile:
     rules: tuple[RuleDraft, ...]
     plain: Mapping[str, Any]
     is_pack: bool = False
+    declared: frozenset[str] = frozenset()
+    is_named: bool = True
 
 
 _CALLER_FIELDS = {
@@ -122,9 +125,9 @@ _RULE_FIELDS = {
 _WITHOUT_EFFECT = ("limits", "obligations")
 
 
-def read_policy(node: Node, problems: Problems, *, is_pack: bool) -> PolicyFile | None:
-    """A file that begins with `policy:`; problems are noted. None without a usable name: what is
-    sound of a file with problems is given, so that the rest of it can be checked too."""
+def read_policy(node: Node, problems: Problems, *, is_pack: bool) -> PolicyFile:
+    """A file that begins with `policy:`; problems are noted. What is sound of a file with problems
+    is given, so that the rest of it can be checked too; the file itself stands in for its name."""
     values = read_fields(node, "a policy", _FILE_FIELDS, problems)
     mode = values.get("mode", Mode.ENFORCE)
     callers = _callers(values)
@@ -139,18 +142,31 @@ def read_policy(node: Node, problems: Problems, *, is_pack: bool) -> PolicyFile 
         read = [_read_rule(one, mode, callers, problems) for one in rules.value]
         drafts = [draft for draft in read if draft is not None]
         _refuse_twice(drafts, problems)
-    if "policy" not in values:
-        return None
     return PolicyFile(
-        values["policy"],
+        # No policy can have the name of a file with its suffix, and no two files have one name.
+        values.get("policy", f"{node.position.source}:"),
         node.value["policy"].position,
-        values.get("constants", {}),
-        values.get("variables", {}),
+        _meant(values.get("constants", {})),
+        _meant(values.get("variables", {})),
         values.get("import", ()),
         tuple(drafts),
         node.plain(),
         is_pack,
+        frozenset(_declared(node)),
+        "policy" in values,
     )
+
+
+def _meant(named: Mapping[str, Node]) -> dict[str, Node]:
+    """Without those whose value was refused: what is left of it would have another type."""
+    return {name: node for name, node in named.items() if not node.is_refused}
+
+
+def _declared(node: Node) -> Iterator[str]:
+    for kind in ("constants", "variables"):
+        named = node.value.get(kind)
+        if named is not None and named.is_mapping:
+            yield from (f"{kind}.{key}" for key in named.value)
 
 
 def _callers(values: Mapping[str, Any]) -> CallerMatcher:
@@ -175,7 +191,7 @@ def _read_rule(
     """A rule; one with problems is given too, as far as it goes, but not as sound."""
     before = problems.error_count
     values = read_fields(node, "a rule", _RULE_FIELDS, problems)
-    if not node.is_mapping or "id" not in values:
+    if not node.is_mapping:
         return None
     if not any(key in node.value for key in ("effect", *_WITHOUT_EFFECT)):
         problems.error(
@@ -186,10 +202,12 @@ def _read_rule(
     effect = values.get("effect", Effect.DENY)
     reason, reason_position = values.get("reason", (None, None))
     own_mode = values.get("mode", mode)
-    id_node: Node = node.value["id"]
+    place = node.value["id"].position if "id" in node.value else node.position
+    when: Node | None = values.get("when")
+    is_cut = when is not None and when.is_refused
     return RuleDraft(
-        id=values["id"],
-        position=id_node.position,
+        id=values.get("id", str(place)),  # no id looks like a place
+        position=place,
         effect=effect,
         mode=Mode.SHADOW if mode is Mode.SHADOW else own_mode,
         tools=ToolMatcher(
@@ -206,9 +224,9 @@ def _read_rule(
         sources=SourceMatcher(values["sources"]) if "sources" in values else None,
         during=values.get("during", ()),
         outside=values.get("outside", ()),
-        when=values.get("when"),
+        when=None if is_cut else when,
         reason=reason,
         reason_position=reason_position,
         plain=node.plain(),
-        is_sound=problems.error_count == before,
+        is_sound=problems.error_count == before and not is_cut,
     )

@@ -33,7 +33,7 @@ class Loader:
     def __call__(
         self, sources: Sequence[Source], *, read_file: Callable[[str, str], bytes]
     ) -> LoadedPolicies:
-        contents = [source.data for source in sources]
+        contents = [source.data for source in sources if not source.is_missing]
         self.given.append(contents)
         if b"raise" in contents:
             raise RuntimeError("a fault of ours")
@@ -113,11 +113,11 @@ def test_what_cannot_be_read_is_said_all_at_once(folder: Path) -> None:
     (folder.parent / "empty").mkdir()
     said = messages(["policies", "missing.yaml", "empty", "pack:nope"], folder.parent)
     assert [line.split("\n")[0] for line in said] == [
+        "missing.yaml: error: cannot be read: No such file or directory",
         "empty: error: no policy file in this folder",
         "pack:nope: error: there is no such pack",
         "policies/gone.yaml: error: cannot be read: No such file or directory",
         "policies/pipe.yaml: error: cannot be read: is not a regular file",
-        "missing.yaml: error: cannot be read: No such file or directory",
     ]
 
 
@@ -259,7 +259,21 @@ async def test_d4_an_unreadable_file_leaves_the_set_in_force(folder: Path) -> No
     assert not await look_twice(keeper)
     assert keeper.current.revision == "one.+two."
     assert not keeper.reload_succeeded
-    assert len(loader.given) == 1, "the rest is not loaded without it"
+    assert loader.given[1:] == [[b"one."]], "the rest is read for its problems only"
+
+
+async def test_d4_problems_of_what_was_read_come_with_those_of_what_was_not(folder: Path) -> None:
+    (folder / "a.yaml").write_text("broken")
+    (folder / "b.yaml").symlink_to("nowhere")
+    with pytest.raises(ConfigurationError, match=r"(?s)b\.yaml: error.*a\.yaml:1:1: error"):
+        keeper_of(folder).load_first()
+
+
+async def test_d1_a_fault_while_loading_a_part_does_not_hide_what_is_missing(folder: Path) -> None:
+    (folder / "a.yaml").write_text("raise")
+    (folder / "b.yaml").symlink_to("nowhere")
+    with pytest.raises(ConfigurationError, match=r"(?s)b\.yaml: error.*RuntimeError"):
+        keeper_of(folder).load_first()
 
 
 async def test_d1_a_fault_while_loading_leaves_the_set_in_force(folder: Path) -> None:
@@ -407,12 +421,15 @@ async def test_d4_files_that_never_stand_still_are_not_loaded(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mount = Mount(folder)
-    keeper = keeper_of(folder)
+    loader = Loader()
+    keeper = keeper_of(folder, loader)
     keeper.load_first()
     SwapsWhileReading(mount, 1000, monkeypatch)
     assert not (await keeper.reload()).succeeded
     assert keeper.current.revision == "1.+1."
-    assert "keep changing" in str(keeper.problems[0])
+    (problem,) = keeper.problems
+    assert "keep changing" in str(problem)
+    assert loader.given == [[b"1."] * 2], "not even for the problems of files of several moments"
 
 
 async def test_d4_each_decision_sees_one_revision_through_many_reloads(folder: Path) -> None:

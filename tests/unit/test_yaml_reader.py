@@ -9,7 +9,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.yaml_reader import BYTES_MAX, DEPTH_MAX, read_documents, read_yaml
+from sidecar.problems import Position
+from sidecar.yaml_reader import BYTES_MAX, DEPTH_MAX, read_documents, read_yaml, salvage_yaml
 
 
 def value_of(text: str) -> Any:
@@ -95,6 +96,47 @@ def test_a_quoted_merge_key_is_a_key() -> None:
 def test_every_problem_at_once() -> None:
     text = "a: 1\na: 2\nb:\nc: 010\nd: {e: 1, e: 2}\n"
     assert [line.split()[0] for line in said_of(text)] == ["f:2:1", "f:3:3", "f:4:4", "f:5:11"]
+
+
+def test_what_is_refused_does_not_end_the_reading() -> None:
+    text = (
+        "a: &x {b: 1, b: 2, c: [010]}\n<<: {d: 1}\n<<: *x\n[k]: {e: 1, e: 2}\n*x : &y 1\n"
+        "f: !t g\na: 3\nh: ~\ni: *x\nj: !!str 7\nk: last\n---\n&z l: 1\n"
+    )
+    node, problems = salvage_yaml("f", text.encode())
+    assert node is not None
+    assert node.plain() == {
+        "a": {"b": 1, "c": ["010"]}, "f": "g", "h": "", "i": "", "j": "7", "k": "last",
+    }  # fmt: skip
+    assert [(one.position.line, one.position.column) for one in problems] == [
+        (1, 4), (1, 14), (1, 24), (2, 1), (3, 1), (3, 5), (4, 1), (4, 13), (5, 1), (5, 6),
+        (6, 4), (7, 1), (8, 4), (9, 4), (10, 4), (13, 1), (13, 1),
+    ]  # fmt: skip
+    # In the order of reading; where a value says nothing by itself, nothing more is to be said.
+    assert {place.line for place in node.refused_places()} == {1, 6, 8, 9}
+    assert Position("f", 1, 24) in node.refused_places()
+    assert read_yaml("f", text.encode())[0] is None
+
+
+def test_aliases_are_never_followed() -> None:
+    bomb = "a: &a [x, x]\n" + "".join(
+        f"{chr(98 + n)}: &{chr(98 + n)} [*{chr(97 + n)}, *{chr(97 + n)}]\n" for n in range(24)
+    )
+    node, problems = salvage_yaml("f", bomb.encode())
+    assert node is not None
+    assert len(str(node.plain())) < 1000
+    assert len(problems) == 25 + 48
+    node, problems = salvage_yaml("f", b"&a [*a, *none]\n")
+    assert node is not None
+    assert node.plain() == ["", ""]
+    assert len(problems) == 3
+
+
+@pytest.mark.parametrize("text", ["", "a: [1\n", "a: 'x\n", "[" * 40, "a: \x1b\n", "b: *"])
+def test_of_what_is_no_yaml_nothing_is_salvaged(text: str) -> None:
+    node, problems = salvage_yaml("f", f"a: 1\na: 2\n{text}".encode() if text else b"")
+    assert node is None
+    assert problems[-1].position.line in (1, 3, 4)
 
 
 def test_broken_yaml_is_one_problem_with_a_place() -> None:

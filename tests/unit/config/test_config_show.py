@@ -28,6 +28,8 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SHOP_TOKEN", "hunter2")
     monkeypatch.delenv("AEGIS_CONFIG", raising=False)
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "p.yaml").write_text("policy: p\n")
     file = tmp_path / "sidecar.yaml"
     file.write_text(TEXT)
     return file
@@ -45,6 +47,22 @@ def test_check_names_problems(path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().out == (
         "--set limits.queue: error: limits.queue: must be from 1 to 1000000\n"
     )
+
+
+def test_check_finds_policies_that_are_not_there_and_show_does_not_mind(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path.write_text(TEXT.replace("./policies", "[./policies, ./nope, pack:zzz]"))
+    assert main(["config", "check"]) == 1
+    assert [line for line in capsys.readouterr().out.splitlines() if "error" in line] == [
+        "sidecar.yaml:2:24: error: nope: cannot be read: No such file or directory",
+        "sidecar.yaml:2:32: error: pack:zzz: there is no such pack",
+    ]
+    assert main(["config", "show"]) == 0
+    path.write_text(TEXT.replace("./policies", "[./policies, ./nope]") + "limit: {}\n")
+    assert main(["config", "check"]) == 1
+    out = capsys.readouterr().out
+    assert "nope: cannot be read" in out and '"limit" is not a key' in out
 
 
 def test_an_unreadable_file_is_another_exit_code(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from policy_setup import PACKS, load, policies, read_pack, shown
 
 from sidecar.policy.index import PolicySet
+from sidecar.policy.load import Source, load_policies
 from sidecar.problems import errors_only
 
 TOOLS = "catalogue: files\ntools: {read: {mutates: false}, write: {}}\n"
@@ -111,6 +113,26 @@ def test_d3_what_is_no_file_of_ours_is_refused_with_its_place(data: bytes, said:
 
 def test_d2_no_file_at_all_denies_everything() -> None:
     assert policies().rule_count == 0
+
+
+def test_d3_a_missing_source_spoils_the_set_and_excuses_what_may_stand_in_it() -> None:
+    unmet = "policy: q\nimport: gone\nrules: [{id: a, effect: deny, tools: files/nope}]\n"
+    sources = [
+        Source("tools.yaml", TOOLS.encode()),
+        Source("q.yaml", unmet.encode()),
+        Source("gone", b"", is_missing=True),
+    ]
+
+    def said(upstreams: Mapping[str, str]) -> list[str]:
+        loaded = load_policies(
+            sources, upstreams=upstreams, default="deny", read_file=lambda source, path: b""
+        )
+        assert loaded.policy_set is None
+        return [problem.message for problem in loaded.problems]
+
+    assert said({"files": "mcp", "github": "rest"}) == [], "its catalogue may be the missing one"
+    (problem,) = said({"files": "mcp"})
+    assert problem.startswith("no tool can meet this rule"), "every upstream's catalogue is here"
 
 
 def test_one_broken_file_spoils_the_set() -> None:
