@@ -103,10 +103,7 @@ async def running(
             clock=clock,
         )
         door = FrontDoor(
-            pipeline.handle,
-            pipeline.refuse_head,
-            rules=head_rules(config),
-            limits=config.limits,
+            pipeline.handle, pipeline.refuse_head, rules=head_rules(config), limits=config.limits
         )
         state = ControlState(
             config=config,
