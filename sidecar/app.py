@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import storage
-from sidecar.calibration import measure_store
+from sidecar.calibration import kept_figures, measure_store, scratch_folder
 from sidecar.clock import Clock
 from sidecar.config.model import Config
 from sidecar.config.store_url import store_password
@@ -33,6 +33,7 @@ from sidecar.ledger.recorder import Recorder
 from sidecar.ledger.recovery import recover
 from sidecar.policy.load import LoadedPolicies, Source, load_policies
 from sidecar.policy_files import Load, PolicyKeeper, ReadFile
+from sidecar.pressure_history import PressureHistory
 from sidecar.proxy.doorkeeper import Doorkeeper, listening_sockets
 from sidecar.proxy.pipeline import Pipeline
 from sidecar.proxy.redaction import Redactor
@@ -40,6 +41,7 @@ from sidecar.proxy.server import FrontDoor, head_rules, require_c_parser
 from sidecar.proxy.upstream_aiohttp import AiohttpLeg
 from sidecar.telemetry.counters import Counters
 from sidecar.telemetry.logs import Logs
+from storage.calibrate import Calibration
 from storage.pressure import Pressure
 from storage.records import Entry, Recorded
 from storage.write_queue import BATCH_MAX, WriteQueue
@@ -86,7 +88,8 @@ async def running(
         boot_id = clock.new_id()
         store, lease = await _store(stack, config, clock, boot_id)
         recovered = await recover(store, seal, clock, boot_id=boot_id)
-        pressure = await _pressure(config, clock)
+        pressure, calibrated = await _pressure(config, store, clock)
+        history = _history(stack, config, clock)
         queue = _queue(config, store, pressure, clock)
         stack.push_async_callback(queue.close)
         recorder = await _recorder(config, clock, queue, store, boot_id)
@@ -95,13 +98,9 @@ async def running(
         leg = AiohttpLeg()
         stack.push_async_callback(leg.close)
         pipeline = Pipeline(
-            config=config,
-            policies=policies,
-            recorder=recorder,
-            leg=leg,
-            counters=counters,
+            config=config, policies=policies, recorder=recorder, leg=leg, counters=counters,
             clock=clock,
-        )
+        )  # fmt: skip
         door = FrontDoor(
             pipeline.handle, pipeline.refuse_head, rules=head_rules(config), limits=config.limits
         )
@@ -117,11 +116,14 @@ async def running(
             recorder=recorder,
             door=door,
             logs=logs,
+            outlook_at=history.outlook,
+            calibrated=calibrated,
         )
         await _control(stack, config, state)
         tasks = _Tasks(stack)
         tasks.start(policies.run(), "policies")
         tasks.start(_tick(pressure), "pressure")
+        tasks.start(history.run(pressure.snapshot), "trend")
         if lease is not None:
             tasks.start(lease.run(), "lease")
         keeper = await _listen(config, door)
@@ -224,15 +226,33 @@ class _Tasks:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _pressure(config: Config, clock: Clock) -> Pressure:
-    calibration = await measure_store(config.data_dir, clock)
-    return Pressure(
+async def _pressure(config: Config, store: storage.SqlStore, clock: Clock) -> tuple[Pressure, str]:
+    """The pressure with its seeds, and when they were measured for good; "" if only just now.
+
+    What a server carries is not measured at every start: its traffic tells, or `store calibrate`.
+    """
+    figures = await kept_figures(store, config.store, config.data_dir)
+    calibration, calibrated = Calibration((), 0.0), ""
+    if figures is not None:
+        calibration, calibrated = figures.calibration(), figures.sentence()
+    elif (folder := scratch_folder(config.store)) is not None:
+        calibration = await measure_store(folder, clock)
+    pressure = Pressure(
         batch_entries_max=BATCH_MAX,
         monotonic_ns=clock.monotonic_ns,
         loop_cpu_ns=time.thread_time_ns,
         seeds=calibration.points,
         handover_s=calibration.handover_s,
     )
+    return pressure, calibrated
+
+
+def _history(stack: AsyncExitStack, config: Config, clock: Clock) -> PressureHistory:
+    """The trend as it was kept; what this run adds is written hourly and when it ends."""
+    history = PressureHistory(config.data_dir, clock.now_us)
+    history.load()
+    stack.push_async_callback(history.close)
+    return history
 
 
 def _queue(config: Config, store: storage.SqlStore, pressure: Pressure, clock: Clock) -> WriteQueue:

@@ -2,7 +2,8 @@
 
 Knows: how to drive a scratch store through a write queue with ever more waiting callers, as a
 loaded sidecar does, and to read from it what a commit costs (points for the model) and what a
-call costs besides. Takes well under half a second, unless the disk is slow.
+call costs besides. Once takes well under half a second, unless the disk is slow; for a figure to
+keep it is done again and again, and the middle of all rounds is taken.
 Must not know: where the scratch store lives, what its entries mean.
 """
 
@@ -11,10 +12,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from statistics import median
 
 from storage.commit_model import Point
+from storage.driver import fetch
 from storage.pressure import ENTRIES_PER_CALL
 from storage.records import Entry, Seal
+from storage.sql_store import SqlStore
 from storage.write_queue import BATCH_MAX, RecordingStore, WriteQueue
 
 #: Waiting callers, calls each, and how long at most to watch them. The last level is the ceiling
@@ -48,6 +53,40 @@ async def calibrate(
         point, handover_s = await _measure(store, seal, calls, monotonic_ns, seconds)
         points.append(point)
     return Calibration(tuple(points), handover_s)
+
+
+async def engine_settings(store: SqlStore) -> dict[str, str]:
+    """The settings that decide what a commit costs, as the store's writer has them.
+
+    Figures measured under others are not this store's. Raises a StoreError.
+    """
+    script = partial(fetch, store._sql["engine_settings"])
+    return {str(name): str(value) for name, value in await store._driver.transaction(script)}
+
+
+async def calibrate_for(
+    store: RecordingStore,
+    seal: Seal,
+    make_call: MakeCall,
+    monotonic_ns: Callable[[], int],
+    seconds: float,
+) -> Calibration:
+    """`calibrate` for about so long, at least once: the middle of each figure over the rounds.
+
+    A neighbour's work that falls into some of the rounds does not move the middle of all.
+    """
+    rounds: list[Calibration] = []
+    until_ns = monotonic_ns() + int(seconds * 1e9)
+    while not rounds or monotonic_ns() < until_ns:
+        rounds.append(await calibrate(store, seal, make_call, monotonic_ns))
+    levels = zip(*(one.points for one in rounds), strict=True)
+    return Calibration(
+        tuple(
+            Point(median(p.calls for p in level), median(p.seconds for p in level))
+            for level in levels
+        ),
+        median(one.handover_s for one in rounds),
+    )
 
 
 async def _measure(

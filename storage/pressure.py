@@ -20,11 +20,22 @@ from dataclasses import dataclass
 
 from storage.commit_model import CommitModel, Point
 
-__all__ = ["ENTRIES_PER_CALL", "Point", "Pressure", "Snapshot"]
+__all__ = ["ENTRIES_PER_CALL", "Point", "Pressure", "Snapshot", "ceiling_of"]
 
 ENTRIES_PER_CALL = 2
 WINDOW_S = 5.0
 _STEPS = 20
+#: From this share of a limit on, the room that is left is none to rely on.
+NEAR = 0.8
+#: Below this share of both limits a call's cost to the process cannot be told from what the event
+#: loop does when it is idle.
+TELLING = 0.05
+
+
+def ceiling_of(fixed_s: float, per_call_s: float, largest_batch_calls: float) -> float:
+    """Calls per second with batches always full; 0 if nothing is known."""
+    at_ceiling_s = fixed_s / largest_batch_calls + per_call_s
+    return 1 / at_ceiling_s if at_ceiling_s > 0 else 0.0
 
 
 class Rate:
@@ -135,8 +146,7 @@ class Pressure:
         """Everything, and the sentence an operator reads."""
         fixed_s, commit_s = self._model.fit()
         per_call_s = commit_s + self._handover_s
-        at_ceiling_s = fixed_s / self._largest + per_call_s
-        ceiling = 1 / at_ceiling_s if at_ceiling_s > 0 else 0.0
+        ceiling = ceiling_of(fixed_s, per_call_s, self._largest)
         rate = self._calls.per_s()
         if ceiling > 0:
             ceiling = max(ceiling, rate)  # what is done can be done
@@ -159,27 +169,29 @@ class Pressure:
 
 
 def _room(ceiling: float, rate: float, utilisation: float, loop_busy: float) -> float:
-    """How many more calls per second fit, if they are like those of now."""
-    if rate <= 0:
-        return ceiling
+    """How many more calls per second fit, if they are like those of now; where too little goes on
+    to tell what a call costs the process, how many more the store alone could take."""
+    if max(utilisation, loop_busy) < TELLING:
+        return max(0.0, ceiling - rate)
     return max(0.0, min(ceiling - rate, rate / (utilisation + loop_busy) - rate))
 
 
 def _sentence(
     ceiling: float, rate: float, utilisation: float, loop_busy: float, room: float
 ) -> str:
+    """Where the limit is, and the headroom. What to do about it depends on more than is known."""
     if ceiling <= 0:
         return "Nothing was committed yet, so the store's ceiling is not known."
     said = (
-        f"The store is at {utilisation:.0%} of its measured ceiling of {ceiling:,.0f} calls/s on "
-        f"this disk ({rate:,.0f} calls/s now); "
+        f"The store is at {utilisation:.0%} of its measured ceiling of {ceiling:,.0f} calls/s "
+        f"({rate:,.0f} calls/s now); "
     )
+    if max(utilisation, loop_busy) < TELLING:
+        return said + "nothing is near a limit, and too little goes on to tell the process's."
     if utilisation >= loop_busy:
         said += f"it is the nearer limit (event loop {loop_busy:.0%} busy). "
-        cure = "Send less, or move to PostgreSQL, before it is reached."
     else:
         said += f"the nearer limit is the process (event loop {loop_busy:.0%} busy). "
-        cure = "Give it a faster core, or divide the agents over more sidecars."
-    if max(utilisation, loop_busy) >= 0.8:
-        return said + cure
+    if max(utilisation, loop_busy) >= NEAR:
+        return said + "That is near: calls begin to wait."
     return said + f"There is room for about {room:,.0f} calls/s more."

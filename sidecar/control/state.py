@@ -6,6 +6,7 @@ Must not know: HTTP, sockets, the form of an answer beyond plain values.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sidecar.clock import Clock
@@ -18,6 +19,7 @@ from sidecar.telemetry.sources import Door, LineCounts, RecordKeeper, Sources, S
 if TYPE_CHECKING:
     from sidecar.config.model import Config
     from sidecar.policy_files import PolicyKeeper
+    from storage.forecast import Outlook
     from storage.pressure import Pressure
     from storage.write_queue import WriteQueue
 
@@ -39,7 +41,10 @@ class ControlState:
         recorder: RecordKeeper,
         door: Door,
         logs: LineCounts | None = None,
+        outlook_at: Callable[[float], Outlook] | None = None,
+        calibrated: str = "",
     ) -> None:
+        self._outlook_at = outlook_at
         self._clock = clock
         self._policies = policies
         self._sources = Sources(
@@ -65,6 +70,7 @@ class ControlState:
             data_url=config.listen.data.url,
             control_url=config.listen.control.url,
             upstreams={name: upstream.kind for name, upstream in config.upstreams.items()},
+            calibrated=calibrated,
         )
 
     @property
@@ -87,7 +93,11 @@ class ControlState:
     async def status(self) -> dict[str, Any]:
         """The status as plain values."""
         return status_of(
-            self._identity, self._sources, self._clock, not_ready=await self.not_ready()
+            self._identity,
+            self._sources,
+            self._clock,
+            not_ready=await self.not_ready(),
+            outlook_at=self._outlook_at,
         )
 
     async def reload(self) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """What the running sidecar says of itself on control.sock: one plain JSON object.
 
-Knows: which facts an operator wants at a glance. No secret, no agent and no argument is in it.
+Knows: which facts an operator wants at a glance, and what can be done about a limit that is near,
+by what the limit is and which engine stores. No secret, no agent and no argument is in it.
 Must not know: the socket, who asks.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +16,22 @@ import sidecar
 from sidecar.clock import Clock
 from sidecar.telemetry.metrics import LANES
 from sidecar.telemetry.sources import Sources
+from storage.forecast import Forecast, Outlook, trend_sentence
+from storage.pressure import NEAR, Snapshot
+
+#: From this share of the nearer limit on, something should be planned; at NEAR it is late.
+PLAN = 0.7
+#: A forecast within this time is worth a plan too.
+PLAN_DAYS = 30.0
+#: If the fixed part has this share of the cost at the ceiling, the disk (or the way to the
+#: database) decides, otherwise the rows do.
+FIXED_PART_DECIDES = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What stays the same while the process lives. `upstreams` is kind by name."""
+    """What stays the same while the process lives. `upstreams` is kind by name, `calibrated` says
+    when the store was calibrated."""
 
     boot_id: str
     node_id: str
@@ -28,12 +40,19 @@ class Identity:
     data_url: str
     control_url: str
     upstreams: Mapping[str, str]
+    calibrated: str = ""
 
 
 def status_of(
-    identity: Identity, sources: Sources, clock: Clock, *, not_ready: Sequence[str]
+    identity: Identity,
+    sources: Sources,
+    clock: Clock,
+    *,
+    not_ready: Sequence[str],
+    outlook_at: Callable[[float], Outlook] | None = None,
 ) -> dict[str, Any]:
-    """The whole status. `not_ready` is why calls cannot be served now."""
+    """The whole status. `not_ready` is why calls cannot be served now; `outlook_at(ceiling)` says
+    what the kept trend comes to at that ceiling."""
     return {
         "version": sidecar.__version__,
         "pid": os.getpid(),
@@ -49,7 +68,7 @@ def status_of(
         "policies": _policies(sources),
         "calls": _calls(sources),
         "queue": _queue(sources),
-        "store": _store(sources),
+        "store": _store(identity, sources, outlook_at),
     }
 
 
@@ -92,14 +111,25 @@ def _queue(sources: Sources) -> dict[str, Any]:
     }
 
 
-def _store(sources: Sources) -> dict[str, Any]:
+def _store(
+    identity: Identity, sources: Sources, outlook_at: Callable[[float], Outlook] | None
+) -> dict[str, Any]:
     pressure, facts, queue = sources.pressure(), sources.store_facts(), sources.queue
+    outlook = outlook_at(pressure.ceiling_calls_per_s) if outlook_at is not None else None
+    forecast = outlook.forecast if outlook is not None else None
     last_error = queue.counters.last_error_code
     sentence = pressure.sentence
     if not queue.healthy:
         sentence = f"The store does not commit ({last_error}): calls are refused. {sentence}"
     return {
         "sentence": sentence,
+        "trend": trend_sentence(outlook) if outlook is not None else "",
+        "advice": advice(facts.engine, pressure, forecast),
+        "calibrated": identity.calibrated,
+        "forecast": _forecast(forecast),
+        "days_known": outlook.days_known if outlook is not None else 0,
+        "peak_utilisation_of_last_day": outlook.peak_store if outlook is not None else 0.0,
+        "peak_loop_busy_of_last_day": outlook.peak_process if outlook is not None else 0.0,
         "healthy": queue.healthy,
         "last_error": last_error,
         "engine": facts.engine,
@@ -121,3 +151,61 @@ def _store(sources: Sources) -> dict[str, Any]:
         "busy_retries": facts.busy_retries_total,
         "warnings": list(facts.warnings),
     }
+
+
+def _forecast(forecast: Forecast | None) -> dict[str, Any] | None:
+    if forecast is None:
+        return None
+    return {
+        "resource": forecast.resource,
+        "limit": forecast.limit,
+        "days": round(forecast.days, 1),
+        "growth_per_day": forecast.growth_per_day,
+    }
+
+
+def advice(engine: str, pressure: Snapshot, forecast: Forecast | None) -> str:
+    """What to do about the nearer limit, or about the one that is forecast; "" while nothing is."""
+    nearest = max(pressure.utilisation, pressure.loop_busy)
+    resource = pressure.nearest_limit
+    if nearest < PLAN:
+        if forecast is None or forecast.days > PLAN_DAYS:
+            return ""
+        resource = forecast.resource
+    when = "Now" if nearest >= NEAR else "Plan ahead"
+    cures = _store_cures(engine, pressure) if resource == "store" else _process_cures(engine)
+    return f"{when}: {cures}"
+
+
+def _store_cures(engine: str, pressure: Snapshot) -> str:
+    fixed_s = pressure.fixed_s / pressure.largest_batch_calls
+    disk_decides = fixed_s >= FIXED_PART_DECIDES * (fixed_s + pressure.per_call_s)
+    if engine == "sqlite":
+        first = (
+            "a faster disk raises the ceiling most, as each commit waits for it"
+            if disk_decides
+            else "a faster core raises the ceiling, a faster disk hardly does"
+        )
+        return (
+            f"{first}; beyond one writer, move to PostgreSQL (`store move`) and start a second "
+            "sidecar on it."
+        )
+    first = (
+        "bring the database nearer or give it a faster disk, as each commit waits for it"
+        if disk_decides
+        else "give the database a faster core"
+    )
+    return (
+        f"{first}; a second sidecar helps where there are several tenants, as a tenant's receipts "
+        "are one chain: one busy tenant gains by larger batches only, so let more calls come at "
+        "once to fewer sidecars."
+    )
+
+
+def _process_cures(engine: str) -> str:
+    if engine == "sqlite":
+        return (
+            "give the sidecar a faster core; or divide the agents over more sidecars, each with a "
+            "store of its own, or over several on one PostgreSQL (`store move`)."
+        )
+    return "start a second sidecar on the same database, or give this one a faster core."

@@ -96,6 +96,13 @@ def test_commands_named_in_the_readme_exist() -> None:
     assert named, "positive control"
 
 
+def test_every_verb_of_the_store_is_in_the_readme_and_no_other() -> None:
+    from sidecar.cli.store import VERBS
+
+    named = set(re.findall(r"aegis-sidecar store ([a-z]+)", README.read_text()))
+    assert named == {verb.NAME for verb in VERBS}
+
+
 def yaml_blocks() -> dict[str, str]:
     """The YAML examples by their first key."""
     blocks = re.findall(r"```yaml\n(.*?)```", README.read_text(), re.DOTALL)

@@ -10,7 +10,7 @@ import pytest
 from storage_load_setup import make_call, one_call, queue_on
 from storage_queue_setup import ToldStore
 
-from storage.calibrate import LEVELS, calibrate
+from storage.calibrate import LEVELS, calibrate, calibrate_for
 from storage.errors import StoreFull
 from storage.pressure import Point, Pressure, Rate
 
@@ -71,8 +71,8 @@ def test_utilisation_is_the_rate_over_the_ceiling(share: float) -> None:
     [
         (0.03, 0.41, "process", "the nearer limit is the process (event loop 41% busy)."),
         (0.30, 0.10, "store", "it is the nearer limit (event loop 10% busy)."),
-        (0.90, 0.20, "store", "PostgreSQL"),
-        (0.10, 0.95, "process", "faster core"),
+        (0.90, 0.20, "store", "near: calls begin to wait"),
+        (0.10, 0.95, "process", "near: calls begin to wait"),
     ],
 )
 def test_the_sentence_names_the_nearer_limit(
@@ -90,6 +90,19 @@ def test_the_sentence_names_the_nearer_limit(
     assert snapshot.room_calls_per_s == pytest.approx(
         max(0.0, room - snapshot.committed_calls_per_s), rel=0.01, abs=1
     )
+
+
+@pytest.mark.parametrize("calls_per_s", [0.2, 1.0, 5.0])
+def test_at_little_traffic_no_room_is_invented(calls_per_s: float) -> None:
+    """The idle loop's own work must not be charged to a handful of calls."""
+    machine = Machine()
+    pressure = machine.pressure()
+    machine.serve(pressure, calls_per_s, 0.003)
+    snapshot = pressure.snapshot()
+    assert "room" not in snapshot.sentence
+    assert "nothing is near a limit" in snapshot.sentence
+    assert "nearer limit" not in snapshot.sentence
+    assert snapshot.room_calls_per_s == pytest.approx(CEILING, rel=0.02)
 
 
 def test_before_anything_is_known_it_says_so() -> None:
@@ -130,6 +143,19 @@ async def test_the_calibration_is_short_and_gives_a_point_per_level(tmp_path: Pa
     assert all(point.seconds > 0 for point in measured.points)
     assert 0 <= measured.handover_s < 0.001
     assert took < 2.0
+
+
+async def test_a_longer_calibration_is_the_middle_of_its_rounds(tmp_path: Path) -> None:
+    async with queue_on(tmp_path / "scratch.db") as queue:
+        store, seal = queue._pump._store, queue._pump._seal
+        started = time.perf_counter()
+        measured = await calibrate_for(store, seal, make_call, time.perf_counter_ns, 1.0)
+        took = time.perf_counter() - started
+        once = await calibrate_for(store, seal, make_call, time.perf_counter_ns, 0.0)
+    assert 1.0 <= took < 4.0
+    for calibration in (measured, once):
+        assert len(calibration.points) == len(LEVELS)
+        assert calibration.points[-1].calls == pytest.approx(256, rel=0.05)
 
 
 async def test_a_store_that_fails_cannot_be_calibrated() -> None:
