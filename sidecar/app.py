@@ -52,7 +52,7 @@ _log = logging.getLogger("aegis.app")
 SWITCH_INTERVAL_S = 0.0005
 #: New objects before a young collection; what start-up made is frozen out of it.
 GC_THRESHOLD = 50_000
-BACKLOG = 512
+BACKLOG = 1024
 TICK_S = 1.0
 IN_FLIGHT_LOOK_S = 0.02
 

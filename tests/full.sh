@@ -8,19 +8,33 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-names=()
-for harness in tests/*/full.py; do
-    [ -f "$harness" ] && names+=("$(basename "$(dirname "$harness")")")
-done
+# NAME and harness of each. A folder's own harness is full.py, under the folder's name; others are
+# NAME_full.py, under NAME without its underscores (tests/faults/power_cut_full.py is powercut).
+harnesses() {
+    local harness name
+    for harness in tests/*/full.py tests/*/*_full.py; do
+        [ -f "$harness" ] || continue
+        name=$(basename "$harness" .py)
+        if [ "$name" = full ]; then
+            name=$(basename "$(dirname "$harness")")
+        else
+            name=${name%_full}
+            name=${name//_/}
+        fi
+        printf '%s %s\n' "$name" "$harness"
+    done | sort
+}
 
 if [ $# -eq 0 ]; then
-    printf '%s\n' "${names[@]}"
+    harnesses | cut -d ' ' -f 1
     exit 0
 fi
 name=$1
-harness=tests/$name/full.py
-if [[ ! $name =~ ^[a-z_]+$ || ! -f $harness ]]; then
-    echo "no harness $name; there are: ${names[*]}" >&2
+harness=$(harnesses | while read -r known path; do
+    if [ "$known" = "$name" ]; then echo "$path"; fi
+done)
+if [ -z "$harness" ]; then
+    echo "no harness $name; there are: $(harnesses | cut -d ' ' -f 1 | tr '\n' ' ')" >&2
     exit 2
 fi
 

@@ -32,6 +32,7 @@ async def recover(
     be recovered must not serve.
     """
     recovered = 0
+    before: list[OpenIntentRow] = []
     while True:
         found = await store.open_intents(node_id or store.node_id, BATCH)
         left = [intent for intent in found if intent.boot_id != boot_id]
@@ -40,12 +41,15 @@ async def recover(
         entries = [_entry(intent, clock) for intent in left]
         answers = await store.record(entries, seal)
         closed = sum(isinstance(answer, Recorded) for answer in answers)
-        if not closed and not any(isinstance(answer, AlreadyClosed) for answer in answers):
+        # Closed already and still there, twice: a damaged index lists what cannot be deleted.
+        is_stuck = left == before or not any(isinstance(one, AlreadyClosed) for one in answers)
+        if not closed and is_stuck:
             raise StoreCorrupt(
                 f"{len(left)} open intents cannot be closed, the first is call "
                 f"{left[0].call_id} of tenant {left[0].tenant_id!r}: {answers[0]}"
             )
         recovered += closed
+        before = left
     if recovered:
         _log.warning("calls of an earlier boot ended unknown", extra={"recovered": recovered})
     return recovered

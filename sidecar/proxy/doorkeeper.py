@@ -30,7 +30,7 @@ _log = logging.getLogger("aegis.door")
 #: How long a connection that was turned away may take to read why.
 FAREWELL_S = 0.5
 #: Connections accepted in one turn of the loop; calls in progress get their turn after them.
-ACCEPTS_A_TURN = 32
+ACCEPTS_A_TURN = 128
 #: The pause after a turn in which somebody was turned away and more were waiting: refusing at the
 #: rate at which a flood arrives would leave no time for the calls that are served.
 FULL_S = 0.005

@@ -49,7 +49,7 @@ def bench_table() -> str:
                 f"| {names[target]} | {level[1:]} | {row['requests_per_s']:,.0f} | "
                 f"{row['p50_ms']:.2f} | {row['p99_ms']:.2f} | {row['cpu_us']:.0f} |"
             )
-    policy, store = figures["policy"], figures["store"]
+    policy, store, overload = figures["policy"], figures["store"], figures["overload"]
     rows += [
         "",
         f"At 32 connections the sidecar carries {measured['ratio_to_bare_aiohttp_c32']} × what the "
@@ -61,6 +61,10 @@ def bench_table() -> str:
         "commits "
         f"{store['api_calls_per_s_256']:,} calls/s for 256 waiting callers, "
         f"{store['ratio_to_raw_loop_256']} × a raw sqlite3 loop writing the same rows.",
+        "",
+        f"Offered {overload['offered_to_capacity']} × what it carries (24 kB calls, open loop), it "
+        f"goes on carrying {overload['kept_ratio']} × that; a refusal takes "
+        f"{overload['refused_p50_ms']} ms (median), {overload['refused_p99_ms']} ms (p99).",
     ]
     return "\n".join(rows)
 

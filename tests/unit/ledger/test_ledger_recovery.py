@@ -15,7 +15,7 @@ from sidecar.ledger.recovery import BATCH, recover
 from sidecar.ledger.verify import verify_lines
 from sidecar.model import Outcome, OutcomeKind
 from storage.errors import StoreCorrupt, StoreFull
-from storage.records import Answer, Entry, OpenIntentRow, Seal, Unrecordable
+from storage.records import AlreadyClosed, Answer, Entry, OpenIntentRow, Seal, Unrecordable
 
 CLOCK = SteadyClock(start_us=1_800_000_000_000_000)
 
@@ -57,6 +57,22 @@ async def test_open_intents_of_this_boot_and_other_nodes_are_left_alone(tmp_path
         assert len(await at.rows()) == 2
         at.recorder.outcome(mine, Outcome(OutcomeKind.COMPLETED, 200))
         assert [row.kind for row in await at.rows()] == ["intent", "intent", "outcome"]
+
+
+async def test_a_damaged_index_stops_the_start_instead_of_turning_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An intent that is listed and cannot be deleted: every attempt is answered AlreadyClosed."""
+    async with ledger(tmp_path, boot_id="boot-1") as at:
+        await open_some(at, 2)
+
+        async def listed_only(entries: Sequence[Entry], _: Seal) -> list[Answer]:
+            return [AlreadyClosed(str(entry.closes)) for entry in entries]
+
+        monkeypatch.setattr(at.store, "record", listed_only)
+        async with asyncio.timeout(5):
+            with pytest.raises(StoreCorrupt):
+                await recover(at.store, seal, CLOCK, boot_id="boot-2")
 
 
 async def test_a13_killed_in_the_middle_it_goes_on_where_it_was(
