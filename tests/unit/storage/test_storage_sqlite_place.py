@@ -103,7 +103,7 @@ async def test_a_reader_works_beside_the_holder_and_after_a_kill(tmp_path: Path)
         "sqlite:///file.db?mode=memory",
         "sqlite:///a#b.db",
         "sqlite:///a\0b",
-        "postgresql://localhost/aegis",
+        "mysql://localhost/aegis",
         "aegis.db",
         "",
     ],
