@@ -45,10 +45,10 @@ def store_url(args: argparse.Namespace) -> str:
         return str(args.store)
     path = Path(args.config or os.environ.get("AEGIS_CONFIG") or "sidecar.yaml")
     loaded = load_config(path, os.environ, ())
-    if loaded.config is None:
+    if loaded.local is None:
         problems = "\n".join(str(problem) for problem in loaded.problems)
         raise WrongUsage(f"{problems}\n(or name the store with --store)")
-    return loaded.config.store
+    return loaded.local.store
 
 
 def store_file(url: str, verb: str) -> Path:

@@ -76,15 +76,16 @@ def socket_path(args: argparse.Namespace) -> Path:
 
 
 def load_configuration(args: argparse.Namespace) -> Any:
-    """The Config of --config; raises Unreachable (exit code 2) with its problems."""
+    """The Config of --config, as far as this machine goes: no upstream's secret is needed to ask
+    the running sidecar. Raises Unreachable (exit code 2) with its problems."""
     from sidecar.config.load import load_config
 
     path = Path(args.config or os.environ.get("AEGIS_CONFIG") or "sidecar.yaml")
     loaded = load_config(path, os.environ, ())
-    if loaded.config is None:
+    if loaded.local is None:
         problems = "\n".join(str(problem) for problem in loaded.problems)
         raise Unreachable(f"{problems}\n(or name the sidecar's folder with --data-dir)", 2)
-    return loaded.config
+    return loaded.local
 
 
 class _SocketConnection(http.client.HTTPConnection):

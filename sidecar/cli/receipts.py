@@ -143,9 +143,11 @@ def _configured_store(config: str | None) -> str | None:
 
     path = Path(config or os.environ.get("AEGIS_CONFIG") or "sidecar.yaml")
     loaded = load_config(path, os.environ, [])
+    if loaded.local is not None:
+        return loaded.local.store
     for problem in loaded.problems:
         print(problem, file=sys.stderr)
-    return loaded.config.store if loaded.config is not None else None
+    return None
 
 
 async def _write_export(url: str, tenant_id: str | None, with_facts: bool, output: BinaryIO) -> int:

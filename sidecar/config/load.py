@@ -48,6 +48,8 @@ class Loaded:
     `is_readable` is False where the file could not even be read. With or without a Config there
     is what the policies can be checked by: the usable `entries` of `policies` with their places,
     and the `kinds` of all upstreams that are named.
+    `local` is the Config also where the only errors are about upstreams: enough for commands that
+    ask for the store or the listeners, and need no upstream's secret.
     """
 
     config: Config | None
@@ -56,6 +58,7 @@ class Loaded:
     is_readable: bool = True
     entries: dict[str, Position] = field(default_factory=dict)
     kinds: dict[str, str] = field(default_factory=dict)
+    local: Config | None = None
 
 
 def load_config(path: Path, environ: Mapping[str, str], overrides: Sequence[str]) -> Loaded:
@@ -87,12 +90,15 @@ def load_config(path: Path, environ: Mapping[str, str], overrides: Sequence[str]
     origins = {key: origin_of(merge.root, key) for key, _ in effective(config)}
     places = root.refused_places()  # nothing more is to be said of what stands there
     problems = [*refused, *(one for one in problems if one.position not in places)]
+    errors = errors_only(problems)
+    is_local = all(error.message.startswith("upstreams.") for error in errors)
     return Loaded(
-        None if errors_only(problems) else config,
+        None if errors else config,
         _ordered(problems),
         origins,
         entries=reader.entries,
         kinds=_kinds(merge.root),
+        local=config if is_local else None,
     )
 
 

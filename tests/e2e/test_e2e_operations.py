@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from running import Process
 
-CATALOGUE = "catalogue: up\ntools: {get: GET /get, slow: GET /slow}\n"
+CATALOGUE = "catalogue: up\ntools: {get: GET /get, slow: GET /slow, slower: GET /slower}\n"
 POLICY = "policy: ops\nrules: [{id: reads, effect: allow, tools: up/*, mutates: false}]\n"
 
 
@@ -31,7 +31,7 @@ class Upstream(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         type(self).count += 1
         if self.path.startswith("/slow"):
-            time.sleep(1)
+            time.sleep(6 if self.path == "/slower" else 1)
         self.send_response(200)
         self.send_header("Content-Length", "2")
         self.end_headers()
@@ -164,6 +164,25 @@ def test_a6_sigterm_drains_and_exits_0(sidecar: Process) -> None:
     kinds = [receipt["kind"] for receipt in sidecar.receipts()]
     assert kinds.count("intent") == kinds.count("outcome") == 8
     assert "recovery" not in kinds
+
+
+def test_a6_a_call_that_outlasts_the_drain_ends_unknown_not_aborted_by_its_client(
+    tmp_path: Path, upstream: str
+) -> None:
+    sidecar = prepare(tmp_path, upstream, "limits: {drain: 1s}").start()
+    try:
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            call = pool.submit(get, sidecar, "/up/slower")
+            time.sleep(0.4)
+            assert sidecar.stop() == 0
+            with pytest.raises((OSError, http.client.HTTPException)):
+                call.result()
+        sidecar.start()
+        assert [one["outcome"] for one in sidecar.receipts() if one["kind"] != "intent"] == [
+            "unknown"
+        ]
+    finally:
+        sidecar.kill()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")

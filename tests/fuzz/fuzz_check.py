@@ -182,7 +182,13 @@ def _check_rest(message: Message) -> list[str]:
     elif ("json" in media or media.startswith("text/")) and _is_disguised(message.body):
         return ["JSON that is not called so"]
     names = [name for name, _ in pairs if name != "tags"]
-    if len(set(names)) != len(names) or any(str(arguments.get(n, v)) != v for n, v in pairs):
+    if len(set(names)) != len(names) or any(
+        str(arguments.get(name, value)) != value for name, value in pairs if name != "tags"
+    ):
+        return ["two values for one argument"]
+    # The declared list: several values in one place are its items, and two places must agree.
+    tags = [value for name, value in pairs if name == "tags"]
+    if tags and arguments.get("tags", tags) != tags:
         return ["two values for one argument"]
     arguments.update(pairs)
     return _check_rule(route, arguments)

@@ -212,6 +212,18 @@ def test_a_pipe_in_place_of_a_secret_file_does_not_hang(tmp_path: Path) -> None:
     assert "no regular file" in loaded.problems[0].message
 
 
+def test_commands_that_need_no_upstream_need_no_upstreams_secret(tmp_path: Path) -> None:
+    path = tmp_path / "sidecar.yaml"
+    secret = "upstreams: {shop: {url: http://shop.internal, auth: {bearer: {env: NOT_SET}}}}\n"
+    path.write_text("policies: ./policies\n" + secret)
+    loaded = load_config(path, {}, [])
+    assert loaded.config is None
+    assert loaded.local is not None
+    assert loaded.local.store == f"sqlite:///{tmp_path}/aegis.db"
+    path.write_text("policies: ./policies\nstore: {env: NOT_SET}\n" + secret)
+    assert load_config(path, {}, []).local is None
+
+
 def test_a_server_is_a_store_and_its_password_is_never_shown(tmp_path: Path) -> None:
     path = tmp_path / "sidecar.yaml"
     path.write_text(SMALLEST + "store: {env: DB}\n")
