@@ -32,6 +32,9 @@ LINGERING_S = 2.0
 LINE_BYTES_MAX = 8190
 WRITE_WAIT_S = 60.0
 
+#: Why a connection ended before a request.
+TURNED_AWAY_CAUSES = ("connections", "per_address", "header_wait", "head_incomplete")
+
 _log = logging.getLogger("aegis.door")
 
 
@@ -98,7 +101,8 @@ class FrontDoor(web_server.Server):
         self.open_connections = 0
         self.is_draining = False
         self.malformed_total: Counter[str] = Counter()
-        self.turned_away_total: Counter[str] = Counter()
+        # There from the start, so that a rate sees the first of each.
+        self.turned_away_total: Counter[str] = Counter(dict.fromkeys(TURNED_AWAY_CAUSES, 0))
 
     @property
     def header_wait_s(self) -> float:
