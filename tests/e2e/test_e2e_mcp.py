@@ -102,6 +102,28 @@ async def test_a_refused_tool_is_a_result_the_client_can_read(
     assert any(receipt["tool"] == "tools/add" for receipt in receipts)
 
 
+async def test_a_sessions_stream_and_its_end_pass_and_are_recorded(
+    served: tuple[str, str, Process],
+) -> None:
+    """The client of 2025-11-25 opens the GET stream and ends its session with DELETE."""
+    _, url, sidecar = served
+    await story(url, "legacy")
+    ended: dict[str, list[object]] = {}
+    for _ in range(50):
+        receipts = sidecar.receipts()
+        calls = {one["call_id"]: one["action"] for one in receipts if one["kind"] == "intent"}
+        ended = {}
+        for one in receipts:
+            if one["kind"] == "outcome":
+                action = str(calls[one["call_id"]])
+                ended.setdefault(action, []).append((one["outcome"], one["http_status"]))
+        if "GET" in ended and "DELETE" in ended:
+            break
+        await asyncio.sleep(0.1)
+    assert ended["DELETE"] == [("completed", 200)]
+    assert [status for _, status in ended["GET"]] == [200]
+
+
 @pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
 async def test_cancellation_reaches_the_server(served: tuple[str, str, Process], mode: str) -> None:
     _, url, sidecar = served
