@@ -29,7 +29,9 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path.insert(0, str(HERE))
 sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT / "tests"))
 
+from full_report import checked_out, tell
 from upstream import MarkingUpstream
 
 import storage
@@ -278,9 +280,7 @@ def main() -> int:
     options = parser.parse_args()
     report = asyncio.run(run(options.size, options.seed, options.planted))
     figures: dict[str, Any] = {
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT
-        ).stdout.strip(),
+        "commit": checked_out(),
         "size": options.size,
         "seed": options.seed,
         "planted": options.planted,
@@ -294,11 +294,7 @@ def main() -> int:
         "violations": len(report.violations),
         "first_violations": report.violations[:5],
     }
-    text = json.dumps(figures, indent=2)
-    if options.results:
-        options.results.write_text(text + "\n")
-    print(text)
-    return 1 if report.violations else 0
+    return tell(figures, options.results)
 
 
 if __name__ == "__main__":

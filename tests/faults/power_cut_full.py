@@ -12,20 +12,19 @@ trace of what fails, and `--play` repeats one cut of a trace.
 from __future__ import annotations
 
 import argparse
-import json
 import pickle
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 
+from full_report import checked_out, tell
 from power_cut import Cut, Report, choose, run
 from power_cut_files import PATTERNS
-from power_cut_life import ROOT, TRACE_FAULTS, Trace, begun_by_cut, record_life
+from power_cut_life import TRACE_FAULTS, Trace, begun_by_cut, record_life
 from power_cut_record import PLANTED
 
 CUTS_PER_LIFE = 4_000
@@ -75,9 +74,7 @@ def main() -> int:
         report, lives = run_all(options)
     took_s = time.perf_counter() - started
     figures: dict[str, Any] = {
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT
-        ).stdout.strip(),
+        "commit": checked_out(),
         "size": options.size,
         "seed": options.seed,
         "planted": options.planted,
@@ -94,11 +91,7 @@ def main() -> int:
         "violations_by_what": dict(sorted(report.bad_words.items())),
         "first_violations": report.problems[:PROBLEMS_SHOWN],
     }
-    text = json.dumps(figures, indent=2)
-    if options.results:
-        options.results.write_text(text + "\n")
-    print(text)
-    return 1 if report.problems else 0
+    return tell(figures, options.results)
 
 
 if __name__ == "__main__":

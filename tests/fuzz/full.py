@@ -15,10 +15,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
 import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,8 +27,9 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-sys.path[:0] = [str(HERE), str(ROOT), str(ROOT / "tests" / "e2e")]
+sys.path[:0] = [str(HERE), str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "e2e")]
 
+from full_report import checked_out, tell
 from fuzz_check import CATALOGUES, Told, check_arrival, check_heard
 from fuzz_client import Heard, Shot, exchange
 from fuzz_ledger import Ledger, check_sent, sent_keys
@@ -294,9 +293,7 @@ def main() -> int:
     started = time.perf_counter()
     report = asyncio.run(run(options.size, options.seed, options.planted, options.only_mutants))
     figures: dict[str, Any] = {
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT
-        ).stdout.strip(),
+        "commit": checked_out(),
         "size": options.size,
         "seed": options.seed,
         "planted": options.planted,
@@ -312,11 +309,7 @@ def main() -> int:
         "violations": len(report.violations),
         "first_violations": report.violations[:10],
     }
-    text = json.dumps(figures, indent=2)
-    if options.results:
-        options.results.write_text(text + "\n")
-    print(text)
-    return 1 if report.violations else 0
+    return tell(figures, options.results)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
 import subprocess
 import sys
@@ -25,8 +24,9 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-sys.path[:0] = [str(HERE), str(ROOT), str(ROOT / "tests" / "e2e")]
+sys.path[:0] = [str(HERE), str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "e2e")]
 
+from full_report import checked_out, tell
 from running import Process
 from soak_load import Answers, Load
 from soak_upstream import CountingUpstream
@@ -267,19 +267,13 @@ def main() -> int:
     parser.add_argument("--results", type=Path)
     options = parser.parse_args()
     figures: dict[str, Any] = {
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT
-        ).stdout.strip(),
+        "commit": checked_out(),
         "minutes": options.size,
         "rate": options.rate,
         "seed": options.seed,
         **asyncio.run(run(options.size, options.rate, options.seed)),
     }
-    text = json.dumps(figures, indent=2)
-    if options.results:
-        options.results.write_text(text + "\n")
-    print(text)
-    return 1 if figures["violations"] else 0
+    return tell(figures, options.results)
 
 
 if __name__ == "__main__":
