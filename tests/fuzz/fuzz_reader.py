@@ -69,8 +69,9 @@ def read_all(data: bytes) -> tuple[list[Message], str]:
 
 def read_one(data: bytes) -> tuple[Message, bytes]:
     """The first message of `data`, and what follows it."""
-    while data.startswith(b"\r\n"):  # RFC 9112 section 2.2
-        data = data[2:]
+    # RFC 9112 section 2.2: empty lines before a request are passed over, a lone LF being one.
+    while data.startswith((b"\r\n", b"\n")):
+        data = data.partition(b"\n")[2]
     head, separator, rest = data.partition(b"\r\n\r\n")
     if not separator:
         raise Unfinished
