@@ -55,7 +55,8 @@ _NOT_FORWARDED = HOP_BY_HOP | {
     "x-real-ip",
     "x-rewrite-url",
 }
-_NOT_FORWARDED_PREFIXES = ("aegis-", "x-forwarded-")
+#: What begins like the credentials for a proxy was meant for one, however its name is spelt.
+_NOT_FORWARDED_PREFIXES = ("aegis-", "x-forwarded-", "proxy-auth")
 
 #: Reply headers that need more than a look at their name.
 _ADDRESSES = frozenset({"location", "content-location", "set-cookie"})

@@ -79,7 +79,7 @@ INNER = re.compile(
 #: Headers the sidecar never lets through to an upstream.
 NEVER_FORWARDED = re.compile(
     r"connection|keep-alive|te|trailer|transfer-encoding|upgrade|expect|forwarded|"
-    r"proxy-connection|proxy-authenticate|proxy-authorization|proxy-authentication-info|"
+    r"proxy-connection|proxy-auth[a-z-]*|"
     r"x-forwarded-.*|aegis-.*|x-http-method-override|x-original-url|x-rewrite-url|.*_.*"
 )
 ONCE = ("host", "content-length", "content-type", "authorization", "mcp-name", "mcp-method")

@@ -81,3 +81,9 @@ def test_b23_cookies_are_bound_to_their_upstream() -> None:
         "Set-Cookie",
         "s=1; Path=/up",
     )
+
+
+@pytest.mark.parametrize("name", ["Proxy-Authorization", "proxy-authorizatn", "PROXY-AUTH-X"])
+def test_b11_what_begins_like_a_proxys_credentials_does_not_pass(name: str) -> None:
+    given = ((name, "Basic x"), ("Proxy-Status", "1"), ("X-Stays", "1"))
+    assert forward_headers(head(*given), UPSTREAM) == given[1:]
