@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,14 +24,17 @@ from sidecar.calibration import kept_figures, measure_store, scratch_folder
 from sidecar.clock import Clock
 from sidecar.config.model import Config
 from sidecar.config.store_url import store_password
+from sidecar.control.fencing import Fencing
 from sidecar.control.server import ControlServer
 from sidecar.control.socket import ControlSocket
 from sidecar.control.state import ControlState
 from sidecar.errors import StartRefused
 from sidecar.ledger.chain import seal
+from sidecar.ledger.fence import Fence
 from sidecar.ledger.lease import Lease
 from sidecar.ledger.recorder import Recorder
 from sidecar.ledger.recovery import recover
+from sidecar.ledger.witness import witnessed
 from sidecar.policy.load import LoadedPolicies, Source, load_policies
 from sidecar.policy_files import Load, PolicyKeeper, ReadFile
 from sidecar.pressure_history import PressureHistory
@@ -42,6 +46,7 @@ from sidecar.proxy.upstream_aiohttp import AiohttpLeg
 from sidecar.telemetry.counters import Counters
 from sidecar.telemetry.logs import Logs
 from storage.calibrate import Calibration
+from storage.marks import Marks
 from storage.pressure import Pressure
 from storage.records import Entry, Recorded
 from storage.write_queue import BATCH_MAX, WriteQueue
@@ -86,20 +91,21 @@ async def running(
         policies = PolicyKeeper(config.policies, Path.cwd(), _loader(config), clock)
         policies.load_first()
         boot_id = clock.new_id()
-        store, lease = await _store(stack, config, clock, boot_id)
+        fence = Fence()
+        store, lease = await _store(stack, config, clock, boot_id, fence)
         recovered = await recover(store, seal, clock, boot_id=boot_id)
         pressure, calibrated = await _pressure(config, store, clock)
         history = _history(stack, config, clock)
         queue = _queue(config, store, pressure, clock)
         stack.push_async_callback(queue.close)
-        recorder = await _recorder(config, clock, queue, store, boot_id)
+        recorder = await _recorder(config, clock, queue, store, boot_id, fence)
         queue.on_abandoned = recorder.abandoned
         counters = Counters(config.upstreams)
         leg = AiohttpLeg()
         stack.push_async_callback(leg.close)
         pipeline = Pipeline(
             config=config, policies=policies, recorder=recorder, leg=leg, counters=counters,
-            clock=clock,
+            clock=clock, fence=fence,
         )  # fmt: skip
         door = FrontDoor(
             pipeline.handle, pipeline.refuse_head, rules=head_rules(config), limits=config.limits
@@ -118,6 +124,7 @@ async def running(
             logs=logs,
             outlook_at=history.outlook,
             calibrated=calibrated,
+            fencing=_fencing(config, clock, fence, queue, store, lease),
         )
         await _control(stack, config, state)
         tasks = _Tasks(stack)
@@ -141,14 +148,19 @@ async def running(
 
 
 async def _store(
-    stack: AsyncExitStack, config: Config, clock: Clock, boot_id: str
+    stack: AsyncExitStack, config: Config, clock: Clock, boot_id: str, fence: Fence
 ) -> tuple[storage.SqlStore, Lease | None]:
-    """The open store; on one that several share, with this node's lease begun."""
-    store = await storage.open_store(config.store, now_us=clock.now_us, node_id=_node_id(config))
-    stack.push_async_callback(store.close)
+    """The open store, which was not rolled back; on one that several share, with this node's
+    lease begun."""
+    opening = partial(
+        storage.open_store, config.store, now_us=clock.now_us, node_id=_node_id(config)
+    )
+    store = await stack.enter_async_context(
+        witnessed(config.store, config.data_dir, clock.now_us, opening)
+    )
     if not store.has_leases:
         return store, None
-    lease = Lease(store, seal, clock, boot_id=boot_id)
+    lease = Lease(store, seal, clock, boot_id=boot_id, fence=fence)
     await lease.begin()
     stack.push_async_callback(lease.end)
     return store, lease
@@ -173,7 +185,12 @@ def _secrets(config: Config) -> list[str]:
 
 
 async def _recorder(
-    config: Config, clock: Clock, queue: WriteQueue, store: storage.SqlStore, boot_id: str
+    config: Config,
+    clock: Clock,
+    queue: WriteQueue,
+    store: storage.SqlStore,
+    boot_id: str,
+    fence: Fence,
 ) -> Recorder:
     epochs = {tenant: (await store.head(tenant)).epoch for tenant in await store.tenants()}
     return Recorder(
@@ -184,6 +201,7 @@ async def _recorder(
         redact=Redactor(config.record.secrets).arguments,
         keeps_arguments=config.record.arguments == "redacted",
         epochs=epochs,
+        fence=fence,
     )
 
 
@@ -273,6 +291,25 @@ def _queue(config: Config, store: storage.SqlStore, pressure: Pressure, clock: C
         monotonic_ns=clock.monotonic_ns,
         lookup=lookup,
         on_batch=pressure.observe,
+    )
+
+
+def _fencing(
+    config: Config,
+    clock: Clock,
+    fence: Fence,
+    queue: WriteQueue,
+    store: storage.SqlStore,
+    lease: Lease | None,
+) -> Fencing:
+    return Fencing(
+        fence,
+        queue=queue,
+        marks=Marks(store),
+        clock=clock,
+        node_id=store.node_id,
+        wait_s=config.limits.drain_s,
+        beside=lease,
     )
 
 

@@ -234,6 +234,18 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "Nothing was forwarded. Slow down and try again.",
     ),
     RefusalKind(
+        "store_fenced",
+        503,
+        "The store stands still while it is moved",
+        "Nothing was forwarded. Try again later; the operator sees in `store status` how to go on.",
+    ),
+    RefusalKind(
+        "store_moved",
+        503,
+        "The store was moved, and this sidecar still has the old one",
+        "Nothing was forwarded. The operator sets `store:` to the new URL and restarts it.",
+    ),
+    RefusalKind(
         "shutting_down",
         503,
         "The sidecar is shutting down",

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from storage.driver import StoreFacts, fetch
+from storage.driver import Script, StoreFacts, fetch
 from storage.errors import StoreCorrupt, StoreUnavailable
-from storage.migrate import check_applied, migrate, read_migrations
-from storage.move import MoveRefused, Side, check_not_moved, take
+from storage.known_heads import KnownHeads, check_heads
+from storage.marks import check_open_for_work
+from storage.migrate import Migration, check_applied, migrate, read_migrations
+from storage.move_sides import MoveRefused, Side, take
 from storage.postgres import PostgresDriver, PostgresReaders
 from storage.schema_check import check_schema, expected_schema
 from storage.sql_store import SqlReader, SqlStore, check_tail
@@ -26,6 +28,7 @@ __all__ = [
     "SqlStore",
     "StoreFacts",
     "engine_of",
+    "open_marks",
     "open_reader",
     "open_side",
     "open_store",
@@ -56,7 +59,8 @@ async def open_store(
     """
     engine = engine_of(url)
     sql = load_statements(engine)
-    driver = _driver(url, engine, sql, monotonic_ns)
+    known = KnownHeads()
+    driver = _driver(url, engine, sql, monotonic_ns, known)
     await driver.open()
     try:
         shipped = read_migrations(engine)
@@ -64,7 +68,7 @@ async def open_store(
         if "schema_objects" in sql:
             actual = await driver.transaction(partial(fetch, sql["schema_objects"]))
             check_schema(actual, expected_schema(sql, shipped))
-        await driver.transaction(partial(check_not_moved, sql))
+        await driver.transaction(partial(check_open_for_work, sql))
         await driver.transaction(partial(check_tail, sql))
         name = socket.gethostname() or "node"
         if node_id is None and engine == "sqlite":
@@ -73,43 +77,99 @@ async def open_store(
     except BaseException:
         await driver.close()
         raise
-    return SqlStore(driver, sql, now_us=now_us, node_id=node_id or name)
+    return SqlStore(driver, sql, now_us=now_us, node_id=node_id or name, known=known)
 
 
 async def open_side(
-    url: str, shown: str, *, now_us: Callable[[], int], is_target: bool
-) -> tuple[Side, SqlStore]:
+    url: str,
+    shown: str,
+    *,
+    now_us: Callable[[], int],
+    is_target: bool,
+    fenced_node: str | None = None,
+) -> tuple[Side, SqlReader]:
     """One end of a move, held and taken: the target with its schema brought up to date, the
-    source as it is. Raises what `open_store` raises, and MoveRefused."""
+    source as it is.
+
+    `fenced_node` is the node whose sidecar stands still on the source: a file is then read beside
+    it. Raises what `open_store` raises, and MoveRefused.
+    """
     engine = engine_of(url)
     sql, shipped = load_statements(engine), read_migrations(engine)
     if engine == "sqlite" and not is_target and not path_of_url(url).is_file():
         raise StoreUnavailable(f"there is no store at {path_of_url(url)}")
-    driver = _driver(url, engine, sql, time.perf_counter_ns)
+    if engine == "sqlite" and fenced_node is not None:
+        readers = _readers(url, engine, sql)
+        beside, reader = Side(readers, sql, shown, None), SqlReader(readers, sql)
+        try:
+            await _check_source(beside, shipped)
+        except BaseException:
+            await reader.close()
+            raise
+        return beside, reader
+    driver = _driver(url, engine, sql, time.perf_counter_ns, KnownHeads())
     await driver.open()
-    side = Side(driver, sql, shown)
+    side = Side(driver, sql, shown, driver)
     try:
         if is_target:
             await migrate(driver, sql, shipped, now_us)
         else:
-            if not await side.fetch("has_schema"):
-                raise MoveRefused(f"{shown} is not a store of this program")
-            applied = await side.fetch("applied_migrations")
-            check_applied(applied, shipped)
-            if len(applied) < len(shipped):
-                raise MoveRefused(f"{shown} has an older schema: start the sidecar on it once")
-            await driver.transaction(partial(check_tail, sql))
-        await take(side)
+            await _check_source(side, shipped)
+        await take(side, fenced_node)
     except BaseException:
         await driver.close()
         raise
     return side, SqlStore(driver, sql, now_us=now_us, node_id="move")
 
 
+async def _check_source(side: Side, shipped: Sequence[Migration]) -> None:
+    """A whole store of this program, of this version."""
+    if not await side.fetch("has_schema"):
+        raise MoveRefused(f"{side.shown} is not a store of this program")
+    applied = await side.fetch("applied_migrations")
+    check_applied(applied, shipped)
+    if len(applied) < len(shipped):
+        raise MoveRefused(f"{side.shown} has an older schema: start the sidecar on it once")
+    if rows := await side.fetch("heads_out_of_step"):
+        raise StoreCorrupt(
+            f"tenant {rows[0][0]!r}: the head at {rows[0][1]} is not the last receipt"
+        )
+
+
+async def open_marks(url: str, *, now_us: Callable[[], int]) -> SqlStore:
+    """A store that may be fenced, for its marks alone: nothing may be recorded in it.
+
+    Raises what `open_store` raises of a store that cannot be opened at all; StoreUnavailable if
+    there is none.
+    """
+    engine = engine_of(url)
+    sql = load_statements(engine)
+    if engine == "sqlite" and not path_of_url(url).is_file():
+        raise StoreUnavailable(f"there is no store at {path_of_url(url)}")
+    driver = _driver(url, engine, sql, time.perf_counter_ns, KnownHeads())
+    await driver.open()
+    try:
+        if not await driver.fetch(sql["has_schema"]):
+            raise StoreCorrupt("this is not a store of this program")
+        check_applied(await driver.fetch(sql["applied_migrations"]), read_migrations(engine))
+    except BaseException:
+        await driver.close()
+        raise
+    return SqlStore(driver, sql, now_us=now_us, node_id="marks")
+
+
 def _driver(
-    url: str, engine: str, sql: Mapping[str, str], monotonic_ns: Callable[[], int]
+    url: str,
+    engine: str,
+    sql: Mapping[str, str],
+    monotonic_ns: Callable[[], int],
+    known: KnownHeads,
 ) -> SqliteDriver | PostgresDriver:
-    tail = partial(check_tail, sql)
+    def tail() -> Script[None]:
+        """What must hold of a store that was connected to again: nothing known is lost."""
+        yield from check_tail(sql)
+        yield from check_heads(sql, known.all())
+
     if engine == "postgres":
         return PostgresDriver(url, sql, verify_tail=tail, monotonic_ns=monotonic_ns)
     return SqliteDriver(path_of_url(url), verify_tail=tail, monotonic_ns=monotonic_ns)

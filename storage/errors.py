@@ -55,7 +55,10 @@ class StoreCorrupt(StoreError):
     """The store's file is damaged."""
 
     code = "store_corrupt"
-    next_step = "Keep a copy of the file, then restore a backup or salvage what verifies."
+    next_step = (
+        "Keep a copy of the file, then `store restore` a backup, or what `store salvage` makes of "
+        "the copy."
+    )
 
 
 class StoreTooNew(StoreError):

@@ -1,171 +1,242 @@
 """Carries a whole store to another engine: copied by key, compared row by row, then marked.
 
 Knows: which tables make up a store, the order in which they may appear in the target (heads last,
-so that a target that is not whole is never taken for a store), and the marks: a target that is
-being filled and a source that was left are not opened for work. A move that was cut off goes on
-where it was, as long as the source is the one it began with.
+so that a target that is not whole is never taken for a store), and when each mark is set: a target
+that is being filled and a source that was left are not opened for work. A move that was cut off
+goes on where it was, as long as the source is the one it began with. Nothing is written to the
+source before its last step, and that step is the caller's (`leave`): a sidecar that stands still
+on the source sets the mark itself.
 Must not know: what a receipt means; verifying chains is the caller's, given as `verify`.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
-from storage.driver import Driver, Row, Script, execute_many, execute_together, fetch
-from storage.errors import StoreError
+from storage.driver import Row, Script, execute_many, execute_together, fetch
+from storage.errors import StoreCorrupt
+from storage.marks import FILLING, MOVED, check_open_for_work, leave_for, shown_of
+from storage.move_sides import Mirror, MoveDiffers, MoveRefused, Side, living_nodes
+from storage.retention import CareReader
+from storage.sql_store import SqlReader
+
+__all__ = ["PHASES", "Moved", "Progress", "leave_source", "move"]
 
 PAGE_ROWS = 2000
+#: Of facts, which may hold large arguments, a page has no more than this (and one row more).
+PAGE_CHARACTERS = 4_000_000
+FIRST_PAGE_ROWS = 64
 
-#: Names in `store_state`: what a target is being filled from, and where a source was moved to.
-FILLING = "move_filling_from"
-MOVED = "move_moved_to"
+#: The steps that progress is told of, in their order.
+PHASES = (
+    "receipts", "facts", "small tables", "verified", "heads", "compared", "source marked", "done"
+)  # fmt: skip
 
-#: (what, rows done, rows in all)
+#: (phase, rows done, rows in all)
 Progress = Callable[[str, int, int], None]
+#: Verifies the chain of one tenant by a reader that gives what stands in both stores alike.
+Verify = Callable[[SqlReader, str], Awaitable[None]]
 
 
-class MoveRefused(StoreError):
-    """The move cannot begin or go on."""
+class Moved(NamedTuple):
+    """How many receipts stand in the target; `was_done` if an earlier move had ended already."""
 
-    code = "move_refused"
-    next_step = "Nothing of the source was changed; clear the cause and start the move again."
-
-
-class MoveDiffers(StoreError):
-    """What stands in the target is not what stands in the source."""
-
-    code = "move_differs"
-    next_step = "Keep the source; drop the target, make a new one and start the move again."
-
-
-class StoreMoved(StoreError):
-    """The store was moved away, or is being filled by a move."""
-
-    code = "store_moved"
-    next_step = "Open the store it was moved to, or finish the move with `store move`."
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One end of a move: an open store's driver and its statements, and its URL for people."""
-
-    driver: Driver
-    sql: Mapping[str, str]
-    shown: str
-
-    async def fetch(
-        self, name: str, *parameters: str | int, tenant: str | None = None
-    ) -> list[Row]:
-        """All rows of one statement."""
-        return await self.driver.fetch(self.sql[name], *parameters, tenant=tenant)
-
-    async def state(self, name: str) -> str | None:
-        """A named value of the store itself."""
-        rows = await self.fetch("state_value", name)
-        return str(rows[0][0]) if rows else None
-
-
-def check_not_moved(sql: Mapping[str, str]) -> Script[None]:
-    """Raises StoreMoved for a store that a move has left, or has not filled yet."""
-    for name, words in ((MOVED, "was moved to"), (FILLING, "is being filled from")):
-        rows = yield from fetch(sql["state_value"], name)
-        if rows:
-            raise StoreMoved(f"this store {words} {_shown(rows[0][0])}")
-
-
-def _shown(mark: str) -> str:
-    value = json.loads(mark)
-    return str(value["store"])
-
-
-async def take(side: Side) -> None:
-    """Makes sure that nobody works on this side: raises MoveRefused while somebody does.
-
-    A file is held by its lock already; a server tells by the leases of its nodes.
-    """
-    if "living_nodes" not in side.sql:
-        return
-    rows = await side.driver.transaction(partial(fetch, side.sql["take_move"]))
-    if not rows[0][0]:
-        raise MoveRefused(f"another move works on {side.shown}")
-    living = [str(row[0]) for row in await side.fetch("living_nodes")]
-    if living:
-        raise MoveRefused(f"stop the sidecars on {side.shown} first: {', '.join(living)}")
+    receipts: int
+    was_done: bool
 
 
 async def move(
     source: Side,
     target: Side,
-    verify: Callable[[str], Awaitable[None]],
+    verify: Verify,
     on_progress: Progress,
-) -> int:
-    """Copies, compares, verifies each tenant by `verify(tenant_id)`, then marks; receipts moved.
+    leave: Callable[[Sequence[Row]], Awaitable[None]],
+) -> Moved:
+    """Copies, compares and verifies each tenant, then has the source marked by `leave(heads)`.
 
     Nobody else may write to either side meanwhile. Raises MoveRefused (a target that is not
-    empty, a source that changed since the move began), MoveDiffers, or what a side or `verify`
-    raises; then the source is as it was, and the move can be started again.
+    empty, a source that changed since the move began), MoveDiffers, StoreCorrupt, or what a side,
+    `verify` or `leave` raises; then the source is as it was, and the move can be started again.
     """
-    heads = sorted(await source.fetch("move_heads"))
+    heads = await _sound_heads(source)
+    total: int = sum(head[1] for head in heads)
+    if await _is_done(source, target, heads):
+        return Moved(total, was_done=True)
     await _begin(source, target, heads)
     copied = 0
-    total: int = sum(head[1] for head in heads)
     for head in heads:
-        copied = await _copy_tenant(source, target, head, copied, total, on_progress)
+        copied = await _copy_receipts(source, target, head, copied, total, on_progress)
+    for head in heads:
+        await _copy_facts(source, target, head, on_progress)
     await _copy_small(source, target)
-    compared = 0
+    on_progress("small tables", 1, 1)
+    verified = 0
     for head in heads:
-        compared = await _compare_tenant(source, target, head, compared, total, on_progress)
-    await _copy_heads(target, heads)
-    await _compare_whole(source, target)
+        verified = await _verify_tenant(source, target, head, verify, verified, total, on_progress)
+    await target.work.transaction(partial(execute_many, target.sql["move_put_head"], heads))
+    on_progress("heads", len(heads), len(heads))
+    await _compare_whole(source, target, heads)
+    on_progress("compared", total, total)
+    await leave(heads)
+    on_progress("source marked", 1, 1)
+    await target.work.transaction(partial(execute_many, target.sql["drop_state"], [(FILLING,)]))
+    on_progress("done", total, total)
+    return Moved(total, was_done=False)
+
+
+async def leave_source(source: Side, shown: str, heads: Sequence[Row]) -> None:
+    """Marks a source that nobody works on as moved to `shown`.
+
+    Whoever opens it looks for the mark after he is to be seen as living, and here it is looked
+    for the living after the mark is set: one of the two sees the other. Raises MoveRefused if
+    somebody came to work on it meanwhile; then the mark is gone again.
+    """
+    await source.work.transaction(partial(leave_for, source.sql, shown))
+    living = await living_nodes(source)
+    if living or sorted(await source.fetch("move_heads")) != list(heads):
+        drop = partial(execute_many, source.sql["drop_state"], [(MOVED,)])
+        await source.work.transaction(drop)
+        who = f"by {', '.join(living)} " if living else ""
+        raise MoveRefused(f"{source.shown} was taken up {who}while it was moved: stop that first")
+
+
+# -- before anything is copied ---------------------------------------------------------------
+
+
+async def _sound_heads(source: Side) -> list[Row]:
+    """The heads of the source, sorted; a chain without its head would be left behind unseen."""
+    heads = sorted(await source.fetch("move_heads"))
+    known = {head[0] for head in heads}
+    care = CareReader(SqlReader(source.reads, source.sql))
+    lost = [tenant for tenant in await care.tenants_with_receipts() if tenant not in known]
+    if lost:
+        raise StoreCorrupt(f"there are receipts of tenant {lost[0]!r} in the source, and no head")
+    return heads
+
+
+async def _is_done(source: Side, target: Side, heads: Sequence[Row]) -> bool:
+    """Whether an earlier move to this very target had come to its end: it may have been killed
+    before it could say so."""
+    mark = await source.state(MOVED)
+    if mark is None or shown_of(MOVED, mark) != target.shown or await target.state(FILLING):
+        return False
+    found = {head[0]: head[1] for head in await target.fetch("move_heads")}
+    if not found and heads:
+        return False
     for head in heads:
-        await verify(head[0])
-        on_progress("verified", head[1], total)
-    await _finish(source, target)
-    return total
+        tenant: str = head[0]
+        rows = await target.fetch("receipt_time", tenant, head[1], tenant=tenant)
+        if found.get(tenant, -1) < head[1] or (head[1] and [row[1] for row in rows] != [head[2]]):
+            raise MoveRefused(f"{source.shown} was moved to {target.shown}, which is another now")
+    return True
 
 
 async def _begin(source: Side, target: Side, heads: Sequence[Row]) -> None:
     mark = json.dumps({"store": source.shown, "heads": [[h[0], h[1], h[2]] for h in heads]})
     found = await target.state(FILLING)
+    left_for = await source.state(MOVED)
+    if left_for is not None and (found != mark or shown_of(MOVED, left_for) != target.shown):
+        raise MoveRefused(f"{source.shown} was moved already, to {shown_of(MOVED, left_for)}")
     if found == mark:
         return
     if found is not None:
-        raise MoveRefused("the source has changed, or is another one, since this move began")
-    if await target.fetch("move_heads") or await target.state(MOVED) is not None:
+        raise MoveRefused(
+            "the source has changed, or is another one, since the move into this target began: "
+            "give an empty target"
+        )
+    if await target.state(MOVED) is not None or await target.fetch("move_heads"):
         raise MoveRefused(f"the target {target.shown} is not empty")
-    if await source.state(MOVED) is not None:
-        raise MoveRefused(f"the source {source.shown} was moved already")
-    await _put_state(target, FILLING, mark)
+    await target.work.transaction(partial(_mark_target, target, mark))
 
 
-async def _copy_tenant(
+def _mark_target(target: Side, mark: str) -> Script[None]:
+    """FILLING, in an empty store: a row that nobody vouches for would be carried on unseen."""
+    yield from check_open_for_work(target.sql)
+    for name in ("move_any_receipt", "move_any_facts", "move_open_intents", "move_run_heads"):
+        if (yield from fetch(target.sql[name])):
+            raise MoveRefused(f"the target {target.shown} is not empty")
+    yield from fetch(target.sql["put_state"], FILLING, mark)
+
+
+# -- copying ---------------------------------------------------------------------------------
+
+
+async def _copy_receipts(
     source: Side, target: Side, head: Row, copied: int, total: int, on_progress: Progress
 ) -> int:
     tenant: str = head[0]
-    end: int = head[1]
     after: int = (await target.fetch("move_last_receipt", tenant, tenant=tenant))[0][0]
     copied += after
-    while after < end:
-        rows = await source.fetch("receipts", tenant, after, PAGE_ROWS, tenant=tenant)
-        if not rows:
-            raise MoveDiffers(f"receipts of {tenant!r} after {after} are missing in the source")
-        await _insert(target, tenant, "insert_receipt", rows)
-        after = int(rows[-1][1])
-        copied += len(rows)
-        on_progress("receipts", copied, total)
-    after = (await target.fetch("move_last_facts", tenant, tenant=tenant))[0][0]
-    while rows := await source.fetch("move_facts", tenant, after, PAGE_ROWS, tenant=tenant):
-        await _insert(target, tenant, "insert_call_facts", rows)
-        after = rows[-1][1]
-        on_progress("facts", min(after, end), end)
+
+    async def page(after: int) -> list[Row]:
+        return await source.fetch("receipts", tenant, after, PAGE_ROWS, tenant=tenant)
+
+    async with contextlib.aclosing(_ahead(page, after)) as pages:
+        async for rows in pages:
+            await _insert(target, tenant, "insert_receipt", rows)
+            copied += rows[-1][1] - after
+            after = rows[-1][1]
+            on_progress("receipts", copied, total)
+    if after != head[1]:
+        raise StoreCorrupt(f"receipts of {tenant!r} end at {after} in the source, not at {head[1]}")
     return copied
 
 
+async def _copy_facts(source: Side, target: Side, head: Row, on_progress: Progress) -> None:
+    tenant: str = head[0]
+    after: int = (await target.fetch("move_last_facts", tenant, tenant=tenant))[0][0]
+
+    page_end = _FactsEnd(source, tenant)
+
+    async def page(after: int) -> list[Row]:
+        end = await page_end(after, PAGE_ROWS)
+        return await source.fetch("facts_page", tenant, after, end, tenant=tenant) if end else []
+
+    async with contextlib.aclosing(_ahead(page, after)) as pages:
+        async for rows in pages:
+            await _insert(target, tenant, "insert_call_facts", rows)
+            on_progress("facts", min(rows[-1][1], head[1]), head[1])
+
+
+class _FactsEnd:
+    """Where pages of one tenant's facts end, by rows and by size. A page is measured before it is
+    read; it has at most twice the rows of the one before, so that little is measured in vain."""
+
+    def __init__(self, side: Side, tenant: str) -> None:
+        self._side = side
+        self._tenant = tenant
+        self._rows = FIRST_PAGE_ROWS
+
+    async def __call__(self, after: int, limit: int) -> int | None:
+        """The last seq of the page after `after`; None if there are no more facts."""
+        parameters = (self._tenant, after, min(limit, self._rows), PAGE_CHARACTERS)
+        rows = await self._side.fetch("move_facts_end", *parameters, tenant=self._tenant)
+        end: int | None = rows[0][0]
+        self._rows = min(PAGE_ROWS, max(2, rows[0][1] * 2))
+        return end
+
+
+async def _ahead(
+    page: Callable[[int], Awaitable[list[Row]]], after: int
+) -> AsyncGenerator[list[Row], None]:
+    """Pages one after the other, each read while the one before is being written."""
+    reading = asyncio.ensure_future(page(after))
+    try:
+        while rows := await reading:
+            reading = asyncio.ensure_future(page(rows[-1][1]))
+            yield rows
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+
 async def _copy_small(source: Side, target: Side) -> None:
-    """Open intents and run versions: repeated from the start, each row once."""
+    """Open intents, run versions and cuts: repeated from the start, each row once."""
     intents = await source.fetch("move_open_intents")
     runs = await source.fetch("move_run_heads")
     cuts = await source.fetch("move_states")
@@ -179,58 +250,68 @@ async def _copy_small(source: Side, target: Side) -> None:
             )
         )
 
-    await target.driver.transaction(script)
-
-
-async def _copy_heads(target: Side, heads: Sequence[Row]) -> None:
-    await target.driver.transaction(partial(execute_many, target.sql["move_put_head"], heads))
+    await target.work.transaction(script)
 
 
 async def _insert(target: Side, tenant: str, name: str, rows: Sequence[Row]) -> None:
-    await target.driver.transaction(partial(execute_many, target.sql[name], rows), [tenant])
-    await target.driver.upkeep()
+    await target.work.transaction(partial(execute_many, target.sql[name], rows), [tenant])
+    await target.work.upkeep()
 
 
-async def _compare_tenant(
-    source: Side, target: Side, head: Row, compared: int, total: int, on_progress: Progress
+# -- comparing -------------------------------------------------------------------------------
+
+
+async def _verify_tenant(
+    source: Side,
+    target: Side,
+    head: Row,
+    verify: Verify,
+    verified: int,
+    total: int,
+    on_progress: Progress,
 ) -> int:
-    """Every row of both sides, page beside page; a row too many is found as well."""
-    tenant = head[0]
-    for name, what in (("receipts", "compared"), ("move_facts", "facts compared")):
-        after = 0
-        while True:
-            wanted = await source.fetch(name, tenant, after, PAGE_ROWS, tenant=tenant)
-            found = await target.fetch(name, tenant, after, PAGE_ROWS, tenant=tenant)
-            if wanted != found:
-                raise MoveDiffers(_difference(tenant, what, wanted, found))
-            if not wanted:
-                break
-            after = wanted[-1][1]
-            if name == "receipts":
-                compared += len(wanted)
-                on_progress(what, compared, total)
-    return compared
+    """The chain as both stores give it, row for row, with what stands outside of it."""
+    tenant: str = head[0]
+
+    page_end = _FactsEnd(source, tenant)
+
+    def on_page(seq: int) -> None:
+        on_progress("verified", verified + seq, total)
+
+    mirror = Mirror(source, target, page_end, on_page)
+    reader = SqlReader(mirror, target.sql)
+    try:
+        await _compare_below_cut(reader, tenant, page_end)
+        await verify(reader, tenant)
+        for table in ("receipts", "call_facts"):
+            await CareReader(reader).count(table, tenant, 0, head[1])
+    finally:
+        await mirror.close()
+    for side in (source, target):
+        if await side.fetch("move_facts", tenant, head[1], 1, tenant=tenant):
+            raise StoreCorrupt(f"there are facts of tenant {tenant!r} after its last receipt")
+    return verified + int(head[1])
 
 
-def _difference(tenant: str, what: str, wanted: Sequence[Row], found: Sequence[Row]) -> str:
-    for one, other in zip(wanted, found, strict=False):
-        if one != other:
-            return f"{what}: row {one[1]} of tenant {tenant!r} differs"
-    return f"{what}: tenant {tenant!r} has {len(wanted)} rows on a page, the target {len(found)}"
+async def _compare_below_cut(
+    reader: SqlReader, tenant: str, page_end: Callable[[int, int], Awaitable[int | None]]
+) -> None:
+    """What an unfinished pruning left, of which no chain tells."""
+    care = CareReader(reader)
+    cut_seq = (await care.cut(tenant)).seq
+    after = 0
+    while after < cut_seq and (rows := await reader.receipts(tenant, after, PAGE_ROWS)):
+        after = rows[-1].seq
+    after = 0
+    while after < cut_seq and (end := await page_end(after, PAGE_ROWS)) is not None:
+        await care.facts(tenant, after, end)
+        after = end
 
 
-async def _compare_whole(source: Side, target: Side) -> None:
+async def _compare_whole(source: Side, target: Side, heads: Sequence[Row]) -> None:
+    """What is small, in one piece; and the source is still the one that was copied."""
+    if sorted(await source.fetch("move_heads")) != list(heads):
+        raise MoveRefused("the source has changed while it was moved: somebody works on it")
     for name in ("move_heads", "move_open_intents", "move_run_heads", "move_states"):
         if sorted(await source.fetch(name)) != sorted(await target.fetch(name)):
             raise MoveDiffers(f"{name.removeprefix('move_')} of the two stores differ")
-
-
-async def _finish(source: Side, target: Side) -> None:
-    """The source is marked first: should that be the last that happens, nobody opens either, and
-    starting the move again ends it."""
-    await _put_state(source, MOVED, json.dumps({"store": target.shown}))
-    await target.driver.transaction(partial(execute_many, target.sql["drop_state"], [(FILLING,)]))
-
-
-async def _put_state(side: Side, name: str, value: str) -> None:
-    await side.driver.transaction(partial(fetch, side.sql["put_state"], name, value))

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from storage.driver import Many, One, Row, Script, Step, StoreFacts, Value
+from storage.driver import Guarded, Many, One, Row, Script, Step, StoreFacts, Value
 from storage.errors import (
     CommitUnknown,
     StoreError,
@@ -24,7 +24,7 @@ from storage.errors import (
     StoreUnavailable,
     UnsupportedStore,
 )
-from storage.gathered import combined, gathered
+from storage.gathered import combined, gathered, guarded
 from storage.postgres_errors import is_certainly_not_committed, is_distrustful, translated
 
 T = TypeVar("T")
@@ -262,12 +262,22 @@ class PostgresDriver:
         transaction = writer.transaction()
         try:
             await self._set_scope(writer, tenants)
+        except Exception as error:
+            raise translated(error) from error
+        try:
+            step = next(script)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+        if isinstance(step, Guarded):
+            return await self._run_guarded(writer, script, step)
+        try:
             await transaction.start()
         except Exception as error:
             raise translated(error) from error
         rows_before = self._rows
         try:
-            answer = await self._drive(writer, script)
+            answer = await self._drive(writer, script, step)
         except BaseException:
             self._rows = rows_before
             if not writer.is_closed():
@@ -279,16 +289,37 @@ class PostgresDriver:
         await self._commit(writer, transaction)
         return answer
 
+    async def _run_guarded(self, writer: Any, script: Script[T], step: Guarded) -> T:
+        """One statement that is its own transaction: one round trip, committed when it answers."""
+        texts = tuple([await self._gathered(writer, one.sql) for one in step.steps])
+        columns = [list(column) for column in zip(*step.known, strict=True)]
+        columns += [list(column) for one in step.steps for column in zip(*one.rows, strict=True)]
+        try:
+            holds, _, *changed = await writer.fetchrow(
+                guarded(step.guard, texts), *columns, len(step.steps[0].rows)
+            )
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            raise self._failed_commit(writer, error) from error
+        self._rows += sum(changed)
+        self._commits += bool(holds)
+        try:
+            script.send(holds)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+        raise StoreError("a guarded step was not the only one of its script")
+
     async def _set_scope(self, writer: Any, tenants: Sequence[str] | None) -> None:
         scope = EVERY_TENANT if tenants is None else _SEPARATOR.join(tenants)
         if scope != self._scope:
             await writer.fetch(self._sql["set_scope"], scope)
             self._scope = scope
 
-    async def _drive(self, writer: Any, script: Script[T]) -> T:
+    async def _drive(self, writer: Any, script: Script[T], step: Step) -> T:
         """Runs the script to its end; an error of a statement is raised inside the script."""
         try:
-            step = next(script)
             while True:
                 try:
                     result = await self._perform(writer, step)
@@ -306,8 +337,7 @@ class PostgresDriver:
         if isinstance(step, One):
             return [tuple(row) for row in await writer.fetch(step.sql, *step.parameters)]
         many = [step] if isinstance(step, Many) else list(step.steps)
-        texts = [await self._gathered(writer, one.sql) for one in many]
-        text = combined(texts)
+        text = combined(tuple([await self._gathered(writer, one.sql) for one in many]))
         columns = [list(column) for one in many for column in zip(*one.rows, strict=True)]
         changed = list(await writer.fetchrow(text, *columns))
         self._rows += sum(changed)
@@ -327,8 +357,10 @@ class PostgresDriver:
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            known = translated(error)
-            if is_certainly_not_committed(error) and not writer.is_closed():
-                raise known from error
-            raise CommitUnknown(f"the commit failed: {error!r}") from error
+            raise self._failed_commit(writer, error) from error
         self._commits += 1
+
+    def _failed_commit(self, writer: Any, error: Exception) -> StoreError:
+        if is_certainly_not_committed(error) and not writer.is_closed():
+            return translated(error)
+        return CommitUnknown(f"the commit failed: {error!r}")

@@ -66,6 +66,9 @@ def is_distrustful(error: BaseException) -> bool:
 
 
 def is_certainly_not_committed(error: BaseException) -> bool:
-    """Whether the server itself said that COMMIT failed, on a connection that still stands."""
+    """Whether the server itself said that COMMIT failed, on a connection that still stands.
+
+    So are a statement's own errors, where a statement is a whole transaction: it was taken back.
+    """
     code = code_of(error)
-    return bool(code) and code[:2] in ("23", "40", "25", "53")
+    return code[:2] in ("22", "23", "25", "40", "42", "53") or code in ("55P03", "57014")

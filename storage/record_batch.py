@@ -1,10 +1,12 @@
 """The one script that commits: a batch of entries onto their tenants' chains.
 
-Two ways through. `record_group` is the straight one: all entries together, in bulk statements.
-Whatever it finds odd (a close without an open intent, a duplicate, a draft that cannot be
-sealed) it raises, and the batch is done again by `record_each`: the same steps, entry by entry,
-each in a savepoint, still one transaction. So the rare path is the definition, the common one
-an equal but faster way, and an odd entry never harms its neighbours.
+Three ways through, all over the same pure step (`_planned`). `record_group` is the straight one:
+heads locked and read, then all entries together in bulk statements. Whatever it finds odd (a
+close without an open intent, a duplicate, a draft that cannot be sealed) it raises, and the batch
+is done again by `record_each`: the same steps, entry by entry, each in a savepoint, still one
+transaction. So the rare path is the definition, the common one an equal but faster way, and an
+odd entry never harms its neighbours. `record_remembered` is for a server: it plans on what this
+process last saw, in one statement that does nothing at all unless that still stands.
 Must not know: the engine, or what a receipt hash is made of.
 """
 
@@ -12,8 +14,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from storage.driver import Script, UnfitRow, Value, execute_many, execute_together, fetch
+from storage.driver import (
+    Guarded,
+    Many,
+    Script,
+    UnfitRow,
+    Value,
+    execute_many,
+    execute_together,
+    fetch,
+)
 from storage.errors import UniqueViolation
 from storage.records import (
     AlreadyClosed,
@@ -34,7 +46,27 @@ _NOTHING = (None,) * (_SHORT_TO - _SHORT_FROM)
 _new_tuple = tuple.__new__
 
 Statements = Mapping[str, str]
+#: Tenant and agent.
 RunKey = tuple[str, str]
+Steps = tuple[tuple[str, Sequence[Sequence[Value]]], ...]
+
+
+class Done(NamedTuple):
+    """What a batch came to: an answer for each entry; heads and run versions as it left them."""
+
+    answers: list[Answer]
+    heads: Mapping[str, HeadRow]
+    versions: Mapping[RunKey, int]
+
+
+class _Plan(NamedTuple):
+    """What is to be written, and what is to be said once it is. The first step deletes the intents
+    that are closed, and must find `closed` of them."""
+
+    steps: Steps
+    closed: int
+    is_stale: bool
+    done: Done
 
 
 class OddEntry(Exception):
@@ -54,42 +86,62 @@ def empty_head(tenant_id: str) -> HeadRow:
     return HeadRow(tenant_id, 0, "", 0, "", 0)
 
 
-def record_each(sql: Statements, entries: Sequence[Entry], seal: Seal) -> Script[list[Answer]]:
+def record_each(sql: Statements, entries: Sequence[Entry], seal: Seal) -> Script[Done]:
     """Records entry by entry in one transaction; an entry that fails answers for itself only."""
     answers: list[Answer] = []
+    heads: dict[str, HeadRow] = {}
+    versions: dict[RunKey, int] = {}
     for entry in entries:
         yield from fetch(sql["begin_entry"])
         try:
             yield from _close_intent(sql, entry)
-            answers += yield from record_group(sql, [entry], seal, closes=False)
+            done = yield from record_group(sql, [entry], seal, closes=False)
+            answers += done.answers
+            heads.update(done.heads)
+            versions.update(done.versions)
         except ODDITIES as error:
             yield from fetch(sql["undo_entry"])
             odd = error.answer if isinstance(error, OddEntry) else Unrecordable(str(error))
             answers.append(odd)
         yield from fetch(sql["end_entry"])
-    return answers
+    return Done(answers, heads, versions)
 
 
 def record_group(
     sql: Statements, entries: Sequence[Entry], seal: Seal, *, closes: bool = True
-) -> Script[list[Answer]]:
+) -> Script[Done]:
     """Records all entries whose guards hold, in bulk; raises one of ODDITIES if that cannot be.
 
     `closes` is False where the intents that entries close were deleted before.
     """
     heads = yield from _lock_heads(sql, entries)
-    versions = _RunVersions(sql)
-    stale = yield from _check_guards(entries, heads, versions)
-    accepted = [e for i, e in enumerate(entries) if i not in stale] if stale else entries
-    rows = yield from _append(sql, accepted, heads, seal, closes)
-    yield from versions.save()
-    recorded = [
-        _new_tuple(Recorded, (row[1], row[27], row[5], heads[row[0]].epoch)) for row in rows
-    ]
-    if not stale:
-        return list(recorded)
-    following = iter(recorded)
-    return [stale.get(i) or next(following) for i in range(len(entries))]
+    versions = yield from _read_versions(sql, runs_to_read(entries, heads))
+    plan = _planned(sql, entries, seal, heads, versions, closes)
+    changed = yield from execute_together(*plan.steps)
+    if changed[0] != plan.closed:
+        raise OddEntry(AlreadyClosed(str(plan.steps[0][1][0][1])))
+    return plan.done
+
+
+def record_remembered(
+    sql: Statements,
+    entries: Sequence[Entry],
+    seal: Seal,
+    heads: Mapping[str, HeadRow],
+    versions: Mapping[RunKey, int],
+) -> Script[Done | None]:
+    """The same from memory, as one guarded step; None, and nothing written, if memory is behind.
+
+    A head that stands where it stood, epoch included, vouches for the tenant's open intents and
+    run versions too: whatever changes those appends a receipt or raises the epoch.
+    """
+    plan = _planned(sql, entries, seal, heads, versions, True)
+    if plan.is_stale:
+        return None  # not to be told on the word of a memory
+    known = [(head.tenant_id, head.seq, head.receipt_hash, head.epoch) for head in heads.values()]
+    steps = [Many(text, rows) for text, rows in plan.steps if rows]
+    holds: bool = yield Guarded(sql["guard_heads"], known, steps)
+    return plan.done if holds else None
 
 
 def _lock_heads(sql: Statements, entries: Sequence[Entry]) -> Script[dict[str, HeadRow]]:
@@ -104,48 +156,47 @@ def _lock_heads(sql: Statements, entries: Sequence[Entry]) -> Script[dict[str, H
     return {tenant: found.get(tenant) or empty_head(tenant) for tenant in tenants}
 
 
-class _RunVersions:
-    """Run versions as this batch sees them: read once each, raised by entries, saved at the end."""
+def runs_to_read(entries: Sequence[Entry], heads: Mapping[str, HeadRow]) -> set[RunKey]:
+    """The runs whose version a batch needs: to check, to raise, or to tell an entry it is stale."""
+    return {
+        (entry.receipt.tenant_id, entry.receipt.agent_id or "")
+        for entry in entries
+        if entry.run_version is not None
+        or entry.advances_run
+        or (entry.epoch is not None and entry.epoch != heads[entry.receipt.tenant_id].epoch)
+    }
 
-    def __init__(self, sql: Statements) -> None:
-        self._sql = sql
-        self._known: dict[RunKey, int] = {}
-        self._raised: set[RunKey] = set()
 
-    def get(self, key: RunKey) -> Script[int]:
-        if key not in self._known:
-            rows = yield from fetch(self._sql["run_version"], *key)
-            self._known[key] = rows[0][0] if rows else 0
-        return self._known[key]
-
-    def advance(self, key: RunKey) -> Script[None]:
-        version = yield from self.get(key)
-        self._known[key] = version + 1
-        self._raised.add(key)
-
-    def save(self) -> Script[int]:
-        raised = [(*key, self._known[key]) for key in sorted(self._raised)]
-        return (yield from execute_many(self._sql["put_run_version"], raised))
+def _read_versions(sql: Statements, runs: set[RunKey]) -> Script[dict[RunKey, int]]:
+    """Their versions, 0 for a run that was never raised, all in one question."""
+    if not runs:
+        return {}
+    wanted = sorted(runs)
+    rows = yield from fetch(sql["run_versions"], json.dumps(wanted))
+    found = {(row[0], row[1]): row[2] for row in rows}
+    return {run: found.get(run, 0) for run in wanted}
 
 
 def _check_guards(
-    entries: Sequence[Entry], heads: Mapping[str, HeadRow], versions: _RunVersions
-) -> Script[dict[int, Stale]]:
-    """The entries whose guards fail, by position. An entry's advance counts for those after it."""
+    entries: Sequence[Entry], heads: Mapping[str, HeadRow], versions: dict[RunKey, int]
+) -> dict[int, Stale]:
+    """The entries whose guards fail, by position. An entry's advance counts for those after it, and
+    stands in `versions` afterwards."""
     stale: dict[int, Stale] = {}
     for position, entry in enumerate(entries):
         if entry.epoch is None and entry.run_version is None and not entry.advances_run:
             continue
         receipt = entry.receipt
         epoch = heads[receipt.tenant_id].epoch
-        run = (receipt.tenant_id, receipt.agent_id or "")
         holds = entry.epoch is None or entry.epoch == epoch
-        if holds and entry.run_version is not None:
-            holds = entry.run_version == (yield from versions.get(run))
-        if not holds:
-            stale[position] = Stale(epoch, (yield from versions.get(run)))
+        if holds and entry.run_version is None and not entry.advances_run:
+            continue
+        run = (receipt.tenant_id, receipt.agent_id or "")
+        version = versions[run]
+        if not holds or (entry.run_version is not None and entry.run_version != version):
+            stale[position] = Stale(epoch, version)
         elif entry.advances_run:
-            yield from versions.advance(run)
+            versions[run] = version + 1
     return stale
 
 
@@ -158,31 +209,51 @@ def _close_intent(sql: Statements, entry: Entry) -> Script[None]:
         raise OddEntry(AlreadyClosed(entry.closes))
 
 
-def _append(
+def _planned(
     sql: Statements,
     entries: Sequence[Entry],
-    heads: Mapping[str, HeadRow],
     seal: Seal,
+    heads: Mapping[str, HeadRow],
+    versions: Mapping[RunKey, int],
     closes: bool,
-) -> Script[Sequence[ReceiptRow]]:
-    """Seals the drafts onto the heads and writes receipts, facts, open intents and new heads.
-
-    The intents that entries close are deleted; every one must be there.
-    """
-    if not entries:
-        return []
-    sealed = seal(heads, [entry.receipt for entry in entries])
+) -> _Plan:
+    """Checks guards, seals the drafts onto the heads, and lays out every row; raises OddEntry."""
+    raised = dict(versions)
+    stale = _check_guards(entries, heads, raised)
+    accepted = [e for i, e in enumerate(entries) if i not in stale] if stale else entries
+    sealed = seal(heads, [entry.receipt for entry in accepted])
     rows: list[ReceiptRow] = []
     for row in sealed.rows:
         if isinstance(row, str):
             raise OddEntry(Unrecordable(row))
         rows.append(row)
+    whole, short = _by_width(rows)
     facts = [
         (f[0], row[1], f[2], f[3], f[4])
-        for entry, row in zip(entries, rows, strict=True)
+        for entry, row in zip(accepted, rows, strict=True)
         if (f := entry.facts) is not None
     ]
-    opens = [entry.opens for entry in entries if entry.opens is not None]
+    opens = [entry.opens for entry in accepted if entry.opens is not None]
+    moved = [head for head in sealed.heads.values() if head != heads[head.tenant_id]]
+    closed: list[tuple[Value, ...]] = []
+    if closes:
+        closed = [(e.receipt.tenant_id, e.closes) for e in accepted if e.closes is not None]
+    runs = [(*run, version) for run, version in sorted(raised.items()) if version != versions[run]]
+    steps: Steps = (
+        (sql["delete_open_intent"], closed),
+        (sql["insert_receipt"], whole),
+        (sql["insert_short_receipt"], short),
+        (sql["insert_call_facts"], facts),
+        (sql["insert_open_intent"], opens),
+        (sql["put_head"], moved),
+        (sql["put_run_version"], runs),
+    )
+    done = Done(_answers(entries, rows, stale, heads), sealed.heads, raised)
+    return _Plan(steps, len(closed), bool(stale), done)
+
+
+def _by_width(rows: Sequence[ReceiptRow]) -> tuple[list[ReceiptRow], list[tuple[Value, ...]]]:
+    """Receipts with all their columns, and those that need only the short insert's."""
     whole: list[ReceiptRow] = []
     short: list[tuple[Value, ...]] = []
     for row in rows:
@@ -190,18 +261,19 @@ def _append(
             short.append(row[:_SHORT_FROM] + row[_SHORT_TO:])
         else:
             whole.append(row)
-    moved = [head for head in sealed.heads.values() if head != heads[head.tenant_id]]
-    closed: list[tuple[Value, ...]] = []
-    if closes:
-        closed = [(e.receipt.tenant_id, e.closes) for e in entries if e.closes is not None]
-    changed = yield from execute_together(
-        (sql["delete_open_intent"], closed),
-        (sql["insert_receipt"], whole),
-        (sql["insert_short_receipt"], short),
-        (sql["insert_call_facts"], facts),
-        (sql["insert_open_intent"], opens),
-        (sql["put_head"], moved),
-    )
-    if changed[0] != len(closed):
-        raise OddEntry(AlreadyClosed(str(closed[0][1])))
-    return rows
+    return whole, short
+
+
+def _answers(
+    entries: Sequence[Entry],
+    rows: Sequence[ReceiptRow],
+    stale: Mapping[int, Stale],
+    heads: Mapping[str, HeadRow],
+) -> list[Answer]:
+    recorded = [
+        _new_tuple(Recorded, (row[1], row[27], row[5], heads[row[0]].epoch)) for row in rows
+    ]
+    if not stale:
+        return list(recorded)
+    following = iter(recorded)
+    return [stale.get(i) or next(following) for i in range(len(entries))]

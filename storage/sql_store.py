@@ -12,8 +12,17 @@ from typing import Protocol
 
 from storage.driver import Driver, Row, Script, StoreFacts, Value, fetch
 from storage.errors import StoreCorrupt, StoreHeld
-from storage.record_batch import ODDITIES, empty_head, record_each, record_group
+from storage.known_heads import KnownHeads, LostHead, Seen, asked, check_heads, lost_among
+from storage.record_batch import (
+    ODDITIES,
+    Done,
+    empty_head,
+    record_each,
+    record_group,
+    record_remembered,
+)
 from storage.records import Answer, CallFactsRow, Entry, HeadRow, OpenIntentRow, ReceiptRow, Seal
+from storage.remembered import RememberedHeads
 
 
 class Reads(Protocol):
@@ -75,6 +84,13 @@ class SqlReader:
         rows = await self._reads.fetch(self._sql["open_intents"], node_id, limit)
         return [OpenIntentRow._make(row) for row in rows]
 
+    async def lost_heads(self, heads: Mapping[str, Seen]) -> list[LostHead]:
+        """Those of the heads that do not stand in the store; of a server's, as this reader sees
+        it."""
+        return lost_among(
+            heads, await self._reads.fetch(self._sql["heads_not_there"], asked(heads))
+        )
+
     async def close(self) -> None:
         """Idempotent. Later calls raise StoreUnavailable."""
         await self._reads.close()
@@ -90,22 +106,60 @@ class SqlStore(SqlReader):
         *,
         now_us: Callable[[], int],
         node_id: str,
+        known: KnownHeads | None = None,
     ) -> None:
         super().__init__(driver, sql)
         self._driver = driver
         self._now_us = now_us
+        self._memory = RememberedHeads() if "guard_heads" in sql else None
         self.node_id = node_id
+        #: What the driver compares the store with whenever it has connected again.
+        self.known = known or KnownHeads()
 
     async def record(self, entries: Sequence[Entry], seal: Seal) -> list[Answer]:
         """See `RecordStore.record`."""
         if not entries:
             return []
         tenants = sorted({entry.receipt.tenant_id for entry in entries})
-        record = self._driver.transaction
+        memory = self._memory
+        done = await self._from_memory(memory, entries, seal, tenants) if memory else None
+        if done is None:
+            record = self._driver.transaction
+            try:
+                done = await record(partial(record_group, self._sql, entries, seal), tenants)
+            except ODDITIES:
+                done = await record(partial(record_each, self._sql, entries, seal), tenants)
+        if memory:
+            memory.keep(done.heads, done.versions)
+        self.known.note(done.heads.values())
+        return done.answers
+
+    async def compare(self, heads: Mapping[str, Seen]) -> None:
+        """Raises StoreRolledBack unless each of these stands in the store. From then on no chain
+        may become shorter than it is, whatever the driver has to connect to again."""
+
+        def script() -> Script[list[Row]]:
+            yield from check_heads(self._sql, heads)
+            return (yield from fetch(self._sql["last_receipts"]))
+
+        rows = await self._driver.transaction(script)
+        self.known.learn({row[0]: Seen(row[1], row[2]) for row in rows})
+
+    async def _from_memory(
+        self, memory: RememberedHeads, entries: Sequence[Entry], seal: Seal, tenants: list[str]
+    ) -> Done | None:
+        """In one round trip, if this process was the last to append to all these chains."""
+        known = memory.take(entries, tenants)
+        if known is None:
+            return None
+        script = partial(record_remembered, self._sql, entries, seal, *known)
         try:
-            return await record(partial(record_group, self._sql, entries, seal), tenants)
+            done = await self._driver.transaction(script, tenants)
         except ODDITIES:
-            return await record(partial(record_each, self._sql, entries, seal), tenants)
+            return None
+        if done is None:
+            memory.missed(tenants)
+        return done
 
     async def after_commit(self) -> None:
         """See `RecordStore.after_commit`."""
@@ -114,6 +168,8 @@ class SqlStore(SqlReader):
     async def raise_epoch(self, tenant_id: str) -> int:
         """See `RecordStore.raise_epoch`."""
         script = partial(fetch, self._sql["raise_epoch"], tenant_id)
+        if self._memory is not None:
+            self._memory.forget(tenant_id)
         rows = await self._driver.transaction(script, [tenant_id])
         epoch: int = rows[0][0]
         return epoch

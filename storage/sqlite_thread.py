@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
-from storage.driver import One, Row, Script, Step, Together, Value
+from storage.driver import Many, One, Row, Script, Step, Together, Value
 from storage.errors import CommitUnknown, StoreBusy, StoreUnavailable, UnsupportedStore
 from storage.sqlite_errors import is_certainly_not_committed, is_distrustful, translated
 from storage.statements import widened
@@ -164,7 +164,9 @@ def _perform(raw: sqlite3.Connection, step: Step) -> Any:
         return raw.execute(step.sql, step.parameters).fetchall()
     if isinstance(step, Together):
         return [run_many(raw, one.sql, one.rows) for one in step.steps]
-    return run_many(raw, step.sql, step.rows)
+    if isinstance(step, Many):
+        return run_many(raw, step.sql, step.rows)
+    raise TypeError(f"a file is locked as a whole and has no use for {type(step).__name__}")
 
 
 def run_many(raw: sqlite3.Connection, sql: str, rows: Sequence[Sequence[Value]]) -> int:

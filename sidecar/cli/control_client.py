@@ -20,11 +20,23 @@ WAIT_S: Final = 10.0
 
 class Unreachable(Exception):
     """The sidecar cannot be asked; the message says why and what to do. `exit_code` is 2 where
-    the command was given wrongly, 1 where nobody answers."""
+    the command was given wrongly, 1 where nobody answers. `is_absent` says that no sidecar is
+    there at all; `code` and `next_step` are those of one that refuses what it was asked."""
 
-    def __init__(self, message: str, exit_code: int = 1) -> None:
+    def __init__(
+        self,
+        message: str,
+        exit_code: int = 1,
+        *,
+        is_absent: bool = False,
+        code: str = "",
+        next_step: str = "",
+    ) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+        self.is_absent = is_absent
+        self.code = code
+        self.next_step = next_step
 
 
 def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,20 +51,32 @@ def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
 
 def ask(args: argparse.Namespace, method: str, path: str) -> dict[str, Any]:
     """One question to the running sidecar; raises Unreachable."""
-    where = socket_path(args)
-    connection = _SocketConnection(where)
+    return ask_at(socket_path(args), method, path)
+
+
+def ask_at(
+    where: Path,
+    method: str,
+    path: str,
+    body: dict[str, Any] | None = None,
+    wait_s: float = WAIT_S,
+) -> dict[str, Any]:
+    """The same by the path of the socket, with a JSON body if there is one; raises Unreachable."""
+    connection = _SocketConnection(where, wait_s)
     try:
-        connection.request(method, path)
+        connection.request(method, path, None if body is None else json.dumps(body))
         response = connection.getresponse()
         answer = json.loads(response.read())
     except FileNotFoundError as error:
         raise Unreachable(
             f"no sidecar runs here: {where} is not there. Start it with `aegis-sidecar serve`, "
-            "or name its folder with --data-dir"
+            "or name its folder with --data-dir",
+            is_absent=True,
         ) from error
     except ConnectionRefusedError as error:
         raise Unreachable(
-            f"no sidecar answers at {where}: it was left behind by one that is gone"
+            f"no sidecar answers at {where}: it was left behind by one that is gone",
+            is_absent=True,
         ) from error
     except PermissionError as error:
         raise Unreachable(
@@ -63,8 +87,12 @@ def ask(args: argparse.Namespace, method: str, path: str) -> dict[str, Any]:
     finally:
         connection.close()
     if response.status != http.client.OK or not isinstance(answer, dict):
-        title = answer.get("title", "") if isinstance(answer, dict) else ""
-        raise Unreachable(f"the sidecar at {where} refuses: {response.status} {title}".rstrip())
+        said = answer if isinstance(answer, dict) else {}
+        raise Unreachable(
+            f"the sidecar at {where} refuses: {response.status} {said.get('title', '')}".rstrip(),
+            code=str(said.get("code", "")),
+            next_step=str(said.get("next_step", "")),
+        )
     return answer
 
 
@@ -89,12 +117,13 @@ def load_configuration(args: argparse.Namespace) -> Any:
 
 
 class _SocketConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=WAIT_S)
+    def __init__(self, path: Path, wait_s: float) -> None:
+        super().__init__("localhost", timeout=wait_s)
         self._path = path
+        self._wait_s = wait_s
 
     def connect(self) -> None:
         """To the socket instead of a host."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(WAIT_S)
+        self.sock.settimeout(self._wait_s)
         self.sock.connect(str(self._path))

@@ -100,8 +100,19 @@ def _as_text(verdict: Verdict) -> str:
     return (
         f"verified: {verdict.count} receipts of tenant {verdict.tenant_id!a}, "
         f"{verdict.first_seq} to {verdict.last_seq}\n"
-        f"head hash: {verdict.head_hash}\n{extent}\n{UNANCHORED}"
+        f"head hash: {verdict.head_hash}\n{extent}\n{_rollbacks(verdict)}{UNANCHORED}"
     )
+
+
+def _rollbacks(verdict: Verdict) -> str:
+    """What the chain tells of receipts that it lost; it holds all the same."""
+    lines = [
+        f"a rollback is recorded at {one.seq}: {ascii(one.what)[1:-1]}\n"
+        for one in verdict.rollbacks
+    ]
+    if verdict.rollback_count > len(lines):
+        lines.append(f"{verdict.rollback_count} rollbacks are recorded in all\n")
+    return "".join(lines)
 
 
 # -- export --------------------------------------------------------------------------------

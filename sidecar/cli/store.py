@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from sidecar.cli import (
+    store_accept_rollback,
     store_backup,
     store_calibrate,
     store_erase,
@@ -12,7 +13,9 @@ from sidecar.cli import (
     store_move,
     store_prune,
     store_restore,
+    store_salvage,
     store_status,
+    store_unfence,
 )
 
 NAME = "store"
@@ -23,8 +26,11 @@ VERBS = (
     store_info,
     store_calibrate,
     store_move,
+    store_unfence,
     store_backup,
     store_restore,
+    store_salvage,
+    store_accept_rollback,
     store_prune,
     store_erase,
 )

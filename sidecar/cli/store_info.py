@@ -14,8 +14,10 @@ from sidecar.cli.chosen_store import (
     store_url,
     time_text,
 )
+from sidecar.cli.data_folder import add_data_folder, witness_of
 
 if TYPE_CHECKING:
+    from sidecar.ledger.witness import Witness
     from storage.sql_store import SqlReader
 
 NAME = "info"
@@ -36,6 +38,7 @@ _ADVICE_SERVER = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which store, and the form of the answer."""
     add_store_arguments(parser)
+    add_data_folder(parser)
     parser.add_argument("--json", action="store_true", help="everything as one JSON object")
 
 
@@ -46,11 +49,14 @@ def run(args: argparse.Namespace) -> int:
 
 async def _info(args: argparse.Namespace) -> int:
     import storage
+    from sidecar.clock import Clock
 
     url = store_url(args)
+    witness = witness_of(args, url, Clock().now_us)
     reader = await storage.open_reader(url)
     try:
         found = await _gathered(reader, url)
+        found["witness"] = await _witness(reader, witness)
     finally:
         await reader.close()
     print(json.dumps(found) if args.json else "\n".join(_lines(found)))
@@ -80,6 +86,24 @@ async def _gathered(reader: SqlReader, url: str) -> dict[str, Any]:
         "newest_us": max(times["newest_us"], default=None),
         "tenants": tenants,
     }
+
+
+async def _witness(reader: SqlReader, witness: Witness | None) -> dict[str, Any] | None:
+    """What the file of heads says, held against the store; None if its folder is not known."""
+    from sidecar.ledger.witness import WitnessUnreadable
+
+    if witness is None:
+        return None
+    said: dict[str, Any] = {"path": str(witness.path), "written_at_us": None, "lost": []}
+    try:
+        testimony = witness.read()
+    except WitnessUnreadable:
+        return said | {"state": "unreadable"}
+    if testimony is None:
+        return said | {"state": "missing"}
+    lost = [str(one) for one in await reader.lost_heads(testimony.heads)]
+    state = "lost" if lost else "stands"
+    return said | {"state": state, "written_at_us": testimony.written_at_us, "lost": lost}
 
 
 async def _engine(care: Any, url: str) -> dict[str, Any]:
@@ -140,7 +164,24 @@ def _lines(found: dict[str, Any]) -> list[str]:
             )
     if not found["tenants"]:
         lines.append("no receipts yet")
-    return [*lines, found["advice"]]
+    return [*lines, *_lines_of_witness(found["witness"], bool(found["tenants"])), found["advice"]]
+
+
+def _lines_of_witness(said: dict[str, Any] | None, has_receipts: bool) -> list[str]:
+    if said is None:
+        return ["heads kept outside of the store: name their folder with --data-dir"]
+    where = f"heads kept outside of the store: {said['path']}"
+    match said["state"]:
+        case "stands":
+            return [f"{where}, of {time_text(said['written_at_us'])}: all of them stand"]
+        case "lost":
+            return [f"{where}: ROLLED BACK", *(f"    {one}" for one in said["lost"])]
+        case "unreadable":
+            return [f"{where}: cannot be read, so that no sidecar starts on this store"]
+        case _ if has_receipts:
+            return [f"{where}: there is none, so that a rollback would not be seen"]
+        case _:
+            return []
 
 
 def _extent(tenant: dict[str, Any]) -> str:

@@ -7,11 +7,14 @@ import sys
 from typing import TYPE_CHECKING
 
 from sidecar.cli.chosen_store import add_store_arguments, file_path, finished, store_file, store_url
+from sidecar.cli.data_folder import add_data_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from sidecar.clock import Clock
+    from sidecar.ledger.witness import Witness
+    from storage.known_heads import LostHead, Seen
 
 NAME = "restore"
 HELP = "put a backup in the store's place; the sidecar must be stopped"
@@ -20,6 +23,7 @@ HELP = "put a backup in the store's place; the sidecar must be stopped"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which store, and what from."""
     add_store_arguments(parser)
+    add_data_folder(parser)
     parser.add_argument("backup", metavar="BACKUP", help="a file made by `store backup`")
     parser.add_argument(
         "--replace",
@@ -40,8 +44,8 @@ async def _restore(args: argparse.Namespace) -> int:
     from storage.backup import copy_store, discard, partial_of
     from storage.sqlite_file import FileLock, check_place
 
-    clock = Clock()
-    path = store_file(store_url(args), NAME)
+    clock, url = Clock(), store_url(args)
+    path = store_file(url, NAME)
     backup = file_path(args.backup)
     check_place(path)
     await (await storage.open_reader(f"sqlite:///{backup}")).close()
@@ -49,19 +53,49 @@ async def _restore(args: argparse.Namespace) -> int:
     partial = partial_of(path)
     try:
         kept = _name_to_keep(path, args.replace, clock.now_us())
+        witness, seen = _seen_before(args, url, clock)
         copy_store(backup, partial)
         if not await verify_copy(partial):
             print(f"{backup} does not hold; the store is as it was", file=sys.stderr)
             return 1
         if kept is not None:
-            await _say_what_is_lost(path, partial)
-        await _note_in_chains(partial, clock)
+            _take_later(seen, await _heads_of(path))
+        heads = await _note_in_chains(partial, clock, seen, backup)
         _put_in_place(partial, path, kept)
+        if witness is not None:
+            witness.write(heads)
         print(f"{path} is restored from {backup}; as it stands now:")
         return 0 if await verify_copy(path) else 1
     finally:
         discard(partial)
         lock.release()
+
+
+def _seen_before(
+    args: argparse.Namespace, url: str, clock: Clock
+) -> tuple[Witness | None, dict[str, Seen]]:
+    """What the sidecar saw of this very store, and where it says so; None if it says nothing.
+
+    Raises WitnessUnreadable: a store that was rolled back would be found out no more.
+    """
+    from sidecar.cli.data_folder import witness_of
+    from storage.sqlite_file import path_of_url
+
+    witness = witness_of(args, url, clock.now_us)
+    testimony = witness.read() if witness is not None else None
+    if witness is None or testimony is None:
+        return None, {}
+    of = testimony.store
+    if not of.startswith("sqlite:") or path_of_url(of) != path_of_url(url):
+        print(f"{witness.path} is of another store ({of}): it stays as it is", file=sys.stderr)
+        return None, {}
+    return witness, dict(testimony.heads)
+
+
+def _take_later(seen: dict[str, Seen], heads: dict[str, Seen]) -> None:
+    for tenant_id, head in heads.items():
+        if head.seq >= seen.get(tenant_id, head).seq:
+            seen[tenant_id] = head
 
 
 def _name_to_keep(path: Path, may_replace: bool, now_us: int) -> Path | None:
@@ -80,51 +114,70 @@ def _name_to_keep(path: Path, may_replace: bool, now_us: int) -> Path | None:
     return kept
 
 
-async def _say_what_is_lost(path: Path, partial: Path) -> None:
-    """Compares the store that is there with what replaces it: a restore is a step back in time."""
+async def _heads_of(path: Path) -> dict[str, Seen]:
+    """The heads of the store that is there, as far as it can be read."""
     import storage
     from storage.errors import StoreError
+    from storage.known_heads import Seen
 
+    found: dict[str, Seen] = {}
     try:
         old = await storage.open_reader(f"sqlite:///{path}")
+        try:
+            for tenant_id in await old.tenants():
+                head = await old.head(tenant_id)
+                if head.seq:
+                    found[tenant_id] = Seen(head.seq, head.receipt_hash)
+        finally:
+            await old.close()
     except StoreError as error:
         print(f"the store that is there cannot be read: {error} [{error.code}]", file=sys.stderr)
-        return
-    new = await storage.open_reader(f"sqlite:///{partial}")
-    try:
-        for tenant_id in await old.tenants():
-            was, will_be = await old.head(tenant_id), await new.head(tenant_id)
-            if was.seq > will_be.seq:
-                print(
-                    f"tenant {tenant_id!a}: receipts {will_be.seq + 1} to {was.seq} were recorded "
-                    "after the backup, and stay in the replaced file only",
-                    file=sys.stderr,
-                )
-    except StoreError as error:
-        print(f"the store that is there cannot be read: {error} [{error.code}]", file=sys.stderr)
-    finally:
-        await old.close()
-        await new.close()
+    return found
 
 
-async def _note_in_chains(partial: Path, clock: Clock) -> None:
-    """Each chain goes on with a receipt that says that it was restored, and from where."""
+async def _note_in_chains(
+    partial: Path, clock: Clock, seen: dict[str, Seen], backup: Path
+) -> dict[str, Seen]:
+    """Each chain goes on with a receipt that says that it was restored, or what was lost by it.
+
+    A restore is a step back in time. Gives the heads after it.
+    """
     import storage
     from sidecar.ledger.care import restored
     from sidecar.ledger.chain import seal
+    from sidecar.ledger.rollback import rolled_back
     from storage.errors import StoreCorrupt
+    from storage.known_heads import StoreRolledBack
     from storage.records import Recorded
 
     store = await storage.open_store(f"sqlite:///{partial}", now_us=clock.now_us)
     try:
-        heads = [await store.head(tenant_id) for tenant_id in await store.tenants()]
-        answers = await store.record(
-            [restored(clock, head.tenant_id, head.seq, head.receipt_hash) for head in heads], seal
-        )
+        entries = {}
+        for tenant_id in await store.tenants():
+            head = await store.head(tenant_id)
+            entries[tenant_id] = restored(clock, tenant_id, head.seq, head.receipt_hash)
+        try:
+            await store.compare(seen)
+        except StoreRolledBack as error:
+            for lost in error.lost:
+                print(_words_of_loss(lost), file=sys.stderr)
+                reason = f"restored from {str(backup)!a}"
+                entries[lost.tenant_id] = rolled_back(clock, lost, reason)
+        answers = await store.record(list(entries.values()), seal)
         if not all(isinstance(answer, Recorded) for answer in answers):
             raise StoreCorrupt(f"the restore cannot be recorded: {answers}")
+        return store.known.all()
     finally:
         await store.close()
+
+
+def _words_of_loss(lost: LostHead) -> str:
+    if lost.there.seq >= lost.seen.seq:
+        return f"{lost}; a receipt says so"
+    return (
+        f"tenant {lost.tenant_id!a}: receipts {lost.there.seq + 1} to {lost.seen.seq} were "
+        "recorded after the backup, and are not in it; a receipt says so"
+    )
 
 
 def _put_in_place(partial: Path, path: Path, kept: Path | None) -> None:
@@ -136,4 +189,4 @@ def _put_in_place(partial: Path, path: Path, kept: Path | None) -> None:
         return
     set_aside(path, kept)
     replace(partial, path)
-    print(f"the store that was there is kept as {kept}")
+    print(f"the store that was there is kept as {kept}, with all that was recorded in it")

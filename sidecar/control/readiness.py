@@ -1,7 +1,7 @@
 """Whether calls can be served now, and if not, why.
 
 Knows: the store commits (the queue's last word, or a probe when nothing was written lately), the
-policies are loaded, and the sidecar is not shutting down.
+policies are loaded, no fence stands, and the sidecar is not shutting down.
 Must not know: HTTP, how a probe is made.
 """
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from storage.errors import StoreError
 
 if TYPE_CHECKING:
+    from sidecar.ledger.fence import Fence
     from sidecar.policy_files import PolicyKeeper
     from storage.write_queue import WriteQueue
 
@@ -31,9 +32,11 @@ class Readiness:
         *,
         probe: Callable[[], Awaitable[None]],
         monotonic_ns: Callable[[], int],
+        fence: Fence | None = None,
     ) -> None:
         self._queue = queue
         self._policies = policies
+        self._fence = fence
         self._probe = probe
         self._monotonic_ns = monotonic_ns
         self._probing: asyncio.Task[str] | None = None
@@ -49,7 +52,9 @@ class Readiness:
             reasons.append("shutting down")
         if not hasattr(self._policies, "current"):
             reasons.append("policies are not loaded")
-        store = await self._store_reason()
+        # Nothing is written behind a fence, not even a probe.
+        is_fenced = self._fence is not None and self._fence.is_up
+        store = "fenced: the store is being moved" if is_fenced else await self._store_reason()
         if store:
             reasons.append(store)
         return reasons

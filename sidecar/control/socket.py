@@ -1,8 +1,9 @@
 """control.sock: how the command line of the same user speaks with the running sidecar.
 
 Knows: HTTP over a Unix socket that only its owner may open (mode 0600), and that checks who has
-connected all the same: the sidecar's user or root. GET /status reads, POST /reload acts.
-Must not know: what a status holds, how a reload is done.
+connected all the same: the sidecar's user or root. GET /status reads; POST /reload, POST /fence,
+DELETE /fence and POST /fence/moved act.
+Must not know: what a status holds, how a reload is done, what a fence is.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
+from sidecar.control.fencing import FenceRefused, Fencing
 from sidecar.errors import StartRefused
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 NAME: Final = "control.sock"
 #: macOS takes 103 bytes, Linux 107; one limit for both, with room for a name while it is made.
 PATH_BYTES_MAX: Final = 100
+BODY_BYTES_MAX: Final = 8192
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Answer = Callable[[], Awaitable[dict[str, Any]]]
@@ -40,7 +43,9 @@ class ControlSocket:
     def __init__(self, folder: Path, state: ControlState) -> None:
         self.path = folder / NAME
         self._runner = web.AppRunner(
-            _app(state.status, state.reload), access_log=None, shutdown_timeout=1.0
+            _app(state.status, state.reload, state.fencing),
+            access_log=None,
+            shutdown_timeout=1.0,
         )
         self._server: asyncio.AbstractServer | None = None
         self._inode = 0
@@ -74,17 +79,49 @@ class ControlSocket:
         await self._runner.cleanup()
 
 
-def _app(status: Answer, reload: Answer) -> web.Application:
+def _app(status: Answer, reload: Answer, fencing: Fencing | None) -> web.Application:
     async def get_status(_: web.Request) -> web.Response:
         return _json(200, await status())
 
     async def post_reload(_: web.Request) -> web.Response:
         return _json(200, await reload())
 
-    app = web.Application(middlewares=[_owner_only], client_max_size=1024)
+    app = web.Application(middlewares=[_owner_only], client_max_size=BODY_BYTES_MAX)
     app.router.add_get("/status", get_status)
     app.router.add_post("/reload", post_reload)
+    if fencing is not None:
+        _add_fence(app, fencing)
     return app
+
+
+def _add_fence(app: web.Application, fencing: Fencing) -> None:
+    async def post_fence(request: web.Request) -> web.Response:
+        asked = await _asked(request)
+        wait_s = asked.get("wait_s")
+        if not isinstance(asked.get("target"), str) or not isinstance(wait_s, int | float | None):
+            return _json(400, {"code": "malformed_request", "title": "`target` is missing"})
+        reason = str(asked.get("reason", ""))
+        said = await fencing.stand(target=asked["target"], reason=reason, wait_s=wait_s)
+        return _json(200, said)
+
+    async def delete_fence(_: web.Request) -> web.Response:
+        return _json(200, await fencing.lift())
+
+    async def post_moved(request: web.Request) -> web.Response:
+        return _json(200, await fencing.leave(str((await _asked(request)).get("fence_id"))))
+
+    app.router.add_post("/fence", post_fence)
+    app.router.add_delete("/fence", delete_fence)
+    app.router.add_post("/fence/moved", post_moved)
+
+
+async def _asked(request: web.Request) -> dict[str, Any]:
+    """The JSON object of a request's body; {} for anything else."""
+    try:
+        asked = json.loads(await request.read())
+    except ValueError:
+        return {}
+    return asked if isinstance(asked, dict) else {}
 
 
 @web.middleware
@@ -94,6 +131,9 @@ async def _owner_only(request: web.Request, handler: Handler) -> web.StreamRespo
         return _json(403, {"code": "forbidden", "title": "Only the sidecar's user and root"})
     try:
         return await handler(request)
+    except FenceRefused as error:
+        said = {"code": error.code, "title": error.title, "next_step": error.next_step}
+        return _json(409, said)
     except web.HTTPException as error:
         return _json(error.status, {"code": "not_found", "title": error.reason})
 

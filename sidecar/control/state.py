@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sidecar.clock import Clock
+from sidecar.control.fencing import Fencing
 from sidecar.control.readiness import Readiness
 from sidecar.control.status import Identity, status_of
 from sidecar.telemetry.counters import Counters
@@ -43,7 +44,11 @@ class ControlState:
         logs: LineCounts | None = None,
         outlook_at: Callable[[float], Outlook] | None = None,
         calibrated: str = "",
+        fencing: Fencing | None = None,
     ) -> None:
+        fence = fencing.fence if fencing is not None else None
+        #: None where the embedding program has no store that could be fenced.
+        self.fencing = fencing
         self._outlook_at = outlook_at
         self._clock = clock
         self._policies = policies
@@ -57,10 +62,11 @@ class ControlState:
             door=door,
             logs=logs,
             default=config.default,
+            fence=fence,
         )
         self._exposition = Exposition(self._sources)
         self._readiness = Readiness(
-            queue, policies, probe=store.probe, monotonic_ns=clock.monotonic_ns
+            queue, policies, probe=store.probe, monotonic_ns=clock.monotonic_ns, fence=fence
         )
         self._identity = Identity(
             boot_id=boot_id,

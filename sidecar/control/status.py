@@ -121,6 +121,8 @@ def _store(
     sentence = pressure.sentence
     if not queue.healthy:
         sentence = f"The store does not commit ({last_error}): calls are refused. {sentence}"
+    if fenced := sources.fence.sentence() if sources.fence is not None else "":
+        sentence = f"{fenced} {sentence}"
     return {
         "sentence": sentence,
         "trend": trend_sentence(outlook) if outlook is not None else "",
@@ -131,6 +133,7 @@ def _store(
         "peak_utilisation_of_last_day": outlook.peak_store if outlook is not None else 0.0,
         "peak_loop_busy_of_last_day": outlook.peak_process if outlook is not None else 0.0,
         "healthy": queue.healthy,
+        "fenced": sources.fence is not None and sources.fence.is_up,
         "last_error": last_error,
         "engine": facts.engine,
         "engine_version": facts.version,

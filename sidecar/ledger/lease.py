@@ -2,6 +2,7 @@
 
 Knows: that a node which does not renew in time is taken for dead, and that what it left open is
 then closed as unknown by any other. All times are the server's: clocks of nodes may differ.
+A store that was moved away is not worked on: its marks are read after each renewal.
 Must not know: how leases are kept, what else the sidecar does.
 """
 
@@ -11,8 +12,10 @@ import asyncio
 import logging
 
 from sidecar.clock import Clock
+from sidecar.ledger.fence import Fence, Standing
 from sidecar.ledger.recovery import recover
 from storage.errors import StoreError, StoreHeld
+from storage.marks import Marks
 from storage.records import Seal
 from storage.sql_store import SqlStore
 
@@ -27,27 +30,40 @@ class Lease:
     """Begun before anything is recorded, kept by `run`, ended after the last record."""
 
     def __init__(
-        self, store: SqlStore, seal: Seal, clock: Clock, *, boot_id: str, lease_s: float = LEASE_S
+        self,
+        store: SqlStore,
+        seal: Seal,
+        clock: Clock,
+        *,
+        boot_id: str,
+        lease_s: float = LEASE_S,
+        fence: Fence | None = None,
     ) -> None:
         self._store = store
         self._seal = seal
         self._clock = clock
         self._boot_id = boot_id
         self._lease_s = lease_s
+        self._fence = fence or Fence()
+        self._marks = Marks(store)
+        #: What a dead node left is being closed: receipts are written beside the queue.
+        self.is_recovering = False
         #: Intents of dead nodes closed so far.
         self.recovered = 0
 
     async def begin(self) -> None:
         """Raises StoreHeld if another process lives under this node's name, or a StoreError.
 
-        After a crash the lease of the boot before still runs: it is waited for.
+        After a crash the lease of the boot before still runs: it is waited for. The marks of a
+        move are looked for once more after the lease is there: a move looks for leases after it
+        has set its mark, so one of the two sees the other.
         """
         until_ns = self._clock.monotonic_ns() + int(self._lease_s * 1.2 * 1e9)
         has_said = False
         while True:
             try:
                 await self._store.renew_lease(self._boot_id, self._lease_s)
-                return
+                break
             except StoreHeld:
                 if self._clock.monotonic_ns() > until_ns:
                     raise
@@ -55,6 +71,11 @@ class Lease:
                 has_said = True
                 _log.warning("waiting for the lease of an earlier boot of this node to run out")
             await asyncio.sleep(self._lease_s / 20)
+        try:
+            await self._marks.check()
+        except StoreError:
+            await self.end()
+            raise
 
     async def run(self) -> None:
         """Renews, and closes what dead nodes left; a failure is said and tried again."""
@@ -62,13 +83,23 @@ class Lease:
             await asyncio.sleep(self._lease_s / RENEWALS_A_LEASE)
             try:
                 await self._store.renew_lease(self._boot_id, self._lease_s)
+                await self._look_at_marks()
                 await self.recover_dead()
             except StoreError as error:
                 _log.warning("the lease of this node was not renewed", extra={"cause": error.code})
 
     async def recover_dead(self) -> None:
-        """Closes the open intents of nodes whose lease has run out."""
+        """Closes the open intents of nodes whose lease has run out; not behind a fence."""
+        self.is_recovering = True
+        try:
+            await self._recover_dead()
+        finally:
+            self.is_recovering = False
+
+    async def _recover_dead(self) -> None:
         for node_id in await self._store.dead_nodes():
+            if self._fence.is_up:
+                return
             closed = await recover(
                 self._store, self._seal, self._clock, boot_id=self._boot_id, node_id=node_id
             )
@@ -77,6 +108,15 @@ class Lease:
                 "a node is dead; its calls in flight ended unknown",
                 extra={"node": node_id, "recovered": closed},
             )
+
+    async def _look_at_marks(self) -> None:
+        """Stops this node's work on a store that was moved while it seemed dead to the others."""
+        target = await self._marks.moved_to()
+        if target is None or (self._fence.standing and self._fence.standing.is_moved):
+            return
+        now_us = self._clock.now_us()
+        self._fence.stand(Standing("", target, "moved by another", now_us, is_moved=True))
+        _log.error("the store was moved away; calls are refused", extra={"store": target})
 
     async def end(self) -> None:
         """Lets others close at once what this boot leaves open; a failure only delays that."""

@@ -18,6 +18,7 @@ from sidecar.clock import Clock
 from sidecar.errors import Refused
 from sidecar.ledger.canonical import NotCanonical
 from sidecar.ledger.drafts import call_draft, unread_draft
+from sidecar.ledger.fence import Fence
 from sidecar.ledger.receipt import blank_receipt
 from sidecar.model import Decision, Outcome, OutcomeKind, Principal, ToolCall
 from storage.errors import QueueClosed, QueueFull, StoreError
@@ -48,7 +49,8 @@ class Recorder:
     """The only one that hands calls to the write queue.
 
     `redact` masks what must not be stored; `keeps_arguments` is false where only digests may be;
-    `epochs` are those of the heads at start (a tenant without a head has epoch 0).
+    `epochs` are those of the heads at start (a tenant without a head has epoch 0). While `fence`
+    stands no refusal is recorded, only counted; calls are kept away by whoever asks for intents.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Recorder:
         redact: Redact,
         keeps_arguments: bool = True,
         epochs: Mapping[str, int] | None = None,
+        fence: Fence | None = None,
     ) -> None:
         self._queue = queue
         self._clock = clock
@@ -69,6 +72,7 @@ class Recorder:
         self._redact = redact
         self._keeps_arguments = keeps_arguments
         self._epochs: dict[str, int] = dict(epochs or {})
+        self._fence = fence or Fence()
         self._refusals: set[asyncio.Task[Recorded | None]] = set()
         #: Refusals that were answered and could not be recorded.
         self.unrecorded_refusals = 0
@@ -143,6 +147,9 @@ class Recorder:
         The caller is refused either way, so a failure here opens nothing. A caller who leaves
         does not take the record along: it is written without him.
         """
+        if self._fence.is_up:
+            self.unrecorded_refusals += 1
+            return None
         entry = self._refusal_entry(principal, call_id, upstream, action, refused, call)
         return await asyncio.shield(self._begin_refusal(entry))
 
@@ -187,6 +194,9 @@ class Recorder:
         )
 
     async def _record_refusal(self, entry: Entry) -> Recorded | None:
+        if self._fence.is_up:  # raised since this was begun
+            self.unrecorded_refusals += 1
+            return None
         try:
             answer = await self._queue.submit(entry)
         except StoreError as error:

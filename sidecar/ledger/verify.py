@@ -20,6 +20,7 @@ import orjson
 
 from sidecar.ledger.merkle import append, root
 from sidecar.ledger.receipt import BODY_KEYS, INTEGER_KEYS, KINDS, REQUIRED_KEYS, VERSION
+from sidecar.ledger.rollback import tells_of_rollback
 
 #: A line is read whole: longer than any receipt with its arguments, short enough for memory.
 LINE_BYTES_MAX = 256 * 1024 * 1024
@@ -30,6 +31,9 @@ _KEYS = frozenset(BODY_KEYS)
 #: Keys an export may add to a line; the hash does not cover them.
 _BESIDE = ("salt", "arguments", "facts")
 _SHOWN_MAX = 80
+#: Rollbacks that a verdict spells out; of more it gives the number.
+ROLLBACKS_SHOWN_MAX = 20
+ROLLBACK_CHARACTERS_MAX = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +50,20 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
+class Rollback:
+    """A receipt that owns up to a rollback, in its own words: they hold, what is lost does not."""
+
+    seq: int
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What was found: `count` receipts hold, and all of them if `fault` is None.
 
     `prev_hash` is what the first receipt links to: "" for a whole chain, otherwise to be compared
     with the head hash of the part before. `root` is the RFC 6962 root over the receipts of a whole
-    chain, "" for a part of one.
+    chain, "" for a part of one. `rollbacks` are the first of `rollback_count` among the receipts.
     """
 
     count: int
@@ -62,6 +74,8 @@ class Verdict:
     head_hash: str
     root: str
     fault: Fault | None
+    rollback_count: int = 0
+    rollbacks: tuple[Rollback, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -102,6 +116,8 @@ class _Chain:
         self.hash = ""
         self.ts_us = 0
         self.frontier: list[bytes] = []
+        self.rollback_count = 0
+        self.rollbacks: list[Rollback] = []
         #: The seq that the line last taken gives itself.
         self.named_seq: int | None = None
         #: Patterns of value types that were found in order: there are few.
@@ -118,6 +134,8 @@ class _Chain:
             self.hash,
             root(self.frontier).hex() if is_whole else "",
             fault,
+            self.rollback_count,
+            tuple(self.rollbacks),
         )
 
     def take(self, line: bytes) -> None:
@@ -144,6 +162,8 @@ class _Chain:
             _check_commitment(body, beside)
         if self.first_seq == 1:
             append(self.frontier, self.seq, sha256(b"\x00" + canonical).digest())
+        if body["kind"] == "control":
+            self._look_for_rollback(body)
         if self.count == 0:
             self.tenant_id, self.prev_hash = body["tenant_id"], body["prev_receipt_hash"]
         self.count += 1
@@ -162,6 +182,14 @@ class _Chain:
             raise _Bad(f"version {body['v']} is not known")
         if body["kind"] not in KINDS:
             raise _Bad(f"kind {_shown(body['kind'])} is not known")
+
+    def _look_for_rollback(self, body: dict[str, Any]) -> None:
+        words = tells_of_rollback(body)
+        if words is None:
+            return
+        self.rollback_count += 1
+        if self.rollback_count <= ROLLBACKS_SHOWN_MAX:
+            self.rollbacks.append(Rollback(body["seq"], words[:ROLLBACK_CHARACTERS_MAX]))
 
     def _check_link(self, body: dict[str, Any]) -> None:
         if body["seq"] != self.seq + 1:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from sidecar.clock import Clock
 from sidecar.config.model import Config, Limits, Upstream
 from sidecar.errors import Refused
+from sidecar.ledger.fence import Fence
 from sidecar.ledger.recorder import Intent, Recorder
 from sidecar.model import Decision, Effect, Outcome, OutcomeKind, Principal, ToolCall
 from sidecar.policy.decide import decide
@@ -66,6 +67,7 @@ class Pipeline:
         leg: UpstreamLeg,
         counters: Counters,
         clock: Clock,
+        fence: Fence,
     ) -> None:
         self._upstreams = config.upstreams
         self._limits: Limits = config.limits
@@ -75,6 +77,7 @@ class Pipeline:
         self._leg = leg
         self._counters = counters
         self._clock = clock
+        self._fence = fence
         self._in_flight: dict[str, int] = dict.fromkeys(config.upstreams, 0)
 
     async def handle(self, exchange: Exchange) -> None:
@@ -147,6 +150,10 @@ class Pipeline:
         self, policy_set: PolicySet, principal: Principal, call: ToolCall
     ) -> Intent:
         for _ in range(DECISIONS_MAX):
+            # Nothing is awaited from here until the intent waits in the queue: whoever raises the
+            # fence finds it there, or it never gets there.
+            if self._fence.is_up:
+                raise self._fence.refused()
             started_ns = self._clock.monotonic_ns()
             if call.is_protocol:
                 decision = _protocol_decision(policy_set)

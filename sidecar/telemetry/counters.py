@@ -77,6 +77,8 @@ FAIL_CLOSED_CODES: Final = (
     "shutting_down",
     "queue_full",
     "store_unavailable",
+    "store_fenced",
+    "store_moved",
 )
 
 #: Why exactly, where it is known: the codes above, and those of the store.

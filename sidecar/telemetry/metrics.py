@@ -156,6 +156,9 @@ METRICS: Final[tuple[Metric, ...]] = (
     # of the store
     Metric("aegis_store_healthy", "gauge", "1 while commits succeed, 0 after one failed.", (),
            _one(lambda s: s.sources.queue.healthy)),
+    Metric("aegis_store_fenced", "gauge",
+           "1 while calls are refused because the store is being moved, or was moved.", (),
+           _one(lambda s: s.sources.fence is not None and s.sources.fence.is_up)),
     Metric("aegis_store_commit_fixed_seconds", "gauge",
            "Fitted a: what a commit costs whatever its size.", (),
            _one(lambda s: s.pressure.fixed_s)),

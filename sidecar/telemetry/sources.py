@@ -52,6 +52,15 @@ class StoreRole(Protocol):
         """Proves that a commit would succeed now; raises a StoreError."""
 
 
+class FenceRole(Protocol):
+    """Whether the store stands still for a move."""
+
+    is_up: bool
+
+    def sentence(self) -> str:
+        """What an operator reads; "" while it does not."""
+
+
 class LineCounts(Protocol):
     """What the logs count of lines that were not written."""
 
@@ -77,6 +86,7 @@ class Sources:
     door: Door
     logs: LineCounts | None
     default: Literal["deny", "observe"]
+    fence: FenceRole | None = None
 
 
 class Scrape(NamedTuple):

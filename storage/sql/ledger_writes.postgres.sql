@@ -6,3 +6,27 @@ FROM chain_head
 WHERE tenant_id IN (SELECT jsonb_array_elements_text($1::jsonb))
 ORDER BY tenant_id
 FOR UPDATE;
+
+-- name: guard_heads
+-- Whether heads still stand where this process left them, each row locked to the end of the
+-- transaction. A head that another node moves meanwhile is waited for, and then stands elsewhere.
+SELECT count(*) = cardinality($1::text[]) AS holds
+FROM (
+    SELECT 1
+    FROM chain_head
+    JOIN unnest($1::text[], $2::bigint[], $3::text[], $4::bigint[])
+        AS known (tenant_id, seq, receipt_hash, epoch)
+        ON known.tenant_id = chain_head.tenant_id
+    WHERE chain_head.tenant_id = ANY($1::text[])
+        AND chain_head.seq = known.seq
+        AND chain_head.receipt_hash = known.receipt_hash
+        AND chain_head.epoch = known.epoch
+    ORDER BY chain_head.tenant_id
+    FOR UPDATE OF chain_head
+) AS standing;
+
+-- name: run_versions
+-- The versions of some agents' runs, a JSON list of tenant and agent, for the guard.
+SELECT run_head.tenant_id, run_head.agent_id, run_head.version
+FROM jsonb_array_elements($1::jsonb) AS wanted (run), run_head
+WHERE run_head.tenant_id = wanted.run ->> 0 AND run_head.agent_id = wanted.run ->> 1;

@@ -15,10 +15,6 @@ VALUES ($1, 0, '', 0, '', 1)
 ON CONFLICT (tenant_id) DO UPDATE SET epoch = chain_head.epoch + 1
 RETURNING epoch;
 
--- name: run_version
--- The version of an agent's run, for the guard.
-SELECT version FROM run_head WHERE tenant_id = $1 AND agent_id = $2;
-
 -- name: put_run_version
 -- Sets the version of an agent's run, raised by this batch.
 INSERT INTO run_head (tenant_id, agent_id, version)

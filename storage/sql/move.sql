@@ -10,6 +10,30 @@ WHERE tenant_id = $1 AND seq > $2
 ORDER BY seq
 LIMIT $3;
 
+-- name: move_facts_end
+-- Where a page of a tenant's facts ends, and how many it has: so many rows, or up to the one that
+-- reaches so many characters. All of the rows are measured, so ask for few where they are large.
+SELECT max(page.seq), count(*)
+FROM (
+    SELECT few.seq, sum(few.size) OVER (ORDER BY few.seq) - few.size AS size_before
+    FROM (
+        SELECT f.seq, coalesce(length(f.arguments), 0) + length(f.facts) AS size
+        FROM call_facts f
+        WHERE f.tenant_id = $1 AND f.seq > $2
+        ORDER BY f.seq
+        LIMIT $3
+    ) few
+) page
+WHERE page.size_before < $4;
+
+-- name: move_any_receipt
+-- Job across tenants: whether there is one at all.
+SELECT seq FROM receipts LIMIT 1;
+
+-- name: move_any_facts
+-- Job across tenants: whether there are any at all.
+SELECT seq FROM call_facts LIMIT 1;
+
 -- name: move_open_intents
 -- Job across tenants: calls in flight when the sidecar stopped; there are few.
 SELECT tenant_id, call_id, node_id, boot_id FROM open_intent;

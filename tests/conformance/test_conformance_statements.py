@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 from conftest import OpenStore
 
-from storage.gathered import combined, gathered
+from storage.gathered import combined, gathered, guarded
 from storage.records import CallFactsRow, HeadRow, OpenIntentRow, ReceiptRow
 from storage.statements import SQL_FOLDER, load_statements
 
@@ -114,8 +114,10 @@ async def test_every_statement_is_prepared_by_postgres(
                 kinds = [_kind(record.__annotations__[field]) for field in record._fields]
                 assert types == kinds, name
             wide.append(gathered(sql[name], types))
-        prepared = await connection.prepare(combined(wide))
+        prepared = await connection.prepare(combined(tuple(wide)))
         assert len(prepared.get_attributes()) == len(wide)
+        prepared = await connection.prepare(guarded(sql["guard_heads"], tuple(wide)))
+        assert len(prepared.get_attributes()) == 2 + len(wide)
     finally:
         await connection.close()
 

@@ -29,6 +29,7 @@ from sidecar.ledger.export import export_lines
 from sidecar.ledger.merkle import frontier_from_hex, root
 from sidecar.ledger.recovery import recover
 from sidecar.ledger.verify import verify_lines
+from storage.known_heads import Seen, StoreRolledBack
 from storage.records import Entry, OpenIntentRow, Recorded
 
 NODE = "node-1"
@@ -142,6 +143,7 @@ async def _check(path: Path, truth: Content, promised: Promised, found: Found) -
     try:
         content = Content.read(path)
         found.problems += compared(content, truth, promised)
+        found.problems += await _witness_problems(store, truth, promised)
         found.receipts = sum(map(len, content.receipts.values()))
         found.beyond = found.receipts - sum(promised.heads.values())
         left_open = len(content.open_intents)
@@ -162,6 +164,22 @@ async def _check(path: Path, truth: Content, promised: Promised, found: Found) -
             found.problems.append("closed and opened again, the heads are others")
     finally:
         await again.close()
+
+
+async def _witness_problems(
+    store: storage.SqlStore, truth: Content, promised: Promised
+) -> list[str]:
+    """What the sidecar's file of heads could name at that moment must stand at its next start."""
+    heads = {
+        tenant: Seen(seq, truth.receipts[tenant][seq - 1][1])
+        for tenant, seq in promised.heads.items()
+        if seq
+    }
+    try:
+        await store.compare(heads)
+    except StoreRolledBack as error:
+        return [f"rolled back: {error}"]
+    return []
 
 
 async def _record_one(

@@ -103,7 +103,7 @@ def test_commands_named_in_the_readme_exist() -> None:
 def test_every_verb_of_the_store_is_in_the_readme_and_no_other() -> None:
     from sidecar.cli.store import VERBS
 
-    named = set(re.findall(r"aegis-sidecar store ([a-z]+)", README.read_text()))
+    named = set(re.findall(r"aegis-sidecar store ([a-z-]+)", README.read_text()))
     assert named == {verb.NAME for verb in VERBS}
 
 

@@ -33,12 +33,12 @@ def record(raw: sqlite3.Connection, entries: Sequence[Entry]) -> list[Answer]:
     for script in (record_group, record_each):
         raw.execute("BEGIN")
         try:
-            answers = drive(raw, script(SQL, entries, seal))
+            done = drive(raw, script(SQL, entries, seal))
         except ODDITIES:
             raw.execute("ROLLBACK")
             continue
         raw.execute("COMMIT")
-        return answers
+        return done.answers
     raise AssertionError("the careful way raised")
 
 
@@ -88,6 +88,6 @@ def test_a_batch_equals_its_entries_one_at_a_time(batches: list[list[Entry]]) ->
 def test_a_plain_batch_takes_the_straight_way() -> None:
     raw = memory()
     raw.execute("BEGIN")
-    answers = drive(raw, record_group(SQL, [intent("a"), intent("b")], seal))
+    answers = drive(raw, record_group(SQL, [intent("a"), intent("b")], seal)).answers
     assert [type(answer) for answer in answers] == [Recorded, Recorded]
     raw.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from storage.errors import (
     StoreReadOnly,
     StoreUnavailable,
 )
-from storage.records import Entry
+from storage.records import Entry, HeadRow, ReceiptRow, Recorded, Sealed, Unrecordable
 
 ERRING_DISK = """
 import asyncio, resource
@@ -183,6 +184,31 @@ async def test_a11_a_head_that_is_not_the_last_receipt_stops_the_start(
     with pytest.raises(StoreCorrupt, match="acme"):
         async with opened(path):
             pass
+
+
+async def test_f6_a_sequence_that_is_used_again_is_refused_by_the_store_itself(
+    tmp_path: Path,
+) -> None:
+    """The planted fault: a seal that goes on from where a head was before. It is the primary key
+    that forbids a fork, whatever the program believes its head to be."""
+    path = tmp_path / "store.db"
+    async with opened(path) as store:
+        await store.record([intent("c1")], seal)
+        behind = await store.head("acme")
+        await store.record([intent("c2")], seal)
+
+        def forking(heads: Mapping[str, HeadRow], drafts: Sequence[ReceiptRow]) -> Sealed:
+            return seal({tenant: behind for tenant in heads}, drafts)
+
+        before = await store.receipts("acme", 0, 10)
+        [answer] = await store.record([intent("c3")], forking)
+        assert isinstance(answer, Unrecordable)
+        assert await store.receipts("acme", 0, 10) == before
+        assert store.known.all()["acme"] == (2, before[-1].receipt_hash)
+    async with opened(path) as store:  # a restart goes on after the last, too
+        [again] = await store.record([intent("c4")], seal)
+        assert isinstance(again, Recorded) and again.seq == 3
+        assert await check_chain(store) == 3
 
 
 async def test_a_torn_page_is_corrupt_not_a_crash(tmp_path: Path) -> None:

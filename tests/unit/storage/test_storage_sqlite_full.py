@@ -91,7 +91,7 @@ async def test_a3_a_limit_on_pages_is_a_full_store_too(tmp_path: Path) -> None:
         assert store.facts().reopened_total == 0
 
 
-async def test_a_read_only_file_system_is_named_and_can_still_be_read(tmp_path: Path) -> None:
+async def test_a10_a_read_only_file_system_is_named_and_can_still_be_read(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     async with opened(source / "store.db") as store:

@@ -175,7 +175,8 @@ async def test_reads_of_the_ledger_use_an_index(tmp_path: Path) -> None:
         pass
     raw = sqlite3.connect(tmp_path / "store.db")
     sql = load_statements("sqlite")
-    for name in ("head", "receipts", "receipts_of_call", "call_facts", "lock_heads", "run_version"):
+    names = ("head", "receipts", "receipts_of_call", "call_facts", "lock_heads", "run_versions")
+    for name in names:
         count = len(set(re.findall(r"\?\d+", sql[name])))
         plan = [row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {sql[name]}", [None] * count)]
         plan = [step for step in plan if "json_each" not in step]  # the parameter itself

@@ -1,0 +1,127 @@
+"""`aegis-sidecar store accept-rollback`: what was recorded once is lost; the chain says so itself.
+
+A sidecar that finds its store rolled back does not start. This is the way on when the newer store
+is gone for good: a receipt tells what was lost, and only then is the file of heads rewritten.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from sidecar.cli.chosen_store import (
+    WrongUsage,
+    add_store_arguments,
+    finished,
+    print_reports,
+    store_url,
+)
+from sidecar.cli.data_folder import add_data_folder, witness_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from storage.known_heads import LostHead, Seen
+    from storage.sql_store import SqlStore
+
+NAME = "accept-rollback"
+HELP = "a store was rolled back for good: record it, so that it starts"
+
+REASON_CHARACTERS_MAX = 1000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which store, whose chain, and why."""
+    add_store_arguments(parser)
+    add_data_folder(parser)
+    whose = parser.add_mutually_exclusive_group()
+    whose.add_argument("--tenant", help="whose chain (default: the only one that lost something)")
+    whose.add_argument("--all", action="store_true", help="every chain that lost something")
+    parser.add_argument(
+        "--reason", required=True, metavar="TEXT", help="kept beside the receipt; can be erased"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 recorded (or nothing was lost), 1 it cannot be, 2 wrong usage."""
+    return finished(_accept(args), writes=True)
+
+
+async def _accept(args: argparse.Namespace) -> int:
+    import storage
+    from sidecar.clock import Clock
+
+    reason = args.reason.strip()
+    if not reason or len(reason) > REASON_CHARACTERS_MAX or not reason.isprintable():
+        raise WrongUsage(f"a reason is one line of at most {REASON_CHARACTERS_MAX} characters")
+    clock, url = Clock(), store_url(args)
+    witness = witness_of(args, url, clock.now_us)
+    if witness is None:
+        raise WrongUsage("name the sidecar's folder with --data-dir, or its --config")
+    testimony = witness.read()
+    if testimony is None:
+        print(f"there is no {witness.path}: nothing tells what was recorded", file=sys.stderr)
+        return 1
+    store = await storage.open_store(url, now_us=clock.now_us)
+    try:
+        lost = _chosen(await _lost(store, testimony.heads), args)
+        if not lost:
+            print("nothing is lost: every receipt that was seen is in its place")
+            return 0
+        if not await _hold(store, lost):
+            return 1
+        await _record(store, lost, reason)
+        recorded = store.known.all()
+        said = {one.tenant_id: recorded[one.tenant_id] for one in lost}
+        witness.write({**testimony.heads, **said})
+    finally:
+        await store.close()
+    for one in lost:
+        print(f"{one}. Receipt {said[one.tenant_id].seq} says so; the sidecar starts again.")
+    return 0
+
+
+async def _lost(store: SqlStore, heads: Mapping[str, Seen]) -> Sequence[LostHead]:
+    """As the very connection sees it that writes."""
+    from storage.known_heads import StoreRolledBack
+
+    try:
+        await store.compare(heads)
+    except StoreRolledBack as error:
+        return error.lost
+    return ()
+
+
+def _chosen(lost: Sequence[LostHead], args: argparse.Namespace) -> Sequence[LostHead]:
+    names = [one.tenant_id for one in lost]
+    if args.all or (args.tenant is None and len(lost) < 2):
+        return lost
+    if args.tenant not in names:
+        if args.tenant is not None and not lost:
+            return lost
+        wanted = "name one with --tenant, or --all" if args.tenant is None else f"{args.tenant!a}"
+        raise WrongUsage(f"{wanted}; chains that lost something: {', '.join(names)}")
+    return [one for one in lost if one.tenant_id == args.tenant]
+
+
+async def _hold(store: SqlStore, lost: Sequence[LostHead]) -> bool:
+    """Whether what is left of the chains holds; a receipt is not put onto one that does not."""
+    from sidecar.ledger.stored_chain import verify_chain
+
+    if print_reports([await verify_chain(store, one.tenant_id) for one in lost]):
+        return True
+    print(
+        "nothing was recorded: `store restore` a backup, or what `store salvage` makes of this one",
+        file=sys.stderr,
+    )
+    return False
+
+
+async def _record(store: SqlStore, lost: Sequence[LostHead], reason: str) -> None:
+    from sidecar.cli.store_prune import record
+    from sidecar.clock import Clock
+    from sidecar.ledger.rollback import rolled_back
+
+    for one in lost:
+        await record(store, rolled_back(Clock(), one, reason))

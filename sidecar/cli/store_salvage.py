@@ -1,0 +1,95 @@
+"""`aegis-sidecar store salvage OUTPUT`: what is sound of a damaged SQLite store, in a new file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from sidecar.cli.chosen_store import add_store_arguments, file_path, finished, store_file, store_url
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from sidecar.ledger.salvage import Salvaged
+
+NAME = "salvage"
+HELP = "copy what is sound of a damaged store into a new file"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which store, and where to."""
+    add_store_arguments(parser)
+    parser.add_argument(
+        "output", metavar="OUTPUT", help="the new file; the damaged one is only read"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 there is a new store that verifies, 1 there is none, 2 wrong usage."""
+    return finished(_salvage(args), writes=True)
+
+
+async def _salvage(args: argparse.Namespace) -> int:
+    import tempfile
+    from pathlib import Path
+
+    from sidecar.cli.store_backup import verify_copy
+    from storage.backup import check_free, copy_store, discard, partial_of, publish
+    from storage.errors import StoreUnavailable
+    from storage.salvage import copy_as_it_is
+
+    source = store_file(store_url(args), NAME)
+    target = file_path(args.output)
+    check_free(target)
+    if not source.is_file():
+        raise StoreUnavailable(f"there is no store at {source}")
+    partial = partial_of(target)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as name:
+        # SQLite may write to what it opens, if only to read its log: it never opens the original.
+        fresh = Path(name) / "fresh.db"
+        told = await _filled(copy_as_it_is(source, Path(name)), fresh)
+        if not any(one.last_seq for one in told):
+            print(f"nothing of {source} can be believed; no file was made", file=sys.stderr)
+            return 1
+        try:
+            copy_store(fresh, partial)  # one file, without a log
+            if not await verify_copy(partial):
+                return 1
+            publish(partial, target)
+        finally:
+            discard(partial)
+    _say(told, source, target)
+    return 0
+
+
+async def _filled(damaged: Path, fresh: Path) -> Sequence[Salvaged]:
+    import storage
+    from sidecar.clock import Clock
+    from sidecar.ledger.salvage import salvage
+
+    reader = await storage.open_reader(f"sqlite:///{damaged}")
+    try:
+        store = await storage.open_store(f"sqlite:///{fresh}", now_us=Clock().now_us)
+        try:
+            return await salvage(reader, store)
+        finally:
+            await store.close()
+    finally:
+        await reader.close()
+
+
+def _say(told: Sequence[Salvaged], source: Path, target: Path) -> None:
+    for one in told:
+        kept = f"receipts {one.first_seq} to {one.last_seq}" if one.last_seq else "nothing"
+        print(f"tenant {one.tenant_id!a}: {kept} salvaged, {one.facts} with facts")
+        if one.is_whole:
+            continue
+        head = "is not known" if one.head_seq is None else f"was said to be {one.head_seq}"
+        print(
+            f"    LOST: all after receipt {one.last_seq} (the last one {head})"
+            f"{f'; {one.facts_lost} facts' if one.facts_lost else ''}: {one.why or 'facts only'}"
+        )
+    print(f"{source} was only read. {target} is a store of its own; put it in place with")
+    print(f"    aegis-sidecar store restore --replace {target}")

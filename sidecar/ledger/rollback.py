@@ -1,0 +1,47 @@
+"""The receipt that owns up to a rollback: what was recorded once, and is not in the chain any more.
+
+Knows: its words, and how they are found again by whoever verifies. What was lost stands in the
+receipt itself, for ever; the operator's reason, which may name somebody, stands beside it among
+what can be erased, with a commitment in the receipt.
+Must not know: how a rollback was found, stores.
+"""
+
+from __future__ import annotations
+
+import hmac
+from typing import Any
+
+from sidecar.clock import Clock
+from sidecar.ledger.canonical import canonical_arguments
+from sidecar.ledger.care import RESTORE
+from sidecar.ledger.receipt import blank_receipt
+from storage.known_heads import LostHead
+from storage.records import CallFactsRow, Entry
+
+ROLLBACK = "store.rollback"
+SALT_BYTES = 16
+
+
+def rolled_back(clock: Clock, lost: LostHead, reason: str) -> Entry:
+    """The chain goes on from `lost.there`, although `lost.seen` was recorded once.
+
+    Raises NotCanonical for a reason that is no text.
+    """
+    salt = clock.random_bytes(SALT_BYTES)
+    arguments = canonical_arguments({"reason": reason})
+    receipt = blank_receipt(
+        lost.tenant_id, "control", event_id=clock.new_id(), call_id=None, ts_us=clock.now_us()
+    )._replace(
+        action=ROLLBACK,
+        resource=f"receipt {lost.seen} is lost; the chain goes on from {lost.there}",
+        args_commitment=hmac.digest(salt, arguments, "sha256").hex(),
+    )
+    return Entry(receipt, CallFactsRow(lost.tenant_id, 0, salt.hex(), arguments.decode(), "{}"))
+
+
+def tells_of_rollback(body: dict[str, Any]) -> str | None:
+    """The words of a receipt that tells of a rollback, or that a backup was put back, of which
+    nobody knew what it lost; None for any other."""
+    if body["kind"] != "control" or body["action"] not in (ROLLBACK, RESTORE):
+        return None
+    return str(body["resource"])

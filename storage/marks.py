@@ -1,0 +1,141 @@
+"""The marks that keep a store from being opened for work while, or after, it is moved.
+
+Knows: three named values of the store itself. FILLING stands in a target that is not whole yet,
+FENCED in a source whose sidecar stands still for a move, MOVED in a source that was left. They
+outlive the process that set them, so a store cannot be taken up again by a restart alone.
+Must not know: how a store is moved, who raises a fence, what is done to a caller meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from typing import NamedTuple
+
+from storage.driver import Script, execute_many, fetch
+from storage.errors import StoreCorrupt, StoreError
+from storage.sql_store import SqlReader, SqlStore
+
+FILLING = "move_filling_from"
+FENCED = "move_fenced"
+MOVED = "move_moved_to"
+
+
+class StoreMoved(StoreError):
+    """The store was moved away, or is being filled by a move."""
+
+    code = "store_moved"
+    next_step = "Open the store it was moved to, or finish the move with `store move`."
+
+
+class StoreFenced(StoreError):
+    """The store stands still for a move that has not ended."""
+
+    code = "store_fenced"
+    next_step = (
+        "`store move --fence` with the same URLs goes on where it was; `aegis-sidecar store "
+        "unfence` lifts the fence."
+    )
+
+
+class FenceMark(NamedTuple):
+    """Who stands still, and for what: `fence_id` is told apart from any other fence there was."""
+
+    fence_id: str
+    target: str
+    node_id: str
+    reason: str
+    since_us: int
+
+
+def check_open_for_work(sql: Mapping[str, str]) -> Script[None]:
+    """Raises StoreMoved or StoreFenced for a store that must not be worked on."""
+    for name, words in ((MOVED, "was moved to"), (FILLING, "is being filled from")):
+        rows = yield from fetch(sql["state_value"], name)
+        if rows:
+            raise StoreMoved(f"this store {words} {shown_of(name, rows[0][0])}")
+    rows = yield from fetch(sql["state_value"], FENCED)
+    if rows:
+        mark = fence_of(rows[0][0])
+        raise StoreFenced(f"this store is fenced for a move to {mark.target}")
+
+
+def shown_of(name: str, value: str) -> str:
+    """The store that FILLING or MOVED names; raises StoreCorrupt."""
+    try:
+        return str(json.loads(value)["store"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise StoreCorrupt(f"the mark {name} cannot be read") from error
+
+
+def fence_of(value: str) -> FenceMark:
+    """What FENCED says; raises StoreCorrupt."""
+    try:
+        return FenceMark(**json.loads(value))
+    except (ValueError, TypeError) as error:
+        raise StoreCorrupt(f"the mark {FENCED} cannot be read") from error
+
+
+def leave_for(sql: Mapping[str, str], target: str) -> Script[None]:
+    """The source is left: MOVED takes the place of FENCED. Again is no harm."""
+    yield from fetch(sql["put_state"], MOVED, json.dumps({"store": target}))
+    yield from execute_many(sql["drop_state"], [(FENCED,)])
+
+
+class Marks:
+    """Reads and sets the marks of an open store; setting needs one that was opened for writing."""
+
+    def __init__(self, store: SqlReader) -> None:
+        self._reads = store._reads
+        self._sql = store._sql
+        self._driver = store._driver if isinstance(store, SqlStore) else None
+
+    async def fence(self) -> FenceMark | None:
+        """The fence that is on record; None without one."""
+        rows = await self._reads.fetch(self._sql["state_value"], FENCED)
+        return fence_of(rows[0][0]) if rows else None
+
+    async def moved_to(self) -> str | None:
+        """Where the store was moved to; None while it was not."""
+        rows = await self._reads.fetch(self._sql["state_value"], MOVED)
+        return shown_of(MOVED, rows[0][0]) if rows else None
+
+    async def put_fence(self, mark: FenceMark) -> None:
+        """Puts the fence on record. Raises StoreFenced if another is, StoreMoved if it is late."""
+        await self._run(partial(_put_fence, self._sql, mark))
+
+    async def drop_fence(self) -> None:
+        """Takes the fence off the record; raises StoreMoved where the store was left for good."""
+        await self._run(partial(_drop_fence, self._sql))
+
+    async def leave(self, target: str) -> None:
+        """The store was moved: from now on nobody opens it for work."""
+        await self._run(partial(leave_for, self._sql, target))
+
+    async def check(self) -> None:
+        """Raises StoreMoved or StoreFenced if the store must not be worked on."""
+        await self._run(partial(check_open_for_work, self._sql))
+
+    async def _run(self, script: partial[Script[None]]) -> None:
+        if self._driver is None:
+            raise StoreError("this store was opened for reading only")
+        await self._driver.transaction(script)
+
+
+def _put_fence(sql: Mapping[str, str], mark: FenceMark) -> Script[None]:
+    rows = yield from fetch(sql["state_value"], MOVED)
+    if rows:
+        raise StoreMoved(f"this store was moved to {shown_of(MOVED, rows[0][0])}")
+    said = json.dumps(mark._asdict())
+    kept = yield from fetch(sql["keep_state"], FENCED, said)
+    if kept[0][0] != said:
+        other = fence_of(kept[0][0])
+        raise StoreFenced(f"this store is fenced by {other.node_id} for a move to {other.target}")
+
+
+def _drop_fence(sql: Mapping[str, str]) -> Script[None]:
+    rows = yield from fetch(sql["state_value"], MOVED)
+    if rows:
+        raise StoreMoved(f"this store was moved to {shown_of(MOVED, rows[0][0])}")
+    yield from execute_many(sql["drop_state"], [(FENCED,)])

@@ -1,0 +1,82 @@
+"""Puts rows that were read out of a damaged store into a new one, as they stand.
+
+Knows: which tables make up a store, and that a head is put only after all that stands before it.
+Nothing here opens, reads or changes the damaged store: that is the caller's, through a copy.
+Must not know: what makes a receipt sound, or the engine.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from storage.driver import Script, execute_many, execute_together
+from storage.errors import StoreReadOnly
+from storage.records import CallFactsRow, HeadRow, OpenIntentRow, ReceiptRow
+from storage.retention import WHOLE, Cut
+from storage.sql_store import SqlStore
+from storage.sqlite_file import FileLock, _translated
+
+#: Names in the folder of a damaged store that belong to it.
+_PARTS = ("", "-wal")
+
+
+def copy_as_it_is(source: Path, folder: Path) -> Path:
+    """Copies a store's file and its log, byte for byte, into a folder; gives the copy's path.
+
+    Nobody may write to it meanwhile: its lock is held, unless its place is read-only. Raises
+    StoreHeld or another StoreError.
+    """
+    try:
+        lock: FileLock | None = FileLock(source)
+    except StoreReadOnly:
+        lock = None
+    try:
+        for end in _PARTS:
+            part = source.with_name(source.name + end)
+            if part.exists():
+                shutil.copyfile(part, folder / f"salvage.db{end}")
+    except OSError as error:
+        raise _translated(error, source) from error
+    finally:
+        if lock is not None:
+            lock.release()
+    return folder / "salvage.db"
+
+
+class Salvage:
+    """Fills a new store."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self._store = store
+        self._driver = store._driver
+        self._sql = store._sql
+
+    async def put(
+        self, tenant_id: str, receipts: Sequence[ReceiptRow], facts: Sequence[CallFactsRow]
+    ) -> None:
+        """Receipts with their hashes, and what stood beside them."""
+
+        def script() -> Script[list[int]]:
+            return (
+                yield from execute_together(
+                    (self._sql["insert_receipt"], receipts), (self._sql["insert_call_facts"], facts)
+                )
+            )
+
+        await self._driver.transaction(script, [tenant_id])
+        await self._store.after_commit()
+
+    async def finish(self, head: HeadRow, opened: Sequence[OpenIntentRow], start: Cut) -> None:
+        """The end of a tenant's chain, the calls in it that have not ended, and where it begins."""
+        cut = [(f"cut:{head.tenant_id}", json.dumps(asdict(start)))] if start != WHOLE else []
+
+        def script() -> Script[int]:
+            yield from execute_many(self._sql["put_state"], cut)
+            yield from execute_many(self._sql["insert_open_intent"], opened)
+            return (yield from execute_many(self._sql["move_put_head"], [head]))
+
+        await self._driver.transaction(script, [head.tenant_id])

@@ -1,0 +1,3 @@
+-- name: last_receipts
+-- Job across tenants: where every chain ends.
+SELECT tenant_id, seq, receipt_hash FROM chain_head;

@@ -1,0 +1,138 @@
+"""A11: `store salvage` makes a new store of what is sound, and never writes to the damaged one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from random import Random
+
+import pytest
+from store_care_setup import call, filled, held, reports, rows, store_command, tampered
+
+from storage.backup import TargetExists
+
+
+def damaged(folder: Path) -> Path:
+    return filled(
+        folder / "aegis.db",
+        *(call(number) for number in range(40)),
+        call(40, ends=False),
+        *(call(number, "beta") for number in range(3)),
+    )
+
+
+def state_of(path: Path) -> dict[str, tuple[str, int]]:
+    """Every file of the store, by content and time."""
+    return {
+        one.name: (hashlib.sha256(one.read_bytes()).hexdigest(), one.stat().st_mtime_ns)
+        for one in path.parent.glob("aegis.db*")
+        if not one.name.endswith(".lock")
+    }
+
+
+def test_a11_receipts_up_to_the_first_bad_one_are_salvaged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, target = damaged(tmp_path), tmp_path / "salvaged.db"
+    wanted = reports(path)
+    tampered(path, "UPDATE receipts SET agent_id = 'eve' WHERE tenant_id = 'acme' AND seq = 31")
+    tampered(path, "UPDATE call_facts SET arguments = '{}' WHERE tenant_id = 'acme' AND seq = 5")
+    before = state_of(path)
+    assert store_command("salvage", path, target) == 0
+    assert state_of(path) == before
+    printed = capsys.readouterr().out
+    assert "tenant 'acme': receipts 1 to 30 salvaged, 14 with facts" in printed
+    assert "LOST: all after receipt 30 (the last one was said to be 81); 1 facts: " in printed
+    assert "receipt 31: its content does not match its receipt_hash" in printed
+    assert "tenant 'beta': receipts 1 to 6 salvaged, 3 with facts" in printed
+    acme, beta = reports(target)
+    assert (acme.last_seq, acme.facts, acme.fault) == (30, 14, None)
+    assert beta == wanted[1]
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert [one.name for one in tmp_path.iterdir() if "salv" in one.name] == ["salvaged.db"]
+    # What was in flight at the end is closed as unknown by the next start.
+    assert rows(target, "SELECT count(*) FROM open_intent") == [(0,)]
+    filled(target, call(900))
+    # In the old one's place, the chain says what was lost.
+    assert store_command("restore", path, target, "--replace") == 0
+    assert "tenant 'acme': receipts 33 to 81 were recorded after the backup" in (
+        capsys.readouterr().err
+    )
+    assert [report.fault for report in reports(path)] == [None, None]
+
+
+def test_a_sound_store_is_salvaged_as_a_whole_with_what_is_open(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, target = damaged(tmp_path), tmp_path / "salvaged.db"
+    assert store_command("salvage", path, target) == 0
+    assert "LOST" not in capsys.readouterr().out
+    assert reports(target) == reports(path)
+    tables = ("receipts", "call_facts", "chain_head")
+    for table in tables:
+        assert sorted(rows(target, f"SELECT * FROM {table}")) == sorted(
+            rows(path, f"SELECT * FROM {table}")
+        )
+    assert rows(target, "SELECT call_id FROM open_intent") == [("acme-000040",)]
+
+
+def test_a_chain_that_was_pruned_is_salvaged_with_its_cut(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = filled(
+        tmp_path / "aegis.db", *(call(n, age_days=9) for n in range(4)), *(call(n) for n in (7, 8))
+    )
+    archive = tmp_path / "archive.jsonl"
+    pruned = store_command("prune", path, "receipts", "--older-than", "5d", "--archive", archive)
+    assert pruned == 0
+    before = reports(path)
+    assert before[0].cut is not None
+    target = tmp_path / "salvaged.db"
+    assert store_command("salvage", path, target) == 0
+    assert reports(target) == before
+    # Without the receipt that tells of the cut, nothing of it can be believed.
+    tampered(path, "UPDATE receipts SET agent_id = 'eve' WHERE seq = 9")
+    capsys.readouterr()
+    assert store_command("salvage", path, tmp_path / "other.db") == 1
+    assert "nothing of" in capsys.readouterr().err
+    assert not (tmp_path / "other.db").exists()
+
+
+def test_a11_whatever_flips_the_source_is_only_read_and_the_new_store_verifies(
+    tmp_path: Path,
+) -> None:
+    path = damaged(tmp_path)
+    whole, wanted = path.read_bytes(), {report.tenant_id: report for report in reports(path)}
+    chance, made = Random(4), 0
+    for number in range(12):
+        flipped = bytearray(whole)
+        for _ in range(3):
+            page = chance.randrange(1, len(whole) // 4096) * 4096
+            at = page + chance.randrange(4096 - 64)
+            flipped[at : at + 64] = os.urandom(64)
+        path.write_bytes(flipped)
+        before, target = state_of(path), tmp_path / f"salvaged-{number}.db"
+        code = store_command("salvage", path, target)
+        assert state_of(path) == before
+        assert target.exists() == (code == 0)
+        if code == 0:
+            made += 1
+            for report in reports(target):
+                assert report.fault is None
+                assert report.last_seq <= wanted[report.tenant_id].last_seq
+    assert made > 5, made
+
+
+def test_a_store_in_use_and_a_file_in_the_way_are_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, target = damaged(tmp_path), tmp_path / "salvaged.db"
+    assert held(path, lambda: store_command("salvage", path, target)) == 1
+    assert "stop it first" in capsys.readouterr().err
+    target.write_text("precious")
+    assert store_command("salvage", path, target) == 1
+    assert TargetExists.code in capsys.readouterr().err
+    assert target.read_text() == "precious"
+    assert store_command("salvage", tmp_path / "none.db", tmp_path / "new.db") == 1
+    assert "there is no store" in capsys.readouterr().err
