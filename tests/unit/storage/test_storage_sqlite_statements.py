@@ -179,7 +179,8 @@ async def test_reads_of_the_ledger_use_an_index(tmp_path: Path) -> None:
     for name in names:
         count = len(set(re.findall(r"\?\d+", sql[name])))
         plan = [row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {sql[name]}", [None] * count)]
-        plan = [step for step in plan if "json_each" not in step]  # the parameter itself
+        # The parameter itself, a JSON list, under its own name or the statement's.
+        plan = [step for step in plan if "VIRTUAL TABLE" not in step]
         assert not [step for step in plan if step.startswith("SCAN")], (name, plan)
     raw.close()
 
@@ -196,4 +197,4 @@ def test_variants_are_few() -> None:
     }
     assert 0 < len(by_engine["sqlite"] & by_engine["postgres"]) <= 12
     for engine, names in by_engine.items():
-        assert len(names) <= 16, engine
+        assert len(names) <= 20, engine
