@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from storage.driver import Script, StoreFacts, fetch
 from storage.errors import StoreCorrupt, StoreUnavailable
@@ -16,12 +17,14 @@ from storage.known_heads import KnownHeads, check_heads
 from storage.marks import check_open_for_work
 from storage.migrate import Migration, check_applied, migrate, read_migrations
 from storage.move_sides import MoveRefused, Side, take
-from storage.postgres import PostgresDriver, PostgresReaders
 from storage.schema_check import check_schema, expected_schema
 from storage.sql_store import SqlReader, SqlStore, check_tail
 from storage.sqlite import SqliteDriver, SqliteReaders
 from storage.sqlite_file import path_of_url
 from storage.statements import load_statements
+
+if TYPE_CHECKING:
+    from storage.postgres import PostgresDriver, PostgresReaders
 
 __all__ = [
     "SqlReader",
@@ -171,6 +174,8 @@ def _driver(
         yield from check_heads(sql, known.all())
 
     if engine == "postgres":
+        from storage.postgres import PostgresDriver  # its library is for those who use a server
+
         return PostgresDriver(url, sql, verify_tail=tail, monotonic_ns=monotonic_ns)
     return SqliteDriver(path_of_url(url), verify_tail=tail, monotonic_ns=monotonic_ns)
 
@@ -195,6 +200,8 @@ async def open_reader(url: str) -> SqlReader:
 
 def _readers(url: str, engine: str, sql: Mapping[str, str]) -> SqliteReaders | PostgresReaders:
     if engine == "postgres":
+        from storage.postgres import PostgresReaders
+
         return PostgresReaders(url, sql)
     path = path_of_url(url)
     if not path.is_file():

@@ -14,7 +14,6 @@ from functools import partial
 
 from storage.driver import Script, fetch
 from storage.errors import StoreHeld, StoreReadOnly
-from storage.postgres import PostgresDriver
 from storage.statements import load_statements
 
 SCHEMA = "aegis_calibration"
@@ -27,6 +26,8 @@ async def scratch_schema(url: str) -> AsyncIterator[str]:
     What a killed measurement left is dropped first. Raises StoreHeld while another one runs
     there, StoreReadOnly if the role may not create a schema, or what opening a store raises.
     """
+    from storage.postgres import PostgresDriver  # the library is for those who use a server
+
     sql = load_statements("postgres")
     driver = PostgresDriver(
         url, sql, verify_tail=_nothing_to_check, monotonic_ns=time.perf_counter_ns

@@ -10,7 +10,6 @@ Must not know: what a request means, upstreams, policies.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -193,10 +192,14 @@ class DoorConnection(web_protocol.RequestHandler):
 
         However it ends, with the body, in time or in an error, the connection ends after it.
         """
-        with contextlib.suppress(Exception):
+        try:
             async with asyncio.timeout(self._lingering_time):
                 while not payload.is_eof() and not self._force_close:
                     await payload.readany()
+        except Exception as error:
+            # The reader keeps the error that ended it, and its traceback holds the reader: the
+            # connection and its request would stay until a full collection finds the ring.
+            error.__traceback__ = None
         if not payload.is_eof():
             self.close()
 

@@ -10,9 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,30 +21,9 @@ import overload
 import policy_speed
 import proxies
 import store_speed
+from bench_machine import commit, machine
 
 EFFORT: dict[str, tuple[int, int]] = {"small": (2, 2), "default": (5, 3), "large": (9, 5)}
-
-
-def machine() -> dict[str, Any]:
-    model = "unknown"
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.split(":", 1)[1].strip()
-                break
-    except OSError:
-        model = platform.processor() or model
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-    }
-
-
-def commit() -> str:
-    shown = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    return shown.stdout.strip() or "uncommitted"
 
 
 def table(figures: dict[str, Any]) -> str:

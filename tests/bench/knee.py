@@ -1,19 +1,20 @@
 """Where the latency curve bends, and what the sidecar calls its utilisation there.
 
-    .venv/bin/python tests/bench/knee.py [--store URL ...] [--seconds S] [--output knee.png]
+    .venv/bin/python tests/bench/knee.py [--engine sqlite|postgres] [--store URL ...]
+                                         [--seconds S] [--output knee.png]
 
-Offers calls to the store API on a schedule, at 10 to 110 % of what it carries with everyone
+Offers calls to the store API on a schedule, at 10 to 120 % of what it carries with everyone
 waiting, and draws the 99th percentile of a call's time and the utilisation that a sidecar would
 tell. What it carries is measured anew before each level, and of two passes the calmer is drawn:
 a machine that others use changes meanwhile. One panel for each store; without --store a SQLite
-file in a fresh folder. A store that is given must be a scratch one: what is written stays in it.
-Prints the figures as one JSON object.
+file in a fresh folder, or with `--engine postgres` a fresh database whose commits are durable. A
+store that is given must be a scratch one: what is written stays in it. Prints the figures as JSON.
+`bash tests/full.sh knee` draws both engines, each into a picture of its own.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import math
 import sys
@@ -30,10 +31,11 @@ import uvloop
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from bench_cluster import durable_cluster, postgres_server
 from knee_png import BLACK, GREY, LIGHT, Canvas, text_width
+from store_calls import as_the_sidecar, drive, frozen
 
 import storage
-from sidecar.app import GC_THRESHOLD, SWITCH_INTERVAL_S
 from sidecar.calibration import ordinary_call
 from sidecar.clock import Clock
 from sidecar.ledger.chain import seal
@@ -42,9 +44,11 @@ from storage.open_loop import offer
 from storage.pressure import Pressure
 from storage.write_queue import BATCH_MAX, WriteQueue
 
-LEVELS = tuple(share / 10 for share in range(1, 12))
+LEVELS = tuple(share / 10 for share in range(1, 13))
 SATURATING_CALLS = 6_000
-PASSES = 2
+PASSES = 3
+WARM_UP_CALLERS, WARM_UP_S = 256, 3.0
+CALIBRATE_S = 1.5
 AT_ONCE = 1e12
 #: The curve has bent where a call takes so many times what it takes below half of the load.
 BENT = 4.0
@@ -65,23 +69,14 @@ class Level:
     p99_ms: float
 
 
-@contextmanager
-def frozen() -> Iterator[None]:
-    """Calls that wait to be offered must not be what the collector looks through meanwhile."""
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-
-
 async def measure(url: str, seconds: float) -> dict[str, Any]:
     """All levels in one store."""
     clock = Clock()
     now_ns = clock.monotonic_ns
-    store = await storage.open_store(url, now_us=clock.now_us)
-    found = await calibrate_for(store, seal, lambda: ordinary_call(clock), now_ns, 1.0)
+    store = await storage.open_store(url, now_us=clock.now_us, node_id="knee")
+    # A fresh cluster makes the files of its log as it goes, and is slow until it has them.
+    await drive(store, clock, WARM_UP_CALLERS, WARM_UP_S)
+    found = await calibrate_for(store, seal, lambda: ordinary_call(clock), now_ns, CALIBRATE_S)
     pressure = Pressure(
         batch_entries_max=BATCH_MAX,
         monotonic_ns=now_ns,
@@ -135,7 +130,7 @@ async def measure(url: str, seconds: float) -> dict[str, Any]:
         await queue.close()
         await store.close()
     return {
-        "engine": f"{facts.engine} {facts.version}",
+        "engine": f"{facts.engine} {facts.version.partition(' ')[0]}",
         "ceiling_calls_per_s": round(median(ceilings)),
         "levels": [asdict(level) for level in levels],
         **knee(levels),
@@ -167,7 +162,7 @@ def _panel(canvas: Canvas, left: int, figures: dict[str, Any]) -> None:
     high = 10 ** math.ceil(math.log10(max(one["p99_ms"] for one in levels)))
 
     def x(offered: float) -> float:
-        return left + LEFT + (RIGHT - LEFT) * offered / 1.15
+        return left + LEFT + (RIGHT - LEFT) * offered / 1.25
 
     def y_of_share(share: float) -> float:
         return BOTTOM - (BOTTOM - TOP) * share / 1.15
@@ -181,7 +176,7 @@ def _panel(canvas: Canvas, left: int, figures: dict[str, Any]) -> None:
     canvas.text(left + 14, 44, "p99 of a call, ms (log)", BLUE)
     utilisation = "utilisation"
     canvas.text(left + WIDTH - 20 - text_width(utilisation), 44, utilisation, ORANGE)
-    for percent in range(0, 111, 10):
+    for percent in range(0, 121, 10):
         at = x(percent / 100)
         canvas.line((at, TOP), (at, BOTTOM), LIGHT)
         words = f"{percent}%"
@@ -209,17 +204,30 @@ def _panel(canvas: Canvas, left: int, figures: dict[str, Any]) -> None:
     canvas.curve([(x(one["offered"]), y_of_share(one["utilisation"])) for one in levels], ORANGE)
 
 
+@contextmanager
+def fresh_store(engine: str) -> Iterator[str]:
+    """The URL of a store of that engine that does not exist yet, on this machine."""
+    if engine == "postgres":
+        with durable_cluster() as dsn:
+            yield uvloop.run(postgres_server.new_database(dsn))
+    else:
+        with tempfile.TemporaryDirectory(prefix="aegis-knee-") as folder:
+            yield f"sqlite:///{folder}/aegis.db"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--engine", choices=("sqlite", "postgres"), default="sqlite")
     parser.add_argument("--store", action="append", default=[], metavar="URL")
     parser.add_argument("--seconds", type=float, default=0.8, help="of each level")
     parser.add_argument("--output", type=Path, default=Path("knee.png"))
     args = parser.parse_args()
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    gc.set_threshold(GC_THRESHOLD)
-    with tempfile.TemporaryDirectory(prefix="aegis-knee-") as folder:
-        urls = args.store or [f"sqlite:///{folder}/aegis.db"]
-        panels = [uvloop.run(measure(url, args.seconds)) for url in urls]
+    as_the_sidecar()
+    if args.store:
+        panels = [uvloop.run(measure(url, args.seconds)) for url in args.store]
+    else:
+        with fresh_store(args.engine) as url:
+            panels = [uvloop.run(measure(url, args.seconds))]
     draw(panels, args.output)
     print(json.dumps(panels))
     return 0
