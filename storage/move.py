@@ -245,7 +245,7 @@ async def _copy_small(source: Side, target: Side) -> None:
         return (
             yield from execute_together(
                 (target.sql["move_put_intent"], intents),
-                (target.sql["put_run_version"], runs),
+                (target.sql["put_run_head"], runs),
                 (target.sql["put_state"], cuts),
             )
         )

@@ -16,6 +16,7 @@ from storage.records import (
     HeadRow,
     OpenIntentRow,
     ReceiptRow,
+    RunHead,
     Seal,
 )
 
@@ -61,6 +62,10 @@ class LedgerReader(Protocol):
 
     async def call_facts(self, tenant_id: str, seq: int) -> CallFactsRow | None:
         """The facts beside a receipt; None if there are none or they were erased."""
+        ...
+
+    async def run_head(self, tenant_id: str, run_key: str) -> RunHead:
+        """Version and state of a run; 0 and "" of which nothing is kept."""
         ...
 
     async def open_intents(self, node_id: str, limit: int) -> list[OpenIntentRow]:

@@ -34,6 +34,7 @@ from storage.records import (
     HeadRow,
     ReceiptRow,
     Recorded,
+    RunHead,
     Seal,
     Stale,
     Unrecordable,
@@ -46,17 +47,17 @@ _NOTHING = (None,) * (_SHORT_TO - _SHORT_FROM)
 _new_tuple = tuple.__new__
 
 Statements = Mapping[str, str]
-#: Tenant and agent.
+#: Tenant and key of a run.
 RunKey = tuple[str, str]
 Steps = tuple[tuple[str, Sequence[Sequence[Value]]], ...]
 
 
 class Done(NamedTuple):
-    """What a batch came to: an answer for each entry; heads and run versions as it left them."""
+    """What a batch came to: an answer for each entry; heads and runs as it left them."""
 
     answers: list[Answer]
     heads: Mapping[str, HeadRow]
-    versions: Mapping[RunKey, int]
+    runs: Mapping[RunKey, RunHead]
 
 
 class _Plan(NamedTuple):
@@ -77,6 +78,9 @@ class OddEntry(Exception):
         self.answer = answer
 
 
+#: A run of which nothing is kept.
+NO_RUN = RunHead(0, "")
+
 #: What sends a batch from `record_group` to `record_each`.
 ODDITIES = (OddEntry, UniqueViolation, UnfitRow)
 
@@ -90,7 +94,7 @@ def record_each(sql: Statements, entries: Sequence[Entry], seal: Seal) -> Script
     """Records entry by entry in one transaction; an entry that fails answers for itself only."""
     answers: list[Answer] = []
     heads: dict[str, HeadRow] = {}
-    versions: dict[RunKey, int] = {}
+    runs: dict[RunKey, RunHead] = {}
     for entry in entries:
         yield from fetch(sql["begin_entry"])
         try:
@@ -98,13 +102,13 @@ def record_each(sql: Statements, entries: Sequence[Entry], seal: Seal) -> Script
             done = yield from record_group(sql, [entry], seal, closes=False)
             answers += done.answers
             heads.update(done.heads)
-            versions.update(done.versions)
+            runs.update(done.runs)
         except ODDITIES as error:
             yield from fetch(sql["undo_entry"])
             odd = error.answer if isinstance(error, OddEntry) else Unrecordable(str(error))
             answers.append(odd)
         yield from fetch(sql["end_entry"])
-    return Done(answers, heads, versions)
+    return Done(answers, heads, runs)
 
 
 def record_group(
@@ -115,8 +119,8 @@ def record_group(
     `closes` is False where the intents that entries close were deleted before.
     """
     heads = yield from _lock_heads(sql, entries)
-    versions = yield from _read_versions(sql, runs_to_read(entries, heads))
-    plan = _planned(sql, entries, seal, heads, versions, closes)
+    runs = yield from _read_runs(sql, runs_to_read(entries, heads))
+    plan = _planned(sql, entries, seal, heads, runs, closes)
     changed = yield from execute_together(*plan.steps)
     if changed[0] != plan.closed:
         raise OddEntry(AlreadyClosed(str(plan.steps[0][1][0][1])))
@@ -128,14 +132,14 @@ def record_remembered(
     entries: Sequence[Entry],
     seal: Seal,
     heads: Mapping[str, HeadRow],
-    versions: Mapping[RunKey, int],
+    runs: Mapping[RunKey, RunHead],
 ) -> Script[Done | None]:
     """The same from memory, as one guarded step; None, and nothing written, if memory is behind.
 
     A head that stands where it stood, epoch included, vouches for the tenant's open intents and
-    run versions too: whatever changes those appends a receipt or raises the epoch.
+    runs too: whatever changes those appends a receipt or raises the epoch.
     """
-    plan = _planned(sql, entries, seal, heads, versions, True)
+    plan = _planned(sql, entries, seal, heads, runs, True)
     if plan.is_stale:
         return None  # not to be told on the word of a memory
     known = [(head.tenant_id, head.seq, head.receipt_hash, head.epoch) for head in heads.values()]
@@ -156,47 +160,53 @@ def _lock_heads(sql: Statements, entries: Sequence[Entry]) -> Script[dict[str, H
     return {tenant: found.get(tenant) or empty_head(tenant) for tenant in tenants}
 
 
+def _run_of(entry: Entry) -> RunKey:
+    receipt = entry.receipt
+    return receipt.tenant_id, entry.run_key or receipt.agent_id or ""
+
+
 def runs_to_read(entries: Sequence[Entry], heads: Mapping[str, HeadRow]) -> set[RunKey]:
-    """The runs whose version a batch needs: to check, to raise, or to tell an entry it is stale."""
+    """The runs a batch needs: to check, to step, or to tell an entry what it is stale against."""
     return {
-        (entry.receipt.tenant_id, entry.receipt.agent_id or "")
+        _run_of(entry)
         for entry in entries
         if entry.run_version is not None
-        or entry.advances_run
+        or entry.run_step is not None
         or (entry.epoch is not None and entry.epoch != heads[entry.receipt.tenant_id].epoch)
     }
 
 
-def _read_versions(sql: Statements, runs: set[RunKey]) -> Script[dict[RunKey, int]]:
-    """Their versions, 0 for a run that was never raised, all in one question."""
+def _read_runs(sql: Statements, runs: set[RunKey]) -> Script[dict[RunKey, RunHead]]:
+    """Their versions and states, all in one question."""
     if not runs:
         return {}
     wanted = sorted(runs)
-    rows = yield from fetch(sql["run_versions"], json.dumps(wanted))
-    found = {(row[0], row[1]): row[2] for row in rows}
-    return {run: found.get(run, 0) for run in wanted}
+    rows = yield from fetch(sql["run_heads"], json.dumps(wanted))
+    found = {(row[0], row[1]): RunHead(row[2], row[3]) for row in rows}
+    return {run: found.get(run, NO_RUN) for run in wanted}
 
 
 def _check_guards(
-    entries: Sequence[Entry], heads: Mapping[str, HeadRow], versions: dict[RunKey, int]
+    entries: Sequence[Entry], heads: Mapping[str, HeadRow], runs: dict[RunKey, RunHead]
 ) -> dict[int, Stale]:
-    """The entries whose guards fail, by position. An entry's advance counts for those after it, and
-    stands in `versions` afterwards."""
+    """The entries whose guards fail, by position. What an entry makes of its run counts for those
+    after it, and stands in `runs` afterwards."""
     stale: dict[int, Stale] = {}
     for position, entry in enumerate(entries):
-        if entry.epoch is None and entry.run_version is None and not entry.advances_run:
+        if entry.epoch is None and entry.run_version is None and entry.run_step is None:
             continue
-        receipt = entry.receipt
-        epoch = heads[receipt.tenant_id].epoch
+        epoch = heads[entry.receipt.tenant_id].epoch
         holds = entry.epoch is None or entry.epoch == epoch
-        if holds and entry.run_version is None and not entry.advances_run:
+        if holds and entry.run_version is None and entry.run_step is None:
             continue
-        run = (receipt.tenant_id, receipt.agent_id or "")
-        version = versions[run]
-        if not holds or (entry.run_version is not None and entry.run_version != version):
-            stale[position] = Stale(epoch, version)
-        elif entry.advances_run:
-            versions[run] = version + 1
+        key = _run_of(entry)
+        run = runs[key]
+        if not holds or (entry.run_version is not None and entry.run_version != run.version):
+            stale[position] = Stale(epoch, run)
+        elif entry.run_step is not None:
+            state = entry.run_step(run.state)
+            if state != run.state:
+                runs[key] = RunHead(run.version + 1, state)
     return stale
 
 
@@ -214,11 +224,11 @@ def _planned(
     entries: Sequence[Entry],
     seal: Seal,
     heads: Mapping[str, HeadRow],
-    versions: Mapping[RunKey, int],
+    runs: Mapping[RunKey, RunHead],
     closes: bool,
 ) -> _Plan:
     """Checks guards, seals the drafts onto the heads, and lays out every row; raises OddEntry."""
-    raised = dict(versions)
+    raised = dict(runs)
     stale = _check_guards(entries, heads, raised)
     accepted = [e for i, e in enumerate(entries) if i not in stale] if stale else entries
     sealed = seal(heads, [entry.receipt for entry in accepted])
@@ -238,7 +248,7 @@ def _planned(
     closed: list[tuple[Value, ...]] = []
     if closes:
         closed = [(e.receipt.tenant_id, e.closes) for e in accepted if e.closes is not None]
-    runs = [(*run, version) for run, version in sorted(raised.items()) if version != versions[run]]
+    stepped = [(*key, *run) for key, run in sorted(raised.items()) if run is not runs[key]]
     steps: Steps = (
         (sql["delete_open_intent"], closed),
         (sql["insert_receipt"], whole),
@@ -246,9 +256,9 @@ def _planned(
         (sql["insert_call_facts"], facts),
         (sql["insert_open_intent"], opens),
         (sql["put_head"], moved),
-        (sql["put_run_version"], runs),
+        (sql["put_run_head"], stepped),
     )
-    done = Done(_answers(entries, rows, stale, heads), sealed.heads, raised)
+    done = Done(_answers(entries, rows, stale, heads, raised), sealed.heads, raised)
     return _Plan(steps, len(closed), bool(stale), done)
 
 
@@ -269,11 +279,23 @@ def _answers(
     rows: Sequence[ReceiptRow],
     stale: Mapping[int, Stale],
     heads: Mapping[str, HeadRow],
+    runs: Mapping[RunKey, RunHead],
 ) -> list[Answer]:
-    recorded = [
-        _new_tuple(Recorded, (row[1], row[27], row[5], heads[row[0]].epoch)) for row in rows
+    recorded: list[Answer] = [
+        _new_tuple(Recorded, (row[1], row[27], row[5], heads[row[0]].epoch, None)) for row in rows
     ]
-    if not stale:
-        return list(recorded)
+    if not stale and not runs:
+        return recorded
     following = iter(recorded)
-    return [stale.get(i) or next(following) for i in range(len(entries))]
+    return [
+        stale.get(i) or _with_run(entry, next(following), runs) for i, entry in enumerate(entries)
+    ]
+
+
+def _with_run(entry: Entry, answer: Answer, runs: Mapping[RunKey, RunHead]) -> Answer:
+    """The answer, and the run it left to an entry that had to do with it."""
+    if isinstance(answer, Recorded) and (
+        entry.run_step is not None or entry.run_version is not None
+    ):
+        return answer._replace(run=runs[_run_of(entry)])
+    return answer

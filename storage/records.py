@@ -88,6 +88,10 @@ class OpenIntentRow(NamedTuple):
     boot_id: str
 
 
+#: From the state of a run to the state after an entry; pure.
+RunStep = Callable[[str], str]
+
+
 @dataclass(slots=True)
 class Entry:
     """One thing to record: a draft receipt and what stands or falls with it.
@@ -95,7 +99,9 @@ class Entry:
     `facts` is written beside the receipt; `opens` inserts an open intent; `closes` deletes the
     open intent of that call id (same tenant): an entry whose intent is no longer open is
     answered `AlreadyClosed`, so that an outcome is recorded once. `epoch` and `run_version` are
-    guards: None is not checked. `advances_run` raises the run version of (tenant, agent).
+    guards: None is not checked. `run_step` gives what becomes of the state of the run by this
+    entry, whatever that is by then; a state that changes raises the run's version. The run is the
+    tenant's of that `run_key`, without one the receipt's agent.
     """
 
     receipt: ReceiptRow
@@ -104,23 +110,33 @@ class Entry:
     closes: str | None = None
     epoch: int | None = None
     run_version: int | None = None
-    advances_run: bool = False
+    run_step: RunStep | None = None
+    run_key: str | None = None
+
+
+class RunHead(NamedTuple):
+    """`run_head` without its key: raised whenever the state of a run changes. A run of which
+    nothing is kept has version 0 and state ""."""
+
+    version: int
+    state: str
 
 
 class Recorded(NamedTuple):
-    """The entry is durable."""
+    """The entry is durable. `run` is its run as the batch left it, if it guarded or stepped it."""
 
     seq: int
     receipt_hash: str
     ts_us: int
     epoch: int
+    run: RunHead | None = None
 
 
 class Stale(NamedTuple):
     """A guard failed: decide again with these. Nothing of the entry was written."""
 
     epoch: int
-    run_version: int
+    run: RunHead
 
 
 class AlreadyClosed(NamedTuple):

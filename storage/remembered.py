@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from storage.record_batch import RunKey, runs_to_read
-from storage.records import Entry, HeadRow
+from storage.records import Entry, HeadRow, RunHead
 
 #: Tenants, and runs, beyond which everything is forgotten and learned again.
 TENANTS_MAX = 10_000
@@ -20,55 +20,57 @@ BATCHES_AFTER_A_MISS = 64
 
 
 class RememberedHeads:
-    """What is taken out is gone until it is kept again: whatever fails in between forgets."""
+    """A head that is taken out is gone until it is kept again, so whatever fails in between is
+    forgotten. A run counts only beside the head of its tenant: who records without memory forgets
+    the tenant first."""
 
     def __init__(self) -> None:
         self._heads: dict[str, HeadRow] = {}
-        self._versions: dict[str, dict[RunKey, int]] = {}
+        self._kept_runs: dict[str, dict[RunKey, RunHead]] = {}
         self._runs = 0
         self._waiting: dict[str, int] = {}
 
     def take(
         self, entries: Sequence[Entry], tenants: Sequence[str]
-    ) -> tuple[dict[str, HeadRow], dict[RunKey, int]] | None:
-        """Heads and run versions for a batch, None unless all of them are known and worth a try."""
+    ) -> tuple[dict[str, HeadRow], dict[RunKey, RunHead]] | None:
+        """Heads and runs for a batch, None unless all it needs is known and worth a try."""
         is_worth_it = all([self._is_due(tenant) for tenant in tenants])
         heads = {t: head for t in tenants if (head := self._heads.pop(t, None)) is not None}
-        known: dict[RunKey, int] = {}
-        for tenant in tenants:
-            versions = self._versions.pop(tenant, {})
-            self._runs -= len(versions)
-            known |= versions
         if not is_worth_it or len(heads) < len(tenants):
             return None
-        if not runs_to_read(entries, heads) <= known.keys():
-            return None
-        return heads, known
+        runs: dict[RunKey, RunHead] = {}
+        for key in runs_to_read(entries, heads):
+            run = self._kept_runs.get(key[0], {}).get(key)
+            if run is None:
+                return None
+            runs[key] = run
+        return heads, runs
 
-    def keep(self, heads: Mapping[str, HeadRow], versions: Mapping[RunKey, int]) -> None:
+    def keep(self, heads: Mapping[str, HeadRow], runs: Mapping[RunKey, RunHead]) -> None:
         """What a batch that is committed left behind; a tenant without a receipt has no row yet."""
-        if len(self._heads) + len(heads) > TENANTS_MAX or self._runs + len(versions) > RUNS_MAX:
+        if len(self._heads) + len(heads) > TENANTS_MAX or self._runs + len(runs) > RUNS_MAX:
             self.forget_all()
         self._heads.update((tenant, head) for tenant, head in heads.items() if head.seq)
-        for run, version in versions.items():
-            of_tenant = self._versions.setdefault(run[0], {})
-            self._runs += run not in of_tenant
-            of_tenant[run] = version
+        for key, run in runs.items():
+            of_tenant = self._kept_runs.setdefault(key[0], {})
+            self._runs += key not in of_tenant
+            of_tenant[key] = run
 
     def missed(self, tenants: Iterable[str]) -> None:
         """The memory of these was behind: somebody else appends to their chains."""
         for tenant in tenants:
             self._waiting[tenant] = BATCHES_AFTER_A_MISS
 
-    def forget(self, tenant: str) -> None:
-        """Of one tenant nothing is known any more."""
-        self._heads.pop(tenant, None)
-        self._runs -= len(self._versions.pop(tenant, {}))
+    def forget(self, *tenants: str) -> None:
+        """Of these nothing is known any more."""
+        for tenant in tenants:
+            self._heads.pop(tenant, None)
+            self._runs -= len(self._kept_runs.pop(tenant, {}))
 
     def forget_all(self) -> None:
         """Nothing is known any more."""
         self._heads.clear()
-        self._versions.clear()
+        self._kept_runs.clear()
         self._waiting.clear()
         self._runs = 0
 

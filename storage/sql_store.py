@@ -14,6 +14,7 @@ from storage.driver import Driver, Row, Script, StoreFacts, Value, fetch
 from storage.errors import StoreCorrupt, StoreHeld
 from storage.known_heads import KnownHeads, LostHead, Seen, asked, check_heads, lost_among
 from storage.record_batch import (
+    NO_RUN,
     ODDITIES,
     Done,
     empty_head,
@@ -21,7 +22,16 @@ from storage.record_batch import (
     record_group,
     record_remembered,
 )
-from storage.records import Answer, CallFactsRow, Entry, HeadRow, OpenIntentRow, ReceiptRow, Seal
+from storage.records import (
+    Answer,
+    CallFactsRow,
+    Entry,
+    HeadRow,
+    OpenIntentRow,
+    ReceiptRow,
+    RunHead,
+    Seal,
+)
 from storage.remembered import RememberedHeads
 
 
@@ -79,6 +89,12 @@ class SqlReader:
         rows = await self._reads.fetch(self._sql["call_facts"], tenant_id, seq, tenant=tenant_id)
         return CallFactsRow._make(rows[0]) if rows else None
 
+    async def run_head(self, tenant_id: str, run_key: str) -> RunHead:
+        """See `LedgerReader.run_head`."""
+        sql = self._sql["run_head"]
+        rows = await self._reads.fetch(sql, tenant_id, run_key, tenant=tenant_id)
+        return RunHead._make(rows[0]) if rows else NO_RUN
+
     async def open_intents(self, node_id: str, limit: int) -> list[OpenIntentRow]:
         """See `LedgerReader.open_intents`."""
         rows = await self._reads.fetch(self._sql["open_intents"], node_id, limit)
@@ -124,13 +140,15 @@ class SqlStore(SqlReader):
         memory = self._memory
         done = await self._from_memory(memory, entries, seal, tenants) if memory else None
         if done is None:
+            if memory:
+                memory.forget(*tenants)
             record = self._driver.transaction
             try:
                 done = await record(partial(record_group, self._sql, entries, seal), tenants)
             except ODDITIES:
                 done = await record(partial(record_each, self._sql, entries, seal), tenants)
         if memory:
-            memory.keep(done.heads, done.versions)
+            memory.keep(done.heads, done.runs)
         self.known.note(done.heads.values())
         return done.answers
 

@@ -51,3 +51,7 @@ SELECT tenant_id, call_id, node_id, boot_id
 FROM open_intent
 WHERE node_id = $1
 LIMIT $2;
+
+-- name: run_head
+-- Version and state of one run.
+SELECT version, state FROM run_head WHERE tenant_id = $1 AND agent_id = $2;

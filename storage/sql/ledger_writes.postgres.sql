@@ -25,8 +25,8 @@ FROM (
     FOR UPDATE OF chain_head
 ) AS standing;
 
--- name: run_versions
--- The versions of some agents' runs, a JSON list of tenant and agent, for the guard.
-SELECT run_head.tenant_id, run_head.agent_id, run_head.version
+-- name: run_heads
+-- Versions and states of some agents' runs, a JSON list of tenant and agent, for the guard.
+SELECT run_head.tenant_id, run_head.agent_id, run_head.version, run_head.state
 FROM jsonb_array_elements($1::jsonb) AS wanted (run), run_head
 WHERE run_head.tenant_id = wanted.run ->> 0 AND run_head.agent_id = wanted.run ->> 1;

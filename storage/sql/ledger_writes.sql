@@ -15,11 +15,13 @@ VALUES ($1, 0, '', 0, '', 1)
 ON CONFLICT (tenant_id) DO UPDATE SET epoch = chain_head.epoch + 1
 RETURNING epoch;
 
--- name: put_run_version
--- Sets the version of an agent's run, raised by this batch.
-INSERT INTO run_head (tenant_id, agent_id, version)
-VALUES ($1, $2, $3)
-ON CONFLICT (tenant_id, agent_id) DO UPDATE SET version = excluded.version;
+-- name: put_run_head
+-- Sets version and state of an agent's run, raised by this batch.
+INSERT INTO run_head (tenant_id, agent_id, version, state)
+VALUES ($1, $2, $3, $4)
+ON CONFLICT (tenant_id, agent_id) DO UPDATE SET
+    version = excluded.version,
+    state = excluded.state;
 
 -- name: insert_receipt
 -- Appends a sealed receipt.

@@ -5,9 +5,9 @@ FROM chain_head
 WHERE tenant_id IN (SELECT value FROM json_each($1))
 ORDER BY tenant_id;
 
--- name: run_versions
--- The versions of some agents' runs, a JSON list of tenant and agent: SQLite has no arrays.
-SELECT run_head.tenant_id, run_head.agent_id, run_head.version
+-- name: run_heads
+-- Versions and states of some agents' runs, a JSON list of tenant and agent: SQLite has no arrays.
+SELECT run_head.tenant_id, run_head.agent_id, run_head.version, run_head.state
 FROM json_each($1) AS wanted, run_head
 WHERE run_head.tenant_id = json_extract(wanted.value, '$[0]')
     AND run_head.agent_id = json_extract(wanted.value, '$[1]');

@@ -40,7 +40,7 @@ SELECT tenant_id, call_id, node_id, boot_id FROM open_intent;
 
 -- name: move_run_heads
 -- Job across tenants: one small row for each agent.
-SELECT tenant_id, agent_id, version FROM run_head;
+SELECT tenant_id, agent_id, version, state FROM run_head;
 
 -- name: move_last_receipt
 -- How far a tenant's receipts were copied.

@@ -15,6 +15,7 @@ from storage.records import (
     HeadRow,
     OpenIntentRow,
     ReceiptRow,
+    RunHead,
     Sealed,
 )
 
@@ -79,3 +80,13 @@ def assert_chain(rows: Sequence[ReceiptRow], head: HeadRow) -> None:
         assert row.receipt_hash == link(previous, row)
         previous = row.receipt_hash
     assert (head.seq, head.receipt_hash) == (len(rows), previous)
+
+
+def grown(state: str) -> str:
+    """What an entry makes of its run here: one step more."""
+    return f"{state}+"
+
+
+def run(version: int) -> RunHead:
+    """A run after so many steps."""
+    return RunHead(version, "+" * version)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from conformance_setup import assert_chain, intent, seal
+from conformance_setup import assert_chain, grown, intent, run, seal
 
 from storage import SqlStore
-from storage.records import Recorded, Stale
+from storage.records import Recorded, RunHead, RunStep, Stale
 
 
 async def test_an_epoch_that_holds_passes_and_one_that_does_not_is_stale(store: SqlStore) -> None:
@@ -21,7 +21,7 @@ async def test_an_epoch_that_holds_passes_and_one_that_does_not_is_stale(store: 
         ],
         seal,
     )
-    assert answers[0] == Stale(epoch=1, run_version=0)
+    assert answers[0] == Stale(epoch=1, run=run(0))
     assert [type(answer) for answer in answers[1:]] == [Recorded, Recorded, Recorded]
     assert [a.epoch for a in answers[1:] if isinstance(a, Recorded)] == [1, 1, 0]
     rows = await store.receipts("acme", 0, 10)
@@ -34,7 +34,7 @@ async def test_an_epoch_that_holds_passes_and_one_that_does_not_is_stale(store: 
 
 async def test_a_batch_of_stale_entries_writes_nothing(store: SqlStore) -> None:
     answers = await store.record([intent("c1", epoch=7), intent("c2", epoch=8)], seal)
-    assert answers == [Stale(0, 0), Stale(0, 0)]
+    assert answers == [Stale(0, run(0)), Stale(0, run(0))]
     assert await store.tenants() == []
 
 
@@ -52,32 +52,32 @@ async def test_the_epoch_survives_records_and_counts_up(store: SqlStore) -> None
 async def test_a_run_version_that_moved_is_stale_also_within_the_batch(store: SqlStore) -> None:
     answers = await store.record(
         [
-            intent("c1", run_version=0, advances_run=True),
-            intent("c2", run_version=0, advances_run=True),
+            intent("c1", run_version=0, run_step=grown),
+            intent("c2", run_version=0, run_step=grown),
             intent("c3", run_version=1),
             intent("c4", "rival", run_version=0),
         ],
         seal,
     )
     assert [type(answer) for answer in answers] == [Recorded, Stale, Recorded, Recorded]
-    assert answers[1] == Stale(epoch=0, run_version=1)
+    assert answers[1] == Stale(epoch=0, run=run(1))
     [late] = await store.record([intent("c5", run_version=0)], seal)
-    assert late == Stale(0, 1)
-    [fresh] = await store.record([intent("c5", run_version=1, advances_run=True)], seal)
+    assert late == Stale(0, run(1))
+    [fresh] = await store.record([intent("c5", run_version=1, run_step=grown)], seal)
     assert isinstance(fresh, Recorded)
-    assert await store.record([intent("c6", run_version=1)], seal) == [Stale(0, 2)]
+    assert await store.record([intent("c6", run_version=1)], seal) == [Stale(0, run(2))]
 
 
 async def test_a_stale_entry_does_not_advance_its_run(store: SqlStore) -> None:
-    [answer] = await store.record([intent("c1", epoch=9, run_version=0, advances_run=True)], seal)
-    assert answer == Stale(0, 0)
+    [answer] = await store.record([intent("c1", epoch=9, run_version=0, run_step=grown)], seal)
+    assert answer == Stale(0, run(0))
     [answer] = await store.record([intent("c1", epoch=0, run_version=0)], seal)
     assert isinstance(answer, Recorded)
 
 
 async def test_an_entry_that_cannot_be_written_does_not_advance_its_run(store: SqlStore) -> None:
     await store.record([intent("c1")], seal)
-    batch = [intent("c1", advances_run=True), intent("c2", run_version=0)]
+    batch = [intent("c1", run_step=grown), intent("c2", run_version=0)]
     answers = await store.record(batch, seal)
     assert isinstance(answers[1], Recorded)
 
@@ -85,5 +85,36 @@ async def test_an_entry_that_cannot_be_written_does_not_advance_its_run(store: S
 async def test_an_unguarded_entry_told_stale_by_epoch_learns_its_run_version(
     store: SqlStore,
 ) -> None:
-    await store.record([intent("c1", advances_run=True)], seal)
-    assert await store.record([intent("c2", epoch=5)], seal) == [Stale(0, 1)]
+    await store.record([intent("c1", run_step=grown)], seal)
+    assert await store.record([intent("c2", epoch=5)], seal) == [Stale(0, run(1))]
+
+
+async def test_a_step_of_a_run_is_made_on_what_the_run_is_by_then(store: SqlStore) -> None:
+    """No guard is needed to add to a run, and none of what others added meanwhile is lost."""
+
+    def adds(letter: str) -> RunStep:
+        return lambda state: "".join(sorted({*state, letter}))
+
+    [first, second, same] = await store.record(
+        [intent(f"c{n}", run_step=adds(letter)) for n, letter in enumerate("bab")], seal
+    )
+    assert [a.run for a in (first, second, same) if isinstance(a, Recorded)] == [
+        RunHead(2, "ab")
+    ] * 3, "as the batch left it; a step that changes nothing raises nothing"
+    assert await store.run_head("acme", "agent") == RunHead(2, "ab")
+    [alone] = await store.record([intent("d0", run_step=adds("c"))], seal)
+    assert isinstance(alone, Recorded) and alone.run == RunHead(3, "abc")
+    [unconcerned] = await store.record([intent("d1")], seal)
+    assert isinstance(unconcerned, Recorded) and unconcerned.run is None
+
+
+async def test_a_run_has_a_key_of_its_own_if_it_is_given_one(store: SqlStore) -> None:
+    await store.record([intent("c1", run_step=grown, run_key="agent/7")], seal)
+    assert await store.run_head("acme", "agent/7") == run(1)
+    assert await store.run_head("acme", "agent") == run(0)
+    assert await store.run_head("rival", "agent/7") == run(0)
+    answers = await store.record(
+        [intent("c2", run_version=0), intent("c3", run_version=0, run_key="agent/7")], seal
+    )
+    assert isinstance(answers[0], Recorded)
+    assert answers[1] == Stale(0, run(1))

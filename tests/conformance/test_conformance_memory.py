@@ -14,7 +14,7 @@ import asyncpg
 import postgres_server
 import pytest
 import pytest_asyncio
-from conformance_setup import UNSEALABLE, assert_chain, draft, intent, outcome, seal
+from conformance_setup import UNSEALABLE, assert_chain, draft, grown, intent, outcome, run, seal
 
 from storage import SqlStore, open_store
 from storage.records import Answer, Entry, Recorded, Stale
@@ -66,7 +66,7 @@ def any_entry(rng: random.Random) -> Entry:
         tenant_id,
         epoch=rng.choice([None, 0, 0, 0, 1]),
         run_version=rng.choice([None, None, 0, 1, 2]),
-        advances_run=rng.random() < 0.3,
+        run_step=grown if rng.random() < 0.3 else None,
     )
     if kind == "bad" and rng.random() < 0.3:
         entry.receipt = entry.receipt._replace(resource=UNSEALABLE)
@@ -124,15 +124,15 @@ async def test_a_batch_on_what_this_process_left_is_one_statement(nodes: Nodes) 
 
 async def test_a_run_is_remembered_with_its_head(nodes: Nodes) -> None:
     store, other = nodes.stores
-    await store.record([intent("c1", run_version=0, advances_run=True)], seal)
+    await store.record([intent("c1", run_version=0, run_step=grown)], seal)
     counting = Counting(store)
-    [answer] = await store.record([intent("c2", run_version=1, advances_run=True)], seal)
+    [answer] = await store.record([intent("c2", run_version=1, run_step=grown)], seal)
     assert isinstance(answer, Recorded)
     assert len(await counting.sent()) == 1
-    [theirs] = await other.record([intent("c3", run_version=2, advances_run=True)], seal)
+    [theirs] = await other.record([intent("c3", run_version=2, run_step=grown)], seal)
     assert isinstance(theirs, Recorded)
     [answer] = await store.record([intent("c4", run_version=2)], seal)
-    assert answer == Stale(0, 3), "the memory is behind, and the store is asked"
+    assert answer == Stale(0, run(3)), "the memory is behind, and the store is asked"
 
 
 async def test_nothing_is_written_from_a_memory_that_is_behind(nodes: Nodes) -> None:
@@ -158,7 +158,7 @@ async def test_an_epoch_raised_elsewhere_meets_the_very_next_batch(nodes: Nodes)
     await store.record([intent("c1", epoch=0)], seal)
     assert await other.raise_epoch("acme") == 1
     [answer] = await store.record([intent("c2", epoch=0)], seal)
-    assert answer == Stale(1, 0)
+    assert answer == Stale(1, run(0))
 
 
 async def test_a_call_closed_twice_from_memory_takes_back_its_whole_statement(

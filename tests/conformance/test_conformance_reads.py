@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 import pytest
-from conformance_setup import assert_chain, draft, intent, outcome, seal
+from conformance_setup import assert_chain, draft, grown, intent, outcome, seal
 
 from storage import SqlStore
 from storage.errors import StoreUnavailable
@@ -77,7 +77,7 @@ async def test_everything_is_there_after_opening_again(
     open_it: Callable[[], Awaitable[SqlStore]],
 ) -> None:
     first = await open_it()
-    await first.record([intent("c1", advances_run=True), intent("c2")], seal)
+    await first.record([intent("c1", run_step=grown), intent("c2")], seal)
     await first.raise_epoch("acme")
     rows, head = await first.receipts("acme", 0, 10), await first.head("acme")
     await first.close()

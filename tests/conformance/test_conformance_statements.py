@@ -36,7 +36,7 @@ MANY: dict[str, Any] = {
     "insert_call_facts": CallFactsRow,
     "insert_open_intent": OpenIntentRow,
     "delete_open_intent": None,
-    "put_run_version": None,
+    "put_run_head": None,
 }
 #: Tables of the engines themselves, and savepoints, which only a transaction can prepare.
 SAVEPOINTS = ("begin_entry", "undo_entry", "end_entry")

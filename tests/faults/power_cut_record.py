@@ -79,7 +79,7 @@ def program_of(boot: str, scratch: Path) -> None:
 def _write_later_release(shipped: Path, folder: Path) -> None:
     unfinished = folder.with_name(f"migrations-{os.getpid()}")
     shutil.copytree(shipped, unfinished)
-    newest = len(read_migrations("sqlite", shipped))
+    newest = read_migrations("sqlite", shipped)[-1].version
     for number, (name, text) in enumerate(LATER_MIGRATIONS.items(), newest + 1):
         (unfinished / f"{number:04}_{name}.sql").write_text(text)
     try:
@@ -98,6 +98,10 @@ def plant(fault: str) -> None:
         raw.execute(f"PRAGMA synchronous = {level}")
 
     storage.sqlite.prepare_writer = weaker
+
+
+def _one_more(state: str) -> str:
+    return f"{len(state) + 1:0{len(state) + 1}d}"
 
 
 class Life:
@@ -244,13 +248,13 @@ class Caller:
             agent_id=self._agent,
         )
         version = self._run_version or 0
-        answer = await self._queue.submit(Entry(draft, run_version=version, advances_run=True))
+        answer = await self._queue.submit(Entry(draft, run_version=version, run_step=_one_more))
         if isinstance(answer, Recorded):
             self._run_version = version + 1
             self._life.recorded(self._tenant, answer)
             self._life.tell(tenant=self._tenant, agent=self._agent, run_version=version + 1)
         elif isinstance(answer, Stale):
-            self._run_version = answer.run_version
+            self._run_version = answer.run.version
 
     async def _twice(self) -> None:
         """The same call id again: the batch takes the careful way, and answers one of two."""

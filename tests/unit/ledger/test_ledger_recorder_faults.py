@@ -14,7 +14,7 @@ from sidecar.errors import Refused
 from sidecar.ledger.recorder import Intent
 from sidecar.model import Outcome, OutcomeKind
 from storage.errors import QueueTimeout, StoreFull
-from storage.records import Answer, Entry, Recorded, Seal, Stale, Unrecordable
+from storage.records import Answer, Entry, Recorded, RunHead, Seal, Stale, Unrecordable
 
 ID, OTHER_ID = "1" * 32, "2" * 32
 
@@ -44,7 +44,7 @@ async def test_a_stale_epoch_is_told_once_and_then_known(tmp_path: Path) -> None
         await intent_of(at)
         assert await at.store.raise_epoch("default") == 1
         answer = await at.recorder.intent(principal(), call(OTHER_ID), decision())
-        assert answer == Stale(1, 0)
+        assert answer == Stale(1, RunHead(0, ""))
         assert at.queue.reserved == 1  # the first intent's; the stale one gave its place back
         assert len(await at.rows()) == 1
         again = await at.recorder.intent(principal(), call(OTHER_ID), decision())

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 sys.path.append(str(ROOT / "tests" / "conformance"))
 
-from conformance_setup import assert_chain, draft, intent, outcome, seal
+from conformance_setup import assert_chain, draft, grown, intent, outcome, seal
 
 from storage import SqlStore, open_store
 from storage.records import Entry
@@ -28,6 +28,7 @@ __all__ = [
     "bulky",
     "check_chain",
     "draft",
+    "grown",
     "intent",
     "mounted",
     "opened",

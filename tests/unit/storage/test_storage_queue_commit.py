@@ -15,7 +15,7 @@ from storage_queue_setup import ToldStore, begin, intent, outcome, told_queue, u
 from sidecar.ledger.chain import seal as ledger_seal
 from storage import SqlStore, open_store
 from storage.errors import CommitUnknown
-from storage.records import Answer, Entry, Recorded, Seal, Stale, Unrecordable
+from storage.records import Answer, Entry, Recorded, RunHead, Seal, Stale, Unrecordable
 from storage.write_queue import RecordingStore, WriteQueue
 
 
@@ -118,7 +118,7 @@ async def test_what_gathers_during_a_commit_is_the_next_batch() -> None:
 async def test_each_waiter_hears_of_its_own_entry() -> None:
     answers: dict[str, Answer] = {
         "good": Recorded(7, "h", 1, 0),
-        "stale": Stale(3, 4),
+        "stale": Stale(3, RunHead(4, "")),
         "poisoned": Unrecordable("no canonical form"),
     }
     store = ToldStore()

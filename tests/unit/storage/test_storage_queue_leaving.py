@@ -8,7 +8,7 @@ import pytest
 from storage_queue_setup import ToldStore, begin, intent, outcome, told_queue, until
 
 from storage.errors import QueueFull, StoreFull
-from storage.records import Entry, Recorded, Stale
+from storage.records import Entry, Recorded, RunHead, Stale
 
 
 async def test_who_leaves_while_waiting_leaves_nothing_behind() -> None:
@@ -73,7 +73,7 @@ async def test_nothing_is_reported_of_what_did_not_become_durable(what: str) -> 
     store = ToldStore()
     store.gate.clear()
     if what == "stale":
-        store.answer = lambda entry: Stale(1, 1)
+        store.answer = lambda entry: Stale(1, RunHead(1, ""))
     else:
         store.failures = [StoreFull()]
     abandoned: list[Entry] = []

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from storage_sqlite_setup import assert_chain, draft, intent, outcome, seal
+from storage_sqlite_setup import assert_chain, draft, grown, intent, outcome, seal
 
 from storage.migrate import read_migrations
 from storage.record_batch import ODDITIES, record_each, record_group
@@ -56,7 +56,7 @@ def entries(draw: st.DrawFn) -> Entry:
         tenant_id,
         epoch=draw(st.sampled_from([None, 0, 0, 1])),
         run_version=draw(st.sampled_from([None, None, 0, 1])),
-        advances_run=draw(st.booleans()),
+        run_step=draw(st.sampled_from([None, grown])),
     )
     if kind == "bad":
         entry.receipt = entry.receipt._replace(run_id="\ud800")

@@ -175,8 +175,8 @@ async def test_reads_of_the_ledger_use_an_index(tmp_path: Path) -> None:
         pass
     raw = sqlite3.connect(tmp_path / "store.db")
     sql = load_statements("sqlite")
-    names = ("head", "receipts", "receipts_of_call", "call_facts", "lock_heads", "run_versions")
-    for name in names:
+    names = "head receipts receipts_of_call call_facts lock_heads run_heads run_head"
+    for name in names.split():
         count = len(set(re.findall(r"\?\d+", sql[name])))
         plan = [row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {sql[name]}", [None] * count)]
         # The parameter itself, a JSON list, under its own name or the statement's.
