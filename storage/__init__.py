@@ -17,7 +17,7 @@ from storage.known_heads import KnownHeads, check_heads
 from storage.marks import check_open_for_work
 from storage.migrate import Migration, check_applied, migrate, read_migrations
 from storage.move_sides import MoveRefused, Side, take
-from storage.schema_check import check_schema, expected_schema
+from storage.schema_check import check_drift
 from storage.sql_store import SqlReader, SqlStore, check_tail
 from storage.sqlite import SqliteDriver, SqliteReaders
 from storage.sqlite_file import path_of_url
@@ -68,9 +68,7 @@ async def open_store(
     try:
         shipped = read_migrations(engine)
         await migrate(driver, sql, shipped, now_us)
-        if "schema_objects" in sql:
-            actual = await driver.transaction(partial(fetch, sql["schema_objects"]))
-            check_schema(actual, expected_schema(sql, shipped))
+        await driver.transaction(partial(check_drift, sql, shipped))
         await driver.transaction(partial(check_open_for_work, sql))
         await driver.transaction(partial(check_tail, sql))
         name = socket.gethostname() or "node"

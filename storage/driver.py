@@ -88,7 +88,11 @@ def execute_together(*steps: tuple[str, Sequence[Sequence[Value]]]) -> Script[li
 
 @dataclass(frozen=True, slots=True)
 class StoreFacts:
-    """Plain numbers for metrics, and `warnings` an operator should read once at start."""
+    """Plain numbers for metrics, and `warnings` an operator should read once at start.
+
+    `failovers_total` counts how often the writer met a server that had been promoted meanwhile;
+    `is_writable` says whether it has a connection that took writes (a file: always).
+    """
 
     engine: str
     version: str
@@ -102,6 +106,8 @@ class StoreFacts:
     commits_total: int
     rows_total: int
     warnings: tuple[str, ...]
+    failovers_total: int = 0
+    is_writable: bool = True
 
 
 class Driver(Protocol):

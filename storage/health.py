@@ -67,5 +67,6 @@ class Health:
         if self.is_well:
             self.is_well = False
             _log.error(
-                "the store does not commit", extra={"code": error.code, "detail": str(error)}
+                "the store does not commit",
+                extra={"code": error.code, "detail": str(error), "next_step": error.next_step},
             )

@@ -17,22 +17,17 @@ from typing import Any, TypeVar
 import asyncpg
 
 from storage.driver import Guarded, Many, One, Row, Script, Step, StoreFacts, Value
-from storage.errors import (
-    CommitUnknown,
-    StoreError,
-    StoreReadOnly,
-    StoreUnavailable,
-    UnsupportedStore,
-)
+from storage.errors import CommitUnknown, StoreBusy, StoreError, StoreUnavailable
 from storage.gathered import combined, gathered, guarded
+from storage.postgres_connect import CONNECT_S, Servers, reader_settings, writer_settings
 from storage.postgres_errors import is_certainly_not_committed, is_distrustful, translated
 
 T = TypeVar("T")
 
-VERSION_MIN = 130_000
-CONNECT_S = 10.0
 STATEMENT_S = 10.0
 READ_LIMIT_S = 5.0
+#: How much longer than the server a reader waits for the answer that it was cut off.
+LIMIT_MARGIN_S = 1.0
 READERS = 4
 #: How often the size of the database is asked for, at most.
 SIZE_EVERY_S = 60.0
@@ -43,11 +38,30 @@ EVERY_TENANT = "*"
 _SEPARATOR = "\x1f"
 
 
-class PostgresReaders:
-    """A few connections that can only read; opened when first needed."""
+async def _open(url: str, timeout_s: float, settings: Mapping[str, str]) -> Any:
+    """One connection to one server, whatever it is."""
+    return await asyncpg.connect(
+        url,
+        timeout=timeout_s,
+        command_timeout=STATEMENT_S,
+        server_settings=dict(settings),
+        target_session_attrs="any",
+    )
 
-    def __init__(self, url: str, sql: Mapping[str, str], *, limit_s: float = READ_LIMIT_S) -> None:
-        self._url = url
+
+class PostgresReaders:
+    """A few connections that can only read, and only from the primary: a standby may lag behind.
+    Opened when first needed."""
+
+    def __init__(
+        self,
+        url: str,
+        sql: Mapping[str, str],
+        *,
+        limit_s: float = READ_LIMIT_S,
+        servers: Servers | None = None,
+    ) -> None:
+        self._servers = servers or Servers(url, sql, _open)
         self._sql = sql
         self._limit_s = limit_s
         self._opening = asyncio.Lock()
@@ -57,12 +71,19 @@ class PostgresReaders:
     async def fetch(self, sql: str, *parameters: Value, tenant: str | None = None) -> list[Row]:
         """All rows of one query, of those the tenant may see; StoreBusy beyond the time limit."""
         pool = await self._opened()
+        is_acquired = False
         try:
             async with pool.acquire(timeout=CONNECT_S) as connection:
+                is_acquired = True
                 scope = EVERY_TENANT if tenant is None else tenant
                 await connection.fetch(self._sql["set_scope"], scope)
-                rows = await connection.fetch(sql, *parameters, timeout=self._limit_s)
+                rows = await connection.fetch(
+                    sql, *parameters, timeout=self._limit_s + LIMIT_MARGIN_S
+                )
         except TimeoutError as error:
+            if not is_acquired:
+                raise StoreBusy(f"all {READERS} readers are in use") from error
+            await self.expire()
             raise StoreUnavailable(f"no answer within {self._limit_s} s") from error
         except Exception as error:
             if is_distrustful(error):
@@ -87,21 +108,24 @@ class PostgresReaders:
             if self._is_closed:
                 raise StoreUnavailable("the store is closed")
             if self._pool is None:
-                try:
-                    self._pool = await asyncpg.create_pool(
-                        self._url,
-                        min_size=0,
-                        max_size=READERS,
-                        timeout=CONNECT_S,
-                        command_timeout=self._limit_s,
-                        server_settings={
-                            "application_name": "aegis-sidecar reader",
-                            "default_transaction_read_only": "on",
-                        },
-                    )
-                except Exception as error:
-                    raise translated(error) from error
+                self._pool = await asyncpg.create_pool(
+                    min_size=0, max_size=READERS, connect=self._connect, reset=self._forget
+                )
             return self._pool
+
+    async def _connect(self, *_: object, **__: object) -> Any:
+        """What the pool calls for a new connection; read-only only after it was seen to write."""
+        connection = await self._servers.connect(reader_settings(self._limit_s))
+        try:
+            await connection.fetch(self._sql["only_read"])
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    async def _forget(self, connection: Any) -> None:
+        """What the pool calls with a connection that comes back."""
+        await connection.fetch(self._sql["set_scope"], "")
 
 
 class PostgresDriver:
@@ -117,20 +141,21 @@ class PostgresDriver:
         read_limit_s: float = READ_LIMIT_S,
     ) -> None:
         """`verify_tail` raises StoreCorrupt if the store's end is not in order."""
-        self._url = url
         self._sql = sql
         self._verify_tail = verify_tail
         self._monotonic_ns = monotonic_ns
-        self._readers = PostgresReaders(url, sql, limit_s=read_limit_s)
+        self._servers = Servers(url, sql, _open)
+        self._readers = PostgresReaders(url, sql, limit_s=read_limit_s, servers=self._servers)
         self._turn = asyncio.Lock()
         self._writer: Any = None
         self._is_open = False
         self._scope = ""
         self._texts: dict[str, str] = {}
-        self._version = ""
+        self._timeline = ""
+        self._warnings = 0
         self._size_bytes = 0
         self._size_due_ns = 0
-        self._commits = self._rows = self._busy = self._reopened = 0
+        self._commits = self._rows = self._busy = self._reopened = self._failovers = 0
 
     async def open(self) -> None:
         """Connects; raises UnsupportedStore, StoreReadOnly or StoreUnavailable, and holds nothing.
@@ -175,7 +200,7 @@ class PostgresDriver:
         """See `Driver.facts`; what a server does by itself is counted as 0."""
         return StoreFacts(
             engine="postgresql",
-            version=self._version,
+            version=self._servers.state.version if self._servers.state else "",
             wal_bytes=0,
             file_bytes=self._size_bytes,
             checkpoint_seconds_total=0.0,
@@ -185,7 +210,9 @@ class PostgresDriver:
             reopened_total=self._reopened,
             commits_total=self._commits,
             rows_total=self._rows,
-            warnings=(),
+            warnings=self._servers.warnings(),
+            failovers_total=self._failovers,
+            is_writable=self._writer is not None and not self._writer.is_closed(),
         )
 
     async def close(self) -> None:
@@ -201,40 +228,17 @@ class PostgresDriver:
     # -- connections -----------------------------------------------------------------------
 
     async def _connected(self) -> Any:
-        """A connection to a server that takes writes, with its promise of durability read back."""
-        try:
-            writer = await asyncpg.connect(
-                self._url,
-                timeout=CONNECT_S,
-                command_timeout=STATEMENT_S,
-                server_settings={
-                    "application_name": "aegis-sidecar writer",
-                    "synchronous_commit": "on",
-                },
-            )
-        except Exception as error:
-            raise translated(error) from error
-        try:
-            await self._check_server(writer)
-        except BaseException:
-            writer.terminate()
-            raise
+        """A connection to the primary; counts how often that was another than before."""
+        writer = await self._servers.connect(writer_settings())
+        writer.add_log_listener(self._on_message)
         self._scope = ""
+        timeline = self._servers.state.timeline if self._servers.state else ""
+        self._failovers += bool(self._timeline) and timeline != self._timeline
+        self._timeline = timeline
         return writer
 
-    async def _check_server(self, writer: Any) -> None:
-        try:
-            row = await writer.fetchrow(self._sql["server_state"])
-        except Exception as error:
-            raise translated(error) from error
-        version, is_standby, read_only, durability, number = row
-        if number < VERSION_MIN:
-            raise UnsupportedStore(f"PostgreSQL {version} is too old: 13 or later is needed")
-        if is_standby or read_only == "on":
-            raise StoreReadOnly("the server is a standby or read-only: name the primary")
-        if durability != "on":
-            raise UnsupportedStore(f"synchronous_commit is {durability!r}, not on")
-        self._version = version
+    def _on_message(self, _: object, message: Any) -> None:
+        self._warnings += message.severity_en == "WARNING"
 
     async def _trusted_writer(self) -> Any:
         if not self._is_open:
@@ -292,6 +296,7 @@ class PostgresDriver:
     async def _run_guarded(self, writer: Any, script: Script[T], step: Guarded) -> T:
         """One statement that is its own transaction: one round trip, committed when it answers."""
         texts = tuple([await self._gathered(writer, one.sql) for one in step.steps])
+        warnings = self._warnings
         columns = [list(column) for column in zip(*step.known, strict=True)]
         columns += [list(column) for one in step.steps for column in zip(*one.rows, strict=True)]
         try:
@@ -302,6 +307,7 @@ class PostgresDriver:
             raise
         except Exception as error:
             raise self._failed_commit(writer, error) from error
+        self._check_kept(warnings)
         self._rows += sum(changed)
         self._commits += bool(holds)
         try:
@@ -352,13 +358,21 @@ class PostgresDriver:
         return text
 
     async def _commit(self, writer: Any, transaction: Any) -> None:
+        warnings = self._warnings
         try:
             await transaction.commit()
         except asyncio.CancelledError:
             raise
         except Exception as error:
             raise self._failed_commit(writer, error) from error
+        self._check_kept(warnings)
         self._commits += 1
+
+    def _check_kept(self, warnings: int) -> None:
+        """A server that is told to stop waiting for its standby says that it committed, and warns:
+        what it says is then not yet where a failover would look for it."""
+        if self._warnings != warnings:
+            raise CommitUnknown("the server warned while it committed: its standby may lack it")
 
     def _failed_commit(self, writer: Any, error: Exception) -> StoreError:
         if is_certainly_not_committed(error) and not writer.is_closed():

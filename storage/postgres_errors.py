@@ -1,11 +1,13 @@
 """PostgreSQL's errors in the words of storage.errors.
 
 Knows: SQLSTATE codes (PostgreSQL documentation, appendix A), which of them put the connection in
-doubt, and which say for certain that a commit did not happen.
+doubt, which say for certain that a commit did not happen, and what an operator of a server can do.
 Must not know: connections, statements; and not the driver library: a code is all it needs.
 """
 
 from __future__ import annotations
+
+import ssl
 
 from storage.driver import UnfitRow
 from storage.errors import (
@@ -31,11 +33,52 @@ _BY_CODE: dict[str, type[StoreError]] = {
     "3D000": UnsupportedStore,
     "28P01": UnsupportedStore,
     "28000": UnsupportedStore,
+    "42704": UnsupportedStore,  # a setting in the URL that the server does not know
     "XX001": StoreCorrupt,
     "XX002": StoreCorrupt,
 }
 #: By class: integrity of a row, and data that does not fit a type.
 _BY_CLASS: dict[str, type[StoreError]] = {"23": UnfitRow, "22": UnfitRow}
+
+_FIND = (
+    "Look whether the server runs and answers at the host and port of `store`; the sidecar goes "
+    "on by itself as soon as it does."
+)
+_PRIMARY = (
+    "Name the primary in `store`, or all servers one after the other (HOST:PORT,HOST:PORT): the "
+    "one that takes writes is found, and found again after a failover."
+)
+_TLS = (
+    "Compare sslmode, sslrootcert, sslcert and sslkey in `store` with the server's certificate: "
+    "its name must be the host's, and sslrootcert the file of the authority that signed it."
+)
+#: What an operator can do, where it differs from what helps with a file.
+_STEP_BY_CODE: dict[str, str] = {
+    "25006": _PRIMARY,
+    "28P01": "Correct the user or the password in the URL that `store` refers to.",
+    "28000": "Let the server's pg_hba.conf admit this user from here, in the way it connects.",
+    "3D000": "Create the database, owned by the sidecar's role, or correct its name in `store`.",
+    "42501": (
+        "Let the sidecar's role own its database, or grant it CREATE and USAGE on the schema; if "
+        "the tables are there, it must own them."
+    ),
+    "42704": "Take the parameter out of the URL that `store` refers to.",
+    "53100": "Free disk space on the server; the sidecar goes on by itself.",
+    "53300": (
+        "Raise max_connections, or the role's CONNECTION LIMIT, or end other clients: a sidecar "
+        "takes up to five connections."
+    ),
+    "55P03": "Look in pg_stat_activity for who holds a lock on chain_head, and end that session.",
+    "57014": "Look on the server for what makes it slow, or who cancelled the statement.",
+    "57P03": "Wait until the server has started; the sidecar goes on by itself.",
+}
+_STEP_BY_KIND: dict[type[StoreError], str] = {
+    StoreBusy: "Look in pg_stat_activity for sessions that wait for each other's locks.",
+    StoreCorrupt: "Keep a copy of the server's data, then restore a backup of the server.",
+    StoreReadOnly: _PRIMARY,
+    StoreUnavailable: _FIND,
+    UnsupportedStore: "Correct the URL that `store` refers to.",
+}
 
 
 def code_of(error: BaseException) -> str:
@@ -52,7 +95,50 @@ def translated(error: BaseException) -> StoreError:
     if kind is None and not code and isinstance(error, (ValueError, TypeError, OverflowError)):
         kind = UnfitRow  # the driver could not even encode the value
     text = f"{code} {error}".strip() or type(error).__name__
-    return (kind or StoreUnavailable)(text)
+    return _with_step((kind or StoreUnavailable)(text), code)
+
+
+def could_not_connect(error: BaseException) -> StoreError:
+    """The same for an error met while connecting, where no value was to be encoded: what is not
+    the network's or the server's doing is a URL, a certificate or a key that cannot be used."""
+    if isinstance(error, ssl.SSLError):
+        # The reason alone: asyncio's own text repeats the line of OpenSSL's source.
+        reason = getattr(error, "verify_message", "") or getattr(error, "reason", "") or str(error)
+        return _with_step(UnsupportedStore(f"no secure connection: {reason}"), "", _TLS)
+    if isinstance(error, StoreError) or code_of(error):
+        return translated(error)
+    if isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error):
+        return _with_step(UnsupportedStore("the server offers no TLS"), "", _TLS)
+    if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError)):
+        named = error.filename or "a file named in the URL"
+        return _with_step(UnsupportedStore(f"{named}: {error.strerror}"), "", _TLS)
+    if isinstance(error, OSError):
+        return translated(error)
+    if isinstance(error, (ValueError, TypeError, OverflowError)):
+        return _with_step(UnsupportedStore(str(error)), "")
+    return translated(error)
+
+
+def unprotected(problem: str) -> StoreError:
+    """The link described by the URL may be in the clear."""
+    return _with_step(UnsupportedStore(problem), "", "Add sslmode to the URL of the store.")
+
+
+def too_old(version: str) -> StoreError:
+    """The server's version is not one this program was tested with."""
+    error = UnsupportedStore(f"PostgreSQL {version} is too old: 13 or later is needed")
+    return _with_step(error, "", "Upgrade the server, or name another one in `store`.")
+
+
+def not_the_primary(what: str) -> StoreError:
+    """The server answers, and takes no writes: it is `what`."""
+    return _with_step(StoreReadOnly(f"the server is {what}"), "")
+
+
+def not_durable(durability: str) -> StoreError:
+    """The server does not keep a session's own setting."""
+    error = UnsupportedStore(f"synchronous_commit is {durability!r}, not on")
+    return _with_step(error, "", "Let nothing on the server, or a pooler before it, change it.")
 
 
 def is_distrustful(error: BaseException) -> bool:
@@ -72,3 +158,10 @@ def is_certainly_not_committed(error: BaseException) -> bool:
     """
     code = code_of(error)
     return code[:2] in ("22", "23", "25", "40", "42", "53") or code in ("55P03", "57014")
+
+
+def _with_step(error: StoreError, code: str, step: str = "") -> StoreError:
+    found = step or _STEP_BY_CODE.get(code) or _STEP_BY_KIND.get(type(error))
+    if found:
+        error.next_step = found
+    return error

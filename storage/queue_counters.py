@@ -12,6 +12,8 @@ BATCH_SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 COMMIT_SECONDS_BUCKETS = (
     0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
 )  # fmt: skip
+#: What a lookup can say: there is a receipt, there is none, or it could not be asked.
+LOOKUP_RESULTS = ("found", "missing", "unknown")
 REJECTIONS = ("full", "timeout", "closed", "error")
 
 
@@ -34,6 +36,7 @@ class QueueCounters:
     `abandoned` entries became durable after their caller had given up. `unknown` entries met a
     commit of unknown outcome and are still to be looked up. `dropped_outcomes` could not be
     recorded although nobody waits for them: their calls stay open until the next start.
+    `lookups` counts what looking them up said: found, missing, or unknown still.
     `busy_seconds` includes upkeep and failed batches; `commit_seconds` only commits.
     """
 
@@ -44,6 +47,7 @@ class QueueCounters:
     entries: int = 0
     abandoned: int = 0
     unknown: int = 0
+    lookups: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LOOKUP_RESULTS, 0))
     dropped_outcomes: int = 0
     busy_seconds: float = 0.0
     commit_seconds: float = 0.0

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 
 from storage.errors import StoreError
+from storage.queue_counters import LOOKUP_RESULTS
 from storage.records import Entry, Recorded
 
 #: First and longest pause between failed lookups.
@@ -48,7 +49,7 @@ class UnknownCommits:
     """Entries whose commit may or may not have happened, until a lookup tells.
 
     Their callers were refused already; `on_found(entry, recorded)` is told of those that are
-    durable all the same. Without a lookup nothing is kept.
+    durable all the same; `results` counts what lookups said. Without a lookup nothing is kept.
     """
 
     def __init__(
@@ -56,9 +57,11 @@ class UnknownCommits:
         lookup: Lookup | None,
         on_found: Callable[[Entry, Recorded], None],
         monotonic_ns: Callable[[], int],
+        results: dict[str, int] | None = None,
     ) -> None:
         self._lookup = lookup
         self._on_found = on_found
+        self._results = dict.fromkeys(LOOKUP_RESULTS, 0) if results is None else results
         self._backoff = Backoff(*LOOKUP_PAUSES_S, monotonic_ns)
         self._entries: deque[Entry] = deque()
 
@@ -86,9 +89,11 @@ class UnknownCommits:
             try:
                 recorded = await self._lookup(entry) if self._lookup is not None else None
             except StoreError:
+                self._results["unknown"] += 1
                 self._backoff.failed()
                 return
             self._backoff.succeeded()
             self._entries.popleft()
+            self._results["missing" if recorded is None else "found"] += 1
             if recorded is not None:
                 self._on_found(entry, recorded)

@@ -1,23 +1,33 @@
 """Whether a store's schema is the one its migrations give: an index that was dropped, a column
 that was added or a trigger that was planted is found before anything is served.
 
-Knows: how SQLite describes its tables. Must not know: what the tables mean.
-What is expected is not written down anywhere: the migrations are run into a database in memory,
-and both are asked in the same words.
+Knows: how each engine describes its tables. Must not know: what the tables mean.
+For SQLite the migrations are run into a database in memory, and both are asked in the same words.
+For a server, which has no such place, its answer to the migrations is kept beside them; a test
+makes it anew from an empty database and compares.
+On a server only our own tables are looked at: others may stand beside them. An index that an
+operator added for reports is let be, as long as it can only cost time: one that is unique, on an
+expression or partial could refuse a row, and is drift like everything else.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import NamedTuple
 
-from storage.driver import Row
+from storage.driver import Row, Script, fetch
 from storage.errors import StoreError
-from storage.migrate import Migration, read_migrations
+from storage.migrate import MIGRATIONS_FOLDER, Migration, read_migrations
 from storage.sql_store import SqlReader
+
+#: What `server_schema` gives of our tables after all migrations.
+SERVER_SCHEMA = MIGRATIONS_FOLDER / "schema.postgres.json"
+#: What may be there although no migration makes it.
+HARMLESS = "plain index"
 
 #: A literal or a quoted name stays as it is; a comment goes; blanks are one blank.
 _TOKEN = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/|\s+", re.DOTALL)
@@ -34,7 +44,7 @@ class SchemaDrift(StoreError):
 
 
 class _Object(NamedTuple):
-    """A table, index, trigger or view; `columns` of a table by name, as they were declared."""
+    """A table, index, trigger, policy or the like; `columns` of a table by name, as declared."""
 
     kind: str
     table: str
@@ -52,8 +62,25 @@ def expected_schema(sql: Mapping[str, str], shipped: Sequence[Migration]) -> lis
         return raw.execute(sql["schema_objects"]).fetchall()
 
 
+def expected_on_server() -> list[Row]:
+    """What `server_schema` gives for a store to which all that is shipped was applied."""
+    return [tuple(row) for row in json.loads(SERVER_SCHEMA.read_text(encoding="utf-8"))]
+
+
+def check_drift(sql: Mapping[str, str], shipped: Sequence[Migration]) -> Script[None]:
+    """Raises SchemaDrift if a store to which exactly `shipped` was applied has another schema."""
+    if "server_schema" in sql:
+        expected = expected_on_server()
+        tables = json.dumps(sorted({str(row[2]) for row in expected}))
+        actual = yield from fetch(sql["server_schema"], tables)
+    else:
+        expected = expected_schema(sql, shipped)
+        actual = yield from fetch(sql["schema_objects"])
+    check_schema(actual, expected)
+
+
 def check_schema(actual: Sequence[Row], expected: Sequence[Row]) -> None:
-    """Raises SchemaDrift, naming every difference, if two answers of `schema_objects` differ."""
+    """Raises SchemaDrift, naming every difference, if two descriptions of a schema differ."""
     found = differences(actual, expected)
     if found:
         raise SchemaDrift("; ".join(found))
@@ -63,9 +90,11 @@ def differences(actual: Sequence[Row], expected: Sequence[Row]) -> list[str]:
     """What is missing, unknown or defined otherwise, in words; nothing if there is no drift."""
     is_there, should_be = _objects(actual), _objects(expected)
     found = []
-    for name in sorted(should_be.keys() | is_there.keys()):
-        here, wanted = is_there.get(name), should_be.get(name)
+    for key in sorted(should_be.keys() | is_there.keys()):
+        here, wanted, name = is_there.get(key), should_be.get(key), key[0]
         if wanted is None and here is not None:
+            if here.kind == HARMLESS:
+                continue
             found.append(f"{_named(name, here)} is unknown")
         elif here is None and wanted is not None:
             found.append(f"{_named(name, wanted)} is missing")
@@ -74,10 +103,11 @@ def differences(actual: Sequence[Row], expected: Sequence[Row]) -> list[str]:
     return found
 
 
-def _objects(rows: Sequence[Row]) -> dict[str, _Object]:
-    found: dict[str, _Object] = {}
+def _objects(rows: Sequence[Row]) -> dict[tuple[str, str], _Object]:
+    """By name and table: a server's policies have a name on each of their tables."""
+    found: dict[tuple[str, str], _Object] = {}
     for kind, name, table, text, column, *declared in rows:
-        one = found.setdefault(name, _Object(kind, table, _normalised(text or ""), {}))
+        one = found.setdefault((name, table), _Object(kind, table, _normalised(text or ""), {}))
         if column is not None:
             one.columns[column] = _declared(*declared)
     return found
@@ -125,8 +155,8 @@ def _changes(name: str, here: _Object, wanted: _Object) -> list[str]:
 async def check_reader(reader: SqlReader) -> None:
     """Compares the schema of a store that is read with what the migrations applied to it give.
 
-    Raises SchemaDrift, or a StoreError of reading. Does nothing for an engine that does not keep
-    the texts of its tables.
+    Raises SchemaDrift, or a StoreError of reading. Does nothing for a server: it is compared
+    whenever it is opened for writing, after the migrations.
     """
     if "schema_objects" not in reader._sql:
         return

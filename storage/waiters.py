@@ -35,6 +35,7 @@ class Waiter:
         if self.future.done():
             return False
         own = type(error)(str(error))
+        own.next_step = error.next_step
         own.__cause__ = error
         self.future.set_exception(own)
         return True

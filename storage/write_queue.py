@@ -88,7 +88,9 @@ class WriteQueue:
         self._wait_s = wait_s
         self._loop = asyncio.get_running_loop()
         self._patience = Patience(self._loop, wait_s, monotonic_ns, self._on_expired)
-        self._unknown = UnknownCommits(lookup, self._on_unheard, monotonic_ns)
+        self._unknown = UnknownCommits(
+            lookup, self._on_unheard, monotonic_ns, self.counters.lookups
+        )
         self._pump = Pump(
             store,
             seal,

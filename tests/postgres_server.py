@@ -84,6 +84,31 @@ class Cluster:
             "--no-sync", "--no-locale", "-E", "UTF8",
         )  # fmt: skip
 
+    def admit(self, *lines: str) -> None:
+        """Who may connect and how: the lines of pg_hba.conf, before the start."""
+        (self.data / "pg_hba.conf").write_text("".join(f"{line}\n" for line in lines))
+
+    def put(self, name: str, content: bytes) -> Path:
+        """A file that the server's user, and only that one, can read."""
+        path = self.folder / name
+        path.write_bytes(content)
+        path.chmod(0o600)
+        if self.as_user:
+            os.chown(path, self.as_user["user"], self.as_user["group"])
+        return path
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether the server was built with OpenSSL."""
+        return bool(self.run("postgres", "-D", str(self.data), "-C", "ssl_library").strip())
+
+    def copy_of(self, primary: Cluster) -> None:
+        """Becomes a standby of a primary that runs."""
+        self.run(
+            "pg_basebackup", "-D", str(self.data), "-R", "-X", "stream", "-c", "fast",
+            "-h", "127.0.0.1", "-p", str(primary.port), "-U", "postgres",
+        )  # fmt: skip
+
     def start(self, *options: str) -> None:
         settings = [
             "listen_addresses=127.0.0.1", f"port={self.port}",

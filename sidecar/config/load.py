@@ -19,7 +19,7 @@ from sidecar.config.merge import Merge, origin_of
 from sidecar.config.model import Address, Config, Limits, Listen, Record
 from sidecar.config.references import References
 from sidecar.config.settings import effective
-from sidecar.config.store_url import SQLITE, checked_store
+from sidecar.config.store_url import SQLITE, checked_store, store_warning
 from sidecar.config.upstreams import read_host_names, read_upstreams
 from sidecar.problems import Position, Problem, errors_only
 from sidecar.yaml_reader import BYTES_MAX, Node, salvage_yaml
@@ -199,6 +199,9 @@ class _Reader:
                 self.top.report(node, f"store: {error}")
         else:
             url = self.top.read("store", checked_store, url)
+        if warning := store_warning(url):
+            at = node.position if node is not None else self.top.position
+            self.top.problems.append(Problem(at, f"store: {warning}", is_warning=True))
         if not url.startswith(SQLITE):
             return url
         path = os.path.normpath(self.folder / url.removeprefix(SQLITE))

@@ -1,15 +1,32 @@
 """The URL of the store: which forms there are, and how one is shown.
 
-Knows: that a password may stand in it, and so that it is never repeated in a message.
+Knows: that a password may stand in it, and so that it is never repeated in a message; which
+parameters of a server's URL mean something here.
 Must not know: how a store is opened.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
 
 SQLITE = "sqlite:///"
 POSTGRES = ("postgresql://", "postgres://")
+
+#: Files: their whole path, because a driver would look for another from where it was started.
+_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile")
+#: What may follow the `?`. Another name would be sent to the server as a setting of its own, and
+#: one that was misspelt (sslmod) would take the protection away with it.
+_PARAMETERS = (
+    "sslmode",
+    *_FILES,
+    "sslnegotiation",
+    "ssl_min_protocol_version",
+    "ssl_max_protocol_version",
+    "target_session_attrs",
+    "password",
+    "search_path",
+)
 
 _USER_PASSWORD = re.compile(r"(?<=://)([^@/?:]*):[^@/]*(?=@)")
 _QUERY_PASSWORD = re.compile(r"(?<=[?&])password=[^&]*")
@@ -47,7 +64,43 @@ def _checked_server(value: str, is_secret: bool) -> str:
     has_password = ":" in user or "password=" in rest.partition("?")[2]
     if has_password and not is_secret:
         raise ValueError("a password must not stand here itself: write store: {env: NAME}")
+    if "@" in user or "#" in rest:
+        raise ValueError("an @ in a name or password is written %40, a # is written %23")
+    if not all(hosts.split(",")):
+        raise ValueError("a host between commas is missing: HOST:PORT,HOST:PORT")
+    from storage.postgres_url import link_problem, parameters_of  # only for those with a server
+
+    _check_parameters(parameters_of(value))
+    if problem := link_problem(value):
+        raise ValueError(problem)
     return value
+
+
+def _check_parameters(parameters: dict[str, str]) -> None:
+    for name, value in parameters.items():
+        if name == "sslpassword":
+            raise ValueError(
+                "sslpassword is not taken: let sslkey name a key without one, in a file that "
+                "only the sidecar's user can read"
+            )
+        if name not in _PARAMETERS:
+            near = difflib.get_close_matches(name, _PARAMETERS, n=1)
+            meant = f"; did you mean {near[0]}?" if near else f": {', '.join(_PARAMETERS)}"
+            raise ValueError(f"{name} is not a parameter of a store{meant}")
+        if name in _FILES and not value.startswith("/"):
+            raise ValueError(f"{name} must be the whole path of a file, from / on")
+    for one, other in (("sslcert", "sslkey"), ("sslkey", "sslcert")):
+        if one in parameters and other not in parameters:
+            raise ValueError(f"{one} stands without {other}: a certificate and its key are a pair")
+
+
+def store_warning(url: str) -> str:
+    """What the operator should know of a store URL that can be used; "" for nothing."""
+    if not url.startswith(POSTGRES):
+        return ""
+    from storage.postgres_url import link_warning
+
+    return link_warning(url)
 
 
 def shown_store(url: str) -> str:

@@ -228,8 +228,9 @@ def test_a_server_is_a_store_and_its_password_is_never_shown(tmp_path: Path) -> 
     path = tmp_path / "sidecar.yaml"
     path.write_text(SMALLEST + "store: {env: DB}\n")
     for url in (
-        "postgresql://aegis:hunter2@db1,db2:5433/aegis?target_session_attrs=primary",
-        "postgresql://aegis@db/aegis?password=hunter2&sslmode=require",
+        "postgresql://aegis:hunter2@db1,db2:5433/aegis?target_session_attrs=primary"
+        "&sslmode=verify-full&sslrootcert=/etc/aegis/ca.pem",
+        "postgresql://aegis@db/aegis?password=hunter2&sslmode=verify-ca",
     ):
         loaded = load_config(path, {"DB": url}, [])
         assert loaded.problems == []
@@ -241,7 +242,7 @@ def test_a_server_is_a_store_and_its_password_is_never_shown(tmp_path: Path) -> 
             assert "hunter2" not in shown
             assert "aegis" in shown
             assert "***" in shown
-    path.write_text(SMALLEST + "store: postgresql://aegis@db/aegis\n")
+    path.write_text(SMALLEST + "store: postgresql://aegis@db/aegis?sslmode=verify-full\n")
     assert load_config(path, {}, []).problems == []
 
 

@@ -1,0 +1,171 @@
+"""How a connection to the primary is had: server by server, each asked what it is.
+
+Knows: how long each server named in the URL may take, what a server must be to be written to,
+and the settings of a session that a promise of durability rests on.
+Must not know: the driver library (the one call that connects is handed in), statements' texts,
+what is done with the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
+
+from storage.errors import StoreError, StoreReadOnly, StoreUnavailable, UnsupportedStore
+from storage.postgres_errors import (
+    could_not_connect,
+    not_durable,
+    not_the_primary,
+    too_old,
+    unprotected,
+)
+from storage.postgres_url import Server, link_problem, link_warning, servers_of
+
+VERSION_MIN = 130_000
+#: How long all servers together may take, and one of several: a machine that lost its power
+#: answers nothing, and must not use up the time of its standby.
+CONNECT_S = 10.0
+ONE_OF_SEVERAL_S = 2.0
+#: How long a batch waits for another node's lock before it is told that the store is busy.
+LOCK_WAIT_S = 5.0
+#: A node that stands still in the middle of a batch holds its tenants' heads no longer than this.
+IDLE_IN_BATCH_S = 10.0
+
+#: Opens one connection: its URL, how long it may take, and the session's settings.
+Open = Callable[[str, float, Mapping[str, str]], Awaitable[Any]]
+
+
+def writer_settings() -> dict[str, str]:
+    """What a session that writes sets for itself, whatever role and database have as usual.
+
+    Warnings must come through: one tells that a commit stopped waiting for its standby.
+    """
+    return {
+        "application_name": "aegis-sidecar writer",
+        "synchronous_commit": "on",
+        "client_min_messages": "warning",
+        "lock_timeout": f"{int(LOCK_WAIT_S * 1000)}",
+        "idle_in_transaction_session_timeout": f"{int(IDLE_IN_BATCH_S * 1000)}",
+    }
+
+
+def reader_settings(limit_s: float) -> dict[str, str]:
+    """What a session that reads sets for itself; the server gives up when the reader does."""
+    return {
+        "application_name": "aegis-sidecar reader",
+        "statement_timeout": f"{int(limit_s * 1000)}",
+    }
+
+
+class ServerState(NamedTuple):
+    """What a server said of itself; the fields are the columns of `server_state`, in order."""
+
+    version: str
+    number: int
+    is_standby: bool
+    is_read_only: bool
+    durability: str
+    keeps_promises: bool
+    timeline: str
+    is_above_row_security: bool
+
+
+class Servers:
+    """The servers of one URL; remembers which of them was the primary last."""
+
+    def __init__(self, url: str, sql: Mapping[str, str], open_one: Open) -> None:
+        self._url = url
+        self._sql = sql
+        self._open = open_one
+        self._servers = servers_of(url)
+        self._last: Server | None = None
+        #: Of the server last connected to; None before the first.
+        self.state: ServerState | None = None
+
+    async def connect(self, settings: Mapping[str, str]) -> Any:
+        """A connection to the first server that is the primary and takes writes.
+
+        Raises UnsupportedStore (waiting does not help), StoreReadOnly (only standbys answered)
+        or StoreUnavailable; the reason names each server that was asked, and nothing is held.
+        """
+        if problem := link_problem(self._url):
+            raise unprotected(problem)
+        share_s = CONNECT_S if len(self._servers) == 1 else ONE_OF_SEVERAL_S
+        failures: list[tuple[Server, StoreError]] = []
+        for server in sorted(self._servers, key=lambda one: one is not self._last):
+            try:
+                connection = await self._connect_to(server, share_s, settings)
+            except StoreError as error:
+                failures.append((server, error))
+                continue
+            self._last = server
+            return connection
+        raise _together(failures)
+
+    def warnings(self) -> tuple[str, ...]:
+        """What an operator should read once of the server last connected to."""
+        found = []
+        if (state := self.state) is not None and state.is_above_row_security:
+            found.append(
+                "the sidecar's role is a superuser or has BYPASSRLS: row security does not hold "
+                "for it, so give the sidecar a role of its own that has neither"
+            )
+        if state is not None and not state.keeps_promises:
+            found.append(
+                "fsync or full_page_writes is off on the server: if its machine goes down, "
+                "records that were acknowledged are lost"
+            )
+        if warning := link_warning(self._url):
+            found.append(warning)
+        return tuple(found)
+
+    async def _connect_to(self, server: Server, share_s: float, settings: Mapping[str, str]) -> Any:
+        connection: Any = None
+        try:
+            async with asyncio.timeout(share_s):
+                connection = await self._open(server.url, share_s, settings)
+                row = await connection.fetchrow(self._sql["server_state"])
+            state = ServerState(*row)
+            _check(state)
+        except BaseException as error:
+            if connection is not None:
+                connection.terminate()
+            if isinstance(error, TimeoutError):
+                raise could_not_connect(TimeoutError(f"no answer in {share_s:g} s")) from error
+            if isinstance(error, Exception):
+                raise could_not_connect(error) from error
+            raise
+        self.state = state
+        return connection
+
+
+def _check(state: ServerState) -> None:
+    """Raises UnsupportedStore or StoreReadOnly unless the server may be written to."""
+    if state.number < VERSION_MIN:
+        raise too_old(state.version)
+    if state.is_standby or state.is_read_only:
+        raise not_the_primary("a standby" if state.is_standby else "read-only")
+    if state.durability != "on":
+        raise not_durable(state.durability)
+
+
+def _together(failures: list[tuple[Server, StoreError]]) -> StoreError:
+    """One error for all servers: only if none can ever be used does waiting not help."""
+    if len(failures) == 1:
+        server, error = failures[0]
+        return _said(error, f"{server.shown}: {error}")
+    kinds = [error for _, error in failures]
+    for wanted in (StoreReadOnly, StoreUnavailable, UnsupportedStore):
+        for error in kinds:
+            if isinstance(error, wanted):
+                return _said(error, "; ".join(f"{one.shown}: {what}" for one, what in failures))
+    return kinds[0]
+
+
+def _said(error: StoreError, message: str) -> StoreError:
+    """An error of the same kind and next step that says more."""
+    told = type(error)(message)
+    told.next_step = error.next_step
+    told.__cause__ = error
+    return told
