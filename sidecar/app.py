@@ -9,47 +9,47 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import socket
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 import storage
-from sidecar.calibration import kept_figures, measure_store, scratch_folder
 from sidecar.clock import Clock
 from sidecar.config.model import Config
 from sidecar.config.store_url import store_password
-from sidecar.control.fencing import Fencing
+from sidecar.control.run_care import RunCare
 from sidecar.control.server import ControlServer
 from sidecar.control.socket import ControlSocket
 from sidecar.control.state import ControlState
 from sidecar.errors import StartRefused
 from sidecar.ledger.chain import seal
 from sidecar.ledger.fence import Fence
-from sidecar.ledger.lease import Lease
 from sidecar.ledger.recorder import Recorder
 from sidecar.ledger.recovery import recover
-from sidecar.ledger.witness import witnessed
+from sidecar.ledger.run_keeper import RunKeeper
 from sidecar.policy.load import LoadedPolicies, Source, load_policies
 from sidecar.policy_files import Load, PolicyKeeper, ReadFile
 from sidecar.pressure_history import PressureHistory
 from sidecar.proxy.doorkeeper import Doorkeeper, listening_sockets
+from sidecar.proxy.judging import Judging
 from sidecar.proxy.pipeline import Pipeline
-from sidecar.proxy.redaction import Redactor
 from sidecar.proxy.server import FrontDoor, head_rules, require_c_parser
 from sidecar.proxy.upstream_aiohttp import AiohttpLeg
 from sidecar.telemetry.counters import Counters
 from sidecar.telemetry.logs import Logs
-from storage.calibrate import Calibration
-from storage.marks import Marks
+from sidecar.write_path import (
+    made_fencing,
+    made_queue,
+    made_recorder,
+    opened_store,
+    run_keeper,
+    seeded_pressure,
+)
 from storage.pressure import Pressure
-from storage.records import Entry, Recorded
-from storage.write_queue import BATCH_MAX, WriteQueue
+from storage.write_queue import WriteQueue
 
 _log = logging.getLogger("aegis.app")
 
@@ -92,21 +92,19 @@ async def running(
         policies.load_first()
         boot_id = clock.new_id()
         fence = Fence()
-        store, lease = await _store(stack, config, clock, boot_id, fence)
+        store, lease = await opened_store(stack, config, clock, boot_id, fence)
         recovered = await recover(store, seal, clock, boot_id=boot_id)
-        pressure, calibrated = await _pressure(config, store, clock)
+        pressure, calibrated = await seeded_pressure(config, store, clock)
         history = _history(stack, config, clock)
-        queue = _queue(config, store, pressure, clock)
+        queue = made_queue(config, store, pressure, clock)
         stack.push_async_callback(queue.close)
-        recorder = await _recorder(config, clock, queue, store, boot_id, fence)
+        recorder = await made_recorder(config, clock, queue, store, boot_id, fence)
         queue.on_abandoned = recorder.abandoned
         counters = Counters(config.upstreams)
         leg = AiohttpLeg()
         stack.push_async_callback(leg.close)
-        pipeline = Pipeline(
-            config=config, policies=policies, recorder=recorder, leg=leg, counters=counters,
-            clock=clock, fence=fence,
-        )  # fmt: skip
+        runs = run_keeper(config, clock, store)
+        pipeline = _pipeline(config, clock, policies, recorder, runs, leg, counters, fence)
         door = FrontDoor(
             pipeline.handle, pipeline.refuse_head, rules=head_rules(config), limits=config.limits
         )
@@ -124,7 +122,8 @@ async def running(
             logs=logs,
             outlook_at=history.outlook,
             calibrated=calibrated,
-            fencing=_fencing(config, clock, fence, queue, store, lease),
+            fencing=made_fencing(config, clock, fence, queue, store, lease),
+            runs=RunCare(config, clock, read=store.run_head, queue=queue, runs=runs, fence=fence),
         )
         await _control(stack, config, state)
         tasks = _Tasks(stack)
@@ -147,35 +146,6 @@ async def running(
         )
 
 
-async def _store(
-    stack: AsyncExitStack, config: Config, clock: Clock, boot_id: str, fence: Fence
-) -> tuple[storage.SqlStore, Lease | None]:
-    """The open store, which was not rolled back; on one that several share, with this node's
-    lease begun."""
-    opening = partial(
-        storage.open_store, config.store, now_us=clock.now_us, node_id=_node_id(config)
-    )
-    store = await stack.enter_async_context(
-        witnessed(config.store, config.data_dir, clock.now_us, opening)
-    )
-    if not store.has_leases:
-        return store, None
-    lease = Lease(store, seal, clock, boot_id=boot_id, fence=fence)
-    await lease.begin()
-    stack.push_async_callback(lease.end)
-    return store, lease
-
-
-def _node_id(config: Config) -> str | None:
-    """Who this process is among several on one server; a file knows its node itself.
-
-    The same after a restart, so that it recovers what it left open.
-    """
-    if storage.engine_of(config.store) == "sqlite":
-        return None
-    return f"{socket.gethostname() or 'node'}:{config.listen.data.port}"
-
-
 def _secrets(config: Config) -> list[str]:
     """Values that must not reach a log, whatever a library says."""
     upstreams = config.upstreams.values()
@@ -184,25 +154,21 @@ def _secrets(config: Config) -> list[str]:
     return [*secrets, password] if password else secrets
 
 
-async def _recorder(
+def _pipeline(
     config: Config,
     clock: Clock,
-    queue: WriteQueue,
-    store: storage.SqlStore,
-    boot_id: str,
+    policies: PolicyKeeper,
+    recorder: Recorder,
+    runs: RunKeeper,
+    leg: AiohttpLeg,
+    counters: Counters,
     fence: Fence,
-) -> Recorder:
-    epochs = {tenant: (await store.head(tenant)).epoch for tenant in await store.tenants()}
-    return Recorder(
-        queue,
-        clock,
-        node_id=store.node_id,
-        boot_id=boot_id,
-        redact=Redactor(config.record.secrets).arguments,
-        keeps_arguments=config.record.arguments == "redacted",
-        epochs=epochs,
-        fence=fence,
-    )
+) -> Pipeline:
+    judging = Judging(recorder=recorder, runs=runs, counters=counters, clock=clock, fence=fence)
+    return Pipeline(
+        config=config, policies=policies, judging=judging, recorder=recorder, leg=leg,
+        counters=counters, clock=clock,
+    )  # fmt: skip
 
 
 def _loader(config: Config) -> Load:
@@ -244,73 +210,12 @@ class _Tasks:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _pressure(config: Config, store: storage.SqlStore, clock: Clock) -> tuple[Pressure, str]:
-    """The pressure with its seeds, and when they were measured for good; "" if only just now.
-
-    What a server carries is not measured at every start: its traffic tells, or `store calibrate`.
-    """
-    figures = await kept_figures(store, config.store, config.data_dir)
-    calibration, calibrated = Calibration((), 0.0), ""
-    if figures is not None:
-        calibration, calibrated = figures.calibration(), figures.sentence()
-    elif (folder := scratch_folder(config.store)) is not None:
-        calibration = await measure_store(folder, clock)
-    pressure = Pressure(
-        batch_entries_max=BATCH_MAX,
-        monotonic_ns=clock.monotonic_ns,
-        loop_cpu_ns=time.thread_time_ns,
-        seeds=calibration.points,
-        handover_s=calibration.handover_s,
-    )
-    return pressure, calibrated
-
-
 def _history(stack: AsyncExitStack, config: Config, clock: Clock) -> PressureHistory:
     """The trend as it was kept; what this run adds is written hourly and when it ends."""
     history = PressureHistory(config.data_dir, clock.now_us)
     history.load()
     stack.push_async_callback(history.close)
     return history
-
-
-def _queue(config: Config, store: storage.SqlStore, pressure: Pressure, clock: Clock) -> WriteQueue:
-    async def lookup(entry: Entry) -> Recorded | None:
-        """What became of an intent whose commit is unknown."""
-        receipt = entry.receipt
-        rows = await store.receipts_of_call(receipt.tenant_id, receipt.call_id or "")
-        for row in rows:
-            if row.kind == receipt.kind:
-                return Recorded(row.seq, row.receipt_hash, row.ts_us, 0)
-        return None
-
-    return WriteQueue(
-        store,
-        seal,
-        capacity=config.limits.queue,
-        wait_s=config.limits.queue_wait_s,
-        monotonic_ns=clock.monotonic_ns,
-        lookup=lookup,
-        on_batch=pressure.observe,
-    )
-
-
-def _fencing(
-    config: Config,
-    clock: Clock,
-    fence: Fence,
-    queue: WriteQueue,
-    store: storage.SqlStore,
-    lease: Lease | None,
-) -> Fencing:
-    return Fencing(
-        fence,
-        queue=queue,
-        marks=Marks(store),
-        clock=clock,
-        node_id=store.node_id,
-        wait_s=config.limits.drain_s,
-        beside=lease,
-    )
 
 
 async def _control(stack: AsyncExitStack, config: Config, state: ControlState) -> None:
@@ -365,7 +270,7 @@ def _tell(config: Config, store: storage.SqlStore, policies: PolicyKeeper) -> No
     for problem in policies.problems:
         _log.warning("a policy file could be better", extra={"detail": str(problem)})
     for warning in store.facts().warnings:
-        _log.info("the store's engine", extra={"detail": warning})
+        _log.warning("the store's engine", extra={"detail": warning})
     if config.default == "observe":
         _log.warning("default is observe: nothing is refused by policy")
 

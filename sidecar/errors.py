@@ -62,6 +62,36 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "Ask the operator: the named rule failed on this call, and a failure is a refusal.",
     ),
     RefusalKind(
+        "approval_required",
+        403,
+        "This call needs an approval",
+        "Ask an approver of the named rule; this version cannot hold the call until they answer.",
+    ),
+    RefusalKind(
+        "rate_limited",
+        429,
+        "A limit of the policies is reached",
+        "Wait as long as Retry-After says, then try again.",
+    ),
+    RefusalKind(
+        "obligations_conflict",
+        403,
+        "Policies want different things of this call",
+        "Ask the operator: the named rule and another set the same header differently.",
+    ),
+    RefusalKind(
+        "idempotency_key_required",
+        400,
+        "This call needs an Idempotency-Key",
+        "Send the header Idempotency-Key with a value of your own, the same when you try again.",
+    ),
+    RefusalKind(
+        "unredactable_request",
+        403,
+        "A value that must be masked stands where it cannot be",
+        "Send it in a JSON body, or leave it out: path, query, forms and files cannot be masked.",
+    ),
+    RefusalKind(
         "stale_decision",
         503,
         "What the decision rested on kept changing",
@@ -234,6 +264,12 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "Nothing was forwarded. Slow down and try again.",
     ),
     RefusalKind(
+        "run_unreadable",
+        503,
+        "What this agent's run has gathered cannot be read",
+        "Nothing was forwarded. The operator verifies the store and ends the run: `runs reset`.",
+    ),
+    RefusalKind(
         "store_fenced",
         503,
         "The store stands still while it is moved",
@@ -281,6 +317,18 @@ REFUSALS: dict[str, RefusalKind] = _table(
         502,
         "The upstream's answer was malformed or broke off",
         "The call may have taken effect: look before you try again.",
+    ),
+    RefusalKind(
+        "response_too_large",
+        502,
+        "The upstream's answer is larger than the policies allow",
+        "The call took effect. Ask for less, or ask the operator about `max_response`.",
+    ),
+    RefusalKind(
+        "cannot_redact",
+        502,
+        "The upstream's answer cannot be masked",
+        "The call took effect. Ask the operator: the answer must be JSON, text or events in UTF-8.",
     ),
     RefusalKind(
         "redirect_refused",

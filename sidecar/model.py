@@ -10,7 +10,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from sidecar.policy.terms import ApprovalTerms, Charge, Obligations
 
 
 class Effect(enum.StrEnum):
@@ -43,10 +46,18 @@ class TrustLevel(enum.IntEnum):
     TRUSTED_INTERNAL_UNSIGNED = 4
     TRUSTED_INTERNAL_SIGNED = 5
 
+    @classmethod
+    def named(cls, name: str) -> TrustLevel:
+        """The level somebody else names; a name we do not know is UNKNOWN."""
+        return _TRUST_BY_NAME.get(name, cls.UNKNOWN)
+
     @property
     def label(self) -> str:
         """The level's name as files write it, e.g. `untrusted_external`."""
         return self.name.lower()
+
+
+_TRUST_BY_NAME = {level.label: level for level in TrustLevel}
 
 
 class RiskLevel(enum.IntEnum):
@@ -70,6 +81,7 @@ class OutcomeKind(enum.StrEnum):
     UPSTREAM_ERROR = "upstream_error"
     ABORTED_BY_CLIENT = "aborted_by_client"
     NOT_FORWARDED = "not_forwarded"
+    WITHHELD = "withheld"
     DELEGATED = "delegated"
     UNKNOWN = "unknown"
 
@@ -168,9 +180,12 @@ class Decision:
     """The PDP's answer for one call under one policy revision.
 
     `code` is stable and machine-read (`policy_allow`, `policy_deny`, `default_deny`,
-    `condition_error`, `protocol`); `reason` is for people and already has values filled in.
-    `would_be` is what the shadow rules together would have made of it, None where there are
-    none. `forward` is the one thing the pipeline asks: under `observe` a deny goes ahead.
+    `approval_required`, `condition_error`, `protocol`); `reason` is for people and already has
+    values filled in. `would_be` is what the shadow rules together would have made of it, None
+    where there are none. `approvals` must each be given, `charges` must each fit before the call
+    goes ahead, and `obligations` are then carried out. `reads_run` says that another state of
+    the run may lead to another decision. `forward` is the one thing the pipeline asks: under
+    `observe` a deny goes ahead.
     """
 
     effect: Effect
@@ -182,6 +197,15 @@ class Decision:
     mode: Mode = Mode.ENFORCE
     matches: tuple[RuleMatch, ...] = ()
     would_be: Effect | None = None
+    reads_run: bool = False
+    approvals: tuple[ApprovalTerms, ...] = ()
+    charges: tuple[Charge, ...] = ()
+    obligations: Obligations | None = None
+
+    @property
+    def add_labels(self) -> tuple[str, ...]:
+        """What the run gathers beside the tool's own labels if the call goes ahead."""
+        return self.obligations.add_labels if self.obligations is not None else ()
 
     @property
     def forward(self) -> bool:

@@ -173,16 +173,22 @@ def _files_of(entry: str, base: Path) -> Iterator[tuple[str, Path]]:
         raise _Unusable(shown, "no policy file in this folder", "policy files end in .yaml or .yml")
 
 
-def _pack_folder(entry: str) -> Path:
-    name = entry.removeprefix(PACK_PREFIX)
+def pack_folders() -> dict[str, Path]:
+    """The packs that come with the program, by name, sorted."""
     packs = Path(str(importlib.resources.files("policies")))
-    folder = packs / name
-    if _NAME.fullmatch(name) and folder.is_dir():
-        return folder
-    known = sorted(
-        path.name for path in packs.iterdir() if path.is_dir() and _NAME.fullmatch(path.name)
-    )
-    raise _Unusable(entry, "there is no such pack", f"packs: {', '.join(known) or 'none'}")
+    return {
+        path.name: path
+        for path in sorted(packs.iterdir())
+        if path.is_dir() and _NAME.fullmatch(path.name)
+    }
+
+
+def _pack_folder(entry: str) -> Path:
+    known = pack_folders()
+    folder = known.get(entry.removeprefix(PACK_PREFIX))
+    if folder is None:
+        raise _Unusable(entry, "there is no such pack", f"packs: {', '.join(known) or 'none'}")
+    return folder
 
 
 def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:

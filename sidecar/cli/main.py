@@ -22,7 +22,7 @@ from sidecar.errors import SidecarError
 
 COMMANDS = (
     "serve", "demo", "status", "reload", "health", "store", "config", "policy", "tools",
-    "receipts",
+    "receipts", "runs",
 )  # fmt: skip
 
 _PROGRAM = "aegis-sidecar"

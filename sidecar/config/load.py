@@ -16,7 +16,7 @@ from sidecar.config.bounded import read_bounded
 from sidecar.config.endpoints import default_hosts, is_loopback, is_unspecified, read_listener
 from sidecar.config.identity import NAME, read_default_agent, read_tenants
 from sidecar.config.merge import Merge, origin_of
-from sidecar.config.model import Address, Config, Limits, Listen, Record
+from sidecar.config.model import Address, Config, Limits, Listen, Record, Runs
 from sidecar.config.references import References
 from sidecar.config.settings import effective
 from sidecar.config.store_url import SQLITE, checked_store, store_warning
@@ -26,11 +26,10 @@ from sidecar.yaml_reader import BYTES_MAX, Node, salvage_yaml
 from sidecar.yaml_section import Section
 
 KEYS = (
-    "default", "listen", "store", "policies", "tenants", "identity", "upstreams", "record",
+    "default", "listen", "store", "policies", "tenants", "identity", "runs", "upstreams", "record",
     "limits",
 )  # fmt: skip
 NOT_YET = {
-    "runs": "runs of an agent are not gathered yet",
     "approvals": "nothing can be approved yet",
     "receipts": "checkpoints are not signed yet",
     "soc": "there are no detections yet",
@@ -144,6 +143,7 @@ class _Reader:
             policies=self._policies(),
             tenants=tenants,
             default_agent=read_default_agent(top, tenants, is_loopback(listen.data.host)),
+            runs=read_bounded(top.sub("runs"), Runs, {}),
             upstreams=read_upstreams(top, listen, limits.request_bytes, self.references),
             record=self._record(),
             limits=limits,

@@ -172,6 +172,11 @@ class Upstream(Group):
         default_text="false; true for a literal address or localhost",
     )
     encoded_slash: bool = _setting("%2F within a path segment passes instead of 400", False)
+    run: Literal["window", "trusted"] = _setting(
+        "whether a run id sent with the call (`trusted`), and not silence alone, divides the "
+        "agent's work",
+        "window",
+    )
     redirects: tuple[str, ...] = _setting(
         "foreign hosts that a Location may name", (), form="list of host names"
     )
@@ -188,6 +193,12 @@ class Record(Group):
         ("password", "token", "secret", "api_key", "authorization"),
         form="list of names",
     )
+
+
+class Runs(Group):
+    """What divides an agent's work into runs."""
+
+    idle_s: float = _setting("silence that ends a run", 1800.0, low=60.0, high=7 * DAY_S)
 
 
 class Limits(Group):
@@ -237,6 +248,7 @@ class Config(Group):
         key="identity.default_agent",
         default_text="the only agent, if there is one",
     )
+    runs: Runs = Runs()
     upstreams: dict[str, Upstream]
     record: Record = Record()
     limits: Limits = Limits()

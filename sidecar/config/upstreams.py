@@ -20,12 +20,13 @@ from sidecar.yaml_section import Section
 RESERVED = ("v1", "healthz", ".well-known")
 KEYS = (
     "url", "kind", "auth", "timeouts", "limits", "private", "encoded_slash", "redirects",
+    "run",
 )  # fmt: skip
 NOT_YET = {
     "tls": "https with the system's authorities works; own ones and client certificates do not yet",
     "hosts": "upstreams are addressed by the first path segment",
-    "run": "runs of an agent are not gathered yet",
 }
+RUNS = ("window", "trusted")
 _NOWHERE = Place("http://127.0.0.1:9", "127.0.0.1", 9)
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
 #: Set by the sidecar or by HTTP itself (RFC 9110 section 7.6.1), or our own.
@@ -76,6 +77,7 @@ def _upstream(
         ),
         private=section.boolean("private", place.is_plainly_private),
         encoded_slash=section.boolean("encoded_slash", False),
+        run="trusted" if section.choice("run", RUNS, "window") == "trusted" else "window",
         redirects=read_host_names(section, "redirects"),
     )
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 
 from sidecar.control.fencing import FenceRefused, Fencing
+from sidecar.control.run_care import RunCare, RunCareRefused
 from sidecar.errors import StartRefused
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class ControlSocket:
     def __init__(self, folder: Path, state: ControlState) -> None:
         self.path = folder / NAME
         self._runner = web.AppRunner(
-            _app(state.status, state.reload, state.fencing),
+            _app(state.status, state.reload, state.fencing, state.runs),
             access_log=None,
             shutdown_timeout=1.0,
         )
@@ -79,7 +80,9 @@ class ControlSocket:
         await self._runner.cleanup()
 
 
-def _app(status: Answer, reload: Answer, fencing: Fencing | None) -> web.Application:
+def _app(
+    status: Answer, reload: Answer, fencing: Fencing | None, runs: RunCare | None
+) -> web.Application:
     async def get_status(_: web.Request) -> web.Response:
         return _json(200, await status())
 
@@ -91,7 +94,32 @@ def _app(status: Answer, reload: Answer, fencing: Fencing | None) -> web.Applica
     app.router.add_post("/reload", post_reload)
     if fencing is not None:
         _add_fence(app, fencing)
+    if runs is not None:
+        _add_runs(app, runs)
     return app
+
+
+def _add_runs(app: web.Application, runs: RunCare) -> None:
+    async def post_show(request: web.Request) -> web.Response:
+        asked = await _asked(request)
+        return _json(200, await runs.show(*_agent(asked), _text(asked, "run_id")))
+
+    async def post_reset(request: web.Request) -> web.Response:
+        asked = await _asked(request)
+        reason, run_id = _text(asked, "reason"), _text(asked, "run_id")
+        return _json(200, await runs.reset(*_agent(asked), reason, run_id))
+
+    app.router.add_post("/runs/show", post_show)
+    app.router.add_post("/runs/reset", post_reset)
+
+
+def _agent(asked: dict[str, Any]) -> tuple[str, str | None]:
+    return _text(asked, "agent"), _text(asked, "tenant") or None
+
+
+def _text(asked: dict[str, Any], name: str) -> str:
+    value = asked.get(name)
+    return value if isinstance(value, str) else ""
 
 
 def _add_fence(app: web.Application, fencing: Fencing) -> None:
@@ -131,7 +159,7 @@ async def _owner_only(request: web.Request, handler: Handler) -> web.StreamRespo
         return _json(403, {"code": "forbidden", "title": "Only the sidecar's user and root"})
     try:
         return await handler(request)
-    except FenceRefused as error:
+    except (FenceRefused, RunCareRefused) as error:
         said = {"code": error.code, "title": error.title, "next_step": error.next_step}
         return _json(409, said)
     except web.HTTPException as error:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sidecar.clock import Clock
 from sidecar.control.fencing import Fencing
 from sidecar.control.readiness import Readiness
+from sidecar.control.run_care import RunCare
 from sidecar.control.status import Identity, status_of
 from sidecar.telemetry.counters import Counters
 from sidecar.telemetry.exposition import Exposition
@@ -45,10 +46,13 @@ class ControlState:
         outlook_at: Callable[[float], Outlook] | None = None,
         calibrated: str = "",
         fencing: Fencing | None = None,
+        runs: RunCare | None = None,
     ) -> None:
         fence = fencing.fence if fencing is not None else None
         #: None where the embedding program has no store that could be fenced.
         self.fencing = fencing
+        #: None where nobody keeps runs.
+        self.runs = runs
         self._outlook_at = outlook_at
         self._clock = clock
         self._policies = policies

@@ -20,6 +20,7 @@ from sidecar.errors import Refused
 from sidecar.ledger.canonical import NotCanonical, canonical_arguments
 from sidecar.ledger.receipt import blank_receipt
 from sidecar.model import Decision, Effect, Mode, Principal, RiskLevel, ToolCall, TrustLevel
+from sidecar.policy.runs import RunState
 from storage.records import CallFactsRow, ReceiptRow
 
 _RISK = tuple(level.label for level in RiskLevel)
@@ -51,11 +52,12 @@ def call_draft(
     salt: bytes,
     arguments: Mapping[str, Any],
     keeps_arguments: bool,
+    run: RunState | None = None,
 ) -> tuple[ReceiptRow, CallFactsRow]:
     """The draft of an intent, or of the refusal of a call that was read, and its facts.
 
-    `arguments` are the call's, redacted. Raises NotCanonical if they, or the facts, hold what
-    JSON cannot say.
+    `arguments` are the call's, redacted; `run` is its run before it, if it was judged. Raises
+    NotCanonical if they, or the facts, hold what JSON cannot say.
     """
     canonical = canonical_arguments(arguments)
     tenant_id, tool = principal.tenant, call.tool
@@ -96,7 +98,7 @@ def call_draft(
             "",
         ),
     )
-    facts = _facts(principal, call, decision, refused, keeps_arguments)
+    facts = _facts(principal, call, decision, refused, keeps_arguments, run)
     kept = canonical.decode() if keeps_arguments else None
     return receipt, _new_row(CallFactsRow, (tenant_id, 0, salt.hex(), kept, facts))
 
@@ -151,6 +153,7 @@ def _facts(
     decision: Decision | None,
     refused: Refused | None,
     keeps_texts: bool,
+    run: RunState | None,
 ) -> str:
     http, tool = call.http, call.tool
     facts: dict[str, Any] = {
@@ -165,6 +168,17 @@ def _facts(
         "environment": principal.environment,
         "agent_risk": _RISK[principal.risk],
     }
+    if run is not None:  # of a run that begins with this call there is nothing to say
+        facts["run"] = (
+            None
+            if run.started_us is None
+            else {
+                "trust": _TRUST[run.trust],
+                "labels": sorted(run.labels),
+                "calls": run.calls,
+                "started_us": run.started_us,
+            }
+        )
     if call.called is not None:
         facts["called"] = call.called
     if keeps_texts:

@@ -20,9 +20,11 @@ from sidecar.ledger.canonical import NotCanonical
 from sidecar.ledger.drafts import call_draft, unread_draft
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.receipt import blank_receipt
+from sidecar.ledger.run_keeper import RunStake
 from sidecar.model import Decision, Outcome, OutcomeKind, Principal, ToolCall
+from sidecar.policy.runs import RunState
 from storage.errors import QueueClosed, QueueFull, StoreError
-from storage.records import Entry, OpenIntentRow, Recorded, Stale
+from storage.records import Entry, OpenIntentRow, Recorded, RunHead, Stale
 from storage.write_queue import Slot, WriteQueue
 
 _log = logging.getLogger("aegis.ledger")
@@ -43,6 +45,8 @@ class Intent(NamedTuple):
     seq: int
     receipt_hash: str
     slot: Slot
+    #: Its run as the batch left it, if the intent had a stake in it.
+    run: RunHead | None = None
 
 
 class Recorder:
@@ -81,9 +85,15 @@ class Recorder:
         self.left_open = 0
 
     async def intent(
-        self, principal: Principal, call: ToolCall, decision: Decision
+        self,
+        principal: Principal,
+        call: ToolCall,
+        decision: Decision,
+        stake: RunStake | None = None,
+        run: RunState | None = None,
     ) -> Intent | Stale:
-        """Makes the decision durable before anything is forwarded.
+        """Makes the decision durable before anything is forwarded; with it, by `stake`, what the
+        call makes of its run. `run` is that as the decision met it.
 
         Gives Stale when what the decision rested on has changed: decide again. Raises Refused
         (queue_full, shutting_down, store_unavailable, invalid_argument for arguments that have no
@@ -95,15 +105,23 @@ class Recorder:
         except StoreError as error:
             raise _refused(error) from error
         try:
-            entry = self._call_entry("intent", principal, call, decision, None)
+            entry = self._call_entry("intent", principal, call, decision, None, run)
             opens = (tenant, call.call_id, self._node_id, self._boot_id)
             entry.opens = _new_row(OpenIntentRow, opens)
             entry.epoch = self._epochs.get(tenant, 0)
+            if stake is not None:
+                entry.run_key, entry.run_version, entry.run_step = stake
             answer = await self._queue.submit(entry)
             if isinstance(answer, Recorded):
                 self._epochs[tenant] = answer.epoch
                 return Intent(
-                    tenant, principal.agent, call.call_id, answer.seq, answer.receipt_hash, slot
+                    tenant,
+                    principal.agent,
+                    call.call_id,
+                    answer.seq,
+                    answer.receipt_hash,
+                    slot,
+                    answer.run,
                 )
         except StoreError as error:
             slot.release()
@@ -141,6 +159,7 @@ class Recorder:
         action: str,
         refused: Refused,
         call: ToolCall | None,
+        run: RunState | None = None,
     ) -> Recorded | None:
         """Records a call that does not go ahead; None (and counted) if that is impossible.
 
@@ -150,14 +169,14 @@ class Recorder:
         if self._fence.is_up:
             self.unrecorded_refusals += 1
             return None
-        entry = self._refusal_entry(principal, call_id, upstream, action, refused, call)
+        entry = self._refusal_entry(principal, call_id, upstream, action, refused, call, run)
         return await asyncio.shield(self._begin_refusal(entry))
 
     def refusal_unheard(
         self, principal: Principal, *, call_id: str, upstream: str, action: str, refused: Refused
     ) -> None:
         """Records the refusal of a request that broke off: nobody is left to wait for it."""
-        entry = self._refusal_entry(principal, call_id, upstream, action, refused, None)
+        entry = self._refusal_entry(principal, call_id, upstream, action, refused, None, None)
         _ = self._begin_refusal(entry)
 
     def _begin_refusal(self, entry: Entry) -> asyncio.Task[Recorded | None]:
@@ -221,6 +240,7 @@ class Recorder:
         call: ToolCall,
         decision: Decision | None,
         refused: Refused | None,
+        run: RunState | None = None,
     ) -> Entry:
         receipt, facts = call_draft(
             kind,
@@ -232,6 +252,7 @@ class Recorder:
             salt=self._clock.random_bytes(SALT_BYTES),
             arguments=self._redact(call.args),
             keeps_arguments=self._keeps_arguments,
+            run=run,
         )
         return Entry(receipt, facts)
 
@@ -243,11 +264,12 @@ class Recorder:
         action: str,
         refused: Refused,
         call: ToolCall | None,
+        run: RunState | None,
     ) -> Entry:
         tool = None
         if call is not None:
             try:
-                return self._call_entry("refusal", principal, call, refused.decision, refused)
+                return self._call_entry("refusal", principal, call, refused.decision, refused, run)
             except NotCanonical:
                 upstream, tool, action = call.tool.upstream, call.tool.name, call.action
         receipt = unread_draft(

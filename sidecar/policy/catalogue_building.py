@@ -24,9 +24,14 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def build_catalogue(
-    files: Sequence[CatalogueFile], upstreams: Mapping[str, str], problems: Problems
+    files: Sequence[CatalogueFile],
+    upstreams: Mapping[str, str],
+    problems: Problems,
+    *,
+    needs_routes: bool = True,
 ) -> Catalogue:
-    """All files as one catalogue; `upstreams` gives the kind of each by name."""
+    """All files as one catalogue; `upstreams` gives the kind of each by name. Without
+    `needs_routes` a tool of a REST upstream may have none: it is then only known by its name."""
     entries: dict[str, dict[str, Entry]] = {upstream: {} for upstream in upstreams}
     routes: dict[str, RouteTable[Entry]] = {}
     first: dict[str, CatalogueFile] = {}
@@ -45,7 +50,7 @@ def build_catalogue(
             )
         else:
             first[file.upstream] = file
-            builder = _Builder(file, upstreams[file.upstream], problems)
+            builder = _Builder(file, upstreams[file.upstream], problems, needs_routes)
             entries[file.upstream] = builder.entries()
             routes[file.upstream] = builder.routes
     return Catalogue(entries, routes, {file.upstream: file.defaults for file in files})
@@ -54,8 +59,11 @@ def build_catalogue(
 class _Builder:
     """Makes the entries and the route table of one upstream."""
 
-    def __init__(self, file: CatalogueFile, kind: str, problems: Problems) -> None:
+    def __init__(
+        self, file: CatalogueFile, kind: str, problems: Problems, needs_routes: bool
+    ) -> None:
         self._file = file
+        self._needs_routes = needs_routes
         self._is_mcp = kind == "mcp"
         self._problems = problems
         self._operations = {operation.name: operation for operation in file.operations}
@@ -86,7 +94,7 @@ class _Builder:
         if not self._is_mcp and is_method:
             self._problems.error(draft.position, "mcp:METHOD belongs to MCP upstreams only")
             return None
-        if not self._is_mcp and route is None:
+        if not self._is_mcp and route is None and self._needs_routes:
             self._problems.error(
                 draft.position,
                 f'the tool "{draft.operation}" needs a route',

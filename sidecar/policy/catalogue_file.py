@@ -90,7 +90,7 @@ def read_catalogue(node: Node, problems: Problems, read_file: ReadFile) -> Catal
             if "*" in operation:
                 _read_defaults(operation, member, defaults, problems)
             else:
-                _read_tool(operation, member, drafts, problems)
+                read_tool(operation, member, drafts, problems)
     elif "openapi" not in values and not problems.error_count > before:
         problems.error(node.position, 'a catalogue needs "tools" or "openapi"')
     found = _read_document(values.get("openapi"), problems, read_file)
@@ -240,7 +240,8 @@ def _read_defaults(
     )
 
 
-def _read_tool(operation: str, node: Node, drafts: list[ToolDraft], problems: Problems) -> None:
+def read_tool(operation: str, node: Node, drafts: list[ToolDraft], problems: Problems) -> None:
+    """Adds one exact entry to `drafts`, unless it has a problem, which is noted."""
     place = node.key_position or node.position
     before = problems.error_count
     if operation == UNKNOWN:

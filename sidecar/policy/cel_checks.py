@@ -13,10 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sidecar.policy.cel_tree import CALL, CONSTANT, IDENTIFIER, LOOP, SELECT, Term
-from sidecar.policy.facts import NOT_CARRIED_OUT, RANKS, ROOTS
+from sidecar.policy.facts import RANKS, ROOTS, RUN
 
 #: Says what is wrong with a literal argument of a function, "" if nothing.
 JudgeLiteral = Callable[[str, str], str]
+
+#: The function that counts a run's earlier calls.
+COUNT = f"{RUN}count"
 
 _COMPARISONS = frozenset({"_<_", "_<=_", "_>_", "_>=_", "_==_", "_!=_"})
 _ANCHORED = re.compile(r"(\(\?[imsU]+\))?\^.*\$", re.DOTALL)
@@ -39,10 +42,17 @@ class Finding:
 
 @dataclass(slots=True)
 class Reading:
-    """What an expression reads and what was found in it."""
+    """What an expression reads and what was found in it. `run` are the names of the run it reads
+    (`run.count` among them), each with the place where it does first; `tested` are the arguments
+    that stand in has(). `mentions` counts how often each argument is read, `compared` gives the
+    types of the constants it is compared with."""
 
     names: set[str] = field(default_factory=set)
     arguments: dict[str, int] = field(default_factory=dict)
+    run: dict[str, int] = field(default_factory=dict)
+    tested: set[str] = field(default_factory=set)
+    mentions: dict[str, int] = field(default_factory=dict)
+    compared: dict[str, list[type]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -57,6 +67,8 @@ def inspect(tree: Term, judge_literal: JudgeLiteral) -> Reading:
             _check_loop(term, reading)
         elif term.kind == SELECT:
             _note_argument(term.parts[0], term.name, term.offset, reading)
+            if term.value:
+                reading.tested.add(term.name)
         elif term.kind == CALL:
             _check_call(term, reading, judge_literal)
     return reading
@@ -64,10 +76,8 @@ def inspect(tree: Term, judge_literal: JudgeLiteral) -> Reading:
 
 def _read_name(term: Term, reading: Reading) -> None:
     reading.names.add(term.name)
-    if term.name in NOT_CARRIED_OUT:
-        reading.findings.append(
-            Finding(term.offset, f"{term.name} is not carried out by this version")
-        )
+    if term.name.startswith(RUN):
+        reading.run.setdefault(term.name, term.offset)
 
 
 def _check_loop(term: Term, reading: Reading) -> None:
@@ -81,6 +91,7 @@ def _check_loop(term: Term, reading: Reading) -> None:
 def _note_argument(target: Term, name: str, offset: int, reading: Reading) -> None:
     if target.kind == IDENTIFIER and target.name == "args":
         reading.arguments.setdefault(name, offset)
+        reading.mentions[name] = reading.mentions.get(name, 0) + 1
 
 
 def _check_call(term: Term, reading: Reading, judge_literal: JudgeLiteral) -> None:
@@ -96,10 +107,8 @@ def _check_call(term: Term, reading: Reading, judge_literal: JudgeLiteral) -> No
         _check_comparison(term, reading)
     elif _CALENDAR.fullmatch(term.name) and len(term.parts) == 2:
         _check_zone(term, reading)
-    elif term.name == "run.count":
-        reading.findings.append(
-            Finding(term.offset, "run.count is not carried out by this version")
-        )
+    elif term.name == COUNT:
+        reading.run.setdefault(COUNT, term.offset)
 
 
 def _check_pattern(term: Term, reading: Reading, judge_literal: JudgeLiteral) -> None:
@@ -139,6 +148,9 @@ def _check_literal(term: Term, reading: Reading, judge_literal: JudgeLiteral) ->
 def _check_comparison(term: Term, reading: Reading) -> None:
     pairs = (term.parts, term.parts[::-1])
     for one, other in pairs:
+        is_member = one.kind == SELECT and not one.value and one.parts[0].kind == IDENTIFIER
+        if is_member and one.parts[0].name == "args" and other.kind == CONSTANT:
+            reading.compared.setdefault(one.name, []).append(type(other.value))
         is_number = other.kind == CONSTANT and type(other.value) is int
         if one.kind == IDENTIFIER and one.name in RANKS and is_number:
             reading.findings.append(

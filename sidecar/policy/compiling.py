@@ -10,29 +10,45 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from sidecar.model import Effect, RuleMatch
-from sidecar.policy.cel_checks import Finding, Reading
+from sidecar.policy.abilities import Abilities, lacks
+from sidecar.policy.cel_checks import Finding
 from sidecar.policy.conditions import BadExpression, Condition, Scope
 from sidecar.policy.fields import Problems, did_you_mean
+from sidecar.policy.limits import Limit
 from sidecar.policy.reasons import Reason
 from sidecar.policy.rule import Rule
 from sidecar.policy.rules import PolicyFile, RuleDraft
+from sidecar.policy.terms import ApprovalTerms
 from sidecar.problems import Position
 from sidecar.yaml_reader import Node
 
 
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """A `when` or a `sum` with its text; `place` tells where a character of it stands."""
+
+    what: str
+    text: str
+    condition: Condition
+    place: Callable[[int], Position]
+
+
 @dataclass(slots=True)
 class CompiledRule:
-    """A rule with the draft it came from and the arguments it reads, by name and place."""
+    """A rule with the draft it came from, its expressions, and the arguments it reads, by name and
+    place."""
 
     rule: Rule
     draft: RuleDraft
     is_pack: bool
     arguments: dict[str, Position] = field(default_factory=dict)
+    expressions: list[Expression] = field(default_factory=list)
 
 
 def canonical_hash(content: Any) -> str:
@@ -73,9 +89,10 @@ class Texts:
 
 
 def compile_rules(
-    files: Sequence[PolicyFile], texts: Texts, problems: Problems
+    files: Sequence[PolicyFile], texts: Texts, problems: Problems, has: Abilities
 ) -> list[CompiledRule]:
-    """Every rule of every policy, in order of (policy, id); problems are noted."""
+    """Every rule of every policy, in order of (policy, id); problems are noted, and what a rule
+    needs that the sidecar does not have."""
     by_name: dict[str, PolicyFile] = {}
     for file in files:
         if file.name in by_name:
@@ -88,7 +105,7 @@ def compile_rules(
             by_name[file.name] = file
     compiled: list[CompiledRule] = []
     for file in by_name.values():
-        compiled += _PolicyCompiler(file, by_name, texts, problems).compile()
+        compiled += _PolicyCompiler(file, by_name, texts, problems, has).compile()
     return sorted(compiled, key=lambda one: one.rule.order)
 
 
@@ -101,7 +118,9 @@ class _PolicyCompiler:
         by_name: Mapping[str, PolicyFile],
         texts: Texts,
         problems: Problems,
+        has: Abilities,
     ) -> None:
+        self._has = has
         self._file = file
         self._texts = texts
         self._problems = problems
@@ -171,30 +190,59 @@ class _PolicyCompiler:
     def _compile_rule(
         self, draft: RuleDraft, scope: Scope, constants: Mapping[str, Any]
     ) -> CompiledRule | None:
-        condition: Condition | None = None
-        arguments: dict[str, Position] = {}
-        if draft.when is not None:
-            try:
-                condition = scope.condition(draft.when.value)
-            except BadExpression as error:
-                self._is_whole = False
-                self._note("when", draft.when, error.findings, draft.effect)
-                return None
-            self._used |= condition.reading.names
-            self._note("when", draft.when, condition.reading.findings, draft.effect)
-            arguments = self._arguments(draft.when, condition.reading)
-        if draft.reason is not None and draft.reason_position is not None:
-            for name in draft.reason.arguments:
-                arguments.setdefault(name, draft.reason_position)
-        if not draft.is_sound:
+        found: list[Expression] = []
+        try:
+            condition = self._expression("when", draft.when, scope.condition, draft, found)
+            sums = [
+                self._expression("sum", limit.sum, scope.number, draft, found)
+                for limit in draft.limits
+            ]
+        except BadExpression:
             return None
-        rule = _rule(self._file, draft, condition, constants, self._variables)
-        return CompiledRule(rule, draft, self._file.is_pack, arguments)
+        if not draft.is_sound or self._lacks(draft, condition, sums):
+            return None
+        rule = _rule(self._file, draft, condition, sums, constants, self._variables)
+        return CompiledRule(rule, draft, self._file.is_pack, _arguments(draft, found), found)
 
-    def _arguments(self, node: Node, reading: Reading) -> dict[str, Position]:
-        return {name: self._texts.place(node, offset) for name, offset in reading.arguments.items()}
+    def _expression(
+        self,
+        what: str,
+        node: Node | None,
+        compile_text: Callable[[str], Condition],
+        draft: RuleDraft,
+        found: list[Expression],
+    ) -> Condition | None:
+        """A `when` or a `sum`; raises BadExpression after noting why."""
+        if node is None:
+            return None
+        try:
+            condition = compile_text(node.value)
+        except BadExpression as error:
+            self._is_whole = False
+            self._note(what, node, error.findings, draft.effect)
+            raise
+        self._used |= condition.reading.names
+        self._note(what, node, condition.reading.findings, draft.effect)
+        found.append(Expression(what, node.value, condition, partial(self._texts.place, node)))
+        return condition
 
-    def _note(self, what: str, node: Node, findings: Sequence[Finding], effect: Effect) -> None:
+    def _lacks(
+        self, draft: RuleDraft, condition: Condition | None, sums: Sequence[Condition | None]
+    ) -> bool:
+        """Notes what keeps the rule from being carried out; whether there is anything."""
+        found = list(lacks(draft, condition, sums, self._has))
+        for one in found:
+            place = draft.places[one.key]
+            if one.key == "when" and draft.when is not None:
+                place = self._texts.place(draft.when, one.offset or 0)
+            if one.key == "reason" and draft.reason_position is not None:
+                place = draft.reason_position
+            self._problems.error(place, f"{one.what} is not carried out by this version")
+        return bool(found)
+
+    def _note(
+        self, what: str, node: Node, findings: Sequence[Finding], effect: Effect | None
+    ) -> None:
         is_own = node.position.source == self._file.position.source
         for finding in findings:
             if not is_own or (finding.only_in_allow and effect is not Effect.ALLOW):
@@ -218,6 +266,26 @@ class _PolicyCompiler:
                 if f"{kind}.{name}" not in self._used:
                     place = node.key_position or node.position
                     self._problems.warning(place, f'no condition here reads "{kind}.{name}"')
+
+
+def _arguments(draft: RuleDraft, expressions: Sequence[Expression]) -> dict[str, Position]:
+    """The arguments a rule reads anywhere, each with the first place where it does."""
+    found: dict[str, Position] = {}
+    for one in expressions:
+        for name, offset in one.condition.reading.arguments.items():
+            found.setdefault(name, one.place(offset))
+    if draft.reason is not None and draft.reason_position is not None:
+        for name in draft.reason.arguments:
+            found.setdefault(name, draft.reason_position)
+    for limit in draft.limits:
+        for name in limit.per:
+            if name.startswith("args."):
+                found.setdefault(name.removeprefix("args."), limit.position)
+    if draft.obligations is not None:
+        for path in draft.obligations.request.paths:
+            if path[0] == "args":
+                found.setdefault(path[1], draft.places["obligations"])
+    return found
 
 
 def _mentions(node: Node, variable: str) -> bool:
@@ -248,12 +316,14 @@ def _rule(
     file: PolicyFile,
     draft: RuleDraft,
     condition: Condition | None,
+    sums: Sequence[Condition | None],
     constants: Mapping[str, Any],
     variables: Mapping[str, Node],
 ) -> Rule:
     rule_id = f"{file.name}/{draft.id}"
-    read_constants = condition.constants if condition is not None else frozenset()
-    read_variables = [one.name for one in condition.variables] if condition is not None else []
+    expressions = [one for one in (condition, *sums) if one is not None]
+    read_constants = {name for one in expressions for name in one.constants}
+    read_variables = {variable.name for one in expressions for variable in one.variables}
     content = {
         "policy": file.name,
         "mode": draft.mode.value,
@@ -282,4 +352,21 @@ def _rule(
         condition,
         draft.reason or Reason((rule_id,)),
         RuleMatch(rule_id, canonical_hash(content), draft.effect, draft.mode),
-    )
+        draft.run,
+        tuple(
+            Limit(
+                f"{rule_id}#{number} {one.max}/{one.window_us}", one.per, one.max, one.window_us,
+                total, one.is_shared,
+            )
+            for number, (one, total) in enumerate(zip(draft.limits, sums, strict=True))
+        ),
+        _approval(rule_id, draft),
+        draft.obligations,
+    )  # fmt: skip
+
+
+def _approval(rule_id: str, draft: RuleDraft) -> ApprovalTerms | None:
+    """What the rule asks for, if it asks for approval; without terms of its own, the usual."""
+    if draft.effect is not Effect.REQUIRE_APPROVAL:
+        return None
+    return replace(draft.approval or ApprovalTerms(), rule_id=rule_id)

@@ -1,8 +1,7 @@
-"""Conditions in CEL: compiled with a type check, evaluated with one activation a call.
+"""Conditions in CEL, compiled with a type check.
 
-The one file that knows the CEL library (cel-expr-python). Its traps are met here: errors come
-back as values whose content is a truthy text, so only `True` and `False` themselves count;
-strings are cut at NUL, so a call that holds one is an error; some failures raise.
+Knows: the types of our names and functions, and what the CEL library (cel-expr-python) says of an
+expression that does not compile. How compiled ones are evaluated, its neighbour knows.
 Must not know: YAML, files, which rule wins.
 """
 
@@ -17,17 +16,10 @@ from cel_expr_python import cel
 from cel_expr_python.ext import ext_optional, ext_strings
 
 from sidecar.policy import cel_functions
-from sidecar.policy.cel_checks import Finding, Reading, inspect
+from sidecar.policy.cel_checks import COUNT, Finding, Reading, inspect
 from sidecar.policy.cel_tree import Term, decode
-from sidecar.policy.facts import (
-    FACTS,
-    FROM_THE_WIRE,
-    NOT_CARRIED_OUT,
-    Facts,
-    Kind,
-    holds_nul,
-    is_plain_json,
-)
+from sidecar.policy.evaluation import COUNT_TAKES, first_line
+from sidecar.policy.facts import FACTS, Kind
 from sidecar.policy.fields import did_you_mean
 from sidecar.policy.plain import Answer, plain_answer
 
@@ -45,13 +37,8 @@ _TYPES = {
 }
 _SCALAR_TYPES = {str: _TYPE.STRING, bool: _TYPE.BOOL, int: _TYPE.INT, float: _TYPE.DOUBLE}
 _ERROR = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): (.*)")
-_STATUS = re.compile(r"^[A-Z_]+: ")
 _UNDECLARED = re.compile(r"undeclared reference to '([^']*)'")
 _RANK_HINT = "trust and risk are ranks: compare with trust.NAME or risk.NAME, without quotes"
-
-
-class ConditionError(Exception):
-    """A condition that gave neither true nor false; the message is for operators."""
 
 
 class BadExpression(Exception):
@@ -69,10 +56,6 @@ def _overload(
     return cel.FunctionDecl(name, [overload])
 
 
-def _never(*arguments: Any) -> int:
-    raise ConditionError("run.count is not carried out by this version")
-
-
 _TEXT, _BOOL = _TYPE.STRING, _TYPE.BOOL
 _FUNCTIONS = [
     _overload("host", _TEXT, [_TEXT], cel_functions.host),
@@ -81,8 +64,13 @@ _FUNCTIONS = [
     _overload("glob", _BOOL, [_TEXT, _TEXT], cel_functions.glob),
     _overload("cidr", _TEXT, [_TEXT], cel_functions.cidr),
     _overload("containsIP", _BOOL, [_TEXT, _TEXT], cel_functions.contains_ip, is_member=True),
-    _overload("run.count", _TYPE.INT, [_TEXT, _TYPE.DURATION], _never),
 ]
+
+
+def _declared() -> cel.CelExtension:
+    """`run.count` needs the run, so each call supplies its own; here it is only declared."""
+    overload = cel.Overload(f"aegis_{COUNT}", _TYPE.INT, COUNT_TAKES, False)
+    return cel.CelExtension("aegis_runs", [cel.FunctionDecl(COUNT, [overload])])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,12 +85,14 @@ class Variable:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Condition:
-    """A compiled `when`. `variables` stand in the order in which they can be evaluated;
-    `plain` answers what needs no CEL."""
+    """A compiled `when`, or `sum` of a limit. `variables` stand in the order in which they can
+    be evaluated; `run` are the names of the run that it reads, itself or in them; `plain` answers
+    what needs no CEL."""
 
     scope: Scope
     expression: Any
     facts: frozenset[str]
+    run: frozenset[str]
     constants: frozenset[str]
     variables: tuple[Variable, ...]
     reading: Reading
@@ -116,14 +106,13 @@ class Scope:
         self.constants = {f"constants.{name}": value for name, value in constants.items()}
         self.variables: dict[str, Variable] = {}
         self._types = {name: _TYPES[fact.kind] for name, fact in FACTS.items()}
-        self._types |= {name: _TYPES[kind] for name, kind in NOT_CARRIED_OUT.items()}
         self._types |= {name: _type_of(value) for name, value in self.constants.items()}
         self.environment = self._environment()
 
-    def _environment(self) -> Any:
+    def _environment(self, more: Mapping[str, Any] | None = None) -> Any:
         return cel.NewEnv(
-            variables=self._types,
-            extensions=[ext_optional.ExtOptional(), ext_strings.ExtStrings()],
+            variables={**self._types, **(more or {})},
+            extensions=[ext_optional.ExtOptional(), ext_strings.ExtStrings(), _declared()],
             functions=_FUNCTIONS,
         )
 
@@ -142,25 +131,48 @@ class Scope:
 
     def condition(self, text: str) -> Condition:
         """Compiles a condition; raises BadExpression unless it may give true or false."""
+        return self._whole(text, is_number=False)
+
+    def number(self, text: str) -> Condition:
+        """Compiles what gives a number; raises BadExpression unless it may."""
+        return self._whole(text, is_number=True)
+
+    def _whole(self, text: str, *, is_number: bool) -> Condition:
         expression, reading, tree = self._compile(text)
-        gives = expression.return_type()
-        if gives not in (_TYPE.BOOL, _TYPE.DYN):
-            raise BadExpression([Finding(0, f"gives {gives.name().lower()}, not true or false")])
+        wrong = _wrong_type(expression.return_type(), is_number=is_number)
+        if wrong:
+            raise BadExpression(wrong)
         variables: dict[str, Variable] = {}
         for name in sorted(reading.names & set(self.variables)):
             _collect(self.variables[name], variables)
-        names = set(reading.names)
+        names, run = set(reading.names), set(reading.run)
         for variable in variables.values():
             names |= variable.reading.names
+            run |= set(variable.reading.run)
         return Condition(
             self,
             expression,
             frozenset(names & set(FACTS)),
+            frozenset(run),
             frozenset(names & set(self.constants)),
             tuple(variables.values()),
             reading,
             plain_answer(tree, self.constants),
         )
+
+    def with_arguments(self, types: Mapping[str, str]) -> Any:
+        """What `check` needs to know the types of arguments by (`int`, `[string]` …). It takes
+        longer to make than to use."""
+        known = {f"args.{name}": _ARGUMENT_TYPES[text] for name, text in types.items()}
+        return self._environment(known)
+
+    def check(self, text: str, with_arguments: Any, *, is_number: bool) -> list[Finding]:
+        """What is wrong with an expression that compiled, once types of arguments are known."""
+        try:
+            gives = with_arguments.compile(text).return_type()
+        except (RuntimeError, ValueError, TypeError) as error:
+            return _findings(str(error), text, self._types)
+        return _wrong_type(gives, is_number=is_number)
 
     def _compile(self, text: str) -> tuple[Any, Reading, Term]:
         if len(text) > EXPRESSION_LENGTH_MAX:
@@ -179,8 +191,8 @@ class Scope:
             found = self.environment.compile(template)
             answer = found.eval(self.environment.Activation({"agent.name": value}))
         except (RuntimeError, ValueError, TypeError) as error:
-            return _first_line(str(error))
-        return _first_line(str(answer.value())) if answer.type() == _TYPE.ERROR else ""
+            return first_line(str(error))
+        return first_line(str(answer.value())) if answer.type() == _TYPE.ERROR else ""
 
 
 #: A literal is tried by evaluating the function on it; `agent.name` stands in as a text.
@@ -192,6 +204,21 @@ _PROBES = {
     "inDomain": 'inDomain("a", agent.name)',
     "under": 'under("/", agent.name)',
 }
+
+
+_ARGUMENT_TYPES = {"string": _TYPE.STRING, "int": _TYPE.INT, "bool": _TYPE.BOOL}
+_ARGUMENT_TYPES |= {f"[{text}]": _TYPE.List(kind) for text, kind in _ARGUMENT_TYPES.items()}
+
+#: Types of declared arguments that tell mistakes; a number may be of two, the rest of any.
+TELLING_TYPES = frozenset(_ARGUMENT_TYPES)
+
+
+def _wrong_type(gives: Any, *, is_number: bool) -> list[Finding]:
+    wanted = (_TYPE.INT, _TYPE.UINT, _TYPE.DOUBLE) if is_number else (_TYPE.BOOL,)
+    if gives in wanted or gives == _TYPE.DYN:
+        return []
+    what = "a number" if is_number else "true or false"
+    return [Finding(0, f"gives {gives.name().lower()}, not {what}")]
 
 
 def _collect(variable: Variable, found: dict[str, Variable]) -> None:
@@ -223,7 +250,7 @@ def _findings(message: str, text: str, names: Iterable[str]) -> list[Finding]:
         for line, column, what in _ERROR.findall(message)
         if "'*error*'" not in what  # follows from another one
     ]
-    return found or [Finding(0, _first_line(message))]
+    return found or [Finding(0, first_line(message))]
 
 
 def _finding(text: str, line: int, column: int, what: str, names: Iterable[str]) -> Finding:
@@ -241,89 +268,3 @@ def _finding(text: str, line: int, column: int, what: str, names: Iterable[str])
 
 _RANK = re.compile(r"\b(trust|risk|returns)\b")
 _FUNCTION_NAMES = ("host", "inDomain", "under", "glob", "cidr", "containsIP", "matches", "has")
-
-
-def _first_line(text: str) -> str:
-    line = _STATUS.sub("", text.partition("\n")[0])
-    return line.removesuffix(" [INVALID_ARGUMENT]")[:300]
-
-
-class BoundScope:
-    """A scope with the union of what the conditions of one tool read: what a call must supply."""
-
-    __slots__ = ("_constants", "_reads", "_scope", "_wire")
-
-    def __init__(self, scope: Scope, conditions: Iterable[Condition]) -> None:
-        facts: set[str] = set()
-        constants: set[str] = set()
-        for condition in conditions:
-            facts |= condition.facts
-            constants |= condition.constants
-        self._scope = scope
-        self._reads = tuple((name, FACTS[name].read) for name in sorted(facts))
-        self._wire = tuple(sorted(facts & FROM_THE_WIRE))
-        self._constants = {name: scope.constants[name] for name in sorted(constants)}
-
-    def holds(self, condition: Condition, facts: Facts) -> bool:
-        """Whether the condition is true of the call; raises ConditionError and what CEL raises."""
-        if condition.plain is not None and self._is_readable(facts):
-            answer = condition.plain(facts)
-            if answer is not None:
-                return answer
-        frame = facts.frames.get(self)
-        if frame is None:
-            frame = facts.frames[self] = self._open(facts)
-        return frame.holds(condition)
-
-    def _is_readable(self, facts: Facts) -> bool:
-        """Whether what the conditions of the tool read is nothing the library stumbles over."""
-        for name in self._wire:
-            if name not in facts.readable:
-                value = facts.call.args if name == "args" else FACTS[name].read(facts)
-                if not is_plain_json(value):
-                    return False
-                facts.readable.add(name)
-        return True
-
-    def _open(self, facts: Facts) -> _Frame:
-        data = {name: read(facts) for name, read in self._reads}
-        for name in self._wire:
-            if name not in facts.readable and holds_nul(data[name]):
-                raise ConditionError(f"{name} holds NUL, which conditions cannot read")
-        data.update(self._constants)
-        return _Frame(self._scope.environment, data)
-
-
-class _Frame:
-    """What one call supplies to one scope; variables are evaluated when first read."""
-
-    __slots__ = ("_activation", "_data", "_environment", "_known")
-
-    def __init__(self, environment: Any, data: dict[str, Any]) -> None:
-        self._environment = environment
-        self._data = data
-        self._activation = environment.Activation(data)
-        self._known: set[str] = set()
-
-    def holds(self, condition: Condition) -> bool:
-        for variable in condition.variables:
-            if variable.name not in self._known:
-                self._evaluate(variable)
-        value = condition.expression.eval(self._activation)
-        answer = value.value()
-        if answer is True:
-            return True
-        if answer is False:
-            return False
-        if value.type() == _TYPE.ERROR:
-            raise ConditionError(_first_line(str(answer)))
-        raise ConditionError(f"gives {value.type().name().lower()}, not true or false")
-
-    def _evaluate(self, variable: Variable) -> None:
-        """One that fails stays unknown: reading it is then the error, as if it stood inline."""
-        self._known.add(variable.name)
-        value = variable.expression.eval(self._activation)
-        if value.type() == _TYPE.ERROR:
-            return
-        self._data[variable.name] = value.plain_value()
-        self._activation = self._environment.Activation(self._data)

@@ -7,29 +7,44 @@ Must not know: the clock (the time is an argument), I/O, how decisions are recor
 from __future__ import annotations
 
 from sidecar.model import Decision, Effect, Principal, ToolCall
+from sidecar.policy.concluding import Conclusion
 from sidecar.policy.facts import Facts
-from sidecar.policy.index import Applicable, Conclusion, OpenRule, PolicySet
+from sidecar.policy.index import Applicable, OpenRule, PolicySet
+from sidecar.policy.limits import LimitFailed, charges_of
 from sidecar.policy.rule import Rule
+from sidecar.policy.runs import RunState
+from sidecar.policy.terms import Charge
 from sidecar.policy.windows import is_inside
 
 
-def decide(policy_set: PolicySet, principal: Principal, call: ToolCall, now_us: int) -> Decision:
-    """What the policies say of a call at a moment.
+def decide(
+    policy_set: PolicySet,
+    principal: Principal,
+    call: ToolCall,
+    now_us: int,
+    run: RunState | None = None,
+) -> Decision:
+    """What the policies say of a call at a moment; without `run` it is the first of its run.
 
     A failure of the engine itself is a deny with the code `internal_error`, in every mode.
     """
     try:
         applicable = policy_set.plan(call.tool).applicable(principal)
-        if applicable.open_rules:
-            facts = Facts(principal, call, now_us)
-            conclusion = _judge(applicable, facts)
-            if conclusion.reason is None:
+        if not applicable.open_rules:
+            conclusion = applicable.conclude(())
+            if conclusion.is_final:
                 return conclusion.decision
-            return _with_reason(conclusion, facts, policy_set)
-        conclusion = applicable.conclude(())
-        if conclusion.reason is None:
+            facts = Facts(principal, call, now_us, run)
+            return finished(conclusion, applicable, (), facts, policy_set)
+        facts = Facts(principal, call, now_us, run)
+        matched, failed = _judge(applicable, facts)
+        if failed is None:
+            conclusion = applicable.conclude(matched)
+        else:
+            conclusion = applicable.conclude_with_failures(matched, failed)
+        if conclusion.is_final:
             return conclusion.decision
-        return _with_reason(conclusion, Facts(principal, call, now_us), policy_set)
+        return finished(conclusion, applicable, matched, facts, policy_set)
     except Exception as error:
         return Decision(
             effect=Effect.DENY,
@@ -39,23 +54,23 @@ def decide(policy_set: PolicySet, principal: Principal, call: ToolCall, now_us: 
         )
 
 
-def _judge(applicable: Applicable, facts: Facts) -> Conclusion:
+def _judge(applicable: Applicable, facts: Facts) -> tuple[tuple[Rule, ...], dict[Rule, str] | None]:
+    """The open rules that matched, and those that failed if there are any."""
     matched: list[Rule] = []
     failed: dict[Rule, str] | None = None
     for one in applicable.open_rules:
         try:
-            if _holds(one, facts):
+            if holds(one, facts):
                 matched.append(one.rule)
         except Exception as error:
             failed = failed or {}
             failed[one.rule] = f"{error}"[:500] or type(error).__name__
-    if failed is None:
-        return applicable.conclude(tuple(matched))
-    return applicable.conclude_with_failures(matched, failed)
+    return tuple(matched), failed
 
 
-def _holds(one: OpenRule, facts: Facts) -> bool:
-    """Whether all that depends on the call is true; the cheap matchers come first."""
+def holds(one: OpenRule, facts: Facts) -> bool:
+    """Whether all that depends on the call is true; the cheap matchers come first. Raises what a
+    condition or an address that cannot be read raises."""
     rule = one.rule
     if rule.methods and facts.call.http.method not in rule.methods:
         return False
@@ -65,14 +80,30 @@ def _holds(one: OpenRule, facts: Facts) -> bool:
         return False
     if rule.outside and is_inside(rule.outside, facts.now_us):
         return False
+    if rule.run is not None and not rule.run.matches(facts.run):
+        return False
     if rule.condition is None or one.supply is None:
         return True
     return one.supply.holds(rule.condition, facts)
 
 
-def _with_reason(conclusion: Conclusion, facts: Facts, policy_set: PolicySet) -> Decision:
-    made = conclusion.decision
-    reason = conclusion.reason
+def finished(
+    conclusion: Conclusion,
+    applicable: Applicable,
+    matched: tuple[Rule, ...],
+    facts: Facts,
+    policy_set: PolicySet,
+) -> Decision:
+    """The decision on one call: what limits count is worked out, the reason filled in. What
+    cannot be counted is an error, and so a deny."""
+    charges: tuple[Charge, ...] = ()
+    if conclusion.limited:
+        try:
+            charges = charges_of(conclusion.limited, facts, applicable.number)
+        except LimitFailed as failure:
+            failed = {failure.rule: str(failure)}
+            conclusion = applicable.conclude_with_failures(matched, failed)
+    made, reason = conclusion.decision, conclusion.reason
     return Decision(
         made.effect,
         made.code,
@@ -83,4 +114,8 @@ def _with_reason(conclusion: Conclusion, facts: Facts, policy_set: PolicySet) ->
         made.mode,
         made.matches,
         made.would_be,
+        made.reads_run,
+        made.approvals,
+        charges,
+        made.obligations,
     )

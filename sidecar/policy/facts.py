@@ -10,11 +10,12 @@ import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from sidecar.model import Principal, RiskLevel, ToolCall, TrustLevel
+from sidecar.policy.runs import RunState, beginning
 from sidecar.policy.windows import moment
 
 
@@ -31,17 +32,25 @@ class Kind(enum.Enum):
 
 
 class Facts:
-    """One call as rules see it. `frames` holds what conditions prepared for it so far, `readable`
-    the facts that were found to be plain JSON."""
+    """One call as rules see it; without `run` it is the first of its run. `frames` holds what
+    conditions prepared for it so far, `readable` the facts that were found to be plain JSON."""
 
-    __slots__ = ("call", "frames", "now_us", "principal", "readable")
+    __slots__ = ("_run", "call", "frames", "now_us", "principal", "readable")
 
-    def __init__(self, principal: Principal, call: ToolCall, now_us: int) -> None:
+    def __init__(
+        self, principal: Principal, call: ToolCall, now_us: int, run: RunState | None = None
+    ) -> None:
         self.principal = principal
         self.call = call
         self.now_us = now_us
+        self._run = run
         self.frames: dict[Any, Any] = {}
         self.readable: set[str] = set()
+
+    @property
+    def run(self) -> RunState:
+        """The run before the call."""
+        return self._run if self._run is not None else beginning(self.principal.trust)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +65,11 @@ class Fact:
 def _exact_dict(value: Mapping[str, Any]) -> dict[str, Any]:
     """CEL is fed exact dictionaries only; a subclass could answer twice differently."""
     return value if type(value) is dict else dict(value)
+
+
+def _run_started_us(facts: Facts) -> int:
+    """A run that has not begun begins with this call."""
+    return facts.now_us if facts.run.started_us is None else facts.run.started_us
 
 
 def _constant(value: int) -> Callable[[Facts], int]:
@@ -83,32 +97,25 @@ FACTS: Mapping[str, Fact] = MappingProxyType(
         "http.query": Fact(Kind.TEXT, lambda f: f.call.http.query),
         "http.source_ip": Fact(Kind.TEXT, lambda f: f.call.http.source_ip),
         "http.headers": Fact(Kind.HEADERS, lambda f: _exact_dict(f.call.http.headers)),
+        "run.id": Fact(Kind.TEXT, lambda f: f.run.run_id),
+        "run.trust": Fact(Kind.RANK, lambda f: int(f.run.trust), TrustLevel),
+        "run.labels": Fact(Kind.TEXTS, lambda f: sorted(f.run.labels)),
+        "run.calls": Fact(Kind.RANK, lambda f: f.run.calls),
+        "run.started": Fact(Kind.TIME, lambda f: moment(_run_started_us(f))),
         "now": Fact(Kind.TIME, lambda f: moment(f.now_us)),
         **{f"trust.{level.label}": Fact(Kind.RANK, _constant(int(level))) for level in TrustLevel},
         **{f"risk.{level.label}": Fact(Kind.RANK, _constant(int(level))) for level in RiskLevel},
     }
 )
 
-#: Names of the language that this version refuses rather than answering them wrongly.
-NOT_CARRIED_OUT: Mapping[str, Kind] = MappingProxyType(
-    {
-        "run.id": Kind.TEXT,
-        "run.trust": Kind.RANK,
-        "run.labels": Kind.TEXTS,
-        "run.calls": Kind.RANK,
-        "run.started": Kind.TIME,
-    }
-)
+#: What begins the names of the run, `run.count` among them.
+RUN: Final = "run."
 
 #: The first parts of our names; no loop variable may be called like one.
-ROOTS = frozenset(
-    {"constants", "variables", *(name.partition(".")[0] for name in (*FACTS, *NOT_CARRIED_OUT))}
-)
+ROOTS = frozenset({"constants", "variables", *(name.partition(".")[0] for name in FACTS)})
 
 #: Names whose value is a rank, and so is compared with trust.NAME or risk.NAME.
-RANKS = frozenset(
-    name for kinds in (FACTS, NOT_CARRIED_OUT) for name in kinds if name == "run.trust"
-) | frozenset(name for name, fact in FACTS.items() if fact.ranks is not None)
+RANKS = frozenset(name for name, fact in FACTS.items() if fact.ranks is not None)
 
 _NUL_IN_JSON = rb"\u0000"
 

@@ -10,27 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
-from sidecar.model import Decision, Effect, Mode, Principal, RuleMatch, Tool
+from sidecar.model import Principal, Tool
 from sidecar.policy.catalogue import Catalogue
-from sidecar.policy.conditions import BoundScope, Condition
-from sidecar.policy.reasons import Reason
+from sidecar.policy.concluding import Conclusion, Default, Subject, by_order, concluded
+from sidecar.policy.conditions import Condition
+from sidecar.policy.evaluation import BoundScope
+from sidecar.policy.facts import Facts
 from sidecar.policy.rule import Rule
-
-Default = Literal["deny", "observe"]
 
 PLANS_MAX: Final = 2048
 CALLERS_MAX: Final = 1024
 CONCLUSIONS_MAX: Final = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Conclusion:
-    """What follows from a set of rules that matched; `reason` is filled in per call if given."""
-
-    decision: Decision
-    reason: Reason | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,18 +36,30 @@ class OpenRule:
 class Applicable:
     """The rules of one tool for one caller: those that match, and those the call settles."""
 
-    __slots__ = ("_conclusions", "_policies", "has_shadow", "open_rules", "settled", "tool_name")
+    __slots__ = (
+        "_conclusions",
+        "_subject",
+        "_supplies",
+        "has_shadow",
+        "open_rules",
+        "settled",
+    )
 
     def __init__(self, policies: PolicySet, tool_name: str, rules: Sequence[Rule]) -> None:
-        self._policies = policies
         self._conclusions: dict[tuple[Rule, ...], Conclusion] = {}
-        self.tool_name = tool_name
         self.has_shadow = any(rule.is_shadow for rule in rules)
+        self._subject = Subject(
+            policies.revision,
+            policies.default,
+            tool_name,
+            self.has_shadow,
+            any(rule.run_names for rule in rules),
+        )
         self.settled = tuple(rule for rule in rules if not rule.depends_on_call)
         waiting = [rule for rule in rules if rule.depends_on_call]
-        supplies = _supplies([rule.condition for rule in waiting if rule.condition is not None])
+        self._supplies = _supplies([one for rule in rules for one in rule.expressions])
         self.open_rules = tuple(
-            OpenRule(rule, supplies[rule.condition.scope] if rule.condition else None)
+            OpenRule(rule, self._supplies[rule.condition.scope] if rule.condition else None)
             for rule in waiting
         )
 
@@ -72,12 +76,12 @@ class Applicable:
         self, matched: Iterable[Rule], failed: dict[Rule, str]
     ) -> Conclusion:
         """The same where some conditions gave neither true nor false."""
-        holding = sorted((*self.settled, *matched), key=_order)
-        return self._policies.conclude(holding, failed, self.tool_name, self.has_shadow)
+        rules = [rule for rule in (*self.settled, *matched) if rule not in failed]
+        return concluded(sorted(rules, key=by_order), failed, self._subject)
 
-
-def _order(rule: Rule) -> tuple[str, str]:
-    return rule.order
+    def number(self, expression: Condition, facts: Facts) -> int | float:
+        """The number an expression of one of these rules gives; raises what it raises."""
+        return self._supplies[expression.scope].number(expression, facts)
 
 
 def _supplies(conditions: Sequence[Condition]) -> dict[object, BoundScope]:
@@ -135,7 +139,13 @@ class PolicySet:
         self.catalogue = catalogue
         self.default = default
         self.secrets = secrets
+        self.rules = tuple(rules)
         self.rule_count = len(rules)
+        run_names = {name for rule in rules for name in rule.run_names}
+        #: Whether every call of a run may change the next decision, not only what it gathers.
+        self.counts_calls = not run_names.isdisjoint(("run.calls", "run.count"))
+        #: Whether some rule counts a run's calls by tool (`run.count`).
+        self.counts_by_tool = "run.count" in run_names
         self._exact: dict[str, list[Rule]] = {}
         self._spread: list[Rule] = []
         for rule in rules:
@@ -153,7 +163,7 @@ class PolicySet:
     def _plan(self, tool: Tool) -> ToolPlan:
         candidates = (*self._exact.get(tool.name, ()), *self._spread)
         rules = [rule for rule in candidates if rule.tools.matches(tool)]
-        return ToolPlan(self, tool, sorted(rules, key=_order))
+        return ToolPlan(self, tool, sorted(rules, key=by_order))
 
     def plan(self, tool: Tool) -> ToolPlan:
         """The rules for a tool; for one that differs from the catalogue's, its own."""
@@ -166,62 +176,3 @@ class PolicySet:
                 self._more.clear()
             found = self._more[tool] = self._plan(tool)
         return found
-
-    def conclude(
-        self,
-        holding: Sequence[Rule],
-        failed: dict[Rule, str],
-        tool_name: str,
-        has_shadow: bool,
-    ) -> Conclusion:
-        """The strictest wins; among equals the first in order. A failure is a deny."""
-        enforced = [rule for rule in holding if not rule.is_shadow]
-        failures = sorted((rule for rule in failed if not rule.is_shadow), key=_order)
-        effect, code, rule = _strictest(enforced, failures)
-        would_be = None
-        if has_shadow:
-            would_be, _, _ = _strictest(holding, sorted(failed, key=_order))
-        records = [rule.match for rule in holding]
-        records += [
-            RuleMatch(one.rule_id, one.match.rule_hash, one.effect, one.mode, text)
-            for one, text in failed.items()
-        ]
-        reason = _reason(code, rule, tool_name)
-        observes = self.default == "observe" and effect is not Effect.ALLOW
-        decision = Decision(
-            effect=effect,
-            code=code,
-            reason=reason if isinstance(reason, str) else "",
-            policy_revision=self.revision,
-            rule_id=rule.rule_id if rule is not None else None,
-            rule_hash=rule.match.rule_hash if rule is not None else None,
-            mode=Mode.OBSERVE if observes else Mode.ENFORCE,
-            matches=tuple(sorted(records, key=lambda one: one.rule_id.split("/", 1))),
-            would_be=would_be,
-        )
-        return Conclusion(decision, reason if isinstance(reason, Reason) else None)
-
-
-def _strictest(
-    holding: Sequence[Rule], failures: Sequence[Rule]
-) -> tuple[Effect, str, Rule | None]:
-    """Both in order. A deny that matched names the decision before a failure does."""
-    deny = next((rule for rule in holding if rule.effect is Effect.DENY), None)
-    if deny is not None:
-        return Effect.DENY, "policy_deny", deny
-    if failures:
-        return Effect.DENY, "condition_error", failures[0]
-    if holding:
-        return Effect.ALLOW, "policy_allow", holding[0]
-    return Effect.DENY, "default_deny", None
-
-
-def _reason(code: str, rule: Rule | None, tool_name: str) -> str | Reason:
-    """Details of a failure are for operators; the caller learns the rule's name."""
-    if rule is None:
-        return f"no rule allows {tool_name}"
-    if code == "condition_error":
-        return f"the condition of {rule.rule_id} could not be evaluated on this call"
-    if rule.reason.is_fixed:
-        return "".join(str(part) for part in rule.reason.parts)
-    return rule.reason

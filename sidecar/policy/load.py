@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from sidecar.policy.abilities import ABILITIES, Abilities
 from sidecar.policy.catalogue_building import build_catalogue
 from sidecar.policy.catalogue_file import CatalogueFile, ReadFile, read_catalogue
 from sidecar.policy.compiling import CompiledRule, Texts, canonical_hash, compile_rules
@@ -49,10 +50,12 @@ class Source:
 
 @dataclass(slots=True)
 class LoadedPolicies:
-    """The set, None if there are errors or a source is missing; and every problem, sorted."""
+    """The set, None if there are errors or a source is missing; every problem, sorted; and where
+    rules and tools stand, by name."""
 
     policy_set: PolicySet | None
     problems: list[Problem] = field(default_factory=list)
+    places: dict[str, Position] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -77,9 +80,10 @@ def load_policies(
     default: Literal["deny", "observe"],
     read_file: ReadFile,
     secrets: Collection[str] = SECRETS,
+    has: Abilities = ABILITIES,
 ) -> LoadedPolicies:
     """Loads all files together. `upstreams` gives the kind (rest, mcp) by name, `secrets` the
-    names of arguments whose values reasons must not show."""
+    names of arguments whose values reasons must not show, `has` what rules may rest on."""
     problems = Problems()
     files = read_files(sources, read_file, problems)
     before = problems.error_count
@@ -87,7 +91,7 @@ def load_policies(
     has_catalogue = problems.error_count == before and not files.has_broken_catalogue
     if files.lacks_catalogues:
         has_catalogue &= {file.upstream for file in files.catalogues} >= set(upstreams)
-    compiled = _compiled(files, sources, problems)
+    compiled = _compiled(files, sources, problems, has)
     if has_catalogue:
         check_reach(compiled, catalogue, problems)
     found = sorted(set(problems.found))
@@ -100,7 +104,18 @@ def load_policies(
         default=default,
         secrets=frozenset(name.lower() for name in secrets),
     )
-    return LoadedPolicies(policy_set, found)
+    return LoadedPolicies(policy_set, found, places_of(compiled, files.catalogues))
+
+
+def places_of(
+    rules: Sequence[CompiledRule], catalogues: Sequence[CatalogueFile]
+) -> dict[str, Position]:
+    """Where rules and tools stand, by name."""
+    found = {one.rule.rule_id: one.draft.position for one in rules}
+    for file in catalogues:
+        found |= {f"{file.upstream}/{one.name}": file.position for one in file.operations}
+        found |= {f"{file.upstream}/{one.operation}": one.position for one in file.drafts}
+    return found
 
 
 def read_files(sources: Sequence[Source], read_file: ReadFile, problems: Problems) -> Files:
@@ -167,12 +182,14 @@ def _kind(node: Node, problems: Problems) -> str | None:
     return next((kind for kind in KINDS if kind in keys), None)
 
 
-def _compiled(files: Files, sources: Sequence[Source], problems: Problems) -> list[CompiledRule]:
+def _compiled(
+    files: Files, sources: Sequence[Source], problems: Problems, has: Abilities
+) -> list[CompiledRule]:
     """The rules. That a condition reads an unknown name is not noted if the name has a problem
     of its own, or may stand in a file that could not be read."""
     found = Problems()
     texts = Texts({source.name: source.data for source in sources})
-    compiled = compile_rules(files.policies, texts, found)
+    compiled = compile_rules(files.policies, texts, found, has)
     by_source = {file.position.source: file for file in files.policies}
     own = [one for one in found.found if not _follows(one, by_source, files.lacks_policies)]
     # What only follows is left out beside what it may follow from, never alone.

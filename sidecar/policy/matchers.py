@@ -78,7 +78,7 @@ def allow_covers(glob: Glob, tool: Tool) -> bool:
 class ToolMatcher:
     """What a rule says of the tool alone; settled once per tool, never per call."""
 
-    effect: Effect
+    effect: Effect | None
     tools: tuple[Glob, ...]
     exceptions: tuple[Glob, ...] = ()
     mutates: bool | None = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sidecar.model import Effect, Tool
+from sidecar.policy.argument_checks import ArgumentChecks
 from sidecar.policy.arguments import ArgumentTypes
 from sidecar.policy.catalogue import Catalogue
 from sidecar.policy.compiling import CompiledRule
@@ -73,15 +74,9 @@ class Reach:
         """The tools a rule can meet."""
         return [tool for tool in self.candidates(matcher.tools) if matcher.matches(tool)]
 
-    def arguments(self, tools: Sequence[Tool]) -> set[str] | None:
-        """What the tools declare together; None if one of them takes any argument."""
-        names: set[str] = set()
-        for tool in tools:
-            args = self._args.get(tool.name)
-            if args is None:
-                return None
-            names.update(args.names)
-        return names
+    def declarations(self, tools: Sequence[Tool]) -> list[ArgumentTypes | None]:
+        """What each tool declares of its arguments; None for one that takes any."""
+        return [self._args.get(tool.name) for tool in tools]
 
 
 def check_reach(rules: Sequence[CompiledRule], catalogue: Catalogue, problems: Problems) -> None:
@@ -90,30 +85,37 @@ def check_reach(rules: Sequence[CompiledRule], catalogue: Catalogue, problems: P
         return
     reach = Reach(catalogue)
     labels = {label for tool in reach.all for label in tool.labels}
+    gathered = labels | {label for one in rules for label in _added(one)}
     met = [reach.met(one.draft.tools) for one in rules]
-    denied = _denied_always(rules, met)
+    denied = _decided_always(rules, met, Effect.DENY)
+    asked = _decided_always(rules, met, Effect.REQUIRE_APPROVAL)
+    arguments = ArgumentChecks(problems)
     for one, tools in zip(rules, met, strict=True):
         is_lenient = one.is_pack or not reach.has_declared
         has_labels = _note_labels(one, labels, problems, is_lenient)
+        _note_run_labels(one, gathered, problems, is_lenient)
         if tools:
-            _note_hidden(one, tools, denied, problems)
-            _note_arguments(one, reach.arguments(tools), problems)
+            _note_hidden(one, tools, denied, asked, problems)
+            arguments.look(one, reach.declarations(tools))
         elif has_labels and not (one.is_pack and one.rule.effect is Effect.DENY):
             _note_unmet(one, reach, problems, is_lenient)
         if not one.is_pack and tools:
             _warn_of_idle_globs(one, reach, problems)
+    arguments.conclude()
 
 
-def _denied_always(rules: Sequence[CompiledRule], met: Sequence[list[Tool]]) -> dict[str, str]:
-    """Tools that an unconditional deny rule refuses to everyone, with the rule."""
-    denied: dict[str, str] = {}
+def _decided_always(
+    rules: Sequence[CompiledRule], met: Sequence[list[Tool]], effect: Effect
+) -> dict[str, str]:
+    """Tools on which an unconditional rule has this effect for everyone, with the rule."""
+    decided: dict[str, str] = {}
     for one, tools in zip(rules, met, strict=True):
         rule = one.rule
         is_open = not rule.callers and not rule.depends_on_call and not rule.is_shadow
-        if rule.effect is Effect.DENY and is_open:
+        if rule.effect is effect and is_open:
             for tool in tools:
-                denied.setdefault(tool.name, rule.rule_id)
-    return denied
+                decided.setdefault(tool.name, rule.rule_id)
+    return decided
 
 
 def _note_unmet(one: CompiledRule, reach: Reach, problems: Problems, is_lenient: bool) -> None:
@@ -140,31 +142,31 @@ def _note_unmet(one: CompiledRule, reach: Reach, problems: Problems, is_lenient:
 
 
 def _note_hidden(
-    one: CompiledRule, tools: Sequence[Tool], denied: dict[str, str], problems: Problems
+    one: CompiledRule,
+    tools: Sequence[Tool],
+    denied: dict[str, str],
+    asked: dict[str, str],
+    problems: Problems,
 ) -> None:
-    if one.rule.effect is Effect.DENY or one.rule.is_shadow:
+    """A rule that something unconditional and stricter hides on every tool it meets."""
+    rule = one.rule
+    if rule.effect is Effect.DENY or rule.is_shadow:
         return
     if all(tool.name in denied for tool in tools):
-        by = sorted({denied[tool.name] for tool in tools})
-        problems.note(
-            one.draft.position,
-            f"this rule can never decide: {', '.join(by)} denies every tool it allows",
-            "write the exception into the deny rule (`except`, `when`)",
-            is_warning=one.is_pack,
-        )
-
-
-def _note_arguments(one: CompiledRule, names: set[str] | None, problems: Problems) -> None:
-    if names is None:
+        by, does = {denied[tool.name] for tool in tools}, "denies"
+    elif rule.effect is Effect.ALLOW and not (rule.limits or rule.obligations):
+        hidden_by = {**asked, **denied}
+        if not all(tool.name in hidden_by for tool in tools):
+            return
+        by, does = {hidden_by[tool.name] for tool in tools}, "decides on"
+    else:
         return
-    for argument, position in one.arguments.items():
-        if argument not in names:
-            problems.note(
-                position,
-                f'no tool of this rule declares the argument "{argument}"',
-                did_you_mean(argument, names),
-                is_warning=one.is_pack,
-            )
+    problems.note(
+        one.draft.position,
+        f"this rule can never decide: {', '.join(sorted(by))} {does} every tool it meets",
+        "write the exception into the stricter rule (`except`, `when`)",
+        is_warning=one.is_pack,
+    )
 
 
 def _note_labels(one: CompiledRule, labels: set[str], problems: Problems, is_lenient: bool) -> bool:
@@ -179,6 +181,24 @@ def _note_labels(one: CompiledRule, labels: set[str], problems: Problems, is_len
                 is_warning=is_lenient,
             )
     return not wanted or any(label in labels for label in wanted)
+
+
+def _added(one: CompiledRule) -> tuple[str, ...]:
+    obligations = one.rule.obligations
+    return obligations.add_labels if obligations is not None else ()
+
+
+def _note_run_labels(
+    one: CompiledRule, gathered: set[str], problems: Problems, is_lenient: bool
+) -> None:
+    for label in sorted(one.rule.run.labels) if one.rule.run is not None else ():
+        if label not in gathered:
+            problems.note(
+                one.draft.places["run"],
+                f'no run can gather the label "{label}": no tool carries it',
+                did_you_mean(label, gathered),
+                is_warning=is_lenient,
+            )
 
 
 def _warn_of_idle_globs(one: CompiledRule, reach: Reach, problems: Problems) -> None:

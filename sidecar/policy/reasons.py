@@ -10,16 +10,22 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
-from sidecar.policy.facts import FACTS, NOT_CARRIED_OUT, Facts
+from sidecar.policy.facts import FACTS, RUN, Facts
 from sidecar.policy.fields import did_you_mean
 
 VALUE_LENGTH_MAX = 80
 ABSENT = "(absent)"
 MASK = "***"
+
+#: Names that only the reason of a limit can read, and only where it refuses.
+LIMIT_FACTS = frozenset({"limit.used", "limit.max"})
+
+_NO_LIMIT: Mapping[str, int | float] = MappingProxyType({})
 
 _PLACE = re.compile(r"\{([^{}]*)\}")
 _PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
@@ -65,10 +71,25 @@ class Reason:
             if isinstance(part, Place) and part.fact == "args" and part.members
         )
 
-    def fill(self, facts: Facts, secrets: Collection[str]) -> str:
-        """The text for one call. `secrets` are names, in lower case, whose values are masked."""
+    @property
+    def run_names(self) -> tuple[str, ...]:
+        """The names of the run it shows."""
+        places = (part.fact for part in self.parts if isinstance(part, Place))
+        return tuple(fact for fact in places if fact.startswith(RUN))
+
+    @property
+    def shows_limit(self) -> bool:
+        """Whether it tells what a limit has used or allows."""
+        return any(isinstance(part, Place) and part.fact in LIMIT_FACTS for part in self.parts)
+
+    def fill(
+        self, facts: Facts, secrets: Collection[str], limit: Mapping[str, int | float] = _NO_LIMIT
+    ) -> str:
+        """The text for one call. `secrets` are names, in lower case, whose values are masked,
+        `limit` what a limit that the call would break has used and allows."""
         return "".join(
-            part if isinstance(part, str) else _value(part, facts, secrets) for part in self.parts
+            part if isinstance(part, str) else _value(part, facts, secrets, limit)
+            for part in self.parts
         )
 
 
@@ -95,20 +116,25 @@ def parse_reason(text: str) -> Reason:
 def _place(path: str) -> Place:
     if not _PATH.fullmatch(path):
         raise BadReason((f"{{{path}}} is not a path", "write e.g. {args.amount} or {agent.name}"))
-    if path in NOT_CARRIED_OUT or path.startswith("limit."):
-        raise BadReason((f"{{{path}}} is not carried out by this version", ""))
+    if path in LIMIT_FACTS:
+        return Place(path)
     if path in FACTS and path not in _OPEN_FACTS:
         return Place(path)
     for fact in _OPEN_FACTS:
         if path == fact or path.startswith(f"{fact}."):
             members = path[len(fact) + 1 :]
             return Place(fact, tuple(members.split(".")) if members else ())
-    raise BadReason((f'there is no "{path}"', did_you_mean(path, FACTS)))
+    raise BadReason((f'there is no "{path}"', did_you_mean(path, [*FACTS, *LIMIT_FACTS])))
 
 
-def _value(place: Place, facts: Facts, secrets: Collection[str]) -> str:
+def _value(
+    place: Place, facts: Facts, secrets: Collection[str], limit: Mapping[str, int | float]
+) -> str:
     if any(member.lower() in secrets for member in place.members):
         return MASK
+    if place.fact in LIMIT_FACTS:
+        found = limit.get(place.fact)
+        return ABSENT if found is None else str(found)
     fact = FACTS[place.fact]
     value = fact.read(facts)
     if fact.ranks is not None:

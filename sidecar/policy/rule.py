@@ -10,18 +10,22 @@ from dataclasses import dataclass
 
 from sidecar.model import Effect, Mode, RuleMatch
 from sidecar.policy.conditions import Condition
+from sidecar.policy.limits import Limit
 from sidecar.policy.matchers import CallerMatcher, SourceMatcher, ToolMatcher
 from sidecar.policy.reasons import Reason
+from sidecar.policy.runs import RunMatcher
+from sidecar.policy.terms import ApprovalTerms, Obligations
 from sidecar.policy.windows import Window
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rule:
-    """A rule ready to judge. `match` is what a decision records when it matched."""
+    """A rule ready to judge. `match` is what a decision records when it matched. Without an effect
+    it only adds limits and obligations."""
 
     rule_id: str
     order: tuple[str, str]
-    effect: Effect
+    effect: Effect | None
     mode: Mode
     tools: ToolMatcher
     callers: tuple[CallerMatcher, ...]
@@ -32,6 +36,10 @@ class Rule:
     condition: Condition | None
     reason: Reason
     match: RuleMatch
+    run: RunMatcher | None = None
+    limits: tuple[Limit, ...] = ()
+    approval: ApprovalTerms | None = None
+    obligations: Obligations | None = None
 
     @property
     def is_shadow(self) -> bool:
@@ -41,4 +49,25 @@ class Rule:
     @property
     def depends_on_call(self) -> bool:
         """Whether tool and caller leave open if it matches."""
-        return bool(self.methods or self.sources or self.during or self.outside or self.condition)
+        return bool(
+            self.methods
+            or self.sources
+            or self.during
+            or self.outside
+            or self.run
+            or self.condition
+        )
+
+    @property
+    def run_names(self) -> frozenset[str]:
+        """What of the run decides whether it matches, and what its limits count."""
+        names = set() if self.run is None else {"run.trust", "run.labels"}
+        for expression in self.expressions:
+            names |= expression.run
+        return frozenset(names)
+
+    @property
+    def expressions(self) -> tuple[Condition, ...]:
+        """Its condition and the sums of its limits."""
+        found = (self.condition, *(limit.sum for limit in self.limits))
+        return tuple(one for one in found if one is not None)

@@ -1,7 +1,6 @@
 """The forms of values in policy files, and why a value is none.
 
-Knows: globs, methods, networks, windows, reasons, effects, constants; which effects and modes this
-version refuses by name.
+Knows: globs, methods, networks, windows, reasons, effects, modes, constants.
 Must not know: which key of which mapping has which form.
 """
 
@@ -87,14 +86,12 @@ def reason_text(node: Node, problems: Problems) -> tuple[Reason, Position] | Non
 
 
 def rule_effect(node: Node, problems: Problems) -> Effect | None:
-    """allow or deny."""
-    if node.value == Effect.REQUIRE_APPROVAL.value:
-        problems.error(node.position, "effect require_approval is not carried out by this version")
-    elif node.value in (Effect.ALLOW.value, Effect.DENY.value):
+    """allow, deny or require_approval."""
+    effects = [effect.value for effect in Effect]
+    if node.value in effects:
         return Effect(node.value)
-    else:
-        hint = did_you_mean(str(node.plain()), (Effect.ALLOW.value, Effect.DENY.value))
-        problems.error(node.position, "effect is allow or deny", hint)
+    hint = did_you_mean(str(node.plain()), effects)
+    problems.error(node.position, "effect is allow, deny or require_approval", hint)
     return None
 
 

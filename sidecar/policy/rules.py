@@ -1,13 +1,13 @@
 """Policy files: YAML nodes become drafts of rules, everything checked that needs no catalogue.
 
-Knows: every key of a policy file and of a rule, and which of them this version refuses by name.
+Knows: every key of a policy file and of a rule, and which of them go together.
 Must not know: CEL (conditions stay nodes here), tools, other files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sidecar.model import Effect, Mode, RiskLevel
@@ -18,13 +18,14 @@ from sidecar.policy.fields import (
     boolean,
     list_of,
     name,
-    not_carried_out,
     one_of,
     read_fields,
     text,
 )
 from sidecar.policy.matchers import CallerMatcher, SourceMatcher, ToolMatcher
+from sidecar.policy.obligation_terms import obligations
 from sidecar.policy.reasons import Reason
+from sidecar.policy.rule_terms import LimitDraft, approval_terms, limit, run_matcher
 from sidecar.policy.rule_values import (
     caller_glob,
     condition_text,
@@ -39,6 +40,8 @@ from sidecar.policy.rule_values import (
     rule_mode,
     window,
 )
+from sidecar.policy.runs import RunMatcher
+from sidecar.policy.terms import ApprovalTerms, Obligations
 from sidecar.policy.windows import Window
 from sidecar.problems import Position
 from sidecar.yaml_reader import Node
@@ -46,11 +49,12 @@ from sidecar.yaml_reader import Node
 
 @dataclass(frozen=True, slots=True)
 class RuleDraft:
-    """A rule as its file has it; `when` is not compiled yet."""
+    """A rule as its file has it; `when` and the sums of limits are not compiled yet. `places`
+    tells where each key stands."""
 
     id: str
     position: Position
-    effect: Effect
+    effect: Effect | None
     mode: Mode
     tools: ToolMatcher
     tools_position: Position
@@ -62,6 +66,11 @@ class RuleDraft:
     when: Node | None = None
     reason: Reason | None = None
     reason_position: Position | None = None
+    run: RunMatcher | None = None
+    limits: tuple[LimitDraft, ...] = ()
+    approval: ApprovalTerms | None = None
+    obligations: Obligations | None = None
+    places: Mapping[str, Position] = field(default_factory=dict)
     plain: Mapping[str, Any] = field(default_factory=dict)
     is_sound: bool = True
 
@@ -117,10 +126,10 @@ _RULE_FIELDS = {
     "when": Field(condition_text),
     "reason": Field(reason_text),
     "mode": Field(rule_mode),
-    "run": not_carried_out("`run`"),
-    "limits": not_carried_out("`limits`"),
-    "obligations": not_carried_out("`obligations`"),
-    "approval": not_carried_out("`approval`"),
+    "run": Field(run_matcher),
+    "limits": Field(list_of(limit)),
+    "obligations": Field(obligations),
+    "approval": Field(approval_terms),
 }
 _WITHOUT_EFFECT = ("limits", "obligations")
 
@@ -193,15 +202,12 @@ def _read_rule(
     values = read_fields(node, "a rule", _RULE_FIELDS, problems)
     if not node.is_mapping:
         return None
-    if not any(key in node.value for key in ("effect", *_WITHOUT_EFFECT)):
-        problems.error(
-            node.position,
-            'a rule needs "effect"',
-            "allow or deny; rules that only add limits are not carried out by this version",
-        )
-    effect = values.get("effect", Effect.DENY)
+    effect: Effect | None = values.get("effect")
+    _check_parts(node, effect, problems)
     reason, reason_position = values.get("reason", (None, None))
     own_mode = values.get("mode", mode)
+    if reason is not None and reason.shows_limit and "limits" not in node.value:
+        problems.error(reason_position, "reason: {limit.…} says nothing in a rule without limits")
     place = node.value["id"].position if "id" in node.value else node.position
     when: Node | None = values.get("when")
     is_cut = when is not None and when.is_refused
@@ -227,6 +233,36 @@ def _read_rule(
         when=None if is_cut else when,
         reason=reason,
         reason_position=reason_position,
+        run=replace(values["run"], effect=effect) if "run" in values else None,
+        limits=values.get("limits", ()),
+        approval=values.get("approval"),
+        obligations=values.get("obligations"),
+        places={key: one.key_position or one.position for key, one in node.value.items()},
         plain=node.plain(),
         is_sound=problems.error_count == before and not is_cut,
     )
+
+
+def _check_parts(node: Node, effect: Effect | None, problems: Problems) -> None:
+    """Which keys of a rule need each other, and which have no place beside each other."""
+    keys = node.value
+    if not any(key in keys for key in ("effect", *_WITHOUT_EFFECT)):
+        problems.error(
+            node.position,
+            'a rule needs "effect"',
+            "allow, deny or require_approval; without one a rule has limits or obligations",
+        )
+    if "approval" in keys and effect is not Effect.REQUIRE_APPROVAL:
+        place = keys["approval"].key_position or node.position
+        problems.error(place, "`approval` belongs to effect require_approval only")
+    if "limits" in keys and effect is Effect.DENY:
+        problems.error(
+            keys["limits"].key_position or node.position,
+            "a deny rule has no limits: nothing it refuses is counted",
+            "a limit refuses what is over it; leave `effect` out",
+        )
+    if "obligations" in keys and effect is Effect.DENY:
+        problems.warning(
+            keys["obligations"].key_position or node.position,
+            "obligations of a deny rule are never carried out: nothing it refuses goes ahead",
+        )

@@ -10,49 +10,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from dataclasses import dataclass
 
 from sidecar.clock import Clock
 from sidecar.config.model import Config, Limits, Upstream
 from sidecar.errors import Refused
-from sidecar.ledger.fence import Fence
-from sidecar.ledger.recorder import Intent, Recorder
-from sidecar.model import Decision, Effect, Outcome, OutcomeKind, Principal, ToolCall
-from sidecar.policy.decide import decide
-from sidecar.policy.index import PolicySet
+from sidecar.ledger.recorder import Recorder
+from sidecar.model import Outcome, OutcomeKind, ToolCall
 from sidecar.policy_files import PolicyKeeper
 from sidecar.proxy.dialects import DIALECTS
 from sidecar.proxy.dialects.reply import problem_reply
 from sidecar.proxy.exchange import ClientGone, Exchange
 from sidecar.proxy.headers import reply_headers
 from sidecar.proxy.identify import Identify
+from sidecar.proxy.judging import Judging
+from sidecar.proxy.obligations_response import held_to
 from sidecar.proxy.upstream import Reply, UpstreamLeg
+from sidecar.proxy.visit import Visit
 from sidecar.telemetry.counters import Counters
-from storage.records import Stale
-
-#: How often a decision is made anew when what it rested on changed before it was recorded.
-DECISIONS_MAX = 3
 
 _log = logging.getLogger("aegis.pipeline")
 
 #: Codes after which it is certain that no byte of the call reached the upstream.
 _NOT_FORWARDED = frozenset({"upstream_unreachable", "upstream_busy"})
-
-
-@dataclass(slots=True)
-class Visit:
-    """What is known of one request so far; filled from left to right as it goes its way."""
-
-    call_id: str
-    started_ns: int
-    upstream: Upstream | None = None
-    principal: Principal | None = None
-    call: ToolCall | None = None
-    intent: Intent | None = None
-    forwarding_ns: int = 0
-    answered_ns: int = 0
-    was_whole: bool = False
-    http_status: int | None = None
+#: Codes that say that an answer came and the policies keep it, or the rest of it, from the caller.
+_WITHHELD = frozenset({"response_too_large", "cannot_redact"})
 
 
 class Pipeline:
@@ -65,9 +46,9 @@ class Pipeline:
         policies: PolicyKeeper,
         recorder: Recorder,
         leg: UpstreamLeg,
+        judging: Judging,
         counters: Counters,
         clock: Clock,
-        fence: Fence,
     ) -> None:
         self._upstreams = config.upstreams
         self._limits: Limits = config.limits
@@ -77,7 +58,7 @@ class Pipeline:
         self._leg = leg
         self._counters = counters
         self._clock = clock
-        self._fence = fence
+        self._judging = judging
         self._in_flight: dict[str, int] = dict.fromkeys(config.upstreams, 0)
 
     async def handle(self, exchange: Exchange) -> None:
@@ -100,9 +81,11 @@ class Pipeline:
             call = visit.call = DIALECTS[upstream.kind].read_call(
                 head, body, upstream, policy_set, self._limits, visit.call_id
             )
-            visit.intent = await self._judge_and_record(policy_set, principal, call)
-            reply = await self._forward(visit, upstream, call)
+            visit.intent = await self._judging.intent(visit, policy_set, principal, call)
+            reply = await self._forward(visit, upstream, visit.call)
             try:
+                if visit.obligations is not None:
+                    reply = await held_to(reply, visit.obligations, visit.call)
                 headers = reply_headers(reply, upstream, head, visit.call_id)
                 if not reply.complete:
                     await exchange.stream(reply.status, headers, reply.chunks)
@@ -145,28 +128,6 @@ class Pipeline:
         self._in_flight[name] += 1
         self._counters.in_flight += 1
         return upstream
-
-    async def _judge_and_record(
-        self, policy_set: PolicySet, principal: Principal, call: ToolCall
-    ) -> Intent:
-        for _ in range(DECISIONS_MAX):
-            # Nothing is awaited from here until the intent waits in the queue: whoever raises the
-            # fence finds it there, or it never gets there.
-            if self._fence.is_up:
-                raise self._fence.refused()
-            started_ns = self._clock.monotonic_ns()
-            if call.is_protocol:
-                decision = _protocol_decision(policy_set)
-            else:
-                decision = decide(policy_set, principal, call, self._clock.now_us())
-            self._counters.decided(decision, self._clock.monotonic_ns() - started_ns)
-            if not decision.forward:
-                raise Refused(decision.code, decision.reason, decision=decision)
-            answer = await self._recorder.intent(principal, call, decision)
-            if not isinstance(answer, Stale):
-                self._counters.intents += 1
-                return answer
-        raise Refused("stale_decision")
 
     async def _forward(self, visit: Visit, upstream: Upstream, call: ToolCall) -> Reply:
         visit.forwarding_ns = self._clock.monotonic_ns()
@@ -222,6 +183,8 @@ class Pipeline:
             kind = (
                 OutcomeKind.NOT_FORWARDED
                 if refused.code in _NOT_FORWARDED
+                else OutcomeKind.WITHHELD
+                if refused.code in _WITHHELD
                 else OutcomeKind.UPSTREAM_ERROR
             )
             self._conclude(visit, kind)
@@ -233,6 +196,7 @@ class Pipeline:
                 action=exchange.head.method,
                 refused=refused,
                 call=visit.call,
+                run=visit.run,
             )
         else:
             self._counters.unrecorded_refusals += 1
@@ -246,12 +210,3 @@ class Pipeline:
             status, headers, body = dialect.refusal(refused, visit.call_id, visit.call)
         with contextlib.suppress(ClientGone):  # the refusal stands, heard or not
             await exchange.send(status, headers, body)
-
-
-def _protocol_decision(policy_set: PolicySet) -> Decision:
-    return Decision(
-        effect=Effect.ALLOW,
-        code="protocol",
-        reason="carries the protocol itself",
-        policy_revision=policy_set.revision,
-    )

@@ -79,6 +79,7 @@ FAIL_CLOSED_CODES: Final = (
     "store_unavailable",
     "store_fenced",
     "store_moved",
+    "run_unreadable",
 )
 
 #: Why exactly, where it is known: the codes above, and those of the store.
@@ -148,11 +149,9 @@ class Counters:
         #: Refusals answered without a record, because there was no caller to record them for.
         self.unrecorded_refusals = 0
         self.decisions: dict[tuple[str, str], int] = {
-            (effect, mode): 0
-            for effect in (Effect.ALLOW, Effect.DENY)
-            for mode in (Mode.ENFORCE, Mode.OBSERVE)
+            (effect, mode): 0 for effect in Effect for mode in (Mode.ENFORCE, Mode.OBSERVE)
         }
-        self.shadow_decisions: dict[str, int] = {Effect.ALLOW: 0, Effect.DENY: 0}
+        self.shadow_decisions: dict[str, int] = dict.fromkeys(Effect, 0)
         self.refusals = dict.fromkeys((*REFUSALS, OTHER), 0)
         self.denied_fail_closed = dict.fromkeys(FAIL_CLOSED_REASONS, 0)
         self.outcomes: dict[str, int] = dict.fromkeys(OutcomeKind, 0)

@@ -14,8 +14,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import sidecar.app
+import sidecar.write_path
 from sidecar.cli.main import main
+from sidecar.proxy.judging import Judging
 from sidecar.proxy.pipeline import Pipeline
 from storage.calibrate import Calibration
 from storage.records import Recorded
@@ -50,19 +51,26 @@ def no_calibration() -> None:
     async def nothing(folder: Path, clock: Any) -> Calibration:
         return Calibration((), 0.0)
 
-    sidecar.app.measure_store = nothing
+    sidecar.write_path.measure_store = nothing
 
 
 def forward_before_commit() -> None:
-    judge = Pipeline._judge_and_record
+    made, judge = Pipeline.__init__, Judging.intent
+    legs: list[tuple[Any, Any]] = []
 
-    async def early(self: Pipeline, policy_set: Any, principal: Any, call: Any) -> Any:
+    def noted(self: Pipeline, **rooms: Any) -> None:
+        made(self, **rooms)
+        legs.append((rooms["leg"], rooms["config"].upstreams))
+
+    async def early(self: Judging, visit: Any, policy_set: Any, principal: Any, call: Any) -> Any:
         if call.tool.operation == "do":
-            upstream = self._upstreams[call.tool.upstream]
-            later(self._leg.send(upstream, "POST", call.target, call.headers, call.body))
-        return await judge(self, policy_set, principal, call)
+            leg, upstreams = legs[-1]
+            upstream = upstreams[call.tool.upstream]
+            later(leg.send(upstream, "POST", call.target, call.headers, call.body))
+        return await judge(self, visit, policy_set, principal, call)
 
-    Pipeline._judge_and_record = early  # type: ignore[method-assign]
+    Pipeline.__init__ = noted  # type: ignore[method-assign]
+    Judging.intent = early  # type: ignore[method-assign]
 
 
 def acknowledge_before_commit() -> None:

@@ -70,11 +70,11 @@ def no_record() -> None:
     count = 0
     record = recorder.Recorder.intent
 
-    async def skipping(self: Any, principal: Any, call: Any, decision: Any) -> Any:
+    async def skipping(self: Any, principal: Any, call: Any, decision: Any, *rest: Any) -> Any:
         nonlocal count
         count += 1
         if count % 20:
-            return await record(self, principal, call, decision)
+            return await record(self, principal, call, decision, *rest)
         slot = self._queue.reserve()
         return recorder.Intent(principal.tenant, principal.agent, call.call_id, 1, "", slot)
 

@@ -80,7 +80,7 @@ def test_a_planted_breach_is_found(path: str, code: str, said: str) -> None:
 
 @pytest.mark.parametrize(("path", "code"), [
     ("sidecar/cli/x.py", "import storage\nfrom sidecar.app import running\nstorage.open_store(1)"),
-    ("sidecar/app.py", "from sidecar.proxy.server import x\nfrom storage import open_store"),
+    ("sidecar/write_path.py", "from sidecar.ledger.lease import x\nfrom storage import open_store"),
     ("sidecar/proxy/x.py", "from sidecar.ledger.recorder import Recorder\nimport sidecar.policy"),
     ("sidecar/proxy/x.py", "from sidecar.config.model import Config\nfrom sidecar.proxy import y"),
     ("sidecar/policy/x.py", "import cel_expr_python\nfrom sidecar.policy.index import PolicySet"),

@@ -52,6 +52,13 @@ _SAID_AS_RESULT = frozenset(
         "policy_deny",
         "default_deny",
         "condition_error",
+        "approval_required",
+        "rate_limited",
+        "obligations_conflict",
+        "idempotency_key_required",
+        "unredactable_request",
+        "response_too_large",
+        "cannot_redact",
         "invalid_argument",
         "ambiguous_argument",
     }

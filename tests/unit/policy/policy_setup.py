@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sidecar.model import Decision, HttpFacts, Principal, RiskLevel, ToolCall, TrustLevel
+from sidecar.policy.abilities import WHOLE, Abilities
 from sidecar.policy.decide import decide
 from sidecar.policy.index import PolicySet
 from sidecar.policy.load import LoadedPolicies, Source, load_policies
+from sidecar.policy.runs import RunState, beginning, gathered
 from sidecar.problems import Problem, errors_only
 
 CASES = Path(__file__).parents[2] / "cases" / "policy"
 PACKS = Path(__file__).parents[3] / "policies"
 MONDAY_10_UTC_US = 1_767_607_200_000_000
 UPSTREAMS = {"github": "rest", "files": "mcp"}
+#: A sidecar that keeps nothing from call to call.
+NOTHING = Abilities(keeps_runs=False, store_keeps_limits=False)
 
 
 def load(
@@ -25,6 +29,7 @@ def load(
     default: Any = "deny",
     names: tuple[str, ...] = (),
     beside: Mapping[str, bytes] | None = None,
+    has: Abilities = WHOLE,
 ) -> LoadedPolicies:
     """Loads texts as files f0.yaml, f1.yaml … (or as `names`)."""
 
@@ -41,7 +46,9 @@ def load(
         )
         for number, text in enumerate(texts)
     ]
-    return load_policies(sources, upstreams=upstreams, default=default, read_file=read_file)
+    return load_policies(
+        sources, upstreams=upstreams, default=default, read_file=read_file, has=has
+    )
 
 
 def policies(*texts: str, **options: Any) -> PolicySet:
@@ -107,10 +114,28 @@ def judge(
     agent: Mapping[str, Any] | None = None,
     http: Mapping[str, Any] | None = None,
     now_us: int = MONDAY_10_UTC_US,
+    run: RunState | None = None,
 ) -> Decision:
     """The decision on one call."""
     call = make_call(policy_set, name, args, http)
-    return decide(policy_set, make_principal(**(agent or {})), call, now_us)
+    return decide(policy_set, make_principal(**(agent or {})), call, now_us, run)
+
+
+def run_after(
+    policy_set: PolicySet,
+    names: Sequence[str],
+    *,
+    agent: Mapping[str, Any] | None = None,
+    now_us: int = MONDAY_10_UTC_US,
+) -> RunState:
+    """The run once these calls went ahead, one a second, the last a second before `now_us`."""
+    run = beginning(make_principal(**(agent or {})).trust)
+    for number, name in enumerate(names):
+        at_us = now_us - (len(names) - number) * 1_000_000
+        call = make_call(policy_set, name)
+        decision = judge(policy_set, name, agent=agent, now_us=at_us, run=run)
+        run = gathered(run, call, decision, at_us, keeps_calls=policy_set.counts_by_tool)
+    return run
 
 
 def split_files(text: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from policy_setup import CASES, MONDAY_10_UTC_US, UPSTREAMS, judge, policies, read_pack
+from policy_setup import CASES, MONDAY_10_UTC_US, UPSTREAMS, judge, policies, read_pack, run_after
 
 from sidecar.model import Decision
 from sidecar.policy.index import PolicySet
@@ -19,6 +19,7 @@ FILES = sorted((CASES / "decisions").glob("*.yaml"))
 KEYS = {
     *("name", "call", "args", "agent", "http", "now", "expect"),
     *("by", "code", "reason", "would_be", "mode", "forward", "error", "matched"),
+    *("after", "reads_run", "approvers", "charges", "obligations"),
 }
 
 
@@ -49,13 +50,15 @@ def test_d1_d2_d5_d7_decision(path: Path, number: int) -> None:
     document, policy_set = case_file(path)
     case = document["cases"][number]
     assert set(case) <= KEYS, set(case) - KEYS
+    now_us, agent = _microseconds(case.get("now")), case.get("agent")
     decision = judge(
         policy_set,
         case["call"],
         case.get("args"),
-        agent=case.get("agent"),
+        agent=agent,
         http=case.get("http"),
-        now_us=_microseconds(case.get("now")),
+        now_us=now_us,
+        run=run_after(policy_set, case.get("after", ()), agent=agent, now_us=now_us),
     )
     assert (decision.effect, decision.policy_revision) == (case["expect"], policy_set.revision)
     _compare(case, decision)
@@ -69,6 +72,9 @@ def _compare(case: dict[str, Any], decision: Decision) -> None:
         "mode": decision.mode,
         "forward": decision.forward,
         "matched": [one.rule_id for one in decision.matches if one.error is None],
+        "reads_run": decision.reads_run,
+        "approvers": {one.rule_id: list(one.approvers) for one in decision.approvals},
+        "charges": [[one.limit, one.key, one.amount] for one in decision.charges],
     }
     for key, value in given.items():
         if key in case:

@@ -35,7 +35,7 @@ IN_CONFIG = [
     "sidecar.yaml:7:5: error: empty: no policy file in this folder",
 ]
 IN_POLICY = [
-    "p/x.yaml:4:21: error: effect is allow or deny",
+    "p/x.yaml:4:21: error: effect is allow, deny or require_approval",
     'p/x.yaml:5:70: error: when: there is no "tool.nme"',
 ]
 SOUND_CONFIG = CONFIG.replace(", notes: {kind: mcp, urll: x}", "")

@@ -166,10 +166,25 @@ def test_all_packs_load_together_and_stand_in_the_readme() -> None:
     assert all(f"`{pack}`" in readme for pack in PACK_NAMES) and len(PACK_NAMES) >= 10
 
 
+#: Tools for every rule of every pack.
+WORLD = {
+    "files": "read_file: {mutates: false}, list_allowed_directories: {}, write_file: {}",
+    "github": "get_me: {mutates: false}, push_files: {}, merge_pull_request: {}, delete_file: {}",
+    "shell": "run_command: {}",
+    "payments": "refund: {args: {charge: string, amount: int, currency: string}}",
+    "web": "fetch: {}",
+    "desk": "drop: {labels: default-deny}, wipe: {risk: critical}, "
+    "ask: {labels: [default-approval, approval-required]}, "
+    "read: {labels: [personal-data, reads-private, reads-secret, returns-secrets]}, "
+    "send: {labels: sends-external}",
+}
+
+
 def test_a_copied_pack_loads_from_a_folder() -> None:
+    world = [f"catalogue: {name}\ntools: {{{tools}}}\n" for name, tools in WORLD.items()]
     for pack in PACK_NAMES:
         files = read_pack(pack)
-        policies(*files.values(), TOOLS.replace("write: {}", "write: {risk: critical}"))
+        policies(*files.values(), *world, upstreams=dict.fromkeys(WORLD, "mcp"))
 
 
 SNIPPETS = [

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from policy_setup import MONDAY_10_UTC_US, make_call, make_principal, policies
 
 from sidecar.policy import plain
-from sidecar.policy.conditions import BadExpression, BoundScope, Condition, ConditionError, Scope
+from sidecar.policy.conditions import BadExpression, Condition, Scope
+from sidecar.policy.evaluation import BoundScope, ConditionError
 from sidecar.policy.facts import Facts, holds_nul
 
 CONSTANTS: dict[str, Any] = {"owners": ["acme", "Acme", ""], "most": 10, "mixed": ["a", 1]}

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from policy_setup import judge, make_call, make_principal, policies
 
-from sidecar.model import Effect
+from sidecar.model import Effect, TrustLevel
 from sidecar.policy.decide import decide
+from sidecar.policy.runs import RunState
 
 TOOLS = """catalogue: files
 tools:
@@ -28,7 +29,7 @@ CONDITIONS = (
 
 RULES = st.fixed_dictionaries(
     {
-        "effect": st.sampled_from(["allow", "deny"]),
+        "effect": st.sampled_from(["allow", "deny", "require_approval"]),
         "tools": st.sampled_from(
             ["*", "files/*", "files/write", "files/unknown", "*/unknown", "files/mcp:*"]
         ),
@@ -38,9 +39,16 @@ RULES = st.fixed_dictionaries(
         "mutates": st.booleans(),
         "risk": st.sampled_from(["low", "medium", "high", "critical"]),
         "agents": st.sampled_from(["coder", "c*", "x"]),
+        "run": st.sampled_from(["{trust: untrusted_external}", "{labels: sends}"]),
         "when": st.sampled_from([one for one in CONDITIONS if one]),
     },
 )
+RUNS = st.builds(
+    RunState,
+    st.sampled_from(TrustLevel),
+    st.sampled_from([frozenset(), frozenset({"sends"}), frozenset({"other"})]),
+)
+STRICTNESS = [Effect.ALLOW, Effect.REQUIRE_APPROVAL, Effect.DENY]
 POLICIES = st.lists(st.lists(RULES, min_size=1, max_size=4), min_size=1, max_size=3)
 ARGS = st.dictionaries(
     st.sampled_from(["n", "flag", "s"]),
@@ -57,6 +65,7 @@ def render(name: str, rules: list[tuple[int, dict[str, Any]]]) -> str:
         lines.append(f"  - id: r{number}")
         for key, value in rule.items():
             shown = str(value).lower() if isinstance(value, bool) else f'"{value}"'
+            shown = value if shown.startswith('"{') else shown
             lines.append(f"    {key}: {shown}")
     return "\n".join(lines) + "\n"
 
@@ -76,16 +85,16 @@ def load_pack(
 
 
 @settings(max_examples=60, deadline=None)
-@given(POLICIES, ARGS, st.randoms(use_true_random=False))
+@given(POLICIES, ARGS, RUNS, st.randoms(use_true_random=False))
 def test_d2_the_order_of_files_and_rules_never_changes_a_decision(
-    files: list[list[dict[str, Any]]], args: dict[str, Any], random: Any
+    files: list[list[dict[str, Any]]], args: dict[str, Any], run: RunState, random: Any
 ) -> None:
     listed = texts(files)
     one = load_pack(listed, list(range(len(listed))))
     shuffled = [random.sample(rules, len(rules)) for rules in listed]
     other = load_pack(shuffled, random.sample(range(len(listed)), len(listed)))
     for name in CALLS:
-        first, second = judge(one, name, args), judge(other, name, args)
+        first, second = judge(one, name, args, run=run), judge(other, name, args, run=run)
         assert (first.effect, first.rule_id, first.code, first.would_be, first.reason) == (
             second.effect, second.rule_id, second.code, second.would_be, second.reason,
         )  # fmt: skip
@@ -95,17 +104,40 @@ def test_d2_the_order_of_files_and_rules_never_changes_a_decision(
 
 
 @settings(max_examples=60, deadline=None)
-@given(POLICIES, RULES, ARGS)
-def test_d2_adding_a_deny_never_turns_a_deny_into_an_allow(
-    files: list[list[dict[str, Any]]], rule: dict[str, Any], args: dict[str, Any]
+@given(POLICIES, RULES, ARGS, RUNS, st.sampled_from(["deny", "require_approval"]))
+def test_d2_adding_a_stricter_rule_never_loosens_a_decision(
+    files: list[list[dict[str, Any]]],
+    rule: dict[str, Any],
+    args: dict[str, Any],
+    run: RunState,
+    effect: str,
 ) -> None:
     listed = texts(files)
     before = load_pack(listed, list(range(len(listed))))
-    extra = render("extra", [(0, {**rule, "effect": "deny"})])
+    extra = render("extra", [(0, {**rule, "effect": effect})])
     after = load_pack(listed, list(range(len(listed))), extra)
     for name in CALLS:
-        if judge(before, name, args).effect is Effect.DENY:
-            assert judge(after, name, args).effect is Effect.DENY
+        first, second = judge(before, name, args, run=run), judge(after, name, args, run=run)
+        if first.code != "default_deny" or effect == "deny":
+            assert STRICTNESS.index(second.effect) >= STRICTNESS.index(first.effect)
+
+
+@settings(max_examples=60, deadline=None)
+@given(POLICIES, ARGS, RUNS, st.sampled_from(TrustLevel))
+def test_c_less_trust_never_loosens_a_decision(
+    files: list[list[dict[str, Any]]], args: dict[str, Any], run: RunState, trust: TrustLevel
+) -> None:
+    listed = texts(files)
+    policy_set = load_pack(listed, list(range(len(listed))))
+    lower = run._replace(trust=min(run.trust, trust))
+    for name in CALLS:
+        first, second = (
+            judge(policy_set, name, args, run=run),
+            judge(policy_set, name, args, run=lower),
+        )
+        if first.code != "default_deny":  # a rule that asks may stand where none stood
+            assert STRICTNESS.index(second.effect) >= STRICTNESS.index(first.effect)
+        assert first == second or first.reads_run
 
 
 @settings(max_examples=60, deadline=None)

@@ -54,7 +54,7 @@ def test_decisions_are_counted_by_effect_and_mode() -> None:
     assert counters.decisions[(Effect.ALLOW, Mode.ENFORCE)] == 1
     assert counters.decisions[(Effect.DENY, Mode.OBSERVE)] == 2
     assert counters.decisions[(Effect.DENY, Mode.ENFORCE)] == 0
-    assert counters.shadow_decisions == {"allow": 0, "deny": 1}
+    assert counters.shadow_decisions == {"allow": 0, "deny": 1, "require_approval": 0}
     assert counters.decision_seconds.count == 3
 
 

@@ -1,0 +1,152 @@
+"""Shows what an agent's run has gathered, and ends it, on record.
+
+Knows: that ending a run is one entry: the receipt that tells of it and the step that leaves
+nothing of the run stand or fall together. Decisions in flight that rested on the run are stale by
+it. The operator's reason stands beside the receipt, among what can be erased.
+Must not know: HTTP, the command line.
+"""
+
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING, Any, Final
+
+from sidecar.clock import Clock
+from sidecar.ledger.canonical import canonical_arguments
+from sidecar.ledger.receipt import blank_receipt
+from sidecar.ledger.run_text import UnreadableRun, read_run
+from storage.errors import StoreError
+from storage.records import CallFactsRow, Entry, Recorded, RunHead
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from sidecar.config.model import Config
+    from sidecar.ledger.fence import Fence
+    from sidecar.ledger.run_keeper import RunKeeper
+    from storage.write_queue import WriteQueue
+
+ACTION: Final = "run.reset"
+SALT_BYTES: Final = 16
+
+
+class RunCareRefused(Exception):
+    """The run is not shown or ended: `code` is stable, `next_step` says what to do."""
+
+    def __init__(self, code: str, title: str, next_step: str) -> None:
+        super().__init__(title)
+        self.code = code
+        self.title = title
+        self.next_step = next_step
+
+
+class RunCare:
+    """For the agents of one sidecar's configuration."""
+
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        *,
+        read: Callable[[str, str], Awaitable[RunHead]],
+        queue: WriteQueue,
+        runs: RunKeeper,
+        fence: Fence,
+    ) -> None:
+        """`read(tenant, key)` asks the store for a run."""
+        self._tenants = config.tenants
+        self._clock = clock
+        self._read = read
+        self._queue = queue
+        self._runs = runs
+        self._fence = fence
+
+    async def show(self, agent: str, tenant: str | None, run_id: str = "") -> dict[str, Any]:
+        """What the run has gathered, as plain values. Raises RunCareRefused."""
+        named = self._tenant_of(agent, tenant)
+        head = await self._head(named, _key(agent, run_id))
+        said: dict[str, Any] = {"tenant": named, "agent": agent, "version": head.version}
+        try:
+            kept = read_run(head.state)
+        except UnreadableRun as error:
+            return said | {"unreadable": str(error)}
+        if kept is None:
+            return said
+        state = kept.state
+        return said | {
+            "trust": state.trust.label,
+            "labels": sorted(state.labels),
+            "started_us": state.started_us,
+            "last_us": kept.last_us,
+            "lowered_by": state.lowered_by,
+            "lowered_in": state.lowered_in,
+            "lowered_at_us": state.lowered_at_us,
+        }
+
+    async def reset(
+        self, agent: str, tenant: str | None, reason: str, run_id: str = ""
+    ) -> dict[str, Any]:
+        """Ends the run, on record; what it had gathered. Raises RunCareRefused."""
+        shown = await self.show(agent, tenant, run_id)
+        named = str(shown["tenant"])
+        if self._fence.is_up:
+            raise RunCareRefused("store_fenced", "The store is fenced", self._fence.sentence())
+        entry = self._entry(named, agent, run_id, reason)
+        try:
+            answer = await self._queue.submit(entry)
+        except StoreError as error:
+            raise RunCareRefused(error.code, str(error), error.next_step) from error
+        if not isinstance(answer, Recorded):
+            raise RunCareRefused("unrecordable", f"not recorded: {answer}", "Report it.")
+        self._runs.forget(named)
+        return shown | {"seq": answer.seq}
+
+    def _entry(self, tenant: str, agent: str, run_id: str, reason: str) -> Entry:
+        salt = self._clock.random_bytes(SALT_BYTES)
+        arguments = canonical_arguments({"reason": reason})
+        receipt = blank_receipt(
+            tenant,
+            "control",
+            event_id=self._clock.new_id(),
+            call_id=None,
+            ts_us=self._clock.now_us(),
+            agent_id=agent,
+        )._replace(
+            action=ACTION,
+            run_id=run_id or None,
+            args_commitment=hmac.digest(salt, arguments, "sha256").hex(),
+        )
+        facts = CallFactsRow(tenant, 0, salt.hex(), arguments.decode(), "{}")
+        return Entry(receipt, facts, run_key=_key(agent, run_id), run_step=_nothing)
+
+    async def _head(self, tenant: str, key: str) -> RunHead:
+        try:
+            return await self._read(tenant, key)
+        except StoreError as error:
+            raise RunCareRefused(error.code, str(error), error.next_step) from error
+
+    def _tenant_of(self, agent: str, tenant: str | None) -> str:
+        having = [name for name, one in self._tenants.items() if agent in one.agents]
+        if tenant is not None and tenant in having:
+            return tenant
+        if tenant is None and len(having) == 1:
+            return having[0]
+        if tenant is None and having:
+            raise RunCareRefused(
+                "ambiguous_agent",
+                f"several tenants have an agent {agent!r}: {', '.join(having)}",
+                "Name one with --tenant.",
+            )
+        raise RunCareRefused(
+            "unknown_agent",
+            f"the configuration has no agent {agent!r}" + (f" of {tenant!r}" if tenant else ""),
+            "Agents stand in sidecar.yaml under tenants.TENANT.agents.",
+        )
+
+
+def _key(agent: str, run_id: str) -> str:
+    return f"{agent}\n{run_id}" if run_id else agent
+
+
+def _nothing(_: str) -> str:
+    return ""

@@ -1,0 +1,141 @@
+"""The middle of a call's way: judged on what its run has gathered, counted, and put on record.
+
+Knows: the order of things between a call that was read and an intent that is durable: the run as
+the call meets it, the decision, its limits, what it obliges to, the record; and that whatever the
+decision rested on may be another by then, so that it is made anew, a few times.
+Must not know: HTTP, how a rule is judged, how a record is written, how a call is forwarded.
+"""
+
+from __future__ import annotations
+
+from sidecar.clock import Clock
+from sidecar.errors import Refused
+from sidecar.ledger.fence import Fence
+from sidecar.ledger.recorder import Intent, Recorder
+from sidecar.ledger.run_keeper import RunBefore, RunKeeper
+from sidecar.ledger.run_text import UnreadableRun
+from sidecar.model import Decision, Effect, Principal, ToolCall
+from sidecar.policy.decide import decide
+from sidecar.policy.facts import Facts
+from sidecar.policy.index import PolicySet
+from sidecar.proxy.obligations_request import fulfilled, recordable
+from sidecar.proxy.rates import Counted, Rates
+from sidecar.proxy.visit import Visit
+from sidecar.telemetry.counters import Counters
+from storage.errors import StoreError
+from storage.records import Stale
+
+#: How often a decision is made anew when what it rested on changed before it was recorded.
+DECISIONS_MAX = 8
+
+
+class Judging:
+    """Owns the counts of calls in this process; what runs gathered is the keeper's."""
+
+    def __init__(
+        self,
+        *,
+        recorder: Recorder,
+        runs: RunKeeper,
+        counters: Counters,
+        clock: Clock,
+        fence: Fence,
+    ) -> None:
+        self._recorder = recorder
+        self._runs = runs
+        self._counters = counters
+        self._clock = clock
+        self._fence = fence
+        self._rates = Rates()
+
+    async def intent(
+        self, visit: Visit, policy_set: PolicySet, principal: Principal, call: ToolCall
+    ) -> Intent:
+        """The durable intent of the call as it is to be forwarded, which then stands in `visit`.
+
+        Raises Refused for a call that does not go ahead.
+        """
+        counted: Counted = set()
+        for _ in range(DECISIONS_MAX):
+            before = await self._run_before(visit, principal, call)
+            visit.run = before.state
+            # Nothing is awaited from here until the intent waits in the queue: whoever raises the
+            # fence finds it there, or it never gets there.
+            if self._fence.is_up:
+                raise self._fence.refused()
+            started_ns = self._clock.monotonic_ns()
+            decision, wait_s = self._decide(
+                policy_set, principal, call, before, started_ns, counted
+            )
+            self._counters.decided(decision, self._clock.monotonic_ns() - started_ns)
+            sent = call
+            if decision.obligations is not None:
+                sent = self._oblige(visit, call, decision)
+            if not decision.forward:
+                raise Refused(
+                    decision.code, decision.reason, decision=decision, retry_after_s=wait_s
+                )
+            stake = None
+            if not call.is_protocol:
+                stake = self._runs.stake(before, principal, call, decision, policy_set)
+            answer = await self._recorder.intent(principal, sent, decision, stake, before.state)
+            if not isinstance(answer, Stale):
+                self._counters.intents += 1
+                self._runs.went_ahead(before, answer.run)
+                return answer
+            self._runs.is_other(before, answer.run)
+            visit.call, visit.obligations = call, None
+        raise Refused("stale_decision")
+
+    async def _run_before(self, visit: Visit, principal: Principal, call: ToolCall) -> RunBefore:
+        """The run as this call meets it; asked of the store once, and then known."""
+        run_id = ""
+        if visit.upstream is not None and visit.upstream.run == "trusted":
+            run_id = call.run_id or ""
+        try:
+            return self._runs.known(principal, run_id) or await self._runs.read(principal, run_id)
+        except StoreError as error:
+            raise Refused("store_unavailable", retry_after_s=1, detail=error.code) from error
+        except UnreadableRun as error:
+            raise Refused("run_unreadable", detail=str(error)) from error
+
+    def _decide(
+        self,
+        policy_set: PolicySet,
+        principal: Principal,
+        call: ToolCall,
+        before: RunBefore,
+        now_ns: int,
+        counted: Counted,
+    ) -> tuple[Decision, int | None]:
+        """The decision, with limits looked at, and how long to wait where one was reached."""
+        if call.is_protocol:
+            return _protocol_decision(policy_set), None
+        now_us, run = self._clock.now_us(), before.state
+        decision = decide(policy_set, principal, call, now_us, run)
+        if decision.charges and decision.forward:
+            facts = Facts(principal, call, now_us, run)
+            return self._rates.settle(policy_set, decision, facts, now_ns, counted)
+        return decision, None
+
+    def _oblige(self, visit: Visit, call: ToolCall, decision: Decision) -> ToolCall:
+        """The call as the decision's obligations want it recorded and forwarded; of one that does
+        not go ahead, only the record. Raises Refused where they cannot be met."""
+        obligations = decision.obligations
+        if obligations is None or visit.upstream is None:
+            return call
+        if obligations.request:
+            visit.call = recordable(call, obligations.request)
+        if decision.forward:
+            visit.obligations = obligations if obligations.touches_response else None
+            visit.call = fulfilled(call, obligations, visit.upstream)
+        return visit.call or call
+
+
+def _protocol_decision(policy_set: PolicySet) -> Decision:
+    return Decision(
+        effect=Effect.ALLOW,
+        code="protocol",
+        reason="carries the protocol itself",
+        policy_revision=policy_set.revision,
+    )

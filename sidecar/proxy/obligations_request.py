@@ -1,0 +1,177 @@
+"""Obligations before a call is forwarded: its idempotency key, its headers, its masked values.
+
+Knows: that a value is masked where it stands in a JSON body (or in the arguments of an MCP tool),
+and that what stands elsewhere (path, query, form, binary) cannot be masked without making another
+request of it: such a call is refused. The call that is given is the one to record and forward.
+Must not know: rules, how a request is sent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+from urllib.parse import unquote_plus
+
+from sidecar.config.model import Upstream
+from sidecar.errors import Refused
+from sidecar.model import ToolCall
+from sidecar.policy.terms import Obligations, Redaction
+from sidecar.proxy.detectors import MASK, mask
+from sidecar.proxy.masking import NotMaskable, below, masked, read_json, write_json
+
+_KEY_HEADER: Final = "idempotency-key"
+_KEY: Final = re.compile(r"[!-~]([ -~]{0,253}[!-~])?")
+#: Digests of a body that is no longer the one they were made of, and signatures over them.
+_OF_THE_BODY: Final = frozenset(
+    {"content-digest", "content-md5", "digest", "repr-digest", "signature", "signature-input"}
+)
+#: What would bring back an answer that cannot be read.
+_OF_THE_ANSWER: Final = frozenset({"accept-encoding", "range", "if-range"})
+
+
+def fulfilled(call: ToolCall, obligations: Obligations, upstream: Upstream) -> ToolCall:
+    """The call as it is to be recorded and forwarded.
+
+    Raises Refused: idempotency_key_required, unredactable_request.
+    """
+    if obligations.needs_idempotency_key:
+        _require_key(call)
+    sent = call
+    if obligations.request:
+        sent = _redacted(call, obligations.request)
+    headers: Iterable[tuple[str, str]] = sent.headers
+    if sent.body is not call.body:
+        headers = _without(headers, _OF_THE_BODY)
+    if obligations.response:
+        headers = [*_without(headers, _OF_THE_ANSWER), ("Accept-Encoding", "identity")]
+    if obligations.set_headers or obligations.remove_headers:
+        headers = _with_headers(headers, obligations, upstream)
+    return sent if headers is call.headers else sent._replace(headers=tuple(headers))
+
+
+def recordable(call: ToolCall, redaction: Redaction) -> ToolCall:
+    """A call that does not go ahead, as it may be recorded: arguments and address masked."""
+    http = call.http
+    path, query = mask(http.path, redaction.detectors), unquote_plus(http.query, errors="replace")
+    try:
+        args = masked(dict(call.args), below(redaction.paths), redaction.detectors)
+    except NotMaskable:
+        args = {}
+    for name, value in call.args.items():
+        if _is_short(value) and args.get(name) != value:
+            path = path.replace(str(value), MASK)
+    is_clean = mask(query, redaction.detectors) == query
+    http = http._replace(path=path, query=http.query if is_clean else "")
+    return call._replace(args=args, http=http)
+
+
+def _require_key(call: ToolCall) -> None:
+    key = call.http.headers.get(_KEY_HEADER, "")
+    if not _KEY.fullmatch(key):
+        raise Refused("idempotency_key_required")
+
+
+def _without(headers: Iterable[tuple[str, str]], names: Iterable[str]) -> list[tuple[str, str]]:
+    return [pair for pair in headers if pair[0].lower() not in names]
+
+
+def _with_headers(
+    headers: Iterable[tuple[str, str]], obligations: Obligations, upstream: Upstream
+) -> list[tuple[str, str]]:
+    """The header that carries the upstream's credential stays the sidecar's own."""
+    own = upstream.auth.header_name.lower() if upstream.auth is not None else ""
+    given = [pair for pair in obligations.set_headers if pair[0] != own]
+    gone = {*obligations.remove_headers, *(name for name, _ in obligations.set_headers)}
+    return [*_without(headers, gone), *given]
+
+
+def _redacted(call: ToolCall, redaction: Redaction) -> ToolCall:
+    try:
+        if call.dialect == "mcp":
+            return _mcp(call, redaction)
+        return _rest(call, redaction)
+    except NotMaskable as error:
+        raise Refused("unredactable_request", detail=str(error)) from error
+
+
+def _mcp(call: ToolCall, redaction: Redaction) -> ToolCall:
+    """`args.` and `body.` both begin at the arguments of the tool."""
+    args = masked(dict(call.args), below(redaction.paths), redaction.detectors)
+    if args == call.args:
+        return call
+    message = read_json(call.body)
+    params = message.get("params") if isinstance(message, dict) else None
+    if not isinstance(params, dict):
+        raise NotMaskable("the message has no params")
+    params = {**params, "arguments": args} if call.action == "tools/call" else args
+    return call._replace(args=args, body=write_json({**message, "params": params}))
+
+
+def _rest(call: ToolCall, redaction: Redaction) -> ToolCall:
+    """Masks in a JSON body; raises NotMaskable if anything stands elsewhere."""
+    if redaction.detectors:
+        _require_clean_address(call, redaction)
+    if not _has_json(call):
+        _require_clean(dict(call.args), redaction, is_body=True)
+        return call
+    document = read_json(call.body)
+    is_object = isinstance(document, dict)
+    elsewhere = {
+        name: value
+        for name, value in call.args.items()
+        if (name not in document if is_object else name != "body")
+    }
+    _require_clean(elsewhere, redaction, is_body=False)
+    made = masked(document, _paths_below(redaction, is_object=is_object), redaction.detectors)
+    if made == document:
+        return call
+    if is_object:
+        _require_once(call, document, made)
+    args = {**elsewhere, **(made if is_object else {"body": made})}
+    return call._replace(args=args, body=write_json(made))
+
+
+def _has_json(call: ToolCall) -> bool:
+    media = call.http.headers.get("content-type", "").partition(";")[0].strip(" \t").lower()
+    return bool(call.body) and (media == "application/json" or media.endswith("+json"))
+
+
+def _paths_below(redaction: Redaction, *, is_object: bool) -> tuple[tuple[str, ...], ...]:
+    """Paths below the document: the members of an object are arguments themselves, any other
+    document is the argument `body`."""
+    if is_object:
+        return below(redaction.paths)
+    in_args = [path[2:] for path in redaction.paths if path[:2] == ("args", "body")]
+    return (*in_args, *(path[1:] for path in redaction.paths if path[0] == "body"))
+
+
+def _require_clean(values: dict[str, Any], redaction: Redaction, *, is_body: bool) -> None:
+    """Of what stands where it cannot be masked, nothing may have to be; `is_body` tells that the
+    body's own arguments are among the values, or that rules know the body by its digest only."""
+    roots = ("args", "body") if is_body else ("args",)
+    paths = [path[1:] for path in redaction.paths if path[0] in roots]
+    if masked(values, paths, redaction.detectors) != values:
+        raise NotMaskable("it stands in the path, the query or a form")
+    if is_body and redaction.detectors and "body_sha256" in values:
+        raise NotMaskable("the body is neither JSON nor a form")
+
+
+def _require_clean_address(call: ToolCall, redaction: Redaction) -> None:
+    """An undeclared path is no argument, and can hold anything."""
+    for text in (call.http.path, unquote_plus(call.http.query, errors="replace")):
+        if mask(text, redaction.detectors) != text:
+            raise NotMaskable("it stands in the path or the query")
+
+
+def _require_once(call: ToolCall, document: dict[str, Any], made: dict[str, Any]) -> None:
+    """An argument may stand in the path or query too, with the same value."""
+    address = unquote_plus(call.target, errors="replace")
+    for name, value in document.items():
+        if _is_short(value) and made.get(name) != value and str(value) in address:
+            raise NotMaskable("it stands in the path or the query too")
+
+
+def _is_short(value: Any) -> bool:
+    """Whether a value may stand in a path or a query as it is."""
+    return isinstance(value, str | int | float) and not isinstance(value, bool) and value != ""

@@ -1,0 +1,154 @@
+"""Makes the rooms of the write path: store, lease, queue, pressure, recorder, runs and fence.
+
+Knows: which settings each of them takes. Part of the composition root, which says in what order.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from contextlib import AsyncExitStack
+from functools import partial
+
+import storage
+from sidecar.calibration import kept_figures, measure_store, scratch_folder
+from sidecar.clock import Clock
+from sidecar.config.model import Config
+from sidecar.control.fencing import Fencing
+from sidecar.ledger.chain import seal
+from sidecar.ledger.fence import Fence
+from sidecar.ledger.lease import Lease
+from sidecar.ledger.recorder import Recorder
+from sidecar.ledger.run_keeper import RunKeeper
+from sidecar.ledger.witness import witnessed
+from sidecar.proxy.redaction import Redactor
+from storage.calibrate import Calibration
+from storage.marks import Marks
+from storage.pressure import Pressure
+from storage.records import Entry, Recorded
+from storage.write_queue import BATCH_MAX, WriteQueue
+
+
+async def opened_store(
+    stack: AsyncExitStack, config: Config, clock: Clock, boot_id: str, fence: Fence
+) -> tuple[storage.SqlStore, Lease | None]:
+    """The open store, which was not rolled back; on one that several share, with this node's
+    lease begun."""
+    opening = partial(
+        storage.open_store, config.store, now_us=clock.now_us, node_id=_node_id(config)
+    )
+    store = await stack.enter_async_context(
+        witnessed(config.store, config.data_dir, clock.now_us, opening)
+    )
+    if not store.has_leases:
+        return store, None
+    lease = Lease(store, seal, clock, boot_id=boot_id, fence=fence)
+    await lease.begin()
+    stack.push_async_callback(lease.end)
+    return store, lease
+
+
+def _node_id(config: Config) -> str | None:
+    """Who this process is among several on one server; a file knows its node itself.
+
+    The same after a restart, so that it recovers what it left open.
+    """
+    if storage.engine_of(config.store) == "sqlite":
+        return None
+    return f"{socket.gethostname() or 'node'}:{config.listen.data.port}"
+
+
+async def made_recorder(
+    config: Config,
+    clock: Clock,
+    queue: WriteQueue,
+    store: storage.SqlStore,
+    boot_id: str,
+    fence: Fence,
+) -> Recorder:
+    """The recorder, with the epochs of the heads as they stand."""
+    epochs = {tenant: (await store.head(tenant)).epoch for tenant in await store.tenants()}
+    return Recorder(
+        queue,
+        clock,
+        node_id=store.node_id,
+        boot_id=boot_id,
+        redact=Redactor(config.record.secrets).arguments,
+        keeps_arguments=config.record.arguments == "redacted",
+        epochs=epochs,
+        fence=fence,
+    )
+
+
+async def seeded_pressure(
+    config: Config, store: storage.SqlStore, clock: Clock
+) -> tuple[Pressure, str]:
+    """The pressure with its seeds, and when they were measured for good; "" if only just now.
+
+    What a server carries is not measured at every start: its traffic tells, or `store calibrate`.
+    """
+    figures = await kept_figures(store, config.store, config.data_dir)
+    calibration, calibrated = Calibration((), 0.0), ""
+    if figures is not None:
+        calibration, calibrated = figures.calibration(), figures.sentence()
+    elif (folder := scratch_folder(config.store)) is not None:
+        calibration = await measure_store(folder, clock)
+    pressure = Pressure(
+        batch_entries_max=BATCH_MAX,
+        monotonic_ns=clock.monotonic_ns,
+        loop_cpu_ns=time.thread_time_ns,
+        seeds=calibration.points,
+        handover_s=calibration.handover_s,
+    )
+    return pressure, calibrated
+
+
+def made_queue(
+    config: Config, store: storage.SqlStore, pressure: Pressure, clock: Clock
+) -> WriteQueue:
+    """The queue in front of the store; a commit of unknown outcome is looked up by call id."""
+
+    async def lookup(entry: Entry) -> Recorded | None:
+        """What became of an intent whose commit is unknown."""
+        receipt = entry.receipt
+        rows = await store.receipts_of_call(receipt.tenant_id, receipt.call_id or "")
+        for row in rows:
+            if row.kind == receipt.kind:
+                return Recorded(row.seq, row.receipt_hash, row.ts_us, 0)
+        return None
+
+    return WriteQueue(
+        store,
+        seal,
+        capacity=config.limits.queue,
+        wait_s=config.limits.queue_wait_s,
+        monotonic_ns=clock.monotonic_ns,
+        lookup=lookup,
+        on_batch=pressure.observe,
+    )
+
+
+def run_keeper(config: Config, clock: Clock, store: storage.SqlStore) -> RunKeeper:
+    """What runs have gathered, as this process sees it."""
+    idle_s, is_alone = config.runs.idle_s, not store.has_leases
+    return RunKeeper(store.run_head, clock, idle_s=idle_s, is_alone=is_alone)
+
+
+def made_fencing(
+    config: Config,
+    clock: Clock,
+    fence: Fence,
+    queue: WriteQueue,
+    store: storage.SqlStore,
+    lease: Lease | None,
+) -> Fencing:
+    """Raises and lifts the fence; calls in flight get as long to end as when stopping."""
+    return Fencing(
+        fence,
+        queue=queue,
+        marks=Marks(store),
+        clock=clock,
+        node_id=store.node_id,
+        wait_s=config.limits.drain_s,
+        beside=lease,
+    )

@@ -1,0 +1,85 @@
+"""Rates kept in the process: all buckets or none, a bounded number of them, counted once a call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sidecar.policy.reasons import Reason
+from sidecar.policy.terms import Charge
+from sidecar.proxy.rates import Rates
+
+SECOND_NS = 1_000_000_000
+
+
+def charge(key: str = "k", **changes: Any) -> Charge:
+    made = Charge("p/r", "p/r#0", key, 1, 2, 1_000_000, 1, False, False, Reason(("p/r",)))
+    return made._replace(**changes)
+
+
+def test_d9_over_the_limit_says_how_long_and_counts_nothing() -> None:
+    rates = Rates()
+    assert [rates.take([charge()], 0, set()) for _ in range(2)] == [None, None]
+    for _ in range(5):
+        over = rates.take([charge()], 0, set())
+        assert over is not None
+        assert (over.used, over.wait_ns, over.is_full) == (2, SECOND_NS // 2, False)
+    assert rates.take([charge()], SECOND_NS // 2, set()) is None
+    assert rates.take([charge("other")], 0, set()) is None, "positive control: another bucket"
+
+
+def test_d9_a_call_is_counted_in_all_its_buckets_or_in_none() -> None:
+    rates = Rates()
+    wide = charge(limit="p/r#1", max=100)
+    for _ in range(2):
+        assert rates.take([wide, charge()], 0, set()) is None
+    over = rates.take([wide, charge()], 0, set())
+    assert over is not None
+    assert over.charge.limit == "p/r#0"
+    left = 0
+    while rates.take([wide], 0, set()) is None:
+        left += 1
+    assert left == 98
+
+
+def test_of_several_limits_the_one_with_the_longest_wait_is_named() -> None:
+    rates = Rates()
+    slow = charge(limit="p/r#1", max=1, window_us=60_000_000)
+    assert rates.take([charge(max=1), slow], 0, set()) is None
+    over = rates.take([charge(max=1), slow], 0, set())
+    assert over is not None
+    assert (over.charge.limit, over.wait_ns) == ("p/r#1", 60 * SECOND_NS)
+
+
+def test_a_call_decided_anew_is_counted_once() -> None:
+    rates, counted = Rates(), set()
+    for _ in range(5):
+        assert rates.take([charge()], 0, counted) is None
+    assert rates.take([charge()], 0, set()) is None
+    assert rates.take([charge()], 0, set()) is not None
+
+
+def test_sums_and_shared_limits_are_not_counted_here() -> None:
+    rates = Rates()
+    for _ in range(5):
+        assert rates.take([charge(is_sum=True), charge(is_shared=True)], 0, set()) is None
+    assert rates.bucket_count == 0
+
+
+def test_d6_buckets_are_bounded_full_ones_are_forgotten_and_no_room_is_a_refusal() -> None:
+    rates = Rates(buckets_max=10)
+    assert [rates.take([charge(str(n))], 0, set()) for n in range(10)] == [None] * 10
+    over = rates.take([charge("new")], 0, set())
+    assert over is not None
+    assert over.is_full
+    assert over.wait_ns == SECOND_NS // 2
+    assert rates.take([charge("3")], 0, set()) is None, "a bucket that is there goes on"
+    assert rates.take([charge("new", limit="other#0")], 0, set()) is None, "other limits have room"
+    assert rates.take([charge("new")], SECOND_NS, set()) is None
+    assert rates.bucket_count == 2
+
+
+def test_limits_of_rules_that_are_gone_make_room() -> None:
+    rates = Rates(limits_max=3)
+    for number in range(10):
+        assert rates.take([charge(limit=f"p/r#{number}")], number, set()) is None
+    assert rates.bucket_count == 3
