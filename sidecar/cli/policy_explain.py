@@ -1,0 +1,214 @@
+"""`aegis-sidecar policy explain`: why a call is judged as it is, rule by rule."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from sidecar.cli.chosen_store import finished, store_url, tenant_of
+from sidecar.cli.policy_sources import (
+    NothingChosen,
+    add_source_arguments,
+    load_chosen,
+    show_problems,
+    use_usual_config,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sidecar.cli.policy_sources import Chosen
+    from sidecar.ledger.recorded_call import RecordedCall
+    from sidecar.policy.case_file import Case
+    from sidecar.policy.explain import Explanation
+    from sidecar.policy.index import PolicySet
+    from sidecar.problems import Position, Problem
+    from sidecar.yaml_reader import Node
+
+NAME = "explain"
+HELP = "why a call is judged as it is: every rule that names its tool, with values"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which policies, and which call."""
+    add_source_arguments(parser)
+    call = parser.add_mutually_exclusive_group(required=True)
+    call.add_argument(
+        "--call",
+        metavar="FILE",
+        help="a call as JSON (or YAML), - for standard input: {call, args, agent, http, claims, "
+        "now, after}; `call` is a tool, or {method, path, body}",
+    )
+    call.add_argument("--id", metavar="ID", help="a recorded call, by its Aegis-Call-Id")
+    parser.add_argument("--store", help="store URL, instead of the configuration's (with --id)")
+    parser.add_argument("--tenant", help="of which tenant (default: the only one there is)")
+    parser.add_argument("--json", action="store_true", help="as one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 explained, 1 no such call or store trouble, 2 unusable policies, call or usage."""
+    use_usual_config(args)
+    try:
+        chosen = load_chosen(args)
+    except NothingChosen as error:
+        show_problems(error.problems)
+        print(error.message, file=sys.stderr)
+        return 2
+    errors = [problem for problem in chosen.problems if not problem.is_warning]
+    if chosen.policy_set is None:
+        show_problems(errors)
+        return 2
+    if args.id is not None:
+        return finished(_explain_recorded(args, chosen, chosen.policy_set))
+    return _explain_given(args, chosen, chosen.policy_set)
+
+
+# -- a call that is given --------------------------------------------------------------------
+
+
+def _explain_given(args: argparse.Namespace, chosen: Chosen, policy_set: PolicySet) -> int:
+    from sidecar.cli.policy_routing import route_request
+    from sidecar.errors import Refused
+    from sidecar.policy.case_runner import explain_call
+
+    case, problems = _read_call(args.call)
+    if case is None:
+        show_problems(problems)
+        return 2
+    try:
+        found = explain_call(policy_set, chosen.kinds, case, route_request)
+    except Refused as refused:
+        if args.json:
+            said = {"effect": "deny", "code": refused.code, "reason": refused.reason}
+            print(json.dumps({"decision": said, "rules": []}))
+        else:
+            print(f'deny  "{refused.reason}"  [{refused.code}]')
+            print("      refused before any rule is asked")
+        return 0
+    _show(found, chosen.where, args.json, {})
+    return 0
+
+
+def _read_call(path: str) -> tuple[Case | None, list[Problem]]:
+    """The call in a file, or why there is none in it."""
+    from pathlib import Path
+
+    from sidecar.policy.case_file import read_call
+    from sidecar.policy.fields import Problems
+    from sidecar.problems import Position, Problem
+    from sidecar.yaml_reader import BYTES_MAX, read_yaml
+
+    name = "standard input" if path == "-" else path
+    try:
+        with sys.stdin.buffer if path == "-" else Path(path).open("rb") as handle:
+            data = handle.read(BYTES_MAX + 1)
+    except OSError as error:
+        return None, [Problem(Position(name), f"cannot be read: {error.strerror}")]
+    if data.lstrip()[:1] == b"{":
+        node, found = _read_json(name, data)
+    else:
+        node, found = read_yaml(name, data)
+    if node is None:
+        return None, found
+    problems = Problems()
+    case = read_call(node, problems)
+    return case, problems.found
+
+
+def _read_json(name: str, data: bytes) -> Any:
+    """Strict JSON as nodes: unlike YAML it has null, and its escapes. Places are lost."""
+    from sidecar.errors import Refused
+    from sidecar.problems import Position, Problem
+    from sidecar.proxy.strict_json import parse
+    from sidecar.yaml_reader import DEPTH_MAX
+
+    try:
+        return _node_of(parse(data.strip(), DEPTH_MAX), Position(name)), []
+    except Refused as refused:
+        detail = f": {refused.detail}" if refused.detail else ""
+        return None, [Problem(Position(name), f"{refused.reason}{detail}")]
+
+
+def _node_of(value: Any, place: Position) -> Node:
+    from sidecar.yaml_reader import Node
+
+    if isinstance(value, dict):
+        value = {key: _node_of(member, place) for key, member in value.items()}
+    elif isinstance(value, list):
+        value = [_node_of(member, place) for member in value]
+    return Node(value, place, place)
+
+
+# -- a call that is recorded -----------------------------------------------------------------
+
+
+async def _explain_recorded(args: argparse.Namespace, chosen: Chosen, policy_set: PolicySet) -> int:
+    import storage
+    from sidecar.ledger.recorded_call import NotReplayable, recorded_call
+    from sidecar.policy.explain import explain
+    from sidecar.policy.replay import under_set
+
+    reader = await storage.open_reader(store_url(args))
+    try:
+        tenant_id = await tenant_of(reader, args.tenant)
+        receipts = await reader.receipts_of_call(tenant_id, args.id)
+        if not receipts:
+            print(f"no call {args.id!a} of tenant {tenant_id!a} is recorded", file=sys.stderr)
+            return 1
+        beside = await reader.call_facts(tenant_id, receipts[0].seq)
+    finally:
+        await reader.close()
+    try:
+        recorded = recorded_call(receipts[0], beside)
+    except NotReplayable as error:
+        print(f"call {args.id!a} cannot be judged again: {error}", file=sys.stderr)
+        return 1
+    call = under_set(policy_set, recorded.call)
+    found = explain(
+        policy_set,
+        recorded.principal,
+        call,
+        recorded.at_us,
+        run=recorded.run,
+        hidden=recorded.hidden,
+    )
+    then = {
+        "effect": recorded.effect,
+        "code": recorded.code,
+        "rule": recorded.rule_id,
+        "revision": recorded.revision,
+        "receipt": recorded.seq,
+    }
+    _show(found, chosen.where, args.json, then)
+    if not args.json:
+        print(_then_text(recorded, found))
+        print(f"      not recorded of it: {_hidden_text(recorded)}")
+    return 0
+
+
+def _then_text(recorded: RecordedCall, found: Explanation) -> str:
+    named = recorded.rule_id or recorded.code
+    is_same = recorded.revision == found.decision.policy_revision
+    under = "the same policies" if is_same else f"other policies, {recorded.revision[:8]}"
+    return f"      then: {recorded.effect} by {named}, under {under} (receipt {recorded.seq})"
+
+
+def _hidden_text(recorded: RecordedCall) -> str:
+    names = sorted(recorded.hidden.facts)
+    names += [".".join(("args", *path)) for path in sorted(recorded.hidden.arguments)]
+    return ", ".join(names)
+
+
+def _show(
+    found: Explanation, places: Mapping[str, Position], as_json: bool, then: dict[str, Any]
+) -> None:
+    from sidecar.policy.explain_text import explanation_data, explanation_lines
+
+    if as_json:
+        data = explanation_data(found, places)
+        print(json.dumps({**data, "recorded": then} if then else data, ensure_ascii=False))
+        return
+    for line in explanation_lines(found, places):
+        print(line)

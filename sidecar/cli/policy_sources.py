@@ -1,0 +1,170 @@
+"""Which policies a command is about: files, folders and packs, or those of a sidecar.yaml.
+
+Knows: PATH and --config, what `serve` would make of them, how problems are printed.
+Must not know: what is done with the set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from sidecar.policy.index import PolicySet
+    from sidecar.policy.load import LoadedPolicies
+    from sidecar.policy_reading import Reading
+    from sidecar.problems import Position, Problem
+    from sidecar.yaml_reader import Node
+
+
+class NothingChosen(Exception):
+    """No policies were named, or the configuration that names them cannot be read."""
+
+    def __init__(self, message: str, problems: list[Problem]) -> None:
+        super().__init__(message)
+        self.message, self.problems = message, problems
+
+
+@dataclass(slots=True)
+class Chosen:
+    """What was named: the files as read, the set (None if there are errors), every problem, the
+    kinds of the upstreams by name, and where rules and tools stand (`where`)."""
+
+    reading: Reading
+    policy_set: PolicySet | None
+    problems: list[Problem]
+    kinds: Mapping[str, str]
+    where: Mapping[str, Position]
+    default: Literal["deny", "observe"] = "deny"
+
+
+def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    """PATH… and --config."""
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="files, folders, pack:NAME")
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="take upstreams, `default` and (without PATH) `policies` from this sidecar.yaml; "
+        "without it the catalogues say which upstreams there are",
+    )
+
+
+def use_usual_config(args: argparse.Namespace) -> None:
+    """Without PATH and --config: the sidecar.yaml that other commands read."""
+    import os
+
+    if not args.paths and not args.config:
+        args.config = os.environ.get("AEGIS_CONFIG") or "sidecar.yaml"
+
+
+def load_chosen(args: argparse.Namespace) -> Chosen:
+    """Loads what the arguments name as `serve` would; raises NothingChosen."""
+    from pathlib import Path
+
+    from sidecar.policy.load import load_policies
+    from sidecar.policy_reading import take_reading
+
+    root, base = None, Path.cwd()
+    problems: list[Problem] = []
+    places: dict[str, Position] = {}
+    if args.config:
+        root, problems = _configuration(Path(args.config))
+        if root is None:
+            raise NothingChosen("", problems)
+    entries = list(args.paths)
+    if not entries and root is not None:
+        base = Path(args.config).parent.absolute()
+        places = _entries(root)
+        entries = list(places)
+    if not entries:
+        raise NothingChosen("name files, folders or pack:NAME, or --config", problems)
+    reading = take_reading(entries, base, places=places)
+    kinds = _upstreams(root) if root is not None else _catalogued(reading)
+    default: Literal["deny", "observe"] = "deny"
+    if root is not None and _default(root) == "observe":
+        default = "observe"
+    loaded = load_policies(
+        reading.sources, upstreams=kinds, default=default, read_file=reading.read_file
+    )
+    problems = sorted({*problems, *reading.problems, *loaded.problems})
+    return Chosen(reading, loaded.policy_set, problems, kinds, loaded.places, default)
+
+
+def reload_chosen(chosen: Chosen, reading: Reading) -> LoadedPolicies:
+    """What would be made of other files, for the same upstreams and with the same default."""
+    from sidecar.policy.load import load_policies
+
+    return load_policies(
+        reading.sources,
+        upstreams=chosen.kinds,
+        default=chosen.default,
+        read_file=reading.read_file,
+    )
+
+
+def _configuration(path: Path) -> tuple[Node | None, list[Problem]]:
+    """What the file says, as far as it is YAML; its settings are checked by `config check`."""
+    from sidecar.problems import Position, Problem
+    from sidecar.yaml_reader import salvage_yaml
+
+    try:
+        root, problems = salvage_yaml(str(path), path.read_bytes())
+    except OSError as error:
+        return None, [Problem(Position(str(path)), f"cannot be read: {error.strerror}")]
+    if root is not None and not root.is_mapping:
+        message = f"this is not a sidecar.yaml: it holds {root.kind}"
+        return None, [*problems, Problem(root.position, message)]
+    return root, problems
+
+
+def _entries(root: Node) -> dict[str, Position]:
+    """The entries of `policies`, with their places."""
+    node = root.value.get("policies")
+    listed = [] if node is None else node.value if node.is_list else [node]
+    return {one.value: one.position for one in listed if isinstance(one.value, str) and one.value}
+
+
+def _default(root: Node) -> object:
+    node = root.value.get("default")
+    return node.plain() if node is not None else None
+
+
+def _upstreams(root: Node) -> Mapping[str, str]:
+    node = root.value.get("upstreams")
+    found: dict[str, str] = {}
+    for name, member in (node.value if node is not None and node.is_mapping else {}).items():
+        kind = member.value.get("kind") if member.is_mapping else None
+        found[name] = "mcp" if kind is not None and kind.value == "mcp" else "rest"
+    return found
+
+
+def _catalogued(reading: Reading) -> Mapping[str, str]:
+    """An upstream is taken to be REST if its catalogue has a route; problems are told later."""
+    from sidecar.policy.fields import Problems
+    from sidecar.policy.load import read_files
+
+    files = read_files(reading.sources, reading.read_file, Problems())
+    return {one.upstream: "rest" if one.has_routes else "mcp" for one in files.catalogues}
+
+
+def show_problems(problems: list[Problem]) -> None:
+    """Each once, in order, on standard error."""
+    for problem in sorted(set(problems)):
+        print(problem, file=sys.stderr)
+
+
+def count_text(problems: list[Problem]) -> str:
+    """`2 errors, 1 warning`."""
+    errors = sum(not problem.is_warning for problem in problems)
+    warnings = len(problems) - errors
+    return f"{errors} error{plural(errors)}, {warnings} warning{plural(warnings)}"
+
+
+def plural(count: int) -> str:
+    """The letter that makes a word mean several."""
+    return "" if count == 1 else "s"

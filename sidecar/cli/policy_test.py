@@ -1,0 +1,209 @@
+"""`aegis-sidecar policy test PATH…`: runs the cases that stand beside the policies."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from sidecar.cli.policy_sources import count_text, plural, show_problems
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from sidecar.policy.case_file import CaseFile
+    from sidecar.policy.case_runner import CaseResult
+    from sidecar.policy.case_set import CaseSet, Context
+    from sidecar.policy.coverage import Coverage
+    from sidecar.policy.rule import Rule
+    from sidecar.policy_reading import Reading
+    from sidecar.problems import Position, Problem
+
+NAME = "test"
+HELP = "run the test files beside policies; exit 0: all pass, 1: some fail, 2: unusable"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to test, and how much of it must be."""
+    parser.add_argument(
+        "paths", nargs="+", metavar="PATH", help="folders, pack:NAME, or single test files"
+    )
+    parser.add_argument(
+        "--coverage",
+        type=_percent,
+        metavar="N",
+        help="exit 1 unless N %% of the rules have a case that matches and one that does not",
+    )
+
+
+def _percent(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 100:
+        raise ValueError
+    return number
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 all passed, 1 a case failed or too few rules are covered, 2 unusable or nothing to test."""
+    from pathlib import Path
+
+    from sidecar.policy_reading import take_reading
+
+    outcome = Outcome()
+    for path in args.paths:
+        entry, only = _folder_of(path, Path.cwd())
+        outcome.add(take_reading([entry], Path.cwd()), only)
+    show_problems(outcome.problems)
+    if outcome.has_errors:
+        print(count_text(outcome.problems), file=sys.stderr)
+        return 2
+    if not outcome.results:
+        where = ", ".join(args.paths)
+        print(f"there is no test in {where}: test files begin with `test:`", file=sys.stderr)
+        return 2
+    for result, places in outcome.results:
+        if not result.passed:
+            show_failure(result, places)
+    if args.coverage is not None:
+        outcome.show_lacking()
+    print(outcome.summary())
+    is_covered = args.coverage is None or outcome.percent >= args.coverage
+    if not is_covered:
+        print(f"coverage is below {args.coverage:g} %", file=sys.stderr)
+    return 0 if is_covered and not outcome.failed else 1
+
+
+def _folder_of(path: str, base: Path) -> tuple[str, str | None]:
+    """The entry to read, and the one test file in it that is meant (None: all of them). A test
+    file is run with the policies and catalogues of its folder."""
+    from sidecar.policy_reading import PACK_PREFIX
+
+    if path.startswith(PACK_PREFIX) or not (base / path).is_file():
+        return path, None
+    file = base / path
+    folder = file.parent
+    shown = str(folder.relative_to(base)) if folder.is_relative_to(base) else str(folder)
+    return shown, file.name if shown == "." else f"{shown}/{file.name}"
+
+
+class Outcome:
+    """What came of all tests: problems, results with the places of rules and tools, coverage."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self.results: list[tuple[CaseResult, Mapping[str, Position]]] = []
+        self._coverages: list[Coverage] = []
+        self._policies: dict[int, set[str]] = {}
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether something could not be used."""
+        return any(not problem.is_warning for problem in self.problems)
+
+    @property
+    def failed(self) -> int:
+        """How many cases failed."""
+        return sum(not result.passed for result, _ in self.results)
+
+    @property
+    def percent(self) -> float:
+        """Coverage over all rules."""
+        rules = sum(len(one.by_rule) for one in self._coverages)
+        lacking = sum(len(one.lacking) for one in self._coverages)
+        return 100.0 * (rules - lacking) / rules if rules else 100.0
+
+    def add(self, reading: Reading, only: str | None) -> None:
+        """Runs the tests of one reading, or those of one of its files, unless it has errors."""
+        from sidecar.policy.case_set import case_set, read_context
+        from sidecar.policy.coverage import Coverage
+        from sidecar.policy.fields import Problems
+
+        problems = Problems()
+        problems.take(reading.problems)
+        context = read_context(reading.sources, reading.read_file, problems)
+        meant = _display_name(reading, only)
+        files = [one for one in context.tests if meant is None or one.position.source == meant]
+        if meant is not None and not files and not problems.error_count:
+            from sidecar.problems import Position
+
+            problems.error(Position(str(only), 1, 1), "this is no test file", "begin with `test:`")
+        sets = [case_set(context, file, problems) for file in files]
+        self.problems = sorted({*self.problems, *problems.found})
+        if problems.error_count:
+            return
+        coverage = Coverage(_rules(context, files if meant is not None else None))
+        self._coverages.append(coverage)
+        for cases in sets:
+            if cases is not None:
+                self._run(cases, coverage, context.places)
+
+    def _run(self, cases: CaseSet, coverage: Coverage, places: Mapping[str, Position]) -> None:
+        from sidecar.cli.policy_routing import route_request
+        from sidecar.policy.case_runner import run_case
+
+        for case in cases.file.cases:
+            result = run_case(cases, case, route_request)
+            coverage.note(result.judged)
+            self.results.append((result, places))
+            self._policies[id(case)] = {policy for policy, _ in cases.file.policies}
+
+    def policies_of(self, result: CaseResult) -> set[str]:
+        """The policies that a case is a test of."""
+        return self._policies[id(result.case)]
+
+    def show_lacking(self) -> None:
+        """Every rule of which too little is shown, and why."""
+        from sidecar.policy.coverage import coverage_line
+
+        lacking = [one for coverage in self._coverages for one in coverage.lacking]
+        width = max((len(one.rule.rule_id) for one in lacking), default=0)
+        for one in lacking:
+            print(coverage_line(one, width))
+
+    def summary(self) -> str:
+        """One line."""
+        count, failed = len(self.results), self.failed
+        files = len({result.case.position.source for result, _ in self.results})
+        rules = sum(len(one.by_rule) for one in self._coverages)
+        lacking = sum(len(one.lacking) for one in self._coverages)
+        passed = f"{count} case{plural(count)} passed" if not failed else (
+            f"{failed} of {count} case{plural(count)} FAILED"
+        )  # fmt: skip
+        return (
+            f"{passed}, {files} file{plural(files)}; {rules - lacking} of {rules} "
+            f"rule{plural(rules)} covered ({self.percent:.0f} %)"
+        )
+
+
+def _display_name(reading: Reading, only: str | None) -> str | None:
+    """The name under which the one file that is meant was read."""
+    if only is None:
+        return None
+    tail = only.rpartition("/")[2]
+    names = [name for name in reading.paths if name == only or name.endswith(f"/{tail}")]
+    exact = [name for name in names if name == only]
+    return (exact or names or [only])[0]
+
+
+def _rules(context: Context, files: Sequence[CaseFile] | None) -> list[Rule]:
+    """The rules that are to be covered: all, or those of the policies that these files name."""
+    every = [one.rule for one in context.rules]
+    if files is None:
+        return every
+    named = {policy for file in files for policy, _ in file.policies}
+    return [rule for rule in every if rule.order[0] in named]
+
+
+def show_failure(result: CaseResult, places: Mapping[str, Position]) -> None:
+    """What was expected, what came, and why."""
+    from sidecar.policy.explain_text import explanation_lines
+
+    case = result.case
+    print(f"{case.position}: FAILED: {case.name}")
+    for what, expected, came in result.wrong:
+        print(f"    {what}: expected {expected}")
+        print(f"    {' ' * len(what)}  came     {came}")
+    if result.judged:
+        for line in explanation_lines(result.judged[-1], places):
+            print(f"    {line}")

@@ -1,0 +1,163 @@
+"""From a receipt and the facts beside it back to the nouns of a call: what drafts.py wrote. Pure.
+
+Knows: what of a call was recorded and in which form, and so what is not known of it any more:
+masked arguments, header values, the query's values, claims; everything but names where only
+digests are kept.
+Must not know: stores, rules, what is done with the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from sidecar.model import HttpFacts, Principal, RiskLevel, Tool, ToolCall, TrustLevel
+from sidecar.policy.cel_checks import COUNT
+from sidecar.policy.facts import FACTS
+from sidecar.policy.hidden import Hidden, masked_arguments
+from sidecar.policy.runs import RunState, beginning
+from storage.records import CallFactsRow, ReceiptRow
+
+_RISK: Final = {level.label: level for level in RiskLevel}
+_TRUST: Final = {level.label: level for level in TrustLevel}
+#: What rules may read and a record tells; the query only where there was none.
+_RECORDED: Final = frozenset(
+    {
+        "args",
+        "agent.name",
+        "agent.team",
+        "agent.environment",
+        "agent.risk",
+        "tenant.name",
+        "http.method",
+        "http.path",
+        "http.query",
+        "http.source_ip",
+        "now",
+    }
+)
+_ALWAYS_KNOWN: Final = ("tool.", "trust.", "risk.")
+#: What a record tells of the run before the call, where it has `run`.
+_OF_THE_RUN: Final = frozenset({"run.trust", "run.labels", "run.calls", "run.started"})
+#: Not recorded of any call: header values, claims, and whatever rules come to read.
+_NEVER: Final = frozenset({COUNT, *FACTS}) - {
+    name for name in FACTS if name in _RECORDED or name.startswith(_ALWAYS_KNOWN)
+}
+_DECISIONS: Final = ("intent", "refusal")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedCall:
+    """A call that was judged, as far as it is known, and what was decided then. `run` is None
+    where its run was not recorded."""
+
+    principal: Principal
+    call: ToolCall
+    at_us: int
+    seq: int
+    hidden: Hidden
+    effect: str
+    code: str
+    rule_id: str | None
+    revision: str
+    run: RunState | None = None
+
+
+class NotReplayable(Exception):
+    """A receipt from which no call can be made; `cause` is a word for counting, the message is for
+    people."""
+
+    def __init__(self, cause: str, message: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+def recorded_call(receipt: ReceiptRow, beside: CallFactsRow | None) -> RecordedCall:
+    """The call an intent or refusal is about.
+
+    Raises NotReplayable with the cause "unread" (refused before it was judged), "erased" (its
+    facts are gone), "protocol" (needs no rule) or "damaged".
+    """
+    if receipt.kind not in _DECISIONS:
+        raise NotReplayable("other", f"a receipt of kind {receipt.kind} tells of no call")
+    if receipt.policy_revision is None:
+        raise NotReplayable("unread", f"refused before any rule was asked: {receipt.outcome}")
+    if beside is None:
+        raise NotReplayable("erased", "its facts were erased")
+    try:
+        facts = orjson.loads(beside.facts)
+        args = orjson.loads(beside.arguments) if beside.arguments is not None else None
+        if facts["code"] == "protocol":
+            raise NotReplayable("protocol", "carries the protocol itself and needs no rule")
+        return _recorded(receipt, facts, args)
+    except (KeyError, TypeError, ValueError) as error:
+        raise NotReplayable("damaged", f"its facts cannot be read: {error}") from error
+
+
+def _recorded(
+    receipt: ReceiptRow, facts: Mapping[str, Any], args: Mapping[str, Any] | None
+) -> RecordedCall:
+    path = facts.get("path")
+    hidden = set(_NEVER)
+    hidden |= {"http.path"} if path is None else set()
+    hidden |= {"http.query"} if facts.get("query") else set()
+    run = _run(facts["run"], _TRUST[str(receipt.source_trust)]) if "run" in facts else None
+    hidden -= _OF_THE_RUN if run is not None else frozenset()
+    arguments = masked_arguments(args) if args is not None else frozenset({()})
+    principal = Principal(
+        receipt.tenant_id,
+        str(receipt.agent_id),
+        facts["team"],
+        facts["environment"],
+        _RISK[facts["agent_risk"]],
+        _TRUST[str(receipt.source_trust)],
+        receipt.user_id,
+    )
+    upstream, _, operation = str(receipt.tool).partition("/")
+    tool = Tool(
+        upstream,
+        operation,
+        facts["mutates"],
+        _RISK[facts["risk"]],
+        tuple(facts["labels"]),
+        _TRUST[facts["returns"]],
+        facts["declared"],
+    )
+    call = ToolCall(
+        call_id=str(receipt.call_id),
+        tool=tool,
+        action=str(receipt.action),
+        args=args if args is not None else {},
+        http=HttpFacts(facts["method"], path or "", "", facts["source_ip"], {}),
+        target="",
+        headers=(),
+        body=b"",
+        dialect="rest" if receipt.action == facts["method"] else "mcp",
+        run_id=receipt.run_id,
+        trace_id=receipt.trace_id,
+        called=facts.get("called"),
+    )
+    return RecordedCall(
+        principal,
+        call,
+        receipt.ts_us,
+        receipt.seq,
+        Hidden(frozenset(hidden), arguments),
+        str(receipt.decision),
+        facts["code"],
+        receipt.rule_id,
+        str(receipt.policy_revision),
+        run,
+    )
+
+
+def _run(said: Mapping[str, Any] | None, starts_with: TrustLevel) -> RunState:
+    """The run before the call, as `{trust, labels, calls, started_us}`; null of one that began."""
+    if said is None:
+        return beginning(starts_with)
+    return RunState(
+        _TRUST[said["trust"]], frozenset(said["labels"]), said["calls"], said["started_us"]
+    )

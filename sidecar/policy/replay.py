@@ -1,0 +1,172 @@
+"""Recorded calls judged again: what other policies would have made of them, counted.
+
+Knows: that the tool of a call is what the new catalogue says it is; which recorded decisions are
+comparable; that a difference is a difference of effect, gathered by the rules that named the
+decisions and by agent. Needs memory for the groups, not for the calls.
+Must not know: stores, how records are read or shown.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from sidecar.model import Principal, ToolCall
+from sidecar.policy.catalogue import Catalogue, Entry
+from sidecar.policy.hidden import Hidden, ReadsOfRules
+from sidecar.policy.index import PolicySet
+from sidecar.policy.matchers import MCP_PREFIX
+from sidecar.policy.runs import RunState
+from sidecar.policy.verdicts import rule_on
+
+EXAMPLES_MAX: Final = 3
+#: Decisions that rested on what was used up then, not on the call.
+_BY_LIMIT: Final = "rate_limited"
+
+
+class Change(NamedTuple):
+    """What was decided, what would be, each by whom (a rule, or a code where none decides), and
+    for which agent (`tenant/agent`)."""
+
+    effect_then: str
+    by_then: str
+    effect_now: str
+    by_now: str
+    agent: str
+
+
+class Kept(NamedTuple):
+    """Why calls could not be judged: rules that read what was not recorded, and what they read."""
+
+    rules: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Group:
+    """How many calls, and a few of them by id."""
+
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, call_id: str) -> None:
+        """One more."""
+        self.count += 1
+        if len(self.examples) < EXAMPLES_MAX:
+            self.examples.append(call_id)
+
+
+class Replay:
+    """Judges calls one by one and counts what came of them. `skipped` counts by cause what was not
+    judged again because there is nothing to judge."""
+
+    def __init__(self, policy_set: PolicySet) -> None:
+        self._policy_set = policy_set
+        self._reads = ReadsOfRules()
+        self._tools: dict[tuple[str, str | None, str], Entry] = {}
+        self.changes: dict[Change, Group] = {}
+        self.kept: dict[Kept, Group] = {}
+        self.skipped: Counter[str] = Counter()
+        self.same = 0
+        self.renamed = 0
+
+    @property
+    def changed(self) -> int:
+        """Calls with another effect."""
+        return sum(group.count for group in self.changes.values())
+
+    @property
+    def unjudged(self) -> int:
+        """Calls whose effect cannot be told."""
+        return sum(group.count for group in self.kept.values())
+
+    def skip(self, cause: str) -> None:
+        """Counts a record from which no call can be made."""
+        self.skipped[cause] += 1
+
+    def add(
+        self,
+        principal: Principal,
+        call: ToolCall,
+        at_us: int,
+        hidden: Hidden,
+        *,
+        effect_then: str,
+        code_then: str,
+        rule_then: str | None,
+        revision_then: str,
+        run: RunState | None = None,
+    ) -> None:
+        """Judges one call that was judged then, in the run as it was."""
+        if code_then == _BY_LIMIT:
+            self.skip("limit")
+            return
+        if revision_then == self._policy_set.revision:
+            self.same += 1  # the very same policies: whatever is hidden, they said what they said
+            return
+        call = under_set(self._policy_set, call, self._tools)
+        ruling = rule_on(
+            self._policy_set, principal, call, at_us, run=run, hidden=hidden, reads=self._reads
+        )
+        decision = ruling.decision
+        if not ruling.is_certain:
+            rules = tuple(rule.rule_id for rule in ruling.unknown if not rule.is_shadow)
+            names = {name for rule, read in ruling.unknown.items() for name in read
+                     if not rule.is_shadow}  # fmt: skip
+            self.kept.setdefault(Kept(rules, tuple(sorted(names))), Group()).add(call.call_id)
+            return
+        by_then, by_now = rule_then or code_then, decision.rule_id or decision.code
+        if decision.effect.value == effect_then:
+            self.same += 1
+            self.renamed += by_then != by_now
+            return
+        agent = f"{principal.tenant}/{principal.agent}"
+        change = Change(effect_then, by_then, decision.effect.value, by_now, agent)
+        self.changes.setdefault(change, Group()).add(call.call_id)
+
+
+def under_set(
+    policy_set: PolicySet,
+    call: ToolCall,
+    known: dict[tuple[str, str | None, str], Entry] | None = None,
+) -> ToolCall:
+    """The call with its tool as the set's catalogue knows it. Of an upstream without a catalogue
+    the tool stays as it was recorded; a tool nobody declared then may have an entry now.
+
+    Arguments stay as they were bound then. `known` spares looking up the same tool again.
+    """
+    tool = call.tool
+    catalogue = policy_set.catalogue
+    if tool.upstream not in catalogue.upstreams:
+        return call
+    if not tool.declared and call.dialect == "rest":
+        return _routed(catalogue, call)
+    key = (tool.name, call.called, call.dialect)
+    entry = known.get(key) if known is not None else None
+    if entry is None:
+        entry = _entry(catalogue, call)
+        if known is not None and tool.declared:
+            known[key] = entry
+    return call._replace(tool=entry.tool)
+
+
+def _entry(catalogue: Catalogue, call: ToolCall) -> Entry:
+    tool = call.tool
+    if tool.operation.startswith(MCP_PREFIX):
+        return catalogue.mcp_method(tool.upstream, tool.operation.removeprefix(MCP_PREFIX))
+    name = tool.operation if tool.declared else call.called or tool.operation
+    if call.dialect == "mcp":
+        return catalogue.mcp_tool(tool.upstream, name)
+    return catalogue.entry(tool.upstream, name) or catalogue.unknown(tool.upstream)
+
+
+def _routed(catalogue: Catalogue, call: ToolCall) -> ToolCall:
+    """A request no route took then may find one now; its values join the arguments."""
+    segments = [part for part in call.http.path.split("/") if part]
+    found = catalogue.match_route(call.tool.upstream, call.http.method, segments)
+    if found is None:
+        return call._replace(tool=catalogue.unknown(call.tool.upstream).tool)
+    entry, values = found
+    args: dict[str, Any] = {**values, **call.args}
+    return call._replace(tool=entry.tool, args=args)

@@ -1,0 +1,45 @@
+"""The shipped packs pass their own tests, which show every rule matching and not matching."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from policy_setup import PACKS
+
+from sidecar.cli.main import main
+from sidecar.policy_reading import pack_folders
+
+
+def test_the_packs_pass_their_tests(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["policy", "test", str(PACKS), "--coverage", "100"]) == 0
+    assert "(100 %)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", list(pack_folders()))
+def test_each_pack_is_tested_as_it_is_loaded(name: str) -> None:
+    assert main(["policy", "test", f"pack:{name}", "--coverage", "100"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("read-only/policy.yaml", "mutates: false", "mutates: true"),
+        ("baseline/no-secrets.yaml", "    - .ssh\n", ""),
+        ("baseline/no-internal-addresses.yaml", "    - 169.254.0.0/16\n", ""),
+        ("select-only/policy.yaml", "(into|", "("),
+        ("working-hours/policy.yaml", "outside:", "during:"),
+        ("known-hosts/policy.yaml", "inDomain(host(u), d)", "u.contains(d)"),
+        ("work-folder/policy.yaml", "under(p, constants.folder)", "p.startsWith(constants.folder)"),
+    ],
+)
+def test_a_pack_that_protects_less_fails_its_tests(
+    tmp_path: Path, file: str, old: str, new: str
+) -> None:
+    copied = tmp_path / "policies"
+    shutil.copytree(PACKS, copied)
+    text = (copied / file).read_text()
+    assert old in text
+    (copied / file).write_text(text.replace(old, new))
+    assert main(["policy", "test", str(copied)]) == 1
