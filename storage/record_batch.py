@@ -188,10 +188,12 @@ def _read_runs(sql: Statements, runs: set[RunKey]) -> Script[dict[RunKey, RunHea
 
 def _check_guards(
     entries: Sequence[Entry], heads: Mapping[str, HeadRow], runs: dict[RunKey, RunHead]
-) -> dict[int, Stale]:
-    """The entries whose guards fail, by position. What an entry makes of its run counts for those
-    after it, and stands in `runs` afterwards."""
+) -> tuple[dict[int, Stale], dict[int, RunHead]]:
+    """By position: the entries whose guards fail, and the run as each other entry left it that had
+    to do with one. What an entry makes of its run counts for those after it, and stands in `runs`
+    afterwards."""
     stale: dict[int, Stale] = {}
+    left: dict[int, RunHead] = {}
     for position, entry in enumerate(entries):
         if entry.epoch is None and entry.run_version is None and entry.run_step is None:
             continue
@@ -203,11 +205,13 @@ def _check_guards(
         run = runs[key]
         if not holds or (entry.run_version is not None and entry.run_version != run.version):
             stale[position] = Stale(epoch, run)
-        elif entry.run_step is not None:
+            continue
+        if entry.run_step is not None:
             state = entry.run_step(run.state)
             if state != run.state:
-                runs[key] = RunHead(run.version + 1, state)
-    return stale
+                run = runs[key] = RunHead(run.version + 1, state)
+        left[position] = run
+    return stale, left
 
 
 def _close_intent(sql: Statements, entry: Entry) -> Script[None]:
@@ -229,7 +233,7 @@ def _planned(
 ) -> _Plan:
     """Checks guards, seals the drafts onto the heads, and lays out every row; raises OddEntry."""
     raised = dict(runs)
-    stale = _check_guards(entries, heads, raised)
+    stale, left = _check_guards(entries, heads, raised)
     accepted = [e for i, e in enumerate(entries) if i not in stale] if stale else entries
     sealed = seal(heads, [entry.receipt for entry in accepted])
     rows: list[ReceiptRow] = []
@@ -258,7 +262,7 @@ def _planned(
         (sql["put_head"], moved),
         (sql["put_run_head"], stepped),
     )
-    done = Done(_answers(entries, rows, stale, heads, raised), sealed.heads, raised)
+    done = Done(_answers(entries, rows, stale, left, heads), sealed.heads, raised)
     return _Plan(steps, len(closed), bool(stale), done)
 
 
@@ -278,24 +282,21 @@ def _answers(
     entries: Sequence[Entry],
     rows: Sequence[ReceiptRow],
     stale: Mapping[int, Stale],
+    left: Mapping[int, RunHead],
     heads: Mapping[str, HeadRow],
-    runs: Mapping[RunKey, RunHead],
 ) -> list[Answer]:
-    recorded: list[Answer] = [
-        _new_tuple(Recorded, (row[1], row[27], row[5], heads[row[0]].epoch, None)) for row in rows
-    ]
-    if not stale and not runs:
-        return recorded
-    following = iter(recorded)
-    return [
-        stale.get(i) or _with_run(entry, next(following), runs) for i, entry in enumerate(entries)
-    ]
-
-
-def _with_run(entry: Entry, answer: Answer, runs: Mapping[RunKey, RunHead]) -> Answer:
-    """The answer, and the run it left to an entry that had to do with it."""
-    if isinstance(answer, Recorded) and (
-        entry.run_step is not None or entry.run_version is not None
-    ):
-        return answer._replace(run=runs[_run_of(entry)])
-    return answer
+    if not stale and not left:
+        return [
+            _new_tuple(Recorded, (row[1], row[27], row[5], heads[row[0]].epoch, None))
+            for row in rows
+        ]
+    following = iter(rows)
+    answers: list[Answer] = []
+    for position in range(len(entries)):
+        if position in stale:
+            answers.append(stale[position])
+        else:
+            row = next(following)
+            epoch, run = heads[row[0]].epoch, left.get(position)
+            answers.append(_new_tuple(Recorded, (row[1], row[27], row[5], epoch, run)))
+    return answers

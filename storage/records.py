@@ -123,7 +123,7 @@ class RunHead(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """The entry is durable. `run` is its run as the batch left it, if it guarded or stepped it."""
+    """The entry is durable. `run` is its run as it left it, if it guarded or stepped it."""
 
     seq: int
     receipt_hash: str

@@ -45,7 +45,7 @@ class Intent(NamedTuple):
     seq: int
     receipt_hash: str
     slot: Slot
-    #: Its run as the batch left it, if the intent had a stake in it.
+    #: Its run as it left it, if the intent had a stake in it.
     run: RunHead | None = None
 
 
