@@ -68,7 +68,13 @@ def main() -> int:
         figures["overload"] = overload.run(seconds)
     text = json.dumps(figures, indent=2)
     if options.results:
-        options.results.write_text(text + "\n")
+        # A part alone takes the place of that part; the others stay as they were measured.
+        kept = (
+            json.loads(options.results.read_text())
+            if options.only and options.results.exists()
+            else {}
+        )
+        options.results.write_text(json.dumps(kept | figures, indent=2) + "\n")
     print(text if options.json else table(figures))
     return 0
 
