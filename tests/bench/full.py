@@ -23,6 +23,7 @@ import proxies
 import store_speed
 from bench_machine import commit, machine
 
+PARTS = ("policy", "store", "proxies", "overload")
 EFFORT: dict[str, tuple[int, int]] = {"small": (2, 2), "default": (5, 3), "large": (9, 5)}
 
 
@@ -48,11 +49,22 @@ def table(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _kept(options: argparse.Namespace, figures: dict[str, Any]) -> dict[str, Any]:
+    """What the file is to say: a part measured alone takes the place of that part, the others stay
+    as they were, each under the commit it was measured at."""
+    before: dict[str, Any] = {}
+    if options.only and options.results.exists():
+        before = json.loads(options.results.read_text())
+    commits = before.get("commits", {})
+    commits |= {part: figures["commit"] for part in PARTS if part in figures}
+    return before | figures | {"commits": commits}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--size", choices=sorted(EFFORT), default="default")
-    parser.add_argument("--only", choices=["proxies", "policy", "store", "overload"])
+    parser.add_argument("--only", choices=PARTS)
     parser.add_argument("--results", type=Path)
     options = parser.parse_args()
     rounds, seconds = EFFORT[options.size]
@@ -68,13 +80,7 @@ def main() -> int:
         figures["overload"] = overload.run(seconds)
     text = json.dumps(figures, indent=2)
     if options.results:
-        # A part alone takes the place of that part; the others stay as they were measured.
-        kept = (
-            json.loads(options.results.read_text())
-            if options.only and options.results.exists()
-            else {}
-        )
-        options.results.write_text(json.dumps(kept | figures, indent=2) + "\n")
+        options.results.write_text(json.dumps(_kept(options, figures), indent=2) + "\n")
     print(text if options.json else table(figures))
     return 0
 
