@@ -25,6 +25,7 @@ from sidecar.control.server import ControlServer
 from sidecar.control.socket import ControlSocket
 from sidecar.control.state import ControlState
 from sidecar.errors import StartRefused
+from sidecar.ledger.bucket_care import forget_idle_buckets
 from sidecar.ledger.chain import seal
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.recorder import Recorder
@@ -130,6 +131,7 @@ async def running(
         tasks.start(policies.run(), "policies")
         tasks.start(_tick(pressure), "pressure")
         tasks.start(history.run(pressure.snapshot), "trend")
+        tasks.start(forget_idle_buckets(store, clock, fence), "limits")
         if lease is not None:
             tasks.start(lease.run(), "lease")
         keeper = await _listen(config, door)

@@ -9,6 +9,13 @@ from __future__ import annotations
 import os
 import time
 
+#: Counts on while the machine sleeps (macOS has it under the plain name).
+_ELAPSED = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def _elapsed_us() -> int:
+    return time.clock_gettime_ns(_ELAPSED) // 1_000
+
 
 class Clock:
     """Wall time, monotonic time, ids and random bytes of this process."""
@@ -16,10 +23,16 @@ class Clock:
     def __init__(self) -> None:
         self._pool = b""
         self._at = 0
+        self._steady_from_us = time.time_ns() // 1_000 - _elapsed_us()
 
     def now_us(self) -> int:
         """Wall clock, microseconds since the epoch, UTC."""
         return time.time_ns() // 1_000
+
+    def steady_us(self) -> int:
+        """Wall clock as it was when this process began, and the time since, sleep of the machine
+        included: it never jumps, whatever is done to the wall clock meanwhile."""
+        return self._steady_from_us + _elapsed_us()
 
     #: Monotonic clock in nanoseconds, for durations and deadlines; asked a dozen times a call.
     monotonic_ns = staticmethod(time.perf_counter_ns)

@@ -342,7 +342,8 @@ REFUSALS: dict[str, RefusalKind] = _table(
 class Refused(SidecarError):
     """A call that does not go ahead (or whose upstream failed): one kind, one reason.
 
-    `detail` is for operators only and never reaches the caller.
+    `detail` is for operators only and never reaches the caller. `is_recorded` says that the
+    refusal is durable already.
     """
 
     def __init__(
@@ -353,12 +354,14 @@ class Refused(SidecarError):
         decision: Decision | None = None,
         detail: str = "",
         retry_after_s: int | None = None,
+        is_recorded: bool = False,
     ) -> None:
         self.kind = REFUSALS[code]
         self.reason = reason or self.kind.title
         self.decision = decision
         self.detail = detail
         self.retry_after_s = retry_after_s
+        self.is_recorded = is_recorded
         super().__init__(f"{code}: {self.reason}")
 
     @property

@@ -157,7 +157,13 @@ async def _begin(source: Side, target: Side, heads: Sequence[Row]) -> None:
 def _mark_target(target: Side, mark: str) -> Script[None]:
     """FILLING, in an empty store: a row that nobody vouches for would be carried on unseen."""
     yield from check_open_for_work(target.sql)
-    for name in ("move_any_receipt", "move_any_facts", "move_open_intents", "move_run_heads"):
+    for name in (
+        "move_any_receipt",
+        "move_any_facts",
+        "move_open_intents",
+        "move_run_heads",
+        "move_buckets",
+    ):
         if (yield from fetch(target.sql[name])):
             raise MoveRefused(f"the target {target.shown} is not empty")
     yield from fetch(target.sql["put_state"], FILLING, mark)
@@ -236,9 +242,10 @@ async def _ahead(
 
 
 async def _copy_small(source: Side, target: Side) -> None:
-    """Open intents, run versions and cuts: repeated from the start, each row once."""
+    """Open intents, runs, buckets and cuts: repeated from the start, each row once."""
     intents = await source.fetch("move_open_intents")
     runs = await source.fetch("move_run_heads")
+    buckets = await source.fetch("move_buckets")
     cuts = await source.fetch("move_states")
 
     def script() -> Script[list[int]]:
@@ -246,6 +253,7 @@ async def _copy_small(source: Side, target: Side) -> None:
             yield from execute_together(
                 (target.sql["move_put_intent"], intents),
                 (target.sql["put_run_head"], runs),
+                (target.sql["put_bucket"], buckets),
                 (target.sql["put_state"], cuts),
             )
         )
@@ -312,6 +320,7 @@ async def _compare_whole(source: Side, target: Side, heads: Sequence[Row]) -> No
     """What is small, in one piece; and the source is still the one that was copied."""
     if sorted(await source.fetch("move_heads")) != list(heads):
         raise MoveRefused("the source has changed while it was moved: somebody works on it")
-    for name in ("move_heads", "move_open_intents", "move_run_heads", "move_states"):
+    small = ("move_heads", "move_open_intents", "move_run_heads", "move_buckets", "move_states")
+    for name in small:
         if sorted(await source.fetch(name)) != sorted(await target.fetch(name)):
             raise MoveDiffers(f"{name.removeprefix('move_')} of the two stores differ")

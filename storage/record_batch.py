@@ -27,16 +27,28 @@ from storage.driver import (
     fetch,
 )
 from storage.errors import UniqueViolation
+from storage.guards import (
+    NO_BUCKETS,
+    Buckets,
+    Checked,
+    RunKey,
+    Statements,
+    bucket_rows,
+    check,
+    read_buckets,
+    read_runs,
+    runs_to_read,
+)
 from storage.records import (
     AlreadyClosed,
     Answer,
     Entry,
     HeadRow,
+    NoRoom,
     ReceiptRow,
     Recorded,
     RunHead,
     Seal,
-    Stale,
     Unrecordable,
 )
 
@@ -46,9 +58,6 @@ _NOTHING = (None,) * (_SHORT_TO - _SHORT_FROM)
 
 _new_tuple = tuple.__new__
 
-Statements = Mapping[str, str]
-#: Tenant and key of a run.
-RunKey = tuple[str, str]
 Steps = tuple[tuple[str, Sequence[Sequence[Value]]], ...]
 
 
@@ -77,9 +86,6 @@ class OddEntry(Exception):
         super().__init__(answer)
         self.answer = answer
 
-
-#: A run of which nothing is kept.
-NO_RUN = RunHead(0, "")
 
 #: What sends a batch from `record_group` to `record_each`.
 ODDITIES = (OddEntry, UniqueViolation, UnfitRow)
@@ -119,8 +125,9 @@ def record_group(
     `closes` is False where the intents that entries close were deleted before.
     """
     heads = yield from _lock_heads(sql, entries)
-    runs = yield from _read_runs(sql, runs_to_read(entries, heads))
-    plan = _planned(sql, entries, seal, heads, runs, closes)
+    runs = yield from read_runs(sql, runs_to_read(entries, heads))
+    buckets = yield from read_buckets(sql, entries)
+    plan = _planned(sql, entries, seal, heads, runs, buckets, closes)
     changed = yield from execute_together(*plan.steps)
     if changed[0] != plan.closed:
         raise OddEntry(AlreadyClosed(str(plan.steps[0][1][0][1])))
@@ -137,9 +144,10 @@ def record_remembered(
     """The same from memory, as one guarded step; None, and nothing written, if memory is behind.
 
     A head that stands where it stood, epoch included, vouches for the tenant's open intents and
-    runs too: whatever changes those appends a receipt or raises the epoch.
+    runs too: whatever changes those appends a receipt or raises the epoch. Buckets are not
+    remembered: what is in them depends on the server's clock.
     """
-    plan = _planned(sql, entries, seal, heads, runs, True)
+    plan = _planned(sql, entries, seal, heads, runs, NO_BUCKETS, True)
     if plan.is_stale:
         return None  # not to be told on the word of a memory
     known = [(head.tenant_id, head.seq, head.receipt_hash, head.epoch) for head in heads.values()]
@@ -160,60 +168,6 @@ def _lock_heads(sql: Statements, entries: Sequence[Entry]) -> Script[dict[str, H
     return {tenant: found.get(tenant) or empty_head(tenant) for tenant in tenants}
 
 
-def _run_of(entry: Entry) -> RunKey:
-    receipt = entry.receipt
-    return receipt.tenant_id, entry.run_key or receipt.agent_id or ""
-
-
-def runs_to_read(entries: Sequence[Entry], heads: Mapping[str, HeadRow]) -> set[RunKey]:
-    """The runs a batch needs: to check, to step, or to tell an entry what it is stale against."""
-    return {
-        _run_of(entry)
-        for entry in entries
-        if entry.run_version is not None
-        or entry.run_step is not None
-        or (entry.epoch is not None and entry.epoch != heads[entry.receipt.tenant_id].epoch)
-    }
-
-
-def _read_runs(sql: Statements, runs: set[RunKey]) -> Script[dict[RunKey, RunHead]]:
-    """Their versions and states, all in one question."""
-    if not runs:
-        return {}
-    wanted = sorted(runs)
-    rows = yield from fetch(sql["run_heads"], json.dumps(wanted))
-    found = {(row[0], row[1]): RunHead(row[2], row[3]) for row in rows}
-    return {run: found.get(run, NO_RUN) for run in wanted}
-
-
-def _check_guards(
-    entries: Sequence[Entry], heads: Mapping[str, HeadRow], runs: dict[RunKey, RunHead]
-) -> tuple[dict[int, Stale], dict[int, RunHead]]:
-    """By position: the entries whose guards fail, and the run as each other entry left it that had
-    to do with one. What an entry makes of its run counts for those after it, and stands in `runs`
-    afterwards."""
-    stale: dict[int, Stale] = {}
-    left: dict[int, RunHead] = {}
-    for position, entry in enumerate(entries):
-        if entry.epoch is None and entry.run_version is None and entry.run_step is None:
-            continue
-        epoch = heads[entry.receipt.tenant_id].epoch
-        holds = entry.epoch is None or entry.epoch == epoch
-        if holds and entry.run_version is None and entry.run_step is None:
-            continue
-        key = _run_of(entry)
-        run = runs[key]
-        if not holds or (entry.run_version is not None and entry.run_version != run.version):
-            stale[position] = Stale(epoch, run)
-            continue
-        if entry.run_step is not None:
-            state = entry.run_step(run.state)
-            if state != run.state:
-                run = runs[key] = RunHead(run.version + 1, state)
-        left[position] = run
-    return stale, left
-
-
 def _close_intent(sql: Statements, entry: Entry) -> Script[None]:
     """Deletes the intent one entry closes, before anything of the entry can be found odd."""
     if entry.closes is None:
@@ -229,12 +183,12 @@ def _planned(
     seal: Seal,
     heads: Mapping[str, HeadRow],
     runs: Mapping[RunKey, RunHead],
+    buckets: Buckets,
     closes: bool,
 ) -> _Plan:
     """Checks guards, seals the drafts onto the heads, and lays out every row; raises OddEntry."""
-    raised = dict(runs)
-    stale, left = _check_guards(entries, heads, raised)
-    accepted = [e for i, e in enumerate(entries) if i not in stale] if stale else entries
+    checked = check(entries, heads, runs, buckets)
+    accepted = checked.accepted
     sealed = seal(heads, [entry.receipt for entry in accepted])
     rows: list[ReceiptRow] = []
     for row in sealed.rows:
@@ -252,7 +206,8 @@ def _planned(
     closed: list[tuple[Value, ...]] = []
     if closes:
         closed = [(e.receipt.tenant_id, e.closes) for e in accepted if e.closes is not None]
-    stepped = [(*key, *run) for key, run in sorted(raised.items()) if run is not runs[key]]
+    after = checked.runs
+    stepped = [(*key, *run) for key, run in sorted(after.items()) if run is not runs[key]]
     steps: Steps = (
         (sql["delete_open_intent"], closed),
         (sql["insert_receipt"], whole),
@@ -261,9 +216,10 @@ def _planned(
         (sql["insert_open_intent"], opens),
         (sql["put_head"], moved),
         (sql["put_run_head"], stepped),
+        (sql["put_bucket"], bucket_rows(checked.buckets)),
     )
-    done = Done(_answers(entries, rows, stale, left, heads), sealed.heads, raised)
-    return _Plan(steps, len(closed), bool(stale), done)
+    done = Done(_answers(entries, rows, checked, heads), sealed.heads, after)
+    return _Plan(steps, len(closed), bool(checked.stale), done)
 
 
 def _by_width(rows: Sequence[ReceiptRow]) -> tuple[list[ReceiptRow], list[tuple[Value, ...]]]:
@@ -281,11 +237,11 @@ def _by_width(rows: Sequence[ReceiptRow]) -> tuple[list[ReceiptRow], list[tuple[
 def _answers(
     entries: Sequence[Entry],
     rows: Sequence[ReceiptRow],
-    stale: Mapping[int, Stale],
-    left: Mapping[int, RunHead],
+    checked: Checked,
     heads: Mapping[str, HeadRow],
 ) -> list[Answer]:
-    if not stale and not left:
+    stale, full, left = checked.stale, checked.full, checked.left
+    if not stale and not left and not full:
         return [
             _new_tuple(Recorded, (row[1], row[27], row[5], heads[row[0]].epoch, None))
             for row in rows
@@ -295,8 +251,10 @@ def _answers(
     for position in range(len(entries)):
         if position in stale:
             answers.append(stale[position])
-        else:
-            row = next(following)
-            epoch, run = heads[row[0]].epoch, left.get(position)
-            answers.append(_new_tuple(Recorded, (row[1], row[27], row[5], epoch, run)))
+            continue
+        row = next(following)
+        epoch, run = heads[row[0]].epoch, left.get(position)
+        recorded = _new_tuple(Recorded, (row[1], row[27], row[5], epoch, run))
+        no_room = full.get(position)
+        answers.append(recorded if no_room is None else NoRoom(*no_room, recorded))
     return answers

@@ -88,8 +88,54 @@ class OpenIntentRow(NamedTuple):
     boot_id: str
 
 
+class BucketRow(NamedTuple):
+    """`limit_bucket`: what a limit has counted. `state` is the text of who counts, "" of a bucket
+    nobody has used; from `until_us` on it says nothing any more, and the row may go."""
+
+    tenant_id: str
+    limit_id: str
+    bucket: str
+    state: str
+    until_us: int
+
+
 #: From the state of a run to the state after an entry; pure.
 RunStep = Callable[[str], str]
+
+
+class Room(NamedTuple):
+    """There was room in a bucket: what it holds now, and until when that says anything."""
+
+    state: str
+    until_us: int
+
+
+class Full(NamedTuple):
+    """There was none: what the bucket holds, and how long until there would be room."""
+
+    used: int
+    wait_us: int
+
+
+class Reservation(NamedTuple):
+    """Room in one bucket of a limit. `take(state, at_us)` is pure."""
+
+    limit_id: str
+    bucket: str
+    take: Callable[[str, int], Room | Full]
+
+
+class Reservations(NamedTuple):
+    """The room an entry needs: all of it is taken, or none.
+
+    `at_us` is the moment by this process; a server's own clock counts where there is one.
+    `instead(position, full)` gives the entry that is recorded in place of this one if that
+    reservation has no room; it reserves nothing itself. Pure.
+    """
+
+    wanted: Sequence[Reservation]
+    at_us: int
+    instead: Callable[[int, Full], Entry]
 
 
 @dataclass(slots=True)
@@ -101,7 +147,8 @@ class Entry:
     answered `AlreadyClosed`, so that an outcome is recorded once. `epoch` and `run_version` are
     guards: None is not checked. `run_step` gives what becomes of the state of the run by this
     entry, whatever that is by then; a state that changes raises the run's version. The run is the
-    tenant's of that `run_key`, without one the receipt's agent.
+    tenant's of that `run_key`, without one the receipt's agent. `reserves` is looked at once all
+    guards hold: without room something else is recorded, in the same transaction.
     """
 
     receipt: ReceiptRow
@@ -112,6 +159,7 @@ class Entry:
     run_version: int | None = None
     run_step: RunStep | None = None
     run_key: str | None = None
+    reserves: Reservations | None = None
 
 
 class RunHead(NamedTuple):
@@ -139,6 +187,16 @@ class Stale(NamedTuple):
     run: RunHead
 
 
+class NoRoom(NamedTuple):
+    """A reservation had no room: the one at `position`, of those without the one whose bucket is
+    full for longest. `recorded` is what became of `entry`, which is durable in its place."""
+
+    position: int
+    full: Full
+    entry: Entry
+    recorded: Recorded
+
+
 class AlreadyClosed(NamedTuple):
     """The intent this entry would close is not open any more. Nothing was written."""
 
@@ -151,7 +209,7 @@ class Unrecordable(NamedTuple):
     reason: str
 
 
-Answer = Recorded | Stale | AlreadyClosed | Unrecordable
+Answer = Recorded | Stale | NoRoom | AlreadyClosed | Unrecordable
 
 
 class Sealed(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from storage.record_batch import RunKey, runs_to_read
+from storage.guards import RunKey, runs_to_read
 from storage.records import Entry, HeadRow, RunHead
 
 #: Tenants, and runs, beyond which everything is forgotten and learned again.
@@ -33,8 +33,10 @@ class RememberedHeads:
     def take(
         self, entries: Sequence[Entry], tenants: Sequence[str]
     ) -> tuple[dict[str, HeadRow], dict[RunKey, RunHead]] | None:
-        """Heads and runs for a batch, None unless all it needs is known and worth a try."""
+        """Heads and runs for a batch, None unless all it needs is known and worth a try. Buckets
+        are not: their moment is the server's."""
         is_worth_it = all([self._is_due(tenant) for tenant in tenants])
+        is_worth_it &= all(entry.reserves is None for entry in entries)
         heads = {t: head for t in tenants if (head := self._heads.pop(t, None)) is not None}
         if not is_worth_it or len(heads) < len(tenants):
             return None

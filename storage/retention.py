@@ -140,6 +140,7 @@ class CareReader:
         names = {
             "open_intent": "count_open_intents",
             "run_head": "count_run_heads",
+            "limit_bucket": "count_buckets",
             "store_state": "count_states",
         }
         found = {}

@@ -12,9 +12,9 @@ from typing import Protocol
 
 from storage.driver import Driver, Row, Script, StoreFacts, Value, fetch
 from storage.errors import StoreCorrupt, StoreHeld
+from storage.guards import NO_RUN
 from storage.known_heads import KnownHeads, LostHead, Seen, asked, check_heads, lost_among
 from storage.record_batch import (
-    NO_RUN,
     ODDITIES,
     Done,
     empty_head,
@@ -33,6 +33,9 @@ from storage.records import (
     Seal,
 )
 from storage.remembered import RememberedHeads
+
+#: A few milliseconds of a disk.
+BUCKETS_DROPPED_AT_ONCE = 500
 
 
 class Reads(Protocol):
@@ -213,6 +216,19 @@ class SqlStore(SqlReader):
         """Job across tenants: other nodes with open intents whose lease has run out."""
         rows = await self._driver.fetch(self._sql["dead_nodes"], self.node_id)
         return sorted(row[0] for row in rows)
+
+    async def drop_idle_buckets(self, at_us: int) -> int:
+        """Forgets some buckets of limits that say nothing any more, by the server's clock where
+        there is one; gives how many. Nobody needs to stand still for it."""
+
+        def script() -> Script[int]:
+            moment_us = at_us
+            if "server_clock" in self._sql:
+                moment_us = (yield from fetch(self._sql["server_clock"]))[0][0]
+            drop = fetch(self._sql["drop_idle_buckets"], moment_us, BUCKETS_DROPPED_AT_ONCE)
+            return len((yield from drop))
+
+        return await self._driver.transaction(script)
 
     async def probe(self) -> None:
         """See `Store.probe`."""

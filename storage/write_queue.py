@@ -17,7 +17,7 @@ from collections.abc import Callable
 from storage.errors import QueueClosed, QueueFull, QueueTimeout, StoreUnavailable
 from storage.pump import Pump, RecordingStore
 from storage.queue_counters import QueueCounters
-from storage.records import Answer, Entry, Recorded, Seal
+from storage.records import Answer, Entry, NoRoom, Recorded, Seal
 from storage.retry import Lookup, UnknownCommits
 from storage.waiters import Patience, Waiter
 
@@ -274,6 +274,8 @@ class WriteQueue:
         self._on_unheard(waiter.entry, future.result())
 
     def _on_unheard(self, entry: Entry, answer: Answer) -> None:
+        if isinstance(answer, NoRoom):
+            entry, answer = answer.entry, answer.recorded
         if not isinstance(answer, Recorded):
             return
         self.counters.abandoned += 1

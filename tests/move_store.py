@@ -25,10 +25,21 @@ from sidecar.ledger.chain import seal
 from sidecar.ledger.drafts import keyed_digests
 from sidecar.ledger.receipt import blank_receipt
 from storage import open_store
-from storage.records import CallFactsRow, Entry, OpenIntentRow, Recorded
+from storage.records import (
+    CallFactsRow,
+    Entry,
+    Full,
+    OpenIntentRow,
+    Recorded,
+    Reservation,
+    Reservations,
+    Room,
+)
 
 CALLS_A_BATCH = 256
 ARGUMENT_BYTES = 300
+#: So many calls have one that takes of a budget.
+EVERY_NTH_PAYS = 9
 FACTS = json.dumps(
     {"method": "POST", "source_ip": "127.0.0.1", "declared": True, "mutates": True, "risk": "low"}
 )
@@ -53,7 +64,21 @@ def intent_of(clock: Clock, tenant: str, number: int, argument_bytes: int) -> En
         receipt,
         facts=CallFactsRow(tenant, 0, salt.hex(), arguments.decode(), FACTS),
         opens=OpenIntentRow(tenant, call_id, "node", "boot"),
+        reserves=_budget_of(number) if not number % EVERY_NTH_PAYS else None,
     )
+
+
+def _budget_of(number: int) -> Reservations:
+    """One of a few buckets, with room for all."""
+
+    def take(state: str, at_us: int) -> Room:
+        return Room(str(int(state or 0) + number), at_us + 86_400_000_000)
+
+    def never(position: int, full: Full) -> Entry:
+        raise AssertionError("there is room for all")
+
+    wanted = [Reservation("shop/daily", f'["{number % 5}"]', take)]
+    return Reservations(wanted, 1_790_000_000_000_000, never)
 
 
 def outcome_of(clock: Clock, intent: Entry) -> Entry:
@@ -144,7 +169,9 @@ def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, errors
 
 
-TABLES = ("chain_head", "receipts", "call_facts", "open_intent", "run_head", "store_state")
+TABLES = (
+    "chain_head", "receipts", "call_facts", "open_intent", "run_head", "limit_bucket", "store_state"
+)  # fmt: skip
 #: Values of the store itself that belong to where it stands and are not moved.
 OF_THE_PLACE = ("node_id", "probe_us")
 

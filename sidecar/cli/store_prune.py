@@ -33,6 +33,7 @@ HELP = "delete facts, or archive receipts, that are older than an age"
 _NEVER = {
     "approvals": "approvals are never pruned: they say who allowed what",
     "chain_head": "heads are never pruned: chains go on from them",
+    "limit_bucket": "it holds what limits still count; the sidecar forgets the rest by itself",
     "open_intent": "calls in flight are never pruned; the next start closes what was left open",
     "run_head": "it holds one row for each agent, and guards what they do next",
     "schema_migration": "it says what the schema is",

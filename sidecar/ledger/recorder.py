@@ -11,29 +11,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from sidecar.clock import Clock
 from sidecar.errors import Refused
 from sidecar.ledger.canonical import NotCanonical
-from sidecar.ledger.drafts import call_draft, unread_draft
+from sidecar.ledger.claims import Claims, reservations
+from sidecar.ledger.entries import SALT_BYTES, Entries, Redact
 from sidecar.ledger.fence import Fence
-from sidecar.ledger.receipt import blank_receipt
 from sidecar.ledger.run_keeper import RunStake
 from sidecar.model import Decision, Outcome, OutcomeKind, Principal, ToolCall
 from sidecar.policy.runs import RunState
 from storage.errors import QueueClosed, QueueFull, StoreError
-from storage.records import Entry, OpenIntentRow, Recorded, RunHead, Stale
+from storage.records import Entry, NoRoom, Recorded, RunHead, Stale
 from storage.write_queue import Slot, WriteQueue
 
 _log = logging.getLogger("aegis.ledger")
 
-SALT_BYTES = 16
-_new_row = tuple.__new__
-_KIND = {kind: kind.value for kind in OutcomeKind}
-
-Redact = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+__all__ = ["SALT_BYTES", "Intent", "OverLimit", "Recorder"]
 
 
 class Intent(NamedTuple):
@@ -47,6 +43,15 @@ class Intent(NamedTuple):
     slot: Slot
     #: Its run as it left it, if the intent had a stake in it.
     run: RunHead | None = None
+
+
+class OverLimit(NamedTuple):
+    """A limit that the store keeps had no room for a call, for so long; the decision by it is
+    durable. `intent` is that of a call which goes ahead all the same."""
+
+    decision: Decision
+    wait_us: int
+    intent: Intent | None
 
 
 class Recorder:
@@ -70,11 +75,13 @@ class Recorder:
         fence: Fence | None = None,
     ) -> None:
         self._queue = queue
-        self._clock = clock
-        self._node_id = node_id
-        self._boot_id = boot_id
-        self._redact = redact
-        self._keeps_arguments = keeps_arguments
+        self._entries = Entries(
+            clock,
+            node_id=node_id,
+            boot_id=boot_id,
+            redact=redact,
+            keeps_arguments=keeps_arguments,
+        )
         self._epochs: dict[str, int] = dict(epochs or {})
         self._fence = fence or Fence()
         self._refusals: set[asyncio.Task[Recorded | None]] = set()
@@ -91,11 +98,15 @@ class Recorder:
         decision: Decision,
         stake: RunStake | None = None,
         run: RunState | None = None,
-    ) -> Intent | Stale:
+        claims: Claims | None = None,
+    ) -> Intent | Stale | OverLimit:
         """Makes the decision durable before anything is forwarded; with it, by `stake`, what the
-        call makes of its run. `run` is that as the decision met it.
+        call makes of its run, and by `claims` what it takes from limits. `run` is its run as the
+        decision met it.
 
-        Gives Stale when what the decision rested on has changed: decide again. Raises Refused
+        Gives Stale when what the decision rested on has changed: decide again. Gives OverLimit
+        when a limit had no room: the refusal is durable, or, where the decision by the limit goes
+        ahead all the same, the intent of that stands in `OverLimit.intent`. Raises Refused
         (queue_full, shutting_down, store_unavailable, invalid_argument for arguments that have no
         canonical form); then nothing may be forwarded.
         """
@@ -105,24 +116,22 @@ class Recorder:
         except StoreError as error:
             raise _refused(error) from error
         try:
-            entry = self._call_entry("intent", principal, call, decision, None, run)
-            opens = (tenant, call.call_id, self._node_id, self._boot_id)
-            entry.opens = _new_row(OpenIntentRow, opens)
+            entry = self._entries.intent(principal, call, decision, stake, run)
             entry.epoch = self._epochs.get(tenant, 0)
-            if stake is not None:
-                entry.run_key, entry.run_version, entry.run_step = stake
+            if claims is not None:
+                redraft = self._entries.redraft(entry, principal, call, stake, run)
+                entry.reserves = reservations(claims, redraft)
             answer = await self._queue.submit(entry)
             if isinstance(answer, Recorded):
-                self._epochs[tenant] = answer.epoch
-                return Intent(
-                    tenant,
-                    principal.agent,
-                    call.call_id,
-                    answer.seq,
-                    answer.receipt_hash,
-                    slot,
-                    answer.run,
-                )
+                return self._begun(principal, call, answer, slot)
+            if isinstance(answer, NoRoom) and claims is not None:
+                charge, full = claims.charges[answer.position], answer.full
+                begun = None
+                if answer.entry.opens is None:
+                    slot.release()
+                else:
+                    begun = self._begun(principal, call, answer.recorded, slot)
+                return OverLimit(claims.over(charge, full.used), full.wait_us, begun)
         except StoreError as error:
             slot.release()
             raise _refused(error) from error
@@ -139,12 +148,28 @@ class Recorder:
             return answer
         raise Refused("store_unavailable", detail=f"unrecordable: {answer}")
 
+    def _begun(
+        self, principal: Principal, call: ToolCall, recorded: Recorded, slot: Slot
+    ) -> Intent:
+        """The intent that is durable now."""
+        tenant = principal.tenant
+        self._epochs[tenant] = recorded.epoch
+        return Intent(
+            tenant,
+            principal.agent,
+            call.call_id,
+            recorded.seq,
+            recorded.receipt_hash,
+            slot,
+            recorded.run,
+        )
+
     def outcome(self, intent: Intent, outcome: Outcome) -> None:
         """Hands over how a forwarded call ended; never blocks, and raises nothing.
 
         If the writer is gone the intent stays open (counted), and the next start recovers it.
         """
-        entry = self._outcome_entry(intent.tenant, intent.agent, intent.call_id, outcome)
+        entry = self._entries.outcome(intent.tenant, intent.agent, intent.call_id, outcome)
         try:
             self._queue.enqueue(entry, intent.slot)
         except StoreError as error:
@@ -169,14 +194,14 @@ class Recorder:
         if self._fence.is_up:
             self.unrecorded_refusals += 1
             return None
-        entry = self._refusal_entry(principal, call_id, upstream, action, refused, call, run)
+        entry = self._entries.refusal(principal, call_id, upstream, action, refused, call, run)
         return await asyncio.shield(self._begin_refusal(entry))
 
     def refusal_unheard(
         self, principal: Principal, *, call_id: str, upstream: str, action: str, refused: Refused
     ) -> None:
         """Records the refusal of a request that broke off: nobody is left to wait for it."""
-        entry = self._refusal_entry(principal, call_id, upstream, action, refused, None, None)
+        entry = self._entries.refusal(principal, call_id, upstream, action, refused, None, None)
         _ = self._begin_refusal(entry)
 
     def _begin_refusal(self, entry: Entry) -> asyncio.Task[Recorded | None]:
@@ -199,7 +224,7 @@ class Recorder:
         except StoreError as error:
             self._leave_open(opens.call_id, error)
             return
-        ends = self._outcome_entry(opens.tenant_id, agent, opens.call_id, never_sent)
+        ends = self._entries.outcome(opens.tenant_id, agent, opens.call_id, never_sent)
         try:
             self._queue.enqueue(ends, slot)
         except StoreError as error:
@@ -230,73 +255,6 @@ class Recorder:
             extra={"call_id": entry.receipt.call_id, "cause": cause},
         )
         return None
-
-    # -- entries ---------------------------------------------------------------------------
-
-    def _call_entry(
-        self,
-        kind: str,
-        principal: Principal,
-        call: ToolCall,
-        decision: Decision | None,
-        refused: Refused | None,
-        run: RunState | None = None,
-    ) -> Entry:
-        receipt, facts = call_draft(
-            kind,
-            principal,
-            call,
-            decision,
-            refused,
-            ts_us=self._clock.now_us(),
-            salt=self._clock.random_bytes(SALT_BYTES),
-            arguments=self._redact(call.args),
-            keeps_arguments=self._keeps_arguments,
-            run=run,
-        )
-        return Entry(receipt, facts)
-
-    def _refusal_entry(
-        self,
-        principal: Principal,
-        call_id: str,
-        upstream: str,
-        action: str,
-        refused: Refused,
-        call: ToolCall | None,
-        run: RunState | None,
-    ) -> Entry:
-        tool = None
-        if call is not None:
-            try:
-                return self._call_entry("refusal", principal, call, refused.decision, refused, run)
-            except NotCanonical:
-                upstream, tool, action = call.tool.upstream, call.tool.name, call.action
-        receipt = unread_draft(
-            principal,
-            call_id=call_id,
-            upstream=upstream,
-            tool=tool,
-            action=action,
-            refused=refused,
-            ts_us=self._clock.now_us(),
-        )
-        return Entry(receipt)
-
-    def _outcome_entry(
-        self, tenant: str, agent: str | None, call_id: str, outcome: Outcome
-    ) -> Entry:
-        receipt = blank_receipt(
-            tenant,
-            "outcome",
-            event_id=self._clock.new_id(),
-            call_id=call_id,
-            ts_us=self._clock.now_us(),
-            agent_id=agent,
-            outcome=_KIND[outcome.kind],
-            http_status=outcome.http_status,
-        )
-        return Entry(receipt, closes=call_id)
 
 
 def _refused(error: StoreError) -> Refused:

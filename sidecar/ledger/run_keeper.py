@@ -110,12 +110,13 @@ class RunKeeper:
         call: ToolCall,
         decision: Decision,
         counting: Counting,
+        now_us: int,
     ) -> RunStake | None:
         """What goes with the intent; None for a call that neither rests on its run nor adds to it.
-        `counting` is the policy set the decision was made by."""
+        `counting` is the policy set the decision was made by, `now_us` when: a run that begins
+        with the call begins then, as its limits took it to."""
         counts_calls, keeps_calls = counting.counts_calls, counting.counts_by_tool
         version = before.head.version if decision.reads_run else None
-        now_us = self._clock.now_us()
         if not self._changes(before, principal, call, decision, counts_calls, now_us):
             return RunStake(before.key, version, None) if version is not None else None
 

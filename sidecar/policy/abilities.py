@@ -20,7 +20,7 @@ class Abilities:
     shared limits. Flip a default when the sidecar does; the loader then takes such rules."""
 
     keeps_runs: bool = True
-    store_keeps_limits: bool = False
+    store_keeps_limits: bool = True
 
 
 ABILITIES: Final = Abilities()

@@ -20,7 +20,7 @@ from sidecar.policy.abilities import Abilities, lacks
 from sidecar.policy.cel_checks import Finding
 from sidecar.policy.conditions import BadExpression, Condition, Scope
 from sidecar.policy.fields import Problems, did_you_mean
-from sidecar.policy.limits import Limit
+from sidecar.policy.limits import Limit, limit_key
 from sidecar.policy.reasons import Reason
 from sidecar.policy.rule import Rule
 from sidecar.policy.rules import PolicyFile, RuleDraft
@@ -354,15 +354,24 @@ def _rule(
         RuleMatch(rule_id, canonical_hash(content), draft.effect, draft.mode),
         draft.run,
         tuple(
-            Limit(
-                f"{rule_id}#{number} {one.max}/{one.window_us}", one.per, one.max, one.window_us,
-                total, one.is_shared,
-            )
-            for number, (one, total) in enumerate(zip(draft.limits, sums, strict=True))
+            Limit(key, one.per, one.max, one.window_us, total, one.is_shared)
+            for key, one, total in zip(_limit_keys(rule_id, draft), draft.limits, sums, strict=True)
         ),
         _approval(rule_id, draft),
         draft.obligations,
     )  # fmt: skip
+
+
+def _limit_keys(rule_id: str, draft: RuleDraft) -> list[str]:
+    """Names of the limits: another `max` is the same limit, another number among equal ones not."""
+    keys = [
+        limit_key(rule_id, one.per, one.sum.value if one.sum else None, one.window_us)
+        for one in draft.limits
+    ]
+    return [
+        f"{key} {before}" if (before := keys[:number].count(key)) else key
+        for number, key in enumerate(keys)
+    ]
 
 
 def _approval(rule_id: str, draft: RuleDraft) -> ApprovalTerms | None:

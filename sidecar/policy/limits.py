@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _INT64_MAX: Final = 2**63 - 1
 _DIGEST_CHARACTERS: Final = 32
+_SUM_CHARACTERS: Final = 16
 _ABSENT: Final = "-"
 
 #: Gives the number that the `sum` of a limit has for a call.
@@ -36,7 +37,8 @@ Evaluate = Callable[[Condition, Facts], int | float]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Limit:
-    """One limit of a rule. `key` tells it apart, and changes when what it counts does."""
+    """One limit of a rule. `key` tells it apart, and changes when what it counts does: not with
+    `max`, so that an edit of that neither forgives nor forgets."""
 
     key: str
     per: tuple[str, ...]
@@ -49,6 +51,14 @@ class Limit:
     def scale(self) -> int:
         """What one whole is in the units of `max`."""
         return 1 if self.sum is None else SUM_SCALE
+
+
+def limit_key(rule_id: str, per: Iterable[str], total: object, window_us: int) -> str:
+    """The name of a limit: of which rule, by what, what it counts (None: calls), and how long."""
+    what = "calls"
+    if total is not None:
+        what = hashlib.sha256(str(total).encode()).hexdigest()[:_SUM_CHARACTERS]
+    return f"{rule_id} {','.join(per)} {what} {window_us}"
 
 
 class LimitFailed(Exception):

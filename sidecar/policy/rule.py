@@ -64,6 +64,8 @@ class Rule:
         names = set() if self.run is None else {"run.trust", "run.labels"}
         for expression in self.expressions:
             names |= expression.run
+        if any("run" in limit.per for limit in self.limits):
+            names.add("run.started")
         return frozenset(names)
 
     @property

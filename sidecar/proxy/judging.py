@@ -1,8 +1,9 @@
 """The middle of a call's way: judged on what its run has gathered, counted, and put on record.
 
 Knows: the order of things between a call that was read and an intent that is durable: the run as
-the call meets it, the decision, its limits, what it obliges to, the record; and that whatever the
-decision rested on may be another by then, so that it is made anew, a few times.
+the call meets it, the decision, its limits, what it obliges to, the record; that whatever the
+decision rested on may be another by then, so that it is made anew, a few times; and that the last
+word on limits the store keeps is the store's, in the transaction of the record.
 Must not know: HTTP, how a rule is judged, how a record is written, how a call is forwarded.
 """
 
@@ -10,14 +11,17 @@ from __future__ import annotations
 
 from sidecar.clock import Clock
 from sidecar.errors import Refused
+from sidecar.ledger.claims import Claims
 from sidecar.ledger.fence import Fence
-from sidecar.ledger.recorder import Intent, Recorder
+from sidecar.ledger.recorder import Intent, OverLimit, Recorder
 from sidecar.ledger.run_keeper import RunBefore, RunKeeper
 from sidecar.ledger.run_text import UnreadableRun
 from sidecar.model import Decision, Effect, Principal, ToolCall
 from sidecar.policy.decide import decide
 from sidecar.policy.facts import Facts
 from sidecar.policy.index import PolicySet
+from sidecar.policy.limits import over_limit
+from sidecar.policy.terms import Charge
 from sidecar.proxy.obligations_request import fulfilled, recordable
 from sidecar.proxy.rates import Counted, Rates
 from sidecar.proxy.visit import Visit
@@ -53,39 +57,83 @@ class Judging:
     ) -> Intent:
         """The durable intent of the call as it is to be forwarded, which then stands in `visit`.
 
-        Raises Refused for a call that does not go ahead.
+        Raises Refused for a call that does not go ahead; it is counted nowhere then.
         """
-        counted: Counted = set()
-        for _ in range(DECISIONS_MAX):
-            before = await self._run_before(visit, principal, call)
-            visit.run = before.state
-            # Nothing is awaited from here until the intent waits in the queue: whoever raises the
-            # fence finds it there, or it never gets there.
-            if self._fence.is_up:
-                raise self._fence.refused()
-            started_ns = self._clock.monotonic_ns()
-            decision, wait_s = self._decide(
-                policy_set, principal, call, before, started_ns, counted
-            )
-            self._counters.decided(decision, self._clock.monotonic_ns() - started_ns)
-            sent = call
-            if decision.obligations is not None:
-                sent = self._oblige(visit, call, decision)
-            if not decision.forward:
-                raise Refused(
-                    decision.code, decision.reason, decision=decision, retry_after_s=wait_s
-                )
-            stake = None
-            if not call.is_protocol:
-                stake = self._runs.stake(before, principal, call, decision, policy_set)
-            answer = await self._recorder.intent(principal, sent, decision, stake, before.state)
-            if not isinstance(answer, Stale):
-                self._counters.intents += 1
-                self._runs.went_ahead(before, answer.run)
-                return answer
-            self._runs.is_other(before, answer.run)
-            visit.call, visit.obligations = call, None
+        counted: Counted = {}
+        try:
+            for _ in range(DECISIONS_MAX):
+                intent = await self._tried(visit, policy_set, principal, call, counted)
+                if intent is not None:
+                    return intent
+                visit.call, visit.obligations = call, None
+        except BaseException:
+            self._rates.give_back(counted)
+            raise
+        self._rates.give_back(counted)
         raise Refused("stale_decision")
+
+    async def _tried(
+        self,
+        visit: Visit,
+        policy_set: PolicySet,
+        principal: Principal,
+        call: ToolCall,
+        counted: Counted,
+    ) -> Intent | None:
+        """The durable intent; None if what the decision rested on is another by now."""
+        before = await self._run_before(visit, principal, call)
+        visit.run = before.state
+        # Nothing is awaited from here until the intent waits in the queue: whoever raises the
+        # fence finds it there, or it never gets there.
+        if self._fence.is_up:
+            raise self._fence.refused()
+        started_ns, now_us = self._clock.monotonic_ns(), self._clock.now_us()
+        decision, wait_s = self._decide(
+            policy_set, principal, call, before, now_us, started_ns, counted
+        )
+        took_ns = self._clock.monotonic_ns() - started_ns
+        claims = None
+        if decision.charges and decision.forward:
+            facts = Facts(principal, call, now_us, before.state)
+            claims = self._claims(policy_set, decision, facts)
+        if claims is None:
+            self._counters.decided(decision, took_ns)
+        sent = call
+        if decision.obligations is not None:
+            sent = self._oblige(visit, call, decision)
+        if not decision.forward:
+            raise Refused(decision.code, decision.reason, decision=decision, retry_after_s=wait_s)
+        stake = None
+        if not call.is_protocol:
+            stake = self._runs.stake(before, principal, call, decision, policy_set, now_us)
+        said = await self._recorder.intent(principal, sent, decision, stake, before.state, claims)
+        answer: Intent | Stale | Refused
+        if isinstance(said, OverLimit):
+            decision, answer = said.decision, _held(said)
+        else:
+            answer = said
+        if claims is not None:
+            # Only now is it known what the decision is: a limit may have made another of it.
+            self._counters.decided(decision, took_ns)
+        if isinstance(answer, Refused):
+            raise answer
+        if isinstance(answer, Stale):
+            self._runs.is_other(before, answer.run)
+            return None
+        self._counters.intents += 1
+        self._runs.went_ahead(before, answer.run)
+        return answer
+
+    def _claims(self, policy_set: PolicySet, decision: Decision, facts: Facts) -> Claims | None:
+        """What the limits that the store keeps count of the call; None if there are none."""
+        charges = [charge for charge in decision.charges if charge.is_sum or charge.is_shared]
+        if not charges:
+            return None
+
+        def over(charge: Charge, used: int) -> Decision:
+            return over_limit(policy_set, decision, charge, used, facts)
+
+        return Claims(charges, self._clock.steady_us(), over)
 
     async def _run_before(self, visit: Visit, principal: Principal, call: ToolCall) -> RunBefore:
         """The run as this call meets it; asked of the store once, and then known."""
@@ -105,13 +153,14 @@ class Judging:
         principal: Principal,
         call: ToolCall,
         before: RunBefore,
+        now_us: int,
         now_ns: int,
         counted: Counted,
     ) -> tuple[Decision, int | None]:
         """The decision, with limits looked at, and how long to wait where one was reached."""
         if call.is_protocol:
             return _protocol_decision(policy_set), None
-        now_us, run = self._clock.now_us(), before.state
+        run = before.state
         decision = decide(policy_set, principal, call, now_us, run)
         if decision.charges and decision.forward:
             facts = Facts(principal, call, now_us, run)
@@ -130,6 +179,20 @@ class Judging:
             visit.obligations = obligations if obligations.touches_response else None
             visit.call = fulfilled(call, obligations, visit.upstream)
         return visit.call or call
+
+
+def _held(over: OverLimit) -> Intent | Refused:
+    """The intent of a call that a limit only observes; of any other the refusal, on record."""
+    if over.intent is not None:
+        return over.intent
+    decision = over.decision
+    return Refused(
+        decision.code,
+        decision.reason,
+        decision=decision,
+        retry_after_s=max(1, -(-over.wait_us // 1_000_000)),
+        is_recorded=True,
+    )
 
 
 def _protocol_decision(policy_set: PolicySet) -> Decision:

@@ -188,6 +188,8 @@ class Pipeline:
                 else OutcomeKind.UPSTREAM_ERROR
             )
             self._conclude(visit, kind)
+        elif refused.is_recorded:
+            pass
         elif visit.principal is not None:
             await self._recorder.refusal(
                 visit.principal,

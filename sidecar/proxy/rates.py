@@ -18,8 +18,8 @@ from sidecar.policy.index import PolicySet
 from sidecar.policy.limits import over_limit
 from sidecar.policy.terms import Charge
 
-#: The buckets, as (limit, key), in which one call was counted.
-Counted = set[tuple[str, str]]
+#: The buckets, as (limit, key), in which one call was counted, and what it took of each.
+Counted = dict[tuple[str, str], int]
 
 #: Buckets of one limit; with `per: args.NAME` callers choose how many are asked for.
 BUCKETS_MAX: Final = 50_000
@@ -110,8 +110,16 @@ class Rates:
         if over is None:
             for buckets, charge, answer in answers:
                 buckets.full_at_ns[charge.key] = answer.full_at_ns
-                counted.add((charge.limit, charge.key))
+                counted[charge.limit, charge.key] = pace(charge.max, charge.window_us).interval_ns
         return over
+
+    def give_back(self, counted: Counted) -> None:
+        """The call did not go ahead after all: what it took is there for others again."""
+        for (limit, key), interval_ns in counted.items():
+            buckets = self._limits.get(limit)
+            if buckets is not None and key in buckets.full_at_ns:
+                buckets.full_at_ns[key] -= interval_ns
+        counted.clear()
 
     def _of(self, limit: str, now_ns: int) -> _Buckets:
         """The buckets of a limit; of too many limits the one that was idle longest goes."""

@@ -30,3 +30,20 @@ FROM (
 SELECT run_head.tenant_id, run_head.agent_id, run_head.version, run_head.state
 FROM jsonb_array_elements($1::jsonb) AS wanted (run), run_head
 WHERE run_head.tenant_id = wanted.run ->> 0 AND run_head.agent_id = wanted.run ->> 1;
+
+-- name: limit_buckets
+-- States of some buckets, a JSON list of tenant, limit and bucket, and the moment by the server's
+-- clock, which is one for all nodes. A bucket nobody has used is there too, with no state.
+SELECT
+    wanted.bucket ->> 0 AS tenant_id,
+    wanted.bucket ->> 1 AS limit_id,
+    wanted.bucket ->> 2 AS bucket,
+    coalesce((
+        SELECT found.state
+        FROM limit_bucket found
+        WHERE found.tenant_id = wanted.bucket ->> 0
+            AND found.limit_id = wanted.bucket ->> 1
+            AND found.bucket = wanted.bucket ->> 2
+    ), '') AS state,
+    (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS at_us
+FROM jsonb_array_elements($1::jsonb) AS wanted (bucket);

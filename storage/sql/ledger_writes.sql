@@ -23,6 +23,26 @@ ON CONFLICT (tenant_id, agent_id) DO UPDATE SET
     version = excluded.version,
     state = excluded.state;
 
+-- name: put_bucket
+-- What a limit has counted by the end of this batch.
+INSERT INTO limit_bucket (tenant_id, limit_id, bucket, state, until_us)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (tenant_id, limit_id, bucket) DO UPDATE SET
+    state = excluded.state,
+    until_us = excluded.until_us;
+
+-- name: drop_idle_buckets
+-- Job across tenants: forgets buckets that say nothing any more, a few at a time. The condition
+-- stands outside too: a bucket that was used meanwhile stays.
+DELETE FROM limit_bucket
+WHERE until_us < $1 AND (tenant_id, limit_id, bucket) IN (
+    SELECT idle.tenant_id, idle.limit_id, idle.bucket
+    FROM limit_bucket AS idle
+    WHERE idle.until_us < $1
+    LIMIT $2
+)
+RETURNING 1;
+
 -- name: insert_receipt
 -- Appends a sealed receipt.
 INSERT INTO receipts (

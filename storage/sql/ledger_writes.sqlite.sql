@@ -11,3 +11,20 @@ SELECT run_head.tenant_id, run_head.agent_id, run_head.version, run_head.state
 FROM json_each($1) AS wanted, run_head
 WHERE run_head.tenant_id = json_extract(wanted.value, '$[0]')
     AND run_head.agent_id = json_extract(wanted.value, '$[1]');
+
+-- name: limit_buckets
+-- States of some buckets, a JSON list of tenant, limit and bucket: SQLite has no arrays, and a file
+-- has no clock of its own. A bucket nobody has used is there too, with no state.
+SELECT
+    json_extract(wanted.value, '$[0]') AS tenant_id,
+    json_extract(wanted.value, '$[1]') AS limit_id,
+    json_extract(wanted.value, '$[2]') AS bucket,
+    coalesce((
+        SELECT found.state
+        FROM limit_bucket found
+        WHERE found.tenant_id = json_extract(wanted.value, '$[0]')
+            AND found.limit_id = json_extract(wanted.value, '$[1]')
+            AND found.bucket = json_extract(wanted.value, '$[2]')
+    ), '') AS state,
+    NULL AS at_us
+FROM json_each($1) AS wanted;

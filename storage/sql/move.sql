@@ -42,6 +42,10 @@ SELECT tenant_id, call_id, node_id, boot_id FROM open_intent;
 -- Job across tenants: one small row for each agent.
 SELECT tenant_id, agent_id, version, state FROM run_head;
 
+-- name: move_buckets
+-- Job across tenants: what limits have counted and still counts.
+SELECT tenant_id, limit_id, bucket, state, until_us FROM limit_bucket;
+
 -- name: move_last_receipt
 -- How far a tenant's receipts were copied.
 SELECT coalesce(max(seq), 0) FROM receipts WHERE tenant_id = $1;

@@ -34,3 +34,7 @@ ORDER BY node_id;
 -- name: take_move
 -- One move at a time on a server; held until the connection ends.
 SELECT pg_try_advisory_lock(4711200803);
+
+-- name: server_clock
+-- The moment by the one clock that all nodes share, in microseconds.
+SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;

@@ -98,6 +98,10 @@ SELECT count(*) FROM open_intent;
 -- Job across tenants: agents whose runs are guarded.
 SELECT count(*) FROM run_head;
 
+-- name: count_buckets
+-- Job across tenants: buckets of limits that are still counted, or not yet forgotten.
+SELECT count(*) FROM limit_bucket;
+
 -- name: count_states
 -- Named values of the store itself.
 SELECT count(*) FROM store_state;

@@ -14,11 +14,11 @@ import pytest
 from conftest import OpenStore
 
 from storage.gathered import combined, gathered, guarded
-from storage.records import CallFactsRow, HeadRow, OpenIntentRow, ReceiptRow
+from storage.records import BucketRow, CallFactsRow, HeadRow, OpenIntentRow, ReceiptRow
 from storage.statements import SQL_FOLDER, load_statements
 
 #: Tables whose rows belong to somebody.
-OWNED = ("chain_head", "receipts", "call_facts", "open_intent", "run_head")
+OWNED = ("chain_head", "receipts", "call_facts", "open_intent", "run_head", "limit_bucket")
 #: What a row of a query becomes.
 RECORDS: dict[str, Any] = {
     "head": HeadRow,
@@ -37,6 +37,7 @@ MANY: dict[str, Any] = {
     "insert_open_intent": OpenIntentRow,
     "delete_open_intent": None,
     "put_run_head": None,
+    "put_bucket": BucketRow,
 }
 #: Tables of the engines themselves, and savepoints, which only a transaction can prepare.
 SAVEPOINTS = ("begin_entry", "undo_entry", "end_entry")

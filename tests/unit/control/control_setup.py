@@ -15,7 +15,7 @@ from sidecar.clock import Clock
 from sidecar.config.model import Address, Config, Listen, Tenant, Upstream, UpstreamLimits
 from sidecar.control.state import ControlState
 from sidecar.ledger.chain import seal
-from sidecar.ledger.recorder import blank_receipt
+from sidecar.ledger.receipt import blank_receipt
 from sidecar.telemetry.counters import Counters
 from storage.pressure import Pressure
 from storage.records import Entry

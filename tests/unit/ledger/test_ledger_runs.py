@@ -105,6 +105,7 @@ class Node:
             made,
             _decision(reads_run),
             NO_COUNTS,
+            self.clock.now_us(),
         )
         entry = Entry(_row(made))
         if stake is not None:

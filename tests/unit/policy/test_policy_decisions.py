@@ -74,7 +74,7 @@ def _compare(case: dict[str, Any], decision: Decision) -> None:
         "matched": [one.rule_id for one in decision.matches if one.error is None],
         "reads_run": decision.reads_run,
         "approvers": {one.rule_id: list(one.approvers) for one in decision.approvals},
-        "charges": [[one.limit, one.key, one.amount] for one in decision.charges],
+        "charges": [[one.limit, one.key, one.amount, one.max] for one in decision.charges],
     }
     for key, value in given.items():
         if key in case:
