@@ -11,15 +11,21 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from storage.driver import Script, execute_many, execute_together
-from storage.errors import StoreReadOnly
+from storage.errors import StoreError, StoreReadOnly
 from storage.records import CallFactsRow, HeadRow, OpenIntentRow, ReceiptRow
 from storage.retention import WHOLE, Cut
-from storage.sql_store import SqlStore
+from storage.sql_store import SqlReader, SqlStore
 from storage.sqlite_file import FileLock, _translated
 
+#: Tables, the statements that read and that write them.
+_STANDING = (
+    ("run_head", "move_run_heads", "put_run_head"),
+    ("limit_bucket", "move_buckets", "put_bucket"),
+)
 #: Names in the folder of a damaged store that belong to it.
 _PARTS = ("", "-wal")
 
@@ -69,6 +75,19 @@ class Salvage:
 
         await self._driver.transaction(script, [tenant_id])
         await self._store.after_commit()
+
+    async def carry_standing(self, damaged: SqlReader) -> list[str]:
+        """What decisions of today rest on: runs, and buckets of limits. Gives the tables that
+        cannot be read, of which nothing was carried over."""
+        lost: list[str] = []
+        for table, read, put in _STANDING:
+            try:
+                rows = await damaged._reads.fetch(damaged._sql[read])
+            except StoreError:
+                lost.append(table)
+            else:
+                await self._driver.transaction(partial(execute_many, self._sql[put], rows))
+        return lost
 
     async def finish(self, head: HeadRow, opened: Sequence[OpenIntentRow], start: Cut) -> None:
         """The end of a tenant's chain, the calls in it that have not ended, and where it begins."""

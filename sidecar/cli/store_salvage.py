@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 NAME = "salvage"
 HELP = "copy what is sound of a damaged store into a new file"
 
+#: What it means that a table of what stands today is lost, by its name.
+_STANDING = {
+    "run_head": "what agents' runs had gathered; put in place, every agent starts a new run",
+    "limit_bucket": "what limits had counted; put in place, budgets and shared rates start anew",
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which store, and where to."""
@@ -49,7 +55,7 @@ async def _salvage(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as name:
         # SQLite may write to what it opens, if only to read its log: it never opens the original.
         fresh = Path(name) / "fresh.db"
-        told = await _filled(copy_as_it_is(source, Path(name)), fresh)
+        told, lost = await _filled(copy_as_it_is(source, Path(name)), fresh)
         if not any(one.last_seq for one in told):
             print(f"nothing of {source} can be believed; no file was made", file=sys.stderr)
             return 1
@@ -60,27 +66,29 @@ async def _salvage(args: argparse.Namespace) -> int:
             publish(partial, target)
         finally:
             discard(partial)
-    _say(told, source, target)
+    _say(told, lost, source, target)
     return 0
 
 
-async def _filled(damaged: Path, fresh: Path) -> Sequence[Salvaged]:
+async def _filled(damaged: Path, fresh: Path) -> tuple[Sequence[Salvaged], Sequence[str]]:
+    """What came of the chains, and the tables of what stands today that cannot be read."""
     import storage
     from sidecar.clock import Clock
     from sidecar.ledger.salvage import salvage
+    from storage.salvage import Salvage
 
     reader = await storage.open_reader(f"sqlite:///{damaged}")
     try:
         store = await storage.open_store(f"sqlite:///{fresh}", now_us=Clock().now_us)
         try:
-            return await salvage(reader, store)
+            return await salvage(reader, store), await Salvage(store).carry_standing(reader)
         finally:
             await store.close()
     finally:
         await reader.close()
 
 
-def _say(told: Sequence[Salvaged], source: Path, target: Path) -> None:
+def _say(told: Sequence[Salvaged], lost: Sequence[str], source: Path, target: Path) -> None:
     for one in told:
         kept = f"receipts {one.first_seq} to {one.last_seq}" if one.last_seq else "nothing"
         print(f"tenant {one.tenant_id!a}: {kept} salvaged, {one.facts} with facts")
@@ -91,5 +99,7 @@ def _say(told: Sequence[Salvaged], source: Path, target: Path) -> None:
             f"    LOST: all after receipt {one.last_seq} (the last one {head})"
             f"{f'; {one.facts_lost} facts' if one.facts_lost else ''}: {one.why or 'facts only'}"
         )
+    for table in lost:
+        print(f"LOST: {_STANDING[table]}")
     print(f"{source} was only read. {target} is a store of its own; put it in place with")
     print(f"    aegis-sidecar store restore --replace {target}")

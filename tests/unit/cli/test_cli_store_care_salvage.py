@@ -77,6 +77,29 @@ def test_a_sound_store_is_salvaged_as_a_whole_with_what_is_open(
     assert rows(target, "SELECT call_id FROM open_intent") == [("acme-000040",)]
 
 
+def test_a11_what_decisions_of_today_rest_on_is_carried_over_or_named_as_lost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that read what it should not, and a budget that is used up, stay so."""
+    path, target = damaged(tmp_path), tmp_path / "salvaged.db"
+    tampered(path, "INSERT INTO run_head VALUES ('acme', 'coder', 3, 'gathered')")
+    tampered(path, "INSERT INTO limit_bucket VALUES ('acme', 'p/r', '[]', '7:100', 9)")
+    assert store_command("salvage", path, target) == 0
+    assert "LOST" not in capsys.readouterr().out
+    for table in ("run_head", "limit_bucket"):
+        assert rows(target, f"SELECT * FROM {table}") == rows(path, f"SELECT * FROM {table}") != []
+    pages = dict(rows(path, "SELECT name, rootpage FROM sqlite_master WHERE type = 'table'"))
+    page_bytes = rows(path, "PRAGMA page_size")[0][0]
+    tampered(path, "PRAGMA wal_checkpoint(TRUNCATE)")
+    whole = path.read_bytes()
+    for table, word in (("run_head", "gathered"), ("limit_bucket", "budgets")):
+        at = (pages[table] - 1) * page_bytes
+        path.write_bytes(whole[:at] + b"\xff" * page_bytes + whole[at + page_bytes :])
+        assert store_command("salvage", path, tmp_path / f"{table}.db") == 0
+        lost = [line for line in capsys.readouterr().out.splitlines() if line.startswith("LOST")]
+        assert len(lost) == 1 and word in lost[0]
+
+
 def test_a_chain_that_was_pruned_is_salvaged_with_its_cut(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
