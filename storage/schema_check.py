@@ -17,6 +17,7 @@ import re
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from functools import lru_cache
 from typing import NamedTuple
 
 from storage.driver import Row, Script, fetch
@@ -54,12 +55,17 @@ class _Object(NamedTuple):
 
 def expected_schema(sql: Mapping[str, str], shipped: Sequence[Migration]) -> list[Row]:
     """What `schema_objects` gives for a store to which exactly `shipped` was applied (SQLite)."""
+    return list(_described(tuple(shipped), sql["create_schema_migration"], sql["schema_objects"]))
+
+
+@lru_cache(maxsize=8)
+def _described(shipped: tuple[Migration, ...], create: str, ask: str) -> tuple[Row, ...]:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as raw:
-        raw.execute(sql["create_schema_migration"])
+        raw.execute(create)
         for migration in shipped:
             for statement in migration.statements:
                 raw.execute(statement)
-        return raw.execute(sql["schema_objects"]).fetchall()
+        return tuple(raw.execute(ask).fetchall())
 
 
 def expected_on_server() -> list[Row]:
@@ -113,6 +119,7 @@ def _objects(rows: Sequence[Row]) -> dict[tuple[str, str], _Object]:
     return found
 
 
+@lru_cache(maxsize=512)
 def _normalised(text: str) -> str:
     """The text without comments and needless blanks."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -89,10 +89,19 @@ def _queries(path: Path, engine: str) -> dict[str, str]:
 
 
 def load_statements(engine: str, folder: Path = SQL_FOLDER) -> Mapping[str, str]:
-    """Every query by name, for `engine` ('sqlite' or 'postgres').
+    """Every query by name, for `engine` ('sqlite' or 'postgres'); the package's own are read once.
 
     Raises BadStatement for a malformed file or a name that stands in two files.
     """
+    return _of_package(engine) if folder == SQL_FOLDER else _loaded(engine, folder)
+
+
+@cache
+def _of_package(engine: str) -> Mapping[str, str]:
+    return _loaded(engine, SQL_FOLDER)
+
+
+def _loaded(engine: str, folder: Path) -> Mapping[str, str]:
     shared: dict[str, str] = {}
     variants: dict[str, str] = {}
     for path in sorted(folder.glob("*.sql")):
