@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from storage_load_setup import make_call, queue_on
 
 from sidecar.ledger.chain import seal
 from storage import SqlStore, open_store
-from storage.calibrate import engine_settings
+from storage.calibrate import LEVELS, calibrate, engine_settings
 from storage.commit_times import CommitTime, largest_useful_batch, time_commits
 from storage.errors import StoreError, StoreFull
 from storage.open_loop import offer, quantile
@@ -191,3 +192,13 @@ async def test_a_store_that_fails_ends_it() -> None:
     finally:
         await queue.close()
     assert queue.reserved == 0
+
+
+async def test_a_process_that_stood_still_meanwhile_is_measured_all_the_same() -> None:
+    """On a busy machine the time to watch may be over before the first caller has begun."""
+    ticks = itertools.count(1)
+    calibration = await calibrate(
+        MadeUpStore(0.0, 0.0), seal, make_call, lambda: next(ticks) * 3_000_000_000
+    )
+    assert len(calibration.points) == len(LEVELS)
+    assert all(point.calls > 0 for point in calibration.points)
