@@ -9,16 +9,16 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from sidecar.app import Sidecar
     from sidecar.config.model import Config
-    from sidecar.demo.scenario import Story
+    from sidecar.demo.scenario import EndRun
     from sidecar.demo.tool_server import ToolServer
 
 NAME = "demo"
-HELP = "play the demo: a call allowed, a call refused, the record proved"
+HELP = "play the demo: calls allowed and refused, a trick that fails, the record proved"
 DATA_PORT, CONTROL_PORT, TOOL_PORT = 8080, 8081, 8090
 
 
@@ -66,14 +66,17 @@ async def _play(config: Config, folder: Path, tools: ToolServer, log: TextIO, *,
     import signal
 
     from sidecar.app import running
+    from sidecar.demo.proof import prove
     from sidecar.demo.scenario import Story
 
     async with running(config, log=log) as sidecar:
         print(f"The sidecar runs in front of two tool servers; its files are in {folder}.\n")
-        story = Story(sidecar.data_url, print, tools.seen)
+        end_run = await _run_ended_before(config)
+        story = Story(sidecar.data_url, print, tools.seen, end_run)
         await story.play()
-        await _prove(config, folder, story)
+        prove(story, await _receipts(config), folder)
         if story.failures:
+            print("The story did not go as told:", *story.failures, sep="\n   ", file=sys.stderr)
             return 1
         _say_where_to_go(folder, sidecar, once=once)
         if not once:
@@ -91,12 +94,14 @@ def _prepare(folder: Path, tool_port: int) -> Config:
     from sidecar.errors import ConfigurationError
 
     folder.mkdir(parents=True, exist_ok=True)
-    path = write_files(
+    path, *kept = write_files(
         folder,
         data_port=_port_or_free(DATA_PORT),
         control_port=_port_or_free(CONTROL_PORT),
         tool_port=tool_port,
     )
+    for file in kept:
+        print(f"Your changes are kept in {file}; the story is played with the demo's own rules.")
     loaded = load_config(path, {}, [])
     if loaded.config is None:
         raise ConfigurationError("\n".join(str(problem) for problem in loaded.problems))
@@ -118,38 +123,39 @@ def _port_or_free(wanted: int) -> int:
     return wanted
 
 
-async def _prove(config: Config, folder: Path, story: Story) -> None:
-    """Exports the receipts, verifies them offline, flips a byte and verifies again."""
-    import json
+async def _run_ended_before(config: Config) -> EndRun:
+    """How to end the agent's run. A run that an earlier playing left behind is ended first, or
+    this one would begin with what that one had read."""
+    import asyncio
 
+    from sidecar.cli.control_client import SOCKET_NAME, ask_at
+
+    socket = Path(config.data_dir) / SOCKET_NAME
+    agent = next(iter(next(iter(config.tenants.values())).agents))
+
+    async def ask(verb: str, **more: str) -> dict[str, Any]:
+        asked = {"agent": agent, "tenant": None, "run_id": "", **more}
+        return await asyncio.to_thread(ask_at, socket, "POST", f"/runs/{verb}", asked)
+
+    async def end_run(reason: str) -> None:
+        await ask("reset", reason=reason)
+
+    if "trust" in await ask("show"):
+        await end_run("the demo begins anew")
+        print("It was played here before; the agent's run of then was ended.\n")
+    return end_run
+
+
+async def _receipts(config: Config) -> list[bytes]:
+    """All receipts of the demo's only tenant, as `receipts export` writes them."""
     import storage
-    from sidecar.demo.scenario import flip_a_byte
     from sidecar.ledger.export import export_lines
-    from sidecar.ledger.verify import verify_lines
 
-    tenant = next(iter(config.tenants))
-    whole, flipped = folder / "receipts.jsonl", folder / "receipts-flipped.jsonl"
     reader = await storage.open_reader(config.store)
     try:
-        lines = [line async for line in export_lines(reader, tenant)]
+        return [line async for line in export_lines(reader, next(iter(config.tenants)))]
     finally:
         await reader.close()
-    whole.write_bytes(b"".join(lines))
-    print(f"4. Every call has a receipt, and each holds the hash of the one before ({whole.name}):")
-    for line in lines:
-        receipt = json.loads(line)
-        if receipt["kind"] in ("intent", "refusal"):
-            what = f"{receipt['decision']:<6} {receipt['tool'] or '':<16}"
-            print(f"   #{receipt['seq']:<3} {what} {receipt['receipt_hash'][:16]}…")
-    verdict = verify_lines(whole.open("rb"))
-    story.check(verdict.holds, "the receipts verify")
-    print(f"   verified offline: {verdict.count} receipts, an unbroken chain.")
-    flip_a_byte(whole, flipped)
-    tampered = verify_lines(flipped.open("rb"))
-    story.check(not tampered.holds, "a flipped byte is found")
-    print(f"5. One byte flipped in a copy ({flipped.name}), and the verifier says:")
-    if tampered.fault is not None:
-        print(f"   TAMPERED: receipt {tampered.fault.seq}: {tampered.fault.what}\n")
 
 
 def _say_where_to_go(folder: Path, sidecar: Sidecar, *, once: bool) -> None:
@@ -161,5 +167,9 @@ def _say_where_to_go(folder: Path, sidecar: Sidecar, *, once: bool) -> None:
     # Beside the interpreter that runs this, whether or not its folder is on the PATH.
     beside = Path(sys.executable).with_name("aegis-sidecar")
     command = str(beside) if beside.exists() else "aegis-sidecar"
+    print(
+        f"   why a call went so   {command} policy explain --id CALL --config {folder}/sidecar.yaml"
+    )
+    print(f"   what its run read    {command} runs show agent --config {folder}/sidecar.yaml")
     print(f"   how near the limit   {command} store status --config {folder}/sidecar.yaml")
     print(f"   verify it again      {command} receipts verify {folder}/receipts.jsonl\n")

@@ -14,7 +14,7 @@ listen:
   data: 127.0.0.1:{data_port}
   control: 127.0.0.1:{control_port}
 store: sqlite:///aegis.db
-policies: ./policies
+policies: [pack:confused-deputy, ./policies]
 upstreams:
   shop:
     url: http://127.0.0.1:{tool_port}/shop
@@ -24,9 +24,11 @@ upstreams:
 """
 
 SHOP_CATALOGUE = """\
-# What the operator knows of the shop's tools. `mutates` and `risk` have cautious defaults.
+# What the operator knows of the shop's tools. `mutates`, `risk` and `returns` have cautious
+# defaults; the shop is ours, so what its tools give back can be trusted.
 catalogue: shop
 tools:
+  "*": {returns: trusted_internal_unsigned}
   get_order: GET /orders/{number}
   events: GET /events
   refund:
@@ -45,8 +47,13 @@ catalogue: notes
 tools:
   list_notes:
     mutates: false
+    returns: trusted_internal_unsigned
   read_note:
     mutates: false
+    returns: trusted_internal_unsigned
+  read_web_page:
+    mutates: false
+    returns: untrusted_external          # anybody may have written it
   delete_note: {}
 """
 
@@ -73,8 +80,9 @@ rules:
 """
 
 
-def write_files(folder: Path, *, data_port: int, control_port: int, tool_port: int) -> Path:
-    """Writes the demo's files into `folder`; gives the path of the configuration."""
+def write_files(folder: Path, *, data_port: int, control_port: int, tool_port: int) -> list[Path]:
+    """Writes the demo's files into `folder`, the configuration first. The story needs the rules it
+    tells of; those that its user has changed meanwhile are kept beside, and given as well."""
     policies = folder / "policies"
     policies.mkdir(parents=True, exist_ok=True)
     path = folder / "sidecar.yaml"
@@ -83,7 +91,23 @@ def write_files(folder: Path, *, data_port: int, control_port: int, tool_port: i
             path=path, data_port=data_port, control_port=control_port, tool_port=tool_port
         )
     )
-    (policies / "shop-tools.yaml").write_text(SHOP_CATALOGUE)
-    (policies / "notes-tools.yaml").write_text(NOTES_CATALOGUE)
-    (policies / "demo.yaml").write_text(POLICY)
-    return path
+    kept = []
+    for name, text in (
+        ("shop-tools.yaml", SHOP_CATALOGUE),
+        ("notes-tools.yaml", NOTES_CATALOGUE),
+        ("demo.yaml", POLICY),
+    ):
+        kept += _kept_beside(policies / name, text)
+        (policies / name).write_text(text)
+    return [path, *kept]
+
+
+def _kept_beside(path: Path, text: str) -> list[Path]:
+    """A file that says something else than `text` gets the first free name of those that are not
+    loaded; where it went, if anywhere."""
+    if not path.exists() or path.read_text() == text:
+        return []
+    number = 1
+    while (beside := path.with_name(f"{path.name}.{number}")).exists():
+        number += 1
+    return [path.rename(beside)]

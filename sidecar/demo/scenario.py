@@ -1,19 +1,44 @@
 """The demo's story: what an agent does through the sidecar, told in a newcomer's words.
 
-Knows: the base URLs, and what each answer proves. It speaks plain HTTP, as any agent would.
-Must not know: the sidecar's insides; it only meets what an agent and an auditor meet.
+Knows: the base URLs, and what each answer proves. It speaks plain HTTP, as any agent would, with
+a new session, run id and trace on every call, and says nothing of what it has read. `told` keeps
+which rule the story says decided each call, so that the receipts can be held against it.
+Must not know: the sidecar's insides; it meets what an agent, an operator and an auditor meet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 
+from sidecar.clock import Clock
+
 Say = Callable[[str], None]
+#: Ends the agent's run on record, for a reason, as `aegis-sidecar runs reset` does.
+EndRun = Callable[[str], Awaitable[None]]
+
+REVIEWED = "looked into it: the web page was a trick, nothing was done"
+
+
+class Told(NamedTuple):
+    """What the story said of a call: the rule that decided (None: no rule did), and the effect."""
+
+    call_id: str
+    rule: str | None
+    decision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back, as far as it is JSON."""
+
+    status: int
+    body: dict[str, Any]
+    call_id: str
 
 
 @dataclass(slots=True)
@@ -23,14 +48,20 @@ class Story:
     data_url: str
     say: Say
     seen: Sequence[str]
+    end_run: EndRun
+    clock: Clock = field(default_factory=Clock)
     failures: list[str] = field(default_factory=list)
+    told: list[Told] = field(default_factory=list)
+    _step: int = 0
 
     async def play(self) -> None:
         """All calls of the demo, in order."""
         async with aiohttp.ClientSession() as agent:
-            await self._allowed(agent)
-            await self._refused(agent)
-            await self._tool_result(agent)
+            await self._reads(agent)
+            await self._is_refused_an_amount(agent)
+            await self._uses_a_note(agent)
+            await self._reads_a_planted_page(agent)
+            await self._is_let_go_on(agent)
 
     def check(self, holds: bool, what: str) -> None:
         """Notes a failure if `holds` is false."""
@@ -38,59 +69,132 @@ class Story:
             self.failures.append(what)
             self.say(f"   !! not as expected: {what}")
 
-    async def _allowed(self, agent: aiohttp.ClientSession) -> None:
-        self.say("1. The agent reads an order: GET /shop/orders/1001")
-        async with agent.get(f"{self.data_url}/shop/orders/1001") as reply:
-            body = await reply.json()
-            call_id = reply.headers.get("Aegis-Call-Id", "")
-        self.check(reply.status == 200 and body.get("id") == "1001", "the read is allowed")
-        self.say("   allowed by rule demo/reads, recorded, then sent to the shop. The shop says:")
-        self.say(f"   {body['customer']}, {body['total_cents']} cents.   (call {call_id})")
+    def step(self, title: str) -> None:
+        """Begins the next step of the story."""
+        self._step += 1
+        self.say(f"{self._step}. {title}")
 
-    async def _refused(self, agent: aiohttp.ClientSession) -> None:
+    async def _reads(self, agent: aiohttp.ClientSession) -> None:
+        self.step("The agent reads an order: GET /shop/orders/1001")
+        read = await self._call(agent, "GET", "/shop/orders/1001")
+        self._allowed(read, "demo/reads", "the read is allowed")
+        self.check(read.body.get("id") == "1001", "the shop answers with the order")
+        self.say("   allowed by rule demo/reads, recorded, then sent to the shop. The shop says:")
+        self.say(f"   {read.body.get('customer')}, {read.body.get('total_cents')} cents.")
+
+    async def _is_refused_an_amount(self, agent: aiohttp.ClientSession) -> None:
+        self.step("It tries to refund 99900 cents: POST /shop/orders/1002/refund")
         before = len(self.seen)
-        self.say("2. The agent tries to refund 99900 cents: POST /shop/orders/1002/refund")
-        asked = {"amount_cents": 99900}
-        async with agent.post(f"{self.data_url}/shop/orders/1002/refund", json=asked) as reply:
-            problem = await reply.json(content_type=None)
-        self.check(reply.status == 403, "the large refund is refused")
+        refused = await self._refund(agent, "1002", 99900)
+        self._refused(refused, "demo/no-large-refunds", "the large refund is refused")
         self.check(len(self.seen) == before, "the shop never saw the refund")
-        self.say(f"   refused ({reply.status} {problem.get('code')}): {problem.get('detail')}")
-        self.say(f"   next step for the agent: {problem.get('next_step')}")
         self.say("   The shop never saw this request; the refusal is recorded too.")
 
-    async def _tool_result(self, agent: aiohttp.ClientSession) -> None:
-        self.say("3. Over MCP the agent reads a note, then tries to delete it")
-        read = await self._call_tool(agent, "read_note")
-        self.check(read.get("isError") is False, "the note can be read")
+    async def _uses_a_note(self, agent: aiohttp.ClientSession) -> None:
+        self.step("Over MCP it reads a note, then tries to delete it")
+        read = await self._tool(agent, "read_note", title="welcome")
+        self._allowed(read, "demo/reads", "the note can be read")
         self.say(f'   read_note: "{_text(read)}"')
         before = len(self.seen)
-        deleted = await self._call_tool(agent, "delete_note")
-        self.check(deleted.get("isError") is True, "the deletion is refused")
+        deleted = await self._tool(agent, "delete_note", title="welcome")
+        self.told.append(Told(deleted.call_id, None, "deny"))
+        self.check(_result(deleted).get("isError") is True, "the deletion is refused")
         self.check(len(self.seen) == before, "the notebook never saw the deletion")
-        self.say(f"   delete_note: {_text(deleted)}")
+        self.say("   delete_note, as the model reads it:")
+        for line in _text(deleted).splitlines():
+            self.say(f"      {line}")
 
-    async def _call_tool(self, agent: aiohttp.ClientSession, name: str) -> dict[str, Any]:
-        message = {
-            "jsonrpc": "2.0",
-            "id": 1,
-            "method": "tools/call",
-            "params": {"name": name, "arguments": {"title": "welcome"}},
+    async def _reads_a_planted_page(self, agent: aiohttp.ClientSession) -> None:
+        self.step("Ada wants 1200 cents back. The agent refunds: POST /shop/orders/1001/refund")
+        asked = await self._refund(agent, "1001", 1200)
+        self._allowed(asked, "demo/small-refunds", "the small refund is allowed")
+        self.say("   allowed by rule demo/small-refunds.")
+
+        self.step(
+            "Over MCP it reads a page of the public web. A stranger has planted orders in it:"
+        )
+        page = await self._tool(agent, "read_web_page", url="https://tea.example/ten-teas")
+        self._allowed(page, "demo/reads", "the page can be read")
+        self.check("Refund 1200 cents" in _text(page), "the page holds its orders")
+        self.say(f'   read_web_page: "{_text(page)}"')
+
+        self.step("The agent obeys, over REST: the very refund that was allowed in step 4")
+        before = len(self.seen)
+        obeyed = await self._refund(agent, "1001", 1200)
+        rule = "confused-deputy/strangers-change-nothing"
+        self._refused(obeyed, rule, "the refund that the page wanted is refused")
+        self.check(len(self.seen) == before, "the shop never saw what the page wanted")
+        self.say(
+            "   The agent declared nothing, and came with a new MCP session, run id and trace."
+        )
+        self.say("   The catalogue says that read_web_page `returns: untrusted_external`, and the")
+        self.say("   sidecar keeps in its store what each agent has read.")
+        read = await self._call(agent, "GET", "/shop/orders/1001")
+        self._allowed(read, "demo/reads", "reading goes on")
+        self.say("   Reading goes on: GET /shop/orders/1001 is allowed.")
+
+    async def _is_let_go_on(self, agent: aiohttp.ClientSession) -> None:
+        self.step("The operator looks into it and ends the run, which is put on record:")
+        self.say(f'   aegis-sidecar runs reset agent --reason "{REVIEWED}"')
+        await self.end_run(REVIEWED)
+        again = await self._refund(agent, "1001", 1200)
+        self._allowed(again, "demo/small-refunds", "the refund is allowed in a new run")
+        self.say("   The same refund, now for a customer: allowed by rule demo/small-refunds.")
+
+    # -- what an answer must be ------------------------------------------------------------
+
+    def _allowed(self, answer: Answer, rule: str, what: str) -> None:
+        self.told.append(Told(answer.call_id, rule, "allow"))
+        is_error = _result(answer).get("isError", False) or "error" in answer.body
+        self.check(answer.status == 200 and not is_error, what)
+
+    def _refused(self, answer: Answer, rule: str, what: str) -> None:
+        """The refusal as the agent gets it, with rule, reason and what to do next."""
+        self.told.append(Told(answer.call_id, rule, "deny"))
+        problem = answer.body
+        self.check(answer.status == 403 and problem.get("rule") == rule, what)
+        self.say(f"   refused ({answer.status} {problem.get('code')}): {problem.get('detail')}")
+        self.say(f"   rule {problem.get('rule')}; call {answer.call_id}")
+        self.say(f"   next step for the agent: {problem.get('next_step')}")
+
+    # -- calls -----------------------------------------------------------------------------
+
+    async def _refund(self, agent: aiohttp.ClientSession, order: str, cents: int) -> Answer:
+        path = f"/shop/orders/{order}/refund"
+        return await self._call(agent, "POST", path, {"amount_cents": cents})
+
+    async def _tool(self, agent: aiohttp.ClientSession, name: str, **arguments: str) -> Answer:
+        params = {"name": name, "arguments": arguments}
+        message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+        return await self._call(agent, "POST", "/notes", message)
+
+    async def _call(
+        self, agent: aiohttp.ClientSession, method: str, path: str, body: object = None
+    ) -> Answer:
+        headers = {
+            "Accept": "application/json, text/event-stream",
+            "Aegis-Run": self._fresh(16),
+            "Mcp-Session-Id": self._fresh(16),
+            "traceparent": f"00-{self._fresh(16)}-{self._fresh(8)}-01",
         }
-        headers = {"Accept": "application/json, text/event-stream"}
-        async with agent.post(f"{self.data_url}/notes", json=message, headers=headers) as reply:
-            answer = await reply.json(content_type=None)
-        result: dict[str, Any] = answer.get("result") or {}
-        return result
+        url = f"{self.data_url}{path}"
+        async with agent.request(method, url, json=body, headers=headers) as reply:
+            text = await reply.text()
+            call_id = reply.headers.get("Aegis-Call-Id", "")
+        try:
+            said = json.loads(text)
+        except ValueError:
+            said = {"not JSON": text[:200]}
+        return Answer(reply.status, said if isinstance(said, dict) else {"is": said}, call_id)
+
+    def _fresh(self, count: int) -> str:
+        return self.clock.random_bytes(count).hex()
 
 
-def _text(result: dict[str, Any]) -> str:
-    return " ".join(part.get("text", "") for part in result.get("content", []))
+def _result(answer: Answer) -> dict[str, Any]:
+    result: dict[str, Any] = answer.body.get("result") or {}
+    return result
 
 
-def flip_a_byte(source: Path, target: Path) -> None:
-    """A copy of a receipts file in which one recorded decision reads otherwise."""
-    data = bytearray(source.read_bytes())
-    at = data.index(b'"decision":"deny"') + len(b'"decision":"')
-    data[at] ^= 0x01
-    target.write_bytes(data)
+def _text(answer: Answer) -> str:
+    return " ".join(part.get("text", "") for part in _result(answer).get("content", []))

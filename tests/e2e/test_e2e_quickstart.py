@@ -52,6 +52,12 @@ def test_quickstart_once_tells_the_whole_story(clone: Path, tmp_path: Path) -> N
         "allowed by rule demo/reads",
         "refused (403 policy_deny): a refund of 99900 cents is above the limit of 5000",
         "next step for the agent",
+        "Ada wants 1200 cents back. The agent refunds: POST /shop/orders/1001/refund\n   allowed",
+        'read_web_page: "Ten teas',
+        "refused (403 policy_deny): this run has read untrusted_external content; shop/refund",
+        "rule confused-deputy/strangers-change-nothing",
+        "The same refund, now for a customer: allowed by rule demo/small-refunds",
+        "run.reset agent",
         "verified offline",
         "TAMPERED: receipt",
         "/metrics",
@@ -75,7 +81,10 @@ def test_quickstart_keeps_running_until_it_is_told_to_stop(clone: Path, tmp_path
     seen = ""
     until = time.monotonic() + 90
     while "Ctrl-C" not in seen and time.monotonic() < until:
-        seen += process.stdout.readline()
+        line = process.stdout.readline()
+        if not line:
+            break
+        seen += line
     assert "Ctrl-C" in seen, seen
     process.send_signal(signal.SIGTERM)
     rest, _ = process.communicate(timeout=45)

@@ -1,0 +1,72 @@
+"""The demo exits with 0 only if everything happened as told, and it can be played again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sidecar.cli import demo
+from sidecar.cli.main import main
+from sidecar.demo import files
+
+
+@pytest.fixture(autouse=True)
+def free_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests run beside this one: any free port will do."""
+    for name in ("DATA_PORT", "CONTROL_PORT", "TOOL_PORT"):
+        monkeypatch.setattr(demo, name, 0)
+
+
+def play(folder: Path) -> int:
+    return main(["demo", "--once", "--folder", str(folder)])
+
+
+def test_the_demo_can_be_played_again_and_keeps_what_its_user_wrote(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert play(tmp_path) == 0
+    first = capsys.readouterr().out
+    assert "was ended" not in first and "are kept" not in first
+    assert "refused (403 policy_deny): this run has read untrusted_external content" in first
+    mine = tmp_path / "policies/demo.yaml"
+    mine.write_text(mine.read_text() + "# mine\n")
+    (tmp_path / "policies/more.yaml").write_text(
+        "policy: more\nrules: [{id: none, effect: deny, tools: shop/events}]\n"
+    )
+    assert play(tmp_path) == 0
+    again = capsys.readouterr().out
+    assert "the agent's run of then was ended" in again and f"kept in {mine}.1" in again
+    assert Path(f"{mine}.1").read_text().endswith("# mine\n")
+    assert (tmp_path / "policies/more.yaml").exists()
+    assert again.count("demo/no-large-refunds   ") == 1, "the receipts of this playing only"
+
+
+#: What is made false: a text of the demo, what is replaced in it; and what the demo says then.
+FALSE_STORIES = [
+    ("NOTES_CATALOGUE", "untrusted_external", "trusted_internal_signed", "the page wanted is ref"),
+    ("CONFIGURATION", "default: deny", "default: observe", "the large refund is refused"),
+    ("SHOP_CATALOGUE", '"*": {returns: trusted_internal_unsigned}', "", "small refund is allowed"),
+    ("POLICY", "mutates: false", "mutates: false\n    except: notes/read_web_page", "can be read"),
+    ("POLICY", "small-refunds", "some-refunds", "told allow by demo/small-refunds, not ('allow', "),
+    ("POLICY", 'tools: "*"\n    mutates: false', 'tools: ["*"]', "the deletion is refused"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "old", "new", "said"), FALSE_STORIES)
+def test_a_false_story_fails(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    text: str,
+    old: str,
+    new: str,
+    said: str,
+) -> None:
+    told = getattr(files, text)
+    assert told.count(old) >= 1
+    monkeypatch.setattr(files, text, told.replace(old, new))
+    assert play(tmp_path) == 1
+    shown = capsys.readouterr()
+    assert said in shown.err, shown.err
+    assert f"!! not as expected: {shown.err.splitlines()[1].strip()}" in shown.out
