@@ -10,9 +10,11 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from sidecar.policy.reasons import Reason
     from sidecar.policy.terms import ApprovalTerms, Charge, Obligations
 
 
@@ -144,7 +146,8 @@ class ToolCall(NamedTuple):
     None for REST and for notifications (`expects_reply` tells them apart). `is_protocol` marks
     an MCP message that carries the protocol itself (initialize, tools/list …): it is recorded
     like any call and needs no rule. `called` is the name the caller used, where the catalogue
-    does not know it and `tool` is `<upstream>/unknown`.
+    does not know it and `tool` is `<upstream>/unknown`. `in_path` are the arguments that stand in
+    the path, as they stand there.
     """
 
     call_id: str
@@ -162,6 +165,7 @@ class ToolCall(NamedTuple):
     trace_id: str | None = None
     is_protocol: bool = False
     called: str | None = None
+    in_path: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +188,8 @@ class Decision:
     values filled in. `would_be` is what the shadow rules together would have made of it, None
     where there are none. `approvals` must each be given, `charges` must each fit before the call
     goes ahead, and `obligations` are then carried out. `reads_run` says that another state of
-    the run may lead to another decision. `forward` is the one thing the pipeline asks: under
+    the run may lead to another decision. `wording` is what `reason` was filled from, if it shows
+    values. `forward` is the one thing the pipeline asks: under
     `observe` a deny goes ahead.
     """
 
@@ -201,6 +206,7 @@ class Decision:
     approvals: tuple[ApprovalTerms, ...] = ()
     charges: tuple[Charge, ...] = ()
     obligations: Obligations | None = None
+    wording: Reason | None = field(default=None, compare=False, repr=False)
 
     @property
     def add_labels(self) -> tuple[str, ...]:

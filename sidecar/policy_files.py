@@ -19,6 +19,7 @@ from sidecar.clock import Clock
 from sidecar.errors import ConfigurationError
 from sidecar.policy.index import PolicySet
 from sidecar.policy.load import LoadedPolicies, Source
+from sidecar.policy_loading import let_go, load_without_collections
 from sidecar.policy_reading import (
     Reading,
     Signature,
@@ -134,7 +135,7 @@ class PolicyKeeper:
             )
         now = self.current
         if now.revision == before:
-            return Reload(True, f"nothing changed: revision {before}, {now.rule_count} rules")
+            return Reload(True, f"in force already: revision {before}, {now.rule_count} rules")
         return Reload(
             True,
             f"revision {now.revision} with {now.rule_count} rules is in force, after {before}",
@@ -172,7 +173,9 @@ class PolicyKeeper:
         if reading.is_torn:
             return LoadedPolicies(None, reading.problems)
         try:
-            loaded = self._load(reading.sources, read_file=reading.read_file)
+            loaded = load_without_collections(
+                lambda: self._load(reading.sources, read_file=reading.read_file)
+            )
         except Exception as error:
             _log.exception("loading the policies failed")
             problem = Problem(
@@ -185,12 +188,17 @@ class PolicyKeeper:
     # -- on the loop -----------------------------------------------------------------------
 
     async def _attempt(self, reading: Reading) -> bool:
+        discarded = [self.current]
         self._conclude(reading, await asyncio.to_thread(self._loaded, reading))
+        if discarded[0] is not self.current:
+            await asyncio.to_thread(let_go, discarded)
         return self.reload_succeeded
 
     def _conclude(self, reading: Reading, loaded: LoadedPolicies) -> None:
         self._beside = tuple(reading.beside)
         self._attempted, self._pending = reading.digest(), b""
+        # The last look may have seen other files than these, and they may come back.
+        self._signature = ()
         self.problems = tuple(loaded.problems)
         self.reload_succeeded = loaded.policy_set is not None
         if loaded.policy_set is None:

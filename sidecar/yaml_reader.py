@@ -13,8 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -22,20 +21,27 @@ from sidecar.problems import Position, Problem
 
 BYTES_MAX = 1024 * 1024
 DEPTH_MAX = 32
+#: Of one file. A mebibyte of aliases would be half a million problems.
+PROBLEMS_MAX = 100
 #: Python refuses to convert more than 4300 digits; nobody means more than these.
 NUMBER_CHARACTERS_MAX = 100
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+#: The rest of the core schema's numbers.
+_OTHER_NOTATION = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _LEADING_ZERO = re.compile(r"[-+]?0[0-9]+")
+#: `key: {a}` or `key: "a"`, where more of the line is left.
+_MORE_AFTER_A_VALUE = re.compile(r"""[^#]*:\s+(\{.*\}|\[.*\]|"[^"]*"|'[^']*')\s+""")
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
+_LOOKED_AT_MAX = 300
+_EMPTY = 'write "" for an empty text'
 _BOOLEANS = {"true": True, "false": False}
 _OLD_TAGS = "tag:yaml.org,2002:"
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """One value with its place.
 
     `value` is str, int, float, bool, a list of Node or a dict of str to Node. `key_position`
@@ -113,20 +119,29 @@ def read_documents(source: str, data: bytes) -> tuple[list[Node], list[Problem]]
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        return [], [Problem(Position(source, line, 1), "not UTF-8")]
+        return [], [Problem(Position(source, line, 1), "not UTF-8", "save the file as UTF-8")]
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         return [], [Problem(Position(source, line, 1), "NUL is not allowed")]
     reader = _Reader(source, text)
     try:
         return reader.documents(), reader.problems
-    except _TooDeep:
+    except (_TooDeep, _TooMany):
         pass
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        reader.problem(mark, error.problem or "not YAML", _hint_for(error))
-    except yaml.YAMLError as error:  # a control character: the reader's error has no mark
-        reader.problems.append(Problem(Position(source, 1, 1), str(error).split("\n", 1)[0]))
+        if "quoted scalar" in (error.context or "") and "end of stream" in (error.problem or ""):
+            reader.problem(error.context_mark, "a quote that is never closed")
+            return [], reader.problems
+        at = mark.index if mark is not None else 0
+        column = min(mark.column, _LOOKED_AT_MAX) if mark is not None else 0
+        hint = _hint_for(error, text[max(0, at - column) : at], text[at : at + 1])
+        reader.problem(mark, error.problem or "not YAML", hint)
+    except yaml.reader.ReaderError as error:  # a control character; there is no mark
+        lines = data[: error.position].decode("utf-8", "replace").split("\n")
+        place = Position(source, len(lines), len(lines[-1]) + 1)
+        message = f"the character U+{error.character:04X} is not allowed"
+        reader.problems.append(Problem(place, message))
     return [], reader.problems
 
 
@@ -134,9 +149,25 @@ class _TooDeep(Exception):
     """The problem was noted."""
 
 
-def _hint_for(error: yaml.MarkedYAMLError) -> str:
+class _TooMany(Exception):
+    """Enough problems were noted."""
+
+
+def _hint_for(error: yaml.MarkedYAMLError, before: str, found: str) -> str:
+    """What is most likely meant, by the character at which the reader gave up, and what stands
+    before it in its line."""
     if "alias" in f"{error.problem} {error.context}":
         return 'a bare `*` must be quoted: "*"'
+    problem = error.problem or ""
+    if found == "\t":
+        return "indent with spaces: YAML takes no tabs"
+    if "escape character" in problem:
+        return "within double quotes \\ begins an escape; within single quotes it is itself"
+    if "expected ',' or" in problem and error.context_mark is not None:
+        opened = error.context_mark
+        return f"opened at line {opened.line + 1}, column {opened.column + 1}, and never closed"
+    if _MORE_AFTER_A_VALUE.fullmatch(before):
+        return "a value ends at its closing quote or brace: put the whole text in quotes"
     return "quote texts that hold `: `, ` #` or begin with a special character"
 
 
@@ -146,6 +177,7 @@ class _Reader:
     def __init__(self, source: str, text: str) -> None:
         self.source = source
         self.problems: list[Problem] = []
+        self._is_without_colon = False
         self._events: Iterator[Any] = iter(yaml.parse(text, Loader=_LOADER))
 
     def position(self, mark: Any) -> Position:
@@ -154,7 +186,12 @@ class _Reader:
         return Position(self.source, mark.line + 1, mark.column + 1)
 
     def problem(self, mark: Any, message: str, hint: str = "") -> None:
+        """Notes a problem; raises _TooMany when it is time to stop."""
         self.problems.append(Problem(self.position(mark), message, hint))
+        if len(self.problems) >= PROBLEMS_MAX:
+            more = "so many problems that the rest of the file was not read"
+            self.problems.append(Problem(self.position(mark), more))
+            raise _TooMany
 
     def documents(self) -> list[Node]:
         """Every document; raises _TooDeep and yaml.YAMLError."""
@@ -177,11 +214,11 @@ class _Reader:
         if depth > DEPTH_MAX:
             self.problem(event.start_mark, f"nested deeper than {DEPTH_MAX}")
             raise _TooDeep
-        value: Any = (
-            [self._node(child, depth + 1) for child in self._children()]
-            if isinstance(event, yaml.SequenceStartEvent)
-            else self._mapping(depth)
-        )
+        if isinstance(event, yaml.SequenceStartEvent):
+            self._is_without_colon = False
+            value: Any = [self._node(child, depth + 1) for child in self._children()]
+        else:
+            value = self._mapping(depth)
         return Node(value, position, key_position)
 
     def _children(self) -> Iterator[Any]:
@@ -198,10 +235,13 @@ class _Reader:
             )
         if event.tag is not None:
             tag = event.tag.removeprefix(_OLD_TAGS)
+            is_own = tag.startswith("!")
             self.problem(
                 event.start_mark,
-                f"YAML tag {tag if tag.startswith('!') else '!!' + tag} is not allowed",
-                'a CEL text that begins with "!" must stand under `when: |` or in quotes',
+                f"YAML tag {tag if is_own else '!!' + tag} is not allowed",
+                'a CEL text that begins with "!" must stand under `when: |` or in quotes'
+                if is_own
+                else "leave it out; a text that looks like something else stands in quotes",
             )
 
     def _scalar_node(self, event: Any, position: Position, key_position: Position | None) -> Node:
@@ -223,7 +263,9 @@ class _Reader:
         for event in self._children():
             name = self._key(event, members, depth)
             key_position = self.position(event.start_mark)
-            child = self._node(next(self._events), depth + 1, key_position)
+            value = next(self._events)
+            self._is_without_colon = value.start_mark.index == event.end_mark.index
+            child = self._node(value, depth + 1, key_position)
             if name is not None:
                 members[name] = child
         return members
@@ -252,7 +294,10 @@ class _Reader:
         """A plain scalar by the YAML 1.2 core schema; `010` is neither text nor a number."""
         text = event.value
         if text in _NULLS:
-            self.problem(event.start_mark, "a value is missing", 'write "" for an empty text')
+            hint = _EMPTY
+            if self._is_without_colon and not text:
+                hint = "a text that begins with `{` must be quoted"
+            self.problem(event.start_mark, "a value is missing", hint)
             return ""
         if text in _BOOLEANS:
             return _BOOLEANS[text]
@@ -263,6 +308,13 @@ class _Reader:
             return text
         if _INTEGER.fullmatch(text):
             return int(text)
+        if _OTHER_NOTATION.fullmatch(text):
+            self.problem(
+                event.start_mark,
+                f"{text} is a number to YAML, but of a kind that is not used here",
+                "write it in decimal, or quote it if it is a text",
+            )
+            return text
         if _LEADING_ZERO.fullmatch(text):
             self.problem(
                 event.start_mark, f"{text} is ambiguous: a number with a leading zero", "quote it"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sidecar.cli.policy_sources import (
     NothingChosen,
@@ -12,6 +13,7 @@ from sidecar.cli.policy_sources import (
     count_text,
     load_chosen,
     plural,
+    problem_data,
     show_problems,
 )
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from sidecar.policy.index import PolicySet
     from sidecar.problems import Position, Problem
 
 NAME = "check"
@@ -29,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to check."""
     add_source_arguments(parser)
     parser.add_argument("--strict", action="store_true", help="exit 1 on warnings too")
+    parser.add_argument("--json", action="store_true", help="as one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,18 +44,32 @@ def run(args: argparse.Namespace) -> int:
         if error.message:
             print(error.message, file=sys.stderr)
         return 2
-    show_problems(chosen.problems)
     has_errors = any(args.strict or not problem.is_warning for problem in chosen.problems)
-    if chosen.policy_set is None or has_errors:
+    code = 1 if chosen.policy_set is None or has_errors else 0
+    found = chosen.policy_set
+    if args.json:
+        print(json.dumps(_data(chosen.problems, found), ensure_ascii=False))
+        return code
+    show_problems(chosen.problems)
+    if code or found is None:
         print(count_text(chosen.problems), file=sys.stderr)
         return 1
-    found = chosen.policy_set
     tools = len(found.catalogue.tools)
     print(
         f"{found.rule_count} rule{plural(found.rule_count)}, {tools} tool{plural(tools)}, "
         f"revision {found.revision}"
     )
     return 0
+
+
+def _data(problems: list[Problem], found: PolicySet | None) -> dict[str, Any]:
+    return {
+        "loads": found is not None,
+        "problems": [problem_data(problem) for problem in problems],
+        "rules": found.rule_count if found is not None else None,
+        "tools": len(found.catalogue.tools) if found is not None else None,
+        "revision": found.revision if found is not None else None,
+    }
 
 
 def problems_of(

@@ -17,10 +17,11 @@ from sidecar.cli.policy_sources import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from sidecar.cli.policy_sources import Chosen
     from sidecar.ledger.recorded_call import RecordedCall
+    from sidecar.model import Principal, Tool
     from sidecar.policy.case_file import Case
     from sidecar.policy.explain import Explanation
     from sidecar.policy.index import PolicySet
@@ -54,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
         chosen = load_chosen(args)
     except NothingChosen as error:
         show_problems(error.problems)
-        print(error.message, file=sys.stderr)
+        if error.message:
+            print(error.message, file=sys.stderr)
         return 2
     errors = [problem for problem in chosen.problems if not problem.is_warning]
     if chosen.policy_set is None:
@@ -73,7 +75,7 @@ def _explain_given(args: argparse.Namespace, chosen: Chosen, policy_set: PolicyS
     from sidecar.errors import Refused
     from sidecar.policy.case_runner import explain_call
 
-    case, problems = _read_call(args.call)
+    case, problems = _read_call(args.call, chosen.agents)
     if case is None:
         show_problems(problems)
         return 2
@@ -87,11 +89,28 @@ def _explain_given(args: argparse.Namespace, chosen: Chosen, policy_set: PolicyS
             print(f'deny  "{refused.reason}"  [{refused.code}]')
             print("      refused before any rule is asked")
         return 0
+    show_problems(_undeclared(case, found.call.tool, policy_set, args.call))
     _show(found, chosen.where, args.json, {})
     return 0
 
 
-def _read_call(path: str) -> tuple[Case | None, list[Problem]]:
+def _undeclared(case: Case, tool: Tool, policy_set: PolicySet, path: str) -> list[Problem]:
+    """A word on a tool that no catalogue declares: its name may be a slip."""
+    from sidecar.policy.fields import did_you_mean
+    from sidecar.problems import Position, Problem
+
+    if tool.declared or not isinstance(case.call, str):
+        return []
+    catalogue = policy_set.catalogue
+    message = f'no catalogue declares "{case.call}"'
+    if catalogue.upstreams and tool.upstream not in catalogue.upstreams:
+        message = f'there is no upstream "{tool.upstream}"'
+    hint = did_you_mean(case.call, [one.name for one in catalogue.tools])
+    name = "standard input" if path == "-" else path
+    return [Problem(Position(name), message, hint, is_warning=True)]
+
+
+def _read_call(path: str, agents: Sequence[Principal] | None) -> tuple[Case | None, list[Problem]]:
     """The call in a file, or why there is none in it."""
     from pathlib import Path
 
@@ -113,7 +132,7 @@ def _read_call(path: str) -> tuple[Case | None, list[Problem]]:
     if node is None:
         return None, found
     problems = Problems()
-    case = read_call(node, problems)
+    case = read_call(node, problems, agents)
     return case, problems.found
 
 

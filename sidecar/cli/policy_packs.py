@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,8 @@ HELP = "list the policies that come with the program; copy some to edit them"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """list and copy."""
     what = parser.add_subparsers(dest="what", required=True, metavar="list|copy")
-    what.add_parser("list", help="every pack, in a line each")
+    listing = what.add_parser("list", help="every pack, in a line each")
+    listing.add_argument("--json", action="store_true", help="as one JSON object")
     copy = what.add_parser("copy", help="a pack's files, tests included, into your own folder")
     copy.add_argument("name", metavar="NAME", help="as in `packs list`")
     copy.add_argument(
@@ -26,13 +28,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 done, 1 something is there already, 2 no such pack or a folder that cannot be written."""
-    return _list() if args.what == "list" else _copy(args.name, args.to)
+    return _list(args.json) if args.what == "list" else _copy(args.name, args.to)
 
 
-def _list() -> int:
+def _list(as_json: bool) -> int:
     from sidecar.policy_reading import pack_folders
 
     folders = pack_folders()
+    if as_json:
+        said = [{"name": name, "description": description_of(one)} for name, one in folders.items()]
+        print(json.dumps({"packs": said}, ensure_ascii=False))
+        return 0
     width = max(len(name) for name in folders)
     for name, folder in folders.items():
         print(f"{name.ljust(width)}  {description_of(folder)}")

@@ -42,7 +42,8 @@ def run(args: argparse.Namespace) -> int:
         chosen = load_chosen(args)
     except NothingChosen as error:
         show_problems(error.problems)
-        print(error.message, file=sys.stderr)
+        if error.message:
+            print(error.message, file=sys.stderr)
         return 2
     if chosen.policy_set is None:
         show_problems([one for one in chosen.problems if not one.is_warning])

@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from sidecar.model import Principal
     from sidecar.policy.index import PolicySet
     from sidecar.policy.load import LoadedPolicies
     from sidecar.policy_reading import Reading
@@ -33,14 +34,17 @@ class NothingChosen(Exception):
 @dataclass(slots=True)
 class Chosen:
     """What was named: the files as read, the set (None if there are errors), every problem, the
-    kinds of the upstreams by name, and where rules and tools stand (`where`)."""
+    kinds of the upstreams by name, where rules and tools stand (`where`), which arguments are
+    secrets, and the agents of the configuration (None without one)."""
 
     reading: Reading
     policy_set: PolicySet | None
     problems: list[Problem]
     kinds: Mapping[str, str]
     where: Mapping[str, Position]
+    secrets: Sequence[str]
     default: Literal["deny", "observe"] = "deny"
+    agents: Sequence[Principal] | None = None
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,6 +70,7 @@ def load_chosen(args: argparse.Namespace) -> Chosen:
     """Loads what the arguments name as `serve` would; raises NothingChosen."""
     from pathlib import Path
 
+    from sidecar.cli.policy_agents import agents_of, unmet_callers
     from sidecar.policy.load import load_policies
     from sidecar.policy_reading import take_reading
 
@@ -88,11 +93,21 @@ def load_chosen(args: argparse.Namespace) -> Chosen:
     default: Literal["deny", "observe"] = "deny"
     if root is not None and _default(root) == "observe":
         default = "observe"
+    secrets = _secrets(root)
     loaded = load_policies(
-        reading.sources, upstreams=kinds, default=default, read_file=reading.read_file
+        reading.sources,
+        upstreams=kinds,
+        default=default,
+        read_file=reading.read_file,
+        secrets=secrets,
     )
-    problems = sorted({*problems, *reading.problems, *loaded.problems})
-    return Chosen(reading, loaded.policy_set, problems, kinds, loaded.places, default)
+    found = {*problems, *reading.problems, *loaded.problems}
+    agents = agents_of(root) if root is not None else None
+    if agents is not None and loaded.policy_set is not None:
+        found.update(unmet_callers(loaded.policy_set, agents, loaded.places))
+    return Chosen(
+        reading, loaded.policy_set, sorted(found), kinds, loaded.places, secrets, default, agents
+    )
 
 
 def reload_chosen(chosen: Chosen, reading: Reading) -> LoadedPolicies:
@@ -104,6 +119,7 @@ def reload_chosen(chosen: Chosen, reading: Reading) -> LoadedPolicies:
         upstreams=chosen.kinds,
         default=chosen.default,
         read_file=reading.read_file,
+        secrets=chosen.secrets,
     )
 
 
@@ -115,7 +131,8 @@ def _configuration(path: Path) -> tuple[Node | None, list[Problem]]:
     try:
         root, problems = salvage_yaml(str(path), path.read_bytes())
     except OSError as error:
-        return None, [Problem(Position(str(path)), f"cannot be read: {error.strerror}")]
+        hint = "name the configuration with --config, or set AEGIS_CONFIG"
+        return None, [Problem(Position(str(path)), f"cannot be read: {error.strerror}", hint)]
     if root is not None and not root.is_mapping:
         message = f"this is not a sidecar.yaml: it holds {root.kind}"
         return None, [*problems, Problem(root.position, message)]
@@ -127,6 +144,16 @@ def _entries(root: Node) -> dict[str, Position]:
     node = root.value.get("policies")
     listed = [] if node is None else node.value if node.is_list else [node]
     return {one.value: one.position for one in listed if isinstance(one.value, str) and one.value}
+
+
+def _secrets(root: Node | None) -> Sequence[str]:
+    """The names of `record.secrets`; the usual ones where the file does not say."""
+    from sidecar.policy.load import SECRETS
+
+    record = root.value.get("record") if root is not None else None
+    node = record.value.get("secrets") if record is not None and record.is_mapping else None
+    listed = [] if node is None else node.value if node.is_list else [node]
+    return [one.value for one in listed if isinstance(one.value, str)] or SECRETS
 
 
 def _default(root: Node) -> object:
@@ -156,6 +183,19 @@ def show_problems(problems: list[Problem]) -> None:
     """Each once, in order, on standard error."""
     for problem in sorted(set(problems)):
         print(problem, file=sys.stderr)
+
+
+def problem_data(problem: Problem) -> dict[str, Any]:
+    """A problem as JSON values; `line` is null where the file as a whole is meant."""
+    place = problem.position
+    return {
+        "source": place.source,
+        "line": place.line or None,
+        "column": place.column or None,
+        "severity": "warning" if problem.is_warning else "error",
+        "message": problem.message,
+        "hint": problem.hint or None,
+    }
 
 
 def count_text(problems: list[Problem]) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sidecar.cli.policy_sources import count_text, plural, show_problems
 
@@ -35,12 +36,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="exit 1 unless N %% of the rules have a case that matches and one that does not",
     )
+    parser.add_argument("--json", action="store_true", help="as one JSON object")
 
 
 def _percent(text: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
     if not 0 <= number <= 100:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 100")
     return number
 
 
@@ -62,13 +67,16 @@ def run(args: argparse.Namespace) -> int:
         where = ", ".join(args.paths)
         print(f"there is no test in {where}: test files begin with `test:`", file=sys.stderr)
         return 2
+    is_covered = args.coverage is None or outcome.percent >= args.coverage
+    if args.json:
+        print(json.dumps(outcome.data(), ensure_ascii=False))
+        return 0 if is_covered and not outcome.failed else 1
     for result, places in outcome.results:
         if not result.passed:
             show_failure(result, places)
     if args.coverage is not None:
         outcome.show_lacking()
     print(outcome.summary())
-    is_covered = args.coverage is None or outcome.percent >= args.coverage
     if not is_covered:
         print(f"coverage is below {args.coverage:g} %", file=sys.stderr)
     return 0 if is_covered and not outcome.failed else 1
@@ -161,6 +169,29 @@ class Outcome:
         for one in lacking:
             print(coverage_line(one, width))
 
+    def data(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        lacking = [one for coverage in self._coverages for one in coverage.lacking]
+        return {
+            "cases": len(self.results),
+            "failed": self.failed,
+            "failures": [_failure_data(one) for one, _ in self.results if not one.passed],
+            "coverage": {
+                "rules": sum(len(one.by_rule) for one in self._coverages),
+                "percent": round(self.percent, 1),
+                "lacking": [
+                    {
+                        "rule": one.rule.rule_id,
+                        "matched": one.matched,
+                        "not_matched": one.missed,
+                        "failed": one.failed,
+                        "why": one.lacks,
+                    }
+                    for one in lacking
+                ],
+            },
+        }
+
     def summary(self) -> str:
         """One line."""
         count, failed = len(self.results), self.failed
@@ -174,6 +205,17 @@ class Outcome:
             f"{passed}, {files} file{plural(files)}; {rules - lacking} of {rules} "
             f"rule{plural(rules)} covered ({self.percent:.0f} %)"
         )
+
+
+def _failure_data(result: CaseResult) -> dict[str, Any]:
+    return {
+        "case": result.case.name,
+        "place": str(result.case.position),
+        "wrong": [
+            {"what": what, "expected": expected, "came": came}
+            for what, expected, came in result.wrong
+        ],
+    }
 
 
 def _display_name(reading: Reading, only: str | None) -> str | None:

@@ -65,6 +65,11 @@ def _lines(said: dict[str, Any]) -> list[str]:
             at = _time(said["lowered_at_us"])
             lines.append(f"      since {said['lowered_by']} at {at}, call {said['lowered_in']}")
         lines.append(f"      began {_time(said['started_us'])}")
+        if said["has_ended"]:
+            lines.append(
+                f"      ended by silence: last call about {_time(said['last_us'])}, "
+                "the next begins another run"
+            )
     if "seq" in said:
         lines.append(f"ended; receipt {said['seq']} tells of it")
     return lines

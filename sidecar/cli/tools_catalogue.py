@@ -49,7 +49,8 @@ def render_catalogue(
     lines = [
         f"# A first catalogue of {_comment(server)} (MCP {_comment(revision)}), for review.",
         "# What a server says of itself is not trusted: each tool is taken to change state until",
-        "# you say otherwise. Policies may then name the tools, their labels and their risk.",
+        "# you say otherwise (`mutates: false`), and what it gives back to be of unknown trust",
+        "# (`returns: trusted_internal_unsigned`, or `untrusted_external` where strangers write).",
         f"catalogue: {upstream}",
     ]
     entries = _by_name(tools, draft)
@@ -113,8 +114,7 @@ def _arguments(schema: Any) -> list[str]:
     )
     lines = ["    args:"]
     for name, member in properties.items():
-        kind = _type(member) + ("" if name in required else "?")
-        lines.append(f"      {_key(name)}: {_value(kind)}")
+        lines.append(f"      {_key(name)}: {_value(_declaration(member, name in required))}")
     return lines
 
 
@@ -132,6 +132,33 @@ def _why_unchecked(schema: Any) -> str:
     if not all(_ARGUMENT.fullmatch(name) for name in properties):
         return "a member's name cannot be written here"
     return ""
+
+
+def _declaration(schema: Any, is_required: bool) -> str:
+    """`?` says that an argument may be left out or null; one that must be there and may be null
+    has no type of its own."""
+    present = _without_null(schema)
+    if not is_required:
+        return f"{_type(present)}?"
+    return _type(schema) if present is schema else "any"
+
+
+def _without_null(schema: Any) -> Any:
+    """A schema that also takes null (`type: [T, "null"]`, or T beside null), without it; any other
+    as it is."""
+    if not isinstance(schema, dict):
+        return schema
+    kind = schema.get("type")
+    if isinstance(kind, list) and len(kind) == 2 and "null" in kind:
+        return {**schema, "type": next((one for one in kind if one != "null"), None)}
+    for keyword in ("anyOf", "oneOf"):
+        members = schema.get(keyword)
+        if isinstance(members, list) and len(members) == 2 and {"type": "null"} in members:
+            left = [one for one in members if one != {"type": "null"}]
+            beside = {key for key in schema if key in _OPEN_KEYWORDS or key == "type"} - {keyword}
+            if len(left) == 1 and not beside:
+                return left[0]
+    return schema
 
 
 def _type(schema: Any) -> str:

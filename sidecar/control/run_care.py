@@ -81,6 +81,7 @@ class RunCare:
             "lowered_by": state.lowered_by,
             "lowered_in": state.lowered_in,
             "lowered_at_us": state.lowered_at_us,
+            "has_ended": self._runs.has_ended(named, _key(agent, run_id), kept),
         }
 
     async def reset(

@@ -21,6 +21,7 @@ from sidecar.ledger.canonical import NotCanonical, canonical_arguments
 from sidecar.ledger.receipt import blank_receipt
 from sidecar.model import Decision, Effect, Mode, Principal, RiskLevel, ToolCall, TrustLevel
 from sidecar.policy.runs import RunState
+from sidecar.policy.secret_names import MASK
 from storage.records import CallFactsRow, ReceiptRow
 
 _RISK = tuple(level.label for level in RiskLevel)
@@ -98,7 +99,8 @@ def call_draft(
             "",
         ),
     )
-    facts = _facts(principal, call, decision, refused, keeps_arguments, run)
+    path = _path(call, arguments) if keeps_arguments else None
+    facts = _facts(principal, call, decision, refused, path, run)
     kept = canonical.decode() if keeps_arguments else None
     return receipt, _new_row(CallFactsRow, (tenant_id, 0, salt.hex(), kept, facts))
 
@@ -147,15 +149,26 @@ def unread_draft(
     )
 
 
+def _path(call: ToolCall, arguments: Mapping[str, Any]) -> str:
+    """The path without what was masked of the arguments that stand in it."""
+    path = call.http.path
+    if arguments is not call.args:
+        for name, text in call.in_path.items():
+            if arguments.get(name) != call.args.get(name):
+                path = path.replace(text, MASK)
+    return path
+
+
 def _facts(
     principal: Principal,
     call: ToolCall,
     decision: Decision | None,
     refused: Refused | None,
-    keeps_texts: bool,
+    path: str | None,
     run: RunState | None,
 ) -> str:
     http, tool = call.http, call.tool
+    keeps_texts = path is not None
     facts: dict[str, Any] = {
         "method": http.method,
         "source_ip": http.source_ip,
@@ -169,20 +182,11 @@ def _facts(
         "agent_risk": _RISK[principal.risk],
     }
     if run is not None:  # of a run that begins with this call there is nothing to say
-        facts["run"] = (
-            None
-            if run.started_us is None
-            else {
-                "trust": _TRUST[run.trust],
-                "labels": sorted(run.labels),
-                "calls": run.calls,
-                "started_us": run.started_us,
-            }
-        )
+        facts["run"] = None if run.started_us is None else _run(run)
     if call.called is not None:
         facts["called"] = call.called
     if keeps_texts:
-        facts["path"] = http.path
+        facts["path"] = path
     if http.query:
         facts["query"] = query_names(http.query)
     if decision is not None:
@@ -203,6 +207,18 @@ def _facts(
         return orjson.dumps(facts).decode()
     except TypeError as error:
         raise NotCanonical(str(error)) from error
+
+
+def _run(run: RunState) -> dict[str, Any]:
+    said: dict[str, Any] = {
+        "trust": _TRUST[run.trust],
+        "labels": sorted(run.labels),
+        "calls": run.calls,
+        "started_us": run.started_us,
+    }
+    if run.lowered_by:  # which call brought trust to what it is, and when
+        said["lowered"] = [run.lowered_by, run.lowered_in, run.lowered_at_us]
+    return said
 
 
 def query_names(query: str) -> list[str]:

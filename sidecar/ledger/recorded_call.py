@@ -19,6 +19,7 @@ from sidecar.policy.cel_checks import COUNT
 from sidecar.policy.facts import FACTS
 from sidecar.policy.hidden import Hidden, masked_arguments
 from sidecar.policy.runs import RunState, beginning
+from sidecar.policy.secret_names import MASK
 from storage.records import CallFactsRow, ReceiptRow
 
 _RISK: Final = {level.label: level for level in RiskLevel}
@@ -102,7 +103,7 @@ def _recorded(
 ) -> RecordedCall:
     path = facts.get("path")
     hidden = set(_NEVER)
-    hidden |= {"http.path"} if path is None else set()
+    hidden |= {"http.path"} if path is None or MASK in path else set()
     hidden |= {"http.query"} if facts.get("query") else set()
     run = _run(facts["run"], _TRUST[str(receipt.source_trust)]) if "run" in facts else None
     hidden -= _OF_THE_RUN if run is not None else frozenset()
@@ -155,9 +156,17 @@ def _recorded(
 
 
 def _run(said: Mapping[str, Any] | None, starts_with: TrustLevel) -> RunState:
-    """The run before the call, as `{trust, labels, calls, started_us}`; null of one that began."""
+    """The run before the call, as `{trust, labels, calls, started_us}`, with `lowered` if a call
+    had lowered its trust; null of one that began."""
     if said is None:
         return beginning(starts_with)
+    lowered_by, lowered_in, lowered_at_us = said.get("lowered", ("", "", 0))
     return RunState(
-        _TRUST[said["trust"]], frozenset(said["labels"]), said["calls"], said["started_us"]
+        _TRUST[said["trust"]],
+        frozenset(said["labels"]),
+        said["calls"],
+        said["started_us"],
+        lowered_by=lowered_by,
+        lowered_in=lowered_in,
+        lowered_at_us=lowered_at_us,
     )

@@ -174,6 +174,12 @@ class RunKeeper:
         for key in [key for key in self._seen if key[0] == tenant]:
             del self._seen[key]
 
+    def has_ended(self, tenant: str, key: str, kept: KeptRun) -> bool:
+        """Whether silence has ended a run, so that the next call begins another."""
+        seen = self._seen.get((tenant, key))
+        is_alive = seen is not None and self._is_alive(seen)
+        return not is_alive and self._is_over(kept, self._clock.now_us())
+
     def turn(self, before: RunBefore) -> asyncio.Lock:
         """Who was told twice that the run is another by now waits for those ahead of him."""
         self._turns = {key: lock for key, lock in self._turns.items() if lock.locked()}
@@ -210,15 +216,16 @@ class RunKeeper:
             return False
         return (self._clock.monotonic_ns() - seen.last_ns) // 1000 <= self._idle_us
 
+    def _is_over(self, kept: KeptRun, now_us: int) -> bool:
+        return now_us - kept.last_us > self._idle_us + self._touch_us
+
     def _state(
         self, kept: KeptRun | None, principal: Principal, run_id: str, now_us: int, is_alive: bool
     ) -> RunState:
         """What rules see: trust is never above what the agent starts with now."""
-        if kept is not None:
-            silence_us = now_us - kept.last_us
-            if silence_us <= self._idle_us + self._touch_us or is_alive:
-                if principal.trust < kept.state.trust:
-                    return kept.state._replace(trust=principal.trust)
-                return kept.state
+        if kept is not None and (is_alive or not self._is_over(kept, now_us)):
+            if principal.trust < kept.state.trust:
+                return kept.state._replace(trust=principal.trust)
+            return kept.state
         state = beginning(principal.trust)
         return state._replace(run_id=run_id) if run_id else state

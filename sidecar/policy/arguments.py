@@ -41,8 +41,9 @@ def declared(text: object) -> Declared:
     """Reads a declaration such as `int` or `[string]?`; raises ValueError."""
     match = _DECLARATION.fullmatch(text) if isinstance(text, str) else None
     if match is None or bool(match[1]) != bool(match[3]):
+        shown = repr(text) if isinstance(text, str | int | float) else "this"
         raise ValueError(
-            f"{text!r} is not an argument type: string int number bool object any [T], ? optional"
+            f"{shown} is not an argument type: string int number bool object any [T], ? optional"
         )
     return Declared(match[2], bool(match[1]), bool(match[4]))
 

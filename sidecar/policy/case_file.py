@@ -6,7 +6,7 @@ Must not know: which policies and tools there are, how a case is judged.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -105,20 +105,44 @@ def read_case_file(node: Node, problems: Problems) -> CaseFile:
     return CaseFile(node.position, named, entries, tuple(cases))
 
 
-def read_call(node: Node, problems: Problems) -> Case | None:
-    """A single call, as `policy explain` is given one: a case that expects nothing. Its `agent`
-    may be a mapping, with the name in it."""
+def read_call(
+    node: Node, problems: Problems, agents: Sequence[Principal] | None = None
+) -> Case | None:
+    """A single call, as `policy explain` is given one: a case that expects nothing. Its `agent` is
+    one of `agents` (the first unless it is named), or a mapping, with the name in it; without
+    `agents`, any name."""
     values = read_fields(node, "a call", _CALL_FIELDS, problems)
     agent: Node | None = values.get("agent")
-    principal: Principal | None = Principal(USUAL_TENANT, USUAL_AGENT)
+    principal: Principal | None = agents[0] if agents else Principal(USUAL_TENANT, USUAL_AGENT)
     if agent is not None and agent.is_mapping:
         principal = _agent(USUAL_AGENT, agent, problems, _NAMED_AGENT_FIELDS)
     elif agent is not None:
-        own_name = name(agent, problems)
-        principal = Principal(USUAL_TENANT, own_name) if own_name is not None else None
+        principal = _named_agent(agent, problems, agents)
     if problems.error_count or principal is None:
         return None
     return _case(values, "", node.position, _with_claims(principal, values), Effect.DENY)
+
+
+def _named_agent(
+    node: Node, problems: Problems, agents: Sequence[Principal] | None
+) -> Principal | None:
+    """By its name, or TENANT/NAME where several tenants have one of this name."""
+    if agents is None:
+        own_name = name(node, problems)
+        return Principal(USUAL_TENANT, own_name) if own_name is not None else None
+    wanted = str(node.plain())
+    found = [one for one in agents if wanted in (one.agent, f"{one.tenant}/{one.agent}")]
+    if len(found) == 1:
+        return found[0]
+    names = [f"{one.tenant}/{one.agent}" for one in agents]
+    if found:
+        listed = ", ".join(f"{one.tenant}/{one.agent}" for one in found)
+        problems.error(node.position, f'there are several agents "{wanted}"', f"one of {listed}")
+    else:
+        hint = did_you_mean(wanted, [*(one.agent for one in agents), *names])
+        hint = hint or f"agents: {', '.join(names)}; or describe one: {{name, team, risk, …}}"
+        problems.error(node.position, f'sidecar.yaml names no agent "{wanted}"', hint)
+    return None
 
 
 def _read_case(node: Node, agents: Mapping[str, Principal], problems: Problems) -> Case | None:

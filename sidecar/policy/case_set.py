@@ -14,15 +14,18 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sidecar.policy.abilities import WHOLE, Abilities
+from sidecar.policy.canonical import canonical_hash
 from sidecar.policy.case_file import Case, CaseFile, read_case_file
 from sidecar.policy.catalogue import Catalogue
 from sidecar.policy.catalogue_building import build_catalogue
 from sidecar.policy.catalogue_file import CatalogueFile, ReadFile, ToolDraft, read_tool
-from sidecar.policy.compiling import CompiledRule, Texts, canonical_hash, compile_rules
+from sidecar.policy.compiling import CompiledRule, compile_rules
 from sidecar.policy.fields import Problems, did_you_mean
 from sidecar.policy.index import PolicySet
 from sidecar.policy.load import SECRETS, Files, Source, places_of, read_files
 from sidecar.policy.matchers import MCP_PREFIX
+from sidecar.policy.secret_names import SecretNames
+from sidecar.policy.text_places import Texts
 from sidecar.problems import Position
 from sidecar.yaml_reader import Node, read_documents
 
@@ -119,7 +122,7 @@ def case_set(context: Context, file: CaseFile, problems: Problems) -> CaseSet | 
         catalogue=catalogue,
         rules=rules,
         default="deny",
-        secrets=frozenset(SECRETS),
+        secrets=SecretNames(SECRETS),
     )
     return CaseSet(file, policy_set, kinds)
 

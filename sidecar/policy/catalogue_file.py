@@ -27,7 +27,8 @@ from sidecar.policy.fields import (
     text,
 )
 from sidecar.policy.matchers import UNKNOWN, Glob
-from sidecar.policy.openapi import BadDocument, Operation, read_openapi
+from sidecar.policy.openapi import Operation, read_openapi
+from sidecar.policy.openapi_text import BadDocument
 from sidecar.policy.routes import Route, parse_route
 from sidecar.problems import Position
 from sidecar.yaml_reader import Node
@@ -135,6 +136,9 @@ def _read_document(
 
 
 def _route(node: Node, problems: Problems) -> Route | None:
+    if node.is_mapping or node.is_list:
+        problems.error(node.position, f"a route is a text, METHOD /path/{{name}}, not {node.kind}")
+        return None
     try:
         return parse_route(node.value)
     except ValueError as error:
@@ -180,9 +184,9 @@ def _arguments(node: Node, problems: Problems) -> ArgumentTypes | None:
 
 def _type_text(node: Node) -> object:
     """`[string]` without quotes is a YAML list of one; it means the same."""
-    if node.is_list and len(node.value) == 1:
-        return f"[{node.value[0].plain()}]"
-    return node.plain()
+    if node.is_list and len(node.value) == 1 and isinstance(node.value[0].value, str):
+        return f"[{node.value[0].value}]"
+    return node.plain() if not (node.is_mapping or node.is_list) else node
 
 
 def _type_hint(node: Node) -> str:
@@ -192,7 +196,7 @@ def _type_hint(node: Node) -> str:
     return did_you_mean(core, ("string", "int", "number", "bool", "object", "any"))
 
 
-_LABELS = Field(list_of(name))
+_LABELS = Field(list_of(name, "leave the key out for: none"))
 _FACT_FIELDS = {
     "mutates": Field(boolean),
     "risk": Field(one_of(RiskLevel)),
@@ -219,7 +223,8 @@ def _read_defaults(
 ) -> None:
     place = node.key_position or node.position
     if not _GLOB.fullmatch(operation):
-        problems.error(place, f'"{operation}" is no glob over operations')
+        hint = "letters, digits and _ . - / :, and * for any characters"
+        problems.error(place, f'"{operation}" is no glob over operations', hint)
         return
     for key in ("route", "args", "bind_headers", "websocket"):
         if node.is_mapping and key in node.value:
@@ -250,7 +255,7 @@ def read_tool(operation: str, node: Node, drafts: list[ToolDraft], problems: Pro
         problems.error(
             place,
             f'"{operation}" is not an operation',
-            "letters, digits and _ . - (at most 128), or mcp:METHOD",
+            "letters, digits and _ . - / (at most 128), or mcp:METHOD",
         )
     if isinstance(node.value, str):
         values: dict[str, Any] = {"route": _route(node, problems)}

@@ -1,7 +1,8 @@
 """What a compiled condition is checked for before it may judge: traps that type-check.
 
-Knows: which names and arguments a tree reads; loop variables that hide our names, patterns that
-are no literals, wrong literals, ranks compared with numbers, comparisons that are easily wrong.
+Knows: which names and arguments a tree reads; loop variables that hide our names, patterns and
+time zones that are no literals, wrong literals, patterns too slow to use, ranks compared with
+numbers, comparisons that are easily wrong.
 Must not know: the CEL library (a `Literals` judges literals for it), files, rules.
 """
 
@@ -9,11 +10,15 @@ from __future__ import annotations
 
 import re
 import zoneinfo
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from sidecar.model import TrustLevel
+from sidecar.policy.cel_literals import Literals
 from sidecar.policy.cel_tree import CALL, CONSTANT, IDENTIFIER, LOOP, SELECT, Term
-from sidecar.policy.facts import RANKS, ROOTS, RUN
+from sidecar.policy.facts import FACTS, MEASURED, RANKS, ROOTS, RUN
+from sidecar.policy.pattern_costs import PREPARE_NS_MAX, pattern_cost
 
 #: Says what is wrong with a literal argument of a function, "" if nothing.
 JudgeLiteral = Callable[[str, str], str]
@@ -22,6 +27,12 @@ JudgeLiteral = Callable[[str, str], str]
 COUNT = f"{RUN}count"
 
 _COMPARISONS = frozenset({"_<_", "_<=_", "_>_", "_>=_", "_==_", "_!=_"})
+#: On which of two scales a rank stands.
+_SCALES = {
+    name: "trust" if fact.ranks is TrustLevel else "risk"
+    for name, fact in FACTS.items()
+    if fact.ranks is not None
+} | {name: name.partition(".")[0] for name in FACTS if name.startswith(("trust.", "risk."))}
 _ANCHORED = re.compile(r"(\(\?[imsU]+\))?\^.*\$", re.DOTALL)
 _INDEXED = frozenset({"_[_]", "_?._", "_[?_]"})
 _CALENDAR = re.compile(
@@ -45,7 +56,8 @@ class Reading:
     """What an expression reads and what was found in it. `run` are the names of the run it reads
     (`run.count` among them), each with the place where it does first; `tested` are the arguments
     that stand in has(). `mentions` counts how often each argument is read, `compared` gives the
-    types of the constants it is compared with."""
+    types of the constants it is compared with. `reads_all_arguments` tells of anything that is
+    done with `args` as a whole."""
 
     names: set[str] = field(default_factory=set)
     arguments: dict[str, int] = field(default_factory=dict)
@@ -54,23 +66,44 @@ class Reading:
     mentions: dict[str, int] = field(default_factory=dict)
     compared: dict[str, list[type]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    literals: Literals = field(default_factory=Literals)
+    reads_all_arguments: bool = False
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether something was found that keeps it from judging."""
+        return any(not finding.is_warning for finding in self.findings)
+
+    @property
+    def inputs(self) -> frozenset[str]:
+        """What it reads of a call that may be of any size: arguments one by one, if it can be
+        told which, and other facts."""
+        found = self.names & MEASURED
+        if "args" not in found or self.reads_all_arguments:
+            return frozenset(found)
+        return frozenset({*found - {"args"}, *(f"args.{name}" for name in self.arguments)})
 
 
-def inspect(tree: Term, judge_literal: JudgeLiteral) -> Reading:
-    """Reads a checked tree once from top to bottom."""
+def inspect(tree: Term, judge_literal: JudgeLiteral, constants: Mapping[str, Any]) -> Reading:
+    """Reads a checked tree once from top to bottom; `constants` are those it may read."""
     reading = Reading()
-    loops = {name for term in tree.walk() if term.kind == LOOP for name in term.value}
-    for term in tree.walk():
+    terms = list(tree.walk())
+    loops = {name for term in terms if term.kind == LOOP for name in term.value}
+    whole = 0
+    for term in terms:
         if term.kind == IDENTIFIER and term.name not in loops:
             _read_name(term, reading)
+            whole += term.name == "args"
         elif term.kind == LOOP:
             _check_loop(term, reading)
         elif term.kind == SELECT:
             _note_argument(term.parts[0], term.name, term.offset, reading)
-            if term.value:
+            if term.value and term.parts[0].name == "args":
                 reading.tested.add(term.name)
         elif term.kind == CALL:
-            _check_call(term, reading, judge_literal)
+            reading.literals.note(term)
+            _check_call(term, reading, judge_literal, constants)
+    reading.reads_all_arguments = whole > sum(reading.mentions.values())
     return reading
 
 
@@ -94,7 +127,9 @@ def _note_argument(target: Term, name: str, offset: int, reading: Reading) -> No
         reading.mentions[name] = reading.mentions.get(name, 0) + 1
 
 
-def _check_call(term: Term, reading: Reading, judge_literal: JudgeLiteral) -> None:
+def _check_call(
+    term: Term, reading: Reading, judge_literal: JudgeLiteral, constants: Mapping[str, Any]
+) -> None:
     if term.name in _INDEXED and len(term.parts) == 2 and term.parts[1].text is not None:
         _note_argument(term.parts[0], term.parts[1].text, term.offset, reading)
     elif term.name == "@in" and len(term.parts) == 2 and term.parts[0].text is not None:
@@ -106,9 +141,10 @@ def _check_call(term: Term, reading: Reading, judge_literal: JudgeLiteral) -> No
     elif term.name in _COMPARISONS and len(term.parts) == 2:
         _check_comparison(term, reading)
     elif _CALENDAR.fullmatch(term.name) and len(term.parts) == 2:
-        _check_zone(term, reading)
+        _check_zone(term, reading, constants)
     elif term.name == COUNT:
         reading.run.setdefault(COUNT, term.offset)
+        _check_window(term, reading, judge_literal)
 
 
 def _check_pattern(term: Term, reading: Reading, judge_literal: JudgeLiteral) -> None:
@@ -123,8 +159,17 @@ def _check_pattern(term: Term, reading: Reading, judge_literal: JudgeLiteral) ->
         )
         return
     wrong = judge_literal("matches", pattern)
+    prepare_ns = 0 if wrong else pattern_cost(pattern).prepare_ns
     if wrong:
         reading.findings.append(Finding(term.parts[1].offset, wrong))
+    elif prepare_ns > PREPARE_NS_MAX:
+        reading.findings.append(
+            Finding(
+                term.parts[1].offset,
+                "the pattern is so large that preparing it, at every call, takes too long",
+                "write fewer or smaller repeats like {1,1000}, compare size() for a length",
+            )
+        )
     elif not _ANCHORED.fullmatch(pattern):
         reading.findings.append(
             Finding(
@@ -145,7 +190,22 @@ def _check_literal(term: Term, reading: Reading, judge_literal: JudgeLiteral) ->
             reading.findings.append(Finding(last.offset, wrong))
 
 
+def _check_window(term: Term, reading: Reading, judge_literal: JudgeLiteral) -> None:
+    """How far `run.count` looks back; a literal that is no duration was found before."""
+    window = term.parts[-1]
+    text = window.parts[0].text if window.name == "duration" and window.parts else None
+    if text is not None and not judge_literal("duration", text):
+        wrong = judge_literal(COUNT, text)
+        if wrong:
+            reading.findings.append(Finding(window.parts[0].offset, wrong))
+
+
 def _check_comparison(term: Term, reading: Reading) -> None:
+    scales = [_SCALES.get(part.name) for part in term.parts if part.kind == IDENTIFIER]
+    if len(scales) == 2 and None not in scales and scales[0] != scales[1]:
+        message = f"{term.parts[0].name} is a {scales[0]} and {term.parts[1].name} a {scales[1]}"
+        hint = "trust and risk are two scales: compare with trust.NAME or risk.NAME of the same"
+        reading.findings.append(Finding(term.offset, message, hint))
     pairs = (term.parts, term.parts[::-1])
     for one, other in pairs:
         is_member = one.kind == SELECT and not one.value and one.parts[0].kind == IDENTIFIER
@@ -172,13 +232,21 @@ def _check_comparison(term: Term, reading: Reading) -> None:
             )
 
 
-def _check_zone(term: Term, reading: Reading) -> None:
-    name = term.parts[1].text
-    if name is None:
+def _check_zone(term: Term, reading: Reading, constants: Mapping[str, Any]) -> None:
+    zone = term.parts[1]
+    name = constants.get(zone.name) if zone.kind == IDENTIFIER else zone.text
+    if type(name) is not str:
+        reading.findings.append(
+            Finding(
+                zone.offset,
+                "the time zone must be a literal or a constant",
+                "one taken from a call would be looked for among the files of this machine",
+            )
+        )
         return
     try:
         zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
         reading.findings.append(
-            Finding(term.parts[1].offset, f'"{name}" is no time zone this machine knows')
+            Finding(zone.offset, f'"{name}" is no time zone this machine knows')
         )

@@ -7,17 +7,16 @@ Must not know: tools, how rules are judged.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from sidecar.model import Effect, RuleMatch
 from sidecar.policy.abilities import Abilities, lacks
-from sidecar.policy.cel_checks import Finding
+from sidecar.policy.canonical import canonical_hash
+from sidecar.policy.cel_checks import Finding, Reading
 from sidecar.policy.conditions import BadExpression, Condition, Scope
 from sidecar.policy.fields import Problems, did_you_mean
 from sidecar.policy.limits import Limit, limit_key
@@ -25,6 +24,7 @@ from sidecar.policy.reasons import Reason
 from sidecar.policy.rule import Rule
 from sidecar.policy.rules import PolicyFile, RuleDraft
 from sidecar.policy.terms import ApprovalTerms
+from sidecar.policy.text_places import Texts
 from sidecar.problems import Position
 from sidecar.yaml_reader import Node
 
@@ -39,53 +39,32 @@ class Expression:
     place: Callable[[int], Position]
 
 
+class VariableText(NamedTuple):
+    """The text of a variable; `place` tells where a character of it stands."""
+
+    text: str
+    place: Callable[[int], Position]
+
+
 @dataclass(slots=True)
 class CompiledRule:
-    """A rule with the draft it came from, its expressions, and the arguments it reads, by name and
-    place."""
+    """A rule with the draft it came from, its expressions, the arguments it reads, by name and
+    place, and the texts of the variables that its policy can read."""
 
     rule: Rule
     draft: RuleDraft
     is_pack: bool
     arguments: dict[str, Position] = field(default_factory=dict)
     expressions: list[Expression] = field(default_factory=list)
+    variables: Mapping[str, VariableText] = field(default_factory=dict)
 
-
-def canonical_hash(content: Any) -> str:
-    """The first 128 bits of SHA-256 over sorted compact JSON, in hex."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-class Texts:
-    """The bytes of the sources, to find the column of a place inside a text."""
-
-    def __init__(self, data: Mapping[str, bytes]) -> None:
-        self._data = data
-        self._lines: dict[str, list[str]] = {}
-
-    def place(self, node: Node, offset: int) -> Position:
-        """Where the character at `offset` of a text stands in its file."""
-        before = node.value[:offset]
-        line, column = before.count("\n"), len(before) - before.rfind("\n") - 1
-        start = node.position
-        lines = self._of(start.source)
-        here = lines[start.line - 1] if 0 < start.line <= len(lines) else ""
-        opening = here[start.column - 1 : start.column]
-        if opening == "|":
-            body = [one for one in lines[start.line :] if one.strip()]
-            indent = len(body[0]) - len(body[0].lstrip()) if body else 0
-            return Position(start.source, start.line + 1 + line, indent + column + 1)
-        if opening == ">" or line:
-            return start
-        quote = 1 if opening in "'\"" and not node.is_plain else 0
-        return Position(start.source, start.line, start.column + quote + column)
-
-    def _of(self, source: str) -> list[str]:
-        if source not in self._lines:
-            text = self._data.get(source, b"").decode("utf-8", "replace")
-            self._lines[source] = text.split("\n")
-        return self._lines[source]
+    def readings(self) -> Iterator[tuple[str, Reading, Callable[[int], Position]]]:
+        """Of every expression and of the variables it needs: what it is, what it reads, and where
+        a character of it stands."""
+        for one in self.expressions:
+            yield one.what, one.condition.reading, one.place
+            for needed in one.condition.variables:
+                yield needed.name, needed.reading, self.variables[needed.name].place
 
 
 def compile_rules(
@@ -104,8 +83,17 @@ def compile_rules(
         else:
             by_name[file.name] = file
     compiled: list[CompiledRule] = []
+    read_of: dict[str, set[str]] = {name: set() for name in by_name}
+    broken: set[str] = set()
     for file in by_name.values():
-        compiled += _PolicyCompiler(file, by_name, texts, problems, has).compile()
+        compiler = _PolicyCompiler(file, by_name, texts, problems, has)
+        compiled += compiler.compile()
+        for name in compiler.lenders:
+            read_of[name] |= compiler.used
+        broken |= set() if compiler.is_whole else set(compiler.lenders)
+    for name, file in by_name.items():
+        if name not in broken:
+            _warn_of_unused(file, read_of[name], problems)
     return sorted(compiled, key=lambda one: one.rule.order)
 
 
@@ -126,9 +114,15 @@ class _PolicyCompiler:
         self._problems = problems
         self._constants: dict[str, Node] = {}
         self._variables: dict[str, Node] = {}
-        self._used: set[str] = set()
-        self._is_whole = all(draft.is_sound for draft in file.rules)
-        for one in _with_imports(file, by_name, problems):
+        self.used: set[str] = set()
+        #: Conditions by what they are for and their text: many rules say the same.
+        self._compiled: dict[tuple[str, str], Condition] = {}
+        self._variable_texts: dict[str, VariableText] = {}
+        self.is_whole = all(draft.is_sound for draft in file.rules)
+        lending = _with_imports(file, by_name, problems)
+        #: The policies whose names it can read: itself and what it imports.
+        self.lenders = [one.name for one in lending]
+        for one in lending:
             self._take("constant", one.constants, self._constants)
             self._take("variable", one.variables, self._variables)
 
@@ -149,13 +143,11 @@ class _PolicyCompiler:
         constants = {name: node.plain() for name, node in self._constants.items()}
         scope = Scope(constants)
         self._compile_variables(scope)
-        compiled = [
+        return [
             one
             for draft in self._file.rules
             if (one := self._compile_rule(draft, scope, constants)) is not None
         ]
-        self._warn_of_unused()
-        return compiled
 
     def _compile_variables(self, scope: Scope) -> None:
         """In any order they can stand in: one that reads another waits for it."""
@@ -169,7 +161,7 @@ class _PolicyCompiler:
             for name in ready:
                 self._compile_variable(scope, name, waiting.pop(name))
             if not ready:
-                self._is_whole = False
+                self.is_whole = False
                 for name, node in waiting.items():
                     self._problems.error(
                         node.key_position or node.position,
@@ -181,10 +173,12 @@ class _PolicyCompiler:
         try:
             reading = scope.add_variable(name, node.value)
         except BadExpression as error:
-            self._is_whole = False
+            self.is_whole = False
             self._note(f"variables.{name}", node, error.findings, Effect.DENY)
         else:
-            self._used |= reading.names
+            text = VariableText(node.value, partial(self._texts.place, node))
+            self._variable_texts[f"variables.{name}"] = text
+            self.used |= reading.names
             self._note(f"variables.{name}", node, reading.findings, Effect.DENY)
 
     def _compile_rule(
@@ -202,7 +196,8 @@ class _PolicyCompiler:
         if not draft.is_sound or self._lacks(draft, condition, sums):
             return None
         rule = _rule(self._file, draft, condition, sums, constants, self._variables)
-        return CompiledRule(rule, draft, self._file.is_pack, _arguments(draft, found), found)
+        arguments = _arguments(draft, found)
+        return CompiledRule(rule, draft, self._file.is_pack, arguments, found, self._variable_texts)
 
     def _expression(
         self,
@@ -216,12 +211,14 @@ class _PolicyCompiler:
         if node is None:
             return None
         try:
-            condition = compile_text(node.value)
+            condition = self._compiled.get((what, node.value))
+            if condition is None:
+                condition = self._compiled[what, node.value] = compile_text(node.value)
         except BadExpression as error:
-            self._is_whole = False
+            self.is_whole = False
             self._note(what, node, error.findings, draft.effect)
             raise
-        self._used |= condition.reading.names
+        self.used |= condition.reading.names
         self._note(what, node, condition.reading.findings, draft.effect)
         found.append(Expression(what, node.value, condition, partial(self._texts.place, node)))
         return condition
@@ -254,18 +251,17 @@ class _PolicyCompiler:
                 is_warning=finding.is_warning,
             )
 
-    def _warn_of_unused(self) -> None:
-        """A name nobody reads is often a misspelt one; a file without rules is there to lend."""
-        if not self._file.rules or not self._is_whole:
-            return
-        for kind, names in (
-            ("constants", self._file.constants),
-            ("variables", self._file.variables),
-        ):
-            for name, node in names.items():
-                if f"{kind}.{name}" not in self._used:
-                    place = node.key_position or node.position
-                    self._problems.warning(place, f'no condition here reads "{kind}.{name}"')
+
+def _warn_of_unused(file: PolicyFile, used: set[str], problems: Problems) -> None:
+    """A name nobody reads, here or where it is imported, is often a misspelt one; a file without
+    rules is there to lend."""
+    if not file.rules:
+        return
+    for kind, names in (("constants", file.constants), ("variables", file.variables)):
+        for name, node in names.items():
+            if f"{kind}.{name}" not in used:
+                place = node.key_position or node.position
+                problems.warning(place, f'no condition here reads "{kind}.{name}"')
 
 
 def _arguments(draft: RuleDraft, expressions: Sequence[Expression]) -> dict[str, Position]:
@@ -332,7 +328,7 @@ def _rule(
             for key, value in file.plain.items()
             if key in ("agents", "teams", "environments", "tenants")
         },
-        "rule": dict(draft.plain),
+        "rule": draft.plain,
         "constants": {name: constants[name.removeprefix("constants.")] for name in read_constants},
         "variables": {
             name: variables[name.removeprefix("variables.")].value for name in read_variables

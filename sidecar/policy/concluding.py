@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from sidecar.model import Decision, Effect, Mode, RuleMatch
+from sidecar.policy.matchers import UNKNOWN
 from sidecar.policy.reasons import Reason
 from sidecar.policy.rule import Rule
 from sidecar.policy.terms import ApprovalTerms, Obligations, ObligationsConflict, united
@@ -47,15 +48,14 @@ def concluded(holding: Sequence[Rule], failed: dict[Rule, str], subject: Subject
     """
     enforced = [rule for rule in holding if not rule.is_shadow]
     failures = sorted((rule for rule in failed if not rule.is_shadow), key=by_order)
-    verdict = _strictest(enforced, failures)
+    obligations, conflict = _united(enforced)
+    verdict = _verdict(enforced, failures, conflict)
     would_be = None
     if subject.has_shadow:
-        would_be = _strictest(holding, sorted(failed, key=by_order)).effect
-    obligations, conflict = _united(enforced)
-    if conflict and verdict.effect is not Effect.DENY:
-        verdict = _conflict(enforced, conflict)
+        of_all = sorted(failed, key=by_order)
+        would_be = _verdict(holding, of_all, _united(holding)[1]).effect
     if obligations is not None:
-        obligations = _remaining(obligations, verdict.effect, subject.default)
+        obligations = remaining(obligations, verdict.effect, subject.default)
     reason = _reason(verdict, subject.tool_name)
     is_stricter = verdict.effect is not Effect.ALLOW
     rule = verdict.rule
@@ -87,6 +87,14 @@ class _Verdict:
     code: str
     rule: Rule | None = None
     text: str = ""
+
+
+def _verdict(holding: Sequence[Rule], failures: Sequence[Rule], conflict: str) -> _Verdict:
+    """What these rules together say, both in order; `conflict` is a header they disagree on."""
+    verdict = _strictest(holding, failures)
+    if conflict and verdict.effect is not Effect.DENY:
+        return _conflict(holding, conflict)
+    return verdict
 
 
 def _strictest(holding: Sequence[Rule], failures: Sequence[Rule]) -> _Verdict:
@@ -124,11 +132,11 @@ def _united(rules: Sequence[Rule]) -> tuple[Obligations | None, str]:
     try:
         return united(wanted), ""
     except ObligationsConflict as conflict:
-        redactions = [Obligations(request=one.request) for one in wanted]
-        return united(redactions), str(conflict)
+        agreed = [Obligations(request=one.request, add_labels=one.add_labels) for one in wanted]
+        return united(agreed), str(conflict)
 
 
-def _remaining(obligations: Obligations, effect: Effect, default: Default) -> Obligations | None:
+def remaining(obligations: Obligations, effect: Effect, default: Default) -> Obligations | None:
     """What only observes changes nothing, but the run goes on gathering. Of a call that is
     refused, what would be masked is masked in the record."""
     if default == "observe":
@@ -158,7 +166,9 @@ def _reason(verdict: _Verdict, tool_name: str) -> str | Reason:
     """Details of a failure are for operators; the caller learns the rule's name."""
     rule = verdict.rule
     if rule is None:
-        return f"no rule allows {tool_name}"
+        is_declared = not tool_name.endswith(f"/{UNKNOWN}")
+        more = "" if is_declared else ", and no catalogue declares what was called"
+        return f"no rule allows {tool_name}{more}"
     if verdict.text:
         return verdict.text
     if verdict.code == "condition_error":

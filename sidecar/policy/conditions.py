@@ -7,9 +7,10 @@ Must not know: YAML, files, which rule wins.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cel_expr_python import cel
@@ -17,13 +18,20 @@ from cel_expr_python.ext import ext_optional, ext_strings
 
 from sidecar.policy import cel_functions
 from sidecar.policy.cel_checks import COUNT, Finding, Reading, inspect
+from sidecar.policy.cel_costs import COST_MAX_NS, SMALL, USUAL, Estimate, Step
+from sidecar.policy.cel_errors import first_line
+from sidecar.policy.cel_extents import Needles, Uncountable, uniform
+from sidecar.policy.cel_function_costs import is_cheap
+from sidecar.policy.cel_hints import hint_for, hint_for_missing
+from sidecar.policy.cel_metering import TEXT, TICK
 from sidecar.policy.cel_tree import Term, decode
-from sidecar.policy.evaluation import COUNT_TAKES, first_line
+from sidecar.policy.evaluation import COUNT_TAKES, TEXT_TAKES, TICK_TAKES
 from sidecar.policy.facts import FACTS, Kind
-from sidecar.policy.fields import did_you_mean
 from sidecar.policy.plain import Answer, plain_answer
 
 EXPRESSION_LENGTH_MAX = 10_000
+#: What macros make of an expression: an `optMap` doubles what stands before it.
+COMPILED_BYTES_MAX = 250_000
 
 _TYPE = cel.Type
 _TYPES = {
@@ -37,8 +45,10 @@ _TYPES = {
 }
 _SCALAR_TYPES = {str: _TYPE.STRING, bool: _TYPE.BOOL, int: _TYPE.INT, float: _TYPE.DOUBLE}
 _ERROR = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): (.*)")
+_TOO_DEEP = re.compile(r"recursion (depth|limit)|expression node count")
 _UNDECLARED = re.compile(r"undeclared reference to '([^']*)'")
-_RANK_HINT = "trust and risk are ranks: compare with trust.NAME or risk.NAME, without quotes"
+_TOO_SLOW = f"this could take more than {COST_MAX_NS / 1e6:g} ms even on a small call"
+_TOO_SLOW_HINT = "loops in loops, lists that grow in a loop and large patterns take long"
 
 
 class BadExpression(Exception):
@@ -52,7 +62,8 @@ class BadExpression(Exception):
 def _overload(
     name: str, gives: cel.Type, takes: list[cel.Type], run: Any, *, is_member: bool = False
 ) -> cel.FunctionDecl:
-    overload = cel.Overload(f"aegis_{name}", gives, takes, is_member, run)
+    metered = cel_functions.on_the_meter(name, run)
+    overload = cel.Overload(f"aegis_{name}", gives, takes, is_member, metered)
     return cel.FunctionDecl(name, [overload])
 
 
@@ -68,9 +79,13 @@ _FUNCTIONS = [
 
 
 def _declared() -> cel.CelExtension:
-    """`run.count` needs the run, so each call supplies its own; here it is only declared."""
-    overload = cel.Overload(f"aegis_{COUNT}", _TYPE.INT, COUNT_TAKES, False)
-    return cel.CelExtension("aegis_runs", [cel.FunctionDecl(COUNT, [overload])])
+    """`run.count` needs the run and a meter its evaluation, so each call supplies its own; here
+    they are only declared."""
+    count = cel.Overload(f"aegis_{COUNT}", _TYPE.INT, COUNT_TAKES, False)
+    tick = cel.Overload(TICK, _TYPE.BOOL, TICK_TAKES, False)
+    told = cel.Overload(TEXT, _TYPE.STRING, TEXT_TAKES, False)
+    named = ((COUNT, count), (TICK, tick), (TEXT, told))
+    return cel.CelExtension("aegis_calls", [cel.FunctionDecl(name, [one]) for name, one in named])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,7 +102,9 @@ class Variable:
 class Condition:
     """A compiled `when`, or `sum` of a limit. `variables` stand in the order in which they can
     be evaluated; `run` are the names of the run that it reads, itself or in them; `plain` answers
-    what needs no CEL."""
+    what needs no CEL. `inputs` are what it reads of a call, itself or in variables, that may be of
+    any size, `needles` the texts it splits at; on `usual` it needs no meter (None: it always
+    does). `is_everyday` tells that nothing need be asked if the call's arguments are small."""
 
     scope: Scope
     expression: Any
@@ -97,6 +114,17 @@ class Condition:
     variables: tuple[Variable, ...]
     reading: Reading
     plain: Answer | None
+    inputs: tuple[str, ...]
+    needles: tuple[str, ...]
+    usual: tuple[int, int, int] | None
+    is_everyday: bool
+    #: What is worked out for it when first needed.
+    memo: dict[str, Any] = field(default_factory=dict)
+
+    def estimate(self) -> Estimate:
+        """How long an evaluation may take, given how large its inputs are."""
+        tree = decode(self.expression.serialize())
+        return self.scope.estimate(self.variables, tree, self.reading)
 
 
 class Scope:
@@ -118,9 +146,10 @@ class Scope:
 
     def add_variable(self, name: str, text: str) -> Reading:
         """Compiles a variable and makes it readable; raises BadExpression."""
-        expression, reading, _ = self._compile(text)
+        expression, reading, tree = self._compile(text)
         full_name = f"variables.{name}"
         needs = tuple(self.variables[one] for one in sorted(reading.names & set(self.variables)))
+        self._pace(self._all_needed(reading), tree, reading)
         self.variables[full_name] = Variable(full_name, expression, reading, needs)
         gives = expression.return_type()
         if gives.name().startswith("optional_type"):
@@ -142,23 +171,68 @@ class Scope:
         wrong = _wrong_type(expression.return_type(), is_number=is_number)
         if wrong:
             raise BadExpression(wrong)
-        variables: dict[str, Variable] = {}
-        for name in sorted(reading.names & set(self.variables)):
-            _collect(self.variables[name], variables)
+        variables = self._all_needed(reading)
         names, run = set(reading.names), set(reading.run)
-        for variable in variables.values():
+        for variable in variables:
             names |= variable.reading.names
             run |= set(variable.reading.run)
+        inputs = _inputs(variables, reading)
+        needles, usual = self._pace(variables, tree, reading)
+        is_plain = all(name.startswith("args.") for name in inputs)
         return Condition(
             self,
             expression,
             frozenset(names & set(FACTS)),
             frozenset(run),
             frozenset(names & set(self.constants)),
-            tuple(variables.values()),
+            variables,
             reading,
             plain_answer(tree, self.constants),
+            inputs,
+            needles,
+            usual,
+            is_everyday=usual is not None and not needles and is_plain,
         )
+
+    def _all_needed(self, reading: Reading) -> tuple[Variable, ...]:
+        """The variables an expression needs, in an order in which they can be evaluated."""
+        found: dict[str, Variable] = {}
+        for name in sorted(reading.names & set(self.variables)):
+            _collect(self.variables[name], found)
+        return tuple(found.values())
+
+    def estimate(self, variables: Sequence[Variable], tree: Term, reading: Reading) -> Estimate:
+        """Of an expression with the variables it needs."""
+        steps = [
+            Step(one.name, decode(one.expression.serialize()), frozenset(one.reading.names))
+            for one in variables
+        ]
+        return Estimate([*steps, Step("", tree, frozenset(reading.names))], self.constants)
+
+    def _pace(
+        self, variables: Sequence[Variable], tree: Term, reading: Reading
+    ) -> tuple[Needles, tuple[int, int, int] | None]:
+        """What it splits at, and on what it needs no meter; raises BadExpression if it may take
+        too long on any call."""
+        if any(one.has_errors for one in (reading, *(needed.reading for needed in variables))):
+            return (), None  # it never judges
+        if not variables and is_cheap(tree):
+            return (), USUAL[0]
+        estimate = self.estimate(variables, tree, reading)
+        inputs = _inputs(variables, reading)
+        try:
+            for usual in USUAL:
+                extents = dict.fromkeys(inputs, uniform(*usual, estimate.needles))
+                if estimate.ns(extents) <= COST_MAX_NS:
+                    return estimate.needles, usual
+            small = uniform(*SMALL, estimate.needles)
+            given = dict.fromkeys((one.name for one in variables), small)
+            fare = estimate.fare(estimate.steps[-1], dict.fromkeys(inputs, small), given)
+        except Uncountable as error:
+            raise BadExpression([Finding(error.offset, error.message, error.hint)]) from None
+        if fare.ns > COST_MAX_NS or not estimate.has_loops:
+            raise BadExpression([Finding(0, _TOO_SLOW, _TOO_SLOW_HINT)])
+        return estimate.needles, None
 
     def with_arguments(self, types: Mapping[str, str]) -> Any:
         """What `check` needs to know the types of arguments by (`int`, `[string]` …). It takes
@@ -166,13 +240,14 @@ class Scope:
         known = {f"args.{name}": _ARGUMENT_TYPES[text] for name, text in types.items()}
         return self._environment(known)
 
-    def check(self, text: str, with_arguments: Any, *, is_number: bool) -> list[Finding]:
-        """What is wrong with an expression that compiled, once types of arguments are known."""
+    def check(self, text: str, with_arguments: Any, *, is_number: bool | None) -> list[Finding]:
+        """What is wrong with an expression that compiled, once types of arguments are known.
+        `is_number` None: it may give anything."""
         try:
             gives = with_arguments.compile(text).return_type()
         except (RuntimeError, ValueError, TypeError) as error:
             return _findings(str(error), text, self._types)
-        return _wrong_type(gives, is_number=is_number)
+        return [] if is_number is None else _wrong_type(gives, is_number=is_number)
 
     def _compile(self, text: str) -> tuple[Any, Reading, Term]:
         if len(text) > EXPRESSION_LENGTH_MAX:
@@ -182,17 +257,29 @@ class Scope:
             expression = self.environment.compile(text)
         except (RuntimeError, ValueError, TypeError) as error:
             raise BadExpression(_findings(str(error), text, self._types)) from None
-        tree = decode(expression.serialize())
-        return expression, inspect(tree, self._judge_literal), tree
+        compiled = expression.serialize()
+        if len(compiled) > COMPILED_BYTES_MAX:
+            message = "too large once its macros are written out"
+            raise BadExpression([Finding(0, message, "each optMap doubles what it is called on")])
+        tree = decode(compiled)
+        return expression, inspect(tree, _judge_literal, self.constants), tree
 
-    def _judge_literal(self, function: str, literal: str) -> str:
-        template, value = _PROBES[function], literal
-        try:
-            found = self.environment.compile(template)
-            answer = found.eval(self.environment.Activation({"agent.name": value}))
-        except (RuntimeError, ValueError, TypeError) as error:
-            return first_line(str(error))
-        return first_line(str(answer.value())) if answer.type() == _TYPE.ERROR else ""
+
+def _judge_literal(function: str, literal: str) -> str:
+    environment, expression = _probe(function)
+    try:
+        answer = expression.eval(environment.Activation({"agent.name": literal}))
+    except (RuntimeError, ValueError, TypeError) as error:
+        return first_line(str(error))
+    if answer.type() == _TYPE.ERROR:
+        return first_line(str(answer.value()))
+    return _BOUNDS[function] if function in _BOUNDS and answer.value() is False else ""
+
+
+@functools.cache
+def _probe(function: str) -> tuple[Any, Any]:
+    environment = Scope({}).environment
+    return environment, environment.compile(_PROBES[function])
 
 
 #: A literal is tried by evaluating the function on it; `agent.name` stands in as a text.
@@ -203,7 +290,10 @@ _PROBES = {
     "cidr": 'cidr(agent.name) == ""',
     "inDomain": 'inDomain("a", agent.name)',
     "under": 'under("/", agent.name)',
+    COUNT: 'duration(agent.name) > duration("0s") && duration(agent.name) <= duration("24h")',
 }
+#: What is wrong with a literal of which the function above says false.
+_BOUNDS = {COUNT: "run.count looks back 24h at most"}
 
 
 _ARGUMENT_TYPES = {"string": _TYPE.STRING, "int": _TYPE.INT, "bool": _TYPE.BOOL}
@@ -219,6 +309,11 @@ def _wrong_type(gives: Any, *, is_number: bool) -> list[Finding]:
         return []
     what = "a number" if is_number else "true or false"
     return [Finding(0, f"gives {gives.name().lower()}, not {what}")]
+
+
+def _inputs(variables: Sequence[Variable], reading: Reading) -> tuple[str, ...]:
+    names = set(reading.inputs).union(*(one.reading.inputs for one in variables))
+    return tuple(sorted(names))
 
 
 def _collect(variable: Variable, found: dict[str, Variable]) -> None:
@@ -245,6 +340,8 @@ def _common_type(values: Iterable[Any]) -> Any:
 
 
 def _findings(message: str, text: str, names: Iterable[str]) -> list[Finding]:
+    if _TOO_DEEP.search(message):
+        return [Finding(0, "nested deeper than 32", "give parts of it a name under `variables`")]
     found = [
         _finding(text, int(line), int(column), what, names)
         for line, column, what in _ERROR.findall(message)
@@ -260,11 +357,6 @@ def _finding(text: str, line: int, column: int, what: str, names: Iterable[str])
     if undeclared is not None:
         missing = undeclared[1]
         start = text.rfind(missing.partition(".")[0], 0, offset + 1)
-        hint = did_you_mean(missing, [*names, *_FUNCTION_NAMES])
+        hint = hint_for_missing(text, missing, max(start, 0), names)
         return Finding(max(start, 0), f'there is no "{missing}"', hint)
-    is_about_ranks = "no matching overload" in what and "int, string" in what
-    return Finding(offset, what, _RANK_HINT if is_about_ranks and _RANK.search(text) else "")
-
-
-_RANK = re.compile(r"\b(trust|risk|returns)\b")
-_FUNCTION_NAMES = ("host", "inDomain", "under", "glob", "cidr", "containsIP", "matches", "has")
+    return Finding(offset, what, hint_for(text, what))

@@ -7,7 +7,7 @@ Must not know: the clock (the time is an argument), I/O, how decisions are recor
 from __future__ import annotations
 
 from sidecar.model import Decision, Effect, Principal, ToolCall
-from sidecar.policy.concluding import Conclusion
+from sidecar.policy.concluding import Conclusion, remaining
 from sidecar.policy.facts import Facts
 from sidecar.policy.index import Applicable, OpenRule, PolicySet
 from sidecar.policy.limits import LimitFailed, charges_of
@@ -35,7 +35,7 @@ def decide(
             if conclusion.is_final:
                 return conclusion.decision
             facts = Facts(principal, call, now_us, run)
-            return finished(conclusion, applicable, (), facts, policy_set)
+            return finished(conclusion, applicable, (), {}, facts, policy_set)
         facts = Facts(principal, call, now_us, run)
         matched, failed = _judge(applicable, facts)
         if failed is None:
@@ -44,7 +44,7 @@ def decide(
             conclusion = applicable.conclude_with_failures(matched, failed)
         if conclusion.is_final:
             return conclusion.decision
-        return finished(conclusion, applicable, matched, facts, policy_set)
+        return finished(conclusion, applicable, matched, failed or {}, facts, policy_set)
     except Exception as error:
         return Decision(
             effect=Effect.DENY,
@@ -91,18 +91,25 @@ def finished(
     conclusion: Conclusion,
     applicable: Applicable,
     matched: tuple[Rule, ...],
+    failed: dict[Rule, str],
     facts: Facts,
     policy_set: PolicySet,
 ) -> Decision:
     """The decision on one call: what limits count is worked out, the reason filled in. What
-    cannot be counted is an error, and so a deny."""
+    cannot be counted is an error, and so a deny; its rule did match: what it wants masked is."""
+    obligations = conclusion.decision.obligations
     charges: tuple[Charge, ...] = ()
-    if conclusion.limited:
+    uncounted: dict[Rule, str] = {}
+    for rule in conclusion.limited:
         try:
-            charges = charges_of(conclusion.limited, facts, applicable.number)
+            charges += charges_of((rule,), facts, applicable.number)
         except LimitFailed as failure:
-            failed = {failure.rule: str(failure)}
-            conclusion = applicable.conclude_with_failures(matched, failed)
+            uncounted[rule] = str(failure)
+    if uncounted:
+        charges = ()
+        conclusion = applicable.conclude_with_failures(matched, {**failed, **uncounted})
+        if obligations is not None:
+            obligations = remaining(obligations, Effect.DENY, policy_set.default)
     made, reason = conclusion.decision, conclusion.reason
     return Decision(
         made.effect,
@@ -117,5 +124,6 @@ def finished(
         made.reads_run,
         made.approvals,
         charges,
-        made.obligations,
+        obligations,
+        reason,
     )

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from sidecar.model import Tool
+from sidecar.model import Effect, Tool
 from sidecar.policy.explain import Account, Explanation
+from sidecar.policy.explain_terms import terms_data, terms_lines
 from sidecar.policy.runs import RunState
 from sidecar.policy.verdicts import Verdict
 from sidecar.policy.windows import moment
@@ -18,6 +19,7 @@ from sidecar.problems import Position
 _NO_PLACES: Final[Mapping[str, Position]] = {}
 _NO_MATCH_MAX: Final = 20
 _REVISION_LENGTH: Final = 8
+_STRICTEST_FIRST: Final = (Effect.DENY, Effect.REQUIRE_APPROVAL, Effect.ALLOW)
 _INDENT: Final = "      "
 _SHOWN: Final = {Verdict.YES: "yes", Verdict.NO: "no", Verdict.ERROR: "error", Verdict.UNKNOWN: "?"}
 
@@ -31,7 +33,8 @@ def explanation_lines(
     place = places.get(tool.name)
     yield f"tool  {tool_text(tool)}{f'    {_short(place)}' if place is not None else ''}"
     yield f"run   {_run_text(found)}"
-    rows = [one for one in found.accounts if _has_row(one)]
+    yield from terms_lines(found.decision)
+    rows = sorted((one for one in found.accounts if _has_row(one)), key=_strictest_first)
     widths = [
         max((len(text(one)) for one in rows), default=0) for text in (_effect, _name, _verdict)
     ]
@@ -98,6 +101,13 @@ def _has_row(one: Account) -> bool:
     return one.rule.effect == "allow" and one.fits_tool
 
 
+def _strictest_first(one: Account) -> tuple[int, tuple[str, str]]:
+    """In the order in which they decide; what decides nothing comes last."""
+    effect = one.rule.effect
+    rank = _STRICTEST_FIRST.index(effect) if effect is not None else len(_STRICTEST_FIRST)
+    return rank, one.rule.order
+
+
 def _effect(one: Account) -> str:
     return str(one.rule.effect or "adds")
 
@@ -151,6 +161,7 @@ def explanation_data(
             "mode": decision.mode.value,
             "would_be": decision.would_be.value if decision.would_be is not None else None,
             "revision": decision.policy_revision,
+            **terms_data(decision),
         },
         "tool": {
             "name": tool.name,
@@ -173,6 +184,8 @@ def explanation_data(
             "labels": sorted(run.labels),
             "calls": run.calls,
             "lowered_by": run.lowered_by or None,
+            "lowered_in": run.lowered_in or None,
+            "lowered_at": moment(run.lowered_at_us).isoformat() if run.lowered_at_us else None,
         },
         "now": moment(found.now_us).isoformat(),
         "rules": [_account_data(one, places) for one in found.accounts],

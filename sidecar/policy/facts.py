@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-import orjson
-
 from sidecar.model import Principal, RiskLevel, ToolCall, TrustLevel
 from sidecar.policy.runs import RunState, beginning
+from sidecar.policy.sizes import Size, Unreadable, quick_size, size_of
 from sidecar.policy.windows import moment
 
 
@@ -31,11 +30,14 @@ class Kind(enum.Enum):
     TIME = "timestamp"
 
 
+_NOT_ASKED: Final = Size(-1, -1)
+
+
 class Facts:
     """One call as rules see it; without `run` it is the first of its run. `frames` holds what
-    conditions prepared for it so far, `readable` the facts that were found to be plain JSON."""
+    conditions prepared for it so far, `sizes` and `extents` what was measured of it."""
 
-    __slots__ = ("_run", "call", "frames", "now_us", "principal", "readable")
+    __slots__ = ("_quick_size", "_run", "call", "extents", "frames", "now_us", "principal", "sizes")
 
     def __init__(
         self, principal: Principal, call: ToolCall, now_us: int, run: RunState | None = None
@@ -45,7 +47,16 @@ class Facts:
         self.now_us = now_us
         self._run = run
         self.frames: dict[Any, Any] = {}
-        self.readable: set[str] = set()
+        self.sizes: dict[str, Size | str] = {}
+        self.extents: dict[Any, Any] = {}
+        self._quick_size: Size | None = _NOT_ASKED
+
+    @property
+    def quick_size(self) -> Size | None:
+        """How large all arguments are together, at most; None if each must be measured."""
+        if self._quick_size is _NOT_ASKED:
+            self._quick_size = quick_size(self.call.args)
+        return self._quick_size
 
     @property
     def run(self) -> RunState:
@@ -117,43 +128,31 @@ ROOTS = frozenset({"constants", "variables", *(name.partition(".")[0] for name i
 #: Names whose value is a rank, and so is compared with trust.NAME or risk.NAME.
 RANKS = frozenset(name for name, fact in FACTS.items() if fact.ranks is not None)
 
-_NUL_IN_JSON = rb"\u0000"
+_ARGUMENT: Final = "args."
 
-#: Facts that came over the wire as text, and so may hold what the CEL library would cut.
-FROM_THE_WIRE = frozenset({"args", "http.path", "http.query", "http.headers"})
-
-
-def is_plain_json(value: Any) -> bool:
-    """Whether a JSON-like value has neither a trace of NUL nor integers beyond 64 bits."""
-    try:
-        return _NUL_IN_JSON not in orjson.dumps(value)
-    except TypeError:
-        return False
+#: What a call or an operator may make as large as they like, and so is measured before it is read.
+MEASURED = frozenset(
+    {"args", "agent.claims", "http.headers", "http.path", "http.query", "run.labels", "tool.labels"}
+)
 
 
-def holds_nul(value: Any) -> bool:
-    """Whether a text anywhere in a JSON-like value holds NUL, at which CEL would cut it.
-
-    NUL leaves a trace in the JSON form, and that form is made faster than a walk; a walk decides
-    where the trace may be another text's, and where there is no such form.
-    """
-    try:
-        may_hold = _NUL_IN_JSON in orjson.dumps(value)
-    except TypeError:
-        may_hold = True
-    return may_hold and _walk_finds_nul(value)
+def fact_or_argument(facts: Facts, name: str) -> Any:
+    """The value of a fact, or of an argument (`args.NAME`; None if it is absent)."""
+    if name.startswith(_ARGUMENT):
+        return facts.call.args.get(name[len(_ARGUMENT) :])
+    return FACTS[name].read(facts)
 
 
-def _walk_finds_nul(value: Any) -> bool:
-    pending = [value]
-    while pending:
-        one = pending.pop()
-        if isinstance(one, str):
-            if "\0" in one:
-                return True
-        elif isinstance(one, dict):
-            pending.extend(one)
-            pending.extend(one.values())
-        elif isinstance(one, list | tuple):
-            pending.extend(one)
-    return False
+def measured(facts: Facts, name: str) -> Size:
+    """How large a fact of `MEASURED` is, or an argument (`args.NAME`; one value if it is absent);
+    raises Unreadable."""
+    found = facts.sizes.get(name)
+    if found is None:
+        try:
+            found = size_of(fact_or_argument(facts, name))
+        except Unreadable as error:
+            found = f"{name} {error}, which no condition can be given"
+        facts.sizes[name] = found
+    if isinstance(found, str):
+        raise Unreadable(found)
+    return found

@@ -20,6 +20,12 @@ from sidecar.yaml_reader import Node
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 NAME_HINT = "a name is a-z, 0-9 and -, at most 63 characters, beginning with a letter or digit"
 
+#: What people write for a boolean, and YAML 1.1 took for one.
+_MEANT = {
+    **dict.fromkeys(("true", "yes", "on", "y"), "true"),
+    **dict.fromkeys(("false", "no", "off", "n"), "false"),
+}
+
 
 class Problems:
     """What is wrong with the files read so far."""
@@ -116,7 +122,8 @@ def text(node: Node, problems: Problems) -> str | None:
     """A text that is not empty."""
     if isinstance(node.value, str) and node.value.strip():
         return node.value
-    kind = "empty" if node.value == "" else node.kind
+    is_blank = isinstance(node.value, str) and not node.value.strip()
+    kind = "empty" if is_blank else node.kind
     is_scalar = not (node.is_mapping or node.is_list or kind == "empty")
     problems.error(node.position, f"must be text, not {kind}", "quote it" if is_scalar else "")
     return None
@@ -137,7 +144,9 @@ def boolean(node: Node, problems: Problems) -> bool | None:
     """`true` or `false`."""
     if isinstance(node.value, bool):
         return node.value
-    problems.error(node.position, f"must be true or false, not {_shown(node)}")
+    meant = _MEANT.get(node.value.lower(), "") if isinstance(node.value, str) else ""
+    hint = f"write {meant}, without quotes" if meant else ""
+    problems.error(node.position, f"must be true or false, not {_shown(node)}", hint)
     return None
 
 
@@ -159,13 +168,14 @@ def one_of(levels: type[enum.Enum]) -> Parse:
     return parse
 
 
-def list_of(parse: Parse) -> Parse:
-    """A list, or one value where one is enough; gives a tuple, at least one long."""
+def list_of(parse: Parse, instead: str = "leave the key out for: any") -> Parse:
+    """A list, or one value where one is enough; gives a tuple, at least one long. `instead` says
+    what to do where an empty list is meant."""
 
     def parse_list(node: Node, problems: Problems) -> tuple[Any, ...] | None:
         members = node.value if node.is_list else [node]
         if not members:
-            problems.error(node.position, "must not be empty", "leave the key out for: any")
+            problems.error(node.position, "must not be empty", instead)
             return None
         before = problems.error_count
         values = tuple(parse(member, problems) for member in members)

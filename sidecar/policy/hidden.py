@@ -13,12 +13,11 @@ from typing import Any, Final
 
 from sidecar.policy.cel_tree import CALL, IDENTIFIER, SELECT, Term, decode
 from sidecar.policy.rule import Rule
+from sidecar.policy.secret_names import MASK
 
 #: The names that lead to an argument; () stands for all arguments together.
 ArgumentPath = tuple[str, ...]
 
-#: What stands in a record in the place of a secret value.
-MASK: Final = "***"
 _ALL: Final[ArgumentPath] = ()
 _INDEXED = frozenset({"_[_]", "_?._", "_[?_]"})
 #: Matchers that are settled by the call, with the fact each reads.

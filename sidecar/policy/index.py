@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from sidecar.model import Principal, Tool
 from sidecar.policy.catalogue import Catalogue
@@ -19,6 +19,7 @@ from sidecar.policy.conditions import Condition
 from sidecar.policy.evaluation import BoundScope
 from sidecar.policy.facts import Facts
 from sidecar.policy.rule import Rule
+from sidecar.policy.secret_names import SecretNames
 
 PLANS_MAX: Final = 2048
 CALLERS_MAX: Final = 1024
@@ -33,6 +34,14 @@ class OpenRule:
     supply: BoundScope | None
 
 
+class Stance(NamedTuple):
+    """What every conclusion of a set has in common. Plans hold it rather than the set: a set that
+    held itself would outlive its use until the next full collection."""
+
+    revision: str
+    default: Default
+
+
 class Applicable:
     """The rules of one tool for one caller: those that match, and those the call settles."""
 
@@ -45,12 +54,12 @@ class Applicable:
         "settled",
     )
 
-    def __init__(self, policies: PolicySet, tool_name: str, rules: Sequence[Rule]) -> None:
+    def __init__(self, stance: Stance, tool_name: str, rules: Sequence[Rule]) -> None:
         self._conclusions: dict[tuple[Rule, ...], Conclusion] = {}
         self.has_shadow = any(rule.is_shadow for rule in rules)
         self._subject = Subject(
-            policies.revision,
-            policies.default,
+            stance.revision,
+            stance.default,
             tool_name,
             self.has_shadow,
             any(rule.run_names for rule in rules),
@@ -94,15 +103,15 @@ def _supplies(conditions: Sequence[Condition]) -> dict[object, BoundScope]:
 class ToolPlan:
     """The rules that can meet one tool."""
 
-    __slots__ = ("_by_caller", "_for_all", "_policies", "_rules", "tool")
+    __slots__ = ("_by_caller", "_for_all", "_rules", "_stance", "tool")
 
-    def __init__(self, policies: PolicySet, tool: Tool, rules: Sequence[Rule]) -> None:
+    def __init__(self, stance: Stance, tool: Tool, rules: Sequence[Rule]) -> None:
         self.tool = tool
-        self._policies = policies
+        self._stance = stance
         self._rules = tuple(rules)
         self._by_caller: dict[tuple[str, str, str, str], Applicable] = {}
         is_open = not any(rule.callers for rule in rules)
-        self._for_all = Applicable(policies, tool.name, self._rules) if is_open else None
+        self._for_all = Applicable(stance, tool.name, self._rules) if is_open else None
 
     def applicable(self, principal: Principal) -> Applicable:
         """The rules that also meet the caller."""
@@ -118,7 +127,7 @@ class ToolPlan:
                 for rule in self._rules
                 if all(callers.matches(principal) for callers in rule.callers)
             ]
-            found = Applicable(self._policies, self.tool.name, rules)
+            found = Applicable(self._stance, self.tool.name, rules)
             self._by_caller[key] = found
         return found
 
@@ -133,9 +142,10 @@ class PolicySet:
         catalogue: Catalogue,
         rules: Sequence[Rule],
         default: Default,
-        secrets: frozenset[str],
+        secrets: SecretNames,
     ) -> None:
         self.revision = revision
+        self._stance = Stance(revision, default)
         self.catalogue = catalogue
         self.default = default
         self.secrets = secrets
@@ -163,7 +173,12 @@ class PolicySet:
     def _plan(self, tool: Tool) -> ToolPlan:
         candidates = (*self._exact.get(tool.name, ()), *self._spread)
         rules = [rule for rule in candidates if rule.tools.matches(tool)]
-        return ToolPlan(self, tool, sorted(rules, key=by_order))
+        return ToolPlan(self._stance, tool, sorted(rules, key=by_order))
+
+    def pieces(self) -> list[object]:
+        """All it is made of: whoever holds these can let go of the set, then of them one by one."""
+        of_tools = (*self._plans.values(), *self._more.values(), *self._exact.values())
+        return [*self.rules, *self.catalogue.entries, *of_tools]
 
     def plan(self, tool: Tool) -> ToolPlan:
         """The rules for a tool; for one that differs from the catalogue's, its own."""

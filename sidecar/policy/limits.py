@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from sidecar.model import Decision, Effect, Mode
+from sidecar.policy.admission import ConditionError
 from sidecar.policy.conditions import Condition
-from sidecar.policy.evaluation import ConditionError
 from sidecar.policy.facts import Facts
+from sidecar.policy.sizes import size_of
 from sidecar.policy.terms import SUM_SCALE, Charge
 
 if TYPE_CHECKING:
@@ -128,6 +129,8 @@ def _argument(name: str, facts: Facts) -> str:
     value = facts.call.args.get(name)
     if value is None:
         return _ABSENT
+    if not isinstance(value, str):
+        size_of(value)  # raises for what is too large to be put in order
     return hashlib.sha256(_as_text(value)).hexdigest()[:_DIGEST_CHARACTERS]
 
 
@@ -156,6 +159,7 @@ def over_limit(
         reason=charge.reason.fill(facts, policy_set.secrets, shown),
         rule_id=charge.rule_id,
         rule_hash=hashes.get(charge.rule_id),
+        would_be=None if decision.would_be is None else Effect.DENY,
         mode=Mode.OBSERVE if policy_set.default == "observe" else Mode.ENFORCE,
         charges=(),
         approvals=(),

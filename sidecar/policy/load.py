@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from sidecar.policy.abilities import ABILITIES, Abilities
+from sidecar.policy.canonical import canonical_hash_of_much
 from sidecar.policy.catalogue_building import build_catalogue
 from sidecar.policy.catalogue_file import CatalogueFile, ReadFile, read_catalogue
-from sidecar.policy.compiling import CompiledRule, Texts, canonical_hash, compile_rules
+from sidecar.policy.compiling import CompiledRule, compile_rules
 from sidecar.policy.fields import Problems, did_you_mean
 from sidecar.policy.index import PolicySet
 from sidecar.policy.reach import check_reach
 from sidecar.policy.rules import PolicyFile, read_policy
+from sidecar.policy.secret_counts import check_counts
+from sidecar.policy.secret_names import SecretNames
+from sidecar.policy.text_places import Texts
 from sidecar.problems import Position, Problem, errors_only
 from sidecar.yaml_reader import Node, read_documents
 
@@ -79,11 +83,11 @@ def load_policies(
     upstreams: Mapping[str, str],
     default: Literal["deny", "observe"],
     read_file: ReadFile,
-    secrets: Collection[str] = SECRETS,
+    secrets: Iterable[str] = SECRETS,
     has: Abilities = ABILITIES,
 ) -> LoadedPolicies:
     """Loads all files together. `upstreams` gives the kind (rest, mcp) by name, `secrets` the
-    names of arguments whose values reasons must not show, `has` what rules may rest on."""
+    names of arguments whose values are neither stored nor shown, `has` what rules may rest on."""
     problems = Problems()
     files = read_files(sources, read_file, problems)
     before = problems.error_count
@@ -94,6 +98,8 @@ def load_policies(
     compiled = _compiled(files, sources, problems, has)
     if has_catalogue:
         check_reach(compiled, catalogue, problems)
+    names = SecretNames(secrets)
+    check_counts(compiled, names, problems)
     found = sorted(set(problems.found))
     if problems.error_count or _is_partial(sources):
         return LoadedPolicies(None, found)
@@ -102,7 +108,7 @@ def load_policies(
         catalogue=catalogue,
         rules=[one.rule for one in compiled],
         default=default,
-        secrets=frozenset(name.lower() for name in secrets),
+        secrets=names,
     )
     return LoadedPolicies(policy_set, found, places_of(compiled, files.catalogues))
 
@@ -135,7 +141,7 @@ def read_files(sources: Sequence[Source], read_file: ReadFile, problems: Problem
         further = Problems()
         _read_document(documents, source, read_file, files, further)
         files.has_broken_catalogue |= bool(found) and "catalogue" in _keys(documents[0])
-        refused = documents[0].refused_places()
+        refused = documents[0].refused_places() if found else ()
         problems.take(one for one in further.found if one.position not in refused)
     return files
 
@@ -178,8 +184,10 @@ def _kind(node: Node, problems: Problems) -> str | None:
         return None
     member = node.value[keys[0]]
     place = member.key_position or member.position
-    problems.error(place, f'{wanted}, not "{keys[0]}"', did_you_mean(keys[0], KINDS))
-    return next((kind for kind in KINDS if kind in keys), None)
+    kind = next((kind for kind in KINDS if kind in keys), None)
+    hint = f"put `{kind}:` first" if kind is not None else did_you_mean(keys[0], KINDS)
+    problems.error(place, f'{wanted}, not "{keys[0]}"', hint)
+    return kind
 
 
 def _compiled(
@@ -207,7 +215,8 @@ def _follows(problem: Problem, by_source: Mapping[str, PolicyFile], lacks_polici
     file = by_source[problem.position.source]
     name = _UNKNOWN_NAME.search(problem.message)
     if name is not None:
-        return name[1] in file.declared or (lacks_policies and bool(file.imports))
+        is_said = name[1] in file.declared or name[1].partition(".")[0] in file.declared
+        return is_said or (lacks_policies and bool(file.imports))
     return lacks_policies and any(
         problem.position == position and not problem.hint for _, position in file.imports
     )
@@ -215,7 +224,7 @@ def _follows(problem: Problem, by_source: Mapping[str, PolicyFile], lacks_polici
 
 def _revision(files: Files, default: str) -> str:
     """Covers what catalogues, policies and `default` say, not comments, order or file names."""
-    return canonical_hash(
+    return canonical_hash_of_much(
         {
             "default": default,
             "catalogues": {

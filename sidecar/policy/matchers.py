@@ -19,6 +19,8 @@ IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 UNKNOWN = "unknown"
 MCP_PREFIX = "mcp:"
+#: An IPv6 address in full with an IPv4 one in it, a zone of 16 characters and a mask.
+ADDRESS_LENGTH_MAX = 66
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +151,25 @@ class SourceMatcher:
         return any(address in network for network in self.networks)
 
 
-@functools.lru_cache(maxsize=4096)
 def read_address(text: str) -> IpAddress:
     """An IP address; an IPv4 one inside IPv6 counts as IPv4. Raises ValueError."""
+    return _address(_short(text))
+
+
+def read_network(text: str) -> IpNetwork:
+    """A CIDR, or a single address; bits beyond the mask are refused. Raises ValueError."""
+    return _network(_short(text))
+
+
+def _short(text: str) -> str:
+    """What is read is kept, and a zone (`fe80::1%…`) may be as long as a caller likes."""
+    if len(text) > ADDRESS_LENGTH_MAX:
+        raise ValueError("longer than an IP address or network can be")
+    return text
+
+
+@functools.lru_cache(maxsize=4096)
+def _address(text: str) -> IpAddress:
     address = ipaddress.ip_address(text)
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
@@ -159,6 +177,5 @@ def read_address(text: str) -> IpAddress:
 
 
 @functools.lru_cache(maxsize=4096)
-def read_network(text: str) -> IpNetwork:
-    """A CIDR, or a single address; bits beyond the mask are refused. Raises ValueError."""
+def _network(text: str) -> IpNetwork:
     return ipaddress.ip_network(text, strict=True)

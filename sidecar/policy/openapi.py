@@ -1,30 +1,28 @@
 """OpenAPI 3.0 and 3.1 documents: their operations, as far as routes and arguments go.
 
-Knows: paths, operations, parameters, JSON and form bodies, local `$ref`s (bounded). Documents are
-other people's: YAML of any kind and large sizes are taken, duplicate keys are not.
+Knows: paths, operations, parameters, JSON and form bodies, local `$ref`s (bounded).
 Must not know: catalogues, policies; it never fetches anything.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote
 
-import yaml
-
 from sidecar.policy.arguments import ArgumentTypes, Declared
+from sidecar.policy.openapi_text import BadDocument, parse_document
 from sidecar.policy.routes import Route, parse_route
 
-DOCUMENT_BYTES_MAX: Final = 16 * 1024 * 1024
 OPERATIONS_MAX: Final = 10_000
 REFERENCES_MAX: Final = 32
-DEPTH_MAX: Final = 200
+#: Schemas looked at for one operation, and for all: a few that refer to one another can stand for
+#: any number.
+SCHEMAS_MAX: Final = 2000
+SCHEMAS_OF_ALL_MAX: Final = 500_000
 
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NAME = re.compile(r"[A-Za-z0-9_./-]{1,128}")
 _METHODS = ("get", "head", "options", "post", "put", "patch", "delete", "trace")
 _JSON = re.compile(r"application/(json|[a-z0-9.+-]+\+json)\s*(;.*)?", re.IGNORECASE)
@@ -37,10 +35,6 @@ _KINDS = {
     "object": "object",
 }
 _ANY = Declared("any", False, False)
-
-
-class BadDocument(ValueError):
-    """A document that cannot be used; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +52,7 @@ class _OpenEnded(Exception):
 
 def read_openapi(data: bytes) -> tuple[tuple[Operation, ...], list[str]]:
     """The operations of a document, and notes on what was passed over; raises BadDocument."""
-    document = _Document(_parse(data))
+    document = _Document(parse_document(data))
     operations: list[Operation] = []
     notes: list[str] = []
     names: set[str] = set()
@@ -90,72 +84,22 @@ def _name_and_route(
     return name, route
 
 
-def _parse(data: bytes) -> dict[str, Any]:
-    if len(data) > DOCUMENT_BYTES_MAX:
-        raise BadDocument(f"larger than {DOCUMENT_BYTES_MAX // 1024 // 1024} MiB")
-    try:
-        if data.lstrip()[:1] == b"{":
-            document = json.loads(data.decode("utf-8"), object_pairs_hook=_unique)
-        else:
-            text = data.decode("utf-8")
-            _refuse_depth(text)
-            document = yaml.load(text, Loader=_UniqueLoader)  # noqa: S506
-    except UnicodeDecodeError:
-        raise BadDocument("not UTF-8") from None
-    except RecursionError:
-        raise BadDocument("nested too deep") from None
-    except yaml.YAMLError as error:
-        raise BadDocument(" ".join(str(error).split())[:200]) from None
-    except ValueError as error:
-        raise BadDocument(str(error)[:200]) from None
-    if not isinstance(document, dict):
-        raise BadDocument("not an OpenAPI document")
-    version = document.get("openapi")
-    if not isinstance(version, str) or not version.startswith(("3.0", "3.1")):
-        raise BadDocument("not an OpenAPI 3.0 or 3.1 document")
-    return document
-
-
-def _refuse_depth(text: str) -> None:
-    """Before any node is built: the C library composes nodes recursively, without a bound."""
-    depth = 0
-    for event in yaml.parse(text, Loader=_LOADER):
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-            if depth > DEPTH_MAX:
-                raise BadDocument(f"nested deeper than {DEPTH_MAX}")
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise BadDocument(f'the key "{twice}" is here twice in one object')
-    return members
-
-
-class _UniqueLoader(_LOADER):  # type: ignore[misc]  # the C or the Python safe loader
-    """A safe loader that refuses equal keys instead of keeping the last."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if (key.tag, key.value) in seen:
-                    line = key.start_mark.line + 1
-                    raise BadDocument(f'line {line}: the key "{key.value}" is here twice')
-                seen.add((key.tag, key.value))
-        return super().construct_mapping(node, deep)
-
-
 class _Document:
     """A parsed document, with its references resolved when they are read."""
 
     def __init__(self, root: dict[str, Any]) -> None:
         self._root = root
+        self._schemas_left = SCHEMAS_MAX
+        self._schemas = 0
+
+    def _look(self) -> None:
+        """Before each schema; an operation that has too many takes arguments of any kind."""
+        self._schemas += 1
+        if self._schemas > SCHEMAS_OF_ALL_MAX:
+            raise BadDocument(f"its operations have more than {SCHEMAS_OF_ALL_MAX} schemas")
+        self._schemas_left -= 1
+        if self._schemas_left < 0:
+            raise _OpenEnded
 
     def operations(self) -> Iterator[tuple[str, str, dict[str, Any], dict[str, Any]]]:
         """Method, path, path item and operation of each."""
@@ -176,6 +120,7 @@ class _Document:
         types: dict[str, Declared] = {
             name: Declared("string", False, False) for name in route.parameters
         }
+        self._schemas_left = SCHEMAS_MAX
         try:
             for parameter in self._parameters(item, operation):
                 self._add_parameter(parameter, types)
@@ -223,15 +168,27 @@ class _Document:
             if not is_known or not isinstance(media, dict):
                 raise _OpenEnded
             schemas.append(media.get("schema"))
-        if len(schemas) > 1 and any(one != schemas[0] for one in schemas):
+        if any(not self._is_same(one, schemas[0]) for one in schemas[1:]):
             raise _OpenEnded
         is_required = found.get("required") is True
         for name, (schema, must) in self._members(schemas[0], 0).items():
             declared = self._type(schema, must and is_required)
             types[name] = _merged(types.get(name), declared)
 
+    def _is_same(self, one: Any, other: Any) -> bool:
+        """Whether two schemas are written alike."""
+        self._look()
+        if isinstance(one, dict) and isinstance(other, dict):
+            return one.keys() == other.keys() and all(
+                self._is_same(one[key], other[key]) for key in one
+            )
+        if isinstance(one, list) and isinstance(other, list):
+            return len(one) == len(other) and all(map(self._is_same, one, other))
+        return type(one) is type(other) and bool(one == other)
+
     def _members(self, schema: Any, depth: int) -> dict[str, tuple[Any, bool]]:
         """The members of an object schema and whether each is required."""
+        self._look()
         found = self._resolve(schema)
         if depth > REFERENCES_MAX or any(key in found for key in ("oneOf", "anyOf", "not", "if")):
             raise _OpenEnded
@@ -247,17 +204,26 @@ class _Document:
             {one for one in listed if isinstance(one, str)} if isinstance(listed, list) else set()
         )
         members: dict[str, tuple[Any, bool]] = {}
-        for part in found.get("allOf") or []:
+        parts = found.get("allOf", [])
+        if not isinstance(parts, list):
+            raise _OpenEnded
+        for part in parts:
             members.update(self._members(part, depth + 1))
         members.update({name: (one, False) for name, one in properties.items()})
         if not all(isinstance(name, str) and _is_plain_name(name) for name in members):
             raise _OpenEnded
         return {name: (one, must or name in required) for name, (one, must) in members.items()}
 
-    def _type(self, schema: Any, is_required: bool) -> Declared:
+    def _type(self, schema: Any, is_required: bool, depth: int = 0) -> Declared:
+        self._look()
+        if depth > REFERENCES_MAX:
+            return _declared("any", False, is_required, False)
         found = self._resolve(schema) if isinstance(schema, dict) else {}
-        kind = found.get("type")
         is_nullable = found.get("nullable") is True
+        other = _beside_null(found)
+        if other is not None:
+            found, is_nullable = self._resolve(other), True
+        kind = found.get("type")
         if isinstance(kind, list):
             is_nullable = is_nullable or "null" in kind
             others = [one for one in kind if one != "null"]
@@ -265,7 +231,7 @@ class _Document:
         if any(key in found for key in ("oneOf", "anyOf", "allOf", "not")):
             kind = None
         if kind == "array":
-            item = self._type(found.get("items"), True)
+            item = self._type(found.get("items"), True, depth + 1)
             return _declared("any" if item.is_list else item.kind, True, is_required, is_nullable)
         known = _KINDS.get(kind, "any") if isinstance(kind, str) else "any"
         return _declared(known, False, is_required, is_nullable)
@@ -294,6 +260,19 @@ class _Document:
             else:
                 raise BadDocument(f"the reference {reference[:100]} leads nowhere")
         return value
+
+
+def _beside_null(schema: dict[str, Any]) -> Any:
+    """The one schema that stands beside null (`anyOf: [T, {type: "null"}]`), if that is all that a
+    schema says."""
+    if any(key in schema for key in ("type", "allOf", "not")):
+        return None
+    choices = [schema[key] for key in ("anyOf", "oneOf") if key in schema]
+    members = choices[0] if len(choices) == 1 else None
+    if not isinstance(members, list) or len(members) != 2:
+        return None
+    others = [one for one in members if one != {"type": "null"}]
+    return others[0] if len(others) == 1 else None
 
 
 def _is_plain_name(name: str) -> bool:

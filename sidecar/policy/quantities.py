@@ -46,3 +46,11 @@ def duration_text(microseconds: int) -> str:
         if microseconds % length == 0:
             return f"{microseconds // length}{unit}"
     return f"{microseconds}us"
+
+
+def size_text(size: int) -> str:
+    """A size in the largest unit that divides it, e.g. `64KiB`."""
+    for unit, length in reversed(_BYTES.items()):
+        if size and size % length == 0:
+            return f"{size // length}{unit}"
+    return f"{size}B"

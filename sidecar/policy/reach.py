@@ -16,6 +16,8 @@ from sidecar.policy.catalogue import Catalogue
 from sidecar.policy.compiling import CompiledRule
 from sidecar.policy.fields import Problems, did_you_mean
 from sidecar.policy.matchers import MCP_PREFIX, Glob, ToolMatcher
+from sidecar.policy.never import check_never
+from sidecar.policy.routes import parse_route
 
 
 class Reach:
@@ -74,6 +76,15 @@ class Reach:
         """The tools a rule can meet."""
         return [tool for tool in self.candidates(matcher.tools) if matcher.matches(tool)]
 
+    def in_routes(self) -> dict[str, list[str]]:
+        """The arguments that stand in the route of each tool that declares none, by its name."""
+        routed = (one for one in self._catalogue.entries if one.route is not None)
+        return {
+            one.tool.name: list(parse_route(one.route).parameters)
+            for one in routed
+            if one.args is None
+        }
+
     def declarations(self, tools: Sequence[Tool]) -> list[ArgumentTypes | None]:
         """What each tool declares of its arguments; None for one that takes any."""
         return [self._args.get(tool.name) for tool in tools]
@@ -94,14 +105,18 @@ def check_reach(rules: Sequence[CompiledRule], catalogue: Catalogue, problems: P
         is_lenient = one.is_pack or not reach.has_declared
         has_labels = _note_labels(one, labels, problems, is_lenient)
         _note_run_labels(one, gathered, problems, is_lenient)
+        if not one.is_pack:
+            _note_searched(one, labels, gathered, problems, is_lenient)
+            _warn_of_idle_counts(one, reach, problems)
         if tools:
             _note_hidden(one, tools, denied, asked, problems)
-            arguments.look(one, reach.declarations(tools))
+            arguments.look(one, reach.declarations(tools), tools)
         elif has_labels and not (one.is_pack and one.rule.effect is Effect.DENY):
             _note_unmet(one, reach, problems, is_lenient)
         if not one.is_pack and tools:
             _warn_of_idle_globs(one, reach, problems)
-    arguments.conclude()
+    check_never(rules, met, catalogue, problems)
+    arguments.conclude(reach.in_routes())
 
 
 def _decided_always(
@@ -137,7 +152,10 @@ def _note_unmet(one: CompiledRule, reach: Reach, problems: Problems, is_lenient:
         message, hint = "no tool can meet this rule: `except` leaves none", ""
     else:
         message = "no tool can meet this rule: the catalogue has none that it names"
-        hint = did_you_mean(matcher.tools[0].pattern, reach.names)
+        pattern = matcher.tools[0].pattern
+        # A glob that finds nothing is never meant for what nobody declared.
+        names = [one for one in reach.names if "*" not in pattern or not one.endswith("/unknown")]
+        hint = did_you_mean(pattern, names)
     problems.note(one.draft.tools_position, message, hint, is_warning=is_lenient)
 
 
@@ -199,6 +217,37 @@ def _note_run_labels(
                 did_you_mean(label, gathered),
                 is_warning=is_lenient,
             )
+
+
+def _note_searched(
+    one: CompiledRule,
+    labels: set[str],
+    gathered: set[str],
+    problems: Problems,
+    is_lenient: bool,
+) -> None:
+    """Labels that conditions look for (`"x" in run.labels`): of a misspelt one nothing is heard."""
+    for what, reading, place in one.readings():
+        for (held_by, label), offset in reading.literals.labels.items():
+            known = labels if held_by == "tool.labels" else gathered
+            if label not in known:
+                problems.note(
+                    place(offset),
+                    f'{what}: no tool carries the label "{label}"',
+                    did_you_mean(label, known),
+                    is_warning=is_lenient,
+                )
+
+
+def _warn_of_idle_counts(one: CompiledRule, reach: Reach, problems: Problems) -> None:
+    """`run.count` of tools that there are none of is always 0."""
+    for what, reading, place in one.readings():
+        for pattern, offset in reading.literals.counted.items():
+            if not any(
+                Glob(pattern).matches(tool.name) for tool in reach.candidates([Glob(pattern)])
+            ):
+                hint = did_you_mean(pattern, reach.names)
+                problems.warning(place(offset), f'{what}: "{pattern}" names no tool', hint)
 
 
 def _warn_of_idle_globs(one: CompiledRule, reach: Reach, problems: Problems) -> None:

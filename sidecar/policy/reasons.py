@@ -10,17 +10,17 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Collection, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from sidecar.policy.facts import FACTS, RUN, Facts
 from sidecar.policy.fields import did_you_mean
+from sidecar.policy.secret_names import MASK, masked_path, masked_query
 
 VALUE_LENGTH_MAX = 80
 ABSENT = "(absent)"
-MASK = "***"
 
 #: Names that only the reason of a limit can read, and only where it refuses.
 LIMIT_FACTS = frozenset({"limit.used", "limit.max"})
@@ -30,9 +30,12 @@ _NO_LIMIT: Mapping[str, int | float] = MappingProxyType({})
 _PLACE = re.compile(r"\{([^{}]*)\}")
 _PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 _OPEN_FACTS = ("args", "agent.claims", "http.headers")
+_LEVELS = ("trust.", "risk.")
 _ESCAPED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp", "Co", "Cn"})
 _DEPTH_MAX = 8
 _MEMBERS_MAX = 32
+#: Each takes a character at least, so more are never seen.
+_VALUES_MAX = VALUE_LENGTH_MAX + 1
 
 
 class BadReason(ValueError):
@@ -83,10 +86,10 @@ class Reason:
         return any(isinstance(part, Place) and part.fact in LIMIT_FACTS for part in self.parts)
 
     def fill(
-        self, facts: Facts, secrets: Collection[str], limit: Mapping[str, int | float] = _NO_LIMIT
+        self, facts: Facts, secrets: Container[str], limit: Mapping[str, int | float] = _NO_LIMIT
     ) -> str:
-        """The text for one call. `secrets` are names, in lower case, whose values are masked,
-        `limit` what a limit that the call would break has used and allows."""
+        """The text for one call. `secrets` are names whose values are masked, `limit` what a limit
+        that the call would break has used and allows."""
         return "".join(
             part if isinstance(part, str) else _value(part, facts, secrets, limit)
             for part in self.parts
@@ -113,11 +116,14 @@ def parse_reason(text: str) -> Reason:
     return Reason(tuple(part for part in parts if part != ""))
 
 
-def _place(path: str) -> Place:
+def _place(path: str) -> Place | str:
+    """What stands in the place of a path; of a level its name, the same for every call."""
     if not _PATH.fullmatch(path):
         raise BadReason((f"{{{path}}} is not a path", "write e.g. {args.amount} or {agent.name}"))
     if path in LIMIT_FACTS:
         return Place(path)
+    if path in FACTS and path.startswith(_LEVELS):
+        return path.partition(".")[2]
     if path in FACTS and path not in _OPEN_FACTS:
         return Place(path)
     for fact in _OPEN_FACTS:
@@ -128,13 +134,17 @@ def _place(path: str) -> Place:
 
 
 def _value(
-    place: Place, facts: Facts, secrets: Collection[str], limit: Mapping[str, int | float]
+    place: Place, facts: Facts, secrets: Container[str], limit: Mapping[str, int | float]
 ) -> str:
-    if any(member.lower() in secrets for member in place.members):
+    if any(member in secrets for member in place.members):
         return MASK
     if place.fact in LIMIT_FACTS:
         found = limit.get(place.fact)
         return ABSENT if found is None else str(found)
+    if place.fact == "http.query":
+        return _shown(masked_query(facts.call.http.query, secrets), secrets)
+    if place.fact == "http.path":
+        return _shown(masked_path(facts.call.http.path, facts.call.in_path, secrets), secrets)
     fact = FACTS[place.fact]
     value = fact.read(facts)
     if fact.ranks is not None:
@@ -146,13 +156,13 @@ def _value(
     return _shown(value, secrets)
 
 
-def _shown(value: Any, secrets: Collection[str]) -> str:
+def _shown(value: Any, secrets: Container[str]) -> str:
     if isinstance(value, str):
         text = value
     elif isinstance(value, list) and all(isinstance(one, str) for one in value[:_MEMBERS_MAX]):
         text = ", ".join(value[:_MEMBERS_MAX])
     elif isinstance(value, dict | list | bool | int | float) or value is None:
-        masked = _masked(value, secrets, 0)
+        masked = _masked(value, secrets, 0, iter(range(_VALUES_MAX)))
         text = json.dumps(masked, ensure_ascii=False, separators=(", ", ": "), default=str)
     else:
         text = str(value)
@@ -161,17 +171,17 @@ def _shown(value: Any, secrets: Collection[str]) -> str:
     return "".join(map(_printable, cut)) + ("…" if is_long else "")
 
 
-def _masked(value: Any, secrets: Collection[str], depth: int) -> Any:
-    if depth > _DEPTH_MAX:
+def _masked(value: Any, secrets: Container[str], depth: int, left: Iterator[int]) -> Any:
+    if depth > _DEPTH_MAX or next(left, None) is None:
         return "…"
     if isinstance(value, dict):
         first = list(value.items())[:_MEMBERS_MAX]
         return {
-            key: MASK if str(key).lower() in secrets else _masked(one, secrets, depth + 1)
+            key: MASK if str(key) in secrets else _masked(one, secrets, depth + 1, left)
             for key, one in first
         }
     if isinstance(value, list):
-        return [_masked(one, secrets, depth + 1) for one in value[:_MEMBERS_MAX]]
+        return [_masked(one, secrets, depth + 1, left) for one in value[:_MEMBERS_MAX]]
     return value[: VALUE_LENGTH_MAX + 1] if isinstance(value, str) else value
 
 

@@ -118,7 +118,8 @@ def _per(node: Node, problems: Problems) -> str | None:
 def _number(node: Node, problems: Problems) -> Node | None:
     if isinstance(node.value, int | float) and not isinstance(node.value, bool):
         return node
-    problems.error(node.position, f"must be a number, not {node.kind}")
+    hint = "without quotes, in digits, e.g. 1000" if isinstance(node.value, str) else ""
+    problems.error(node.position, f"must be a number, not {node.kind}", hint)
     return None
 
 
@@ -161,7 +162,7 @@ _APPROVAL_FIELDS: Mapping[str, Any] = {
     "hold": Field(duration_us),
 }
 _LIMIT_FIELDS: Mapping[str, Any] = {
-    "per": Field(list_of(_per)),
+    "per": Field(list_of(_per, "leave the key out for: agent")),
     "max": Field(_number, is_required=True),
     "window": Field(duration_us, is_required=True),
     "sum": Field(condition_text),

@@ -7,23 +7,23 @@ Must not know: which key of which mapping has which form.
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from sidecar.model import Effect, Mode
-from sidecar.policy.fields import Parse, Problems, did_you_mean, name, one_of, text
+from sidecar.policy.fields import Parse, Problems, did_you_mean, name, text
 from sidecar.policy.matchers import Glob, IpNetwork, read_network
 from sidecar.policy.reasons import BadReason, Reason, parse_reason
+from sidecar.policy.sizes import Unreadable, size_of
 from sidecar.policy.windows import BadWindow, Window, parse_window
 from sidecar.problems import Position
 from sidecar.yaml_reader import Node
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _METHOD = re.compile(r"[A-Z][A-Z-]{0,31}")
+_EFFECTS = {effect.value: effect for effect in Effect}
 _CEL_WORD = re.compile(
     "as|break|const|continue|else|false|for|function|if|import|in|let|loop|namespace|null|package"
     "|return|true|var|void|while"
 )
-_INT64_MAX = 2**63 - 1
 
 
 def glob(node: Node, problems: Problems) -> Glob | None:
@@ -87,25 +87,23 @@ def reason_text(node: Node, problems: Problems) -> tuple[Reason, Position] | Non
 
 def rule_effect(node: Node, problems: Problems) -> Effect | None:
     """allow, deny or require_approval."""
-    effects = [effect.value for effect in Effect]
-    if node.value in effects:
-        return Effect(node.value)
-    hint = did_you_mean(str(node.plain()), effects)
+    if isinstance(node.value, str) and node.value in _EFFECTS:
+        return _EFFECTS[node.value]
+    hint = did_you_mean(str(node.plain()), _EFFECTS)
     problems.error(node.position, "effect is allow, deny or require_approval", hint)
     return None
 
 
 def rule_mode(node: Node, problems: Problems) -> Mode | None:
     """enforce or shadow."""
-    mode: Mode | None = one_of(Mode)(node, problems)
-    if mode is Mode.OBSERVE:
-        problems.error(
-            node.position,
-            "a policy is enforce or shadow",
-            "observe is for `default:` of sidecar.yaml; here it is called shadow",
-        )
-        return None
-    return mode
+    modes = [Mode.ENFORCE.value, Mode.SHADOW.value]
+    if node.value in modes:
+        return Mode(node.value)
+    hint = did_you_mean(str(node.plain()), modes)
+    if node.value == Mode.OBSERVE.value:
+        hint = "observe is for `default:` of sidecar.yaml; here it is called shadow"
+    problems.error(node.position, "mode is enforce or shadow", hint)
+    return None
 
 
 def condition_text(node: Node, problems: Problems) -> Node | None:
@@ -138,9 +136,10 @@ def named_values(parse: Parse, what: str) -> Parse:
 
 def constant(node: Node, problems: Problems) -> Node:
     """A value that CEL can be given."""
-    wrong = _constant_problem(node.plain())
-    if wrong:
-        problems.error(node.position, wrong)
+    try:
+        size_of(node.plain())
+    except Unreadable as error:
+        problems.error(node.position, f"it {error}, which no condition can be given")
     return node
 
 
@@ -148,12 +147,3 @@ def imported(node: Node, problems: Problems) -> tuple[str, Position] | None:
     """The name of a policy, with its place."""
     value = name(node, problems)
     return None if value is None else (value, node.position)
-
-
-def _constant_problem(value: Any) -> str:
-    """Why a constant cannot be given to CEL, "" if it can."""
-    if isinstance(value, list | dict):
-        members = value.values() if isinstance(value, dict) else value
-        return next((wrong for wrong in map(_constant_problem, members) if wrong), "")
-    is_whole = isinstance(value, int) and not isinstance(value, bool)
-    return "an integer beyond 64 bits" if is_whole and abs(value) > _INT64_MAX else ""

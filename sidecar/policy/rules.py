@@ -113,8 +113,8 @@ _FILE_FIELDS = {
 _RULE_FIELDS = {
     "id": Field(name, is_required=True),
     "effect": Field(rule_effect),
-    "tools": Field(list_of(glob), is_required=True),
-    "except": Field(list_of(glob)),
+    "tools": Field(list_of(glob, 'write "*" for every tool'), is_required=True),
+    "except": Field(list_of(glob, "leave the key out for: none")),
     "methods": Field(list_of(http_method)),
     **_CALLER_FIELDS,
     "sources": Field(list_of(network)),
@@ -127,7 +127,7 @@ _RULE_FIELDS = {
     "reason": Field(reason_text),
     "mode": Field(rule_mode),
     "run": Field(run_matcher),
-    "limits": Field(list_of(limit)),
+    "limits": Field(list_of(limit, "leave the key out for: none")),
     "obligations": Field(obligations),
     "approval": Field(approval_terms),
 }
@@ -142,13 +142,17 @@ def read_policy(node: Node, problems: Problems, *, is_pack: bool) -> PolicyFile:
     callers = _callers(values)
     drafts: list[RuleDraft] = []
     rules: Node | None = values.get("rules")
+    plain = node.plain()
     if rules is not None and not rules.is_list:
         problems.error(rules.position, f"rules must be a list, not {rules.kind}")
     elif rules is not None:
         is_library = bool(values.get("constants") or values.get("variables"))
         if not rules.value and not is_library:
             problems.error(rules.position, "rules is empty: the file would change nothing")
-        read = [_read_rule(one, mode, callers, problems) for one in rules.value]
+        read = [
+            _read_rule(one, one_plain, mode, callers, problems)
+            for one, one_plain in zip(rules.value, plain["rules"], strict=True)
+        ]
         drafts = [draft for draft in read if draft is not None]
         _refuse_twice(drafts, problems)
     return PolicyFile(
@@ -159,7 +163,7 @@ def read_policy(node: Node, problems: Problems, *, is_pack: bool) -> PolicyFile:
         _meant(values.get("variables", {})),
         values.get("import", ()),
         tuple(drafts),
-        node.plain(),
+        plain,
         is_pack,
         frozenset(_declared(node)),
         "policy" in values,
@@ -176,6 +180,8 @@ def _declared(node: Node) -> Iterator[str]:
         named = node.value.get(kind)
         if named is not None and named.is_mapping:
             yield from (f"{kind}.{key}" for key in named.value)
+        elif named is not None:  # it says something that cannot be read
+            yield kind
 
 
 def _callers(values: Mapping[str, Any]) -> CallerMatcher:
@@ -195,15 +201,16 @@ def _refuse_twice(drafts: Iterable[RuleDraft], problems: Problems) -> None:
 
 
 def _read_rule(
-    node: Node, mode: Mode, callers: CallerMatcher, problems: Problems
+    node: Node, plain: Any, mode: Mode, callers: CallerMatcher, problems: Problems
 ) -> RuleDraft | None:
-    """A rule; one with problems is given too, as far as it goes, but not as sound."""
+    """A rule, which is also given as plain data; one with problems comes too, as far as it goes,
+    but not as sound."""
     before = problems.error_count
     values = read_fields(node, "a rule", _RULE_FIELDS, problems)
     if not node.is_mapping:
         return None
     effect: Effect | None = values.get("effect")
-    _check_parts(node, effect, problems)
+    _check_parts(node, effect, values.get("obligations"), problems)
     reason, reason_position = values.get("reason", (None, None))
     own_mode = values.get("mode", mode)
     if reason is not None and reason.shows_limit and "limits" not in node.value:
@@ -238,12 +245,14 @@ def _read_rule(
         approval=values.get("approval"),
         obligations=values.get("obligations"),
         places={key: one.key_position or one.position for key, one in node.value.items()},
-        plain=node.plain(),
+        plain=plain,
         is_sound=problems.error_count == before and not is_cut,
     )
 
 
-def _check_parts(node: Node, effect: Effect | None, problems: Problems) -> None:
+def _check_parts(
+    node: Node, effect: Effect | None, wanted: Obligations | None, problems: Problems
+) -> None:
     """Which keys of a rule need each other, and which have no place beside each other."""
     keys = node.value
     if not any(key in keys for key in ("effect", *_WITHOUT_EFFECT)):
@@ -261,8 +270,14 @@ def _check_parts(node: Node, effect: Effect | None, problems: Problems) -> None:
             "a deny rule has no limits: nothing it refuses is counted",
             "a limit refuses what is over it; leave `effect` out",
         )
-    if "obligations" in keys and effect is Effect.DENY:
+    if "obligations" in keys and effect is Effect.DENY and not _only_masks(wanted):
         problems.warning(
             keys["obligations"].key_position or node.position,
-            "obligations of a deny rule are never carried out: nothing it refuses goes ahead",
+            "of the obligations of a deny rule only `redact: {request}` does anything",
+            "nothing it refuses goes ahead; what is masked in a request is masked in the record",
         )
+
+
+def _only_masks(wanted: Obligations | None) -> bool:
+    """Whether nothing is asked for but what is done with a call that is refused too."""
+    return wanted is None or wanted == Obligations(request=wanted.request)

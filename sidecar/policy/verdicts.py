@@ -78,7 +78,7 @@ def rule_on(
     verdicts, errors = _verdicts(applicable, facts, unknown)
     matched = tuple(one.rule for one in applicable.open_rules if verdicts[one.rule] is Verdict.YES)
     conclusion = applicable.conclude_with_failures(matched, errors)
-    decision = finished(conclusion, applicable, matched, facts, policy_set)
+    decision = finished(conclusion, applicable, matched, errors, facts, policy_set)
     decision = replace(decision, would_be=None)
     # Each of the others may match, or fail, which is a deny: only a deny cannot be changed.
     may_change = any(not rule.is_shadow for rule in unknown)

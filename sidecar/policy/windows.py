@@ -58,6 +58,30 @@ def is_inside(windows: Iterable[Window], now_us: int) -> bool:
     return any(window.contains(now_us) for window in windows)
 
 
+def leaves_nothing(during: Iterable[Window], outside: Iterable[Window]) -> bool:
+    """Whether no moment is inside one of `during` and in none of `outside`, as far as windows of
+    one zone tell."""
+    for window in during:
+        left = _minutes_of_week(window)
+        for other in outside:
+            if other.zone is window.zone:
+                left &= ~_minutes_of_week(other)
+        if left:
+            return False
+    return True
+
+
+def _minutes_of_week(window: Window) -> int:
+    """One bit for each minute of a week that the window holds."""
+    found, length = 0, window.ends - window.begins
+    if length < 0:
+        length += MINUTES_A_DAY
+    for day in window.days:
+        found |= ((1 << length) - 1) << (day * MINUTES_A_DAY + window.begins)
+    week = 7 * MINUTES_A_DAY
+    return (found & ((1 << week) - 1)) | (found >> week)
+
+
 def parse_window(text: str) -> Window:
     """Reads a window; raises BadWindow."""
     parts = text.split()

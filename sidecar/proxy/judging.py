@@ -9,6 +9,8 @@ Must not know: HTTP, how a rule is judged, how a record is written, how a call i
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sidecar.clock import Clock
 from sidecar.errors import Refused
 from sidecar.ledger.claims import Claims
@@ -94,7 +96,7 @@ class Judging:
         took_ns = self._clock.monotonic_ns() - started_ns
         claims = None
         if decision.charges and decision.forward:
-            facts = Facts(principal, call, now_us, before.state)
+            facts = Facts(principal, _shown(call, decision), now_us, before.state)
             claims = self._claims(policy_set, decision, facts)
         if claims is None:
             self._counters.decided(decision, took_ns)
@@ -162,8 +164,13 @@ class Judging:
             return _protocol_decision(policy_set), None
         run = before.state
         decision = decide(policy_set, principal, call, now_us, run)
+        shown = _shown(call, decision)
+        if shown is not call and decision.wording is not None:
+            facts = Facts(principal, shown, now_us, run)
+            reason = decision.wording.fill(facts, policy_set.secrets)
+            decision = replace(decision, reason=reason)
         if decision.charges and decision.forward:
-            facts = Facts(principal, call, now_us, run)
+            facts = Facts(principal, shown, now_us, run)
             return self._rates.settle(policy_set, decision, facts, now_ns, counted)
         return decision, None
 
@@ -179,6 +186,15 @@ class Judging:
             visit.obligations = obligations if obligations.touches_response else None
             visit.call = fulfilled(call, obligations, visit.upstream)
         return visit.call or call
+
+
+def _shown(call: ToolCall, decision: Decision) -> ToolCall:
+    """The call as reasons may show it: they are recorded, and what is masked in the request is
+    masked in the record."""
+    obligations = decision.obligations
+    if obligations is None or not obligations.request:
+        return call
+    return recordable(call, obligations.request)
 
 
 def _held(over: OverLimit) -> Intent | Refused:

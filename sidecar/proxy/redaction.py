@@ -1,38 +1,26 @@
 """Redaction: values of arguments that must never be stored are replaced before anything is.
 
-Knows: the argument names of `record.secrets`; they count at any depth, in any case, and with or
-without `_`, `-` and `.` (so `api_key` covers `apiKey` and `API-Key`).
-Must not know: where the result is stored. What goes upstream is never touched.
+Knows: that a secret name counts at any depth, and that whatever stands below it goes too.
+Must not know: which names are secret, where the result is stored. What goes upstream is never
+touched.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import unquote_plus
 
-#: What stands in the place of a secret value.
-MASK = "***"
+from sidecar.policy.secret_names import MASK, SecretNames
 
-_SEPARATORS = str.maketrans("", "", "_-. ")
-_VERDICTS_MAX = 8192
+__all__ = ["MASK", "Redactor"]
 
 
 class Redactor:
-    """Masks the values of secret names; remembers its verdict on names it has met."""
+    """Masks the values of secret names."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        self._secrets = frozenset(_folded(name) for name in secrets)
-        self._verdicts: dict[str, bool] = {}
-
-    def is_secret(self, name: str) -> bool:
-        """Whether values under this name must not be stored."""
-        verdict = self._verdicts.get(name)
-        if verdict is None:
-            verdict = _folded(name) in self._secrets
-            if len(self._verdicts) < _VERDICTS_MAX:
-                self._verdicts[name] = verdict
-        return verdict
+        self._names = SecretNames(secrets)
+        self._verdicts = self._names.verdicts
 
     def arguments(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """`values` with secrets masked; the very same object where there are none."""
@@ -40,20 +28,6 @@ class Redactor:
             return self._redact_members(values)
         masked: Mapping[str, Any] = self._redact(values)
         return masked
-
-    def query(self, raw: str) -> str:
-        """A raw query string with the values of secret parameters masked."""
-        if not raw:
-            return raw
-        pieces = raw.split("&")
-        masked = [self._query_piece(piece) for piece in pieces]
-        return "&".join(masked) if masked != pieces else raw
-
-    def _query_piece(self, piece: str) -> str:
-        name, separator, _ = piece.partition("=")
-        if separator and self.is_secret(unquote_plus(name, errors="replace")):
-            return f"{name}={MASK}"
-        return piece
 
     def _redact(self, value: Any) -> Any:
         if isinstance(value, dict):
@@ -67,7 +41,7 @@ class Redactor:
         verdicts = self._verdicts
         for name, value in members.items():
             verdict = verdicts.get(name)
-            if verdict if verdict is not None else self.is_secret(name):
+            if verdict if verdict is not None else name in self._names:
                 changed[name] = MASK
             elif type(value) is dict:
                 members_masked = self._redact_members(value)
@@ -88,7 +62,3 @@ class Redactor:
         masked = [self._redact(item) for item in items]
         is_same = all(new is old for new, old in zip(masked, items, strict=True))
         return items if is_same else masked
-
-
-def _folded(name: str) -> str:
-    return name.translate(_SEPARATORS).casefold()

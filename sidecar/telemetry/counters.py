@@ -151,7 +151,11 @@ class Counters:
         self.decisions: dict[tuple[str, str], int] = {
             (effect, mode): 0 for effect in Effect for mode in (Mode.ENFORCE, Mode.OBSERVE)
         }
-        self.shadow_decisions: dict[str, int] = dict.fromkeys(Effect, 0)
+        #: By what was decided and what it would be if the rules in shadow decided too: those
+        #: that differ are what `policy promote` would change.
+        self.shadow_decisions: dict[tuple[str, str], int] = {
+            (effect, would_be): 0 for effect in Effect for would_be in Effect
+        }
         self.refusals = dict.fromkeys((*REFUSALS, OTHER), 0)
         self.denied_fail_closed = dict.fromkeys(FAIL_CLOSED_REASONS, 0)
         self.outcomes: dict[str, int] = dict.fromkeys(OutcomeKind, 0)
@@ -167,7 +171,8 @@ class Counters:
         self.decision_seconds.observe_ns(took_ns)
         would_be = decision.would_be
         if would_be is not None:
-            self.shadow_decisions[would_be] = self.shadow_decisions.get(would_be, 0) + 1
+            pair = (decision.effect, would_be)
+            self.shadow_decisions[pair] = self.shadow_decisions.get(pair, 0) + 1
 
     def refused(self, code: str, cause: str = "") -> None:
         """One refusal sent to a caller, by its stable code.

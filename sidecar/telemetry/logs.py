@@ -73,7 +73,7 @@ class JsonFormatter(logging.Formatter):
             "time": at.isoformat(timespec="microseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "room": self._text(record.name),
-            "event": self._text(record.getMessage() if is_ours else str(record.msg)),
+            "event": self._text(record.getMessage() if is_ours else _constant(record)),
         }
         if is_ours:
             fields = record.__dict__
@@ -108,6 +108,12 @@ class JsonFormatter(logging.Formatter):
     def _text(self, text: str) -> str:
         masked = self._mask(text)
         return masked if len(masked) <= TEXT_MAX else f"{masked[:TEXT_MAX]}…"
+
+
+def _constant(record: logging.LogRecord) -> str:
+    """A library's sentence as it stands in its code. What asyncio says of a task that failed is
+    made up: values stand in the lines behind the first."""
+    return str(record.msg).partition("\n")[0]
 
 
 class EventLimit(logging.Filter):

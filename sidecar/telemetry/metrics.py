@@ -37,9 +37,9 @@ def _buckets(histogram: Histogram) -> Buckets:
     return Buckets(histogram.bounds_s, list(accumulate(histogram.counts)), histogram.sum_ns / 1e9)
 
 
-def _decisions(scrape: Scrape) -> Iterator[Sample]:
-    for (effect, mode), count in scrape.sources.counters.decisions.items():
-        yield (str(effect), str(mode)), count
+def _pairs(values: Mapping[tuple[str, str], int]) -> Iterator[Sample]:
+    for (first, second), count in values.items():
+        yield (str(first), str(second)), count
 
 
 def _upstream_seconds(scrape: Scrape) -> Iterator[Sample]:
@@ -77,10 +77,11 @@ METRICS: Final[tuple[Metric, ...]] = (
            _one(lambda s: s.sources.counters.in_flight)),
     Metric("aegis_decisions_total", "counter",
            "Answers of the policies; mode observe means that it was not enforced.",
-           ("effect", "mode"), _decisions),
+           ("effect", "mode"), lambda s: _pairs(s.sources.counters.decisions)),
     Metric("aegis_shadow_decisions_total", "counter",
-           "What the rules in shadow would have made of calls, by effect.", ("would_be",),
-           _each(lambda s: s.sources.counters.shadow_decisions)),
+           "Decisions on calls that rules in shadow are about, and what they would have been "
+           "with these rules live.", ("effect", "would_be"),
+           lambda s: _pairs(s.sources.counters.shadow_decisions)),
     Metric("aegis_decision_seconds", "histogram", "Time the policies took to decide.", (),
            lambda s: [((), _buckets(s.sources.counters.decision_seconds))]),
     Metric("aegis_added_seconds", "histogram",

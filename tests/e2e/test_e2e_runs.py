@@ -75,7 +75,7 @@ def called(running: Process, call: tuple[str, str]) -> tuple[int, str]:
         data=b"{}" if method != "GET" else None,
         headers={
             "Content-Type": "application/json",
-            "Aegis-Run-Id": uuid.uuid4().hex,
+            "Aegis-Run": uuid.uuid4().hex,
             "Mcp-Session-Id": uuid.uuid4().hex,
             "traceparent": f"00-{uuid.uuid4().hex}-{uuid.uuid4().hex[:16]}-01",
         },

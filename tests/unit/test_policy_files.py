@@ -292,7 +292,7 @@ async def test_a_forced_reload_answers_in_words(folder: Path) -> None:
     keeper = keeper_of(folder)
     keeper.load_first()
     same = await keeper.reload()
-    assert (same.succeeded, same.text) == (True, "nothing changed: revision one., 1 rules")
+    assert (same.succeeded, same.text) == (True, "in force already: revision one., 1 rules")
     path.write_text("two.")
     changed = await keeper.reload()
     assert (changed.succeeded, keeper.current.revision) == (True, "two.")
@@ -353,6 +353,29 @@ async def test_d4_a_configmap_swap_is_noticed(folder: Path) -> None:
     assert await look_twice(keeper)
     assert keeper.current.revision == "2.+2."
     assert names(["policies"], folder.parent) == ["policies/a.yaml", "policies/b.yaml"]
+
+
+async def test_d4_going_back_after_a_forced_reload_is_noticed(folder: Path) -> None:
+    """To files that look as they did at the last look: a link leads back to them."""
+    for generation in ("1.", "2."):
+        (folder / f"..{generation}").mkdir()
+        (folder / f"..{generation}" / "a.yaml").write_text(generation)
+    (folder / "a.yaml").symlink_to("..data/a.yaml")
+
+    def lead_to(generation: str) -> None:
+        (folder / "..data_tmp").symlink_to(f"..{generation}")
+        (folder / "..data_tmp").rename(folder / "..data")
+
+    lead_to("1.")
+    keeper = keeper_of(folder)
+    keeper.load_first()
+    await keeper.poll()
+    lead_to("2.")
+    await keeper.reload()
+    assert keeper.current.revision == "2."
+    lead_to("1.")
+    assert await look_twice(keeper)
+    assert keeper.current.revision == "1."
 
 
 async def test_d4_swaps_while_reading_never_give_a_mix(folder: Path) -> None:

@@ -16,6 +16,7 @@ from sidecar.config.load import load_config
 from sidecar.config.reference import settings_table
 from sidecar.errors import REFUSALS
 from sidecar.policy.load import Source, load_policies
+from sidecar.policy.rules import _RULE_FIELDS
 from sidecar.telemetry.reference import metrics_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,15 +108,15 @@ def test_every_verb_of_the_store_is_in_the_readme_and_no_other() -> None:
     assert named == {verb.NAME for verb in VERBS}
 
 
-def yaml_blocks() -> dict[str, str]:
-    """The YAML examples by their first key."""
+def files() -> dict[str, str]:
+    """The YAML examples by the path that each names in its first line."""
     blocks = re.findall(r"```yaml\n(.*?)```", README.read_text(), re.DOTALL)
-    return {block.split(":", 1)[0]: block for block in blocks}
+    return {block.split("\n", 1)[0].removeprefix("# "): block for block in blocks}
 
 
 def test_the_readmes_configuration_loads(tmp_path: Path) -> None:
     path = tmp_path / "sidecar.yaml"
-    path.write_text(yaml_blocks()["default"])
+    path.write_text(files()["gate/sidecar.yaml"])
     loaded = load_config(path, {"GITHUB_TOKEN": "x"}, [])
     assert loaded.problems == []
     assert loaded.config is not None
@@ -123,11 +124,11 @@ def test_the_readmes_configuration_loads(tmp_path: Path) -> None:
 
 
 def test_the_readmes_catalogue_and_policy_load_and_decide() -> None:
-    blocks = yaml_blocks()
+    named = files()
     loaded = load_policies(
         [
-            Source("tools.yaml", blocks["catalogue"].encode()),
-            Source("policy.yaml", blocks["policy"].encode()),
+            Source("tools.yaml", named["gate/policies/github.yaml"].encode()),
+            Source("policy.yaml", named["gate/policies/rules.yaml"].encode()),
         ],
         upstreams={"github": "rest"},
         default="deny",
@@ -136,3 +137,19 @@ def test_the_readmes_catalogue_and_policy_load_and_decide() -> None:
     assert loaded.problems == []
     assert loaded.policy_set is not None
     assert loaded.policy_set.rule_count == 2
+
+
+def keys_of_a_rule() -> set[str]:
+    """Those of the README's table, first column."""
+    table = README.read_text().split("| key of a rule |")[1].split("\n\n")[0]
+    return set(re.findall(r"`(\w+)", "".join(row.split("|")[0] for row in table.split("\n|")[2:])))
+
+
+def test_the_readme_names_keys_of_a_rule_that_there_are_and_misses_none() -> None:
+    assert keys_of_a_rule() == set(_RULE_FIELDS)
+
+
+def test_no_paragraph_stands_twice() -> None:
+    paragraphs = [one for one in README.read_text().split("\n\n") if len(one) > 100]
+    assert len(paragraphs) > 20, "positive control"
+    assert len(paragraphs) == len(set(paragraphs))

@@ -46,6 +46,7 @@ class RestDialect:
             dialect="rest",
             run_id=run_id(head),
             trace_id=trace_id(head),
+            in_path=path_values,
         )
 
     def refusal(self, refused: Refused, call_id: str, call: ToolCall | None) -> WholeReply:

@@ -95,6 +95,7 @@ def _add_body(arguments: _Arguments, head: RequestHead, body: bytes, limits: Lim
         arguments.add_json(value if type(value) is dict else {"body": value})
     elif media.name == FORM:
         require_utf8(media)
+        _refuse_disguised_json(media, body)
         arguments.add_text(_read_pairs(_ascii(body), limits.query))
     else:
         _refuse_disguised_json(media, body)
@@ -103,10 +104,12 @@ def _add_body(arguments: _Arguments, head: RequestHead, body: bytes, limits: Lim
 
 
 def _refuse_disguised_json(media: MediaType, body: bytes) -> None:
-    """Servers that read JSON from text/plain (or a JSON type of their own) would see arguments
-    that no rule saw; some skip a byte order mark or a record separator, or guess UTF-16."""
+    """Servers that read JSON from text/plain (or a JSON type of their own, or whatever the type
+    says: a form is what curl sends if nobody names one) would see arguments that no rule saw; some
+    skip a byte order mark or a record separator, or guess UTF-16."""
     looks_like_json = body.lstrip(_SKIPPED_BEFORE_JSON)[:1] in (b"{", b"[")
-    if "json" in media.name or (looks_like_json and media.name.startswith("text/")):
+    is_read_as_text = media.name.startswith("text/") or media.name == FORM
+    if "json" in media.name or (looks_like_json and is_read_as_text):
         raise Refused("unsupported_media_type", "JSON must be sent as application/json")
 
 

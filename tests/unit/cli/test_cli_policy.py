@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,44 @@ def test_strict_ends_with_1_on_a_warning(tmp_path: Path) -> None:
     folder = write(tmp_path, tools=TOOLS, rules=rule)
     assert main(["policy", "check", folder]) == 0
     assert main(["policy", "check", "--strict", folder]) == 1
+
+
+def test_the_same_as_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["policy", "check", "--json", write(tmp_path, tools=TOOLS, rules=GOOD)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["loads"], found["problems"], found["rules"], found["tools"]) == (True, [], 1, 1)
+    assert main(["policy", "check", "--json", write(tmp_path, tools=TOOLS, rules=BAD)]) == 1
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert err == "" and (found["loads"], found["revision"]) == (False, None)
+    assert [(one["line"], one["column"], one["severity"]) for one in found["problems"]] == [
+        (3, 5, "error"), (3, 28, "error"), (4, 21, "error"),
+    ]  # fmt: skip
+    assert found["problems"][2]["hint"] == 'did you mean "allow"?'
+
+
+def test_rules_for_agents_that_the_configuration_does_not_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rules = (
+        "policy: p\nrules:\n"
+        "  - {id: one, effect: allow, tools: shop/get, agents: 'cod*', teams: till}\n"
+        "  - {id: slip, effect: deny, tools: shop/get, agents: codr}\n"
+        "  - {id: both, effect: deny, tools: shop/get, agents: coder, environments: production}\n"
+    )
+    write(tmp_path, tools=TOOLS, rules=rules)
+    config = tmp_path / "sidecar.yaml.conf"
+    config.write_text(
+        "policies: [rules.yaml, tools.yaml, pack:production-read-only]\n"
+        "tenants: {acme: {agents: {coder: {team: till}}}}\n"
+        "upstreams: {shop: {url: http://127.0.0.1:1/}}\n"
+    )
+    assert main(["policy", "check", "--config", str(config)]) == 0
+    warned = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert [line.partition("warning: ")[2] for line in warned] == [
+        "p/slip is for none of the agents that sidecar.yaml names",
+        "p/both is for none of the agents that sidecar.yaml names",
+    ]
+    config.write_text(config.read_text().replace("team: till", "environment: production"))
+    assert main(["policy", "check", "--config", str(config)]) == 0
+    assert "p/one is" in (err := capsys.readouterr().err) and "p/both is" not in err

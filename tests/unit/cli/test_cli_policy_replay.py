@@ -18,13 +18,14 @@ from sidecar.errors import Refused
 from sidecar.ledger.chain import seal
 from sidecar.ledger.drafts import call_draft, unread_draft
 from sidecar.ledger.recorded_call import recorded_call
-from sidecar.model import Decision, Effect, HttpFacts, Principal, ToolCall
+from sidecar.model import Decision, Effect, HttpFacts, Principal, ToolCall, TrustLevel
 from sidecar.policy.abilities import Abilities
 from sidecar.policy.case_runner import entry_of, protocol_decision
 from sidecar.policy.decide import decide
 from sidecar.policy.hidden import ReadsOfRules
 from sidecar.policy.index import PolicySet
 from sidecar.policy.load import SECRETS, Source, load_policies
+from sidecar.policy.runs import RunState, beginning
 from sidecar.policy.verdicts import rule_on
 from sidecar.proxy.redaction import Redactor
 from storage.records import Entry
@@ -81,6 +82,7 @@ class Recording:
         keeps_arguments: bool = True,
         age_us: int = HOUR_US,
         query: str = "",
+        run: RunState | None = None,
     ) -> str:
         tool = entry_of(self.rules.catalogue, name).tool
         http = HttpFacts("POST", "/orders/7/refund", query, "127.0.0.1", {"x": "y"})
@@ -88,9 +90,8 @@ class Recording:
         call = ToolCall(call_id, tool, "POST", dict(args), http, "", (), b"{}", "rest")
         at_us = NOW_US - age_us
         principal = Principal("acme", agent, team="platform")
-        self.record(
-            principal, call, decide(self.rules, principal, call, at_us), at_us, keeps_arguments
-        )
+        decision = decide(self.rules, principal, call, at_us, run)
+        self.record(principal, call, decision, at_us, keeps_arguments, run)
         return call_id
 
     def record(
@@ -100,6 +101,7 @@ class Recording:
         decision: Decision,
         at_us: int,
         keeps_arguments: bool = True,
+        run: RunState | None = None,
     ) -> None:
         goes_ahead = decision.effect is Effect.ALLOW
         refused = None if goes_ahead else Refused(decision.code, decision.reason)
@@ -113,6 +115,7 @@ class Recording:
             salt=bytes(16),
             arguments=Redactor(SECRETS).arguments(call.args),
             keeps_arguments=keeps_arguments,
+            run=run,
         )
         self.entries.append(Entry(receipt, facts))
 
@@ -354,6 +357,29 @@ def test_a_recorded_call_is_explained(
     assert "allow  p/small  no  when false: args.amount 30" in out
     assert "then: allow by p/small, under other policies, " in out
     assert "not recorded of it: agent.claims, http.headers" in out
+
+
+def test_the_run_of_a_recorded_call_is_told_as_it_was(
+    recording: Recording, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunState(
+        TrustLevel.UNTRUSTED_EXTERNAL, frozenset({"reads-private"}), 3, NOW_US, "",
+        "shop/get", f"{7:032x}", 36_131_000_000,
+    )  # fmt: skip
+    call_id = recording.call(5000, "shop/get", {"id": "1"}, run=run)
+    entry = recording.entries[-1]
+    assert recorded_call(entry.receipt, entry.facts).run == run
+    fresh = recording.call(5001, "shop/get", {"id": "1"}, run=beginning(TrustLevel.UNKNOWN))
+    recording.write()
+    folder = policies(tmp_path / "p", TOOLS, RUN_RULES)
+    assert explain(recording, folder, call_id) == 0
+    said = "trust untrusted_external since shop/get at 10:02:11; labels reads-private; 3 calls"
+    assert said in capsys.readouterr().out
+    assert explain(recording, folder, call_id, "--json") == 0
+    found = as_json(capsys)["run"]
+    assert (found["lowered_in"], found["lowered_at"][11:19]) == (f"{7:032x}", "10:02:11")
+    assert explain(recording, folder, fresh) == 0
+    assert "; labels none; no calls" in (out := capsys.readouterr().out) and " since " not in out
 
 
 def test_a_recorded_call_whose_secret_matters_is_not_guessed(

@@ -92,6 +92,28 @@ def test_too_little_coverage_ends_with_1_and_names_the_rules(
     assert "3 of 4 rules covered (75 %)" in out and "below 76 %" in err
 
 
+def test_what_came_of_the_tests_as_data(folder: Path, capsys: Captured) -> None:
+    assert main(["policy", "test", "policies", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["cases"], found["failed"], found["failures"]) == (3, 0, [])
+    assert found["coverage"] == {"rules": 3, "percent": 100.0, "lacking": []}
+    write(folder, shop=POLICY)
+    assert main(["policy", "test", "policies", "--json"]) == 1
+    (failure,) = json.loads(capsys.readouterr().out)["failures"]
+    assert failure["place"] == "policies/shop_test.yaml:5:12"
+    assert failure["wrong"][0] == {
+        "what": "effect", "expected": "deny", "came": "allow by shop/refunds",
+    }  # fmt: skip
+    assert main(["policy", "test", "policies/shop_test.yaml", "--json", "--coverage", "100"]) == 1
+
+
+@pytest.mark.parametrize("text", ["101", "-1", "x", "nan"])
+def test_a_coverage_is_a_number_from_0_to_100(folder: Path, capsys: Captured, text: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["policy", "test", "policies", f"--coverage={text}"])
+    assert ended.value.code == 2 and "is no number from 0 to 100" in capsys.readouterr().err
+
+
 def test_a_single_test_file_runs_with_its_folder(folder: Path, capsys: Captured) -> None:
     write(folder, other_test="test: shop\ncases:\n  - {name: x, call: shop/get, expect: deny}\n")
     assert main(["policy", "test", "policies/shop_test.yaml"]) == 0
@@ -147,6 +169,43 @@ def test_a_call_is_explained(folder: Path, capsys: Captured) -> None:
     found = json.loads(capsys.readouterr().out)
     assert found["decision"]["rule"] == "shop/large"
     assert found["rules"][0]["place"] == "policies/shop.yaml:6:9"
+
+
+def test_the_agents_of_the_configuration_may_be_named(folder: Path, capsys: Captured) -> None:
+    write(
+        folder,
+        who="policy: who\nrules:\n  - {id: till, effect: deny, tools: shop/get, teams: till}\n",
+    )
+    (folder / "sidecar.yaml").write_text(
+        "policies: [policies]\nidentity: {default_agent: acme/other}\n"
+        "tenants: {acme: {agents: {coder: {team: till, risk: high}, other: {}}},"
+        " zeta: {agents: {other: {}}}}\n"
+        "upstreams: {shop: {url: http://127.0.0.1:1/}}\n"
+    )
+    for agent, said in (
+        ({}, "run   acme/other: "),
+        ({"agent": "coder"}, "deny  who/till "),
+        ({"agent": "zeta/other"}, "run   zeta/other: "),
+        ({"agent": {"name": "new", "team": "till"}}, "deny  who/till "),
+    ):
+        (folder / "call.json").write_text(json.dumps({"call": "shop/get", **agent}))
+        assert main(["policy", "explain", "--call", "call.json"]) == 0
+        assert said in capsys.readouterr().out
+    for name, hint in (("other", "one of acme/other, zeta/other"), ("codr", '"coder"?')):
+        (folder / "call.json").write_text(json.dumps({"call": "shop/get", "agent": name}))
+        assert main(["policy", "explain", "--call", "call.json"]) == 2
+        assert hint in capsys.readouterr().err
+
+
+def test_a_tool_that_no_catalogue_declares_may_be_a_slip(folder: Path, capsys: Captured) -> None:
+    assert explain(folder, {"call": "shop/gte"}) == 0
+    out, err = capsys.readouterr()
+    assert "shop/unknown" in out and 'no catalogue declares "shop/gte"' in err
+    assert 'did you mean "shop/get"?' in err
+    assert explain(folder, {"call": "shp/get"}) == 0
+    assert 'there is no upstream "shp"' in capsys.readouterr().err
+    assert explain(folder, {"call": "shop/get"}) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_a_request_is_routed_and_may_be_refused_before_any_rule(
@@ -280,6 +339,12 @@ def test_packs_are_listed_with_what_they_say_of_themselves(capsys: Captured) -> 
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("read-only ") and "change nothing" in line for line in lines)
     assert all(len(line.split(maxsplit=1)) == 2 for line in lines) and len(lines) >= 10
+
+
+def test_packs_as_data(capsys: Captured) -> None:
+    assert main(["policy", "packs", "list", "--json"]) == 0
+    packs = {one["name"]: one for one in json.loads(capsys.readouterr().out)["packs"]}
+    assert packs["trust"]["description"] == "untrusted content cannot cause a change"
 
 
 def test_a_pack_is_copied_once_with_its_tests(

@@ -46,9 +46,9 @@ KINDS: list[tuple[Any, str]] = [
     ({"type": "array"}, '"[any]"'),
     ({"type": "array", "items": {"type": "string"}}, '"[string]"'),
     ({"type": "array", "items": {"type": "array", "items": {"type": "integer"}}}, '"[any]"'),
-    ({"type": ["string", "null"]}, "any"),
+    ({"type": ["string", "integer"]}, "any"),
     ({"enum": ["a"]}, "any"),
-    ({"anyOf": [{"type": "string"}, {"type": "null"}]}, "any"),
+    ({"anyOf": [{"type": "string"}, {"type": "integer"}]}, "any"),
     ({"$ref": "#/$defs/x"}, "any"),
     ({"type": "tuple"}, "any"),
     (True, "any"),
@@ -61,6 +61,31 @@ def test_simple_schemas_become_types(member: Any, kind: str) -> None:
     optional = f'{kind[:-1]}?"' if kind.startswith('"') else f"{kind}?"
     assert f"      first: {kind}\n      second: {optional}\n" in draft.text
     assert load(draft.text).entry("files", "t").args is not None
+
+
+NULL = {"type": "null"}
+
+
+@pytest.mark.parametrize(
+    ("member", "optional"),
+    [
+        ({"type": ["string", "null"]}, "string?"),
+        ({"type": ["null", "integer"], "default": None}, "int?"),
+        ({"anyOf": [{"type": "boolean"}, NULL], "default": None, "title": "X"}, "bool?"),
+        ({"oneOf": [NULL, {"type": "array", "items": {"type": "string"}}]}, '"[string]?"'),
+        ({"anyOf": [{"$ref": "#/$defs/x"}, NULL]}, "any?"),
+        ({"anyOf": [{"type": "string"}, NULL], "not": {"const": "x"}}, "any?"),
+        ({"anyOf": [NULL, NULL]}, "any?"),
+        ({"type": ["null", "null"]}, "any?"),
+        ({"type": "null"}, "any?"),
+    ],
+)
+def test_null_beside_a_type_is_what_the_question_mark_says(member: Any, optional: str) -> None:
+    """So do servers declare what may be left out; required, it can only be anything."""
+    draft = render({"name": "t", "inputSchema": schema(first=member, second=member)})
+    assert f"      first: any\n      second: {optional}\n" in draft.text
+    args = load(draft.text).entry("files", "t").args
+    assert args.bind({"first": None, "second": None}, ()) == {"first": None, "second": None}
 
 
 @pytest.mark.parametrize(

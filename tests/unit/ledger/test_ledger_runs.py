@@ -230,6 +230,24 @@ async def test_silence_ends_a_run_and_a_call_in_time_does_not(store: storage.Sql
     assert (after.trust, after.calls) == (TRUSTED, 1)
 
 
+async def test_that_a_run_has_ended_is_told_as_the_next_call_finds_it(
+    store: storage.SqlStore,
+) -> None:
+    clock = Clock()
+    node = Node(store, clock)
+    met = await node.goes_ahead(ISSUE)
+    assert isinstance(met, RunBefore)
+    told = []
+    for minutes in (9, 1, 2):
+        clock.passes(minutes * MINUTE_US)
+        kept = read_run((await store.run_head(met.tenant, met.key)).state)
+        assert kept is not None
+        next_meets = (await node.before(principal())).state
+        told.append(node.runs.has_ended(met.tenant, met.key, kept))
+        assert told[-1] is (next_meets.trust is TRUSTED)
+    assert told == [False, False, True]
+
+
 async def test_a18_a_wall_clock_that_jumps_ahead_ends_no_run_that_is_alive_here(
     store: storage.SqlStore,
 ) -> None:

@@ -19,7 +19,7 @@ FILES = sorted((CASES / "decisions").glob("*.yaml"))
 KEYS = {
     *("name", "call", "args", "agent", "http", "now", "expect"),
     *("by", "code", "reason", "would_be", "mode", "forward", "error", "matched"),
-    *("after", "reads_run", "approvers", "charges", "obligations"),
+    *("after", "reads_run", "approvers", "charges", "failed", "masked", "add_labels"),
 }
 
 
@@ -72,6 +72,9 @@ def _compare(case: dict[str, Any], decision: Decision) -> None:
         "mode": decision.mode,
         "forward": decision.forward,
         "matched": [one.rule_id for one in decision.matches if one.error is None],
+        "failed": [one.rule_id for one in decision.matches if one.error is not None],
+        "masked": _masked(decision),
+        "add_labels": list(decision.add_labels),
         "reads_run": decision.reads_run,
         "approvers": {one.rule_id: list(one.approvers) for one in decision.approvals},
         "charges": [[one.limit, one.key, one.amount, one.max] for one in decision.charges],
@@ -87,6 +90,14 @@ def _compare(case: dict[str, Any], decision: Decision) -> None:
         assert not any(text in decision.reason for text in texts)
     if decision.mode != "observe":
         assert decision.forward is (case["expect"] == "allow")
+
+
+def _masked(decision: Decision) -> list[str]:
+    """What is masked of the request."""
+    if decision.obligations is None:
+        return []
+    request = decision.obligations.request
+    return sorted([*request.detectors, *(".".join(path) for path in request.paths)])
 
 
 def _microseconds(now: datetime | None) -> int:

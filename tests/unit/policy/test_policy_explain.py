@@ -197,6 +197,68 @@ def test_the_form_of_an_explanation() -> None:
     ]
 
 
+TERMS = """policy: t
+rules:
+ - {id: adds, tools: files/write,
+    limits: [{max: 5, window: 1m}, {sum: args.n, max: 10.5, window: 24h}],
+    obligations: {redact: {request: args.pin, response: [email, body.x]}, max_response: 64KiB,
+    headers: {set: {x-a: b}, remove: x-c}, idempotency_key: required, add_labels: seen}}
+ - {id: allow, effect: allow, tools: files/write}
+ - {id: deny, effect: deny, tools: files/write, when: args.n > 9.0}
+ - {id: many, effect: require_approval, tools: files/write, when: args.n > 2.0,
+    approval: {approvers: [a, b], quorum: 2, expires: 4h}}
+ - {id: one, effect: require_approval, tools: files/write, when: args.n > 2.0}
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "said", "order"),
+    [
+        (
+            1.5,
+            [
+                "takes 1 of 5 calls in 1m for t/adds; 1.5 of 10.5 in 1d for t/adds",
+                "does  masks args.pin in the request; masks body.x, email in the answer; takes "
+                "answers of 64KiB at most; sets the header x-a to b; removes the header x-c; "
+                "wants an Idempotency-Key; adds the labels seen to the run",
+            ],
+            ["t/allow", "t/adds"],
+        ),
+        (
+            3.0,
+            [
+                "asks  2 of a or b for t/many, within 4h; any approver for t/one",
+                "takes 1 of 5 calls in 1m for t/adds; 3 of 10.5 in 1d for t/adds",
+            ],
+            ["t/many", "t/one", "t/allow", "t/adds"],
+        ),
+        (
+            10.0,
+            ["does  masks args.pin in the record"],
+            ["t/deny", "t/many", "t/one", "t/allow", "t/adds"],
+        ),
+    ],
+)
+def test_what_follows_is_said_and_rules_stand_in_the_order_in_which_they_decide(
+    number: float, said: list[str], order: list[str]
+) -> None:
+    policy_set = loaded(TERMS)
+    call = make_call(policy_set, "files/write", {"n": number})
+    found = explain(policy_set, make_principal(), call, MONDAY_10_UTC_US)
+    shown = list(explanation_lines(found))
+    follows = [line for line in shown if line.split()[0] in ("asks", "takes", "does")]
+    assert follows[: len(said)] == said
+    rows = [line.split()[1] for line in shown if line.startswith("      ")]
+    assert [row for row in rows if row.startswith("t/")] == order
+    data = explanation_data(found)["decision"]
+    assert [one["rule"] for one in data["approvals"]] == (
+        ["t/many", "t/one"] if number == 3 else []
+    )
+    assert [one["max"] for one in data["limits"]] == ([5, 10.5] if number < 10 else [])
+    assert data["obligations"]["redact"]["request"] == ["args.pin"]
+    assert data["obligations"]["headers"]["set"] == ({"x-a": "b"} if number < 10 else {})
+
+
 def test_an_error_is_told_to_operators_with_its_values() -> None:
     found = lines({"n": "x"})
     assert found[0].endswith("[condition_error]")

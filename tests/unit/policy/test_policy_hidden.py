@@ -52,7 +52,7 @@ def test_the_arguments_a_condition_reads(when: str, paths: set[tuple[str, ...]])
 
 def test_variables_and_matchers_count_as_read() -> None:
     rule = policy(
-        "effect: deny, when: variables.v, methods: GET, sources: 10.0.0.0/8, "
+        "effect: deny, when: variables.v, methods: POST, sources: 10.0.0.0/8, "
         "during: mon 09:00-17:00 UTC",
         variables="v: 'args.a > 1 && http.path == \"/\"'",
     ).rules[0]

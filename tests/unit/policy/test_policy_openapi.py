@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from policy_setup import errors, load, policies
 
-from sidecar.policy.openapi import BadDocument, Operation, read_openapi
+from sidecar.policy.openapi import Operation, read_openapi
+from sidecar.policy.openapi_text import BadDocument
 
 PETS = b"""
 openapi: 3.1.0
@@ -46,6 +47,10 @@ components:
             tag: {type: string, nullable: true}
             note: {type: [string, "null"]}
             born: {type: [integer, string]}
+            weight: {anyOf: [{type: number}, {type: "null"}], title: Weight}
+            owner: {oneOf: [{type: "null"}, {$ref: '#/components/schemas/Named'}]}
+            colour: {anyOf: [{type: string}, {type: integer}]}
+            shape: {anyOf: [{type: string}, {type: "null"}], not: {const: x}}
             toys: {type: array, items: {$ref: '#/components/schemas/Named'}}
     Named: {type: object, required: [name], properties: {name: {type: string}}}
 """
@@ -84,6 +89,10 @@ def test_operations_have_routes_and_arguments() -> None:
         "tag": "any",
         "note": "string?",
         "born": "any?",
+        "weight": "number?",
+        "owner": "object?",
+        "colour": "any?",
+        "shape": "any?",
         "toys": "[object]?",
     }
     assert plain(found["POST /pets/{petId}:archive"]) == {"petId": "string"}

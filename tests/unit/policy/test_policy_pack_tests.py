@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -22,6 +23,11 @@ def test_each_pack_is_tested_as_it_is_loaded(name: str) -> None:
     assert main(["policy", "test", f"pack:{name}", "--coverage", "100"]) == 0
 
 
+def test_the_readme_of_the_packs_tells_of_each_and_of_no_other() -> None:
+    told = re.findall(r"^\| `([a-z-]+)` \|", (PACKS / "README.md").read_text(), re.MULTILINE)
+    assert sorted(told) == sorted(pack_folders())
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
@@ -32,14 +38,21 @@ def test_each_pack_is_tested_as_it_is_loaded(name: str) -> None:
         ("working-hours/policy.yaml", "outside:", "during:"),
         ("known-hosts/policy.yaml", "inDomain(host(u), d)", "u.contains(d)"),
         ("work-folder/policy.yaml", "under(p, constants.folder)", "p.startsWith(constants.folder)"),
+        ("confused-deputy/policy.yaml", "{trust: untrusted_external}", "{trust: unknown}"),
+        ("lethal-trifecta/policy.yaml", '"reads-private" in tool.labels || ', ""),
+        ("payments/policy.yaml", "max: 2000000,", "max: 2050000,"),
+        ("personal-data/policy.yaml", "iban, email", "email"),
+        ("shell/policy.yaml", "\\.gnupg|\\.env|", ""),
+        ("github/policy.yaml", 'own: "agent/*"', 'own: "agent*"'),
+        ("egress/policy.yaml", "gh[pousr]_[A-Za-z0-9]{36}|", ""),
     ],
 )
 def test_a_pack_that_protects_less_fails_its_tests(
     tmp_path: Path, file: str, old: str, new: str
 ) -> None:
-    copied = tmp_path / "policies"
-    shutil.copytree(PACKS, copied)
-    text = (copied / file).read_text()
+    pack = Path(file).parent
+    shutil.copytree(PACKS / pack, tmp_path / pack)
+    text = (tmp_path / file).read_text()
     assert old in text
-    (copied / file).write_text(text.replace(old, new))
-    assert main(["policy", "test", str(copied)]) == 1
+    (tmp_path / file).write_text(text.replace(old, new))
+    assert main(["policy", "test", str(tmp_path / pack)]) == 1

@@ -13,7 +13,8 @@ from policy_setup import MONDAY_10_UTC_US, make_call, make_principal, policies
 from sidecar.policy import plain
 from sidecar.policy.conditions import BadExpression, Condition, Scope
 from sidecar.policy.evaluation import BoundScope, ConditionError
-from sidecar.policy.facts import Facts, holds_nul
+from sidecar.policy.facts import Facts
+from sidecar.policy.sizes import Unreadable, size_of
 
 CONSTANTS: dict[str, Any] = {"owners": ["acme", "Acme", ""], "most": 10, "mixed": ["a", 1]}
 POLICIES = policies("catalogue: files\ntools:\n  read: {mutates: false, labels: [pii]}\n")
@@ -33,10 +34,18 @@ def asked_of_cel(condition: Condition, facts: Facts) -> bool | None:
         return None
 
 
+def is_readable(args: dict[str, Any]) -> bool:
+    try:
+        size_of(args)
+    except Unreadable:
+        return False
+    return True
+
+
 def agrees(condition: Condition, args: dict[str, Any]) -> bool:
-    """Whether the plain answer, if there is one, is CEL's. Calls that hold NUL count for neither:
-    the library cannot read them at all, a plain term may where it meets none."""
-    if condition.plain is None or holds_nul(args):
+    """Whether the plain answer, if there is one, is CEL's. Arguments that cannot be given to the
+    library count for neither: they are refused before either is asked."""
+    if condition.plain is None or not is_readable(args):
         return True
     facts = facts_of(args)
     answer = condition.plain(facts)

@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from policy_setup import judge, policies
+from policy_setup import judge, make_call, policies
+
+from sidecar.model import Principal
+from sidecar.policy.decide import decide
+from sidecar.policy.facts import FACTS
 
 TOOLS = "catalogue: files\ntools: {pay: {labels: [a, b], risk: high}}\n"
 
@@ -59,6 +63,27 @@ def test_a_secret_is_masked_by_any_part_of_its_path() -> None:
     assert shown == '*** *** *** {"password": "***"}'
 
 
+def test_g5_a_secret_is_masked_in_every_spelling_of_its_name() -> None:
+    args = {"apiKey": "k", "user[password]": "p", "x": {"API-KEY": "k", "a.token": "t"}}
+    shown = reason("{args.apiKey} {args.x} {args}", args)
+    assert shown.startswith('*** {"API-KEY": "***", "a.token": "***"} {"apiKey": "***", "user[pass')
+    assert '"p"' not in shown
+
+
+def test_g5_a_secret_is_masked_in_query_and_path() -> None:
+    http = {"query": "a=1&token=t0p&user[password]=p", "path": "/reset/t0p/7"}
+    policy_set = policies(
+        "policy: p\nrules:\n  - {id: a, effect: deny, tools: files/pay,"
+        " reason: '{http.query} {http.path}'}\n",
+        TOOLS,
+    )
+    call = make_call(policy_set, "files/pay", {}, http)._replace(
+        in_path={"token": "t0p", "id": "7"}
+    )
+    shown = decide(policy_set, Principal("acme", "coder"), call, 0).reason
+    assert shown == "a=1&token=***&user[password]=*** /reset/***/7"
+
+
 def test_facts_of_caller_tool_and_call() -> None:
     shown = reason(
         "{tool.name} {tool.risk} {tool.returns} {tool.labels} {tool.mutates} {agent.name} "
@@ -77,3 +102,12 @@ def test_a_huge_value_costs_little() -> None:
     for _ in range(50):
         deep = {"a": deep, "b": ["y" * 1000] * 1000}
     assert len(reason("{args.x}", {"x": deep})) < 100
+
+
+def test_every_path_of_the_language_can_be_shown() -> None:
+    """A level is shown by its name: the number behind it says nothing to anybody."""
+    for path in FACTS:
+        shown = reason(f"<{{{path}}}>", {})
+        group, _, level = path.partition(".")
+        assert shown.startswith("<") and shown.endswith(">")
+        assert (shown == f"<{level}>") is (group in ("trust", "risk")), path

@@ -154,7 +154,7 @@ def test_every_file_that_is_shipped_is_valid(path: Path) -> None:
 TOLD_BY_SCHEMA = re.compile(
     r"is not a key of|needs \"|is none of |must be text|must be true or false|is not a name$"
     r"|must be a mapping|must be a list|effect is |is not an HTTP method|is not an argument type"
-    r"|a policy is enforce or shadow|cannot be read as (constants|variables)|is not a rule$"
+    r"|mode is enforce or shadow|cannot be read as (constants|variables)|is not a rule$"
     r"|times is an integer|args must be a mapping|a path begins with|must be a duration"
     r"|quorum is|is nothing to count by|cases is empty|there is no agent \"\""
 )

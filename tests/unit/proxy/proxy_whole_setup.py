@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aiohttp import ClientSession
 from proxy_wire_setup import Conversation, raw_upstream
 
 from sidecar.app import Sidecar, running
@@ -72,6 +73,14 @@ class Whole:
         writer.close()
         return read_answer(bytes(raw))
 
+    async def metric(self, name: str) -> dict[str, float]:
+        """The samples of a metric that are not 0, by their labels as they are written."""
+        url = f"{self.sidecar.control_url}/metrics"
+        async with ClientSession() as session, session.get(url) as reply:
+            lines = (await reply.text()).splitlines()
+        samples = (line.removeprefix(name).split() for line in lines if line.startswith(name + "{"))
+        return {labels: float(value) for labels, value in samples if float(value)}
+
     async def tool(self, name: str, arguments: Mapping[str, Any] | None = None) -> Answer:
         """A `tools/call` to the MCP upstream."""
         params = {"name": name, "arguments": dict(arguments or {})}
@@ -109,9 +118,10 @@ def _chunks(rest: bytes) -> tuple[bytes, bool]:
 
 @contextlib.asynccontextmanager
 async def whole(
-    folder: Path, talk: Conversation, policies: Mapping[str, str], more: str = ""
+    folder: Path, talk: Conversation, policies: Mapping[str, str], more: str = "", api: str = ""
 ) -> AsyncIterator[Whole]:
-    """A sidecar with the upstreams `api` (rest) and `mcp` (mcp), both answered by `talk`."""
+    """A sidecar with the upstreams `api` (rest) and `mcp` (mcp), both answered by `talk`. `api` is
+    what else the configuration says of the first, e.g. `, run: trusted`."""
     (folder / "policies").mkdir()
     for name, text in policies.items():
         (folder / "policies" / name).write_text(text)
@@ -121,7 +131,8 @@ async def whole(
             f"listen: {{data: '127.0.0.1:{_free_port()}', control: '127.0.0.1:{_free_port()}'}}\n"
             f"store: sqlite:///{folder}/aegis.db\n"
             f"policies: {folder}/policies\n"
-            f"upstreams:\n  api: {{url: '{url}'}}\n  mcp: {{url: '{url}/rpc', kind: mcp}}\n{more}"
+            f"upstreams:\n  api: {{url: '{url}'{api}}}\n"
+            f"  mcp: {{url: '{url}/rpc', kind: mcp}}\n{more}"
         )
         loaded = load_config(folder / "sidecar.yaml", {}, [])
         assert loaded.config is not None, loaded.problems

@@ -156,11 +156,13 @@ async def test_headers_are_set_and_removed_and_keys_required(tmp_path: Path) -> 
 
 
 async def test_two_values_for_one_header_are_a_deny(tmp_path: Path) -> None:
-    other = "{id: other, tools: api/get, obligations: {headers: {set: {x-team: b}}}}"
+    other = (
+        "{id: other, tools: api/get, when: has(args.q), obligations: {headers: {set: {x-team: b}}}}"
+    )
     rules = policy("{headers: {set: {X-Team: a}}}", other)
     async with whole(tmp_path, OK, rules) as one:
-        conflict = await one.ask("GET", "/api/get")
-        control = await one.ask("POST", "/api/post", {})
+        conflict = await one.ask("GET", "/api/get?q=1")
+        control = await one.ask("GET", "/api/get")
     assert (conflict.status, conflict.json["code"]) == (403, "obligations_conflict")
     assert "x-team" in conflict.json["detail"]
     assert control.status == 200

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pytest
 from proxy_whole_setup import receipts, whole
 from proxy_wire_setup import answering
 
@@ -91,3 +93,81 @@ async def test_d8_what_only_observes_says_so_and_refuses_nothing(tmp_path: Path)
         ("deny", "observe", "rate_limited"),
         ("require_approval", "observe", "approval_required"),
     ]
+
+
+SHADOW = """policy: trial
+mode: shadow
+rules:
+  - id: adds
+    tools: api/post
+    obligations:
+      redact: {request: [args.pin, email], response: body.jsonrpc}
+      max_response: 1B
+      headers: {set: {x-trial: "1"}, remove: x-kept}
+      idempotency_key: required
+      add_labels: seen
+    limits: [{max: 1, window: 1h}, {sum: args.n, max: 1, window: 1h}]
+  - {id: asks, effect: require_approval, tools: api/post, when: args.n == 2}
+  - {id: fails, effect: allow, tools: api/post, when: args.missing == 3}
+  - {id: marked, effect: deny, tools: api/put, run: {labels: seen}}
+"""
+
+
+async def test_d8_what_is_in_shadow_is_recorded_and_changes_nothing(tmp_path: Path) -> None:
+    """Not the request, not the answer, not the run, no count; its errors refuse nothing."""
+    live = "policy: p\nrules: [{id: all, effect: allow, tools: api/*}]\n"
+    files = {**CATALOGUES, "p.yaml": live, "trial.yaml": SHADOW}
+    async with whole(tmp_path, answering(OK), files) as one:
+        for n in (1, 2):
+            body = {"pin": 7, "mail": "a@b.example", "n": n}
+            answer = await one.ask("POST", "/api/post", body, {"X-Kept": "yes"})
+            assert (answer.status, answer.json["jsonrpc"]) == (200, "2.0")
+        put = await one.ask("PUT", "/api/put", {})
+        counted = await one.metric("aegis_shadow_decisions_total")
+    assert put.status == 200
+    assert one.arrived.count(b'"pin": 7') == 2 and one.arrived.count(b"a@b.example") == 2
+    assert one.arrived.lower().count(b"x-kept: yes") == 2 and b"x-trial" not in one.arrived
+    first, second, third = [row for row in receipts(tmp_path) if row["kind"] == "intent"]
+    assert json.loads(first["arguments"]) == {"pin": 7, "mail": "a@b.example", "n": 1}
+    for row in (first, second, third):
+        assert (row["decision"], row["mode"], row["rule_id"]) == ("allow", "enforce", "p/all")
+    matched = [[rule, effect, mode] for rule, effect, mode, error in second["facts"]["matches"]
+               if error is None]  # fmt: skip
+    assert matched == [
+        ["p/all", "allow", "enforce"],
+        ["trial/adds", None, "shadow"],
+        ["trial/asks", "require_approval", "shadow"],
+    ]
+    (failed,) = [one for one in second["facts"]["matches"] if one[3] is not None]
+    assert failed[:3] == ["trial/fails", "allow", "shadow"]
+    assert [row["facts"].get("would_be") for row in (first, second, third)] == [
+        "deny", "deny", "allow",
+    ]  # fmt: skip
+    assert counted == {
+        '{effect="allow",would_be="deny"}': 2,
+        '{effect="allow",would_be="allow"}': 1,
+    }
+
+
+@pytest.mark.parametrize(("api", "divides"), [("", False), (", run: trusted", True)])
+async def test_c_a_run_id_divides_the_work_only_where_the_upstream_says_so(
+    tmp_path: Path, api: str, divides: bool
+) -> None:
+    files = {
+        "api.yaml": "catalogue: api\ntools:\n"
+        "  get: {route: GET /get, returns: untrusted_external}\n"
+        "  put: {route: PUT /put, returns: trusted_internal_unsigned}\n",
+        "p.yaml": "policy: p\nrules:\n  - {id: all, effect: allow, tools: api/*}\n"
+        "  - {id: no, effect: deny, tools: api/put, run: {trust: untrusted_external}}\n",
+    }
+    async with whole(tmp_path, answering(OK), files, api=api) as one:
+        statuses = [
+            (await one.ask(method, path, body, {"Aegis-Run": run})).status
+            for method, path, body, run in (
+                ("PUT", "/api/put", {}, "a"),
+                ("GET", "/api/get", None, "a"),
+                ("PUT", "/api/put", {}, "a"),
+                ("PUT", "/api/put", {}, "b"),
+            )
+        ]
+    assert statuses == [200, 200, 403, 200 if divides else 403]

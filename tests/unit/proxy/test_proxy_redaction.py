@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.policy.secret_names import SecretNames
 from sidecar.proxy.redaction import MASK, Redactor
 
 NAMES = ("password", "token", "secret", "api_key", "authorization")
@@ -30,6 +31,7 @@ def redactor() -> Redactor:
         ),
         ({"a": {"b": [{"token": "t", "c": 1}]}}, {"a": {"b": [{"token": MASK, "c": 1}]}}),
         ({"token": {"value": "t"}}, {"token": MASK}),
+        ({"user[password]": "hunter2"}, {"user[password]": MASK}),
         ({"secret": ["s"]}, {"secret": MASK}),
         ({"secret": None}, {"secret": MASK}),
         ({"body": [[{"Authorization": "Bearer x"}]]}, {"body": [[{"Authorization": MASK}]]}),
@@ -64,22 +66,6 @@ def test_untouched_branches_are_shared(redactor: Redactor) -> None:
     assert list(masked) == ["keep", "change"]
 
 
-@pytest.mark.parametrize(
-    ("raw", "masked"),
-    [
-        ("", ""),
-        ("a=1&b=2", "a=1&b=2"),
-        ("a=1&token=t&b=2", "a=1&token=***&b=2"),
-        ("To%6Ben=t", "To%6Ben=***"),
-        ("api+key=t&api%5fkey=u", "api+key=***&api%5fkey=***"),
-        ("token", "token"),
-        ("x=token", "x=token"),
-    ],
-)
-def test_g5_secret_query_parameters_are_masked(redactor: Redactor, raw: str, masked: str) -> None:
-    assert redactor.query(raw) == masked
-
-
 def test_no_names_mask_nothing() -> None:
     values = {"password": "x"}
     assert Redactor(()).arguments(values) is values
@@ -99,13 +85,13 @@ JSON = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(["a", "token", "x"]), JSON, max_size=3))
 def test_g5_no_value_under_a_secret_name_survives(values: dict[str, Any]) -> None:
-    redactor = Redactor(NAMES)
+    redactor, names = Redactor(NAMES), SecretNames(NAMES)
 
     def check(masked: Any, original: Any) -> None:
         if isinstance(original, dict):
             assert list(masked) == list(original)
             for name, value in original.items():
-                if redactor.is_secret(name):
+                if name in names:
                     assert masked[name] == MASK
                 else:
                     check(masked[name], value)
@@ -117,11 +103,3 @@ def test_g5_no_value_under_a_secret_name_survives(values: dict[str, Any]) -> Non
             assert masked == original
 
     check(redactor.arguments(values), values)
-
-
-def test_many_names_do_not_grow_the_memory_of_verdicts_without_end() -> None:
-    redactor = Redactor(NAMES)
-    for number in range(20_000):
-        assert not redactor.is_secret(f"name-{number}")
-    assert redactor.is_secret("TOKEN")
-    assert len(redactor._verdicts) <= 8192

@@ -54,8 +54,19 @@ def test_decisions_are_counted_by_effect_and_mode() -> None:
     assert counters.decisions[(Effect.ALLOW, Mode.ENFORCE)] == 1
     assert counters.decisions[(Effect.DENY, Mode.OBSERVE)] == 2
     assert counters.decisions[(Effect.DENY, Mode.ENFORCE)] == 0
-    assert counters.shadow_decisions == {"allow": 0, "deny": 1, "require_approval": 0}
+    assert {pair: n for pair, n in counters.shadow_decisions.items() if n} == {("deny", "deny"): 1}
     assert counters.decision_seconds.count == 3
+
+
+def test_what_rules_in_shadow_would_change_is_told_from_what_they_would_not() -> None:
+    counters = Counters()
+    for would_be in (Effect.ALLOW, Effect.DENY, Effect.DENY, None):
+        counters.decided(decision(Effect.ALLOW, would_be=would_be), 1000)
+    assert len(counters.shadow_decisions) == 9, "every pair is there before it happens"
+    assert {pair: n for pair, n in counters.shadow_decisions.items() if n} == {
+        ("allow", "allow"): 1,
+        ("allow", "deny"): 2,
+    }
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import io
 import json
 import logging
@@ -92,6 +94,25 @@ def test_g5_a_library_and_an_exception_cannot_tell_what_a_caller_sent(writing: W
     assert library["event"] == "Error handling %s"
     assert ours["exception"] == "ValueError"
     assert ours["trace"][-1].startswith("test_telemetry_logs.py:")
+
+
+async def test_g5_a_task_that_failed_cannot_tell_what_a_caller_sent() -> None:
+    """What asyncio says of it is made up of the task and its exception."""
+    writing = Writing()
+    sent = "what-a-caller-sent"
+
+    async def fail() -> None:
+        raise ValueError(sent)
+
+    task = asyncio.get_running_loop().create_task(fail(), name=sent)
+    await asyncio.wait([task])
+    del task
+    gc.collect()
+    text = writing.text()
+    assert sent not in text
+    (line,) = map(json.loads, text.splitlines())
+    assert line["event"] == "Task exception was never retrieved"
+    assert line["exception"] == "ValueError"
 
 
 HOSTILE = 'a\r\n{"event": "forged"}\x1b[31m\u2028\x7f\x85\x00\ud800"'

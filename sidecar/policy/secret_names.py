@@ -1,0 +1,75 @@
+"""Names of arguments whose values are never stored or shown, and texts without those values.
+
+Knows: that a name counts in any case, with or without `_`, `-`, `.` and blanks (`api_key` covers
+`apiKey` and `API-Key`), and as a part of a name that forms and queries write for a member
+(`user[password]`, `user.password`); where in a query or a path such a value stands.
+Must not know: what a call is, where texts are stored or shown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Iterable, Mapping
+from typing import Final
+from urllib.parse import unquote_plus
+
+#: What stands in the place of a secret value.
+MASK: Final = "***"
+
+_SEPARATORS: Final = str.maketrans("", "", "_-. ")
+_PARTS: Final = re.compile(r"[\[\].]+")
+_VERDICTS_MAX: Final = 8192
+
+
+class SecretNames(Container[str]):
+    """The names of `record.secrets`; `name in names` also covers their other spellings.
+
+    `verdicts` are those on names it has met, so far as they are remembered.
+    """
+
+    __slots__ = ("_names", "verdicts")
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = frozenset(_folded(name) for name in names)
+        self.verdicts: dict[str, bool] = {}
+
+    def __contains__(self, name: object) -> bool:
+        if not isinstance(name, str):
+            return False
+        verdict = self.verdicts.get(name)
+        if verdict is None:
+            verdict = self._covers(name)
+            if len(self.verdicts) < _VERDICTS_MAX:
+                self.verdicts[name] = verdict
+        return verdict
+
+    def _covers(self, name: str) -> bool:
+        if _folded(name) in self._names:
+            return True
+        parts = _PARTS.split(name)
+        return len(parts) > 1 and any(_folded(part) in self._names for part in parts)
+
+
+def masked_query(raw: str, secrets: Container[str]) -> str:
+    """A raw query string with the values of secret parameters masked."""
+    return "&".join(_masked_piece(piece, secrets) for piece in raw.split("&"))
+
+
+def masked_path(path: str, values: Mapping[str, str], secrets: Container[str]) -> str:
+    """A path with the values of secret names masked; `values` are the arguments that stand in it,
+    as they stand there."""
+    for name, value in values.items():
+        if name in secrets:
+            path = path.replace(value, MASK)
+    return path
+
+
+def _masked_piece(piece: str, secrets: Container[str]) -> str:
+    name, separator, _ = piece.partition("=")
+    if separator and unquote_plus(name, errors="replace") in secrets:
+        return f"{name}={MASK}"
+    return piece
+
+
+def _folded(name: str) -> str:
+    return name.translate(_SEPARATORS).casefold()
