@@ -9,7 +9,7 @@ Must not know: the CEL library's classes, which condition is meant.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Final
 
 from sidecar.policy.cel_tree import SELECT, Term
@@ -26,13 +26,18 @@ def first_line(text: str) -> str:
     return line.removesuffix(" [INVALID_ARGUMENT]")[:_LENGTH_MAX]
 
 
-def without_values(text: str, trees: Iterable[Term]) -> str:
-    """What the library says of an evaluation of these trees, in one line."""
+def written_names(trees: Iterable[Term]) -> frozenset[str]:
+    """All that stands in these trees as the name of a key, or as a text."""
+    return frozenset(name for tree in trees for name in _written(tree))
+
+
+def without_values(text: str, written: Container[str]) -> str:
+    """What the library says of an evaluation, in one line; `written` are the names that stand in
+    what was evaluated."""
     line = first_line(text)
     if line.startswith(_NO_KEY):
         key = line.removeprefix(_NO_KEY).strip(" :").strip('"')
-        is_written = any(key == name for tree in trees for name in _written(tree))
-        return f'{_NO_KEY} : "{key}"' if is_written else _NO_KEY
+        return f'{_NO_KEY} : "{key}"' if key in written else _NO_KEY
     return _INDEX.sub("out of range", line)
 
 

@@ -17,7 +17,7 @@ from cel_expr_python import cel
 from sidecar.policy.admission import ConditionError, Metered, admitted, inputs_of
 from sidecar.policy.cel_checks import COUNT
 from sidecar.policy.cel_costs import COST_MAX_NS, transport_ns
-from sidecar.policy.cel_errors import without_values
+from sidecar.policy.cel_errors import without_values, written_names
 from sidecar.policy.cel_extents import Extent, extent_of, rounded_up
 from sidecar.policy.cel_metering import TEXT, TICK
 from sidecar.policy.cel_tree import decode
@@ -44,6 +44,7 @@ TICK_TAKES = [_TYPE.INT, _TYPE.INT]
 TEXT_TAKES = [_TYPE.STRING, _TYPE.INT]
 _VALUES: Final = "values"
 _SUPPLY: Final = "supply"
+_WRITTEN: Final = "written"
 
 
 class BoundScope:
@@ -273,9 +274,13 @@ class _Frame:
 
 def _failed(value: Any, condition: Condition, wanted: str) -> ConditionError:
     if value.type() == _TYPE.ERROR:
-        expressions = (condition.expression, *(one.expression for one in condition.variables))
-        trees = (decode(one.serialize()) for one in expressions)
-        return ConditionError(without_values(str(value.value()), trees))
+        written = condition.memo.get(_WRITTEN)
+        if written is None:
+            # Kept: whoever makes a condition fail chooses how often.
+            expressions = (condition.expression, *(one.expression for one in condition.variables))
+            trees = (decode(one.serialize()) for one in expressions)
+            written = condition.memo[_WRITTEN] = written_names(trees)
+        return ConditionError(without_values(str(value.value()), written))
     return ConditionError(f"gives {value.type().name().lower()}, not {wanted}")
 
 
