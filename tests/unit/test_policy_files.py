@@ -43,7 +43,7 @@ class Loader:
             if source.data.startswith(b"beside:"):
                 contents.append(read_file(source.name, "api.json"))
         revision = b"+".join(contents).decode()
-        made: Any = SimpleNamespace(revision=revision, rule_count=len(sources))
+        made: Any = SimpleNamespace(revision=revision, rule_count=len(sources), pieces=list)
         return LoadedPolicies(made, [])
 
 
