@@ -68,6 +68,10 @@ class Reading:
     findings: list[Finding] = field(default_factory=list)
     literals: Literals = field(default_factory=Literals)
     reads_all_arguments: bool = False
+    #: The functions and operators it calls, how many terms it has, whether there are loops.
+    functions: set[str] = field(default_factory=set)
+    term_count: int = 0
+    has_loops: bool = False
 
     @property
     def has_errors(self) -> bool:
@@ -89,18 +93,20 @@ def inspect(tree: Term, judge_literal: JudgeLiteral, constants: Mapping[str, Any
     reading = Reading()
     terms = list(tree.walk())
     loops = {name for term in terms if term.kind == LOOP for name in term.value}
-    whole = 0
+    reading.term_count, whole = len(terms), 0
     for term in terms:
         if term.kind == IDENTIFIER and term.name not in loops:
             _read_name(term, reading)
             whole += term.name == "args"
         elif term.kind == LOOP:
+            reading.has_loops = True
             _check_loop(term, reading)
         elif term.kind == SELECT:
             _note_argument(term.parts[0], term.name, term.offset, reading)
             if term.value and term.parts[0].name == "args":
                 reading.tested.add(term.name)
         elif term.kind == CALL:
+            reading.functions.add(term.name)
             reading.literals.note(term)
             _check_call(term, reading, judge_literal, constants)
     reading.reads_all_arguments = whole > sum(reading.mentions.values())

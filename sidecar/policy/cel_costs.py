@@ -9,7 +9,7 @@ Must not know: the CEL library, where values come from, what follows from a cost
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from sidecar.policy.cel_extents import (
@@ -81,8 +81,9 @@ class Estimate:
 
     def __init__(self, steps: Sequence[Step], constants: Mapping[str, Any]) -> None:
         self.steps = tuple(steps)
-        self.needles = tuple(dict.fromkeys(one for step in steps for one in _needles(step.tree)))
-        self.has_loops = any(loops_of(step.tree) for step in steps)
+        terms = [term for step in steps for term in step.tree.walk()]
+        self.needles = tuple(dict.fromkeys(_needles(terms)))
+        self.has_loops = any(term.kind == LOOP for term in terms)
         read = {name for step in steps for name in step.reads if name in constants}
         self._constants = {name: extent_of(constants[name], self.needles) for name in read}
 
@@ -150,8 +151,8 @@ def fills(loop: Term) -> Term | None:
     return None
 
 
-def _needles(tree: Term) -> list[str]:
-    calls = (one for one in tree.walk() if one.kind == CALL and one.name in _CUTTING)
+def _needles(terms: Iterable[Term]) -> list[str]:
+    calls = (one for one in terms if one.kind == CALL and one.name in _CUTTING)
     return [text for one in calls if len(one.parts) > 1 and (text := one.parts[1].text)]
 
 

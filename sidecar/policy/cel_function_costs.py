@@ -7,7 +7,7 @@ Must not know: loops, names, what is too long for whom.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Final
 
 from sidecar.policy.cel_extents import (
@@ -24,7 +24,7 @@ from sidecar.policy.cel_extents import (
 )
 from sidecar.policy.cel_functions import OWN_COSTS
 from sidecar.policy.cel_text_costs import TEXT_COSTS, TEXT_TICK_NS, TextSizes
-from sidecar.policy.cel_tree import CALL, CONSTANT, LIST, LOOP, Term
+from sidecar.policy.cel_tree import CONSTANT, LIST, Term
 from sidecar.policy.pattern_costs import pattern_cost
 
 #: Calls of a run that `run.count` may have to look at.
@@ -207,13 +207,10 @@ _CHEAP: Final = frozenset(
 _CHEAP_TERMS_MAX: Final = 60
 
 
-def is_cheap(tree: Term) -> bool:
-    """Whether a tree need not be looked at more closely: a few comparisons, no loops."""
-    for count, term in enumerate(tree.walk()):
-        is_one = term.kind != LOOP and (term.kind != CALL or term.name in _CHEAP)
-        if not is_one or count > _CHEAP_TERMS_MAX:
-            return False
-    return True
+def are_cheap(functions: Set[str], term_count: int) -> bool:
+    """Whether terms without loops, so many, that call no others than these, need not be looked at
+    more closely: a few comparisons."""
+    return term_count <= _CHEAP_TERMS_MAX and functions <= _CHEAP
 
 
 def _each(names: str, function: _Function) -> dict[str, _Function]:

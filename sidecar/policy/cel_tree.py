@@ -16,19 +16,17 @@ CONSTANT, IDENTIFIER, SELECT, CALL, LIST, STRUCT, LOOP = 3, 4, 5, 6, 7, 8, 9
 
 _NULL, _BOOLEAN, _INTEGER, _UNSIGNED, _DOUBLE, _TEXT_CONSTANT = 1, 2, 3, 4, 5, 6
 
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+#: Tags, which are the number of a field and how it is written: of an expression, what it is of …
+_EXPRESSION, _SOURCE, _ID = 4 << 3 | _BYTES, 5 << 3 | _BYTES, 2 << 3
+#: … of a call, and of a selection.
+_TARGET, _FUNCTION, _ARGUMENT = 1 << 3 | _BYTES, 2 << 3 | _BYTES, 3 << 3 | _BYTES
+_OPERAND, _FIELD, _IS_TEST = 1 << 3 | _BYTES, 2 << 3 | _BYTES, 3 << 3
+
 
 class Unsigned(int):
     """The value of a constant like `7u`, which is of another type than 7."""
-
-
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-#: The tags of an entry that says where a term stands; nearly always its two numbers are one byte
-#: each.
-_ID_AND_OFFSET = b"\x08\x10"
-#: The tag of an expression's id.
-_ID = b"\x10"
-#: The tags of what a call has.
-_TARGET, _FUNCTION, _ARGUMENT = 0x0A, 0x12, 0x1A
 
 
 class Term(NamedTuple):
@@ -58,64 +56,161 @@ class Term(NamedTuple):
 
 
 def decode(serialized: bytes) -> Term:
-    """The tree of a serialized checked expression (wrapped in `Any`)."""
-    checked = dict(_members(dict(_members(serialized)).get(2, b"")))
+    """The tree of a serialized checked expression (wrapped in `Any`).
+
+    Thousands are read at a load. So what is frequent is read where it stands, in one go: nearly
+    every tag, length and number is one byte long.
+    """
+    data = dict(_members(serialized)).get(2, b"")
+    at, end = 0, len(data)
+    begin = stop = 0
     offsets: dict[int, int] = {}
-    for number, entry in _members(checked.get(5, b"")):
-        if number == 4 and entry[::2] == _ID_AND_OFFSET and entry[1] < 0x80 > entry[3]:
-            offsets[entry[1]] = entry[3]
-        elif number == 4:
-            pair = dict(_members(entry))
-            offsets[pair.get(1, 0)] = pair.get(2, 0)
-    return _term(checked.get(4, b""), offsets)
-
-
-def _term(data: bytes, offsets: dict[int, int]) -> Term:
-    identity, kind, content = _opened(data)
-    offset = offsets.get(identity, 0)
-    if not kind:
-        return Term(CONSTANT, offset)
-    name, value, parts = _READERS[kind](content)
-    return Term(kind, offset, name, value, tuple([_term(part, offsets) for part in parts]))
-
-
-def _opened(data: bytes) -> tuple[int, int, bytes]:
-    """The id, the kind and the content of an expression. Nearly always it is the id in one byte,
-    then a kind, and the content is the rest."""
-    if data[:1] == _ID and len(data) > 3 and data[1] < 0x80:
-        length, at = data[3], 4
+    while at < end:
+        tag, length = data[at], data[at + 1]
+        at += 2
         if length >= 0x80:
-            length, at = _varint(data, 3)
-        if at + length == len(data) and data[2] >> 3 in _READERS:
-            return data[1], data[2] >> 3, data[at:]
-    identity, kind, content = 0, 0, b""
-    for number, value in _members(data):
-        if number == 2:
-            identity = value
-        elif number in _READERS:
-            kind, content = number, value
-    return identity, kind, content
+            length, at = _varint(data, at - 1)
+        if tag == _EXPRESSION:
+            begin, stop = at, at + length
+        elif tag == _SOURCE:
+            _read_offsets(data[at : at + length], offsets)
+        at += length
+    return _term(data, begin, stop, offsets)
 
 
-#: The fields of a message, in order of appearance: numbers, and bytes of texts and messages.
-_Members = list[tuple[int, Any]]
-_Read = tuple[str, Any, list[bytes]]
+def _read_offsets(source: bytes, offsets: dict[int, int]) -> None:
+    """Where each term stands, by its id."""
+    for number, entry in _members(source):
+        if number == 4:
+            if len(entry) == 4 and entry[1] < 0x80 > entry[3]:  # two numbers of one byte each
+                offsets[entry[1]] = entry[3]
+            else:
+                pair = dict(_members(entry))
+                offsets[pair.get(1, 0)] = pair.get(2, 0)
 
 
-def _constant(content: bytes) -> _Read:
-    for number, value in _members(content):
+def _term(data: bytes, at: int, end: int, offsets: dict[int, int]) -> Term:
+    """The expression that stands from `at` to `end`: its id, and what it is."""
+    identity = kind = begin = stop = 0
+    while at < end:
+        tag, number = data[at], data[at + 1]
+        at += 2
+        if number >= 0x80:
+            number, at = _varint(data, at - 1)
+        if tag == _ID:
+            identity = number
+        else:
+            kind, begin, stop = tag >> 3, at, at + number
+            at = stop
+    read = _READERS.get(kind)
+    if read is None:
+        return Term(CONSTANT, offsets.get(identity, 0))
+    name, value, parts = read(data, begin, stop, offsets)
+    return Term(kind, offsets.get(identity, 0), name, value, parts)
+
+
+_Offsets = dict[int, int]
+#: Name, value and parts of a term.
+_Read = tuple[str, Any, tuple[Term, ...]]
+
+
+def _call(data: bytes, at: int, end: int, offsets: _Offsets) -> _Read:
+    name, has_target, parts = "", False, []
+    while at < end:
+        tag, length = data[at], data[at + 1]
+        at += 2
+        if length >= 0x80:
+            length, at = _varint(data, at - 1)
+        stop = at + length
+        if tag == _ARGUMENT:
+            parts.append(_term(data, at, stop, offsets))
+        elif tag == _FUNCTION:
+            name = _text(data[at:stop])
+        elif tag == _TARGET:
+            has_target = True
+            parts.insert(0, _term(data, at, stop, offsets))
+        at = stop
+    return name, has_target, tuple(parts)
+
+
+def _select(data: bytes, at: int, end: int, offsets: _Offsets) -> _Read:
+    name, is_test = "", False
+    parts: tuple[Term, ...] = ()
+    while at < end:
+        tag, number = data[at], data[at + 1]
+        at += 2
+        if number >= 0x80:
+            number, at = _varint(data, at - 1)
+        if tag == _IS_TEST:
+            is_test = bool(number)
+            continue
+        stop = at + number
+        if tag == _OPERAND:
+            parts = (_term(data, at, stop, offsets),)
+        elif tag == _FIELD:
+            name = _text(data[at:stop])
+        at = stop
+    return name, is_test, parts
+
+
+def _list(data: bytes, at: int, end: int, offsets: _Offsets) -> _Read:
+    parts = [
+        _term(member, 0, len(member), offsets)
+        for number, member in _members(data[at:end])
+        if number == 1
+    ]
+    return "", None, tuple(parts)
+
+
+def _identifier(data: bytes, at: int, end: int, offsets: _Offsets) -> _Read:
+    name: bytes = dict(_members(data[at:end])).get(1, b"")
+    return _text(name).removeprefix("."), None, ()
+
+
+def _constant(data: bytes, at: int, end: int, offsets: _Offsets) -> _Read:
+    for number, value in _members(data[at:end]):
         if number in _CONSTANTS:
-            return "", _CONSTANTS[number](value), []
-    return "", None, []
+            return "", _CONSTANTS[number](value), ()
+    return "", None, ()
+
+
+def _struct(data: bytes, at: int, end: int, offsets: _Offsets) -> _Read:
+    name, parts = "", []
+    for number, value in _members(data[at:end]):
+        if number == 1:
+            name = _text(value)
+        elif number == 2:
+            entry = _members(value)
+            parts += [part for field in (3, 4) for one, part in entry if one == field]
+    return name, None, tuple([_term(part, 0, len(part), offsets) for part in parts])
+
+
+def _loop(data: bytes, at: int, end: int, offsets: _Offsets) -> _Read:
+    members = dict(_members(data[at:end]))
+    names = [_text(members.get(number, b"")) for number in (1, 8, 3)]
+    parts = [members[number] for number in (2, 4, 5, 6, 7) if number in members]
+    known = tuple(one for one in names if one)
+    return names[0], known, tuple([_term(part, 0, len(part), offsets) for part in parts])
+
+
+_READERS: dict[int, Callable[[bytes, int, int, _Offsets], _Read]] = {
+    CONSTANT: _constant,
+    IDENTIFIER: _identifier,
+    SELECT: _select,
+    CALL: _call,
+    LIST: _list,
+    STRUCT: _struct,
+    LOOP: _loop,
+}
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
 
 
 def _signed(raw: int) -> int:
     """A protobuf int64: negative values come as their two's complement."""
     return raw - (1 << 64) if raw >> 63 else raw
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "replace")
 
 
 _CONSTANTS: dict[int, Callable[[Any], Any]] = {
@@ -128,82 +223,9 @@ _CONSTANTS: dict[int, Callable[[Any], Any]] = {
 }
 
 
-def _identifier(content: bytes) -> _Read:
-    name = dict(_members(content)).get(1, b"")
-    return _text(name).removeprefix("."), None, []
-
-
-def _select(content: bytes) -> _Read:
-    name, is_test, parts = "", False, []
-    for number, value in _members(content):
-        if number == 1:
-            parts.append(value)
-        elif number == 2:
-            name = _text(value)
-        elif number == 3:
-            is_test = bool(value)
-    return name, is_test, parts
-
-
-def _call(content: bytes) -> _Read:
-    """All that a call has are texts and messages, so there is less to tell apart."""
-    name, has_target = "", False
-    parts: list[bytes] = []
-    at, end = 0, len(content)
-    while at < end:
-        tag, length = content[at], content[at + 1]
-        at += 2
-        if length >= 0x80:
-            length, at = _varint(content, at - 1)
-        value = content[at : at + length]
-        at += length
-        if tag == _ARGUMENT:
-            parts.append(value)
-        elif tag == _FUNCTION:
-            name = _text(value)
-        elif tag == _TARGET:
-            has_target = True
-            parts.insert(0, value)
-    return name, has_target, parts
-
-
-def _list(content: bytes) -> _Read:
-    return "", None, [value for number, value in _members(content) if number == 1]
-
-
-def _struct(content: bytes) -> _Read:
-    name, parts = "", []
-    for number, value in _members(content):
-        if number == 1:
-            name = _text(value)
-        elif number == 2:
-            entry = _members(value)
-            parts += [part for field in (3, 4) for one, part in entry if one == field]
-    return name, None, parts
-
-
-def _loop(content: bytes) -> _Read:
-    by_number = dict(_members(content))
-    names = [_text(by_number.get(number, b"")) for number in (1, 8, 3)]
-    parts = [by_number[number] for number in (2, 4, 5, 6, 7) if number in by_number]
-    return names[0], tuple(one for one in names if one), parts
-
-
-_READERS = {
-    CONSTANT: _constant,
-    IDENTIFIER: _identifier,
-    SELECT: _select,
-    CALL: _call,
-    LIST: _list,
-    STRUCT: _struct,
-    LOOP: _loop,
-}
-
-
-def _members(data: bytes) -> _Members:
-    """The fields of a message. Written for speed: thousands of conditions are read at a load, and
-    nearly every tag, length and number is one byte long."""
-    found: _Members = []
+def _members(data: bytes) -> list[tuple[int, Any]]:
+    """The fields of a message in order of appearance: numbers, and bytes of texts and messages."""
+    found: list[tuple[int, Any]] = []
     at, end = 0, len(data)
     while at < end:
         tag = data[at]

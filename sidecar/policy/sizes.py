@@ -19,6 +19,7 @@ _INT64_MAX: Final = 2**63 - 1
 _ONE_BY_ONE: Final = 8
 _HOLDERS: Final = frozenset({list, dict, tuple})
 _TEXTS: Final = {str}
+_PLAIN: Final = frozenset({type(None), bool, float})
 
 
 class Size(NamedTuple):
@@ -41,34 +42,30 @@ class Unreadable(ValueError):
 
 
 def quick_size(args: Any) -> Size | None:
-    """How large arguments are together, at most; looked at in a hurry, so None only means that it
-    takes a closer look: they are many, long, deep, or something that no condition can be given."""
+    """How large the values of arguments are together; looked at in a hurry, so None only means that
+    it takes a closer look: they are many, long, or something that no condition can be given."""
     if type(args) is not dict:
         return None
-    values = total = 0
-    for value in args.values():
-        kind = type(value)
-        if kind is list:
-            members = value
-        elif kind is dict and len(value) <= USUAL_VALUES:
-            members = [*value, *value.values()]
-        else:
-            members = (value,)
-        values += 1 + len(members)
-        if values > USUAL_VALUES:
-            return None
-        for one in members:
-            kind = type(one)
-            if kind is str:
-                if not one.isascii() or "\0" in one:
-                    return None
-                total += len(one)
-            elif kind is int:
-                if not _INT64_MIN <= one <= _INT64_MAX:
-                    return None
-            elif one is not None and kind is not bool and kind is not float:
+    members = [*args.values()]
+    texts: list[str] = []
+    for one in members:  # and what they hold, which is added on the way
+        kind = type(one)
+        if kind is str:
+            texts.append(one)
+        elif kind is int:
+            if not _INT64_MIN <= one <= _INT64_MAX:
                 return None
-    return Size(values, total) if total <= USUAL_BYTES else None
+        elif kind is list or kind is dict:
+            if len(members) + len(one) > USUAL_VALUES:
+                return None
+            members += one
+            members += one.values() if kind is dict else ()
+        elif kind not in _PLAIN:
+            return None
+    text = "".join(texts)
+    if len(members) > USUAL_VALUES or len(text) > USUAL_BYTES or "\0" in text:
+        return None
+    return Size(len(members), len(text)) if text.isascii() else None
 
 
 def size_of(value: Any) -> Size:

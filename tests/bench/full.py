@@ -70,7 +70,7 @@ def main() -> int:
     rounds, seconds = EFFORT[options.size]
     figures: dict[str, Any] = {"commit": commit(), "size": options.size, "machine": machine()}
     if options.only in (None, "policy"):
-        figures["policy"] = policy_speed.run()
+        figures["policy"] = policy_speed.run(policy_speed.ALONE[options.size])
     if options.only in (None, "store"):
         figures["store"] = store_speed.run(seconds)
     if options.only in (None, "proxies"):

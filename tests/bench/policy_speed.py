@@ -1,75 +1,132 @@
-"""µs per decision at 1, 100 and 1,000 rules, in process: matchers only, with a plain condition
-(comparisons), and with one that only CEL can evaluate (a pattern)."""
+"""µs per decision, in process: 1 to 10,000 rules of each kind, beside peers that judge the same.
+
+All engines of one size are asked the same calls in turns, a slice each, so that what the machine
+does meanwhile meets all of them; a figure is the median of the rounds. That all of them give the
+same answers is asserted first, with allows and denies among them.
+
+`every_tool_us` is the sidecar's cost when each call goes to another tool of all there are: nothing
+of its rule is at hand in the processor's caches then, whichever engine holds it.
+"""
 
 from __future__ import annotations
 
-import statistics
+import gc
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
-from sidecar.clock import Clock
-from sidecar.model import HttpFacts, Principal, ToolCall
-from sidecar.policy.decide import decide
-from sidecar.policy.load import Source, load_policies
+import policy_rules
+from policy_engines import ENGINES, PEERS, Engine, answers
+from policy_rules import KINDS, SHARED
 
-PLAIN = "\n    when: args.number > 0 && args.owner == 'acme' && args.labels.size() < 5"
-PATTERN = "\n    when: args.number > 0 && args.owner.matches('^ac[a-z]+$')"
-
-
-def build(rules: int, condition: str) -> Any:
-    """One tool and one rule each, and one deny rule that reads every tool's environment."""
-    tools = "".join(f"  t{n}: {{mutates: false}}\n" for n in range(rules))
-    listed = "".join(
-        f"  - id: r{n}\n    effect: allow\n    tools: up/t{n}{condition}\n" for n in range(rules)
-    )
-    loaded = load_policies(
-        [
-            Source("tools.yaml", f"catalogue: up\ntools:\n{tools}".encode()),
-            Source("rules.yaml", f"policy: speed\nrules:\n{listed}".encode()),
-        ],
-        upstreams={"up": "mcp"},
-        default="deny",
-        read_file=lambda source, path: b"",
-    )
-    if loaded.policy_set is None:
-        raise RuntimeError("\n".join(map(str, loaded.problems)))
-    return loaded.policy_set
+SIDECAR = "sidecar"
+EVERY_TOOL = "every_tool"
+_AT_ONCE_MAX = 64
 
 
-def call(policy_set: Any, clock: Clock, number: int) -> ToolCall:
-    return ToolCall(
-        call_id=clock.new_id(),
-        tool=policy_set.catalogue.mcp_tool("up", f"t{number}").tool,
-        action="tools/call",
-        args={"owner": "acme", "number": 7, "labels": ["ops"], "options": {"draft": False}},
-        http=HttpFacts("POST", "/", "", "127.0.0.1", {}),
-        target="",
-        headers=(),
-        body=b"",
-        dialect="mcp",
-    )
+@dataclass(frozen=True)
+class Effort:
+    """How long and on how many rules. A peer that takes long to read its rules is left out above
+    `peer_rules_max`."""
+
+    rounds: int
+    slice_s: float
+    sizes: tuple[int, ...]
+    peers: tuple[str, ...] = PEERS
+    peer_rules_max: int = 10_000
 
 
-def measure(rules: int, condition: str) -> float:
-    clock = Clock()
-    policy_set = build(rules, condition)
-    principal = Principal("default", "agent")
-    calls = [call(policy_set, clock, n % rules) for n in range(1000)]
-    now_us = clock.now_us()
-    rounds = []
-    for _ in range(7):
+#: What the benchmark of the whole takes, by its size: the sidecar alone.
+ALONE = {
+    "small": Effort(rounds=3, slice_s=0.003, sizes=(1, 1000), peers=()),
+    "default": Effort(rounds=7, slice_s=0.05, sizes=(1, 100, 1000), peers=()),
+    "large": Effort(rounds=15, slice_s=0.1, sizes=(1, 100, 1000), peers=()),
+}
+
+
+class _Turn:
+    """One engine with its prepared calls; each slice goes on where the last ended."""
+
+    def __init__(self, engine: Engine, calls: Sequence[policy_rules.Call]) -> None:
+        self.engine = engine
+        self.calls = [engine.prepared(call) for call in calls]
+        self.rounds: list[float] = []
+        self._next = 0
+
+    def slice(self, seconds: float) -> None:
+        """Asks for so long, one call at least; notes µs per call."""
+        allows, calls, at = self.engine.allows, self.calls, self._next
+        count, at_once, taken = 0, 1, 0.0
         started = time.perf_counter()
-        for one in calls:
-            decide(policy_set, principal, one, now_us)
-        rounds.append((time.perf_counter() - started) / len(calls))
-    return round(statistics.median(rounds) * 1e6, 2)
+        while taken < seconds:
+            for _ in range(at_once):
+                allows(calls[at])
+                at = at + 1 if at + 1 < len(calls) else 0
+            count += at_once
+            taken = time.perf_counter() - started
+            # Few looks at the clock, but none too late.
+            at_once = max(1, min(_AT_ONCE_MAX, int(count * (seconds / taken - 1) / 2)))
+        self._next = at
+        self.rounds.append(taken / count * 1e6)
 
 
-def run() -> dict[str, Any]:
-    """Medians of seven rounds of 1,000 decisions."""
+def measure(kind: str, rules: int, effort: Effort) -> dict[str, float]:
+    """µs per decision of each engine."""
+    calls = policy_rules.calls(kind, rules)
+    named = [SIDECAR]
+    if kind in SHARED and rules <= effort.peer_rules_max:
+        named += effort.peers
+    turns = {name: _Turn(ENGINES[name](kind, rules), calls) for name in named}
+    said = {name: answers(turn.engine, turn.calls) for name, turn in turns.items()}
+    for name, given in said.items():
+        if given != said[SIDECAR]:
+            raise AssertionError(f"{name} does not say the same of {kind} rules")
+    if set(said[SIDECAR]) != {True, False}:
+        raise AssertionError(f"calls on {kind} rules are all judged alike")
+    everywhere = policy_rules.calls(kind, rules, every_tool=True)
+    turns[EVERY_TOOL] = _Turn(turns[SIDECAR].engine, everywhere)
+    gc.collect()
+    gc.freeze()
+    try:
+        for _ in range(effort.rounds):
+            for turn in turns.values():
+                turn.slice(effort.slice_s)
+    finally:
+        gc.unfreeze()
+    return {f"{name}_us": round(median(turn.rounds), 2) for name, turn in turns.items()}
+
+
+def by_kind(effort: Effort) -> dict[str, Any]:
+    """All kinds and sizes, with what the lines are held against."""
+    figures: dict[str, Any] = {"peers": list(effort.peers)}
+    for kind in KINDS:
+        sizes = {rules: measure(kind, rules, effort) for rules in effort.sizes}
+        figures[kind] = {str(rules): row for rules, row in sizes.items()}
+        figures[kind].update(_compared(sizes, effort))
+    return figures
+
+
+def _compared(sizes: dict[int, dict[str, float]], effort: Effort) -> dict[str, float]:
+    own = {rules: row[f"{SIDECAR}_us"] for rules, row in sizes.items()}
+    one = own[min(own)]
+    found = {"worst_us": max(own.values())}
+    found |= {f"ratio_{rules}_to_1": round(us / one, 2) for rules, us in own.items() if rules > 1}
+    for peer in effort.peers:
+        ratios = [row[f"{peer}_us"] / row[f"{SIDECAR}_us"] for row in sizes.values()
+                  if f"{peer}_us" in row]  # fmt: skip
+        if ratios:
+            found[f"least_times_{peer}"] = round(min(ratios), 1)
+    return found
+
+
+def run(effort: Effort) -> dict[str, Any]:
+    """One line per size and kind, the sidecar alone."""
     figures: dict[str, Any] = {}
-    for rules in (1, 100, 1000):
-        figures[f"decision_us_{rules}_rules"] = measure(rules, "")
-        figures[f"decision_us_{rules}_rules_plain"] = measure(rules, PLAIN)
-        figures[f"decision_us_{rules}_rules_cel"] = measure(rules, PATTERN)
+    names = {"structured": "", "plain": "_plain", "cel": "_cel", "pattern": "_pattern"}
+    for rules in effort.sizes:
+        for kind, suffix in names.items():
+            us = measure(kind, rules, effort)[f"{SIDECAR}_us"]
+            figures[f"decision_us_{rules}_rules{suffix}"] = us
     return figures
