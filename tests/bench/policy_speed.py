@@ -87,6 +87,7 @@ def measure(kind: str, rules: int, effort: Effort) -> dict[str, float]:
         raise AssertionError(f"calls on {kind} rules are all judged alike")
     everywhere = policy_rules.calls(kind, rules, every_tool=True)
     turns[EVERY_TOOL] = _Turn(turns[SIDECAR].engine, everywhere)
+    answers(turns[EVERY_TOOL].engine, turns[EVERY_TOOL].calls)  # what is worked out but once
     gc.collect()
     gc.freeze()
     try:

@@ -58,8 +58,8 @@ def bench_table() -> str:
         f"{measured['added_p50_beyond_fdatasync_ms_c1']} ms beyond the pass-through and one "
         f"fdatasync. A decision takes {policy['decision_us_100_rules']} µs at 100 rules, "
         f"{policy['decision_us_100_rules_plain']} µs with a condition of comparisons, "
-        f"{policy['decision_us_100_rules_cel']} µs with one that matches a pattern. The store API "
-        "commits "
+        f"{policy['decision_us_100_rules_cel']} µs with one that only CEL can evaluate. "
+        "The store API commits "
         f"{store['api_calls_per_s_256']:,} calls/s for 256 waiting callers, "
         f"{store['ratio_to_raw_loop_256']} × a raw sqlite3 loop writing the same rows.",
         "",
