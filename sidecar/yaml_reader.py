@@ -32,6 +32,7 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+
 #: The rest of the core schema's numbers.
 _OTHER_NOTATION = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _LEADING_ZERO = re.compile(r"[-+]?0[0-9]+")
+_NUMBERS_BEGIN_WITH = frozenset("-+.0123456789")
 #: `key: {a}` or `key: "a"`, where more of the line is left.
 _MORE_AFTER_A_VALUE = re.compile(r"""[^#]*:\s+(\{.*\}|\[.*\]|"[^"]*"|'[^']*')\s+""")
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
@@ -171,6 +172,16 @@ def _hint_for(error: yaml.MarkedYAMLError, before: str, found: str) -> str:
     return "quote texts that hold `: `, ` #` or begin with a special character"
 
 
+def _events(text: str) -> Iterator[Any]:
+    """What `yaml.parse` gives, which asks before each event whether there is one."""
+    loader = _LOADER(text)
+    try:
+        while not isinstance(event := loader.get_event(), yaml.StreamEndEvent):
+            yield event
+    finally:
+        loader.dispose()
+
+
 class _Reader:
     """Makes nodes of events, in the order of the file, and notes what is refused."""
 
@@ -178,12 +189,13 @@ class _Reader:
         self.source = source
         self.problems: list[Problem] = []
         self._is_without_colon = False
-        self._events: Iterator[Any] = iter(yaml.parse(text, Loader=_LOADER))
+        self._events = _events(text)
 
     def position(self, mark: Any) -> Position:
         if mark is None:
             return Position(self.source, 1, 1)
-        return Position(self.source, mark.line + 1, mark.column + 1)
+        # What `Position(…)` does, without the step in between: files have thousands.
+        return tuple.__new__(Position, (self.source, mark.line + 1, mark.column + 1))
 
     def problem(self, mark: Any, message: str, hint: str = "") -> None:
         """Notes a problem; raises _TooMany when it is time to stop."""
@@ -208,7 +220,8 @@ class _Reader:
             hint = 'a text that begins with `*` must be quoted: "*"'
             self.problem(event.start_mark, "YAML aliases are not allowed", hint)
             return Node("", position, key_position, is_refused=True)
-        self._refuse_decorations(event)
+        if event.anchor is not None or event.tag is not None:
+            self._refuse_decorations(event)
         if isinstance(event, yaml.ScalarEvent):
             return self._scalar_node(event, position, key_position)
         if depth > DEPTH_MAX:
@@ -301,6 +314,8 @@ class _Reader:
             return ""
         if text in _BOOLEANS:
             return _BOOLEANS[text]
+        if text[0] not in _NUMBERS_BEGIN_WITH:
+            return text
         if len(text) > NUMBER_CHARACTERS_MAX and (
             _INTEGER.fullmatch(text) or _LEADING_ZERO.fullmatch(text)
         ):

@@ -103,6 +103,8 @@ if ! bash deploy/environment.sh "$venv" deploy/requirements-test.lock; then
 fi
 python=$venv/bin/python
 export PATH="$venv/bin:$PATH:/usr/sbin:/sbin"
+# Hundreds of tests start a process of their own; without bytecode each compiles every module anew.
+unset PYTHONDONTWRITEBYTECODE
 provide_tools
 
 if [ -n "$is_ci" ]; then

@@ -12,9 +12,11 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-#: So many levels are written one by one; what is below is small (a rule, an entry of a catalogue).
-_LEVELS: Final = 5
+#: What holds no more than this is written in one go, below the first levels.
+_FEW: Final = 32
+_LEVELS: Final = 3
 
+_HOLDERS: Final = (dict, list)
 _ENCODER: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -35,15 +37,20 @@ def _hash(pieces: Iterable[str]) -> str:
     return total.hexdigest()[:32]
 
 
+def _is_much(content: Any, levels: int) -> bool:
+    return type(content) in _HOLDERS and len(content) > (0 if levels > 0 else _FEW)
+
+
 def _pieces(content: Any, levels: int) -> Iterator[str]:
-    if levels and content and type(content) is dict:
+    kind = type(content) if _is_much(content, levels) else None
+    if kind is dict:
         mark = "{"
         for key in sorted(content):
             yield f"{mark}{_ENCODER.encode(key)}:"
             yield from _pieces(content[key], levels - 1)
             mark = ","
         yield "}"
-    elif levels and content and type(content) is list:
+    elif kind is list:
         mark = "["
         for member in content:
             yield mark

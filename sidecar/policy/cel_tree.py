@@ -106,7 +106,8 @@ def _term(data: bytes, at: int, end: int, offsets: dict[int, int]) -> Term:
     if read is None:
         return Term(CONSTANT, offsets.get(identity, 0))
     name, value, parts = read(data, begin, stop, offsets)
-    return Term(kind, offsets.get(identity, 0), name, value, parts)
+    # What `Term(…)` does, without the step in between.
+    return tuple.__new__(Term, (kind, offsets.get(identity, 0), name, value, parts))
 
 
 _Offsets = dict[int, int]

@@ -193,9 +193,9 @@ class Scope:
         return Condition(
             self,
             expression,
-            frozenset(names & set(FACTS)),
+            frozenset(names & FACTS.keys()),
             frozenset(run),
-            frozenset(names & set(self.constants)),
+            frozenset(names & self.constants.keys()),
             variables,
             reading,
             plain_answer(tree, self.constants),
@@ -208,7 +208,7 @@ class Scope:
     def _all_needed(self, reading: Reading) -> tuple[Variable, ...]:
         """The variables an expression needs, in an order in which they can be evaluated."""
         found: dict[str, Variable] = {}
-        for name in sorted(reading.names & set(self.variables)):
+        for name in sorted(reading.names & self.variables.keys()):
             _collect(self.variables[name], found)
         return tuple(found.values())
 

@@ -18,6 +18,7 @@ from sidecar.policy.fields import Problems, did_you_mean
 from sidecar.policy.matchers import MCP_PREFIX, Glob, ToolMatcher
 from sidecar.policy.never import check_never
 from sidecar.policy.routes import parse_route
+from sidecar.policy.tool_names import ToolNames
 
 
 class Reach:
@@ -25,41 +26,34 @@ class Reach:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
-        self._args: dict[str, ArgumentTypes | None] = {}
-        self._by_name: dict[str, Tool] = {}
-        self.has_declared = False
-        for entry in catalogue.entries:
-            self.has_declared = True
-            self._by_name[entry.tool.name] = entry.tool
-            self._args[entry.tool.name] = entry.args
-        for upstream in catalogue.upstreams:
-            unknown = catalogue.unknown(upstream).tool
-            self._by_name[unknown.name] = unknown
+        self._args: dict[str, ArgumentTypes | None] = {
+            entry.tool.name: entry.args for entry in catalogue.entries
+        }
+        self.has_declared = bool(self._args)
+        declared = [entry.tool for entry in catalogue.entries]
+        undeclared = [catalogue.unknown(upstream).tool for upstream in catalogue.upstreams]
+        self._tools = ToolNames(declared + undeclared)
 
     @property
     def all(self) -> list[Tool]:
         """Every tool there is, undeclared ones as `unknown`."""
-        return list(self._by_name.values())
+        return self._tools.all
 
     @property
     def names(self) -> list[str]:
         """The names of all tools there are."""
-        return list(self._by_name)
+        return [tool.name for tool in self._tools.all]
 
     def candidates(self, globs: Sequence[Glob]) -> list[Tool]:
         """Tools a rule's globs may lead to; only those need a closer look."""
-        found: dict[str, Tool] = {}
-        if all(glob.is_literal for glob in globs):
-            for glob in globs:
-                tool = self._by_name.get(glob.pattern)
-                if tool is not None:
-                    found[tool.name] = tool
-        else:
-            found = dict(self._by_name)
+        found = self._tools.candidates(globs)
+        names = {tool.name for tool in found}
         for glob in globs:
             for tool in self._written_methods(glob):
-                found.setdefault(tool.name, tool)
-        return list(found.values())
+                if tool.name not in names:
+                    names.add(tool.name)
+                    found.append(tool)
+        return found
 
     def _written_methods(self, glob: Glob) -> list[Tool]:
         upstream, mark, method = glob.pattern.partition(f"/{MCP_PREFIX}")

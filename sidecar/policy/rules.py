@@ -99,6 +99,8 @@ _CALLER_FIELDS = {
     "tenants": Field(list_of(caller_glob)),
 }
 
+_ANYBODY = CallerMatcher()
+
 _FILE_FIELDS = {
     "policy": Field(name, is_required=True),
     "description": Field(text),
@@ -185,6 +187,8 @@ def _declared(node: Node) -> Iterator[str]:
 
 
 def _callers(values: Mapping[str, Any]) -> CallerMatcher:
+    if _CALLER_FIELDS.keys().isdisjoint(values):
+        return _ANYBODY
     return CallerMatcher(**{key: values.get(key, ()) for key in _CALLER_FIELDS})
 
 

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ import storage
 from sidecar.clock import Clock
 
 IN_FLIGHT = 64
+#: So many stores are killed side by side: most of a cycle is waiting for a process to start.
+LANES = 2
 CYCLES_PER_STORE = 10
 READY_S_MAX = 20.0
 PLANTED = ("forward-before-commit", "acknowledge-before-commit")
@@ -218,57 +221,93 @@ def verify(sidecar: Sidecar) -> str | None:
 
 
 async def run(cycles: int, seed: int, planted: str | None) -> Report:
-    """The whole run; stops early once a planted fault was found."""
-    chance = random.Random(seed)
+    """The whole run, in lanes side by side; stops early once a planted fault was found."""
     report = Report()
     upstream = MarkingUpstream()
     await upstream.start()
-    sidecar: Sidecar | None = None
+    left = iter(range(cycles))
     with tempfile.TemporaryDirectory(prefix="aegis-faults-") as name:
+        lanes = [
+            Lane(Path(name) / f"lane{number}", upstream, report, left, planted, seed + number)
+            for number in range(LANES)
+        ]
         try:
-            while report.cycles < cycles and not (planted and report.violations):
-                folder = Path(name) / f"store{report.cycles}"
-                sidecar = Sidecar(folder, upstream.port, planted)
-                await sidecar.start()
-                await _store_life(sidecar, upstream, chance, report, cycles)
-                sidecar.kill()
-                problem = verify(sidecar)
-                if problem:
-                    report.violations.append(f"I3 {problem}")
+            async with asyncio.TaskGroup() as running:
+                for lane in lanes:
+                    running.create_task(lane.run())
         finally:
-            if sidecar is not None:
-                sidecar.kill()
+            for lane in lanes:
+                lane.end()
             await upstream.stop()
     return report
 
 
-async def _store_life(
-    sidecar: Sidecar,
-    upstream: MarkingUpstream,
-    chance: random.Random,
-    report: Report,
-    cycles: int,
-) -> None:
-    """Up to ten kills of one store; it is running when this begins and when it ends."""
-    after_seq = 0
-    for _ in range(CYCLES_PER_STORE):
-        if report.cycles >= cycles or (sidecar.planted and report.violations):
-            return
-        seen, before, stop = Seen(), set(upstream.seen), asyncio.Event()
-        label = f"c{report.cycles}"
+class Lane:
+    """Stores one after the other, each killed up to ten times, beside the other lanes."""
+
+    def __init__(
+        self,
+        folder: Path,
+        upstream: MarkingUpstream,
+        report: Report,
+        left: Iterator[int],
+        planted: str | None,
+        seed: int,
+    ) -> None:
+        self._folder, self._upstream, self._report = folder, upstream, report
+        self._left, self._planted = left, planted
+        self._chance = random.Random(seed)
+        self._sidecar: Sidecar | None = None
+
+    def end(self) -> None:
+        if self._sidecar is not None:
+            self._sidecar.kill()
+
+    def _next(self) -> int | None:
+        """The number of the next cycle; None if there is none to be run."""
+        if self._planted and self._report.violations:
+            return None
+        return next(self._left, None)
+
+    async def run(self) -> None:
+        number = self._next()
+        while number is not None:
+            self._sidecar = Sidecar(
+                self._folder / f"store{number}", self._upstream.port, self._planted
+            )
+            await self._sidecar.start()
+            number = await self._store_life(self._sidecar, number)
+            self._sidecar.kill()
+            problem = await asyncio.to_thread(verify, self._sidecar)
+            if problem:
+                self._report.violations.append(f"I3 {problem}")
+
+    async def _store_life(self, sidecar: Sidecar, number: int | None) -> int | None:
+        """Up to ten kills of one store, which is running when this begins and when it ends; gives
+        the number of the cycle after it."""
+        after_seq = 0
+        for _ in range(CYCLES_PER_STORE):
+            if number is None:
+                break
+            after_seq = await self._cycle(sidecar, f"c{number}", after_seq)
+            number = self._next()
+        return number
+
+    async def _cycle(self, sidecar: Sidecar, label: str, after_seq: int) -> int:
+        report, seen, stop = self._report, Seen(), asyncio.Event()
         load = asyncio.ensure_future(keep_calling(sidecar.data_port, seen, label, stop))
-        await asyncio.sleep(chance.uniform(0.1, 0.5))
+        await asyncio.sleep(self._chance.uniform(0.1, 0.5))
         sidecar.kill()
         stop.set()
         await load
         await asyncio.sleep(0.05)  # what was already on its way to the upstream arrives
         report.restart_s_max = max(report.restart_s_max, await sidecar.start())
-        forwarded = upstream.seen - before
-        after_seq = await check(sidecar, seen, forwarded, after_seq, report)
+        forwarded = self._upstream.take(f"{label}-")
         report.cycles += 1
         report.answered += len(seen.answered)
         report.refused += len(seen.refused)
         report.forwarded += len(forwarded)
+        return await check(sidecar, seen, forwarded, after_seq, report)
 
 
 def main() -> int:

@@ -26,6 +26,12 @@ class MarkingUpstream:
         await site.start()
         self.port = self._runner.addresses[0][1]
 
+    def take(self, beginning: str) -> set[str]:
+        """The marks that begin so, which are forgotten."""
+        taken = {mark for mark in self.seen if mark.startswith(beginning)}
+        self.seen -= taken
+        return taken
+
     async def stop(self) -> None:
         if self._runner is not None:
             await self._runner.cleanup()

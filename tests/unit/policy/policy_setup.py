@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -136,12 +135,6 @@ def run_after(
         decision = judge(policy_set, name, agent=agent, now_us=at_us, run=run)
         run = gathered(run, call, decision, at_us, keeps_calls=policy_set.counts_by_tool)
     return run
-
-
-def split_files(text: str) -> dict[str, str]:
-    """A case's parts: each begins with a line `### NAME`."""
-    parts = re.split(r"^### (\S+)\n", text, flags=re.MULTILINE)
-    return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
 def read_pack(name: str) -> dict[str, str]:

@@ -19,7 +19,9 @@ from sidecar.policy.load import LoadedPolicies, Source
 from sidecar.problems import Problem, errors_only
 
 CASES = all_cases()
-BROKEN = [case for case in CASES if case.group != "warnings"]
+#: The group that loads, with something said of it.
+WARNINGS = "warnings"
+BROKEN = [case for case in CASES if case.group != WARNINGS]
 #: Read by `policy test`; the loader passes them over.
 TEST_FILES = "tests"
 #: Loaded for a sidecar that keeps nothing from call to call.
@@ -57,33 +59,33 @@ def said_of(case: CompileCase) -> list[Problem]:
     return said_of_tests(case) if case.group == TEST_FILES else loaded(case).problems
 
 
+def files_of(case: CompileCase) -> dict[str, bytes]:
+    """Where a problem may stand."""
+    if case.group == TEST_FILES:
+        return {name: part.data for name, part in case.parts.items()}
+    return case.sources
+
+
+def stands_somewhere(problem: Problem, files: dict[str, bytes]) -> bool:
+    at = problem.position
+    lines = files[at.source].decode("utf-8", "replace").split("\n")
+    return 1 <= at.line <= len(lines) and 1 <= at.column <= len(lines[at.line - 1]) + 1
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_d3_a_broken_file_is_refused_with_every_problem_in_place(case: CompileCase) -> None:
-    given = shown(said_of(case))
+def test_d2_d3_a_broken_file_has_each_problem_in_place_and_allows_nothing(
+    case: CompileCase,
+) -> None:
+    found = said_of(case)
     if os.environ.get("UPDATE_CASES"):
-        case.keep(given)
-        return
-    assert given == case.problems
-
-
-@pytest.mark.parametrize("case", BROKEN, ids=lambda case: case.name)
-def test_d2_d3_no_broken_file_ever_allows_anything(case: CompileCase) -> None:
+        case.keep(shown(found))
+    else:
+        assert shown(found) == case.problems
+    files = files_of(case)
+    assert [problem for problem in found if not stands_somewhere(problem, files)] == []
+    assert bool(errors_only(found)) == (case.group != WARNINGS)
     if case.group != TEST_FILES:
-        assert loaded(case).policy_set is None
-    assert errors_only(said_of(case))
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_every_problem_stands_where_there_is_something(case: CompileCase) -> None:
-    data = (
-        case.sources
-        if case.group != TEST_FILES
-        else {name: part.data for name, part in case.parts.items()}
-    )
-    for problem in said_of(case):
-        lines = data[problem.position.source].decode("utf-8", "replace").split("\n")
-        assert 1 <= problem.position.line <= len(lines), str(problem)
-        assert 1 <= problem.position.column <= len(lines[problem.position.line - 1]) + 1
+        assert (loaded(case).policy_set is None) == (case.group != WARNINGS)
 
 
 def test_the_good_files_allow_everything() -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from policy_setup import CASES, PACKS, UPSTREAMS, WHOLE, split_files
+from compile_cases import CompileCase, all_cases
+from policy_setup import CASES, PACKS, UPSTREAMS, WHOLE
 
 from sidecar.config import load as config_load
 from sidecar.config import settings, upstreams
@@ -182,11 +183,10 @@ def parts_of(folder: str) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("path", [*parts_of("bad"), *parts_of("test_files")])
-def test_schema_and_loader_agree_on_bad_files(path: Path) -> None:
-    parts = split_files(path.read_text())
-    parts.pop("problems", None)
-    sources = [Source(name, text.encode()) for name, text in parts.items()]
+@pytest.mark.parametrize("case", all_cases(), ids=lambda case: case.name)
+def test_schema_and_loader_agree_on_broken_files(case: CompileCase) -> None:
+    parts = {name: part.data for name, part in case.parts.items() if not part.is_beside}
+    sources = [Source(name, data) for name, data in parts.items()]
     problems = Problems()
     context = read_context(sources, lambda source, name: b"", problems, WHOLE)
     for file in context.tests:
@@ -199,8 +199,8 @@ def test_schema_and_loader_agree_on_bad_files(path: Path) -> None:
         has=WHOLE,
     )
     found = [*problems.found, *loaded.problems]
-    for name, text in parts.items():
-        documents = documents_of(text.encode())
+    for name, data in parts.items():
+        documents = documents_of(data)
         if len(documents) == 1:
             kind, plain = documents[0]
             own = [problem for problem in found if problem.position.source == name]
