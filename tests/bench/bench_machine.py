@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-
 _LOOP_STEPS = 1_000_000
 
 
