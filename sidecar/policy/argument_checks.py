@@ -8,11 +8,12 @@ Must not know: how a rule is judged, files.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from sidecar.model import Tool
+from sidecar.policy.argument_absence import unthought
 from sidecar.policy.argument_slips import ArgumentSlips
 from sidecar.policy.arguments import ArgumentTypes
 from sidecar.policy.cel_checks import Reading
@@ -56,9 +57,11 @@ class _Typed(NamedTuple):
 
 @dataclass(slots=True)
 class _Shared:
-    """A variable with what all tools declare on which some rule reads it."""
+    """A variable with what all tools declare on which some rule reads it; `asked` are the
+    arguments that every rule asks for which reads it."""
 
     read: _Read
+    asked: set[str]
     known: dict[int, Mapping[str, str]] = field(default_factory=dict)
     free: set[str] = field(default_factory=set)
 
@@ -150,19 +153,24 @@ class ArgumentChecks:
             text, place = one.variables[variable.name]
             scope = expression.condition.scope
             read = _Read(variable.name, text, variable.reading, scope, place, None, one.is_pack)
-            shared = self._shared[key] = _Shared(read)
+            shared = self._shared[key] = _Shared(read, set(variable.reading.arguments))
+        shared.asked &= expression.condition.reading.sought
         shared.free.update(free)
         for types in known:
             if id(types) not in shared.known:
                 shared.known[id(types)] = types.plain()
 
-    def _remember(self, read: _Read, declared: Sequence[Mapping[str, str]]) -> None:
+    def _remember(
+        self, read: _Read, declared: Sequence[Mapping[str, str]], asked: Collection[str] = ()
+    ) -> None:
         reading = read.reading
         for name, offset, message, said in _mismatches(reading, declared):
             place = read.place(offset)
             self._literals.append(
                 (place, f"{read.what}: {message}", f"{name}: {said}", read.is_pack)
             )
+        for offset, message, hint in () if read.is_pack else unthought(reading, declared, asked):
+            self._problems.warning(read.place(offset), f"{read.what}: {message}", hint)
         types = _certain(reading, declared)
         if any(_may_be_wrong(reading, name, text) for name, text in types.items()):
             self._by_scope.setdefault(read.scope, []).append(_Typed(read, types))
@@ -180,7 +188,7 @@ class ArgumentChecks:
                 of=f"the rules that read {read.what}",
             )  # fmt: skip
             if shared.is_complete:
-                self._remember(read, known)
+                self._remember(read, known, shared.asked)
             elif not read.is_pack:
                 self._slips.note(_unlike(places, names), shared.free)
         self._slips.conclude(in_routes)

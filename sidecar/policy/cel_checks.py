@@ -55,14 +55,16 @@ class Finding:
 class Reading:
     """What an expression reads and what was found in it. `run` are the names of the run it reads
     (`run.count` among them), each with the place where it does first; `tested` are the arguments
-    that stand in has(). `mentions` counts how often each argument is read, `compared` gives the
-    types of the constants it is compared with. `reads_all_arguments` tells of anything that is
-    done with `args` as a whole."""
+    that stand in has(), `sought` those of which it is asked whether they are there, in whatever
+    way. `mentions` counts how often each argument is read, `compared` gives the types of the
+    constants it is compared with. `reads_all_arguments` tells of anything that is done with `args`
+    as a whole."""
 
     names: set[str] = field(default_factory=set)
     arguments: dict[str, int] = field(default_factory=dict)
     run: dict[str, int] = field(default_factory=dict)
     tested: set[str] = field(default_factory=set)
+    sought: set[str] = field(default_factory=set)
     mentions: dict[str, int] = field(default_factory=dict)
     compared: dict[str, list[type]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
@@ -105,6 +107,7 @@ def inspect(tree: Term, judge_literal: JudgeLiteral, constants: Mapping[str, Any
             _note_argument(term.parts[0], term.name, term.offset, reading)
             if term.value and term.parts[0].name == "args":
                 reading.tested.add(term.name)
+                reading.sought.add(term.name)
         elif term.kind == CALL:
             reading.functions.add(term.name)
             reading.literals.note(term)
@@ -138,8 +141,12 @@ def _check_call(
 ) -> None:
     if term.name in _INDEXED and len(term.parts) == 2 and term.parts[1].text is not None:
         _note_argument(term.parts[0], term.parts[1].text, term.offset, reading)
+        if term.name != "_[_]" and term.parts[0].name == "args":
+            reading.sought.add(term.parts[1].text)
     elif term.name == "@in" and len(term.parts) == 2 and term.parts[0].text is not None:
         _note_argument(term.parts[1], term.parts[0].text, term.offset, reading)
+        if term.parts[1].name == "args":
+            reading.sought.add(term.parts[0].text)
     elif term.name == "matches" and len(term.parts) == 2:
         _check_pattern(term, reading, judge_literal)
     elif term.name in ("timestamp", "duration", "cidr", "inDomain", "under"):

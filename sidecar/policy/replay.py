@@ -21,8 +21,13 @@ from sidecar.policy.runs import RunState
 from sidecar.policy.verdicts import rule_on
 
 EXAMPLES_MAX: Final = 3
-#: Decisions that rested on what was used up then, not on the call.
-_BY_LIMIT: Final = "rate_limited"
+#: Refusals that no rule can be asked about again: they rested on what was used up then, or on how
+#: the call was sent; by code, with the cause under which they are counted.
+_NOT_BY_RULES: Final = {
+    "rate_limited": "limit",
+    "idempotency_key_required": "obligation",
+    "unredactable_request": "obligation",
+}
 
 
 class Change(NamedTuple):
@@ -99,8 +104,8 @@ class Replay:
         run: RunState | None = None,
     ) -> None:
         """Judges one call that was judged then, in the run as it was."""
-        if code_then == _BY_LIMIT:
-            self.skip("limit")
+        if code_then in _NOT_BY_RULES:
+            self.skip(_NOT_BY_RULES[code_then])
             return
         if revision_then == self._policy_set.revision:
             self.same += 1  # the very same policies: whatever is hidden, they said what they said

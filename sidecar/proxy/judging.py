@@ -18,7 +18,7 @@ from sidecar.ledger.fence import Fence
 from sidecar.ledger.recorder import Intent, OverLimit, Recorder
 from sidecar.ledger.run_keeper import RunBefore, RunKeeper
 from sidecar.ledger.run_text import UnreadableRun
-from sidecar.model import Decision, Effect, Principal, ToolCall
+from sidecar.model import Decision, Effect, Mode, Principal, ToolCall
 from sidecar.policy.decide import decide
 from sidecar.policy.facts import Facts
 from sidecar.policy.index import PolicySet
@@ -98,13 +98,22 @@ class Judging:
         if decision.charges and decision.forward:
             facts = Facts(principal, _shown(call, decision), now_us, before.state)
             claims = self._claims(policy_set, decision, facts)
+        sent, detail = call, ""
+        try:
+            if decision.obligations is not None:
+                sent = self._oblige(visit, call, decision)
+        except Refused as unmet:
+            decision, claims, detail = _unmet(decision, unmet), None, unmet.detail
         if claims is None:
             self._counters.decided(decision, took_ns)
-        sent = call
-        if decision.obligations is not None:
-            sent = self._oblige(visit, call, decision)
         if not decision.forward:
-            raise Refused(decision.code, decision.reason, decision=decision, retry_after_s=wait_s)
+            raise Refused(
+                decision.code,
+                decision.reason,
+                decision=decision,
+                detail=detail,
+                retry_after_s=wait_s,
+            )
         stake = None
         if not call.is_protocol:
             stake = self._runs.stake(before, principal, call, decision, policy_set, now_us)
@@ -195,6 +204,19 @@ def _shown(call: ToolCall, decision: Decision) -> ToolCall:
     if obligations is None or not obligations.request:
         return call
     return recordable(call, obligations.request)
+
+
+def _unmet(decision: Decision, refused: Refused) -> Decision:
+    """What the deciding rule lets through on terms that this call cannot meet."""
+    return replace(
+        decision,
+        effect=Effect.DENY,
+        mode=Mode.ENFORCE,
+        code=refused.code,
+        reason=refused.reason,
+        charges=(),
+        wording=None,
+    )
 
 
 def _held(over: OverLimit) -> Intent | Refused:

@@ -246,8 +246,10 @@ def test_records_without_a_judged_call_are_passed_over_by_cause(
     ping = ToolCall("e" * 32, unknown, "ping", {}, http, "", (), b"", "mcp")
     recording.record(who, ping, protocol_decision(recording.rules), NOW_US)
     over = Decision(Effect.DENY, "rate_limited", "2 of 2", "r", "p/pace", "h")
-    call = ToolCall("d" * 32, unknown, "GET", {}, http, "", (), b"", "rest")
-    recording.record(who, call, over, NOW_US)
+    keyless = Decision(Effect.DENY, "idempotency_key_required", "no key", "r", "p/all", "h")
+    for number, decision in enumerate((over, keyless)):
+        call = ToolCall(f"{number}" * 32, unknown, "GET", {}, http, "", (), b"", "rest")
+        recording.record(who, call, decision, NOW_US)
     recording.write()
     raw = sqlite3.connect(recording.path)
     raw.execute("DELETE FROM call_facts WHERE seq = 2")
@@ -256,7 +258,9 @@ def test_records_without_a_judged_call_are_passed_over_by_cause(
     assert replay(recording, policies(tmp_path / "p", TOOLS, TIGHTER), "--json") == 0
     found = as_json(capsys)
     assert found["same"] == 1
-    assert found["passed_over"] == {"erased": 1, "limit": 1, "protocol": 1, "unread": 1}
+    assert found["passed_over"] == {
+        "erased": 1, "limit": 1, "obligation": 1, "protocol": 1, "unread": 1,
+    }  # fmt: skip
 
 
 def test_only_calls_since_a_time_and_of_a_tenant(

@@ -116,8 +116,11 @@ async def test_what_cannot_be_masked_is_not_forwarded(tmp_path: Path) -> None:
     stored = b"".join(path.read_bytes() for path in tmp_path.glob("aegis.db*"))
     assert b"4111-1111" not in stored
     assert b"4111111111111111" not in stored
-    outcomes = [one["outcome"] for one in receipts(tmp_path) if one["kind"] == "refusal"]
-    assert outcomes == ["unredactable_request"] * len(UNMASKABLE)
+    refusals = [one for one in receipts(tmp_path) if one["kind"] == "refusal"]
+    assert [one["outcome"] for one in refusals] == ["unredactable_request"] * len(UNMASKABLE)
+    decided = {(one["decision"], one["rule_id"], one["mode"]) for one in refusals}
+    assert decided == {("deny", "p/all", "enforce")}, "the rule that lets it through on these terms"
+    assert all(one["policy_revision"] for one in refusals)
 
 
 async def test_a_document_that_is_no_object_is_an_argument_of_its_own(tmp_path: Path) -> None:
@@ -146,6 +149,9 @@ async def test_headers_are_set_and_removed_and_keys_required(tmp_path: Path) -> 
         missing = await one.ask("POST", "/api/post", {}, sent)
         made = await one.ask("POST", "/api/post", {}, {**sent, "Idempotency-Key": "k-1"})
     assert (missing.status, missing.json["code"]) == (400, "idempotency_key_required")
+    refused = receipts(tmp_path)[0]
+    assert (refused["decision"], refused["outcome"]) == ("deny", "idempotency_key_required")
+    assert (refused["rule_id"], missing.json["rule"]) == ("p/all", "p/all")
     assert made.status == 200
     head = one.arrived.partition(b"\r\n\r\n")[0].lower()
     assert head.count(b"x-team: ") == 1
