@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -72,6 +72,17 @@ class _Turn:
         self.rounds.append(taken / count * 1e6)
 
 
+def _take_turns(turns: Collection[_Turn], effort: Effort) -> None:
+    gc.collect()
+    gc.freeze()
+    try:
+        for _ in range(effort.rounds):
+            for turn in turns:
+                turn.slice(effort.slice_s)
+    finally:
+        gc.unfreeze()
+
+
 def measure(kind: str, rules: int, effort: Effort) -> dict[str, float]:
     """µs per decision of each engine."""
     calls = policy_rules.calls(kind, rules)
@@ -88,29 +99,38 @@ def measure(kind: str, rules: int, effort: Effort) -> dict[str, float]:
     everywhere = policy_rules.calls(kind, rules, every_tool=True)
     turns[EVERY_TOOL] = _Turn(turns[SIDECAR].engine, everywhere)
     answers(turns[EVERY_TOOL].engine, turns[EVERY_TOOL].calls)  # what is worked out but once
-    gc.collect()
-    gc.freeze()
-    try:
-        for _ in range(effort.rounds):
-            for turn in turns.values():
-                turn.slice(effort.slice_s)
-    finally:
-        gc.unfreeze()
+    _take_turns(turns.values(), effort)
     return {f"{name}_us": round(median(turn.rounds), 2) for name, turn in turns.items()}
+
+
+def by_size(kind: str, effort: Effort) -> dict[int, float]:
+    """The sidecar's µs per decision by number of rules: all sizes take turns, since peers of
+    thousands of rules take minutes to get ready, in which a machine's pace may be another."""
+    turns = {
+        rules: _Turn(ENGINES[SIDECAR](kind, rules), policy_rules.calls(kind, rules))
+        for rules in effort.sizes
+    }
+    for turn in turns.values():
+        answers(turn.engine, turn.calls)  # what is worked out but once
+    _take_turns(turns.values(), effort)
+    return {rules: round(median(turn.rounds), 2) for rules, turn in turns.items()}
 
 
 def by_kind(effort: Effort) -> dict[str, Any]:
     """All kinds and sizes, with what the lines are held against."""
     figures: dict[str, Any] = {"peers": list(effort.peers)}
     for kind in KINDS:
+        own = by_size(kind, effort)
         sizes = {rules: measure(kind, rules, effort) for rules in effort.sizes}
         figures[kind] = {str(rules): row for rules, row in sizes.items()}
-        figures[kind].update(_compared(sizes, effort))
+        figures[kind]["side_by_side_us"] = {str(rules): us for rules, us in own.items()}
+        figures[kind].update(_compared(sizes, own, effort))
     return figures
 
 
-def _compared(sizes: dict[int, dict[str, float]], effort: Effort) -> dict[str, float]:
-    own = {rules: row[f"{SIDECAR}_us"] for rules, row in sizes.items()}
+def _compared(
+    sizes: dict[int, dict[str, float]], own: dict[int, float], effort: Effort
+) -> dict[str, float]:
     one = own[min(own)]
     found = {"worst_us": max(own.values())}
     found |= {f"ratio_{rules}_to_1": round(us / one, 2) for rules, us in own.items() if rules > 1}

@@ -35,7 +35,6 @@ def environment(home: Path) -> dict[str, str]:
     return {**found, "HOME": str(home)}
 
 
-@pytest.mark.serial
 @pytest.mark.timeout(300)
 def test_quickstart_once_tells_the_whole_story(clone: Path, tmp_path: Path) -> None:
     done = subprocess.run(
@@ -66,7 +65,6 @@ def test_quickstart_once_tells_the_whole_story(clone: Path, tmp_path: Path) -> N
     assert "Traceback" not in done.stdout + done.stderr
 
 
-@pytest.mark.serial
 @pytest.mark.timeout(120)
 def test_quickstart_keeps_running_until_it_is_told_to_stop(clone: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(

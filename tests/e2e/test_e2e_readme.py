@@ -179,7 +179,6 @@ def newcomer(tmp_path: Path) -> Iterator[Newcomer]:
         demo.communicate(timeout=45)
 
 
-@pytest.mark.serial
 @pytest.mark.timeout(180)
 def test_a_newcomer_gets_what_the_readme_shows(newcomer: Newcomer) -> None:
     readme = (ROOT / "README.md").read_text()

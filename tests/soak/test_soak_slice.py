@@ -1,4 +1,4 @@
-"""A13, C17: twenty seconds of the soak run, with wide bounds, and the test of what judges them."""
+"""A13, C17: ten seconds of the soak run, with wide bounds, and the test of what judges them."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def soak() -> ModuleType:
 
 
 @pytest.mark.serial
-def test_c17_twenty_seconds_of_steady_load_leave_nothing_behind() -> None:
+def test_c17_ten_seconds_of_steady_load_leave_nothing_behind() -> None:
     done = subprocess.run(
-        [sys.executable, str(HARNESS), "--size", "0.33", "--rate", "100"],
+        [sys.executable, str(HARNESS), "--size", "0.17", "--rate", "100"],
         capture_output=True,
         text=True,
     )
@@ -41,10 +41,10 @@ def test_c17_twenty_seconds_of_steady_load_leave_nothing_behind() -> None:
     report = json.loads(done.stdout)
     assert (done.returncode, report["violations"]) == (0, 0), done.stdout
     # positive controls: every kind of call was there
-    assert report["answered"] > 500
-    assert report["refused"] > 80
-    assert report["left"] > 40
-    assert report["outcomes"]["aborted_by_client"] > 10
+    assert report["answered"] > 250
+    assert report["refused"] > 40
+    assert report["left"] > 20
+    assert report["outcomes"]["aborted_by_client"] > 5
 
 
 def test_what_grows_is_found(soak: ModuleType) -> None:
