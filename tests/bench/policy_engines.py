@@ -80,7 +80,9 @@ class Cedar:
     def __init__(self, kind: str, rules: int) -> None:
         import cedarpy
 
-        text = "".join(_numbered(self._RULE.format(self._WHEN[kind]), n) for n in range(rules))
+        text = "".join(
+            _numbered(self._RULE.format(self._WHEN[kind]), n) for n in policy_rules.numbers(rules)
+        )
         self._decide = cedarpy.is_authorized
         self._policies = cedarpy.PolicySet.from_str(text)
         self._entities = cedarpy.Entities.from_json_str("[]")
@@ -132,7 +134,7 @@ m = r.tool == p.tool && r.action == p.action && eval(p.rule)
 
             def load_policy(self, model: Any) -> None:
                 policy = model.model["p"]["p"].policy
-                for n in range(rules):
+                for n in policy_rules.numbers(rules):
                     policy.append([f"t{n}", "call", _numbered(Casbin._WHEN[kind], n)])
 
         model = FastModel(self._KEYS)
@@ -174,7 +176,7 @@ class Rego:
         rule = f'allow if {{ input.tool == "t@"; {self._WHEN[kind]} }}\n'
         rule += self._HELPERS.get(kind, "")
         text = "package speed\ndefault allow := false\n"
-        text += "".join(_numbered(rule, n) for n in range(rules))
+        text += "".join(_numbered(rule, n) for n in policy_rules.numbers(rules))
         self._input = regopy.Input
         self._interpreter = regopy.Interpreter()
         self._interpreter.add_module("speed.rego", text)

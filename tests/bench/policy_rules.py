@@ -24,6 +24,7 @@ RULES_PER_FILE = 500
 AGENT = "agent"
 METHOD = "POST"
 _NUMBER = 1_000_000
+_FIRST = 10_000
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,12 @@ class Call:
     agent: str
     method: str
     args: dict[str, Any]
+
+
+def numbers(rules: int) -> range:
+    """By which rules and their tools are called. All have as many digits: a longer text costs
+    more, whatever the size of the set."""
+    return range(_FIRST, _FIRST + rules)
 
 
 def condition(kind: str, number: int) -> str:
@@ -54,13 +61,14 @@ _CEL = {
 
 def sources(kinds: Sequence[str], rules: int) -> list[Source]:
     """Catalogue and policies; the kinds take turns."""
-    tools = "".join(f"  t{number}: {{mutates: false}}\n" for number in range(rules))
+    tools = "".join(f"  t{number}: {{mutates: false}}\n" for number in numbers(rules))
     found = [Source("tools.yaml", f"catalogue: up\ntools:\n{tools}".encode())]
+    every = numbers(rules)
     for first in range(0, rules, RULES_PER_FILE):
         listed = "".join(
             f"  - id: r{number}\n    effect: allow\n    tools: up/t{number}\n"
             f"{condition(kinds[number % len(kinds)], number)}"
-            for number in range(first, min(first + RULES_PER_FILE, rules))
+            for number in every[first : first + RULES_PER_FILE]
         )
         text = f"policy: speed-{first}\nrules:\n{listed}"
         found.append(Source(f"rules-{first}.yaml", text.encode()))
@@ -78,7 +86,7 @@ def calls(kind: str, rules: int, *, every_tool: bool = False) -> list[Call]:
     """Calls that a rule allows, and as many that miss it by one thing, in a mixed order. With
     `every_tool` no two in a row go to the same tool of any, so that nothing is at hand."""
     step = 1 if every_tool else max(1, rules // TOOLS_CALLED)
-    tools = range(0, rules, step)
+    tools = numbers(rules)[::step]
     odd = _MISSES[kind]
     found = [made for tool in tools for made in (_call(tool), _call(tool, odd[tool % len(odd)]))]
     random.Random(rules).shuffle(found)
