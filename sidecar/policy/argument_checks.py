@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from sidecar.model import Tool
@@ -20,6 +21,7 @@ from sidecar.policy.cel_checks import Reading
 from sidecar.policy.compiling import CompiledRule, Expression
 from sidecar.policy.conditions import TELLING_TYPES, Scope, Variable
 from sidecar.policy.fields import Problems, did_you_mean
+from sidecar.policy.text_places import Place
 from sidecar.problems import Position
 
 _KINDS: Mapping[str, type] = {"string": str, "int": int, "bool": bool}
@@ -103,23 +105,23 @@ class ArgumentChecks:
 
     def _look_at_names(
         self,
-        arguments: Mapping[str, Position],
+        arguments: Mapping[str, Place],
         names: set[str],
         *,
         is_complete: bool,
         is_pack: bool,
         of: str = "this rule",
     ) -> None:
-        for argument, position in arguments.items():
+        for argument, place in arguments.items():
             if argument in names:
                 continue
             hint = did_you_mean(argument, names) if names else ""
             if is_complete:
                 message = f'no tool of {of} declares the argument "{argument}"'
-                self._problems.note(position, message, hint, is_warning=is_pack)
+                self._problems.note(place(), message, hint, is_warning=is_pack)
             elif hint and not is_pack:
                 message = f'no tool that declares its arguments has "{argument}"'
-                self._problems.warning(position, message, hint)
+                self._problems.warning(place(), message, hint)
 
     def _look_at_paths(self, one: CompiledRule, declared: Sequence[Mapping[str, str]]) -> None:
         """Notes what is to be masked below an argument that has nothing below it."""
@@ -181,7 +183,8 @@ class ArgumentChecks:
         """
         for shared in self._shared.values():
             read, known = shared.read, list(shared.known.values())
-            places = {name: read.place(offset) for name, offset in read.reading.arguments.items()}
+            read_at = read.reading.arguments.items()
+            places = {name: partial(read.place, offset) for name, offset in read_at}
             names = {name for types in known for name in types}
             self._look_at_names(
                 places, names, is_complete=shared.is_complete, is_pack=read.is_pack,
@@ -236,7 +239,7 @@ def _read(one: CompiledRule, expression: Expression) -> _Read:
     )
 
 
-def _unlike(arguments: Mapping[str, Position], names: set[str]) -> dict[str, Position]:
+def _unlike(arguments: Mapping[str, Place], names: set[str]) -> dict[str, Place]:
     """Those that are neither declared nor like a declared one, of which a word was said."""
     if not names:
         return dict(arguments)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from sidecar.policy.fields import Problems
-from sidecar.problems import Position
+from sidecar.policy.text_places import Place
 
 #: Shorter words are near to too many others.
 _LENGTH_MIN: Final = 5
@@ -27,7 +27,7 @@ _DIGITS: Final = re.compile(r"\d+")
 class _Reader(NamedTuple):
     """A rule or a variable, the arguments it reads with their places, and on which tools."""
 
-    arguments: Mapping[str, Position]
+    arguments: Mapping[str, Place]
     tools: frozenset[str]
 
 
@@ -38,7 +38,7 @@ class ArgumentSlips:
         self._problems = problems
         self._readers: list[_Reader] = []
 
-    def note(self, arguments: Mapping[str, Position], tools: Iterable[str]) -> None:
+    def note(self, arguments: Mapping[str, Place], tools: Iterable[str]) -> None:
         """One that reads arguments of tools of which at least one declares none."""
         if arguments:
             self._readers.append(_Reader(arguments, frozenset(tools)))
@@ -73,12 +73,12 @@ class ArgumentSlips:
                 message = f'nothing else reads the argument "{name}" of these tools'
                 hint = f'did you mean "{other}"? {_DECLARE}'
             elif readers and name > other:  # of two it is said once
-                place = readers[0].arguments[other]
+                place = readers[0].arguments[other]()
                 message = f'"{name}" is read here, "{other}" of the same tools at {place}'
                 hint = f"one of them may be misspelt. {_DECLARE}"
             else:
                 continue
-            self._problems.warning(reader.arguments[name], message, hint)
+            self._problems.warning(reader.arguments[name](), message, hint)
             return
 
 

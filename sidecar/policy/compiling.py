@@ -24,7 +24,7 @@ from sidecar.policy.reasons import Reason
 from sidecar.policy.rule import Rule
 from sidecar.policy.rules import PolicyFile, RuleDraft
 from sidecar.policy.terms import ApprovalTerms
-from sidecar.policy.text_places import Texts
+from sidecar.policy.text_places import Place, Texts
 from sidecar.problems import Position
 from sidecar.yaml_reader import Node
 
@@ -54,7 +54,7 @@ class CompiledRule:
     rule: Rule
     draft: RuleDraft
     is_pack: bool
-    arguments: dict[str, Position] = field(default_factory=dict)
+    arguments: dict[str, Place] = field(default_factory=dict)
     expressions: list[Expression] = field(default_factory=list)
     variables: Mapping[str, VariableText] = field(default_factory=dict)
 
@@ -270,24 +270,29 @@ def _warn_of_unused(file: PolicyFile, used: set[str], problems: Problems) -> Non
                 problems.warning(place, f'no condition here reads "{kind}.{name}"')
 
 
-def _arguments(draft: RuleDraft, expressions: Sequence[Expression]) -> dict[str, Position]:
+def _arguments(draft: RuleDraft, expressions: Sequence[Expression]) -> dict[str, Place]:
     """The arguments a rule reads anywhere, each with the first place where it does."""
-    found: dict[str, Position] = {}
+    found: dict[str, Place] = {}
     for one in expressions:
         for name, offset in one.condition.reading.arguments.items():
-            found.setdefault(name, one.place(offset))
+            found.setdefault(name, partial(one.place, offset))
     if draft.reason is not None and draft.reason_position is not None:
         for name in draft.reason.arguments:
-            found.setdefault(name, draft.reason_position)
+            found.setdefault(name, partial(_there, draft.reason_position))
     for limit in draft.limits:
         for name in limit.per:
             if name.startswith("args."):
-                found.setdefault(name.removeprefix("args."), limit.position)
+                where = partial(_there, limit.position)
+                found.setdefault(name.removeprefix("args."), where)
     if draft.obligations is not None:
         for path in draft.obligations.request.paths:
             if path[0] == "args":
-                found.setdefault(path[1], draft.places["obligations"])
+                found.setdefault(path[1], partial(_there, draft.places["obligations"]))
     return found
+
+
+def _there(position: Position) -> Position:
+    return position
 
 
 def _mentions(node: Node, variable: str) -> bool:

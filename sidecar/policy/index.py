@@ -160,7 +160,9 @@ class PolicySet:
         self._spread: list[Rule] = []
         for rule in rules:
             self._file(rule)
-        self._plans = {tool.name: self._plan(tool) for tool in catalogue.tools}
+        #: Made when first needed, those of the catalogue and those of other tools.
+        self._declared = {tool.name: tool for tool in catalogue.tools}
+        self._plans: dict[str, ToolPlan] = {}
         self._more: dict[Tool, ToolPlan] = {}
 
     def _file(self, rule: Rule) -> None:
@@ -184,6 +186,9 @@ class PolicySet:
         """The rules for a tool; for one that differs from the catalogue's, its own."""
         found = self._plans.get(tool.name)
         if found is not None and (found.tool is tool or found.tool == tool):
+            return found
+        if found is None and self._declared.get(tool.name) == tool:
+            found = self._plans[tool.name] = self._plan(tool)
             return found
         found = self._more.get(tool)
         if found is None:

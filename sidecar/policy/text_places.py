@@ -6,10 +6,13 @@ Must not know: what the text means.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from sidecar.problems import Position
 from sidecar.yaml_reader import Node
+
+#: Where something stands, worked out when it is asked for: of most nothing is ever said.
+Place = Callable[[], Position]
 
 
 class Texts:
