@@ -99,7 +99,7 @@ def load_policies(
     if has_catalogue:
         check_reach(compiled, catalogue, problems)
     names = SecretNames(secrets)
-    check_counts(compiled, names, problems)
+    check_counts(compiled, names, catalogue.tools, problems)
     found = sorted(set(problems.found))
     if problems.error_count or _is_partial(sources):
         return LoadedPolicies(None, found)

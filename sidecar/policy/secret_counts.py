@@ -8,8 +8,9 @@ Must not know: how limits are counted, which names are secret.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterator, Sequence
 
+from sidecar.model import Tool
 from sidecar.policy.cel_tree import decode
 from sidecar.policy.compiling import CompiledRule
 from sidecar.policy.conditions import Condition
@@ -17,12 +18,21 @@ from sidecar.policy.fields import Problems
 from sidecar.policy.hidden import argument_paths
 
 _ARGUMENT = "args."
+#: Where an argument stands that an obligation masks in a request.
+_IN_REQUESTS = ("args", "body")
+
+_Path = tuple[str, ...]
 
 
 def check_counts(
-    rules: Iterable[CompiledRule], secrets: Container[str], problems: Problems
+    rules: Sequence[CompiledRule],
+    secrets: Container[str],
+    tools: Sequence[Tool],
+    problems: Problems,
 ) -> None:
-    """Notes every limit that would store what its secret name keeps out of the store."""
+    """Notes every limit that would store what its secret name, or a rule that masks it in requests
+    to the same tools, keeps out of the store."""
+    masked = [(one, path) for one in rules for path in _masked(one)]
     for one in rules:
         for draft, limit in zip(one.draft.limits, one.rule.limits, strict=True):
             if limit.sum is None and not limit.is_shared:
@@ -30,15 +40,41 @@ def check_counts(
             paths = [tuple(name.split(".")[1:]) for name in limit.per if _ARGUMENT in name]
             paths += _summed(limit.sum) if limit.sum is not None else ()
             for path in dict.fromkeys(paths):
-                if any(step in secrets for step in path):
+                why = "is a secret" if any(step in secrets for step in path) else None
+                if why is None and (masking := _masking(one, path, masked, tools)):
+                    why = f"is masked by {masking.rule.rule_id}"
+                if why is not None:
                     problems.error(
                         draft.position,
-                        f"{_ARGUMENT}{'.'.join(path)} is a secret, and the store would keep what "
-                        "this limit counts of it",
+                        f"{_ARGUMENT}{'.'.join(path)} {why}, and the store would keep what this "
+                        "limit counts of it",
                         "count by something else; calls may be counted by it without `shared`",
                     )
 
 
-def _summed(condition: Condition) -> Iterator[tuple[str, ...]]:
+def _masked(one: CompiledRule) -> Iterator[_Path]:
+    obligations = one.rule.obligations
+    for path in obligations.request.paths if obligations is not None else ():
+        if path[0] in _IN_REQUESTS:
+            yield path[1:]
+
+
+def _masking(
+    counting: CompiledRule,
+    counted: _Path,
+    masked: Sequence[tuple[CompiledRule, _Path]],
+    tools: Sequence[Tool],
+) -> CompiledRule | None:
+    """The first rule that masks it, or what it is part of, or part of it."""
+    for one, path in masked:
+        shorter = min(len(path), len(counted))
+        if path[:shorter] == counted[:shorter] and any(
+            one.draft.tools.matches(tool) and counting.draft.tools.matches(tool) for tool in tools
+        ):
+            return one
+    return None
+
+
+def _summed(condition: Condition) -> Iterator[_Path]:
     for expression in (condition.expression, *(one.expression for one in condition.variables)):
         yield from argument_paths(decode(expression.serialize()))
