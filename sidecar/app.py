@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import storage
+from sidecar.certificate_keeper import CertificateKeeper, Certificates
 from sidecar.clock import Clock
 from sidecar.config.model import Config
 from sidecar.config.store_url import store_password
@@ -87,8 +88,8 @@ async def running(
     clock = clock or Clock()
     require_c_parser()
     async with AsyncExitStack() as stack:
-        logs = Logs(monotonic_ns=clock.monotonic_ns, secrets=_secrets(config), stream=log)
-        stack.callback(logs.stop)
+        logs = _logs(stack, config, clock, log)
+        certificates = Certificates(config.listen)
         policies = PolicyKeeper(config.policies, Path.cwd(), _loader(config), clock)
         policies.load_first()
         boot_id = clock.new_id()
@@ -106,9 +107,7 @@ async def running(
         stack.push_async_callback(leg.close)
         runs = run_keeper(config, clock, store)
         pipeline = _pipeline(config, clock, policies, recorder, runs, leg, counters, fence)
-        door = FrontDoor(
-            pipeline.handle, pipeline.refuse_head, rules=head_rules(config), limits=config.limits
-        )
+        door = _door(config, pipeline)
         state = ControlState(
             config=config,
             clock=clock,
@@ -125,16 +124,18 @@ async def running(
             calibrated=calibrated,
             fencing=made_fencing(config, clock, fence, queue, store, lease),
             runs=RunCare(config, clock, read=store.run_head, queue=queue, runs=runs, fence=fence),
+            certificates=certificates.all,
         )
-        await _control(stack, config, state)
         tasks = _Tasks(stack)
+        await _control(stack, config, state, certificates.control)
         tasks.start(policies.run(), "policies")
         tasks.start(_tick(pressure), "pressure")
         tasks.start(history.run(pressure.snapshot), "trend")
         tasks.start(forget_idle_buckets(store, clock, fence), "limits")
         if lease is not None:
             tasks.start(lease.run(), "lease")
-        keeper = await _listen(config, door)
+        tasks.start(certificates.run(), "certificates")
+        keeper = await _listen(config, door, certificates.data)
         stack.push_async_callback(_drain, config, keeper, door, counters, queue, state)
         _settle()
         _tell(config, store, policies)
@@ -156,6 +157,12 @@ def _secrets(config: Config) -> list[str]:
     return [*secrets, password] if password else secrets
 
 
+def _logs(stack: AsyncExitStack, config: Config, clock: Clock, stream: TextIO | None) -> Logs:
+    logs = Logs(monotonic_ns=clock.monotonic_ns, secrets=_secrets(config), stream=stream)
+    stack.callback(logs.stop)
+    return logs
+
+
 def _pipeline(
     config: Config,
     clock: Clock,
@@ -171,6 +178,12 @@ def _pipeline(
         config=config, policies=policies, judging=judging, recorder=recorder, leg=leg,
         counters=counters, clock=clock,
     )  # fmt: skip
+
+
+def _door(config: Config, pipeline: Pipeline) -> FrontDoor:
+    return FrontDoor(
+        pipeline.handle, pipeline.refuse_head, rules=head_rules(config), limits=config.limits
+    )
 
 
 def _loader(config: Config) -> Load:
@@ -220,8 +233,16 @@ def _history(stack: AsyncExitStack, config: Config, clock: Clock) -> PressureHis
     return history
 
 
-async def _control(stack: AsyncExitStack, config: Config, state: ControlState) -> None:
-    server = ControlServer(config.listen.control, state)
+async def _control(
+    stack: AsyncExitStack,
+    config: Config,
+    state: ControlState,
+    keeper: CertificateKeeper | None,
+) -> None:
+    context = keeper.context if keeper is not None else None
+    server = ControlServer(config.listen.control, state, context)
+    if keeper is not None:
+        keeper.on_change = server.speak
     await server.start()
     stack.push_async_callback(server.stop)
     socket = ControlSocket(config.data_dir, state)
@@ -229,10 +250,14 @@ async def _control(stack: AsyncExitStack, config: Config, state: ControlState) -
     stack.push_async_callback(socket.stop)
 
 
-async def _listen(config: Config, door: FrontDoor) -> Doorkeeper:
+async def _listen(
+    config: Config, door: FrontDoor, certificate: CertificateKeeper | None
+) -> Doorkeeper:
     address = config.listen.data
+    tls = None if certificate is None else lambda: certificate.context
     try:
-        return Doorkeeper(door, await listening_sockets(address.host, address.port, BACKLOG))
+        listening = await listening_sockets(address.host, address.port, BACKLOG)
+        return Doorkeeper(door, listening, tls)
     except OSError as error:
         raise StartRefused(
             f"the data listener cannot have {address.host}:{address.port}: {error.strerror}"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import ssl
 import sys
 import urllib.parse
 
-from sidecar.cli.control_client import Unreachable, load_configuration
+from sidecar.cli.control_client import SOCKET_NAME, Unreachable, ask_at, load_configuration
 
 NAME = "health"
 HELP = "exit 0 if the sidecar is ready to serve, else 1"
@@ -28,37 +29,55 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 ready, 1 not ready or no answer, 2 for wrong usage."""
     try:
-        host, port = _address(args)
+        reasons = _asked_at(args) if args.url else _own_reasons(args)
     except Unreachable as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    connection = http.client.HTTPConnection(host, port, timeout=args.timeout)
+    if not reasons:
+        print("ready")
+        return 0
+    print(f"not ready: {'; '.join(reasons)}", file=sys.stderr)
+    return 1
+
+
+def _own_reasons(args: argparse.Namespace) -> list[str]:
+    """Why the sidecar of the configuration is not ready. One that speaks TLS is asked over
+    control.sock: its certificate is for other names than the address it is asked at here."""
+    config = load_configuration(args)
+    control = config.listen.control
+    if control.tls is not None:
+        where = config.data_dir / SOCKET_NAME
+        return list(ask_at(where, "GET", "/status", wait_s=args.timeout)["not_ready"])
+    host = _ANY_ADDRESS.get(control.host, control.host)
+    return _reasons(http.client.HTTPConnection(host, control.port, timeout=args.timeout))
+
+
+def _asked_at(args: argparse.Namespace) -> list[str]:
+    try:
+        url = urllib.parse.urlsplit(args.url)
+        host, port = url.hostname, url.port
+    except ValueError as error:
+        raise Unreachable(f"--url is no URL: {error}", 2) from error
+    if url.scheme not in ("http", "https") or host is None:
+        raise Unreachable("--url is http://HOST:PORT or https://HOST:PORT", 2)
+    if url.scheme == "http":
+        return _reasons(http.client.HTTPConnection(host, port or 80, timeout=args.timeout))
+    context = ssl.create_default_context()
+    return _reasons(
+        http.client.HTTPSConnection(host, port or 443, timeout=args.timeout, context=context)
+    )
+
+
+def _reasons(connection: http.client.HTTPConnection) -> list[str]:
+    """Why it is not ready; empty if it is. Raises Unreachable if there is no answer."""
     try:
         connection.request("GET", "/readyz")
         response = connection.getresponse()
         answer = json.loads(response.read())
     except (OSError, http.client.HTTPException, ValueError) as error:
-        print(f"no answer from {host}:{port}: {error}", file=sys.stderr)
-        return 1
+        raise Unreachable(f"no answer from {connection.host}:{connection.port}: {error}") from error
     finally:
         connection.close()
     if response.status == http.client.OK:
-        print("ready")
-        return 0
-    reasons = answer.get("reasons") or [answer.get("title", str(response.status))]
-    print(f"not ready: {'; '.join(reasons)}", file=sys.stderr)
-    return 1
-
-
-def _address(args: argparse.Namespace) -> tuple[str, int]:
-    if not args.url:
-        control = load_configuration(args).listen.control
-        return _ANY_ADDRESS.get(control.host, control.host), control.port
-    try:
-        url = urllib.parse.urlsplit(args.url)
-        host, port = url.hostname, url.port or 80
-    except ValueError as error:
-        raise Unreachable(f"--url is no URL: {error}", 2) from error
-    if url.scheme != "http" or host is None:
-        raise Unreachable("--url is http://HOST:PORT", 2)
-    return host, port
+        return []
+    return list(answer.get("reasons") or [answer.get("title", str(response.status))])

@@ -15,6 +15,7 @@ from pathlib import Path
 from sidecar.config.bounded import read_bounded
 from sidecar.config.endpoints import default_hosts, is_loopback, is_unspecified, read_listener
 from sidecar.config.identity import NAME, read_default_agent, read_tenants
+from sidecar.config.listener_tls import read_listener_tls
 from sidecar.config.merge import Merge, origin_of
 from sidecar.config.model import Address, Config, Limits, Listen, Record, Runs
 from sidecar.config.references import References
@@ -163,9 +164,11 @@ class _Reader:
         node = section.members.get(name)
         where = ("127.0.0.1", port)
         hosts: tuple[str, ...] = ()
+        tls = None
         if node is not None and node.is_mapping:
             long = section.sub(name)
-            long.allow(("address", "hosts"), {"tls": "listeners do not speak TLS yet"})
+            long.allow(("address", "tls", "hosts"))
+            tls = read_listener_tls(long, self.references)
             where = long.read("address", read_listener, where)
             hosts = read_host_names(long, "hosts")
         else:
@@ -180,7 +183,7 @@ class _Reader:
                     is_warning=True,
                 )
             )
-        return Address(host=where[0], port=where[1], hosts=default_hosts(where[0]) + hosts)
+        return Address(host=where[0], port=where[1], hosts=default_hosts(where[0]) + hosts, tls=tls)
 
     def _data_dir(self, store: str) -> Path:
         """Where control.sock and the like stand: beside a file, else beside sidecar.yaml."""

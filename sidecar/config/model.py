@@ -71,11 +71,44 @@ class Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
 
+class Pem(Group):
+    """A text in PEM form: in a file, which is read again when it changes, or given once."""
+
+    path: Path | None = None
+    given: Secret | None = None
+
+    @property
+    def text(self) -> str:
+        """Where it comes from."""
+        return str(self.path) if self.path is not None else "***"
+
+
+class ListenerTls(Group):
+    """What a listener needs to speak TLS; with `client_ca` clients must show certificates."""
+
+    cert: Pem
+    key: Pem
+    client_ca: Pem | None = None
+
+    @property
+    def text(self) -> str:
+        """Where all of it comes from."""
+        parts = {"cert": self.cert, "key": self.key, "client_ca": self.client_ca}
+        return ", ".join(f"{name}: {pem.text}" for name, pem in parts.items() if pem is not None)
+
+
 class Address(Group):
     """Where a listener stands, and the Host names it answers to (lower case, no port)."""
 
     host: str
     port: int
+    tls: ListenerTls | None = _setting(
+        "speak TLS only, 1.2 or later; changed files are taken over while it serves; with "
+        "`client_ca` clients must show a certificate of one of these authorities",
+        None,
+        form="`{cert: ref, key: ref, client_ca: ref}`",
+        default_text="none: plain HTTP",
+    )
     hosts: tuple[str, ...] = _setting(
         "further Host names that are answered",
         (),
@@ -91,19 +124,19 @@ class Address(Group):
     @property
     def url(self) -> str:
         """The base URL of the listener."""
-        return f"http://{self.text}"
+        return f"{'http' if self.tls is None else 'https'}://{self.text}"
 
 
 class Listen(Group):
     """The two listeners."""
 
     data: Address = _setting(
-        "where agents call, or `{address, hosts}`",
+        "where agents call, or `{address, tls, hosts}`",
         form="host:port",
         default_text="127.0.0.1:8080",
     )
     control: Address = _setting(
-        "where metrics, health and status are asked for, or `{address, hosts}`",
+        "where metrics, health and status are asked for, or `{address, tls, hosts}`",
         form="host:port",
         default_text="127.0.0.1:8081",
     )

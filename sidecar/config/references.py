@@ -10,15 +10,19 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-from sidecar.config.model import Secret
+from sidecar.config.model import Pem, Secret
 from sidecar.yaml_section import Section
 
 SECRET_BYTES_MAX = 64 * 1024
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HOW = "write {env: NAME} or {file: PATH}"
+
+T = TypeVar("T")
 
 
 class References:
@@ -30,6 +34,20 @@ class References:
 
     def secret(self, section: Section, name: str) -> Secret | None:
         """The secret that a member refers to; None if that is a problem, which is reported."""
+        return self._resolved(section, name, self._variable, self._file)
+
+    def pem(self, section: Section, name: str, *, is_private: bool) -> Pem | None:
+        """Where a text in PEM form is to be had; it can be read now. None as above."""
+        read_file = partial(self._pem_file, is_private=is_private)
+        return self._resolved(section, name, self._pem_variable, read_file)
+
+    def _resolved(
+        self,
+        section: Section,
+        name: str,
+        of_variable: Callable[[object], T],
+        of_file: Callable[[object], T],
+    ) -> T | None:
         node = section.members.get(name)
         key = section.key(name)
         if node is None:
@@ -44,37 +62,57 @@ class References:
         if len(kinds) != 1:
             section.report(node, f"{key}: neither one variable nor one file", _HOW)
             return None
-        resolve = self._variable if kinds[0] == "env" else self._file
-        return reference.read(kinds[0], resolve, None)
+        return reference.read(kinds[0], of_variable if kinds[0] == "env" else of_file, None)
 
     def _variable(self, name: object) -> Secret:
+        return _checked(self._value(name), f"the environment variable {name}")
+
+    def _pem_variable(self, name: object) -> Pem:
+        value = self._value(name)
+        if not value.strip():
+            raise ValueError(f"the environment variable {name} is empty")
+        return Pem(given=Secret(value))
+
+    def _value(self, name: object) -> str:
         if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
             raise ValueError("not the name of an environment variable")
         if name not in self._environ:
             raise ValueError(f"the environment variable {name} is not set")
-        return _checked(self._environ[name], f"the environment variable {name}")
+        return self._environ[name]
 
     def _file(self, name: object) -> Secret:
-        if not isinstance(name, str) or not name or "\0" in name:
-            raise ValueError("not the path of a file")
-        path = self._folder / name
+        path = self._path(name)
         try:
-            data = _read_private(path)
+            data = read_regular(path, is_private=True)
             return _checked(data.decode("utf-8").rstrip("\r\n"), str(path))
         except OSError as error:
             raise ValueError(f"{path} cannot be read: {error.strerror}") from None
         except UnicodeDecodeError:
             raise ValueError(f"{path} is not UTF-8") from None
 
+    def _pem_file(self, name: object, *, is_private: bool) -> Pem:
+        path = self._path(name)
+        try:
+            read_regular(path, is_private=is_private)
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+        return Pem(path=path)
 
-def _read_private(path: Path) -> bytes:
-    """The bytes of a regular file that not everybody may read; never waits for a pipe."""
+    def _path(self, name: object) -> Path:
+        if not isinstance(name, str) or not name or "\0" in name:
+            raise ValueError("not the path of a file")
+        return self._folder / name
+
+
+def read_regular(path: Path, *, is_private: bool) -> bytes:
+    """The bytes of a regular file; never waits for a pipe. Raises OSError, and ValueError for one
+    that is too large, or that everybody may read or write (of a public one: write)."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "it is no regular file")
-        if found.st_mode & (stat.S_IROTH | stat.S_IWOTH):
+        if found.st_mode & (stat.S_IWOTH | (stat.S_IROTH if is_private else 0)):
             raise ValueError(f"{path} is open to every user of this machine: chmod o-rwx {path}")
         if found.st_size > SECRET_BYTES_MAX:
             raise ValueError(f"{path} is larger than {SECRET_BYTES_MAX} bytes")

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from sidecar.config.model import Address, Auth, Config, Group
+from sidecar.config.model import Address, Auth, Config, Group, ListenerTls
 from sidecar.config.store_url import shown_store
 from sidecar.config.units import duration_text, size_text
 
@@ -132,6 +132,8 @@ def _default(name: str, field: FieldInfo) -> str:
 def _shown(name: str, value: Any) -> Any:
     """A value in the form in which users write it."""
     if isinstance(value, Address):
+        return value.text
+    if isinstance(value, ListenerTls):
         return value.text
     if isinstance(value, Auth):
         return f"{value.header_name}: {value.header_value}"

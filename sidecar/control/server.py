@@ -7,8 +7,11 @@ Must not know: how numbers and reasons are found.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import socket
+import ssl
 from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Final
 
@@ -62,8 +65,14 @@ def control_app(*, render: Render, not_ready: NotReady, hosts: Collection[str]) 
 class ControlServer:
     """The listener of one sidecar; `port` is the one it has (for port 0, one that was free)."""
 
-    def __init__(self, address: Address, state: ControlState) -> None:
+    def __init__(
+        self, address: Address, state: ControlState, context: ssl.SSLContext | None = None
+    ) -> None:
         self._address = address
+        self._context = context
+        self._sockets: list[socket.socket] = []
+        self._sites: list[web.SockSite] = []
+        self._swaps: set[asyncio.Task[None]] = set()
         app = control_app(
             render=state.render_metrics, not_ready=state.not_ready, hosts=address.hosts
         )
@@ -77,18 +86,59 @@ class ControlServer:
         host, port = self._address.host, self._address.port
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, host, port).start()
+            self._sockets = await _bound(host, port)
+            await self._serve()
         except OSError as error:
             await self._runner.cleanup()
             raise StartRefused(
                 f"the control listener cannot have {host}:{port}: "
                 f"{os.strerror(error.errno) if error.errno else error}"
             ) from error
-        self.port = self._runner.addresses[0][1]
+        self.port = self._sockets[0].getsockname()[1]
+
+    def speak(self, context: ssl.SSLContext) -> None:
+        """From now on new connections meet this context; those that are open keep theirs."""
+        self._context = context
+        task = asyncio.get_running_loop().create_task(self._serve())
+        self._swaps.add(task)
+        task.add_done_callback(self._swaps.discard)
+
+    async def _serve(self) -> None:
+        """Accepts with the context as it is now; on the same sockets, so that nobody is missed."""
+        before, self._sites = self._sites, []
+        for listener in self._sockets:
+            site = web.SockSite(self._runner, listener.dup(), ssl_context=self._context)
+            await site.start()
+            self._sites.append(site)
+        for site in before:
+            await site.stop()
 
     async def stop(self) -> None:
         """Ends it; answers under way may finish. Idempotent."""
         await self._runner.cleanup()
+        while self._sockets:
+            self._sockets.pop().close()
+
+
+async def _bound(host: str, port: int) -> list[socket.socket]:
+    """A socket for each address of `host`; raises OSError, and then none is left open."""
+    found = await asyncio.get_running_loop().getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    listeners: list[socket.socket] = []
+    try:
+        for family, address in dict.fromkeys((one[0], one[4]) for one in found):
+            listener = socket.socket(family, socket.SOCK_STREAM)
+            listeners.append(listener)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind(address)
+    except BaseException:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
 
 
 def _guard(hosts: frozenset[str]) -> Middleware:

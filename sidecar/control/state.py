@@ -6,7 +6,7 @@ Must not know: HTTP, sockets, the form of an answer beyond plain values.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sidecar.clock import Clock
@@ -16,7 +16,14 @@ from sidecar.control.run_care import RunCare
 from sidecar.control.status import Identity, status_of
 from sidecar.telemetry.counters import Counters
 from sidecar.telemetry.exposition import Exposition
-from sidecar.telemetry.sources import Door, LineCounts, RecordKeeper, Sources, StoreRole
+from sidecar.telemetry.sources import (
+    Certificate,
+    Door,
+    LineCounts,
+    RecordKeeper,
+    Sources,
+    StoreRole,
+)
 
 if TYPE_CHECKING:
     from sidecar.config.model import Config
@@ -47,6 +54,7 @@ class ControlState:
         calibrated: str = "",
         fencing: Fencing | None = None,
         runs: RunCare | None = None,
+        certificates: Sequence[Certificate] = (),
     ) -> None:
         fence = fencing.fence if fencing is not None else None
         #: None where the embedding program has no store that could be fenced.
@@ -67,6 +75,7 @@ class ControlState:
             logs=logs,
             default=config.default,
             fence=fence,
+            certificates=tuple(certificates),
         )
         self._exposition = Exposition(self._sources)
         self._readiness = Readiness(

@@ -35,7 +35,7 @@ _TOO_SLOW = farewell("request_timeout", "408 Request Timeout")
 class DoorConnection(web_protocol.RequestHandler):
     """One connection: a deadline for each head, quiet errors."""
 
-    __slots__ = ("_door", "_head_timer", "exchange", "source_ip")
+    __slots__ = ("_door", "_head_timer", "exchange", "source_ip", "was_made")
 
     def __init__(
         self,
@@ -50,6 +50,13 @@ class DoorConnection(web_protocol.RequestHandler):
         self._head_timer: asyncio.TimerHandle | None = None
         self.exchange: Exchange | None = None
         self.source_ip = source_ip
+        #: Whether it ever carried anything; over TLS that takes a handshake.
+        self.was_made = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection stands."""
+        self.was_made = True
+        super().connection_made(transport)
 
     @property
     def is_draining(self) -> bool:

@@ -13,9 +13,10 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 import struct
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import orjson
@@ -23,6 +24,7 @@ import orjson
 from sidecar.errors import REFUSALS
 
 if TYPE_CHECKING:
+    from sidecar.proxy.connection import DoorConnection
     from sidecar.proxy.server import FrontDoor
 
 _log = logging.getLogger("aegis.door")
@@ -36,6 +38,8 @@ ACCEPTS_A_TURN = 128
 FULL_S = 0.005
 #: The pause after the system has refused to give a connection (no file descriptors left).
 EXHAUSTED_S = 0.1
+#: How long a peer may take to say its last word over TLS.
+SHUTDOWN_S = 5.0
 
 _RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 _DRAIN_BYTES = 64 * 1024
@@ -88,8 +92,15 @@ async def listening_sockets(host: str, port: int, backlog: int) -> list[socket.s
 class Doorkeeper:
     """Serves some listening sockets from now until `close`."""
 
-    def __init__(self, door: FrontDoor, listening: Sequence[socket.socket]) -> None:
+    def __init__(
+        self,
+        door: FrontDoor,
+        listening: Sequence[socket.socket],
+        tls: Callable[[], ssl.SSLContext] | None = None,
+    ) -> None:
+        """`tls` gives the context of the next connection; without it all speak plain HTTP."""
         self._door = door
+        self._tls = tls
         self._loop = asyncio.get_running_loop()
         self.sockets = tuple(listening)
         self._entering: set[asyncio.Task[None]] = set()
@@ -147,25 +158,38 @@ class Doorkeeper:
 
     async def _let_in(self, connection: socket.socket, address: str) -> None:
         connection.setblocking(False)
-        made = False
+        made: DoorConnection | None = None
 
-        def welcome() -> asyncio.Protocol:
+        def welcome() -> DoorConnection:
             nonlocal made
-            made = True
-            return self._door.welcome(address)
+            made = self._door.welcome(address)
+            return made
 
         try:
-            await self._loop.connect_accepted_socket(welcome, connection)
+            if self._tls is None:
+                await self._loop.connect_accepted_socket(welcome, connection)
+            else:
+                await self._loop.connect_accepted_socket(
+                    welcome,
+                    connection,
+                    ssl=self._tls(),
+                    ssl_handshake_timeout=self._door.header_wait_s,
+                    ssl_shutdown_timeout=SHUTDOWN_S,
+                )
         except OSError:
             connection.close()
         finally:
-            if not made:
+            # A connection that was made leaves by itself when it is lost.
+            if made is None or not made.was_made:
                 self._door.leave(address)
+                if self._tls is not None:
+                    self._door.turned_away_total["tls_handshake"] += 1
 
     # -- those turned away -----------------------------------------------------------------
 
     def _turn_away(self, connection: socket.socket) -> None:
-        if len(self._leaving) >= self._door.farewells_max:
+        # To say why over TLS would cost a handshake, more than many calls.
+        if self._tls is not None or len(self._leaving) >= self._door.farewells_max:
             _reset(connection)
             return
         connection.setblocking(False)

@@ -33,7 +33,9 @@ LINE_BYTES_MAX = 8190
 WRITE_WAIT_S = 60.0
 
 #: Why a connection ended before a request.
-TURNED_AWAY_CAUSES = ("connections", "per_address", "header_wait", "head_incomplete")
+TURNED_AWAY_CAUSES = (
+    "connections", "per_address", "tls_handshake", "header_wait", "head_incomplete",
+)  # fmt: skip
 
 _log = logging.getLogger("aegis.door")
 
@@ -65,8 +67,7 @@ class FrontDoor(web_server.Server):
     `handler` serves a request with a well-formed head, `on_refused_head` answers one that was
     refused; both send their reply through the exchange. A lost connection cancels the handler.
     Plain numbers for whoever counts: `malformed_total` by code, `turned_away_total` by cause
-    ("connections", "per_address", "header_wait", "head_incomplete"), `requests_count`,
-    `open_connections`.
+    (TURNED_AWAY_CAUSES), `requests_count`, `open_connections`.
     """
 
     def __init__(

@@ -24,9 +24,9 @@ FIELDS: Final = frozenset(
     {
         "address", "answer", "boot_id", "call_id", "cause", "code", "control", "count", "data",
         "deadline_s", "default", "detail", "duration_s", "engine", "file", "forwarded", "in_flight",
-        "next_step", "node_id", "path", "pid", "problem", "problems", "reason", "recovered",
-        "revision", "rules", "status", "store", "upstream", "upstreams", "url", "version",
-        "warning",
+        "listener", "next_step", "node_id", "path", "pid", "problem", "problems", "reason",
+        "recovered", "revision", "rules", "status", "store", "upstream", "upstreams", "url",
+        "version", "warning",
     }
 )  # fmt: skip
 

@@ -118,6 +118,13 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric("aegis_malformed_heads_total", "counter",
            "Requests whose head was refused, by code; they stand in no receipt.", ("code",),
            _each(lambda s: s.sources.door.malformed_total)),
+    Metric("aegis_tls_certificate_expiry_timestamp_seconds", "gauge",
+           "Until when the certificate of a listener that speaks TLS is valid.", ("listener",),
+           _each(lambda s: {c.listener: c.expires_us / 1e6 for c in s.sources.certificates})),
+    Metric("aegis_tls_reload_success", "gauge",
+           "1 if the certificate that its files hold now is in force, 0 if it cannot be used.",
+           ("listener",),
+           _each(lambda s: {c.listener: c.reload_succeeded for c in s.sources.certificates})),
     # of the write path
     Metric("aegis_write_queue_depth", "gauge", "Entries that are not durable yet.", ("lane",),
            lambda s: [((lane,), s.sources.queue.depth(lane)) for lane in LANES]),

@@ -61,6 +61,14 @@ class FenceRole(Protocol):
         """What an operator reads; "" while it does not."""
 
 
+class Certificate(Protocol):
+    """The certificate of a listener."""
+
+    listener: str
+    expires_us: int
+    reload_succeeded: bool
+
+
 class LineCounts(Protocol):
     """What the logs count of lines that were not written."""
 
@@ -87,6 +95,7 @@ class Sources:
     logs: LineCounts | None
     default: Literal["deny", "observe"]
     fence: FenceRole | None = None
+    certificates: Sequence[Certificate] = ()
 
 
 class Scrape(NamedTuple):

@@ -45,5 +45,5 @@ async def test_health_is_what_readyz_says(tmp_path: Path) -> None:
 
 
 async def test_a_wrong_url_is_wrong_usage() -> None:
-    for url in ("https://x", "nonsense", "http://[::1", "http://x:port"):
+    for url in ("ftp://x", "nonsense", "http://[::1", "http://x:port"):
         assert (await health("--url", url))[0] == 2, url

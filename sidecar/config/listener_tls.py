@@ -1,0 +1,50 @@
+"""`tls` of a listener: its certificate, its key, and whose clients are let in.
+
+Knows: how the three are read from where the configuration says, at start and again later.
+Must not know: sockets, when anything is read again.
+"""
+
+from __future__ import annotations
+
+from sidecar.config.certificates import Material, listener_context
+from sidecar.config.model import ListenerTls, Pem
+from sidecar.config.references import References, read_regular
+from sidecar.yaml_section import Section
+
+
+def read_listener_tls(listener: Section, references: References) -> ListenerTls | None:
+    """None if the listener speaks plain HTTP, or after reporting what is wrong."""
+    if "tls" not in listener.members:
+        return None
+    section = listener.sub("tls")
+    if section.node is None or not section.node.is_mapping:
+        return None
+    section.allow(("cert", "key", "client_ca"))
+    cert = references.pem(section, "cert", is_private=False)
+    key = references.pem(section, "key", is_private=True)
+    client_ca = None
+    if "client_ca" in section.members:
+        client_ca = references.pem(section, "client_ca", is_private=False)
+        if client_ca is None:
+            return None
+    if cert is None or key is None:
+        return None
+    tls = ListenerTls(cert=cert, key=key, client_ca=client_ca)
+    try:
+        listener_context(material_of(tls))
+    except (ValueError, OSError) as error:
+        section.report(section.node, f"{section.path}: {error}")
+        return None
+    return tls
+
+
+def material_of(tls: ListenerTls) -> Material:
+    """What the configuration refers to, as it is now; raises OSError and ValueError."""
+    client_ca = None if tls.client_ca is None else _bytes(tls.client_ca, is_private=False)
+    return Material(_bytes(tls.cert, is_private=False), _bytes(tls.key, is_private=True), client_ca)
+
+
+def _bytes(pem: Pem, *, is_private: bool) -> bytes:
+    if pem.path is not None:
+        return read_regular(pem.path, is_private=is_private)
+    return pem.given.reveal().encode() if pem.given is not None else b""
