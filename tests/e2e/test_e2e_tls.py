@@ -34,9 +34,7 @@ def test_both_listeners_speak_tls_and_take_over_a_new_certificate(tmp_path: Path
         tls = "tls: {cert: {file: server.pem}, key: {file: server.key}}"
         text = process.config.read_text()
         for port in (process.data_port, process.control_port):
-            text = text.replace(
-                f"'127.0.0.1:{port}'", f"{{address: '127.0.0.1:{port}', {tls}}}"
-            )
+            text = text.replace(f"'127.0.0.1:{port}'", f"{{address: '127.0.0.1:{port}', {tls}}}")
         process.config.write_text(text)
         process.start()
         try:

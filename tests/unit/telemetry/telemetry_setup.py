@@ -80,5 +80,10 @@ def make_sources(upstreams: tuple[str, ...] = ("github", "files"), **changes: An
         ),
         "logs": SimpleNamespace(suppressed_total=8, dropped_total=0),
         "default": "deny",
+        "certificates": [
+            SimpleNamespace(
+                listener="data", expires_us=1_800_000_000_000_000, reload_succeeded=True
+            )
+        ],
     }
     return Sources(**(parts | changes))
