@@ -74,7 +74,9 @@ def main() -> int:
     if options.only in (None, "store"):
         figures["store"] = store_speed.run(seconds)
     if options.only in (None, "proxies"):
-        figures["proxies"] = proxies.run(rounds, seconds, sys.executable)
+        figures["proxies"] = proxies.run(
+            rounds, seconds, sys.executable, with_peers=options.size != "small"
+        )
         figures["ratio_to_bare_aiohttp_c32"] = figures["proxies"]["ratio_to_bare_aiohttp_c32"]
     if options.only in (None, "overload"):
         figures["overload"] = overload.run(seconds)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import targets
+import targets_peers
 
 CONCURRENCIES = (1, 32, 256)
 #: Below this ratio of the bare pass-through to nginx the yardstick itself was disturbed.
@@ -80,8 +81,9 @@ def verify_receipts(target: targets.Target, python: str) -> dict[str, Any]:
     return {"verified": verdict.returncode == 0, **counts}
 
 
-def run(rounds: int, seconds: float, python: str) -> dict[str, Any]:
-    """Everything: start, interleave, verify, stop; figures by target and concurrency."""
+def run(rounds: int, seconds: float, python: str, *, with_peers: bool = True) -> dict[str, Any]:
+    """Everything: start, interleave, verify, stop; figures by target and concurrency. Without
+    peers nothing needs to be installed."""
     load_core, proxy_core = targets.cores()
     samples: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
     with tempfile.TemporaryDirectory(prefix="aegis-bench-") as name:
@@ -90,12 +92,14 @@ def run(rounds: int, seconds: float, python: str) -> dict[str, Any]:
         upstream = targets.start_upstream(folder, load_core)
         running = [upstream]
         try:
-            proxies = [
-                targets.start_nginx(folder, proxy_core, upstream.url),
-                targets.start_bare(folder, proxy_core, upstream.url),
-                targets.start_sidecar(folder, proxy_core, upstream.url),
-            ]
-            running += proxies
+            starts = [targets.start_nginx, targets.start_bare, targets.start_sidecar]
+            if with_peers:
+                starts += [targets_peers.start_envoy, targets_peers.start_mitmproxy]
+            proxies = []
+            for start in starts:
+                proxies.append(start(folder, proxy_core, upstream.url))
+                running.append(proxies[-1])
+            sidecar = proxies[2]
             for target in proxies:
                 load(target, load_core, 32, 1)
             for _ in range(rounds):
@@ -104,8 +108,8 @@ def run(rounds: int, seconds: float, python: str) -> dict[str, Any]:
                         sample = load(target, load_core, concurrency, seconds)
                         samples[target.name, concurrency].append(sample)
             sync_ms = (sync_ms + fdatasync_p50_ms(folder)) / 2
-            receipts = verify_receipts(proxies[2], python)
-            rss_bytes = proxies[2].rss_bytes()
+            receipts = verify_receipts(sidecar, python)
+            rss_bytes = sidecar.rss_bytes()
         finally:
             for target in running:
                 target.stop()
@@ -142,6 +146,12 @@ def summary(
         figures[f"ratio_to_bare_aiohttp_{key}"] = round(rates["sidecar"] / rates["bare"], 3)
         figures[f"ratio_to_nginx_{key}"] = round(rates["sidecar"] / rates["nginx"], 3)
         figures[f"bare_to_nginx_{key}"] = round(rates["bare"] / rates["nginx"], 3)
+    own = table["sidecar"]["c32"]
+    if "envoy" in table:
+        peer = table["mitmproxy"]["c32"]
+        ratio = own["requests_per_s"] / peer["requests_per_s"]
+        figures["ratio_to_mitmproxy_c32"] = round(ratio, 3)
+        figures["cpu_to_envoy_c32"] = round(own["cpu_us"] / table["envoy"]["c32"]["cpu_us"], 3)
     added = table["sidecar"]["c1"]["p50_ms"] - table["bare"]["c1"]["p50_ms"]
     figures["added_p50_beyond_fdatasync_ms_c1"] = round(added - sync_ms, 3)
     figures["void"] = figures["bare_to_nginx_c32"] < BARE_TO_NGINX_MIN

@@ -43,7 +43,13 @@ def bench_table() -> str:
         "| proxy | at once | requests/s | p50 ms | p99 ms | CPU µs a request |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
-    names = {"nginx": "nginx", "bare": "bare aiohttp pass-through", "sidecar": "aegis-sidecar"}
+    names = {
+        "nginx": "nginx",
+        "bare": "bare aiohttp pass-through",
+        "sidecar": "aegis-sidecar",
+        "envoy": "Envoy, RBAC on the tool's name",
+        "mitmproxy": "mitmproxy, the same in an addon",
+    }
     for target, levels in measured["targets"].items():
         for level, row in levels.items():
             rows.append(
