@@ -132,7 +132,7 @@ async def main(
 def percentile_ms(values: list[float], percent: int) -> float:
     if len(values) < 2:
         return 0.0
-    return round(statistics.quantiles(values, n=100)[percent - 1] * 1000, 1)
+    return round(statistics.quantiles(values, n=100)[percent - 1] * 1000, 2)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import half_load
 import targets
 import targets_peers
 
@@ -44,11 +45,10 @@ def load(
     script: Path = targets.HERE / "post.lua",
 ) -> dict[str, Any]:
     """One wrk run; requests/s, p50 and p99 in ms, CPU µs per request, errors."""
-    path = "/tools" if target.name == "sidecar" else "/mcp"
     before = target.cpu_seconds()
     printed = subprocess.run(
         ["taskset", "-c", core, "wrk", "-t1", f"-c{concurrency}", f"-d{round(seconds)}s",
-         "--timeout", "10s", "-s", str(script), target.url + path],
+         "--timeout", "10s", "-s", str(script), target.url + target.path],
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     line = next(line for line in printed.splitlines() if line.startswith("RESULT "))
@@ -99,7 +99,7 @@ def run(rounds: int, seconds: float, python: str, *, with_peers: bool = True) ->
             for start in starts:
                 proxies.append(start(folder, proxy_core, upstream.url))
                 running.append(proxies[-1])
-            sidecar = proxies[2]
+            bare, sidecar = proxies[1:3]
             for target in proxies:
                 load(target, load_core, 32, 1)
             for _ in range(rounds):
@@ -107,13 +107,18 @@ def run(rounds: int, seconds: float, python: str, *, with_peers: bool = True) ->
                     for target in proxies:
                         sample = load(target, load_core, concurrency, seconds)
                         samples[target.name, concurrency].append(sample)
+            rates = [row["requests_per_s"] for row in samples["sidecar", 32]]
+            at_half = half_load.measure(
+                bare, sidecar, load_core, statistics.median(rates) / 2, (rounds, seconds)
+            )
             sync_ms = (sync_ms + fdatasync_p50_ms(folder)) / 2
             receipts = verify_receipts(sidecar, python)
             rss_bytes = sidecar.rss_bytes()
         finally:
             for target in running:
                 target.stop()
-    return summary(samples, sync_ms, receipts, rss_bytes, (rounds, seconds))
+    figures = summary(samples, sync_ms, receipts, rss_bytes, (rounds, seconds))
+    return {**figures, "half_load": at_half}
 
 
 def summary(

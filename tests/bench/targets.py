@@ -45,6 +45,11 @@ class Target:
     control_url: str = ""
     folder: Path = field(default_factory=Path)
 
+    @property
+    def path(self) -> str:
+        """Where the tools are, as an agent calls them."""
+        return "/tools" if self.name == "sidecar" else "/mcp"
+
     def cpu_seconds(self) -> float:
         """User and system time of the process and its children, from /proc."""
         ticks = 0
