@@ -1,6 +1,6 @@
 """The benchmark, whole: proxies side by side, policy decisions, the store API.
 
-    tests/bench/run.sh [--json] [--size SIZE] [--only proxies|policy|store|overload]
+    tests/bench/run.sh [--json] [--size SIZE] [--only proxies|policy|store|streams|overload]
 
 SIZE is small, default or large: rounds and seconds grow. Nothing here passes or fails by time;
 tests read the ratios. Figures are printed as a table, or as one JSON object.
@@ -21,9 +21,10 @@ import overload
 import policy_speed
 import proxies
 import store_speed
+import streams
 from bench_machine import commit, machine
 
-PARTS = ("policy", "store", "proxies", "overload")
+PARTS = ("policy", "store", "proxies", "streams", "overload")
 EFFORT: dict[str, tuple[int, int]] = {"small": (2, 2), "default": (5, 3), "large": (9, 5)}
 
 
@@ -43,7 +44,7 @@ def table(figures: dict[str, Any]) -> str:
         lines += [""] + [
             f"{key}: {value}" for key, value in measured.items() if key not in ("targets",)
         ]
-    for part in ("policy", "store", "overload"):
+    for part in ("policy", "store", "streams", "overload"):
         if part in figures:
             lines += ["", part] + [f"  {key}: {value}" for key, value in figures[part].items()]
     return "\n".join(lines)
@@ -78,6 +79,8 @@ def main() -> int:
             rounds, seconds, sys.executable, with_peers=options.size != "small"
         )
         figures["ratio_to_bare_aiohttp_c32"] = figures["proxies"]["ratio_to_bare_aiohttp_c32"]
+    if options.only in (None, "streams"):
+        figures["streams"] = streams.run(streams.SIZES[options.size])
     if options.only in (None, "overload"):
         figures["overload"] = overload.run(seconds)
     text = json.dumps(figures, indent=2)

@@ -14,6 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 ANSWER_BYTES = 1000
 RULES = 100
+#: One load address may open all connections.
+NO_CAPS = "limits: {connections: 4096, per_address: 4096}"
 
 
 def free_port() -> int:
@@ -184,24 +187,39 @@ upstreams:
 def start_sidecar(folder: Path, core: str, upstream: str, *, with_caps: bool = False) -> Target:
     """`with_caps` keeps the default connection caps; without them one load address may open all."""
     data_port, control_port = free_port(), free_port()
-    limits = "" if with_caps else "limits: {connections: 4096, per_address: 4096}"
+    limits = "" if with_caps else NO_CAPS
     path = write_sidecar_files(folder, upstream, data_port, control_port, limits)
-    process = subprocess.Popen(
-        [
-            "taskset",
-            "-c",
-            core,
-            sys.executable,
-            "-m",
-            "sidecar.cli.main",
-            "serve",
-            "--config",
-            str(path),
-        ],
-        cwd=ROOT,
-        stdout=(path.parent / "log").open("ab"),
-        stderr=subprocess.STDOUT,
+    return _serve(path, core, data_port, control_port)
+
+
+def start_with_policies(
+    folder: Path, core: str, upstreams: str, policies: Mapping[str, str]
+) -> Target:
+    """A sidecar with these upstreams (as in sidecar.yaml) and policy files, and no caps."""
+    data_port, control_port = free_port(), free_port()
+    home = folder / "sidecar"
+    (home / "policies").mkdir(parents=True)
+    for name, text in policies.items():
+        (home / "policies" / name).write_text(text)
+    path = home / "sidecar.yaml"
+    path.write_text(
+        f"""listen: {{data: "127.0.0.1:{data_port}", control: "127.0.0.1:{control_port}"}}
+store: sqlite:///aegis.db
+policies: ./policies
+upstreams:
+{upstreams}
+{NO_CAPS}
+"""
     )
+    return _serve(path, core, data_port, control_port)
+
+
+def _serve(path: Path, core: str, data_port: int, control_port: int) -> Target:
+    command = [sys.executable, "-m", "sidecar.cli.main", "serve", "--config", str(path)]
+    with (path.parent / "log").open("ab") as log:
+        process = subprocess.Popen(
+            ["taskset", "-c", core, *command], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT
+        )
     wait_for(f"http://127.0.0.1:{control_port}/readyz", process)
     target = Target("sidecar", f"http://127.0.0.1:{data_port}", process)
     target.control_url = f"http://127.0.0.1:{control_port}"
