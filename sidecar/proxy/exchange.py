@@ -17,11 +17,15 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from sidecar.errors import Refused
+from sidecar.proxy.agent_side import ClientGone
 from sidecar.proxy.arrived import arrived_body
 from sidecar.proxy.head import RequestHead
 
 if TYPE_CHECKING:
+    from sidecar.policy.terms import Obligations
     from sidecar.proxy.connection import DoorConnection
+
+__all__ = ["ClientGone", "Exchange"]
 
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus
@@ -30,10 +34,6 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 #: A body that is larger is written apart from the head, rather than copied behind it.
 _JOINED_BYTES_MAX = 64 * 1024
-
-
-class ClientGone(Exception):
-    """The agent's connection is gone, or it does not take what it is sent."""
 
 
 class Framing(NamedTuple):
@@ -160,6 +160,9 @@ class Exchange:
         return refused
 
     # -- the reply -------------------------------------------------------------------------
+
+    def oblige(self, obligations: Obligations) -> None:
+        """Nothing else reaches the agent here: all that a call brings is in its own reply."""
 
     async def send(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
         """Sends a whole reply and waits until the client has taken what the buffers do not hold.

@@ -17,9 +17,9 @@ from sidecar.errors import Refused
 from sidecar.ledger.recorder import Recorder
 from sidecar.model import Outcome, OutcomeKind, ToolCall
 from sidecar.policy_files import PolicyKeeper
+from sidecar.proxy.agent_side import AgentSide, ClientGone
 from sidecar.proxy.dialects import DIALECTS
 from sidecar.proxy.dialects.reply import problem_reply
-from sidecar.proxy.exchange import ClientGone, Exchange
 from sidecar.proxy.headers import reply_headers
 from sidecar.proxy.identify import Identify
 from sidecar.proxy.judging import Judging
@@ -61,7 +61,7 @@ class Pipeline:
         self._judging = judging
         self._in_flight: dict[str, int] = dict.fromkeys(config.upstreams, 0)
 
-    async def handle(self, exchange: Exchange) -> None:
+    async def handle(self, exchange: AgentSide) -> None:
         """Serves one request whose head is well formed: the way of a call."""
         visit = Visit(self._clock.new_id(), self._clock.monotonic_ns())
         try:
@@ -82,6 +82,8 @@ class Pipeline:
                 head, body, upstream, policy_set, self._limits, visit.call_id
             )
             visit.intent = await self._judging.intent(visit, policy_set, principal, call)
+            if visit.obligations is not None:
+                exchange.oblige(visit.obligations)
             reply = await self._forward(visit, upstream, visit.call)
             try:
                 if visit.obligations is not None:
@@ -110,7 +112,7 @@ class Pipeline:
             self._in_flight[upstream.name] -= 1
             self._counters.in_flight -= 1
 
-    async def refuse_head(self, exchange: Exchange, refused: Refused) -> None:
+    async def refuse_head(self, exchange: AgentSide, refused: Refused) -> None:
         """Answers a request whose head was refused; there is no caller yet, and it was counted."""
         self._counters.unrecorded_refusals += 1
         status, headers, body = problem_reply(refused, self._clock.new_id())
@@ -162,7 +164,7 @@ class Pipeline:
             added_ns = self._clock.monotonic_ns() - visit.started_ns - upstream_ns
         self._counters.took(visit.upstream.name, upstream_ns, added_ns)
 
-    def _end_unheard(self, exchange: Exchange, visit: Visit, kind: OutcomeKind) -> None:
+    def _end_unheard(self, exchange: AgentSide, visit: Visit, kind: OutcomeKind) -> None:
         """Nobody is there to be answered; a body that broke off is on record all the same."""
         self._conclude(visit, kind)
         if visit.principal is None or visit.call is not None or exchange.has_whole_body:
@@ -177,7 +179,7 @@ class Pipeline:
             refused=refused,
         )
 
-    async def _refuse(self, exchange: Exchange, visit: Visit, refused: Refused) -> None:
+    async def _refuse(self, exchange: AgentSide, visit: Visit, refused: Refused) -> None:
         self._counters.refused(refused.code, refused.detail)
         if visit.intent is not None:
             kind = (
