@@ -39,6 +39,7 @@ from sidecar.proxy.doorkeeper import Doorkeeper, listening_sockets
 from sidecar.proxy.judging import Judging
 from sidecar.proxy.pipeline import Pipeline
 from sidecar.proxy.server import FrontDoor, head_rules, require_c_parser
+from sidecar.proxy.upstream import UpstreamLeg
 from sidecar.proxy.upstream_aiohttp import AiohttpLeg
 from sidecar.telemetry.counters import Counters
 from sidecar.telemetry.logs import Logs
@@ -90,7 +91,7 @@ async def running(
     async with AsyncExitStack() as stack:
         logs = _logs(stack, config, clock, log)
         certificates = Certificates(config.listen)
-        policies = PolicyKeeper(config.policies, Path.cwd(), _loader(config), clock)
+        policies = PolicyKeeper(config.policies, Path.cwd(), policy_loader(config), clock)
         policies.load_first()
         boot_id = clock.new_id()
         fence = Fence()
@@ -106,7 +107,7 @@ async def running(
         leg = AiohttpLeg()
         stack.push_async_callback(leg.close)
         runs = run_keeper(config, clock, store)
-        pipeline = _pipeline(config, clock, policies, recorder, runs, leg, counters, fence)
+        pipeline = made_pipeline(config, clock, policies, recorder, runs, leg, counters, fence)
         door = _door(config, pipeline)
         state = ControlState(
             config=config,
@@ -126,7 +127,7 @@ async def running(
             runs=RunCare(config, clock, read=store.run_head, queue=queue, runs=runs, fence=fence),
             certificates=certificates.all,
         )
-        tasks = _Tasks(stack)
+        tasks = Tasks(stack)
         await _control(stack, config, state, certificates.control)
         tasks.start(policies.run(), "policies")
         tasks.start(_tick(pressure), "pressure")
@@ -137,7 +138,7 @@ async def running(
         tasks.start(certificates.run(), "certificates")
         keeper = await _listen(config, door, certificates.data)
         stack.push_async_callback(_drain, config, keeper, door, counters, queue, state)
-        _settle()
+        settle()
         _tell(config, store, policies)
         yield Sidecar(
             data_url=config.listen.data.url,
@@ -149,7 +150,7 @@ async def running(
         )
 
 
-def _secrets(config: Config) -> list[str]:
+def secrets_of(config: Config) -> list[str]:
     """Values that must not reach a log, whatever a library says."""
     upstreams = config.upstreams.values()
     secrets = [u.auth.header_value.reveal() for u in upstreams if u.auth is not None]
@@ -158,21 +159,22 @@ def _secrets(config: Config) -> list[str]:
 
 
 def _logs(stack: AsyncExitStack, config: Config, clock: Clock, stream: TextIO | None) -> Logs:
-    logs = Logs(monotonic_ns=clock.monotonic_ns, secrets=_secrets(config), stream=stream)
+    logs = Logs(monotonic_ns=clock.monotonic_ns, secrets=secrets_of(config), stream=stream)
     stack.callback(logs.stop)
     return logs
 
 
-def _pipeline(
+def made_pipeline(
     config: Config,
     clock: Clock,
     policies: PolicyKeeper,
     recorder: Recorder,
     runs: RunKeeper,
-    leg: AiohttpLeg,
+    leg: UpstreamLeg,
     counters: Counters,
     fence: Fence,
 ) -> Pipeline:
+    """The way of a call over these rooms."""
     judging = Judging(recorder=recorder, runs=runs, counters=counters, clock=clock, fence=fence)
     return Pipeline(
         config=config, policies=policies, judging=judging, recorder=recorder, leg=leg,
@@ -186,7 +188,7 @@ def _door(config: Config, pipeline: Pipeline) -> FrontDoor:
     )
 
 
-def _loader(config: Config) -> Load:
+def policy_loader(config: Config) -> Load:
     kinds = {name: upstream.kind for name, upstream in config.upstreams.items()}
 
     def load(sources: Sequence[Source], read_file: ReadFile) -> LoadedPolicies:
@@ -201,7 +203,7 @@ def _loader(config: Config) -> Load:
     return load
 
 
-class _Tasks:
+class Tasks:
     """Background tasks, kept referenced, ended with the stack; a failing one is logged."""
 
     def __init__(self, stack: AsyncExitStack) -> None:
@@ -209,6 +211,7 @@ class _Tasks:
         stack.push_async_callback(self._end)
 
     def start(self, work: Coroutine[Any, Any, object], name: str) -> None:
+        """Begins it."""
         task: asyncio.Task[object] = asyncio.get_running_loop().create_task(work, name=name)
         self._running.add(task)
         task.add_done_callback(self._ended)
@@ -302,7 +305,8 @@ def _tell(config: Config, store: storage.SqlStore, policies: PolicyKeeper) -> No
         _log.warning("default is observe: nothing is refused by policy")
 
 
-def _settle() -> None:
+def settle() -> None:
+    """What start-up made stays, and the writer's thread gets its turns."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.collect()
     gc.freeze()
