@@ -19,7 +19,7 @@ from typing import Any, TextIO
 import storage
 from sidecar.certificate_keeper import CertificateKeeper, Certificates
 from sidecar.clock import Clock
-from sidecar.config.model import Config
+from sidecar.config.model import STDIO, Config
 from sidecar.config.store_url import store_password
 from sidecar.control.run_care import RunCare
 from sidecar.control.server import ControlServer
@@ -88,6 +88,7 @@ async def running(
     """
     clock = clock or Clock()
     require_c_parser()
+    _require_urls(config)
     async with AsyncExitStack() as stack:
         logs = _logs(stack, config, clock, log)
         certificates = Certificates(config.listen)
@@ -148,6 +149,17 @@ async def running(
             queue=queue,
             reload_soon=lambda: tasks.start(policies.reload(), "reload"),
         )
+
+
+def _require_urls(config: Config) -> None:
+    """Raises StartRefused for an upstream that only `wrap` can reach."""
+    for upstream in config.upstreams.values():
+        if upstream.url == STDIO:
+            raise StartRefused(
+                f"upstreams.{upstream.name} is a stdio server, which has no address: let its "
+                f"agent start `aegis-sidecar wrap --name {upstream.name} -- COMMAND`, or give it "
+                "a URL"
+            )
 
 
 def secrets_of(config: Config) -> list[str]:

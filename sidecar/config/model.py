@@ -19,6 +19,8 @@ KIB: Final = 1024
 MIB: Final = 1024 * KIB
 HOUR_S: Final = 3600.0
 DAY_S: Final = 24 * HOUR_S
+#: The URL of an upstream that is a process of its own: `aegis-sidecar wrap` starts it.
+STDIO: Final = "stdio"
 #: Smallest duration that bounds anything.
 MOMENT_S: Final = 0.001
 
@@ -189,7 +191,10 @@ class Upstream(Group):
     """One tool server."""
 
     name: str
-    url: str = _setting("http or https, a base path is allowed", form="URL")
+    url: str = _setting(
+        "http or https, a base path is allowed; `stdio` for a server that `wrap` starts",
+        form="URL",
+    )
     kind: Literal["rest", "mcp"] = _setting("what it speaks", "rest")
     auth: Auth | None = _setting(
         "the credential sent in place of the agent's own",

@@ -12,7 +12,7 @@ import re
 from sidecar.config.bounded import read_bounded
 from sidecar.config.endpoints import Place, leads_to, read_host_name, read_url
 from sidecar.config.identity import check_name
-from sidecar.config.model import Auth, Listen, Secret, Timeouts, Upstream, UpstreamLimits
+from sidecar.config.model import STDIO, Auth, Listen, Secret, Timeouts, Upstream, UpstreamLimits
 from sidecar.config.references import References
 from sidecar.yaml_section import Section
 
@@ -28,6 +28,7 @@ NOT_YET = {
 }
 RUNS = ("window", "trusted")
 _NOWHERE = Place("http://127.0.0.1:9", "127.0.0.1", 9)
+_PROCESS = Place(STDIO, "", 0)
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
 #: Set by the sidecar or by HTTP itself (RFC 9110 section 7.6.1), or our own.
 _NO_CREDENTIAL_HEADER = re.compile(
@@ -64,8 +65,12 @@ def _upstream(
     section.allow(KEYS, NOT_YET)
     if "url" not in section.members and (section.node is None or section.node.is_mapping):
         section.report(section.node, f"{section.path}.url is missing", at_key=True)
-    place = section.read("url", lambda value: _not_ours(read_url(value), listen), _NOWHERE)
+    place = section.read("url", lambda value: _place(value, listen), _NOWHERE)
     kind = section.choice("kind", ("rest", "mcp"), "rest")
+    if place is _PROCESS and kind != "mcp":
+        section.report(
+            section.members["url"], f"{section.path}: a stdio server speaks MCP", "add kind: mcp"
+        )
     return Upstream(
         name=name,
         url=place.url,
@@ -94,6 +99,10 @@ def read_host_names(section: Section, name: str) -> tuple[str, ...]:
         except ValueError as error:
             section.report(item, f"{section.key(name)}: {error}")
     return tuple(hosts)
+
+
+def _place(value: object, listen: Listen) -> Place:
+    return _PROCESS if value == STDIO else _not_ours(read_url(value), listen)
 
 
 def _not_ours(place: Place, listen: Listen) -> Place:

@@ -10,10 +10,12 @@ from pathlib import Path
 import pydantic
 import pytest
 
+from sidecar.app import running
 from sidecar.config.load import Loaded, load_config
-from sidecar.config.model import Config, Limits, Secret
+from sidecar.config.model import STDIO, Config, Limits, Secret
 from sidecar.config.show import show_text
 from sidecar.config.store_url import shown_store, store_password
+from sidecar.errors import StartRefused
 from sidecar.model import RiskLevel, TrustLevel
 
 SMALLEST = """
@@ -285,3 +287,15 @@ def test_a_neighbour_on_another_port_or_address_is_no_loop(tmp_path: Path) -> No
         "  c: {url: 'http://tools.internal:8080'}\n",
     )
     assert len(config.upstreams) == 3
+
+
+async def test_a_stdio_server_is_an_upstream_that_only_wrap_starts(tmp_path: Path) -> None:
+    path = tmp_path / "sidecar.yaml"
+    path.write_text("policies: ./p\nupstreams:\n  files: {url: stdio, kind: mcp}\n")
+    loaded = load_config(path, {}, [])
+    assert loaded.problems == []
+    assert loaded.config is not None
+    assert loaded.config.upstreams["files"].url == STDIO
+    with pytest.raises(StartRefused, match="aegis-sidecar wrap --name files"):
+        async with running(loaded.config):
+            pass
