@@ -1,0 +1,274 @@
+"""A local MCP server and its one agent: every line of either, in order.
+
+Knows: which requests wait for an answer, and whose answer a line is. The agent's lines go through
+the pipeline one after the other, so that the server gets them in the order in which they were said;
+their answers are waited for side by side. The server's lines go out in their order too: what comes
+behind an answer waits until that is judged, masked and handed over.
+Must not know: policies, the ledger, how a process is started or ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+import orjson
+
+from sidecar.errors import REFUSALS, Refused
+from sidecar.proxy.agent_side import AgentSide
+from sidecar.proxy.dialects.mcp_message import INVALID_REQUEST, RpcRefused
+from sidecar.proxy.masking import NotMaskable
+from sidecar.proxy.masking_mcp import masked_message
+from sidecar.proxy.stdio.agent import AgentPipes
+from sidecar.proxy.stdio.child import Child, ChildGone
+from sidecar.proxy.stdio.exchange import StdioExchange
+from sidecar.proxy.stdio.message import (
+    LISTEN,
+    IdKey,
+    Incoming,
+    Said,
+    head_of,
+    read_line,
+    read_said,
+)
+from sidecar.proxy.upstream import Reply
+
+if TYPE_CHECKING:
+    from sidecar.config.model import Limits, Upstream
+
+_log = logging.getLogger("aegis.stdio")
+
+#: Ids of requests that nobody waits for any more, which the server may still answer.
+ABANDONED_MAX: Final = 4096
+#: What is larger is masked in a thread, so that other calls go on.
+INLINE_BYTES_MAX: Final = 64 * 1024
+
+_ANSWER_HEADERS: Final = (("Content-Type", "application/json"),)
+
+Handle = Callable[[AgentSide], Awaitable[None]]
+
+
+class StdioSession:
+    """Carries lines between `agent` and `child`; it is the pipeline's leg to the server, too.
+
+    `handle` is the pipeline's. `dropped` counts lines of the server that nobody was given, by
+    cause: no_message, unasked, too_long, unmaskable.
+    """
+
+    def __init__(self, upstream: Upstream, limits: Limits, agent: AgentPipes, child: Child) -> None:
+        self._upstream = upstream
+        self._limits = limits
+        self._agent = agent
+        self._child = child
+        self._entering: StdioExchange | None = None
+        self._open: dict[IdKey, StdioExchange] = {}
+        self._waiting: dict[IdKey, asyncio.Future[bytes]] = {}
+        self._abandoned: dict[IdKey, None] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._heard_at_s = 0.0
+        self.dropped: Counter[str] = Counter()
+
+    # -- from the agent to the server ------------------------------------------------------
+
+    async def take_in(self, handle: Handle) -> None:
+        """Carries the agent's lines to the server until the agent says no more."""
+        async for line in self._agent.lines():
+            await self._take(self._incoming(line), handle)
+        if self._agent.ended_within_a_line():
+            await self._take(Incoming(b"", None, Refused("body_incomplete")), handle)
+
+    def _incoming(self, line: bytes | None) -> Incoming:
+        if line is None:
+            most = self._upstream.limits.request_bytes
+            fault = Refused("body_too_large", f"The line is longer than {most} bytes")
+            return Incoming(b"", None, fault)
+        incoming = read_line(line, self._limits.depth)
+        key = incoming.key
+        if key is not None and (key in self._open or key in self._abandoned):
+            # Answered without an id: under this one it would be taken for the first one's answer.
+            reason = "The id is that of a request which is not answered yet"
+            fault = RpcRefused("invalid_rpc", reason, rpc_code=INVALID_REQUEST)
+            return incoming._replace(fault=fault)
+        return incoming
+
+    async def _take(self, incoming: Incoming, handle: Handle) -> None:
+        """One line through the pipeline, until it went to the server or will not."""
+        exchange = StdioExchange(incoming, head_of(incoming, self._upstream.name), self._agent)
+        key = incoming.key if incoming.fault is None else None
+        if key is not None:
+            self._open[key] = exchange
+        self._entering = exchange
+        task = asyncio.ensure_future(self._handled(exchange, key, handle))
+        exchange.task = task
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await exchange.passed.wait()
+        self._entering = None
+        if incoming.cancels is not None:
+            self._take_back(incoming.cancels)
+
+    async def _handled(self, exchange: StdioExchange, key: IdKey | None, handle: Handle) -> None:
+        try:
+            await handle(exchange)
+        finally:
+            if key is not None:
+                self._open.pop(key, None)
+            exchange.passed.set()
+            exchange.ended.set()
+
+    def _take_back(self, key: IdKey) -> None:
+        """The agent does not wait for this answer any more, and was heard by the server."""
+        exchange = self._open.get(key)
+        if exchange is not None and exchange.task is not None and key in self._waiting:
+            exchange.task.cancel()
+
+    async def send(
+        self,
+        upstream: Upstream,
+        method: str,
+        target: str,
+        headers: Sequence[tuple[str, str]],
+        body: bytes,
+    ) -> Reply:
+        """Gives the line that is on its way to the server, and waits for its answer if it asks.
+
+        Raises Refused: upstream_unreachable, upstream_broken, upstream_timeout.
+        """
+        exchange = self._entering
+        if exchange is None or b"\n" in body or b"\r" in body:
+            raise Refused("internal_error", detail="not one line on its way")
+        if not self._child.is_open:
+            raise Refused("upstream_unreachable", "The server has ended")
+        key = exchange.incoming.key
+        if key is not None:
+            self._waiting[key] = asyncio.get_running_loop().create_future()
+        try:
+            await self._child.tell(body)
+            exchange.passed.set()
+            if key is None:
+                return Reply(202, ())
+            return Reply(200, _ANSWER_HEADERS, await self._answer(exchange, key))
+        except ChildGone:
+            raise Refused("upstream_broken", "The server has ended") from None
+        finally:
+            if key is not None and self._waiting.pop(key, None) is not None:
+                self._abandon(key)
+
+    async def close(self) -> None:
+        """Nothing is kept that could be dropped: the process is its owner's."""
+
+    async def _answer(self, exchange: StdioExchange, key: IdKey) -> bytes:
+        """The answer; a server that says nothing at all for so long is not waited for."""
+        waiting = self._waiting[key]
+        message = exchange.incoming.message
+        if message is not None and message.method == LISTEN:
+            return await waiting
+        idle_s = self._upstream.timeouts.idle_s
+        now_s = asyncio.get_running_loop().time
+        since_s = now_s()
+        while not waiting.done():
+            left_s = max(since_s, self._heard_at_s) + idle_s - now_s()
+            if left_s <= 0:
+                raise Refused("upstream_timeout", f"The server was silent for {idle_s:g} s")
+            await asyncio.wait({waiting}, timeout=left_s)
+        return waiting.result()
+
+    def _abandon(self, key: IdKey) -> None:
+        self._abandoned[key] = None
+        if len(self._abandoned) > ABANDONED_MAX:
+            self._abandoned.pop(next(iter(self._abandoned)))
+
+    # -- from the server to the agent ------------------------------------------------------
+
+    async def give_out(self) -> None:
+        """Carries the server's lines to the agent until the server says no more."""
+        async for line in self._child.lines():
+            self._heard_at_s = asyncio.get_running_loop().time()
+            said = read_said(line) if line is not None else None
+            if line is None:
+                # Whose answer it was cannot be told: none that is waited for may be taken as given.
+                self._drop("too_long")
+                self.fail(Refused("upstream_broken", "The server said a line that is too long"))
+            elif said is None:
+                self._drop("no_message")
+            elif said.answers is None:
+                await self._pass_on(said)
+            else:
+                await self._give(said.answers, said.line)
+            if self._agent.is_full:
+                await self._agent.drain()
+
+    async def _give(self, key: IdKey, line: bytes) -> None:
+        """Gives an answer to the one who waits for it, and waits until it is handed over."""
+        waiting = self._waiting.pop(key, None)
+        if waiting is None or waiting.done():
+            if self._abandoned.pop(key, ()) == ():
+                self._drop("unasked")
+            return
+        exchange = self._open[key]
+        waiting.set_result(line)
+        await exchange.ended.wait()
+
+    async def _pass_on(self, said: Said) -> None:
+        """A notification or a request of the server, held to what calls in flight are held to."""
+        line = said.line
+        obliged = [one.obligations for one in self._open.values() if one.obligations is not None]
+        try:
+            for redaction in [one.response for one in obliged if one.response]:
+                if len(line) <= INLINE_BYTES_MAX:
+                    line = masked_message(line, redaction)
+                else:
+                    line = await asyncio.to_thread(masked_message, line, redaction)
+        except NotMaskable:
+            self._drop("unmaskable")
+            await self._say_withheld(said)
+            return
+        if not self._agent.is_gone:
+            self._agent.write(line)
+
+    async def _say_withheld(self, said: Said) -> None:
+        """A server that asked learns that its request went nowhere."""
+        if said.asks is None:
+            return
+        kind = REFUSALS["cannot_redact"]
+        error = {"code": kind.status, "message": kind.title, "data": {"code": kind.code}}
+        try:
+            await self._child.tell(
+                orjson.dumps({"jsonrpc": "2.0", "id": said.asks, "error": error})
+            )
+        except ChildGone:
+            return  # whoever waits for its answers is told elsewhere
+
+    def _drop(self, cause: str) -> None:
+        self.dropped[cause] += 1
+        _log.warning("a line of the server was kept from the agent", extra={"cause": cause})
+
+    # -- the end ---------------------------------------------------------------------------
+
+    def fail(self, refused: Refused) -> None:
+        """Every answer that is waited for will not come."""
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(refused)
+
+    async def finish(self, *, is_clients_end: bool, is_draining: bool, wait_s: float) -> None:
+        """Ends what is still in flight, on record: by the agent who left, or for want of a server.
+
+        `is_draining` says that we were told to stop.
+        """
+        if is_clients_end or is_draining:
+            for exchange in list(self._open.values()):
+                exchange.is_draining = is_draining
+                if exchange.task is not None:
+                    exchange.task.cancel()
+        else:
+            self.fail(Refused("upstream_broken", "The server ended before it answered"))
+        tasks = set(self._tasks)
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=wait_s)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
