@@ -21,7 +21,7 @@ import sidecar
 from sidecar.errors import SidecarError
 
 COMMANDS = (
-    "serve", "demo", "status", "reload", "health", "store", "config", "policy", "tools",
+    "serve", "wrap", "demo", "status", "reload", "health", "store", "config", "policy", "tools",
     "receipts", "runs",
 )  # fmt: skip
 

@@ -25,7 +25,7 @@ FUNCTION_LINES_MAX = 70
 #: Rooms of the sidecar from the top down. A room imports itself and what stands below it.
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"cli"}),
-    frozenset({"demo"}),
+    frozenset({"demo", "wrap"}),
     frozenset({"app"}),
     frozenset({"write_path"}),
     frozenset({"calibration"}),

@@ -1,0 +1,1 @@
+"""`aegis-sidecar wrap`: the sidecar around one local MCP server."""

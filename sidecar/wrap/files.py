@@ -1,0 +1,134 @@
+"""Where a wrapped server's record and rules stand, and what is written there the first time.
+
+Knows: the folder of each name (XDG base directories), that it is its user's alone, and the texts of
+the files in it. They are written once and are the user's from then on; two processes that begin
+at the same moment write each of them once, whole.
+Must not know: how they are read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from sidecar.errors import StartRefused
+
+PRODUCT: Final = "aegis-sidecar"
+CONFIGURATION_NAME: Final = "sidecar.yaml"
+STORE_NAME: Final = "aegis.db"
+FOLDER_MODE: Final = 0o700
+FILE_MODE: Final = 0o600
+
+_CONFIGURATION: Final = """\
+# Written once by `aegis-sidecar wrap --name {name}`; from now on it is yours to edit.
+# A change here counts from the next start on; one in ./policies within two seconds.
+# Look at the record with
+#   aegis-sidecar receipts export --config {path}
+default: deny                  # what no rule allows is refused; ./policies says what is allowed
+policies: ./policies
+upstreams:
+  {name}:
+    url: stdio                 # the command stands in the configuration of your agent
+    kind: mcp
+    timeouts: {{idle: 1h}}       # a server that says nothing at all for so long is given up
+"""
+
+_POLICY: Final = """\
+# What the server `{name}` may be asked to do. Edit me while it runs: a saved file is in force
+# within two seconds, and a broken one changes nothing. This says what is wrong with it:
+#   aegis-sidecar policy check --config {path}
+#
+# At first everything is allowed, and everything is recorded. Take away what you do not want:
+# declare a tool in tools.yaml, then refuse it here. The strictest rule that matches wins, wherever
+# it stands. Or take `everything` out, and allow only what you name.
+policy: start
+rules:
+  - id: everything
+    effect: allow
+    tools: ["{name}/*", "{name}/unknown", "{name}/mcp:*"]
+
+# Without the # in front, this is a rule:
+#  - id: no-deleting
+#    effect: deny
+#    tools: "{name}/delete_*"
+#    reason: "nothing is deleted from here"
+"""
+
+_CATALOGUE: Final = """\
+# What you know of the tools of the server `{name}`. A tool that stands nowhere here is
+# `{name}/unknown`, whatever its name; a rule can name a tool that stands here.
+catalogue: {name}
+tools:
+  "*": {{}}
+#  read_file: {{mutates: false}}         # it changes nothing
+#  fetch: {{mutates: false, returns: untrusted_external}}
+#  delete_file: {{}}                     # as cautious as can be: it changes things
+"""
+
+
+def default_folder(name: str, environ: Mapping[str, str]) -> Path:
+    """`$XDG_DATA_HOME/aegis-sidecar/NAME`, by default below `~/.local/share`.
+
+    Raises StartRefused where no home can be found.
+    """
+    told = environ.get("XDG_DATA_HOME", "")
+    if Path(told).is_absolute():  # the specification: a relative path is to be ignored
+        return Path(told) / PRODUCT / name
+    try:
+        return Path.home() / ".local" / "share" / PRODUCT / name
+    except RuntimeError as error:
+        raise StartRefused("there is no home directory: name a folder with --data-dir") from error
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the folder and what is missing above it, for its user alone. Raises StartRefused."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    try:
+        for one in reversed(missing):
+            one.mkdir(mode=FOLDER_MODE, exist_ok=True)
+        if not folder.is_dir():
+            raise StartRefused(f"{folder} is no folder")
+    except OSError as error:
+        raise StartRefused(f"{folder} cannot be made: {error.strerror}") from error
+
+
+def write_first_files(folder: Path, name: str) -> Path:
+    """Writes the configuration, and with it the first rules, where there is no configuration yet.
+
+    Gives the configuration's path. Raises StartRefused.
+    """
+    path = folder / CONFIGURATION_NAME
+    policies = folder / "policies"
+    if path.exists():
+        return path
+    make_folder(policies)
+    values = {"name": name, "path": path}
+    try:
+        # The configuration last: where it stands, the others were written.
+        for target, text in (
+            (policies / "tools.yaml", _CATALOGUE),
+            (policies / "start.yaml", _POLICY),
+            (path, _CONFIGURATION),
+        ):
+            _write_once(target, text.format(**values))
+    except OSError as error:
+        raise StartRefused(f"{folder} cannot be written: {error.strerror}") from error
+    return path
+
+
+def _write_once(path: Path, text: str) -> None:
+    """Writes the file if there is none; it appears whole or not at all."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        return
+    finally:
+        draft.unlink()

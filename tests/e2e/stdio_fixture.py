@@ -1,0 +1,41 @@
+"""The fixture server over stdio, as a program; also with a tool that asks its client's model.
+
+CANCELLED names a file that gets a line for each call that was cancelled.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from pathlib import Path
+
+import mcp_fixture
+from mcp.server.mcpserver import Context
+from mcp_types import SamplingMessage, TextContent
+
+warnings.simplefilter("ignore")
+
+
+class _Noted(list[str]):
+    def append(self, label: str) -> None:
+        with Path(os.environ["CANCELLED"]).open("a") as file:
+            file.write(f"{label}\n")
+
+
+mcp_fixture.cancelled = _Noted()
+server = mcp_fixture.build()
+
+
+@server.tool()
+async def ask(question: str, ctx: Context) -> str:
+    """Asks the client's model."""
+    said = await ctx.session.create_message(
+        [SamplingMessage(role="user", content=TextContent(type="text", text=question))],
+        max_tokens=10,
+    )
+    return f"the model said {said.content.text}"
+
+
+if __name__ == "__main__":
+    sys.exit(server.run("stdio"))

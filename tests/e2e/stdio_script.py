@@ -1,0 +1,117 @@
+"""A stdio server that does what the name of the called tool says, and writes down what it gets.
+
+SEEN names the file that gets every line it was given. STUBBORN makes it outlive its input and
+SIGTERM.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+CARD = "4111 1111 1111 1111"
+
+
+def say(message: Any) -> None:
+    line = message if isinstance(message, bytes) else json.dumps(message).encode()
+    sys.stdout.buffer.write(line + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def answer(reply_id: Any, text: str = "done") -> dict[str, Any]:
+    result = {"content": [{"type": "text", "text": text}]}
+    return {"jsonrpc": "2.0", "id": reply_id, "result": result}
+
+
+def news(text: str) -> dict[str, Any]:
+    params = {"level": "info", "data": text}
+    return {"jsonrpc": "2.0", "method": "notifications/message", "params": params}
+
+
+class Script:
+    """One method for each tool."""
+
+    def __init__(self) -> None:
+        self.kept: list[Any] = []
+
+    def echo(self, reply_id: Any, arguments: dict[str, Any]) -> None:
+        say(answer(reply_id, json.dumps(arguments)))
+
+    def keep(self, reply_id: Any, _: dict[str, Any]) -> None:
+        self.kept.append(reply_id)
+
+    def release(self, reply_id: Any, _: dict[str, Any]) -> None:
+        for kept in self.kept:
+            say(answer(kept, "late"))
+        say(answer(reply_id))
+
+    def twice(self, reply_id: Any, _: dict[str, Any]) -> None:
+        say(answer(reply_id, "first"))
+        say(answer(reply_id, "second"))
+        say(answer(987654, "to nobody"))
+
+    def litter(self, reply_id: Any, _: dict[str, Any]) -> None:
+        say(b"Starting up...")
+        say(b"")
+        say(json.dumps([answer(reply_id, "in a batch")]).encode())
+        say({**answer(reply_id, "two things"), "method": "ping"})
+        say(b'{"jsonrpc":"2.0","method":"notifications/message",\r"params":{}}')
+        print("on standard error", file=sys.stderr, flush=True)
+        say(answer(reply_id))
+
+    def big_number(self, reply_id: Any, _: dict[str, Any]) -> None:
+        say(
+            b'{"jsonrpc":"2.0","id":%d,"result":{"n":12345678901234567890,"s":"\\ud83d"}}'
+            % reply_id
+        )
+
+    def order(self, reply_id: Any, _: dict[str, Any]) -> None:
+        for number in range(5):
+            say(news(f"before {number}"))
+        say({"jsonrpc": "2.0", "id": "s-1", "method": "roots/list"})
+        say(answer(reply_id))
+        for number in range(5):
+            say(news(f"after {number}"))
+
+    def secret(self, reply_id: Any, _: dict[str, Any]) -> None:
+        say(news(f"found {CARD}"))
+        params = {"type": "image", "blob": ""}
+        say({"jsonrpc": "2.0", "id": "s-2", "method": "roots/list", "params": params})
+        say(answer(reply_id, f"the card is {CARD}"))
+        say(news(f"done with {CARD}"))
+
+    def environment(self, reply_id: Any, _: dict[str, Any]) -> None:
+        say(answer(reply_id, " ".join(sorted(os.environ))))
+
+    def leave(self, _: Any, arguments: dict[str, Any]) -> None:
+        sys.exit(arguments["status"])
+
+    def pid(self, reply_id: Any, _: dict[str, Any]) -> None:
+        say(answer(reply_id, str(os.getpid())))
+
+
+def main() -> None:
+    script = Script()
+    stubborn = "STUBBORN" in os.environ
+    if stubborn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with open(os.environ["SEEN"], "ab", buffering=0) as seen:
+        while line := sys.stdin.buffer.readline():
+            seen.write(line)
+            message = json.loads(line)
+            if message.get("method") == "tools/call":
+                params = message["params"]
+                do = getattr(script, params["name"])
+                do(message["id"], params.get("arguments", {}))
+            elif "method" in message and "id" in message:
+                say({"jsonrpc": "2.0", "id": message["id"], "result": {}})
+        while stubborn:
+            time.sleep(60)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""Beginning and end of a wrapped server: files, signals, exits, crashes, several at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import time
+from pathlib import Path
+
+import pytest
+from wrapping import SCRIPT, Wrap, cli, gone_within, is_alive, text_of
+
+
+def test_the_first_start_writes_files_and_the_second_keeps_them(tmp_path: Path) -> None:
+    wrap = Wrap(tmp_path)
+    assert wrap.asked(1, "echo", a=1)["result"]
+    assert wrap.end() == 0
+    home = wrap.home
+    policies, config = home / "policies", home / "sidecar.yaml"
+    (line,) = [one for one in wrap.errors().splitlines() if one]
+    assert line == (
+        f"aegis-sidecar: files is wrapped; receipts: {home}/aegis.db; policies: {policies}"
+    )
+    for folder in (home, home.parent, policies):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    for file in (config, policies / "start.yaml", policies / "tools.yaml", home / "aegis.db"):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    checked = cli("policy", "check", "--config", str(config))
+    assert checked.returncode == 0, checked.stderr
+    assert {one["tool"] for one in wrap.receipts()} >= {"files/unknown"}
+    (policies / "tools.yaml").write_text(_without_marks(policies / "tools.yaml"))
+    rules = _without_marks(policies / "start.yaml")
+    (policies / "start.yaml").write_text(rules)
+    checked = cli("policy", "check", "--config", str(config))
+    assert checked.returncode == 0 and "2 rules, 3 tools" in checked.stdout, checked
+    again = Wrap(tmp_path)
+    refused = again.asked(1, "delete_file")
+    assert refused["result"]["isError"] is True
+    assert "nothing is deleted from here" in text_of(refused)
+    assert again.asked(2, "echo")["result"]
+    assert again.end() == 0
+    assert (policies / "start.yaml").read_text() == rules
+
+
+def _without_marks(path: Path) -> str:
+    """The file with its examples in force."""
+    lines = path.read_text().replace("#   aegis-sidecar", "# aegis-sidecar").splitlines()
+    return "\n".join(line[1:] if line.startswith("#  ") else line for line in lines)
+
+
+def test_a_command_that_is_not_there_and_a_wrong_name_say_so(tmp_path: Path) -> None:
+    environment = {"XDG_DATA_HOME": str(tmp_path)}
+    missing = Wrap(tmp_path, "files", ["no-such-command-here"], environment=environment)
+    assert missing.process.wait(20) == 127
+    assert "there is no command 'no-such-command-here'" in missing.errors()
+    missing.kill()
+    wrong = Wrap(tmp_path, "No_Name")
+    assert wrong.process.wait(20) == 2
+    assert "is no name" in wrong.errors()
+    wrong.kill()
+
+
+def test_the_servers_exit_ends_us_with_its_status(tmp_path: Path) -> None:
+    wrap = Wrap(tmp_path)
+    wrap.call(1, "keep")
+    wrap.call(2, "leave", status=7)
+    heard = [wrap.hear(), wrap.hear()]
+    assert {one["id"] for one in heard} == {1, 2}
+    assert {one["error"]["data"]["code"] for one in heard} == {"upstream_broken"}
+    assert wrap.process.wait(10) == 7
+    assert wrap.rest() == b""
+    wrap.kill()
+    ends = [one["outcome"] for one in wrap.receipts() if one["kind"] == "outcome"]
+    assert ends == ["upstream_error", "upstream_error"]
+
+
+def test_the_agents_leaving_ends_the_server_and_its_calls_on_record(tmp_path: Path) -> None:
+    wrap = Wrap(tmp_path)
+    pid = int(text_of(wrap.asked(1, "pid")))
+    wrap.call(2, "keep")
+    assert wrap.end() == 0
+    assert not is_alive(pid)
+    outcomes = [one["outcome"] for one in wrap.receipts() if one["kind"] == "outcome"]
+    assert outcomes == ["completed", "aborted_by_client"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_are_passed_on(tmp_path: Path, number: int) -> None:
+    wrap = Wrap(tmp_path)
+    pid = int(text_of(wrap.asked(1, "pid")))
+    wrap.process.send_signal(number)
+    # Python's own way of dying of Ctrl-C is an exit status of 130 or the signal itself.
+    assert wrap.process.wait(10) in (128 + number, 1)
+    assert not is_alive(pid)
+    wrap.kill()
+
+
+def test_a_server_that_ignores_sigterm_is_ended_before_the_agents_patience_is(
+    tmp_path: Path,
+) -> None:
+    stubborn = Wrap(tmp_path, environment={"STUBBORN": "1"})
+    pid = int(text_of(stubborn.asked(1, "pid")))
+    began = time.monotonic()
+    stubborn.process.send_signal(signal.SIGTERM)
+    assert stubborn.process.wait(10) == 128 + signal.SIGKILL
+    assert time.monotonic() - began < 2.5, "who waits 2 s after SIGTERM must not lose the record"
+    assert not is_alive(pid)
+    stubborn.kill()
+    assert [one["kind"] for one in stubborn.receipts()] == ["intent", "outcome"]
+
+
+def test_a_server_that_outlives_its_input_is_ended(tmp_path: Path) -> None:
+    wrap = Wrap(tmp_path, environment={"STUBBORN": "1"})
+    pid = int(text_of(wrap.asked(1, "pid")))
+    assert wrap.end(15) == 128 + signal.SIGKILL
+    assert not is_alive(pid)
+
+
+def test_kill_9_leaves_no_server_and_a_store_that_recovers(tmp_path: Path) -> None:
+    wrap = Wrap(tmp_path, environment={"STUBBORN": "1"})
+    pid = int(text_of(wrap.asked(1, "pid")))
+    wrap.call(2, "keep")
+    while len(wrap.seen()) < 2:
+        time.sleep(0.01)
+    wrap.kill()
+    assert gone_within(pid, 5.0), "the server outlived us"
+    again = Wrap(tmp_path)
+    assert again.asked(1, "echo")["result"]
+    assert again.end() == 0
+    receipts = again.receipts()
+    assert [one["outcome"] for one in receipts if one["kind"] == "recovery"] == ["unknown"]
+    intents = {one["call_id"] for one in receipts if one["kind"] == "intent"}
+    ended = {one["call_id"] for one in receipts if one["kind"] in ("outcome", "recovery")}
+    assert intents == ended
+
+
+def test_several_at_once_each_with_a_store_of_its_own(tmp_path: Path) -> None:
+    first, other = Wrap(tmp_path), Wrap(tmp_path, "notes")
+    assert first.asked(1, "echo", who="first")["result"]
+    second = Wrap(tmp_path)
+    assert second.asked(1, "echo", who="second")["result"]
+    assert other.asked(1, "echo", who="other")["result"]
+    assert [wrap.end() for wrap in (first, second, other)] == [0, 0, 0]
+    home = first.home
+    stores = [home / "aegis.db", home / "2/aegis.db", other.home / "aegis.db"]
+    assert f"receipts: {stores[1]};" in second.errors()
+    for store in stores:
+        assert [one["kind"] for one in first.receipts(store)] == ["intent", "outcome"]
+    third = Wrap(tmp_path)
+    assert third.asked(1, "echo")["result"]
+    assert third.end() == 0
+    assert len(first.receipts()) == 4, "the first store is free again, and is used again"
+
+
+def test_a_configuration_may_name_the_one_store_and_then_it_is_one_process(tmp_path: Path) -> None:
+    config = tmp_path / "sidecar.yaml"
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies/all.yaml").write_text(
+        "policy: all\nrules:\n  - {id: all, effect: allow, tools: [files/unknown]}\n"
+    )
+    config.write_text("policies: ./policies\n")
+    own = ("--config", str(config))
+    wrap = Wrap(tmp_path, "files", SCRIPT, *own)
+    assert wrap.asked(1, "echo")["result"]
+    assert wrap.end() == 0
+    assert len(wrap.receipts()) == 2, "in the data folder, and not beside the configuration"
+    assert not (wrap.home / "sidecar.yaml").exists()
+    config.write_text("policies: ./policies\nstore: sqlite:///one.db\n")
+    first = Wrap(tmp_path, "files", SCRIPT, *own)
+    assert first.asked(1, "echo")["result"]
+    second = Wrap(tmp_path, "files", SCRIPT, *own)
+    assert second.process.wait(20) == 1
+    assert "a store belongs to one process" in second.errors()
+    second.kill()
+    assert first.end() == 0
+    assert len(first.receipts(tmp_path / "one.db")) == 2
+
+
+def test_the_server_does_not_see_the_sidecars_own_variables(tmp_path: Path) -> None:
+    environment = {"AEGIS_DB_PASSWORD": "hush", "OWN_KEY": "for the server"}
+    wrap = Wrap(tmp_path, environment=environment)
+    names = text_of(wrap.asked(1, "environment")).split()
+    assert "OWN_KEY" in names and "SEEN" in names
+    assert not [name for name in names if name.startswith("AEGIS_")]
+    assert wrap.end() == 0
+    assert os.environ.get("OWN_KEY") is None
