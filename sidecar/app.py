@@ -87,8 +87,7 @@ async def running(
     then nothing is left behind.
     """
     clock = clock or Clock()
-    require_c_parser()
-    _require_urls(config)
+    _require_servable(config)
     async with AsyncExitStack() as stack:
         logs = _logs(stack, config, clock, log)
         certificates = Certificates(config.listen)
@@ -151,8 +150,9 @@ async def running(
         )
 
 
-def _require_urls(config: Config) -> None:
-    """Raises StartRefused for an upstream that only `wrap` can reach."""
+def _require_servable(config: Config) -> None:
+    """Raises StartRefused without a strict parser, and for an upstream that only `wrap` reaches."""
+    require_c_parser()
     for upstream in config.upstreams.values():
         if upstream.url == STDIO:
             raise StartRefused(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sidecar.wrap.running import Wrapped
 
 NAME = "wrap"
-HELP = "run a local stdio MCP server behind the policies: start this in place of its command"
+HELP = "run a local MCP server behind the policies; agents start this instead of it"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -90,6 +90,10 @@ class Script:
     def leave(self, _: Any, arguments: dict[str, Any]) -> None:
         sys.exit(arguments["status"])
 
+    def long(self, reply_id: Any, _: dict[str, Any]) -> None:
+        say(b'"' + b"a" * (64 * 1024 * 1024) + b'"')
+        say(answer(reply_id, "behind it"))
+
     def pid(self, reply_id: Any, _: dict[str, Any]) -> None:
         say(answer(reply_id, str(os.getpid())))
 

@@ -176,3 +176,37 @@ def test_c16_what_is_said_beside_an_answer_is_masked_like_it(tmp_path: Path) -> 
     assert after["params"]["data"] == f"done with {CARD}", "no call is in flight any more"
     assert wrap.end() == 0
     assert CARD not in str(wrap.receipts())
+
+
+LIMITED = """\
+policy: start
+rules:
+  - {id: everything, effect: allow, tools: [files/unknown, "files/mcp:*"]}
+  - id: short
+    tools: files/unknown
+    obligations: {max_response: 100KiB}
+"""
+
+
+def test_limits_of_a_call_answer_under_its_id(tmp_path: Path) -> None:
+    """In flight, in silence, in size; and a line of the server that nobody can attribute."""
+    policies = tmp_path / "share/aegis-sidecar/files/policies"
+    policies.mkdir(parents=True)
+    (policies / "start.yaml").write_text(LIMITED)
+    settings = {"limits.calls": "1", "timeouts.idle": "1500ms"}
+    options = [f"--set=upstreams.files.{name}={value}" for name, value in settings.items()]
+    wrap = Wrap(tmp_path, "files", SCRIPT, *options)
+    large = wrap.asked(1, "echo", text="a" * 110_000)
+    assert "response_too_large" in text_of(large)
+    wrap.call(2, "keep")
+    busy = wrap.asked(3, "echo")
+    assert busy["error"]["data"]["code"] == "upstream_busy"
+    silent = wrap.hear()
+    assert (silent["id"], silent["error"]["data"]["code"]) == (2, "upstream_timeout")
+    wrap.call(4, "long")
+    long = wrap.hear()
+    assert (long["id"], long["error"]["data"]["code"]) == (4, "upstream_broken")
+    assert text_of(wrap.asked(5, "release")) == "done"
+    assert wrap.end() == 0
+    outcomes = [one["outcome"] for one in wrap.receipts() if one["kind"] == "outcome"]
+    assert outcomes == ["withheld", "upstream_error", "upstream_error", "completed"]

@@ -1,0 +1,104 @@
+"""Lines of the agent and of the server, before anything is decided: how they are cut and read."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.errors import Refused
+from sidecar.proxy.dialects.reply import problem_reply
+from sidecar.proxy.stdio.child import child_environment
+from sidecar.proxy.stdio.exchange import _addressed
+from sidecar.proxy.stdio.lines import LineCutter
+from sidecar.proxy.stdio.message import head_of, id_key, read_line, read_said
+
+MOST = 8
+
+
+def _expected(data: bytes) -> list[bytes | None]:
+    lines = [line.removesuffix(b"\r") for line in data.split(b"\n")[:-1]]
+    return [line if len(line) <= MOST else None for line in lines]
+
+
+@given(st.lists(st.binary(max_size=12) | st.sampled_from([b"\n", b"\r\n", b"abcdefgh", b"\r"])))
+def test_lines_are_the_same_wherever_a_pipe_cuts_them(pieces: list[bytes]) -> None:
+    cutter = LineCutter(MOST)
+    lines = [line for piece in pieces for line in cutter.feed(piece)]
+    whole = b"".join(pieces)
+    assert lines == _expected(whole)
+    assert cutter.end() is bool(whole.rpartition(b"\n")[2])
+    assert cutter.feed(b"next\n") == [b"next"]
+
+
+def test_c4_a_line_without_end_is_not_kept() -> None:
+    cutter = LineCutter(MOST)
+    for _ in range(1000):
+        assert cutter.feed(b"a" * 1000) == []
+    assert sum(map(len, cutter._pieces)) <= MOST + 1
+    assert cutter.feed(b"\nshort\n") == [None, b"short"]
+
+
+def test_c7_ids_that_python_takes_for_one_are_several() -> None:
+    keys = [id_key(value) for value in (1, 1.0, True, "1")]
+    assert len(set(keys)) == 4
+    assert [id_key(value) for value in (None, [], {})] == [None, None, None]
+
+
+@pytest.mark.parametrize("line", [
+    b"", b"text", b"[]", b"1", b"null", b'{"id":1,"result":{}}', b'{"jsonrpc":"1.0","id":1}',
+    b'{"jsonrpc":"2.0","id":1}', b'{"jsonrpc":"2.0","id":1,"result":{},"error":{}}',
+    b'{"jsonrpc":"2.0","id":null,"error":{}}', b'{"jsonrpc":"2.0","id":[1],"result":{}}',
+    b'{"jsonrpc":"2.0","id":1,"method":"ping","result":{}}', b'{"jsonrpc":"2.0","method":1}',
+    b'{"jsonrpc":"2.0","method":"ping"}\r{"jsonrpc":"2.0","method":"ping"}', b"[" * 100_000,
+])  # fmt: skip
+def test_b21_what_no_client_could_take_for_one_message_is_none(line: bytes) -> None:
+    assert read_said(line) is None
+
+
+@pytest.mark.parametrize(("line", "answers", "asks"), [
+    (b'{"jsonrpc":"2.0","id":1,"result":{}}', ("int", 1), None),
+    (b'{"jsonrpc":"2.0","id":"1","error":{"code":1,"message":""}}', ("str", "1"), None),
+    (b'{"jsonrpc":"2.0","id":1,"result":{"n":NaN,"s":"\\ud83d","i":123456789012345678901}}',
+     ("int", 1), None),
+    (b'{"jsonrpc":"2.0","id":"s","method":"roots/list"}', None, "s"),
+    (b'{"jsonrpc":"2.0","method":"notifications/progress","params":{}}', None, None),
+])  # fmt: skip
+def test_what_clients_read_is_a_message(line: bytes, answers: object, asks: object) -> None:
+    said = read_said(line)
+    assert said is not None
+    assert (said.line, said.answers, said.asks) == (line, answers, asks)
+
+
+def test_the_head_is_what_an_http_client_would_say() -> None:
+    meta = {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}
+    params = {"_meta": meta, "name": "größe"}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+    head = head_of(read_line(json.dumps(message).encode(), 64), "files")
+    assert head.upstream == "files"
+    assert head.first == {
+        "content-type": "application/json",
+        "mcp-protocol-version": "2026-07-28",
+        "mcp-method": "tools/call",
+        "mcp-name": "=?base64?Z3LDtsOfZQ==?=",
+    }
+    del params["_meta"]
+    head = head_of(read_line(json.dumps(message).encode(), 64), "files")
+    assert head.first == {"content-type": "application/json"}
+
+
+def test_a_refusal_from_before_a_message_was_read_gets_its_id_and_form() -> None:
+    _, _, body = problem_reply(Refused("upstream_busy", retry_after_s=1), "c" * 32)
+    said = json.loads(_addressed(body, "a-1"))
+    assert (said["jsonrpc"], said["id"], said["error"]["code"]) == ("2.0", "a-1", 503)
+    assert said["error"]["data"]["code"] == "upstream_busy"
+    own = b'{"jsonrpc":"2.0","id":7,"error":{"code":1,"message":""}}'
+    assert json.loads(_addressed(own, 8))["id"] == 7
+    assert json.loads(_addressed(own.replace(b"7", b"null"), 8))["id"] == 8
+
+
+def test_the_servers_environment_is_ours_without_what_is_the_sidecars() -> None:
+    given_ = {"PATH": "/bin", "AEGIS_STORE": "secret", "aegis_lower": "x", "TOKEN": "t"}
+    assert child_environment(given_) == {"PATH": "/bin", "aegis_lower": "x", "TOKEN": "t"}
