@@ -167,8 +167,8 @@ def _check_rest(message: Message) -> list[str]:
     path, _, query = message.target.partition("?")
     plain = [unquote(segment) for segment in path.split("/") if segment]
     loose = loose_path(path)
-    route = _route(message.method, plain)
-    if route is None or _route(message.method, loose) != route:
+    route = route_of(message.method, plain)
+    if route is None or route_of(message.method, loose) != route:
         return ["a tool that is not allowed"]
     if route == "files" and any(s and s[0].startswith("secret") for s in (plain[1:], loose[1:])):
         return ["a secret file"]
@@ -228,7 +228,8 @@ def loose_path(path: str) -> list[str]:
     return segments
 
 
-def _route(method: str, segments: list[str]) -> str | None:
+def route_of(method: str, segments: list[str]) -> str | None:
+    """The operation of CATALOGUES that a method and decoded segments name, if it is allowed."""
     match (method, *segments):
         case ("GET" | "HEAD", "items", _):
             return "read"

@@ -11,6 +11,7 @@ import hmac
 import json
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from fuzz_check import Told
@@ -19,6 +20,7 @@ from fuzz_reader import read_all
 from fuzz_upstream import Arrival
 
 import storage
+from storage.records import CallFactsRow, ReceiptRow
 
 Key = tuple[str, str, str, bytes]
 
@@ -64,6 +66,10 @@ class Recorded:
     salt: bytes
     mark: str | None
     path: str | None
+    tool: str
+    action: str
+    arguments: dict[str, Any]
+    facts: dict[str, Any]
 
 
 class Ledger:
@@ -98,14 +104,7 @@ class Ledger:
                         if facts is None:
                             problems.append(f"no facts for {call_id}")
                             continue
-                        arguments = json.loads(facts.arguments or "{}")
-                        self.unmatched.append(
-                            Recorded(
-                                call_id, row.upstream or "", row.request_sha256 or "",
-                                bytes.fromhex(facts.salt), _text(arguments.get("mark")),
-                                json.loads(facts.facts).get("path"),
-                            )
-                        )  # fmt: skip
+                        self.unmatched.append(_recorded(row, facts))
         finally:
             await reader.close()
         return problems
@@ -114,7 +113,7 @@ class Ledger:
         """Takes for each arrival one intent that commits to exactly its body and path."""
         problems = []
         for arrival in arrivals:
-            found = next((i for i in self.unmatched if _is_of(i, arrival)), None)
+            found = next((i for i in self.unmatched if is_of(i, arrival)), None)
             if found is None:
                 message = arrival.message
                 problems.append(
@@ -140,11 +139,22 @@ class Ledger:
         return problems + ([f"{len(open_ids)} intents without an outcome"] if open_ids else [])
 
 
+def _recorded(row: ReceiptRow, beside: CallFactsRow) -> Recorded:
+    arguments = json.loads(beside.arguments or "{}")
+    facts = json.loads(beside.facts)
+    return Recorded(
+        row.call_id or "", row.upstream or "", row.request_sha256 or "", bytes.fromhex(beside.salt),
+        _text(arguments.get("mark")), facts.get("path"), row.tool or "", row.action or "",
+        arguments, facts,
+    )  # fmt: skip
+
+
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _is_of(intent: Recorded, arrival: Arrival) -> bool:
+def is_of(intent: Recorded, arrival: Arrival) -> bool:
+    """Whether an intent commits to the body and path of an arrival, and names its mark."""
     if intent.upstream != arrival.upstream:
         return False
     path = unquote(arrival.message.target.partition("?")[0])

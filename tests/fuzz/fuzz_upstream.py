@@ -65,7 +65,7 @@ class RecordingUpstream:
                         f"{self.name} got bytes behind a request: {data[:300]!r}"
                     )
                     return
-                writer.write(_answer(message))
+                writer.write(answer_to(message))
                 await writer.drain()
         except (ConnectionError, asyncio.CancelledError):
             return  # the sidecar hung up, or the run is over
@@ -73,7 +73,8 @@ class RecordingUpstream:
             writer.close()
 
 
-def _answer(message: Message) -> bytes:
+def answer_to(message: Message) -> bytes:
+    """What every upstream of a run says: 200, with the mark it got."""
     body = json.dumps({"magic": MAGIC, "mark": message.header("x-mark")}).encode()
     head = (
         f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"

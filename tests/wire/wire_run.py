@@ -1,0 +1,135 @@
+"""The fuzz run with five upstream parsers behind it: what each read is what was decided on.
+
+Knows: which reading belongs to which forwarded request, and which intent was made for it.
+Must not know: how parsers are started, how readings are compared.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from fuzz_check import check_arrival
+from fuzz_client import Shot
+from fuzz_ledger import Recorded, check_sent, is_of, sent_keys
+from fuzz_run import Run
+from fuzz_upstream import Arrival
+from wire_parsers import AiohttpParser, H11Parser, Parser
+from wire_reading import Reading, differs_from_bytes, differs_from_decision
+from wire_servers import HaproxyParser, NginxParser, NodeParser
+from wire_tap import Tap, Visit
+
+HERE = Path(__file__).resolve().parent
+ALL = ("h11", "aiohttp", "nginx", "haproxy", "node")
+
+
+class WireRun(Run):
+    """A run before the parsers named in `chosen`."""
+
+    chosen: tuple[str, ...] = ALL
+
+    def __init__(self, folder: Path, chance: random.Random, planted: str | None) -> None:
+        self.parsers = [_parser(name, folder) for name in self.chosen]
+        self.taps: list[Tap] = []
+        self.readings: Counter[str] = Counter()
+        self.json_readings: Counter[str] = Counter()
+        super().__init__(folder, chance, planted)
+        self.sidecar.program = HERE / "wire_planted.py"
+
+    def make_upstreams(self) -> Sequence[Tap]:
+        self.taps = [
+            Tap(name, self.parsers, self.arrivals, self.report.violations)
+            for name in ("up", "tools")
+        ]
+        return self.taps
+
+    async def start(self) -> None:
+        for parser in self.parsers:
+            await parser.start()
+        await super().start()
+
+    async def stop(self) -> None:
+        await super().stop()
+        for parser in self.parsers:
+            await parser.stop()
+
+    @property
+    def refusals(self) -> Counter[str]:
+        """How often a parser refused to read what was forwarded: "nginx 400" and the like."""
+        return sum((tap.refusals for tap in self.taps), Counter())
+
+    async def check_settled(self, shots: list[Shot], arrivals: list[Arrival]) -> list[str]:
+        """As of every run; and all readings against the bytes and against the decision."""
+        wrong = check_sent(sent_keys(shots), arrivals)
+        wrong += await self.ledger.read_new()
+        wrong += self.ledger.check_told(self.told)
+        for visit in [visit for tap in self.taps for visit in tap.visits]:
+            wrong += self._check(visit)
+        for tap in self.taps:
+            tap.visits.clear()
+        for parser in self.parsers:
+            if isinstance(parser, NginxParser | HaproxyParser):
+                wrong += parser.unclear
+                parser.unclear.clear()
+        return wrong
+
+    def _check(self, visit: Visit) -> list[str]:
+        readings, wrong = self._readings_of(visit)
+        for reading in readings:
+            wrong += differs_from_bytes(reading, visit.arrival.message)
+        wrong += check_arrival(visit.arrival)
+        best: list[str] | None = None
+        chosen: Recorded | None = None
+        for intent in self.ledger.unmatched:
+            if not is_of(intent, visit.arrival):
+                continue
+            differing = [what for r in readings for what in differs_from_decision(r, intent)]
+            if best is None or len(differing) < len(best):
+                best, chosen = differing, intent
+            if not differing:
+                break
+        message = visit.arrival.message
+        if best is None or chosen is None:
+            wrong += ["at the upstream without an intent for that body and path"]
+            for intent in self.ledger.unmatched:
+                if intent.mark is not None and intent.mark == visit.arrival.mark:
+                    wrong += [w for r in readings for w in differs_from_decision(r, intent)]
+        else:
+            self.ledger.unmatched.remove(chosen)
+            wrong += best
+        what = f"{visit.arrival.mark} {message.method} {message.target} {message.body[:300]!r}"
+        return [f"{problem} <- {what}" for problem in wrong]
+
+    def _readings_of(self, visit: Visit) -> tuple[list[Reading], list[str]]:
+        readings, wrong = [], []
+        for parser in self.parsers:
+            if parser.name in visit.refused_by:
+                continue
+            found = parser.readings.get(visit.ports[parser.name], [])
+            if len(found) <= visit.place:
+                wrong.append(f"{parser.name} answered and kept no reading")
+                continue
+            reading = found[visit.place]
+            readings.append(reading)
+            self.readings[parser.name] += 1
+            self.json_readings[parser.name] += bool(
+                reading.probes or isinstance(reading.json, dict)
+            )
+        return readings, wrong
+
+
+def _parser(name: str, folder: Path) -> Parser:
+    match name:
+        case "h11":
+            return H11Parser()
+        case "aiohttp":
+            return AiohttpParser()
+        case "nginx":
+            return NginxParser(folder)
+        case "haproxy":
+            return HaproxyParser(folder)
+        case "node":
+            return NodeParser(folder)
+    raise ValueError(f"no parser {name}; there are {', '.join(ALL)}")
