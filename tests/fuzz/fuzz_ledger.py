@@ -155,15 +155,18 @@ def _text(value: object) -> str | None:
 
 def is_of(intent: Recorded, arrival: Arrival) -> bool:
     """Whether an intent commits to the body and path of an arrival, and names its mark."""
-    if intent.upstream != arrival.upstream:
-        return False
     path = unquote(arrival.message.target.partition("?")[0])
     if arrival.upstream == "up" and intent.path is not None and intent.path != path:
         return False
-    body = arrival.message.body
-    if hmac.new(intent.salt, body, hashlib.sha256).hexdigest() != intent.digest:
+    return commits_to(intent, arrival) and (intent.mark is None or _mark_in(arrival, intent.mark))
+
+
+def commits_to(intent: Recorded, arrival: Arrival) -> bool:
+    """Whether it is an intent for that upstream and that body."""
+    if intent.upstream != arrival.upstream:
         return False
-    return intent.mark is None or _mark_in(arrival, intent.mark)
+    body = arrival.message.body
+    return hmac.new(intent.salt, body, hashlib.sha256).hexdigest() == intent.digest
 
 
 def _mark_in(arrival: Arrival, mark: str) -> bool:

@@ -73,6 +73,7 @@ def main() -> int:
         "receipts": report.receipts,
         "slowest_s": round(report.slowest_s, 2),
         "violations": len(report.violations),
+        "violations_by_parser": wire.violations_by_parser(),
         "first_violations": report.violations[:10],
     }
     return tell(figures, options.results)

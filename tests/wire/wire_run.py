@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fuzz_check import check_arrival
 from fuzz_client import Shot
-from fuzz_ledger import Recorded, check_sent, is_of, sent_keys
+from fuzz_ledger import Recorded, check_sent, commits_to, is_of, sent_keys
 from fuzz_run import Run
 from fuzz_upstream import Arrival
 from wire_parsers import AiohttpParser, H11Parser, Parser
@@ -60,13 +60,26 @@ class WireRun(Run):
         """How often a parser refused to read what was forwarded: "nginx 400" and the like."""
         return sum((tap.refusals for tap in self.taps), Counter())
 
+    def violations_by_parser(self) -> dict[str, int]:
+        """How many violations are what a parser read: the differences, apart from all the rest."""
+        return {
+            name: sum(what.startswith(f"{name} read ") for what in self.report.violations)
+            for name in self.chosen
+        }
+
     async def check_settled(self, shots: list[Shot], arrivals: list[Arrival]) -> list[str]:
         """As of every run; and all readings against the bytes and against the decision."""
         wrong = check_sent(sent_keys(shots), arrivals)
         wrong += await self.ledger.read_new()
         wrong += self.ledger.check_told(self.told)
+        left = []
         for visit in [visit for tap in self.taps for visit in tap.visits]:
-            wrong += self._check(visit)
+            readings, problems = self._read(visit)
+            wrong += _of(visit, problems)
+            if self._take_intent(visit, readings) is None:
+                left.append((visit, readings))
+        for visit, readings in left:
+            wrong += _of(visit, self._disagreement(visit, readings))
         for tap in self.taps:
             tap.visits.clear()
         for parser in self.parsers:
@@ -75,32 +88,29 @@ class WireRun(Run):
                 parser.unclear.clear()
         return wrong
 
-    def _check(self, visit: Visit) -> list[str]:
+    def _read(self, visit: Visit) -> tuple[list[Reading], list[str]]:
+        """What the parsers read, and what is wrong with it whatever was decided."""
         readings, wrong = self._readings_of(visit)
         for reading in readings:
             wrong += differs_from_bytes(reading, visit.arrival.message)
-        wrong += check_arrival(visit.arrival)
-        best: list[str] | None = None
-        chosen: Recorded | None = None
+        return readings, wrong + check_arrival(visit.arrival)
+
+    def _take_intent(self, visit: Visit, readings: list[Reading]) -> Recorded | None:
+        """The one intent that all readings agree with, which then is no other's."""
         for intent in self.ledger.unmatched:
-            if not is_of(intent, visit.arrival):
-                continue
-            differing = [what for r in readings for what in differs_from_decision(r, intent)]
-            if best is None or len(differing) < len(best):
-                best, chosen = differing, intent
-            if not differing:
-                break
-        message = visit.arrival.message
-        if best is None or chosen is None:
-            wrong += ["at the upstream without an intent for that body and path"]
-            for intent in self.ledger.unmatched:
-                if intent.mark is not None and intent.mark == visit.arrival.mark:
-                    wrong += [w for r in readings for w in differs_from_decision(r, intent)]
-        else:
-            self.ledger.unmatched.remove(chosen)
-            wrong += best
-        what = f"{visit.arrival.mark} {message.method} {message.target} {message.body[:300]!r}"
-        return [f"{problem} <- {what}" for problem in wrong]
+            if is_of(intent, visit.arrival) and not _differences(readings, intent):
+                self.ledger.unmatched.remove(intent)
+                return intent
+        return None
+
+    def _disagreement(self, visit: Visit, readings: list[Reading]) -> list[str]:
+        """The least that stands between the readings and any intent that is left."""
+        left = [intent for intent in self.ledger.unmatched if commits_to(intent, visit.arrival)]
+        if not left:
+            return ["at the upstream without an intent for that body"]
+        intent = min(left, key=lambda intent: len(_differences(readings, intent)))
+        self.ledger.unmatched.remove(intent)
+        return _differences(readings, intent) or ["at the upstream without an intent"]
 
     def _readings_of(self, visit: Visit) -> tuple[list[Reading], list[str]]:
         readings, wrong = [], []
@@ -118,6 +128,16 @@ class WireRun(Run):
                 reading.probes or isinstance(reading.json, dict)
             )
         return readings, wrong
+
+
+def _differences(readings: list[Reading], intent: Recorded) -> list[str]:
+    return [what for reading in readings for what in differs_from_decision(reading, intent)]
+
+
+def _of(visit: Visit, problems: list[str]) -> list[str]:
+    message = visit.arrival.message
+    what = f"{visit.arrival.mark} {message.method} {message.target} {message.body[:300]!r}"
+    return [f"{problem} <- {what}" for problem in problems]
 
 
 def _parser(name: str, folder: Path) -> Parser:

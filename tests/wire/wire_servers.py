@@ -24,6 +24,7 @@ from wire_reading import NOTHING, Reading
 
 READY_S = 15.0
 PREFIX = "x-wire-"
+PACKAGES = {"nginx": "nginx-light", "haproxy": "haproxy", "node": "nodejs"}
 
 NGINX = """\
 daemon off; master_process off; pid nginx.pid; error_log error.log crit;
@@ -135,7 +136,7 @@ def found(name: str) -> str:
     """Where a program is; raises RuntimeError if it is not installed."""
     path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if path is None:
-        raise RuntimeError(f"{name} is not installed")
+        raise RuntimeError(f"{name} is not installed (Debian package {PACKAGES[name]})")
     return path
 
 
@@ -222,7 +223,7 @@ class HaproxyParser(_Recorded):
 
     def read(self, message: Message, told: dict[str, bytes]) -> Reading:
         plain = {name: base64.b64decode(told[name]) for name in told if name != f"{PREFIX}port"}
-        texts = {name: value.decode("utf-8", "replace") for name, value in plain.items()}
+        texts = {name: _haproxy_text(value) for name, value in plain.items()}
         target = texts[f"{PREFIX}target"]
         if message.target != target or target.partition("?")[2] != texts[f"{PREFIX}query"]:
             self.unclear.append(f"haproxy passed on {message.target!r}, told {texts!r}")
@@ -233,6 +234,13 @@ class HaproxyParser(_Recorded):
             self.name, texts[f"{PREFIX}method"], target, message.headers, message.body,
             path=texts[f"{PREFIX}path"], probes=probes, keeps_order=False,
         )  # fmt: skip
+
+
+def _haproxy_text(value: bytes) -> str:
+    """A value it told in base64; truth comes as an integer of eight bytes."""
+    if len(value) == 8 and value[:7] == bytes(7):
+        return "true" if value[7] else "false"
+    return value.decode("utf-8", "replace")
 
 
 class NodeParser(Program):
