@@ -30,6 +30,9 @@ policy: clients
 rules:
   - {id: all, effect: allow, tools: ["fixture/*", "fixture/unknown", "fixture/mcp:*"]}
 """
+DENYING_POLICY = f"""\
+{POLICY}  - {{id: no-image, effect: deny, tools: fixture/test_image_content}}
+"""
 LIMITS = "limits: {connections: 512, per_address: 512}"
 
 
@@ -58,7 +61,7 @@ def catalogue() -> str:
 
 
 @contextmanager
-def staged(folder: Path) -> Iterator[Stage]:
+def staged(folder: Path, policy: str = POLICY) -> Iterator[Stage]:
     """Runs the fixture and the sidecar; both are gone afterwards."""
     port = free_port()
     log = (folder / "fixture.log").open("ab")
@@ -73,7 +76,7 @@ def staged(folder: Path) -> Iterator[Stage]:
         _await_answers(direct, fixture)
         sidecar.write(
             f"  fixture: {{url: 'http://127.0.0.1:{port}/mcp', kind: mcp}}",
-            {"fixture.yaml": catalogue(), "policy.yaml": POLICY},
+            {"fixture.yaml": catalogue(), "policy.yaml": policy},
             LIMITS,
         )
         sidecar.start()
