@@ -24,21 +24,26 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path[:0] = [str(HERE), str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "e2e")]
 
-from conformance import REVISIONS, differences, failures, figures, run_suite
+from clients_others import NPM, ClientFailed, OtherClient, node_folder, others
+from clients_stage import Stage, cache, staged
+from clients_suite import REVISIONS, differences, failures, figures, run_suite
 from full_report import checked_out, tell
-from others import NPM, ClientFailed, OtherClient, node_folder, others
-from stage import DENYING_POLICY, POLICY, Stage, cache, staged
 
 SUITE = "conformance"
 #: What the suite counted against a server that passes in full, when this was written.
 CHECKS_MIN = {"2025-11-25": 84, "2026-07-28": 152}
 
 
+def installed() -> tuple[Path, Path]:
+    """Node and the suite."""
+    modules = node_folder(cache() / "clients")
+    suite = modules / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
+    return modules / ".bin" / "node", suite
+
+
 def conformance(stage: Stage, found: list[str]) -> dict[str, Any]:
     """The figures of both revisions; whatever is not as it should be is added to `found`."""
-    modules = node_folder(cache() / "clients")
-    node = modules / ".bin" / "node"
-    suite = modules / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
+    node, suite = installed()
     told: dict[str, Any] = {"version": NPM["@modelcontextprotocol/conformance"]}
     for revision in REVISIONS:
         direct, said = run_suite(node, suite, stage.direct, revision)
@@ -56,17 +61,11 @@ def conformance(stage: Stage, found: list[str]) -> dict[str, Any]:
     return told
 
 
-def denied_is_seen(found: list[str]) -> int:
+def denied_is_seen(stage: Stage, found: list[str]) -> int:
     """How many checks differ where the policies deny one tool: the comparison must see them."""
-    modules = node_folder(cache() / "clients")
-    node = modules / ".bin" / "node"
-    suite = modules / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
-    with (
-        tempfile.TemporaryDirectory(prefix="aegis-clients-") as name,
-        staged(Path(name), DENYING_POLICY) as stage,
-    ):
-        direct, _ = run_suite(node, suite, stage.direct, REVISIONS[0])
-        through, _ = run_suite(node, suite, stage.through, REVISIONS[0])
+    node, suite = installed()
+    direct, _ = run_suite(node, suite, stage.direct, REVISIONS[0])
+    through, _ = run_suite(node, suite, stage.denying, REVISIONS[0])
     differing = differences(direct, through)
     if not differing or not all("tools-call-image" in what for what in differing):
         found.append(f"a denied tool is not what differs: {differing}")
@@ -105,16 +104,15 @@ def main() -> int:
     told: dict[str, Any] = {}
     with (
         tempfile.TemporaryDirectory(prefix="aegis-clients-") as name,
-        staged(Path(name), POLICY) as stage,
+        staged(Path(name)) as stage,
     ):
         if SUITE in wanted:
             told[SUITE] = conformance(stage, found)
+            told["different_where_a_tool_is_denied"] = denied_is_seen(stage, found)
         for client in clients:
             if client.name in wanted:
                 told[client.name] = session(client, stage, found)
         receipts = stage.sidecar.receipts()
-    if SUITE in wanted:
-        told["different_where_a_tool_is_denied"] = denied_is_seen(found)
     intents = sum(receipt["kind"] == "intent" for receipt in receipts)
     if not intents:
         found.append("nothing is on record")

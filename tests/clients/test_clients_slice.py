@@ -15,8 +15,8 @@ from mcp.client import Client
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
 
-from conformance import differences, figures, read_checks
-from stage import DENYING_POLICY, Stage, staged
+from clients_stage import Stage, staged
+from clients_suite import differences, figures, read_checks
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -100,10 +100,9 @@ async def test_the_python_sdk_sees_the_same_as_direct(stage: Stage, mode: str) -
     assert direct["answers"]["test_error_handling"]["is_error"] is True
 
 
-async def test_a_denied_tool_is_not_the_same_as_direct(tmp_path: Path) -> None:
-    with staged(tmp_path, DENYING_POLICY) as denying:
-        direct = await story(denying.direct, "2026-07-28")
-        through = await story(denying.through, "2026-07-28")
+async def test_a_denied_tool_is_not_the_same_as_direct(stage: Stage) -> None:
+    direct = await story(stage.direct, "2026-07-28")
+    through = await story(stage.denying, "2026-07-28")
     differing = [n for n in direct["answers"] if direct["answers"][n] != through["answers"][n]]
     assert differing == ["test_image_content"]
     assert through["answers"]["test_image_content"]["is_error"] is True

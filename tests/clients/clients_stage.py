@@ -25,23 +25,25 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 READY_S = 20.0
 
+UPSTREAMS = ("fixture", "denying")
 POLICY = """\
 policy: clients
 rules:
-  - {id: all, effect: allow, tools: ["fixture/*", "fixture/unknown", "fixture/mcp:*"]}
-"""
-DENYING_POLICY = f"""\
-{POLICY}  - {{id: no-image, effect: deny, tools: fixture/test_image_content}}
+  - {id: fixture, effect: allow, tools: ["fixture/*", "fixture/unknown", "fixture/mcp:*"]}
+  - {id: denying, effect: allow, tools: ["denying/*", "denying/unknown", "denying/mcp:*"]}
+  - {id: no-image, effect: deny, tools: denying/test_image_content}
 """
 LIMITS = "limits: {connections: 512, per_address: 512}"
 
 
 @dataclass
 class Stage:
-    """Where the fixture is reached: `direct`, and `through` the sidecar."""
+    """Where the fixture is reached: `direct`, `through` the sidecar, and `denying`: through it
+    too, with one tool denied."""
 
     direct: str
     through: str
+    denying: str
     sidecar: Process
 
 
@@ -54,14 +56,14 @@ def cache() -> Path:
     return home / "aegis-sidecar-tests"
 
 
-def catalogue() -> str:
+def catalogue(upstream: str) -> str:
     """Every tool of the fixture, declared."""
     names = "".join(f"  {name}: {{}}\n" for name in sorted({*TOOLS, *ROUNDS}))
-    return f"catalogue: fixture\ntools:\n{names}"
+    return f"catalogue: {upstream}\ntools:\n{names}"
 
 
 @contextmanager
-def staged(folder: Path, policy: str = POLICY) -> Iterator[Stage]:
+def staged(folder: Path) -> Iterator[Stage]:
     """Runs the fixture and the sidecar; both are gone afterwards."""
     port = free_port()
     log = (folder / "fixture.log").open("ab")
@@ -74,13 +76,18 @@ def staged(folder: Path, policy: str = POLICY) -> Iterator[Stage]:
     direct = f"http://localhost:{port}/mcp"
     try:
         _await_answers(direct, fixture)
+        url = f"http://127.0.0.1:{port}/mcp"
+        policies = {f"{name}.yaml": catalogue(name) for name in UPSTREAMS}
         sidecar.write(
-            f"  fixture: {{url: 'http://127.0.0.1:{port}/mcp', kind: mcp}}",
-            {"fixture.yaml": catalogue(), "policy.yaml": policy},
+            "\n".join(f"  {name}: {{url: '{url}', kind: mcp}}" for name in UPSTREAMS),
+            {**policies, "policy.yaml": POLICY},
             LIMITS,
         )
         sidecar.start()
-        yield Stage(direct, f"http://localhost:{sidecar.data_port}/fixture/mcp", sidecar)
+        through, denying = (
+            f"http://localhost:{sidecar.data_port}/{name}/mcp" for name in UPSTREAMS
+        )
+        yield Stage(direct, through, denying, sidecar)
         assert sidecar.stop() == 0, sidecar.log()[-3000:]
     finally:
         sidecar.kill()
