@@ -1,7 +1,8 @@
-"""`aegis-sidecar tools import`: a first catalogue from what an MCP server lists.
+"""`aegis-sidecar tools import`: a first catalogue, from OpenAPI or from what an MCP server lists.
 
 Knows: arguments, files and exit codes of the command.
-Must not know: the protocol (tools_import), the catalogue's form (tools_catalogue).
+Must not know: the protocol (tools_import), the document's form (tools_openapi), the catalogue's
+(tools_catalogue, tools_openapi_catalogue).
 """
 
 from __future__ import annotations
@@ -14,20 +15,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sidecar.config.model import Upstream
+    from sidecar.cli.catalogue_text import Draft
+    from sidecar.config.load import Loaded
 
 NAME = "tools"
-HELP = "write a first tool catalogue from an MCP server's own list"
+HELP = "write a first tool catalogue, from OpenAPI or an MCP server's own list"
+
+
+class _Failed(Exception):
+    """Nothing is written; the exit code, and why."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """`tools import --upstream NAME [--config FILE] [--output FILE] [--force]`."""
+    """`tools import [DOCUMENT] --upstream NAME [--config FILE] [--output FILE] [--force]`."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     importing = actions.add_parser(
         "import",
-        help="ask the MCP server of an upstream for its tools",
-        description="Asks the MCP server of an upstream for its tools and writes a catalogue "
-        "for review. What the server says of itself never makes an entry looser.",
+        help="write a first catalogue of an upstream's tools, for review",
+        description="Reads an OpenAPI 3.0 or 3.1 document of a REST upstream, or asks an MCP "
+        "upstream for its tools, and writes a catalogue for review. What a document or a server "
+        "says of itself never makes an entry looser.",
+    )
+    importing.add_argument(
+        "document",
+        nargs="?",
+        metavar="DOCUMENT",
+        type=Path,
+        help="the OpenAPI document, JSON or YAML (an MCP upstream has none)",
     )
     importing.add_argument("--upstream", required=True, metavar="NAME", help="as in sidecar.yaml")
     importing.add_argument("--config", default="sidecar.yaml", metavar="FILE", type=Path)
@@ -40,26 +58,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 written, 1 the server could not be asked, 2 usage or configuration."""
+    """0 written, 1 the server could not be asked or the document not used, 2 usage or
+    configuration."""
     output: Path | None = args.output
-    if output is not None and output.exists() and not args.force:
-        return _fail(2, f"{output} is there already; --force overwrites it")
-    upstream = _upstream(args.config, args.upstream)
-    if isinstance(upstream, str):
-        return _fail(2, upstream)
-    from sidecar.cli.tools_catalogue import render_catalogue
-    from sidecar.cli.tools_import import ImportFailed, run_list_tools
-
-    headers = {}
-    if upstream.auth is not None:
-        headers[upstream.auth.header_name] = upstream.auth.header_value.reveal()
     try:
-        listing = run_list_tools(upstream.url, headers)
-    except ImportFailed as failure:
-        return _fail(1, str(failure))
-    draft = render_catalogue(
-        upstream.name, listing.tools, server=listing.server, revision=listing.revision
-    )
+        if output is not None and output.exists() and not args.force:
+            raise _Failed(2, f"{output} is there already; --force overwrites it")
+        loaded = _loaded(args.config, args.upstream)
+        if args.document is None:
+            draft = _asked(args.config, loaded, args.upstream)
+        else:
+            draft = _read(args.document, loaded, args.upstream)
+    except _Failed as failed:
+        return _fail(failed.code, str(failed))
     for note in draft.notes:
         print(f"note: {note}", file=sys.stderr)
     if output is None:
@@ -76,20 +87,65 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _upstream(config_file: Path, name: str) -> Upstream | str:
-    """The upstream to ask, or why there is none."""
+def _loaded(config_file: Path, name: str) -> Loaded:
+    """The configuration, in which an upstream of this name is at least named."""
     from sidecar.config.load import load_config
 
     loaded = load_config(config_file, os.environ, ())
-    if loaded.config is None:
-        return "\n".join(str(problem) for problem in loaded.problems)
-    upstream = loaded.config.upstreams.get(name)
+    if name in loaded.kinds:
+        return loaded
+    if not loaded.kinds:
+        raise _Failed(2, "\n".join(str(problem) for problem in loaded.problems))
+    known = ", ".join(sorted(loaded.kinds))
+    raise _Failed(2, f"{config_file} has no upstream {name!r}; it has: {known}")
+
+
+def _asked(config_file: Path, loaded: Loaded, name: str) -> Draft:
+    """What an MCP upstream lists. Only its own part of the configuration must be right: the
+    secrets of others are not asked for."""
+    from sidecar.cli.tools_catalogue import render_catalogue
+    from sidecar.cli.tools_import import ImportFailed, run_list_tools
+
+    if loaded.kinds[name] != "mcp":
+        raise _Failed(
+            2,
+            f"upstream {name} is of kind {loaded.kinds[name]}; only an MCP server lists its tools: "
+            "name an OpenAPI document",
+        )
+    upstream = loaded.upstreams.get(name)
     if upstream is None:
-        known = ", ".join(sorted(loaded.config.upstreams))
-        return f"{config_file} has no upstream {name!r}; it has: {known}"
-    if upstream.kind != "mcp":
-        return f"upstream {name} is of kind {upstream.kind}; only an MCP server lists its tools"
-    return upstream
+        own = [one for one in loaded.problems if f"upstreams.{name}" in one.message]
+        raise _Failed(2, "\n".join(str(problem) for problem in own or loaded.problems))
+    headers = {}
+    if upstream.auth is not None:
+        headers[upstream.auth.header_name] = upstream.auth.header_value.reveal()
+    try:
+        listing = run_list_tools(upstream.url, headers)
+    except ImportFailed as failure:
+        raise _Failed(1, str(failure)) from None
+    return render_catalogue(name, listing.tools, server=listing.server, revision=listing.revision)
+
+
+def _read(document: Path, loaded: Loaded, name: str) -> Draft:
+    """What a document says of the operations of a REST upstream; no secret is needed."""
+    from sidecar.cli.catalogue_text import NOTE_LENGTH_MAX, comment
+    from sidecar.cli.tools_openapi import survey
+    from sidecar.cli.tools_openapi_catalogue import render_openapi
+    from sidecar.policy.openapi import Document
+    from sidecar.policy.openapi_text import DOCUMENT_BYTES_MAX, BadDocument, parse_document
+
+    if loaded.kinds[name] != "rest":
+        raise _Failed(2, f"upstream {name} is of kind {loaded.kinds[name]}: leave the document out")
+    try:
+        with document.open("rb") as file:
+            data = file.read(DOCUMENT_BYTES_MAX + 1)
+        upstream = loaded.upstreams.get(name)
+        found = survey(Document(parse_document(data)))
+        return render_openapi(name, upstream.url if upstream else "", found)
+    except OSError as error:
+        raise _Failed(2, f"{document} cannot be read: {error.strerror}") from None
+    except BadDocument as reason:
+        raise _Failed(1, f"{document}: {comment(str(reason), NOTE_LENGTH_MAX)}") from None
 
 
 def _write(path: Path, text: str) -> None:

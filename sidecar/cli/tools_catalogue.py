@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-COMMENT_LENGTH_MAX = 100
+from sidecar.cli.catalogue_text import Draft, comment, key, value
 
 _OPERATION = re.compile(r"[A-Za-z0-9_./-]{1,128}")
-_PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:[.-][A-Za-z0-9_]+)*")
-_NOT_PLAIN = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
 _ARGUMENT = re.compile(r"[!-~](?:[ -~]{0,126}[!-~])?")
 _RESERVED = frozenset({"unknown"})
 
@@ -32,22 +29,13 @@ _TYPES = {
 _OPEN_KEYWORDS = ("$ref", "anyOf", "oneOf", "allOf", "if", "not", "patternProperties")
 
 
-@dataclass(slots=True)
-class Draft:
-    """A catalogue's text, and what a person should know that it does not hold."""
-
-    text: str
-    tool_count: int
-    notes: list[str] = field(default_factory=list)
-
-
 def render_catalogue(
     upstream: str, tools: Sequence[dict[str, Any]], *, server: str, revision: str
 ) -> Draft:
     """The catalogue of `upstream` in YAML, one entry per tool, in the order of their names."""
     draft = Draft("", 0)
     lines = [
-        f"# A first catalogue of {_comment(server)} (MCP {_comment(revision)}), for review.",
+        f"# A first catalogue of {comment(server)} (MCP {comment(revision)}), for review.",
         "# What a server says of itself is not trusted: each tool is taken to change state until",
         "# you say otherwise (`mutates: false`), and what it gives back to be of unknown trust",
         "# (`returns: trusted_internal_unsigned`, or `untrusted_external` where strangers write).",
@@ -67,7 +55,7 @@ def _by_name(tools: Sequence[dict[str, Any]], draft: Draft) -> dict[str, dict[st
     for tool in tools:
         name = tool.get("name")
         if not isinstance(name, str) or not _OPERATION.fullmatch(name) or name in _RESERVED:
-            draft.notes.append(f"a tool cannot be declared under its name: {_comment(repr(name))}")
+            draft.notes.append(f"a tool cannot be declared under its name: {comment(repr(name))}")
         elif name in entries:
             draft.notes.append(f"{name} is listed twice; the first one was taken")
         else:
@@ -79,8 +67,8 @@ def _entry(name: str, tool: dict[str, Any]) -> list[str]:
     lines = []
     description = tool.get("description") or tool.get("title")
     if isinstance(description, str) and description.strip():
-        lines.append(f"  # {_comment(description)}")
-    lines.append(f"  {_key(name)}:")
+        lines.append(f"  # {comment(description)}")
+    lines.append(f"  {key(name)}:")
     lines += _hints(tool.get("annotations"))
     lines += _arguments(tool.get("inputSchema"))
     return lines
@@ -114,7 +102,7 @@ def _arguments(schema: Any) -> list[str]:
     )
     lines = ["    args:"]
     for name, member in properties.items():
-        lines.append(f"      {_key(name)}: {_value(_declaration(member, name in required))}")
+        lines.append(f"      {key(name)}: {value(_declaration(member, name in required))}")
     return lines
 
 
@@ -171,25 +159,3 @@ def _type(schema: Any) -> str:
         items = _type(schema.get("items"))
         return f"[{'any' if items.startswith('[') else items}]"
     return _TYPES[kind]
-
-
-def _key(name: str) -> str:
-    if _PLAIN_KEY.fullmatch(name) and name.lower() not in _NOT_PLAIN:
-        return name
-    return _quoted(name)
-
-
-def _value(kind: str) -> str:
-    return _quoted(kind) if kind.startswith("[") else kind
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
-
-
-def _comment(text: str) -> str:
-    """One line of printable text: a server must not write our YAML."""
-    line = " ".join(text.split())
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
-    return line if len(line) <= COMMENT_LENGTH_MAX else line[: COMMENT_LENGTH_MAX - 1] + "…"

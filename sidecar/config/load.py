@@ -8,6 +8,7 @@ to. Must not know: sockets, the store, what a policy says.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,15 @@ from sidecar.config.endpoints import default_hosts, is_loopback, is_unspecified,
 from sidecar.config.identity import NAME, read_default_agent, read_tenants
 from sidecar.config.listener_tls import read_listener_tls
 from sidecar.config.merge import Merge, origin_of
-from sidecar.config.model import Address, Config, Limits, Listen, Record, Runs
+from sidecar.config.model import (
+    Address,
+    Config,
+    Limits,
+    Listen,
+    Record,
+    Runs,
+    Upstream,
+)
 from sidecar.config.references import References
 from sidecar.config.settings import effective
 from sidecar.config.store_url import SQLITE, checked_store, store_warning
@@ -38,6 +47,7 @@ NOT_YET = {
 }
 _STORE = f"{SQLITE}aegis.db"
 _PACK = "pack:"
+_UPSTREAM = re.compile(r"upstreams\.([a-z0-9-]+)")
 
 
 @dataclass(slots=True)
@@ -50,6 +60,8 @@ class Loaded:
     and the `kinds` of all upstreams that are named.
     `local` is the Config also where the only errors are about upstreams: enough for commands that
     ask for the store or the listeners, and need no upstream's secret.
+    `upstreams` are those with no error of their own, where the only errors are about upstreams and
+    the store: enough for commands that ask one of them, and need no other secret.
     """
 
     config: Config | None
@@ -59,6 +71,7 @@ class Loaded:
     entries: dict[str, Position] = field(default_factory=dict)
     kinds: dict[str, str] = field(default_factory=dict)
     local: Config | None = None
+    upstreams: dict[str, Upstream] = field(default_factory=dict)
 
 
 def load_config(path: Path, environ: Mapping[str, str], overrides: Sequence[str]) -> Loaded:
@@ -99,7 +112,19 @@ def load_config(path: Path, environ: Mapping[str, str], overrides: Sequence[str]
         entries=reader.entries,
         kinds=_kinds(merge.root),
         local=config if is_local else None,
+        upstreams=_whole_upstreams(config, errors),
     )
+
+
+def _whole_upstreams(config: Config, errors: Sequence[Problem]) -> dict[str, Upstream]:
+    """Those that no error names; each error of an upstream does."""
+    named: set[str] = set()
+    for error in errors:
+        names = _UPSTREAM.findall(error.message)
+        if not names and not error.message.startswith("store"):
+            return {}
+        named.update(names)
+    return {name: one for name, one in config.upstreams.items() if name not in named}
 
 
 def _kinds(root: Node) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """OpenAPI 3.0 and 3.1 documents: their operations, as far as routes and arguments go.
 
-Knows: paths, operations, parameters, JSON and form bodies, local `$ref`s (bounded).
+Knows: paths, operations, parameters, JSON, form, multipart and binary bodies.
 Must not know: catalogues, policies; it never fetches anything.
 """
 
@@ -10,31 +10,26 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import unquote
 
 from sidecar.policy.arguments import ArgumentTypes, Declared
+from sidecar.policy.openapi_schemas import ANY, OpenEnded, Schemas, is_plain_name
 from sidecar.policy.openapi_text import BadDocument, parse_document
 from sidecar.policy.routes import Route, parse_route
 
 OPERATIONS_MAX: Final = 10_000
-REFERENCES_MAX: Final = 32
-#: Schemas looked at for one operation, and for all: a few that refer to one another can stand for
-#: any number.
-SCHEMAS_MAX: Final = 2000
-SCHEMAS_OF_ALL_MAX: Final = 500_000
 
 _NAME = re.compile(r"[A-Za-z0-9_./-]{1,128}")
 _METHODS = ("get", "head", "options", "post", "put", "patch", "delete", "trace")
 _JSON = re.compile(r"application/(json|[a-z0-9.+-]+\+json)\s*(;.*)?", re.IGNORECASE)
 _FORM = "application/x-www-form-urlencoded"
-_KINDS = {
-    "string": "string",
-    "integer": "int",
-    "number": "number",
-    "boolean": "bool",
-    "object": "object",
-}
-_ANY = Declared("any", False, False)
+_MULTIPART = "multipart/form-data"
+_BINARY = re.compile(
+    r"(application/(octet-stream|zip|gzip|pdf)|(image|audio|video)/[a-z0-9.+-]+)\s*(;.*)?",
+    re.IGNORECASE,
+)
+#: What a body that is no object becomes, and one that is known by its digest (LANGUAGE.md 2.5).
+_WHOLE_BODY = "body"
+_BINARY_BODY = {"body_sha256": "string", "body_size": "int"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,27 +41,42 @@ class Operation:
     args: ArgumentTypes | None
 
 
-class _OpenEnded(Exception):
-    """The arguments of this operation cannot be listed completely."""
-
-
 def read_openapi(data: bytes) -> tuple[tuple[Operation, ...], list[str]]:
     """The operations of a document, and notes on what was passed over; raises BadDocument."""
-    document = _Document(parse_document(data))
+    document = Document(parse_document(data))
     operations: list[Operation] = []
     notes: list[str] = []
     names: set[str] = set()
-    for method, path, item, operation in document.operations():
-        name, route = _name_and_route(method, path, operation, notes)
-        if route is None:
-            continue
-        if name in names:
-            raise BadDocument(f'the operationId "{name}" is here twice')
-        names.add(name)
-        if len(names) > OPERATIONS_MAX:
-            raise BadDocument(f"more than {OPERATIONS_MAX} operations")
-        operations.append(Operation(name, route, document.arguments(route, item, operation)))
+    for path, written in document.paths():
+        item = document.resolve(written)
+        for method, operation in operations_of(item):
+            name, route = _name_and_route(method, path, operation, notes)
+            if route is None:
+                continue
+            if name in names:
+                raise BadDocument(f'the operationId "{name}" is here twice')
+            names.add(name)
+            if len(names) > OPERATIONS_MAX:
+                raise BadDocument(f"more than {OPERATIONS_MAX} operations")
+            args, _ = document.arguments(route, item, operation)
+            operations.append(Operation(name, route, args))
     return tuple(operations), notes
+
+
+def plain_operation_id(operation: Mapping[str, Any]) -> str | None:
+    """The operationId, if an operation of a catalogue may be called so."""
+    name = operation.get("operationId")
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name == "unknown":
+        return None
+    return name
+
+
+def operations_of(item: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Method, in lower case, and operation of each that a path item has."""
+    for method in _METHODS:
+        operation = item.get(method)
+        if isinstance(operation, dict):
+            yield method, operation
 
 
 def _name_and_route(
@@ -78,76 +88,64 @@ def _name_and_route(
     except ValueError as error:
         notes.append(f"{written} is passed over: {error}")
         return "", None
-    name = operation.get("operationId")
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or name == "unknown":
-        return written, route
-    return name, route
+    return plain_operation_id(operation) or written, route
 
 
-class _Document:
-    """A parsed document, with its references resolved when they are read."""
+class Document:
+    """A parsed document."""
 
     def __init__(self, root: dict[str, Any]) -> None:
-        self._root = root
-        self._schemas_left = SCHEMAS_MAX
-        self._schemas = 0
+        self.root = root
+        self._schemas = Schemas(root)
+        self.resolve = self._schemas.resolve
 
-    def _look(self) -> None:
-        """Before each schema; an operation that has too many takes arguments of any kind."""
-        self._schemas += 1
-        if self._schemas > SCHEMAS_OF_ALL_MAX:
-            raise BadDocument(f"its operations have more than {SCHEMAS_OF_ALL_MAX} schemas")
-        self._schemas_left -= 1
-        if self._schemas_left < 0:
-            raise _OpenEnded
-
-    def operations(self) -> Iterator[tuple[str, str, dict[str, Any], dict[str, Any]]]:
-        """Method, path, path item and operation of each."""
-        paths = self._root.get("paths")
+    def paths(self) -> Iterator[tuple[str, Any]]:
+        """Each path with its item as written: a mapping, or a reference to one."""
+        paths = self.root.get("paths")
         for path, item in (paths if isinstance(paths, dict) else {}).items():
-            if not isinstance(path, str) or not path.startswith("/"):
-                continue
-            found = self._resolve(item)
-            for method in _METHODS:
-                operation = found.get(method)
-                if isinstance(operation, dict):
-                    yield method, path, found, operation
+            if isinstance(path, str) and path.startswith("/"):
+                yield path, item
 
     def arguments(
         self, route: Route, item: dict[str, Any], operation: dict[str, Any]
-    ) -> ArgumentTypes | None:
-        """What the operation takes; None when names beyond the listed ones may come."""
+    ) -> tuple[ArgumentTypes | None, str]:
+        """What the operation takes; None, and why, when names beyond the listed ones may come.
+
+        Raises BadDocument.
+        """
         types: dict[str, Declared] = {
             name: Declared("string", False, False) for name in route.parameters
         }
-        self._schemas_left = SCHEMAS_MAX
+        self._schemas.begin_operation()
         try:
-            for parameter in self._parameters(item, operation):
+            for parameter in self.parameters(item, operation):
                 self._add_parameter(parameter, types)
             self._add_body(operation.get("requestBody"), types)
-        except _OpenEnded:
-            return None
-        return ArgumentTypes(types)
+        except OpenEnded as reason:
+            return None, str(reason)
+        return ArgumentTypes(types), ""
 
-    def _parameters(self, item: dict[str, Any], operation: dict[str, Any]) -> list[dict[str, Any]]:
-        found: dict[tuple[Any, Any], dict[str, Any]] = {}
+    def parameters(self, item: dict[str, Any], operation: dict[str, Any]) -> list[dict[str, Any]]:
+        """The parameters of an operation, its own in place of those of its path."""
+        found: dict[tuple[str, str], dict[str, Any]] = {}
         for holder in (item, operation):
             listed = holder.get("parameters")
             for one in listed if isinstance(listed, list) else []:
-                parameter = self._resolve(one)
-                found[parameter.get("name"), parameter.get("in")] = parameter
+                parameter = self.resolve(one)
+                found[str(parameter.get("name")), str(parameter.get("in"))] = parameter
         return list(found.values())
 
     def _add_parameter(self, parameter: dict[str, Any], types: dict[str, Declared]) -> None:
         name, place = parameter.get("name"), parameter.get("in")
         if place not in ("path", "query"):
             return
-        if not isinstance(name, str) or not _is_plain_name(name):
-            raise _OpenEnded
+        if not isinstance(name, str) or not is_plain_name(name):
+            raise OpenEnded("a parameter's name cannot be declared")
         if "content" in parameter:
             kind = Declared("string", False, parameter.get("required") is not True)
         else:
-            kind = self._type(parameter.get("schema"), parameter.get("required") is True)
+            is_required = parameter.get("required") is True
+            kind = self._schemas.type_of(parameter.get("schema"), is_required)
             kind = _as_sent(kind, parameter, place)
         if place == "path":
             kind = Declared(kind.kind, kind.is_list, False)
@@ -156,133 +154,77 @@ class _Document:
     def _add_body(self, body: Any, types: dict[str, Declared]) -> None:
         if body is None:
             return
-        found = self._resolve(body)
+        found = self.resolve(body)
         content = found.get("content")
         if not isinstance(content, dict) or not content:
             return
-        schemas = []
-        for media_type, media in content.items():
-            is_known = isinstance(media_type, str) and (
-                _JSON.fullmatch(media_type) or media_type == _FORM
-            )
-            if not is_known or not isinstance(media, dict):
-                raise _OpenEnded
-            schemas.append(media.get("schema"))
-        if any(not self._is_same(one, schemas[0]) for one in schemas[1:]):
-            raise _OpenEnded
-        is_required = found.get("required") is True
-        for name, (schema, must) in self._members(schemas[0], 0).items():
-            declared = self._type(schema, must and is_required)
+        bodies = [
+            self._body(media_type, media, found.get("required") is True)
+            for media_type, media in content.items()
+        ]
+        for name, declared in _any_of(bodies).items():
             types[name] = _merged(types.get(name), declared)
 
-    def _is_same(self, one: Any, other: Any) -> bool:
-        """Whether two schemas are written alike."""
-        self._look()
-        if isinstance(one, dict) and isinstance(other, dict):
-            return one.keys() == other.keys() and all(
-                self._is_same(one[key], other[key]) for key in one
-            )
-        if isinstance(one, list) and isinstance(other, list):
-            return len(one) == len(other) and all(map(self._is_same, one, other))
-        return type(one) is type(other) and bool(one == other)
+    def _body(self, media_type: Any, media: Any, is_required: bool) -> dict[str, Declared]:
+        """The arguments that a body of one media type gives."""
+        name = media_type if isinstance(media_type, str) else ""
+        if not isinstance(media, dict):
+            raise OpenEnded("its body is malformed")
+        if _BINARY.fullmatch(name):
+            return {
+                one: Declared(kind, False, not is_required) for one, kind in _BINARY_BODY.items()
+            }
+        if not _JSON.fullmatch(name) and name not in (_FORM, _MULTIPART):
+            raise OpenEnded(f"a body of {name or 'no'} type is not read")
+        schema = media.get("schema")
+        if _JSON.fullmatch(name):
+            whole = self._schemas.type_of(schema, is_required)
+            if whole.is_list or whole.kind in ("string", "int", "number", "bool"):
+                return {_WHOLE_BODY: whole}
+        if name == _FORM:
+            _require_plain_names(media.get("encoding"))
+        return {
+            member: self._member(one, must and is_required, name)
+            for member, (one, must) in self._schemas.members(schema).items()
+        }
 
-    def _members(self, schema: Any, depth: int) -> dict[str, tuple[Any, bool]]:
-        """The members of an object schema and whether each is required."""
-        self._look()
-        found = self._resolve(schema)
-        if depth > REFERENCES_MAX or any(key in found for key in ("oneOf", "anyOf", "not", "if")):
-            raise _OpenEnded
-        is_object = found.get("type", "object") in ("object", ["object", "null"])
-        is_open = found.get("additionalProperties", False) is not False
-        if not is_object or is_open or "patternProperties" in found:
-            raise _OpenEnded
-        properties = found.get("properties", {})
-        if not isinstance(properties, dict) or ("properties" not in found and "allOf" not in found):
-            raise _OpenEnded
-        listed = found.get("required")
-        required = (
-            {one for one in listed if isinstance(one, str)} if isinstance(listed, list) else set()
-        )
-        members: dict[str, tuple[Any, bool]] = {}
-        parts = found.get("allOf", [])
-        if not isinstance(parts, list):
-            raise _OpenEnded
-        for part in parts:
-            members.update(self._members(part, depth + 1))
-        members.update({name: (one, False) for name, one in properties.items()})
-        if not all(isinstance(name, str) and _is_plain_name(name) for name in members):
-            raise _OpenEnded
-        return {name: (one, must or name in required) for name, (one, must) in members.items()}
-
-    def _type(self, schema: Any, is_required: bool, depth: int = 0) -> Declared:
-        self._look()
-        if depth > REFERENCES_MAX:
-            return _declared("any", False, is_required, False)
-        found = self._resolve(schema) if isinstance(schema, dict) else {}
-        is_nullable = found.get("nullable") is True
-        other = _beside_null(found)
-        if other is not None:
-            found, is_nullable = self._resolve(other), True
-        kind = found.get("type")
-        if isinstance(kind, list):
-            is_nullable = is_nullable or "null" in kind
-            others = [one for one in kind if one != "null"]
-            kind = others[0] if len(others) == 1 else None
-        if any(key in found for key in ("oneOf", "anyOf", "allOf", "not")):
-            kind = None
-        if kind == "array":
-            item = self._type(found.get("items"), True, depth + 1)
-            return _declared("any" if item.is_list else item.kind, True, is_required, is_nullable)
-        known = _KINDS.get(kind, "any") if isinstance(kind, str) else "any"
-        return _declared(known, False, is_required, is_nullable)
-
-    def _resolve(self, value: Any) -> dict[str, Any]:
-        """The mapping a value is or leads to; an empty one if it leads nowhere."""
-        for _ in range(REFERENCES_MAX):
-            if not isinstance(value, dict):
-                return {}
-            reference = value.get("$ref")
-            if not isinstance(reference, str):
-                return value
-            value = self._follow(reference)
-        return {}
-
-    def _follow(self, reference: str) -> Any:
-        if not reference.startswith("#/"):
-            raise BadDocument(f"the reference {reference[:100]} leads out of the document")
-        value: Any = self._root
-        for step in reference[2:].split("/"):
-            key = unquote(step).replace("~1", "/").replace("~0", "~")
-            if isinstance(value, dict) and key in value:
-                value = value[key]
-            elif isinstance(value, list) and key.isdecimal() and int(key) < len(value):
-                value = value[int(key)]
-            else:
-                raise BadDocument(f"the reference {reference[:100]} leads nowhere")
-        return value
+    def _member(self, schema: Any, is_required: bool, media_type: str) -> Declared:
+        if media_type == _MULTIPART:
+            found = self.resolve(schema)
+            item = self.resolve(found.get("items")) if found.get("type") == "array" else found
+            if _is_file(item):
+                return Declared("object", item is not found, not is_required)
+        declared = self._schemas.type_of(schema, is_required)
+        if media_type == _MULTIPART and declared.kind == "object":
+            # JSON in a part of its own: text to us, or a file, as its sender words it.
+            return Declared("any", declared.is_list, declared.is_optional)
+        if media_type == _FORM and declared.kind == "object":
+            raise OpenEnded("a form's object becomes names of its own")
+        return declared
 
 
-def _beside_null(schema: dict[str, Any]) -> Any:
-    """The one schema that stands beside null (`anyOf: [T, {type: "null"}]`), if that is all that a
-    schema says."""
-    if any(key in schema for key in ("type", "allOf", "not")):
-        return None
-    choices = [schema[key] for key in ("anyOf", "oneOf") if key in schema]
-    members = choices[0] if len(choices) == 1 else None
-    if not isinstance(members, list) or len(members) != 2:
-        return None
-    others = [one for one in members if one != {"type": "null"}]
-    return others[0] if len(others) == 1 else None
+def _require_plain_names(encoding: Any) -> None:
+    said = encoding.values() if isinstance(encoding, dict) else ()
+    if any(isinstance(one, dict) and one.get("style") == "deepObject" for one in said):
+        raise OpenEnded("a form's list or object becomes names of its own")
 
 
-def _is_plain_name(name: str) -> bool:
-    return 0 < len(name) <= 128 and name.isprintable()
+def _is_file(schema: Mapping[str, Any]) -> bool:
+    return schema.get("format") in ("binary", "byte") or "contentMediaType" in schema
 
 
-def _declared(kind: str, is_list: bool, is_required: bool, is_nullable: bool) -> Declared:
-    if is_required and is_nullable:
-        return _ANY
-    return Declared(kind, is_list, not is_required)
+def _any_of(bodies: list[dict[str, Declared]]) -> dict[str, Declared]:
+    """What one of several bodies may give: required is what all of them require."""
+    found: dict[str, Declared] = {}
+    for body in bodies:
+        for name, declared in body.items():
+            is_optional = any(name not in one or one[name].is_optional for one in bodies)
+            kind, is_list = declared.kind, declared.is_list
+            if any((one[name].kind, one[name].is_list) != (kind, is_list)
+                   for one in bodies if name in one):  # fmt: skip
+                kind, is_list = "any", False
+            found[name] = Declared(kind, is_list, is_optional)
+    return found
 
 
 def _as_sent(kind: Declared, parameter: Mapping[str, Any], place: str) -> Declared:
@@ -291,8 +233,10 @@ def _as_sent(kind: Declared, parameter: Mapping[str, Any], place: str) -> Declar
     style = parameter.get("style", default)
     explodes = parameter.get("explode", style == "form")
     if kind.kind == "object" and not kind.is_list:
-        raise _OpenEnded  # its members become names of their own, or stand in brackets
+        raise OpenEnded("an object in the query becomes names of its own")
     if kind.is_list and not (place == "query" and style == "form" and explodes):
+        if style == "deepObject":
+            raise OpenEnded("a list in the query becomes names of its own")
         return Declared("string", False, kind.is_optional)
     if kind.is_list and kind.kind == "object":
         return Declared("any", True, kind.is_optional)
@@ -305,4 +249,4 @@ def _merged(earlier: Declared | None, later: Declared) -> Declared:
         return later
     is_same = (earlier.kind, earlier.is_list) == (later.kind, later.is_list)
     is_optional = earlier.is_optional and later.is_optional
-    return Declared(later.kind, later.is_list, is_optional) if is_same else _ANY
+    return Declared(later.kind, later.is_list, is_optional) if is_same else ANY

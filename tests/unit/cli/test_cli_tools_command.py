@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.cli import tools, tools_import
+from sidecar.cli import policy_check, tools, tools_import
 from sidecar.cli.tools_import import ImportFailed, Listing
 
 CONFIG = """
@@ -78,7 +78,7 @@ def test_the_catalogue_is_written_and_never_overwritten_unasked(
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("shop", "of kind rest"), ("fils", "it has: files, shop")]
+    ("name", "message"), [("shop", "name an OpenAPI document"), ("fils", "it has: files, shop")]
 )
 def test_an_upstream_that_cannot_be_asked_is_named(
     config: Path, asked: list[Any], capsys: pytest.CaptureFixture[str], name: str, message: str
@@ -112,3 +112,77 @@ def test_a_server_that_fails_is_exit_code_1(
     monkeypatch.setattr(tools_import, "run_list_tools", fail)
     assert run("--upstream", "files", "--config", config) == 1
     assert "HTTP 401" in capsys.readouterr().err
+
+
+def test_an_upstream_needs_only_its_own_secret(
+    config: Path,
+    asked: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    others = (
+        CONFIG
+        + """  other: {url: "http://127.0.0.1:3004/mcp", kind: mcp, auth: {bearer: {env: NOT_SET}}}
+store: {env: NOT_SET_EITHER}
+"""
+    )
+    config.write_text(others)
+    assert run("--upstream", "files", "--config", config) == 0
+    assert len(asked) == 1 and "NOT_SET" not in capsys.readouterr().err
+    assert run("--upstream", "other", "--config", config) == 2
+    assert "NOT_SET is not set" in capsys.readouterr().err and len(asked) == 1
+    config.write_text(others.replace("auth: {bearer: {env: NOT_SET}}", "auht: {}"))
+    assert run("--upstream", "other", "--config", config) == 2
+    assert '"auht" is not a key' in capsys.readouterr().err and len(asked) == 1
+    monkeypatch.delenv("FILES_KEY")
+    assert run("--upstream", "files", "--config", config) == 2
+    assert "FILES_KEY is not set" in capsys.readouterr().err and len(asked) == 1
+
+
+DOCUMENT = """
+openapi: 3.0.3
+info: {title: shop, version: "1"}
+servers: [{url: "https://x.example/v1\\e[2J"}]
+paths:
+  /orders/{id}:
+    get: {operationId: getOrder}
+"""
+
+
+def test_a_document_is_imported_without_any_secret_and_passes_policy_check(
+    config: Path, asked: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.delenv("FILES_KEY")
+    document = config.parent / "openapi.yaml"
+    document.write_text(DOCUMENT)
+    output = config.parent / "policies" / "shop.yaml"
+    arguments = (document, "--upstream", "shop", "--config", config, "--output", output)
+    assert run(*arguments) == 0
+    told = capsys.readouterr()
+    assert "1 tools written" in told.out and "1 operations; 0 left out" in told.err
+    assert "paths are below https://x.example/v1" in told.err and "\x1b" not in told.err
+    assert asked == []
+    checking = argparse.ArgumentParser()
+    policy_check.add_arguments(checking)
+    checked = policy_check.run(checking.parse_args([str(output), "--config", str(config)]))
+    assert checked == 0, capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("upstream", "text", "code", "message"),
+    [
+        ("files", DOCUMENT, 2, "leave the document out"),
+        ("shop", None, 2, "cannot be read"),
+        ("shop", "swagger: '2.0'", 1, "not an OpenAPI 3.0 or 3.1 document"),
+        ("shop", '{"openapi": "3.0.0", "\\u001b[2J": 1, "\\u001b[2J": 1}', 1, "is here twice"),
+    ],
+)
+def test_a_document_that_cannot_be_used_is_told_in_plain_text(
+    config: Path, capsys: Any, upstream: str, text: str | None, code: int, message: str
+) -> None:
+    document = config.parent / "openapi.yaml"
+    if text is not None:
+        document.write_text(text)
+    assert run(document, "--upstream", upstream, "--config", config) == code
+    told = capsys.readouterr()
+    assert message in told.err and "\x1b" not in told.err and told.out == ""

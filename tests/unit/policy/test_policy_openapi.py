@@ -98,7 +98,18 @@ def test_operations_have_routes_and_arguments() -> None:
     assert plain(found["POST /pets/{petId}:archive"]) == {"petId": "string"}
 
 
+FORM = "application/x-www-form-urlencoded"
 OBJECT = {"type": "object", "properties": {"a": {"type": "string"}}}
+NEEDED = {"type": "object", "required": ["b"], "properties": {"b": {"type": "integer"}}}
+BINARY = {"type": "string", "format": "binary"}
+UPLOAD = {
+    "required": ["file"],
+    "properties": {
+        "file": BINARY,
+        "more": {"type": "array", "items": BINARY},
+        "x": {"type": "object"},
+    },
+}
 
 
 @pytest.mark.parametrize(
@@ -107,16 +118,31 @@ OBJECT = {"type": "object", "properties": {"a": {"type": "string"}}}
         (body(OBJECT), {"a": "string?"}),
         (body({**OBJECT, "required": ["a"]}), {"a": "string"}),
         (body({**OBJECT, "required": ["a"]}, required=False), {"a": "string?"}),
-        (body(OBJECT, "application/x-www-form-urlencoded"), {"a": "string?"}),
+        (body(OBJECT, FORM), {"a": "string?"}),
         (body(OBJECT, "application/vnd.acme+json; charset=utf-8"), {"a": "string?"}),
         (body({**OBJECT, "additionalProperties": False}), {"a": "string?"}),
         (body({**OBJECT, "additionalProperties": True}), None),
         (body({**OBJECT, "additionalProperties": {"type": "string"}}), None),
         (body({"type": "object"}), None),
-        (body({"oneOf": [OBJECT]}), None),
-        (body({"type": "array", "items": OBJECT}), None),
-        (body(OBJECT, "multipart/form-data"), None),
-        (body(OBJECT, "application/octet-stream"), None),
+        (body({"oneOf": [OBJECT]}), {"a": "string?"}),
+        (body({"oneOf": [OBJECT, NEEDED]}), {"a": "string?", "b": "int?"}),
+        (body({"anyOf": [NEEDED, {**NEEDED, "title": "x"}]}), {"b": "int"}),
+        (body({"oneOf": [OBJECT, {"properties": {"a": {"type": "integer"}}}]}), {"a": "any?"}),
+        (body({**OBJECT, "anyOf": [{"required": ["a"]}, {"required": ["b"]}]}), {"a": "string?"}),
+        (body({"oneOf": [OBJECT, {"type": "string"}]}), None),
+        (body({"type": "array", "items": OBJECT}), {"body": "[object]"}),
+        (body({"type": "string"}, required=False), {"body": "string?"}),
+        (body(OBJECT, "multipart/form-data"), {"a": "string?"}),
+        (body(UPLOAD, "multipart/form-data"), {"file": "object", "more": "[object]?", "x": "any?"}),
+        (body(OBJECT, "application/octet-stream"), {"body_sha256": "string", "body_size": "int"}),
+        (body({}, "image/png", required=False), {"body_sha256": "string?", "body_size": "int?"}),
+        (body(OBJECT, "text/plain"), None),
+        (body({"properties": {"o": {"type": "object"}}}, FORM), None),
+        (body({"properties": {"o": {"allOf": [{"type": "object"}]}}}), {"o": "object?"}),
+        (body({"properties": {"o": {"oneOf": [{"type": "string"}, {"type": "string"}]}}}),
+         {"o": "string?"}),
+        (body({"properties": {"o": {"type": "string", "anyOf": [{"minLength": 1}]}}}),
+         {"o": "string?"}),
         ({"requestBody": {"content": {}}}, {}),
         ({"parameters": [{"name": "q", "in": "query", "content": {}}]}, {"q": "string?"}),
         ({"parameters": [{"name": "q", "in": "query", "schema": {"type": "object"}}]}, None),
@@ -130,6 +156,37 @@ OBJECT = {"type": "object", "properties": {"a": {"type": "string"}}}
 )  # fmt: skip
 def test_arguments_are_complete_or_unchecked(operation: Any, wanted: Any) -> None:
     assert plain(one(operation)) == wanted
+
+
+def test_a_form_that_spreads_lists_over_names_is_unchecked() -> None:
+    listed = {"properties": {"a": {"type": "array", "items": {"type": "string"}}}}
+    assert plain(one(body(listed, FORM))) == {"a": "[string]?"}
+    operation = body(listed, FORM)
+    operation["requestBody"]["content"][FORM]["encoding"] = {"a": {"style": "deepObject"}}
+    assert plain(one(operation)) is None
+
+
+def test_one_of_two_kinds_of_body_requires_what_both_require() -> None:
+    operation = body(NEEDED)
+    content = operation["requestBody"]["content"]
+    content[FORM] = {
+        "schema": {**NEEDED, "properties": {**OBJECT["properties"], **NEEDED["properties"]}}
+    }
+    assert plain(one(operation)) == {"b": "int", "a": "string?"}
+
+
+def test_d3_schemas_that_hold_themselves_end() -> None:
+    bomb = b"""
+openapi: 3.0.0
+paths:
+  /x:
+    post:
+      requestBody:
+        content:
+          application/json: {schema: &a {oneOf: [*a, *a], properties: &p {x: {properties: *p}}}}
+          application/xyz+json: {schema: *a}
+"""
+    assert [operation.args for operation in operations(bomb).values()] == [None]
 
 
 def test_a_name_in_two_places_must_fit_both() -> None:
