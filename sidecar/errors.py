@@ -214,6 +214,12 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "Send UTF-8 JSON: unique keys, no NaN, no NUL, integers within ±2^53, moderate depth.",
     ),
     RefusalKind(
+        "invalid_form",
+        400,
+        "The form can be read in more than one way",
+        "Send plain multipart/form-data: quoted names, no escapes, nothing around the parts.",
+    ),
+    RefusalKind(
         "ambiguous_argument",
         400,
         "An argument is given twice",

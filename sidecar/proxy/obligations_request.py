@@ -18,6 +18,7 @@ from sidecar.errors import Refused
 from sidecar.model import ToolCall
 from sidecar.policy.terms import Obligations, Redaction
 from sidecar.proxy.detectors import MASK, mask
+from sidecar.proxy.dialects.rest_arguments import FILE_KEYS
 from sidecar.proxy.masking import NotMaskable, below, masked, read_json, write_json
 
 _KEY_HEADER: Final = "idempotency-key"
@@ -155,6 +156,15 @@ def _require_clean(values: dict[str, Any], redaction: Redaction, *, is_body: boo
         raise NotMaskable("it stands in the path, the query or a form")
     if is_body and redaction.detectors and "body_sha256" in values:
         raise NotMaskable("the body is neither JSON nor a form")
+    if is_body and redaction.detectors and any(map(_is_of_files, values.values())):
+        raise NotMaskable("the body holds a file, which is known by its digest only")
+
+
+def _is_of_files(value: Any) -> bool:
+    return any(
+        isinstance(one, dict) and one.keys() == FILE_KEYS
+        for one in (value if isinstance(value, list) else [value])
+    )
 
 
 def _require_clean_address(call: ToolCall, redaction: Redaction) -> None:

@@ -22,10 +22,12 @@ _PARAMETER = re.compile(rf"({_TOKEN})=(?:({_TOKEN})|\"([^\"\\]*)\")")
 
 
 class MediaType(NamedTuple):
-    """`name` in lower case; `charset` in lower case, "" when none is given."""
+    """`name` in lower case; `charset` in lower case and `boundary` as written, "" when none is
+    given."""
 
     name: str
     charset: str
+    boundary: str = ""
 
     @property
     def is_json(self) -> bool:
@@ -60,11 +62,14 @@ def _read(value: str) -> MediaType:
     match = _TYPE.fullmatch(value.strip(" \t"))
     if match is None:
         raise Refused("unsupported_media_type", "Content-Type is malformed")
-    charsets = [
-        bare or quoted
-        for name, bare, quoted in _PARAMETER.findall(match.group(2))
-        if name.lower() == "charset"
-    ]
-    if len(charsets) > 1:
-        raise Refused("unsupported_media_type", "Content-Type names two charsets")
-    return MediaType(match.group(1).lower(), charsets[0].lower() if charsets else "")
+    charsets, boundaries = [], []
+    for name, bare, quoted in _PARAMETER.findall(match.group(2)):
+        if name.lower() == "charset":
+            charsets.append((bare or quoted).lower())
+        elif name.lower().startswith("boundary"):
+            boundaries.append(bare or quoted)
+            if name.lower() != "boundary":  # boundary*, boundary*0: some read them too
+                raise Refused("unsupported_media_type", "Content-Type has an unclear boundary")
+    if len(charsets) > 1 or len(boundaries) > 1:
+        raise Refused("unsupported_media_type", "Content-Type names a parameter twice")
+    return MediaType(match.group(1).lower(), "".join(charsets), "".join(boundaries))

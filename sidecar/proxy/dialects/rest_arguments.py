@@ -1,7 +1,8 @@
 """Where the arguments of a REST call stand: path, query, form, JSON; one mapping out of them.
 
-Knows: percent-decoding, `application/x-www-form-urlencoded`, which bodies are read and which are
-known by digest only. A name twice, or in two places with different values, is refused.
+Knows: percent-decoding, `application/x-www-form-urlencoded`, what fields and files of a multipart
+form become, which bodies are read and which are known by digest only. A name twice, or in two
+places with different values, is refused.
 Must not know: routes, rules. Types are the catalogue's (`ArgumentTypes.bind`).
 """
 
@@ -17,10 +18,14 @@ from sidecar.config.model import Limits
 from sidecar.errors import Refused
 from sidecar.policy.catalogue import ArgumentTypes
 from sidecar.proxy.dialects.content_type import MediaType, media_type, require_utf8
+from sidecar.proxy.dialects.multipart import Part, read_parts
 from sidecar.proxy.head import RequestHead
 from sidecar.proxy.strict_json import parse
 
 FORM = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data"
+#: What rules know of a file in a form; its `content_type` is "" if none is stated.
+FILE_KEYS = frozenset({"sha256", "size", "filename", "content_type"})
 
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 #: Blanks, NUL, record separator, and the bytes of byte order marks.
@@ -37,8 +42,8 @@ def gather(
 ) -> dict[str, Any]:
     """The call's arguments, bound to the declared types where there are any.
 
-    Raises Refused: ambiguous_argument, invalid_argument, too_many_parameters, invalid_json,
-    unsupported_media_type, malformed_request.
+    Raises Refused: ambiguous_argument, invalid_argument, invalid_form, invalid_json,
+    too_many_parameters, unsupported_media_type, malformed_request.
     """
     arguments = _Arguments(types)
     for name, value in path_values.items():
@@ -78,6 +83,14 @@ class _Arguments:
                 self._textual.discard(name)
             self._values[name] = value
 
+    def add_values(self, values: Mapping[str, list[Any]]) -> None:
+        """Values that are no text, by name; several only where a list is declared."""
+        for name, found in values.items():
+            is_list = self._types is not None and self._types.is_list(name)
+            if len(found) > 1 and not is_list:
+                raise Refused("ambiguous_argument", f"{_shown(name)} is given more than once")
+            self.add_json({name: found if is_list else found[0]})
+
     def bound(self) -> dict[str, Any]:
         if self._types is None:
             return self._values
@@ -97,10 +110,52 @@ def _add_body(arguments: _Arguments, head: RequestHead, body: bytes, limits: Lim
         require_utf8(media)
         _refuse_disguised_json(media, body)
         arguments.add_text(_read_pairs(_ascii(body), limits.query))
+    elif media.name == MULTIPART:
+        require_utf8(media)
+        _add_parts(arguments, read_parts(body, media.boundary, limits.query), limits)
     else:
         _refuse_disguised_json(media, body)
         digest = hashlib.sha256(body).hexdigest()
         arguments.add_json({"body_sha256": digest, "body_size": len(body)})
+
+
+def _add_parts(arguments: _Arguments, parts: list[Part], limits: Limits) -> None:
+    texts: dict[str, list[str]] = {}
+    values: dict[str, list[Any]] = {}
+    for part in parts:
+        if part.name.lower() in _METHOD_OVERRIDES:
+            raise Refused("invalid_argument", "A parameter overrides the method")
+        if part.filename is not None:
+            values.setdefault(part.name, []).append(_file(part, part.filename))
+        elif part.media_type == "application/json":
+            values.setdefault(part.name, []).append(parse(part.content, limits.depth))
+        elif part.media_type in ("", "text/plain"):
+            texts.setdefault(part.name, []).append(_text(part.content))
+        else:
+            raise Refused("unsupported_media_type", "A field that is no text needs a filename")
+    for name in texts.keys() & values.keys():
+        raise Refused("ambiguous_argument", f"{_shown(name)} is a field and a file")
+    arguments.add_text(texts)
+    arguments.add_values(values)
+
+
+def _file(part: Part, filename: str) -> dict[str, Any]:
+    return {
+        "sha256": hashlib.sha256(part.content).hexdigest(),
+        "size": len(part.content),
+        "filename": filename,
+        "content_type": part.media_type,
+    }
+
+
+def _text(content: bytes) -> str:
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Refused("malformed_request", "A field is not UTF-8") from None
+    if "\0" in text:
+        raise Refused("malformed_request", "A field holds a NUL character")
+    return text
 
 
 def _refuse_disguised_json(media: MediaType, body: bytes) -> None:

@@ -43,6 +43,9 @@ tools:
   change_order:
     route: PUT /orders/{number}
     args: {number: int, note: string?, tags: [string], amount: number?, paid: bool?}
+  send_form:
+    route: POST /forms
+    args: {n: int, files: [object], tags: "[string]?"}
   upload:
     route: PUT /uploads/{name}
     args: {name: string, body_sha256: string, body_size: int}

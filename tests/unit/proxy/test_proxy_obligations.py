@@ -93,6 +93,10 @@ async def test_arguments_of_a_tool_are_masked_in_the_message(tmp_path: Path) -> 
     assert (message["id"], message["method"]) == (1, "tools/call")
 
 
+FILE = (
+    b"--x\r\nContent-Disposition: form-data; name=file; filename=y\r\n\r\n"
+    b"4111 1111 1111 1111\r\n--x--\r\n"
+)
 UNMASKABLE: list[tuple[str, str, bytes | None, str | None]] = [
     ("GET", "/api/get?card=4111111111111111", None, None),
     ("GET", "/api/at/4111111111111111", None, None),
@@ -101,8 +105,11 @@ UNMASKABLE: list[tuple[str, str, bytes | None, str | None]] = [
     ("POST", "/api/post", b"note=x", "application/x-www-form-urlencoded"),
     ("POST", "/api/post", b"c=4111-1111-1111-1111", "application/x-www-form-urlencoded"),
     ("POST", "/api/post", b"\x00\x01", "application/octet-stream"),
+    ("POST", "/api/post", FILE, "multipart/form-data; boundary=x"),
+    ("POST", "/api/post", FILE.replace(b"; filename=y", b"").replace(b"file", b"note"),
+     "multipart/form-data; boundary=x"),
     ("POST", "/api/post?note=x", b'{"note": "x"}', "application/json"),
-]
+]  # fmt: skip
 
 
 async def test_what_cannot_be_masked_is_not_forwarded(tmp_path: Path) -> None:
