@@ -105,6 +105,7 @@ def _asked(config_file: Path, loaded: Loaded, name: str) -> Draft:
     secrets of others are not asked for."""
     from sidecar.cli.tools_catalogue import render_catalogue
     from sidecar.cli.tools_import import ImportFailed, run_list_tools
+    from sidecar.config.model import STDIO
 
     if loaded.kinds[name] != "mcp":
         raise _Failed(
@@ -116,6 +117,8 @@ def _asked(config_file: Path, loaded: Loaded, name: str) -> Draft:
     if upstream is None:
         own = [one for one in loaded.problems if f"upstreams.{name}" in one.message]
         raise _Failed(2, "\n".join(str(problem) for problem in own or loaded.problems))
+    if upstream.url == STDIO:
+        raise _Failed(2, f"upstream {name} is a server that `wrap` starts; there is no URL to ask")
     headers = {}
     if upstream.auth is not None:
         headers[upstream.auth.header_name] = upstream.auth.header_value.reveal()

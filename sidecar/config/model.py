@@ -215,6 +215,9 @@ class Upstream(Group):
         "agent's work",
         "window",
     )
+    hosts: tuple[str, ...] = _setting(
+        "Host names that lead here too, with the whole path", (), form="list of host names"
+    )
     redirects: tuple[str, ...] = _setting(
         "foreign hosts that a Location may name", (), form="list of host names"
     )

@@ -19,12 +19,11 @@ from sidecar.yaml_section import Section
 #: First path segments with a meaning of their own.
 RESERVED = ("v1", "healthz", ".well-known")
 KEYS = (
-    "url", "kind", "auth", "timeouts", "limits", "private", "encoded_slash", "redirects",
-    "run",
+    "url", "kind", "auth", "timeouts", "limits", "private", "encoded_slash", "hosts",
+    "redirects", "run",
 )  # fmt: skip
 NOT_YET = {
     "tls": "https with the system's authorities works; own ones and client certificates do not yet",
-    "hosts": "upstreams are addressed by the first path segment",
 }
 RUNS = ("window", "trusted")
 _NOWHERE = Place("http://127.0.0.1:9", "127.0.0.1", 9)
@@ -49,14 +48,66 @@ def read_upstreams(
             "upstreams is missing: there is nothing to forward to",
             "name one, e.g. upstreams: {github: {url: https://api.github.com}}",
         )
-    upstreams = {}
+    upstreams: dict[str, Upstream] = {}
+    sections: dict[str, Section] = {}
+    hosts = _Hosts(listen)
     for name in section.members:
         if name in RESERVED:
             section.report(section.members[name], f"the name {name} is taken", at_key=True)
         else:
             check_name(section, name)
-        upstreams[name] = _upstream(section.sub(name), name, listen, request_bytes, references)
+        own = sections[name] = section.sub(name)
+        upstreams[name] = _upstream(own, name, listen, request_bytes, references)
+        hosts.check(own)
+    for name, own in sections.items():
+        hosts.check_url(own, upstreams[name].url)
     return upstreams
+
+
+class _Hosts:
+    """What each Host name leads to; it must be one thing."""
+
+    def __init__(self, listen: Listen) -> None:
+        self._listen = listen
+        self._taken: dict[str, str] = {}
+
+    def check(self, section: Section) -> None:
+        """Notes the names of one upstream, and reports those that lead elsewhere already."""
+        node = section.members.get("hosts")
+        for item in [] if node is None else node.value if node.is_list else [node]:
+            host = _readable_host(item.value)
+            if host is None:
+                continue  # reported where it was read
+            if host in self._listen.data.hosts:
+                section.report(
+                    item,
+                    f"{section.key('hosts')}: {host} is the sidecar's own name",
+                    "there upstreams are told apart by the first path segment",
+                )
+            elif host in self._taken:
+                section.report(
+                    item, f"{section.key('hosts')}: {host} leads to {self._taken[host]} already"
+                )
+            self._taken.setdefault(host, section.path)
+
+    def check_url(self, section: Section, url: str) -> None:
+        """An upstream that is reached by a name that leads to the sidecar is the sidecar."""
+        if url == STDIO:
+            return
+        place = read_url(url)
+        if place.host in self._taken and place.port == self._listen.data.port:
+            section.report(
+                section.members.get("url"),
+                f"{section.key('url')}: this is the sidecar itself "
+                f"({self._taken[place.host]}.hosts)",
+            )
+
+
+def _readable_host(value: object) -> str | None:
+    try:
+        return read_host_name(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
 
 
 def _upstream(
@@ -83,6 +134,7 @@ def _upstream(
         private=section.boolean("private", place.is_plainly_private),
         encoded_slash=section.boolean("encoded_slash", False),
         run="trusted" if section.choice("run", RUNS, "window") == "trusted" else "window",
+        hosts=read_host_names(section, "hosts"),
         redirects=read_host_names(section, "redirects"),
     )
 

@@ -8,8 +8,8 @@ Must not know: sockets, which upstreams exist, policies.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -71,12 +71,16 @@ _new_tuple = tuple.__new__
 
 @dataclass(frozen=True, slots=True)
 class HeadRules:
-    """What a listener accepts: Host names, the two caps, and who may have %2F in a segment."""
+    """What a listener accepts: Host names, the two caps, and who may have %2F in a segment.
+
+    `by_host` names the upstream that a Host name of its own leads to; none of them is in `hosts`.
+    """
 
     hosts: frozenset[str]
     parameters_max: int = 128
     headers_max: int = 64
     encoded_slash: frozenset[str] = frozenset()
+    by_host: Mapping[str, str] = field(default_factory=dict)
 
 
 class RequestHead(NamedTuple):
@@ -84,6 +88,8 @@ class RequestHead(NamedTuple):
 
     `upstream` is the first path segment, `segments` the rest, each decoded once. `target` is
     what to forward, byte for byte as received: "/rest/of/path?query", "?query" or "".
+    Where the Host names an upstream, that is `upstream`, and the whole path is the rest. `mount` is
+    where the caller sees the upstream: "/upstream", or "" for a Host of its own.
     `path` is the decoded form of the same without the query; `query` is raw.
     `headers` stand as received, in order; all are valid UTF-8 without control characters.
     `first` holds, by lower-case name, the first value of each.
@@ -99,6 +105,7 @@ class RequestHead(NamedTuple):
     source_ip: str
     version: tuple[int, int]
     first: dict[str, str]
+    mount: str = ""
 
     def header_count(self, name_lower: str) -> int:
         """How often a header of this (lower case) name is there."""
@@ -133,6 +140,10 @@ def read_head(
     for name, check in _CHECKS:
         if name in first:
             check(first, headers, rules)
+    named = _upstream_of(first["host"], rules)
+    if named is not None and raw_target[:1] == "/":
+        # One reading only: the whole path is this upstream's, whatever its first segment.
+        raw_target = f"/{named}{raw_target}"
     path, query = read_target(raw_target, rules.parameters_max)
     if path.has_encoded_slash and path.upstream not in rules.encoded_slash:
         raise Refused("ambiguous_path", "A segment of the path has an encoded slash")
@@ -140,7 +151,7 @@ def read_head(
     return _new_tuple(
         RequestHead,
         (method, path.upstream, path.segments, target, path.decoded, query, headers, source_ip,
-         version, first),
+         version, first, f"/{path.upstream}" if named is None else ""),
     )  # fmt: skip
 
 
@@ -209,9 +220,17 @@ def _is_served(authority: str, hosts: frozenset[str]) -> bool:
     )
 
 
+def _upstream_of(authority: str, rules: HeadRules) -> str | None:
+    """The upstream that a Host names, if it names one."""
+    if not rules.by_host:
+        return None
+    name = _host_of(authority)
+    return None if name is None else rules.by_host.get(name.strip("[]"))
+
+
 def _check_host(first: dict[str, str], _: Headers, rules: HeadRules) -> None:
     authority = first["host"]
-    if not _is_served(authority, rules.hosts):
+    if not _is_served(authority, rules.hosts) and _upstream_of(authority, rules) is None:
         if _host_of(authority) is None:
             raise Refused("malformed_request", "Host is not a name with an optional port")
         raise Refused("misdirected_request")
@@ -219,8 +238,14 @@ def _check_host(first: dict[str, str], _: Headers, rules: HeadRules) -> None:
 
 def _check_origin(first: dict[str, str], _: Headers, rules: HeadRules) -> None:
     scheme, separator, authority = first["origin"].partition("://")
-    if not (separator and scheme in ("http", "https") and _is_served(authority, rules.hosts)):
-        raise Refused("origin_not_allowed")
+    if separator and scheme in ("http", "https"):
+        if _upstream_of(first.get("host", ""), rules) is not None:
+            # What one upstream shows must not call another: only the Host's own pages may.
+            if _host_of(authority) == _host_of(first["host"]):
+                return
+        elif _is_served(authority, rules.hosts):
+            return
+    raise Refused("origin_not_allowed")
 
 
 def _check_connection(first: dict[str, str], headers: Headers, _: HeadRules) -> None:

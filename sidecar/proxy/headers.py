@@ -144,7 +144,7 @@ def _address(
 ) -> str | None:
     base = read_base(upstream.url)
     if lower == "set-cookie":
-        return scope_cookie(value, name=upstream.name, base=base)
+        return scope_cookie(value, mount=head.mount, base=base)
     try:
         return _rewritten(value, upstream, base, head)
     except Refused:
@@ -158,5 +158,5 @@ def _address(
 
 def _rewritten(value: str, upstream: Upstream, base: Base, head: RequestHead) -> str:
     return rewrite(
-        value, name=upstream.name, base=base, target=head.target, redirects=upstream.redirects
+        value, mount=head.mount, base=base, target=head.target, redirects=upstream.redirects
     )

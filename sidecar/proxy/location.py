@@ -43,9 +43,11 @@ def read_base(url: str) -> Base:
 
 
 def rewrite(
-    location: str, *, name: str, base: Base, target: str, redirects: tuple[str, ...] = ()
+    location: str, *, mount: str, base: Base, target: str, redirects: tuple[str, ...] = ()
 ) -> str:
-    """`location` for the agent: within `base` it becomes `/<name>/…`, elsewhere it is refused.
+    """`location` for the agent: within `base` it becomes `<mount>/…`, elsewhere it is refused.
+
+    `mount` is where the agent sees the upstream: `/<name>`, or "" for a Host of its own.
 
     Relative references are resolved against the request (`base` + `target`). A host named in
     `redirects` passes unchanged. Raises Refused: upstream_broken for what is no URL reference,
@@ -67,7 +69,7 @@ def rewrite(
     if (place.scheme, host, port) == (base.scheme, base.host, base.port):
         inside = _inside(place, base)
         if inside is not None:
-            return f"/{name}{inside}"
+            return f"{mount}{inside}" if mount or inside[:1] == "/" else f"/{inside}"
     if host in redirects or f"{host}:{port}" in redirects:
         return location
     raise Refused("redirect_refused")
@@ -88,25 +90,25 @@ def _inside(place: SplitResult, base: Base) -> str | None:
     return f"{rest}{query}{fragment}"
 
 
-def scope_cookie(cookie: str, *, name: str, base: Base) -> str:
-    """A `Set-Cookie` value bound to this upstream: no Domain, and a Path below `/<name>`.
+def scope_cookie(cookie: str, *, mount: str, base: Base) -> str:
+    """A `Set-Cookie` value bound to this upstream: no Domain, and a Path below `mount`.
 
     The agent's client knows one host, ours; without this it would send one upstream's session to
     every other.
     """
     pair, *attributes = cookie.split(";")
     kept = [pair]
-    path = f"/{name}"
+    path = mount or "/"
     for attribute in attributes:
         key, _, value = attribute.strip().partition("=")
         if key.strip().lower() == "path":
-            path = _cookie_path(value.strip(), name, base)
+            path = _cookie_path(value.strip(), mount, base)
         elif key.strip().lower() != "domain":
             kept.append(attribute)
     return ";".join([*kept, f" Path={path}"])
 
 
-def _cookie_path(path: str, name: str, base: Base) -> str:
+def _cookie_path(path: str, mount: str, base: Base) -> str:
     if path.startswith(base.path + "/") and path != "/":
-        return f"/{name}{path[len(base.path) :]}"
-    return f"/{name}"
+        return f"{mount}{path[len(base.path) :]}"
+    return mount or "/"

@@ -58,6 +58,9 @@ def head_rules(config: Config) -> HeadRules:
         encoded_slash=frozenset(
             name for name, upstream in config.upstreams.items() if upstream.encoded_slash
         ),
+        by_host={
+            host: name for name, upstream in config.upstreams.items() for host in upstream.hosts
+        },
     )
 
 

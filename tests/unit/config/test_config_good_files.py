@@ -299,3 +299,18 @@ async def test_a_stdio_server_is_an_upstream_that_only_wrap_starts(tmp_path: Pat
     with pytest.raises(StartRefused, match="aegis-sidecar wrap --name files"):
         async with running(loaded.config):
             pass
+
+
+def test_hosts_of_upstreams_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "sidecar.yaml"
+    file.write_text(
+        "policies: .\nupstreams:\n"
+        "  one: {url: 'https://one.tools:8080', hosts: [One.Tools, '[2001:DB8::1]']}\n"
+        "  two: {url: 'https://one.internal', hosts: two.tools}\n"
+    )
+    loaded = load_config(file, {"AEGIS_LISTEN__DATA": "127.0.0.1:9000"}, [])
+    assert loaded.config is not None, loaded.problems
+    assert loaded.config.upstreams["one"].hosts == ("one.tools", "2001:db8::1")
+    assert loaded.config.upstreams["two"].hosts == ("two.tools",)
+    again = load_config(file, {}, [])
+    assert again.config is None and "is the sidecar itself" in again.problems[0].message

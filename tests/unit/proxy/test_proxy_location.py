@@ -17,7 +17,7 @@ BASE = read_base("https://api.acme.io/v4/")
 
 def _rewrite(location: str) -> str:
     return rewrite(
-        location, name="up", base=BASE, target="/items/7?x=1", redirects=("cdn.acme.io",)
+        location, mount="/up", base=BASE, target="/items/7?x=1", redirects=("cdn.acme.io",)
     )
 
 
@@ -33,10 +33,10 @@ def test_b22_location(case: dict[str, Any]) -> None:
 
 def test_b22_a_base_without_a_path_covers_the_whole_host() -> None:
     base = read_base("http://127.0.0.1:3001")
-    assert rewrite("/x", name="up", base=base, target="", redirects=()) == "/up/x"
-    assert rewrite("x", name="up", base=base, target="/a/b", redirects=()) == "/up/a/x"
+    assert rewrite("/x", mount="/up", base=base, target="", redirects=()) == "/up/x"
+    assert rewrite("x", mount="/up", base=base, target="/a/b", redirects=()) == "/up/a/x"
     with pytest.raises(Refused):
-        rewrite("http://127.0.0.1:3002/x", name="up", base=base, target="", redirects=())
+        rewrite("http://127.0.0.1:3002/x", mount="/up", base=base, target="", redirects=())
 
 
 @pytest.mark.parametrize("url", ["ftp://a/b", "a/b", "http://", "//a/b"])
@@ -61,4 +61,4 @@ def test_a_base_names_its_authority_without_user_or_default_port() -> None:
     ],
 )
 def test_b23_a_cookie_stays_with_its_upstream(cookie: str, scoped: str) -> None:
-    assert scope_cookie(cookie, name="up", base=BASE) == scoped
+    assert scope_cookie(cookie, mount="/up", base=BASE) == scoped
