@@ -217,7 +217,7 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "invalid_form",
         400,
         "The form can be read in more than one way",
-        "Send plain multipart/form-data: quoted names, no escapes, nothing around the parts.",
+        "Send fields without blanks around them; in multipart, quoted names and no escapes.",
     ),
     RefusalKind(
         "ambiguous_argument",

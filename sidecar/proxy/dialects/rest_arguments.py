@@ -109,7 +109,7 @@ def _add_body(arguments: _Arguments, head: RequestHead, body: bytes, limits: Lim
     elif media.name == FORM:
         require_utf8(media)
         _refuse_disguised_json(media, body)
-        arguments.add_text(_read_pairs(_ascii(body), limits.query))
+        arguments.add_text(_read_pairs(_form(body), limits.query))
     elif media.name == MULTIPART:
         require_utf8(media)
         _add_parts(arguments, read_parts(body, media.boundary, limits.query), limits)
@@ -117,6 +117,14 @@ def _add_body(arguments: _Arguments, head: RequestHead, body: bytes, limits: Lim
         _refuse_disguised_json(media, body)
         digest = hashlib.sha256(body).hexdigest()
         arguments.add_json({"body_sha256": digest, "body_size": len(body)})
+
+
+def _form(body: bytes) -> str:
+    """The text of a form; some servers drop blanks at its ends, and read another value then."""
+    text = _ascii(body)
+    if text != text.strip():
+        raise Refused("invalid_form", "The form begins or ends with a blank")
+    return text
 
 
 def _add_parts(arguments: _Arguments, parts: list[Part], limits: Limits) -> None:
