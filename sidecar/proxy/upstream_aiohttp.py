@@ -28,14 +28,14 @@ from sidecar.proxy.arrived import arrived_body
 from sidecar.proxy.location import read_base
 from sidecar.proxy.reply_head import checked_headers
 from sidecar.proxy.upstream import Reply
-from sidecar.proxy.upstream_pool import AwaitedHeads, Line, LineProtocol, Pool
+from sidecar.proxy.upstream_aiohttp_line import Line, LineProtocol
+from sidecar.proxy.upstream_pool import Deadlines, Pool
+from sidecar.proxy.upstream_request import RequestForm
 
 if TYPE_CHECKING:
     from sidecar.config.model import Upstream
 
 INTERIM_REPLIES_MAX = 8
-
-_BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
 
 _READ_ERRORS = (ClientError, HttpProcessingError, OSError, EOFError)
 
@@ -68,7 +68,7 @@ class AiohttpLeg:
             raise
         try:
             line.expect_reply(has_body=method != "HEAD")
-            _write(line, link, method, target, headers, body)
+            _write(line, link.form.head(method, target, headers, len(body)) + body)
             return await _read_reply(line, link)
         except BaseException:
             link.drop(line)
@@ -87,16 +87,11 @@ class _Link:
     def __init__(self, upstream: Upstream) -> None:
         base = read_base(upstream.url)
         self.in_flight = 0
-        self.awaited = AwaitedHeads(upstream.timeouts.response_s)
+        self.awaited = Deadlines(upstream.timeouts.response_s)
         self.idle_s = upstream.timeouts.idle_s
-        self.path = base.path
-        self.fixed = f"Host: {base.authority}\r\n"
-        if upstream.auth is not None:
-            secret = upstream.auth.header_value.reveal()
-            self.fixed += f"{upstream.auth.header_name}: {secret}\r\n"
-        self.fixed_lines = self.fixed.count("\r\n")
+        self.form = RequestForm(upstream)
         self._may_connect = upstream.private or not is_literal(base.host) or is_public(base.host)
-        self.pool = Pool()
+        self.pool: Pool[Line] = Pool()
         self._connector = TCPConnector(
             limit=0,
             force_close=True,
@@ -137,33 +132,17 @@ class _Link:
         await self._connector.close()
 
 
-def _write(
-    line: Line,
-    link: _Link,
-    method: str,
-    target: str,
-    headers: Sequence[tuple[str, str]],
-    body: bytes,
-) -> None:
+def _write(line: Line, request: bytes) -> None:
     """Writes the request in one piece."""
-    path = link.path + target
-    if path[:1] != "/":
-        path = "/" + path
-    fields = "".join([f"{name}: {value}\r\n" for name, value in headers])
-    length = f"Content-Length: {len(body)}\r\n" if body or method in _BODY_METHODS else ""
-    head = f"{method} {path} HTTP/1.1\r\n{link.fixed}{fields}{length}\r\n"
-    lines = 2 + link.fixed_lines + len(headers) + (1 if length else 0)
-    if head.count("\n") != lines or head.count("\r") != lines or "\0" in head:
-        raise ValueError("a request header holds CR, LF or NUL")
     transport = line.protocol.transport
     if transport is None or transport.is_closing():
         raise Refused("upstream_unreachable", detail="the connection closed before it was used")
-    transport.write(head.encode("utf-8") + body)
+    transport.write(request)
 
 
 async def _read_reply(line: Line, link: _Link) -> Reply:
     protocol = line.protocol
-    link.awaited.begin(protocol)
+    link.awaited.begin(line)
     try:
         message, payload = await protocol.read()
         if message.code < 200:
@@ -173,8 +152,8 @@ async def _read_reply(line: Line, link: _Link) -> Reply:
     except _READ_ERRORS as error:
         raise Refused("upstream_broken", detail=repr(error)) from error
     finally:
-        link.awaited.end(protocol)
-    headers = checked_headers(message)
+        link.awaited.end(line)
+    headers = checked_headers(message.code, message.version, message.raw_headers)
     if not payload.is_eof():
         source = _Stream(line, payload, link)
         return Reply(message.code, headers, source=source.chunks(), close=source.close)

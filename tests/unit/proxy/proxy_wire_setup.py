@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
+
+import pytest
 
 from sidecar.config.model import Auth, Limits, Timeouts, Upstream, UpstreamLimits
 from sidecar.errors import Refused
@@ -16,7 +18,12 @@ from sidecar.proxy.exchange import Exchange
 from sidecar.proxy.head import HeadRules
 from sidecar.proxy.headers import forward_headers, reply_headers
 from sidecar.proxy.server import FrontDoor
+from sidecar.proxy.upstream import UpstreamLeg
 from sidecar.proxy.upstream_aiohttp import AiohttpLeg
+from sidecar.proxy.upstream_lean import LeanLeg
+
+#: Every implementation of the seam. What holds for one holds for all: see `every_leg`.
+LEGS: dict[str, Callable[[], UpstreamLeg]] = {"aiohttp": AiohttpLeg, "lean": LeanLeg}
 
 CALL_ID = "0190c0ffee00700080000000000000bb"
 
@@ -145,7 +152,7 @@ class Door:
     front: FrontDoor
     refusals: list[str]
     ended: list[str]
-    leg: AiohttpLeg
+    leg: UpstreamLeg
     clients: list[asyncio.StreamWriter]
 
     async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -189,6 +196,22 @@ def status_of(answer: bytes) -> int:
     return int(answer[9:12]) if answer.startswith(b"HTTP/1.1 ") else 0
 
 
+_chosen: list[str] = ["lean"]
+
+
+def made_leg() -> UpstreamLeg:
+    """The leg of this test: the one that `every_leg` chose, else the product's own."""
+    return LEGS[_chosen[-1]]()
+
+
+@pytest.fixture(params=LEGS)
+def every_leg(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs a test once with each leg."""
+    _chosen.append(request.param)
+    yield request.param
+    _chosen.pop()
+
+
 @contextlib.asynccontextmanager
 async def door(
     upstream: Upstream | None = None,
@@ -198,7 +221,7 @@ async def door(
     **options: Any,
 ) -> AsyncIterator[Door]:
     """A front door whose handler forwards to `upstream`, or is given."""
-    leg = AiohttpLeg()
+    leg = made_leg()
     refusals: list[str] = []
     ended: list[str] = []
     used = limits if limits is not None else limits_of()

@@ -10,6 +10,7 @@ from proxy_wire_setup import (
     Conversation,
     answering,
     door,
+    every_leg,
     raw_upstream,
     read_request,
     request,
@@ -19,6 +20,9 @@ from proxy_wire_setup import (
 )
 
 from sidecar.proxy.exchange import ClientGone, Exchange
+
+__all__ = ["every_leg"]
+pytestmark = pytest.mark.usefixtures("every_leg")
 
 SSE = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX-Accel-Buffering: no\r\n"

@@ -1,4 +1,4 @@
-"""The upstream leg against misbehaving servers (B21, B24, B25) and deadlines."""
+"""Every upstream leg against misbehaving servers (B21, B24, B25) and deadlines."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from proxy_wire_setup import (
     Conversation,
     answering,
     door,
+    every_leg,
+    made_leg,
     raw_upstream,
     read_request,
     request,
@@ -21,7 +23,9 @@ from proxy_wire_setup import (
 
 from sidecar.config.model import Auth, Secret
 from sidecar.errors import Refused
-from sidecar.proxy.upstream_aiohttp import AiohttpLeg
+
+__all__ = ["every_leg"]
+pytestmark = pytest.mark.usefixtures("every_leg")
 
 BROKEN = {
     "two_lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
@@ -254,7 +258,7 @@ async def test_the_configured_credential_is_added_and_the_agents_is_not() -> Non
 
 async def test_a_header_that_would_split_the_request_is_never_written() -> None:
     async with raw_upstream(answering(OK)) as upstream:
-        leg = AiohttpLeg()
+        leg = made_leg()
         up = upstream_of(upstream.port)
         for headers, target in (([("X", "a\r\nY: b")], "/"), ([("X\n", "a")], "/"), ([], "/\r\nX")):
             with pytest.raises(ValueError, match="CR, LF or NUL"):
@@ -273,7 +277,7 @@ async def test_cancelling_a_call_drops_its_connection() -> None:
         await reader.read()
 
     async with raw_upstream(talk) as upstream:
-        leg = AiohttpLeg()
+        leg = made_leg()
         up = upstream_of(upstream.port, calls=1)
         call = asyncio.create_task(leg.send(up, "POST", "/", [], b"{}"))
         await until(lambda: upstream.bytes_in > 0)

@@ -1,0 +1,140 @@
+"""The upstream leg of our own: pooled HTTP/1.1 connections over asyncio's transports.
+
+Knows: connections are pooled per upstream, a call is one write and one future, and a connection on
+which anything was odd is never used again. Nothing is ever sent twice: another connection is taken
+only before a request's first byte was written.
+Must not know: the agent's side, policies, the ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+from sidecar.errors import Refused
+from sidecar.proxy.upstream import Reply
+from sidecar.proxy.upstream_lean_dial import Dialler
+from sidecar.proxy.upstream_lean_line import LeanLine
+from sidecar.proxy.upstream_pool import Deadlines, Pool
+from sidecar.proxy.upstream_request import RequestForm
+
+if TYPE_CHECKING:
+    from sidecar.config.model import Upstream
+
+
+class LeanLeg:
+    """An UpstreamLeg."""
+
+    def __init__(self) -> None:
+        self._links: dict[str, _Link] = {}
+
+    async def send(
+        self,
+        upstream: Upstream,
+        method: str,
+        target: str,
+        headers: Sequence[tuple[str, str]],
+        body: bytes,
+    ) -> Reply:
+        """See UpstreamLeg.send."""
+        link = self._links.get(upstream.name)
+        if link is None:
+            link = self._links[upstream.name] = _Link(upstream)
+        head = link.form.head(method, target, headers, len(body))
+        if link.in_flight >= upstream.limits.calls:
+            raise Refused("upstream_busy", retry_after_s=1)
+        link.in_flight += 1
+        try:
+            line = link.pool.take() or await link.connect()
+        except BaseException:
+            link.in_flight -= 1
+            raise
+        try:
+            answer = line.ask(head, body, is_head_request=method == "HEAD")
+            link.heads.begin(line)
+            try:
+                await answer
+            finally:
+                link.heads.end(line)
+        except BaseException:
+            link.drop(line)
+            raise
+        if line.is_whole:
+            reply = Reply(line.status, line.headers, line.taken())
+            link.keep(line)
+            return reply
+        coming = _Coming(line, link)
+        return Reply(line.status, line.headers, source=coming.chunks(), close=coming.close)
+
+    async def close(self) -> None:
+        """Drops all connections."""
+        links, self._links = self._links, {}
+        for link in links.values():
+            await link.close()
+
+
+class _Link:
+    """What is known of one upstream: its connections, and how its requests look."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self.in_flight = 0
+        self.form = RequestForm(upstream)
+        self.pool: Pool[LeanLine] = Pool()
+        self.heads = Deadlines(upstream.timeouts.response_s)
+        self._silences = Deadlines(upstream.timeouts.idle_s)
+        self._dialler = Dialler(upstream)
+        self._loop = asyncio.get_running_loop()
+        self._lines: WeakSet[LeanLine] = WeakSet()
+
+    async def connect(self) -> LeanLine:
+        """A new connection to this upstream; raises Refused("upstream_unreachable")."""
+        line, own = await self._dialler.dial(lambda: LeanLine(self._loop, self._silences))
+        line.watch(own)
+        if not line.is_fit():
+            line.abort()
+            raise Refused("upstream_unreachable", detail="the upstream talks before it is asked")
+        self._lines.add(line)
+        return line
+
+    def drop(self, line: LeanLine) -> None:
+        """Ends a call whose connection must not be used again."""
+        self.in_flight -= 1
+        line.abort()
+
+    def keep(self, line: LeanLine) -> None:
+        """Ends a call whose reply was read to its end."""
+        self.in_flight -= 1
+        self.pool.give(line)
+
+    async def close(self) -> None:
+        """Drops all connections."""
+        self.pool.close()
+        self.heads.close()
+        self._silences.close()
+        for line in list(self._lines):
+            line.abort()
+        await self._dialler.close()
+
+
+class _Coming:
+    """A reply's body on its way."""
+
+    def __init__(self, line: LeanLine, link: _Link) -> None:
+        self._line: LeanLine | None = line
+        self._link = link
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes; raises Refused: upstream_timeout, upstream_broken."""
+        while self._line is not None and (chunk := await self._line.read()):
+            yield chunk
+        line, self._line = self._line, None
+        if line is not None:
+            self._link.keep(line)
+
+    def close(self) -> None:
+        """Drops the connection unless the body was read to its end."""
+        line, self._line = self._line, None
+        if line is not None:
+            self._link.drop(line)
