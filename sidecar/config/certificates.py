@@ -49,7 +49,7 @@ def listener_context(material: Material) -> ListenerContext:
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_alpn_protocols(list(ALPN))
     try:
-        with _as_file(material.certificate) as certificate, _as_file(material.key) as key:
+        with as_file(material.certificate) as certificate, as_file(material.key) as key:
             # An empty password keeps OpenSSL from asking for one on the terminal.
             context.load_cert_chain(certificate, key, password="")
     except ssl.SSLError as error:
@@ -88,8 +88,8 @@ def _check_key(pem: bytes) -> None:
 
 
 @contextmanager
-def _as_file(pem: bytes) -> Iterator[str]:
-    """The path OpenSSL can read it from; in memory where the system can."""
+def as_file(pem: bytes) -> Iterator[str]:
+    """A path under which OpenSSL finds a text; where the system can, it never reaches a disk."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
         try:

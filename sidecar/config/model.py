@@ -187,6 +187,26 @@ class UpstreamLimits(Group):
     calls: int = _setting("calls in flight", 256, low=1, high=65_535)
 
 
+class UpstreamTls(Group):
+    """Of an https upstream, PEM texts; they show themselves as little as secrets do."""
+
+    ca: Secret | None = _setting(
+        "the authorities that vouch for it, in place of the system's",
+        None,
+        form="ref, PEM",
+        default_text="the system's authorities",
+    )
+    cert: Secret | None = _setting(
+        "the certificate shown to it, with its chain",
+        None,
+        form="ref, PEM",
+        default_text="none is shown",
+    )
+    key: Secret | None = _setting(
+        "the key of that certificate", None, form="ref, PEM", default_text="none"
+    )
+
+
 class Upstream(Group):
     """One tool server."""
 
@@ -202,6 +222,7 @@ class Upstream(Group):
         form="`bearer: ref`, `basic: {user, password: ref}` or `header: {name, value: ref}`",
         default_text="none: the agent's Authorization passes",
     )
+    tls: UpstreamTls = UpstreamTls()
     timeouts: Timeouts = Timeouts()
     limits: UpstreamLimits
     private: bool = _setting(

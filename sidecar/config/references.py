@@ -41,6 +41,14 @@ class References:
         read_file = partial(self._pem_file, is_private=is_private)
         return self._resolved(section, name, self._pem_variable, read_file)
 
+    def pem_text(self, section: Section, name: str, *, is_private: bool) -> Secret | None:
+        """The text in PEM form itself, as it is now. None as above.
+
+        Whoever may read a file of certificates, a key's file must not be open to everybody.
+        """
+        read_file = partial(self._pem_text_file, is_private=is_private)
+        return self._resolved(section, name, self._pem_text_variable, read_file)
+
     def _resolved(
         self,
         section: Section,
@@ -98,6 +106,18 @@ class References:
             raise ValueError(f"{path} cannot be read: {error.strerror}") from None
         return Pem(path=path)
 
+    def _pem_text_variable(self, name: object) -> Secret:
+        return _checked_pem(self._value(name), f"the environment variable {name}")
+
+    def _pem_text_file(self, name: object, *, is_private: bool) -> Secret:
+        path = self._path(name)
+        try:
+            return _checked_pem(read_regular(path, is_private=is_private).decode(), str(path))
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ValueError(f"{path} is not UTF-8") from None
+
     def _path(self, name: object) -> Path:
         if not isinstance(name, str) or not name or "\0" in name:
             raise ValueError("not the path of a file")
@@ -128,3 +148,9 @@ def _checked(value: str, where: str) -> Secret:
     if not value.isprintable():
         raise ValueError(f"{where} holds control characters, or is not UTF-8")
     return Secret(value)
+
+
+def _checked_pem(value: str, where: str) -> Secret:
+    if "-----BEGIN " not in value or "\0" in value:
+        raise ValueError(f"{where} holds no PEM text (-----BEGIN …)")
+    return Secret(value + "\n")

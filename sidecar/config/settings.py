@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from sidecar.config.model import Address, Auth, Config, Group, ListenerTls
+from sidecar.config.model import Address, Auth, Config, Group, ListenerTls, Secret
 from sidecar.config.store_url import shown_store
 from sidecar.config.units import duration_text, size_text
 
@@ -137,6 +137,8 @@ def _shown(name: str, value: Any) -> Any:
         return value.text
     if isinstance(value, Auth):
         return f"{value.header_name}: {value.header_value}"
+    if isinstance(value, Secret):
+        return str(value)
     if isinstance(value, enum.IntEnum):
         return value.name.lower()
     if name == "store":

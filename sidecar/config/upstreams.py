@@ -14,17 +14,15 @@ from sidecar.config.endpoints import Place, leads_to, read_host_name, read_url
 from sidecar.config.identity import check_name
 from sidecar.config.model import STDIO, Auth, Listen, Secret, Timeouts, Upstream, UpstreamLimits
 from sidecar.config.references import References
+from sidecar.config.upstream_tls import read_tls
 from sidecar.yaml_section import Section
 
 #: First path segments with a meaning of their own.
 RESERVED = ("v1", "healthz", ".well-known")
 KEYS = (
-    "url", "kind", "auth", "timeouts", "limits", "private", "encoded_slash", "hosts",
+    "url", "kind", "auth", "tls", "timeouts", "limits", "private", "encoded_slash", "hosts",
     "redirects", "run",
 )  # fmt: skip
-NOT_YET = {
-    "tls": "https with the system's authorities works; own ones and client certificates do not yet",
-}
 RUNS = ("window", "trusted")
 _NOWHERE = Place("http://127.0.0.1:9", "127.0.0.1", 9)
 _PROCESS = Place(STDIO, "", 0)
@@ -113,7 +111,7 @@ def _readable_host(value: object) -> str | None:
 def _upstream(
     section: Section, name: str, listen: Listen, request_bytes: int, references: References
 ) -> Upstream:
-    section.allow(KEYS, NOT_YET)
+    section.allow(KEYS)
     if "url" not in section.members and (section.node is None or section.node.is_mapping):
         section.report(section.node, f"{section.path}.url is missing", at_key=True)
     place = section.read("url", lambda value: _place(value, listen), _NOWHERE)
@@ -127,6 +125,7 @@ def _upstream(
         url=place.url,
         kind="mcp" if kind == "mcp" else "rest",
         auth=_auth(section, references),
+        tls=read_tls(section, references, is_https=place.url.startswith("https:")),
         timeouts=read_bounded(section.sub("timeouts"), Timeouts, {}),
         limits=read_bounded(
             section.sub("limits"), UpstreamLimits, {"request_bytes": request_bytes}

@@ -17,20 +17,18 @@ from sidecar.proxy.upstream import Headers
 HEADERS_MAX = 256
 
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_LENGTH = re.compile(r"[0-9]{1,19}")
 _FRAMING = frozenset({"content-length", "transfer-encoding"})
-_FRAMING_SIZES = frozenset(map(len, _FRAMING))
+#: A line end, a name, optional space, a value: one match for each line after the first.
+_FIELD = re.compile(r"\n([^:\n]+):[ \t]*(.*)")
+_LENGTH_LINE = "\ncontent-length:"
 _HTTP_1_1 = b"HTTP/1.1 "
 _FORBIDDEN = re.compile(rb"[\x00\r\n]")
 
 
 @lru_cache(maxsize=2048)
-def _name(raw: bytes) -> tuple[str, str] | None:
-    """A header name and its lower-case form; None if it is no token."""
-    if not _TOKEN.fullmatch(raw):
-        return None
-    name = raw.decode("ascii")
-    return name, name.lower()
+def _name(raw: bytes) -> str | None:
+    """A header name; None if it is no token."""
+    return raw.decode("ascii") if _TOKEN.fullmatch(raw) else None
 
 
 def checked_headers(
@@ -45,69 +43,48 @@ def checked_headers(
     if _FORBIDDEN.search(b"".join([raw_value for _, raw_value in raw_headers])):
         raise Refused("upstream_broken", "The upstream sent a malformed header")
     headers: list[tuple[str, str]] = []
-    lengths: list[str] = []
-    encodings: list[str] = []
     for raw_name, raw_value in raw_headers:
         name = _name(raw_name)
         if name is None:
             raise Refused("upstream_broken", "The upstream sent a malformed header")
-        value = raw_value.decode("utf-8", "surrogateescape")
-        if name[1] == "content-length":
-            lengths.append(value)
-        elif name[1] == "transfer-encoding":
-            encodings.append(value)
-        headers.append((name[0], value))
-    if encodings or (lengths and not (len(lengths) == 1 and _LENGTH.fullmatch(lengths[0]))):
-        _require_framing(lengths, encodings, version)
+        headers.append((name, raw_value.decode("utf-8", "surrogateescape")))
+    _require_one_framing(framing(headers), version == (1, 1))
     return tuple(headers)
-
-
-def _require_framing(lengths: list[str], encodings: list[str], version: tuple[int, int]) -> None:
-    is_sound = len(lengths) + len(encodings) == 1
-    if lengths:
-        is_sound = is_sound and lengths[0].isascii() and lengths[0].isdigit()
-    else:
-        is_sound = is_sound and encodings[0].lower() == "chunked" and version == (1, 1)
-    if not is_sound:
-        raise Refused("upstream_broken", "The upstream's reply can be framed in two ways")
 
 
 def read_headers(status: int, head: bytes) -> Headers:
     """The headers of a head that a strict parser accepted; raises Refused("upstream_broken").
 
     `head` is the whole of it without its last line end, status line included. The parser saw to it
-    that lines end in CR LF alone, none goes on in the next, names are tokens and values hold no
-    controls.
+    that lines end in CR LF alone, none goes on in the next, names are tokens, values hold no
+    controls, and that a Content-Length is a number.
     """
     if not 100 <= status <= 599:
         raise Refused("upstream_broken", detail="status")
-    headers: list[tuple[str, str]] = []
-    found: list[str] = []
-    lines = head.decode("utf-8", "surrogateescape").split("\r\n")
-    del lines[0]
-    if len(lines) > HEADERS_MAX:
+    text = head.decode("utf-8", "surrogateescape").replace("\r\n", "\n")
+    headers = _FIELD.findall(text)
+    if len(headers) > HEADERS_MAX:
         raise Refused("upstream_broken", "The upstream sent too many headers")
-    for line in lines:
-        name, _, value = line.partition(":")
-        value = value.strip(" \t")
-        if len(name) in _FRAMING_SIZES and name.lower() in _FRAMING:
-            found.append(f"{name.lower()}:{value}")
-        headers.append((name, value))
-    if found:
-        _require_one_framing(found, head.startswith(_HTTP_1_1))
+    if " \n" in text or "\t" in text or text[-1] == " ":
+        headers = [(name, value.rstrip(" \t")) for name, value in headers]
+    lower = text.lower()
+    length_at = lower.find(_LENGTH_LINE)
+    if "\ntransfer-encoding:" in lower or 0 < length_at < lower.rfind(_LENGTH_LINE):
+        _require_one_framing(framing(headers), head.startswith(_HTTP_1_1))
     return tuple(headers)
 
 
-def _require_one_framing(found: list[str], is_http_1_1: bool) -> None:
-    name, _, value = found[0].partition(":")
-    if name == "content-length":
-        is_sound = value.isascii() and value.isdigit()
-    else:
-        is_sound = value.lower() == "chunked" and is_http_1_1
-    if len(found) > 1 or not is_sound:
+def _require_one_framing(found: list[tuple[str, str]], is_http_1_1: bool) -> None:
+    is_sound = len(found) <= 1
+    for name, value in found:
+        if name == "content-length":
+            is_sound = is_sound and value.isascii() and value.isdigit()
+        else:
+            is_sound = is_sound and value.lower() == "chunked" and is_http_1_1
+    if not is_sound:
         raise Refused("upstream_broken", "The upstream's reply can be framed in two ways")
 
 
-def framing(headers: Headers) -> list[str]:
-    """The values of the headers that say where a body ends."""
-    return [value for name, value in headers if name.lower() in _FRAMING]
+def framing(headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The headers that say where a body ends, their names in lower case."""
+    return [(name.lower(), value) for name, value in headers if name.lower() in _FRAMING]

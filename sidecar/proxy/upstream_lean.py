@@ -91,10 +91,12 @@ class _Link:
     async def connect(self) -> LeanLine:
         """A new connection to this upstream; raises Refused("upstream_unreachable")."""
         line, own = await self._dialler.dial(lambda: LeanLine(self._loop, self._silences))
-        line.watch(own)
+        if not self._dialler.is_secured:
+            line.watch(own)
         if not line.is_fit():
             line.abort()
             raise Refused("upstream_unreachable", detail="the upstream talks before it is asked")
+        line.watch(own)  # with TLS only now: its tickets may still lie there after the handshake
         self._lines.add(line)
         return line
 

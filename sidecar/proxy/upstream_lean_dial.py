@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 from typing import TYPE_CHECKING, TypeVar
 
 from aiohappyeyeballs import AddrInfoType, start_connection
 from aiohttp.abc import AbstractResolver
 from aiohttp.resolver import ThreadedResolver
 
+from sidecar.config.upstream_tls import client_context
 from sidecar.errors import Refused
 from sidecar.proxy.addresses import PublicResolver, is_literal, is_public
 from sidecar.proxy.location import read_base
@@ -42,7 +42,7 @@ class Dialler:
         self._host = base.host
         self._port = base.port
         self._connect_s = upstream.timeouts.connect_s
-        self._context = client_context() if base.scheme == "https" else None
+        self._context = client_context(upstream.tls) if base.scheme == "https" else None
         self._loop = asyncio.get_running_loop()
         self._is_literal = is_literal(base.host)
         self._may_dial = upstream.private or not self._is_literal or is_public(base.host)
@@ -51,6 +51,11 @@ class Dialler:
         self._known: list[AddrInfoType] = []
         self._known_until_s = 0.0
         self._lookup: asyncio.Task[list[AddrInfoType] | OSError] | None = None
+
+    @property
+    def is_secured(self) -> bool:
+        """Whether connections speak TLS."""
+        return self._context is not None
 
     async def dial(self, make: Callable[[], P]) -> tuple[P, socket.socket]:
         """A new connection, and the socket under it; raises Refused("upstream_unreachable")."""
@@ -112,7 +117,3 @@ class Dialler:
 def _address(family: int, host: str, port: int) -> AddrInfoType:
     place = (host, port) if family == socket.AF_INET else (host, port, 0, 0)
     return (family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", place)
-
-
-def client_context() -> ssl.SSLContext:
-    return ssl.create_default_context()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
+import ssl
 from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -69,12 +70,14 @@ class LeanLine(asyncio.Protocol):
         "_silences",
         "_transport",
         "headers",
+        "is_whole",
         "status",
         "until_s",
     )
 
     status: int
     headers: Headers
+    is_whole: bool
 
     def __init__(self, loop: asyncio.AbstractEventLoop, silences: Deadlines) -> None:
         self._loop = loop
@@ -132,11 +135,6 @@ class LeanLine(asyncio.Protocol):
             transport.write(head)
             transport.write(body)
         return answer
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the reply's end was seen."""
-        return self._phase == _DONE
 
     def taken(self) -> bytes:
         """What of the body is here; the upstream may send more of it."""
@@ -222,16 +220,17 @@ class LeanLine(asyncio.Protocol):
         if answer is not None:
             self._answer = None
             self._aside_bytes = 0
+            self.is_whole = self._phase == _DONE
+            if not self.is_whole:
+                self._hold_back(len(data))
             if not answer.done():
                 answer.set_result(None)
-            if self._phase == _BODY:
-                self._hold_back(len(data))
         else:
             self._body_came(len(data))
 
     def eof_received(self) -> None:
         """See asyncio.Protocol; the transport closes by itself."""
-        if self._phase == _BODY and not framing(self.headers):
+        if self._phase == _BODY and not framing(self.headers) and self._is_true_end():
             self._phase = _DONE
             self._wake()
 
@@ -262,7 +261,7 @@ class LeanLine(asyncio.Protocol):
         self.status = status
         self.headers = headers = read_headers(status, self._head)
         self._keeps_alive = parser.should_keep_alive()
-        if status == _NO_CONTENT and any(value != "0" for value in framing(headers)):
+        if status == _NO_CONTENT and any(value != "0" for _, value in framing(headers)):
             self._keeps_alive = False  # the parser expects no body, the upstream may send one
         self._phase = _DONE if self._is_head_request else _BODY
 
@@ -316,6 +315,14 @@ class LeanLine(asyncio.Protocol):
             raise Refused("upstream_broken", "The upstream sent interim replies without end")
         if framing(read_headers(status, self._head)):
             raise Refused("upstream_broken", detail="an interim reply with a body")
+
+    def _is_true_end(self) -> bool:
+        """Whether it was the upstream who ended the stream: under TLS, anyone can cut it."""
+        secured = cast(asyncio.Transport, self._transport).get_extra_info("ssl_object")
+        try:
+            return secured is None or secured.read(1) == b""  # the end as TLS says it
+        except ssl.SSLError:
+            return False
 
     def _body_came(self, size: int) -> None:
         """After each piece of a body; wakes who waits for it."""

@@ -58,9 +58,10 @@ class Pool(Generic[K]):
 
     def take(self) -> K | None:
         """A line that is fit for a request; None if there is none."""
-        while self._idle:
-            line = self._idle.pop()
-            if self._loop.time() < line.until_s and line.is_fit():
+        idle = self._idle
+        while idle:
+            line = idle.pop()
+            if line.is_fit():
                 return line
             line.abort()
         return None

@@ -20,31 +20,30 @@ _BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
 class RequestForm:
     """What every request to one upstream has in common: base path, Host, credential."""
 
-    __slots__ = ("_fixed", "_fixed_lines", "_path")
+    __slots__ = ("_fixed", "_path")
 
     def __init__(self, upstream: Upstream) -> None:
         base = read_base(upstream.url)
         self._path = base.path
-        self._fixed = f" HTTP/1.1\r\nHost: {base.authority}\r\n"
+        fields = [f"Host: {base.authority}"]
         if upstream.auth is not None:
             secret = upstream.auth.header_value.reveal()
-            self._fixed += f"{upstream.auth.header_name}: {secret}\r\n"
-        self._fixed_lines = self._fixed.count("\r\n")
+            fields.append(f"{upstream.auth.header_name}: {secret}")
+        self._fixed = " HTTP/1.1\r\n" + "\r\n".join(fields)
 
     def head(
         self, method: str, target: str, headers: Sequence[tuple[str, str]], body_bytes: int
     ) -> bytes:
-        """A request's head up to the blank line; raises ValueError if it would split."""
+        """A request's head with its blank line; raises ValueError if it would split."""
         path = self._path + target
         if path[:1] != "/":
             path = "/" + path
-        fields = "".join([f"{name}: {value}\r\n" for name, value in headers])
-        lines = 1 + self._fixed_lines + len(headers)
-        if body_bytes or method in _BODY_METHODS:
-            head = f"{method} {path}{self._fixed}{fields}Content-Length: {body_bytes}\r\n\r\n"
-            lines += 1
-        else:
-            head = f"{method} {path}{self._fixed}{fields}\r\n"
-        if head.count("\n") != lines or head.count("\r") != lines or "\0" in head:
+        fields = [f"{name}: {value}" for name, value in headers]
+        said = f"{method} {path}{''.join(fields)}"
+        if "\n" in said or "\r" in said or "\0" in said:
             raise ValueError("a request header holds CR, LF or NUL")
-        return head.encode("utf-8")
+        if body_bytes or method in _BODY_METHODS:
+            fields.append(f"Content-Length: {body_bytes}")
+        fields.append("\r\n")  # with the join's own: the last header's end, and the blank line
+        lines = "\r\n".join(fields)
+        return f"{method} {path}{self._fixed}\r\n{lines}".encode()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import statistics
 import subprocess
@@ -26,6 +27,7 @@ import uvloop
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from sidecar.app import GC_THRESHOLD
 from sidecar.config.model import Upstream, UpstreamLimits
 from sidecar.proxy.upstream import Reply, UpstreamLeg
 from sidecar.proxy.upstream_aiohttp import AiohttpLeg
@@ -114,6 +116,8 @@ async def measure(port: int, rounds: int, calls: int) -> dict[str, dict[str, flo
         limits=UpstreamLimits(request_bytes=1 << 20, calls=256),
     )  # fmt: skip
     legs = {name: make() for name, make in LEGS.items()}
+    gc.freeze()  # as the sidecar does
+    gc.set_threshold(GC_THRESHOLD)
     taken: dict[tuple[str, int], list[float]] = {}
     for number in range(rounds + 1):
         for in_flight in IN_FLIGHT:

@@ -14,6 +14,7 @@ ENVIRON = {
     "AEGIS_CASE_TOKEN": SECRET,
     "AEGIS_CASE_EMPTY": "",
     "AEGIS_CASE_TWO_LINES": f"{SECRET}\r\nX: y",
+    "AEGIS_CASE_PEM": f"-----BEGIN CERTIFICATE-----\n{SECRET}\n-----END CERTIFICATE-----",
     "AEGIS_CASE_POSTGRES": f"postgresql://aegis:{SECRET}@db",
 }
 
