@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
-from wrapping import SCRIPT, Wrap, cli, gone_within, is_alive, text_of
+from wrapping import ROOT, SCRIPT, Wrap, cli, gone_within, is_alive, text_of
 
 
 def test_the_first_start_writes_files_and_the_second_keeps_them(tmp_path: Path) -> None:
@@ -185,3 +187,15 @@ def test_the_server_does_not_see_the_sidecars_own_variables(tmp_path: Path) -> N
     assert not [name for name in names if name.startswith("AEGIS_")]
     assert wrap.end() == 0
     assert os.environ.get("OWN_KEY") is None
+
+
+def test_what_a_library_prints_or_reads_is_not_the_agents() -> None:
+    program = (
+        "import os, sys; from sidecar.cli.wrap import _own_pipes; source, sink = _own_pipes(); "
+        "print('printed'); print(repr(sys.stdin.read())); sys.stdout.flush(); "
+        "os.write(sink, os.read(source, 100))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, input=b"said", capture_output=True, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"said", b"printed\n''\n")

@@ -112,6 +112,7 @@ def test_c7_the_id_of_a_call_taken_back_is_not_free_until_it_is_answered(wrap: W
     wrap.call(1, "keep")
     gone = {"requestId": 1, "reason": "changed my mind"}
     wrap.say({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": gone})
+    assert wrap.asked(9, "echo")["result"]
     wrap.call(1, "echo")
     assert wrap.hear()["error"]["data"]["code"] == "invalid_rpc"
     assert wrap.asked(2, "release")["result"], "the late answer went nowhere"
