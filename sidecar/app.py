@@ -7,20 +7,17 @@ and of stopping (intake, calls in flight, queue, store). Nothing else opens a st
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
-import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import storage
 from sidecar.certificate_keeper import CertificateKeeper, Certificates
 from sidecar.clock import Clock
 from sidecar.config.model import STDIO, Config
-from sidecar.config.store_url import store_password
 from sidecar.control.run_care import RunCare
 from sidecar.control.server import ControlServer
 from sidecar.control.socket import ControlSocket
@@ -29,18 +26,22 @@ from sidecar.errors import StartRefused
 from sidecar.ledger.bucket_care import forget_idle_buckets
 from sidecar.ledger.chain import seal
 from sidecar.ledger.fence import Fence
-from sidecar.ledger.recorder import Recorder
 from sidecar.ledger.recovery import recover
-from sidecar.ledger.run_keeper import RunKeeper
-from sidecar.policy.load import LoadedPolicies, Source, load_policies
-from sidecar.policy_files import Load, PolicyKeeper, ReadFile
+from sidecar.policy_files import PolicyKeeper
 from sidecar.pressure_history import PressureHistory
 from sidecar.proxy.doorkeeper import Doorkeeper, listening_sockets
-from sidecar.proxy.judging import Judging
 from sidecar.proxy.pipeline import Pipeline
 from sidecar.proxy.server import FrontDoor, head_rules, require_c_parser
-from sidecar.proxy.upstream import UpstreamLeg
 from sidecar.proxy.upstream_aiohttp import AiohttpLeg
+from sidecar.rooms import (
+    GC_THRESHOLD,
+    SWITCH_INTERVAL_S,
+    Tasks,
+    made_pipeline,
+    policy_loader,
+    secrets_of,
+    settle,
+)
 from sidecar.telemetry.counters import Counters
 from sidecar.telemetry.logs import Logs
 from sidecar.write_path import (
@@ -54,12 +55,10 @@ from sidecar.write_path import (
 from storage.pressure import Pressure
 from storage.write_queue import WriteQueue
 
+__all__ = ["GC_THRESHOLD", "SWITCH_INTERVAL_S", "Sidecar", "running"]
+
 _log = logging.getLogger("aegis.app")
 
-#: How long the writer's thread may wait for its turn while the event loop computes.
-SWITCH_INTERVAL_S = 0.0005
-#: New objects before a young collection; what start-up made is frozen out of it.
-GC_THRESHOLD = 50_000
 BACKLOG = 1024
 TICK_S = 1.0
 IN_FLIGHT_LOOK_S = 0.02
@@ -162,82 +161,16 @@ def _require_servable(config: Config) -> None:
             )
 
 
-def secrets_of(config: Config) -> list[str]:
-    """Values that must not reach a log, whatever a library says."""
-    upstreams = config.upstreams.values()
-    secrets = [u.auth.header_value.reveal() for u in upstreams if u.auth is not None]
-    password = store_password(config.store)
-    return [*secrets, password] if password else secrets
-
-
 def _logs(stack: AsyncExitStack, config: Config, clock: Clock, stream: TextIO | None) -> Logs:
     logs = Logs(monotonic_ns=clock.monotonic_ns, secrets=secrets_of(config), stream=stream)
     stack.callback(logs.stop)
     return logs
 
 
-def made_pipeline(
-    config: Config,
-    clock: Clock,
-    policies: PolicyKeeper,
-    recorder: Recorder,
-    runs: RunKeeper,
-    leg: UpstreamLeg,
-    counters: Counters,
-    fence: Fence,
-) -> Pipeline:
-    """The way of a call over these rooms."""
-    judging = Judging(recorder=recorder, runs=runs, counters=counters, clock=clock, fence=fence)
-    return Pipeline(
-        config=config, policies=policies, judging=judging, recorder=recorder, leg=leg,
-        counters=counters, clock=clock,
-    )  # fmt: skip
-
-
 def _door(config: Config, pipeline: Pipeline) -> FrontDoor:
     return FrontDoor(
         pipeline.handle, pipeline.refuse_head, rules=head_rules(config), limits=config.limits
     )
-
-
-def policy_loader(config: Config) -> Load:
-    kinds = {name: upstream.kind for name, upstream in config.upstreams.items()}
-
-    def load(sources: Sequence[Source], read_file: ReadFile) -> LoadedPolicies:
-        return load_policies(
-            sources,
-            upstreams=kinds,
-            default=config.default,
-            read_file=read_file,
-            secrets=config.record.secrets,
-        )
-
-    return load
-
-
-class Tasks:
-    """Background tasks, kept referenced, ended with the stack; a failing one is logged."""
-
-    def __init__(self, stack: AsyncExitStack) -> None:
-        self._running: set[asyncio.Task[object]] = set()
-        stack.push_async_callback(self._end)
-
-    def start(self, work: Coroutine[Any, Any, object], name: str) -> None:
-        """Begins it."""
-        task: asyncio.Task[object] = asyncio.get_running_loop().create_task(work, name=name)
-        self._running.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[object]) -> None:
-        self._running.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            _log.error("a background task failed", exc_info=task.exception())
-
-    async def _end(self) -> None:
-        tasks = list(self._running)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _history(stack: AsyncExitStack, config: Config, clock: Clock) -> PressureHistory:
@@ -315,11 +248,3 @@ def _tell(config: Config, store: storage.SqlStore, policies: PolicyKeeper) -> No
         _log.warning("the store's engine", extra={"detail": warning})
     if config.default == "observe":
         _log.warning("default is observe: nothing is refused by policy")
-
-
-def settle() -> None:
-    """What start-up made stays, and the writer's thread gets its turns."""
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD)

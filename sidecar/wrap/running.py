@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sidecar.app import Tasks, made_pipeline, policy_loader, secrets_of, settle
 from sidecar.clock import Clock
 from sidecar.config.model import Config, Upstream
 from sidecar.config.store_url import SQLITE
@@ -32,6 +31,7 @@ from sidecar.proxy.pipeline import Pipeline
 from sidecar.proxy.stdio.agent import AgentPipes
 from sidecar.proxy.stdio.child import Child
 from sidecar.proxy.stdio.session import StdioSession
+from sidecar.rooms import Tasks, made_pipeline, policy_loader, secrets_of, settle
 from sidecar.telemetry.counters import Counters
 from sidecar.telemetry.logs import Logs
 from sidecar.wrap.files import STORE_NAME, make_folder

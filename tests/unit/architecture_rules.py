@@ -27,7 +27,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"cli"}),
     frozenset({"demo", "wrap"}),
     frozenset({"app"}),
-    frozenset({"write_path"}),
+    frozenset({"rooms", "write_path"}),
     frozenset({"calibration"}),
     frozenset({"control", "proxy"}),
     frozenset({"approvals", "soc"}),
