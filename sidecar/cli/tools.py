@@ -118,7 +118,11 @@ def _asked(config_file: Path, loaded: Loaded, name: str) -> Draft:
         own = [one for one in loaded.problems if f"upstreams.{name}" in one.message]
         raise _Failed(2, "\n".join(str(problem) for problem in own or loaded.problems))
     if upstream.url == STDIO:
-        raise _Failed(2, f"upstream {name} is a server that `wrap` starts; there is no URL to ask")
+        raise _Failed(
+            2,
+            f"upstream {name} is a stdio server, which has no URL to ask: "
+            f"`aegis-sidecar wrap --name {name} --import-tools -- COMMAND` asks it",
+        )
     headers = {}
     if upstream.auth is not None:
         headers[upstream.auth.header_name] = upstream.auth.header_value.reveal()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import orjson
@@ -34,8 +34,29 @@ class ImportFailed(Exception):
     """The tools could not be listed; the message says why, for the operator."""
 
 
-class _NotSpoken(Exception):
+class NotSpoken(Exception):
     """The server answered, but does not speak this revision."""
+
+
+class Asked(Protocol):
+    """A server that is asked, whatever carries the questions. `headers` go with each of them."""
+
+    url: str
+    headers: dict[str, str]
+
+    async def request(
+        self, method: str, params: dict[str, Any], headers: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """The result of one request; raises NotSpoken for an error of the protocol."""
+        ...
+
+    async def notify(self, method: str, headers: Mapping[str, str]) -> None:
+        """Says what needs no answer."""
+        ...
+
+    async def end_session(self, headers: Mapping[str, str]) -> None:
+        """Says that no more is asked."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +80,19 @@ async def list_tools(
         async with aiohttp.ClientSession(
             timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
         ) as session:
-            server = _Server(session, url, dict(headers))
-            try:
-                return await _list_stateless(server)
-            except _NotSpoken:
-                return await _list_with_session(server)
+            return await list_from(_Server(session, url, dict(headers)))
     except TimeoutError:
         raise ImportFailed(f"{url} did not answer within {deadline_s:g} s") from None
     except aiohttp.ClientError as error:
         raise ImportFailed(f"{url} cannot be read: {error}") from None
+
+
+async def list_from(server: Asked) -> Listing:
+    """All tools of a server, asked in the newest revision that it speaks. Raises ImportFailed."""
+    try:
+        return await _list_stateless(server)
+    except NotSpoken:
+        return await _list_with_session(server)
 
 
 @dataclass(slots=True)
@@ -82,7 +107,7 @@ class _Server:
     async def request(
         self, method: str, params: dict[str, Any], headers: Mapping[str, str]
     ) -> dict[str, Any]:
-        """The result of one request; raises _NotSpoken for an error of the protocol."""
+        """The result of one request; raises NotSpoken for an error of the protocol."""
         request_id, self.next_id = self.next_id, self.next_id + 1
         message = {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
         async with self._post(message, headers) as response:
@@ -91,12 +116,12 @@ class _Server:
             if response.status >= 500:
                 raise ImportFailed(f"{self.url} answered {method} with HTTP {response.status}")
             if response.status != 200:
-                raise _NotSpoken(f"HTTP {response.status}")
+                raise NotSpoken(f"HTTP {response.status}")
             if method == "initialize" and "Mcp-Session-Id" in response.headers:
                 self.headers["Mcp-Session-Id"] = response.headers["Mcp-Session-Id"]
             answer = await _answer(response, request_id)
         if "error" in answer:
-            raise _NotSpoken(f"{method}: {_error_text(answer['error'])}")
+            raise NotSpoken(f"{method}: {error_text(answer['error'])}")
         result = answer.get("result")
         if not isinstance(result, dict):
             raise ImportFailed(f"{self.url} answered {method} without a result")
@@ -129,7 +154,7 @@ class _Server:
         )
 
 
-async def _list_stateless(server: _Server) -> Listing:
+async def _list_stateless(server: Asked) -> Listing:
     meta = {
         "io.modelcontextprotocol/protocolVersion": STATELESS,
         "io.modelcontextprotocol/clientCapabilities": {},
@@ -140,12 +165,12 @@ async def _list_stateless(server: _Server) -> Listing:
         "server/discover", {"_meta": meta}, {**version, "Mcp-Method": "server/discover"}
     )
     if STATELESS not in _list_of(found, "supportedVersions"):
-        raise _NotSpoken(f"server/discover does not offer {STATELESS}")
+        raise NotSpoken(f"server/discover does not offer {STATELESS}")
     tools = await _all_pages(server, {"_meta": meta}, {**version, "Mcp-Method": "tools/list"})
     return Listing(tools, STATELESS, _server_name(found))
 
 
-async def _list_with_session(server: _Server) -> Listing:
+async def _list_with_session(server: Asked) -> Listing:
     try:
         found = await server.request(
             "initialize",
@@ -156,7 +181,7 @@ async def _list_with_session(server: _Server) -> Listing:
         version = {"MCP-Protocol-Version": revision}
         await server.notify("notifications/initialized", version)
         tools = await _all_pages(server, {}, version)
-    except _NotSpoken as refused:
+    except NotSpoken as refused:
         raise ImportFailed(f"{server.url} does not answer as an MCP server: {refused}") from None
     if "Mcp-Session-Id" in server.headers:
         await server.end_session(version)
@@ -164,7 +189,7 @@ async def _list_with_session(server: _Server) -> Listing:
 
 
 async def _all_pages(
-    server: _Server, params: dict[str, Any], headers: Mapping[str, str]
+    server: Asked, params: dict[str, Any], headers: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     tools: list[dict[str, Any]] = []
     cursor: Any = None
@@ -172,7 +197,7 @@ async def _all_pages(
         page = params if cursor is None else {**params, "cursor": cursor}
         try:
             result = await server.request("tools/list", page, headers)
-        except _NotSpoken as refused:
+        except NotSpoken as refused:
             raise ImportFailed(f"{server.url} does not list its tools: {refused}") from None
         tools += [tool for tool in _list_of(result, "tools") if isinstance(tool, dict)]
         if len(tools) > TOOLS_MAX:
@@ -194,7 +219,7 @@ async def _answer(response: aiohttp.ClientResponse, request_id: int) -> dict[str
                 return message
         raise ImportFailed("The server's event stream ended without an answer")
     if response.content_type != "application/json":
-        raise _NotSpoken(f"answer of type {response.content_type}")
+        raise NotSpoken(f"answer of type {response.content_type}")
     body = b"".join([chunk async for chunk in _bounded(response)])
     return _message(body)
 
@@ -252,7 +277,8 @@ def _server_name(found: dict[str, Any]) -> str:
     return name if isinstance(name, str) else "unnamed server"
 
 
-def _error_text(error: Any) -> str:
+def error_text(error: Any) -> str:
+    """A JSON-RPC error in a few words."""
     if isinstance(error, dict):
         return f"{error.get('code')} {str(error.get('message'))[:200]}"
     return "malformed error"

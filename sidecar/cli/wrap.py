@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sidecar.config.model import Config
     from sidecar.wrap.running import Wrapped
@@ -43,6 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="a setting, e.g. limits.queue=100",
     )
+    parser.add_argument(
+        "--import-tools",
+        action="store_true",
+        help="print a first catalogue of the server's tools, for review, and end",
+    )
     parser.add_argument("server", nargs="+", metavar="COMMAND", help="after --: the server")
 
 
@@ -60,6 +65,10 @@ def run(args: argparse.Namespace) -> int:
 
     command = args.server[1:] if args.server[0] == "--" else args.server
     try:
+        if not _is_name(args.name):
+            return 2
+        if args.import_tools:
+            return _import_tools(args.name, command)
         wrapped = _wrapped(args)
         if wrapped is None:
             return 2
@@ -82,6 +91,38 @@ def run(args: argparse.Namespace) -> int:
         return 1
 
 
+def _is_name(name: str) -> bool:
+    from sidecar.config.identity import NAME as NAME_FORM
+    from sidecar.config.identity import NAME_RULE
+    from sidecar.config.upstreams import RESERVED
+
+    if NAME_FORM.fullmatch(name) and name not in RESERVED:
+        return True
+    print(f"aegis-sidecar wrap: {name!r} is no name: {NAME_RULE}", file=sys.stderr)
+    return False
+
+
+def _import_tools(name: str, command: Sequence[str]) -> int:
+    """Asks the server for its tools, and nothing else."""
+    import os
+
+    from sidecar.cli.tools_catalogue import render_catalogue
+    from sidecar.cli.tools_import import ImportFailed
+    from sidecar.cli.tools_import_stdio import run_list_tools
+    from sidecar.proxy.stdio.child import started
+
+    try:
+        listing = run_list_tools(started(command, os.environ), name)
+    except ImportFailed as failure:
+        print(f"aegis-sidecar wrap: {failure}", file=sys.stderr)
+        return 1
+    draft = render_catalogue(name, listing.tools, server=listing.server, revision=listing.revision)
+    for note in draft.notes:
+        print(f"note: {note}", file=sys.stderr)
+    sys.stdout.write(draft.text)
+    return 0
+
+
 def _own_pipes() -> tuple[int, int]:
     """The agent's pipes under numbers of our own. What reads standard input finds nothing from
     now on, and what a library prints goes to standard error."""
@@ -100,19 +141,13 @@ def _wrapped(args: argparse.Namespace) -> Wrapped | None:
     import os
     from pathlib import Path
 
-    from sidecar.config.identity import NAME as NAME_FORM
-    from sidecar.config.identity import NAME_RULE
     from sidecar.config.load import load_config
     from sidecar.config.model import STDIO
     from sidecar.config.store_url import SQLITE
-    from sidecar.config.upstreams import RESERVED
     from sidecar.policy_reading import check_entries
     from sidecar.wrap.files import default_folder, make_folder, write_first_files
     from sidecar.wrap.running import Wrapped
 
-    if not NAME_FORM.fullmatch(args.name) or args.name in RESERVED:
-        print(f"aegis-sidecar wrap: {args.name!r} is no name: {NAME_RULE}", file=sys.stderr)
-        return None
     folder = (
         Path(args.data_dir).absolute() if args.data_dir else default_folder(args.name, os.environ)
     )

@@ -42,7 +42,8 @@ _POLICY: Final = """\
 #
 # At first everything is allowed, and everything is recorded. Take away what you do not want:
 # declare a tool in tools.yaml, then refuse it here. The strictest rule that matches wins, wherever
-# it stands. Or take `everything` out, and allow only what you name.
+# it stands. Or take `everything` out, and allow only what you name; what the protocol itself needs
+# always passes.
 policy: start
 rules:
   - id: everything
@@ -59,6 +60,8 @@ rules:
 _CATALOGUE: Final = """\
 # What you know of the tools of the server `{name}`. A tool that stands nowhere here is
 # `{name}/unknown`, whatever its name; a rule can name a tool that stands here.
+# This prints them all, as the server lists them, for you to put here after a look at them:
+#   aegis-sidecar wrap --name {name} --import-tools -- COMMAND
 catalogue: {name}
 tools:
   "*": {{}}

@@ -111,6 +111,11 @@ def main() -> None:
                 params = message["params"]
                 do = getattr(script, params["name"])
                 do(message["id"], params.get("arguments", {}))
+            elif message.get("method") == "server/discover":
+                continue  # as a server of an earlier revision may
+            elif message.get("method") == "tools/list":
+                tools = [{"name": "echo", "inputSchema": {"type": "object"}}]
+                say({"jsonrpc": "2.0", "id": message["id"], "result": {"tools": tools}})
             elif "method" in message and "id" in message:
                 say({"jsonrpc": "2.0", "id": message["id"], "result": {}})
         while stubborn:

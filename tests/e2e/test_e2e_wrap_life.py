@@ -11,7 +11,17 @@ import time
 from pathlib import Path
 
 import pytest
-from wrapping import ROOT, SCRIPT, Wrap, cli, gone_within, is_alive, text_of
+from wrapping import (
+    FIXTURE,
+    ROOT,
+    SCRIPT,
+    Wrap,
+    cli,
+    gone_within,
+    is_alive,
+    text_of,
+    wrap_command,
+)
 
 
 def test_the_first_start_writes_files_and_the_second_keeps_them(tmp_path: Path) -> None:
@@ -199,3 +209,33 @@ def test_what_a_library_prints_or_reads_is_not_the_agents() -> None:
         [sys.executable, "-c", program], cwd=ROOT, input=b"said", capture_output=True, timeout=60
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"said", b"printed\n''\n")
+
+
+def test_the_tools_of_a_server_are_printed_as_a_catalogue_that_loads(tmp_path: Path) -> None:
+    """The official SDK's server, and one of an earlier kind that does not answer what it does not
+    know."""
+    environment = {**os.environ, "CANCELLED": str(tmp_path / "c"), "SEEN": str(tmp_path / "s")}
+    for server, tools in ((FIXTURE, 5), (SCRIPT, 1)):
+        done = subprocess.run(
+            wrap_command("files", server, "--import-tools"),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=environment,
+        )
+        assert done.returncode == 0, done.stderr
+        path = tmp_path / "tools.yaml"
+        path.write_text(done.stdout)
+        checked = cli("policy", "check", str(path))
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+        assert done.stdout.count("\n  ") >= tools
+    failed = subprocess.run(
+        wrap_command("files", [sys.executable, "-c", "pass"], "--import-tools"),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert failed.returncode == 1
+    assert "ended before it answered" in failed.stderr

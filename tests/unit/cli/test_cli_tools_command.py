@@ -19,6 +19,7 @@ upstreams:
     kind: mcp
     auth: {bearer: {env: FILES_KEY}}
   shop: {url: "http://127.0.0.1:3003"}
+  local: {url: stdio, kind: mcp}
 """
 
 
@@ -78,7 +79,12 @@ def test_the_catalogue_is_written_and_never_overwritten_unasked(
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("shop", "name an OpenAPI document"), ("fils", "it has: files, shop")]
+    ("name", "message"),
+    [
+        ("shop", "name an OpenAPI document"),
+        ("fils", "it has: files, local, shop"),
+        ("local", "wrap --name local --import-tools"),
+    ],
 )
 def test_an_upstream_that_cannot_be_asked_is_named(
     config: Path, asked: list[Any], capsys: pytest.CaptureFixture[str], name: str, message: str

@@ -73,7 +73,7 @@ async def test_the_official_servers_tools_are_listed_with_a_session(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def not_spoken(server: Any) -> Any:
-        raise tools_import._NotSpoken("as an older server answers")
+        raise tools_import.NotSpoken("as an older server answers")
 
     monkeypatch.setattr(tools_import, "_list_stateless", not_spoken)
     async with serving(sdk_server().streamable_http_app()) as url:
