@@ -125,10 +125,15 @@ def _import_tools(name: str, command: Sequence[str]) -> int:
 
 def _own_pipes() -> tuple[int, int]:
     """The agent's pipes under numbers of our own. What reads standard input finds nothing from
-    now on, and what a library prints goes to standard error."""
+    now on, and what a library prints goes to standard error. Raises StartRefused."""
     import os
 
-    source, sink = os.dup(0), os.dup(1)
+    from sidecar.errors import StartRefused
+
+    try:
+        source, sink = os.dup(0), os.dup(1)
+    except OSError:
+        raise StartRefused("standard input or output is closed: an agent starts this") from None
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)

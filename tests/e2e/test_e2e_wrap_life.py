@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import stat
 import subprocess
@@ -71,6 +72,16 @@ def test_a_command_that_is_not_there_and_a_wrong_name_say_so(tmp_path: Path) -> 
     assert wrong.process.wait(20) == 2
     assert "is no name" in wrong.errors()
     wrong.kill()
+
+
+def test_who_starts_it_without_pipes_is_told(tmp_path: Path) -> None:
+    command = shlex.join(wrap_command("files", SCRIPT, "--data-dir", str(tmp_path)))
+    done = subprocess.run(
+        f"exec {command} <&-", shell=True, cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert "standard input or output is closed" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_servers_exit_ends_us_with_its_status(tmp_path: Path) -> None:
