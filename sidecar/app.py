@@ -32,7 +32,7 @@ from sidecar.pressure_history import PressureHistory
 from sidecar.proxy.doorkeeper import Doorkeeper, listening_sockets
 from sidecar.proxy.pipeline import Pipeline
 from sidecar.proxy.server import FrontDoor, head_rules, require_c_parser
-from sidecar.proxy.upstream_aiohttp import AiohttpLeg
+from sidecar.proxy.upstream_lean import LeanLeg
 from sidecar.rooms import (
     GC_THRESHOLD,
     SWITCH_INTERVAL_S,
@@ -103,7 +103,7 @@ async def running(
         recorder = await made_recorder(config, clock, queue, store, boot_id, fence)
         queue.on_abandoned = recorder.abandoned
         counters = Counters(config.upstreams)
-        leg = AiohttpLeg()
+        leg = LeanLeg()
         stack.push_async_callback(leg.close)
         runs = run_keeper(config, clock, store)
         pipeline = made_pipeline(config, clock, policies, recorder, runs, leg, counters, fence)
