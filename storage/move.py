@@ -163,6 +163,7 @@ def _mark_target(target: Side, mark: str) -> Script[None]:
         "move_open_intents",
         "move_run_heads",
         "move_buckets",
+        "move_tool_pins",
     ):
         if (yield from fetch(target.sql[name])):
             raise MoveRefused(f"the target {target.shown} is not empty")
@@ -242,10 +243,11 @@ async def _ahead(
 
 
 async def _copy_small(source: Side, target: Side) -> None:
-    """Open intents, runs, buckets and cuts: repeated from the start, each row once."""
+    """Open intents, runs, buckets, pins and cuts: repeated from the start, each row once."""
     intents = await source.fetch("move_open_intents")
     runs = await source.fetch("move_run_heads")
     buckets = await source.fetch("move_buckets")
+    pins = await source.fetch("move_tool_pins")
     cuts = await source.fetch("move_states")
 
     def script() -> Script[list[int]]:
@@ -254,6 +256,7 @@ async def _copy_small(source: Side, target: Side) -> None:
                 (target.sql["move_put_intent"], intents),
                 (target.sql["put_run_head"], runs),
                 (target.sql["put_bucket"], buckets),
+                (target.sql["put_tool_pin"], pins),
                 (target.sql["put_state"], cuts),
             )
         )
@@ -320,7 +323,14 @@ async def _compare_whole(source: Side, target: Side, heads: Sequence[Row]) -> No
     """What is small, in one piece; and the source is still the one that was copied."""
     if sorted(await source.fetch("move_heads")) != list(heads):
         raise MoveRefused("the source has changed while it was moved: somebody works on it")
-    small = ("move_heads", "move_open_intents", "move_run_heads", "move_buckets", "move_states")
+    small = (
+        "move_heads",
+        "move_open_intents",
+        "move_run_heads",
+        "move_buckets",
+        "move_tool_pins",
+        "move_states",
+    )
     for name in small:
         if sorted(await source.fetch(name)) != sorted(await target.fetch(name)):
             raise MoveDiffers(f"{name.removeprefix('move_')} of the two stores differ")

@@ -15,6 +15,8 @@ from storage.records import (
     Entry,
     HeadRow,
     OpenIntentRow,
+    PinMark,
+    PinRow,
     ReceiptRow,
     RunHead,
     Seal,
@@ -66,6 +68,14 @@ class LedgerReader(Protocol):
 
     async def run_head(self, tenant_id: str, run_key: str) -> RunHead:
         """Version and state of a run; 0 and "" of which nothing is kept."""
+        ...
+
+    async def tool_marks(self, tenant_id: str, upstream: str) -> list[PinMark]:
+        """What the tools of an MCP server are pinned to, by hash; sorted by tool."""
+        ...
+
+    async def tool_pins(self, tenant_id: str, upstream: str) -> list[PinRow]:
+        """The same with the definitions; sorted by tool."""
         ...
 
     async def open_intents(self, node_id: str, limit: int) -> list[OpenIntentRow]:

@@ -45,6 +45,7 @@ from storage.records import (
     Entry,
     HeadRow,
     NoRoom,
+    PinRow,
     ReceiptRow,
     Recorded,
     RunHead,
@@ -57,6 +58,9 @@ _SHORT_FROM, _SHORT_TO = 7, 25
 _NOTHING = (None,) * (_SHORT_TO - _SHORT_FROM)
 
 _new_tuple = tuple.__new__
+
+#: Why an entry is not recorded whose pin is not one version after what stands.
+PIN_CHANGED = "a tool's pin has changed meanwhile"
 
 Steps = tuple[tuple[str, Sequence[Sequence[Value]]], ...]
 
@@ -71,7 +75,7 @@ class Done(NamedTuple):
 
 class _Plan(NamedTuple):
     """What is to be written, and what is to be said once it is. The first step deletes the intents
-    that are closed, and must find `closed` of them."""
+    that are closed, and must find `closed` of them; the last puts pins, and each must fit."""
 
     steps: Steps
     closed: int
@@ -131,6 +135,8 @@ def record_group(
     changed = yield from execute_together(*plan.steps)
     if changed[0] != plan.closed:
         raise OddEntry(AlreadyClosed(str(plan.steps[0][1][0][1])))
+    if changed[-1] != len(plan.steps[-1][1]):
+        raise OddEntry(Unrecordable(PIN_CHANGED))
     return plan.done
 
 
@@ -217,9 +223,18 @@ def _planned(
         (sql["put_head"], moved),
         (sql["put_run_head"], stepped),
         (sql["put_bucket"], bucket_rows(checked.buckets)),
+        (sql["put_tool_pin"], _pins(accepted)),
     )
     done = Done(_answers(entries, rows, checked, heads), sealed.heads, after)
     return _Plan(steps, len(closed), bool(checked.stale), done)
+
+
+def _pins(entries: Sequence[Entry]) -> Sequence[PinRow]:
+    """The pins of the one entry that puts any; of several, each must see what the others left."""
+    putting = [entry.pins for entry in entries if entry.pins]
+    if len(putting) > 1:
+        raise OddEntry(Unrecordable(PIN_CHANGED))
+    return putting[0] if putting else ()
 
 
 def _by_width(rows: Sequence[ReceiptRow]) -> tuple[list[ReceiptRow], list[tuple[Value, ...]]]:

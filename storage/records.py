@@ -99,6 +99,34 @@ class BucketRow(NamedTuple):
     until_us: int
 
 
+class PinRow(NamedTuple):
+    """`tool_pin`: what an MCP server said of a tool when that was first seen or last accepted.
+
+    `definition` is canonical JSON and `sha256` its hash; `seen` is what the server says since if
+    that is something else, "" (and 0) if not. Each change raises `version`, which begins at 1.
+    """
+
+    tenant_id: str
+    upstream: str
+    tool: str
+    version: int
+    definition: str
+    sha256: str
+    at_us: int
+    seen: str = ""
+    seen_sha256: str = ""
+    seen_at_us: int = 0
+
+
+class PinMark(NamedTuple):
+    """A pin by its hashes; `seen_sha256` is "" unless the server says something else since."""
+
+    tool: str
+    version: int
+    sha256: str
+    seen_sha256: str
+
+
 #: From the state of a run to the state after an entry; pure.
 RunStep = Callable[[str], str]
 
@@ -148,7 +176,8 @@ class Entry:
     guards: None is not checked. `run_step` gives what becomes of the state of the run by this
     entry, whatever that is by then; a state that changes raises the run's version. The run is the
     tenant's of that `run_key`, without one the receipt's agent. `reserves` is looked at once all
-    guards hold: without room something else is recorded, in the same transaction.
+    guards hold: without room something else is recorded, in the same transaction. `pins` are each
+    one version after what stands, or the entry is answered `Unrecordable`.
     """
 
     receipt: ReceiptRow
@@ -160,6 +189,7 @@ class Entry:
     run_step: RunStep | None = None
     run_key: str | None = None
     reserves: Reservations | None = None
+    pins: Sequence[PinRow] = ()
 
 
 class RunHead(NamedTuple):

@@ -141,6 +141,7 @@ class CareReader:
             "open_intent": "count_open_intents",
             "run_head": "count_run_heads",
             "limit_bucket": "count_buckets",
+            "tool_pin": "count_tool_pins",
             "store_state": "count_states",
         }
         found = {}

@@ -25,6 +25,7 @@ from storage.sqlite_file import FileLock, _translated
 _STANDING = (
     ("run_head", "move_run_heads", "put_run_head"),
     ("limit_bucket", "move_buckets", "put_bucket"),
+    ("tool_pin", "move_tool_pins", "put_tool_pin"),
 )
 #: Names in the folder of a damaged store that belong to it.
 _PARTS = ("", "-wal")
@@ -77,7 +78,7 @@ class Salvage:
         await self._store.after_commit()
 
     async def carry_standing(self, damaged: SqlReader) -> list[str]:
-        """What decisions of today rest on: runs, and buckets of limits. Gives the tables that
+        """What decisions of today rest on: runs, buckets of limits, pins. Gives the tables that
         cannot be read, of which nothing was carried over."""
         lost: list[str] = []
         for table, read, put in _STANDING:

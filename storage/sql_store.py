@@ -28,6 +28,8 @@ from storage.records import (
     Entry,
     HeadRow,
     OpenIntentRow,
+    PinMark,
+    PinRow,
     ReceiptRow,
     RunHead,
     Seal,
@@ -97,6 +99,18 @@ class SqlReader:
         sql = self._sql["run_head"]
         rows = await self._reads.fetch(sql, tenant_id, run_key, tenant=tenant_id)
         return RunHead._make(rows[0]) if rows else NO_RUN
+
+    async def tool_marks(self, tenant_id: str, upstream: str) -> list[PinMark]:
+        """See `LedgerReader.tool_marks`."""
+        sql = self._sql["tool_marks"]
+        rows = await self._reads.fetch(sql, tenant_id, upstream, tenant=tenant_id)
+        return sorted(PinMark._make(row) for row in rows)
+
+    async def tool_pins(self, tenant_id: str, upstream: str) -> list[PinRow]:
+        """See `LedgerReader.tool_pins`."""
+        sql = self._sql["tool_pins"]
+        rows = await self._reads.fetch(sql, tenant_id, upstream, tenant=tenant_id)
+        return sorted(PinRow._make(row) for row in rows)
 
     async def open_intents(self, node_id: str, limit: int) -> list[OpenIntentRow]:
         """See `LedgerReader.open_intents`."""

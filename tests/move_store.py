@@ -30,6 +30,7 @@ from storage.records import (
     Entry,
     Full,
     OpenIntentRow,
+    PinRow,
     Recorded,
     Reservation,
     Reservations,
@@ -65,6 +66,7 @@ def intent_of(clock: Clock, tenant: str, number: int, argument_bytes: int) -> En
         facts=CallFactsRow(tenant, 0, salt.hex(), arguments.decode(), FACTS),
         opens=OpenIntentRow(tenant, call_id, "node", "boot"),
         reserves=_budget_of(number) if not number % EVERY_NTH_PAYS else None,
+        pins=pins_of(tenant) if number == 3 else (),
     )
 
 
@@ -79,6 +81,13 @@ def _budget_of(number: int) -> Reservations:
 
     wanted = [Reservation("shop/daily", f'["{number % 5}"]', take)]
     return Reservations(wanted, 1_790_000_000_000_000, never)
+
+
+def pins_of(tenant: str) -> tuple[PinRow, PinRow]:
+    """What a server said of two tools, and of one of them since."""
+    pin = PinRow(tenant, "mcp", "add", 1, '{"name":"add"}', "5a" * 32, 1)
+    changed = pin._replace(tool="mul", seen='{"name":"mul"}', seen_sha256="7f" * 32, seen_at_us=9)
+    return pin, changed
 
 
 def outcome_of(clock: Clock, intent: Entry) -> Entry:
@@ -170,7 +179,8 @@ def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 
 TABLES = (
-    "chain_head", "receipts", "call_facts", "open_intent", "run_head", "limit_bucket", "store_state"
+    "chain_head", "receipts", "call_facts", "open_intent", "run_head", "limit_bucket", "tool_pin",
+    "store_state",
 )  # fmt: skip
 #: Values of the store itself that belong to where it stands and are not moved.
 OF_THE_PLACE = ("node_id", "probe_us")

@@ -37,6 +37,7 @@ _NEVER = {
     "open_intent": "calls in flight are never pruned; the next start closes what was left open",
     "run_head": "it holds one row for each agent, and guards what they do next",
     "schema_migration": "it says what the schema is",
+    "tool_pin": "it holds one row for each tool of an MCP server, and guards its definition",
     "store_state": "it holds the cuts of pruned chains",
 }
 

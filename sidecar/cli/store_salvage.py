@@ -21,6 +21,7 @@ HELP = "copy what is sound of a damaged store into a new file"
 _STANDING = {
     "run_head": "what agents' runs had gathered; put in place, every agent starts a new run",
     "limit_bucket": "what limits had counted; put in place, budgets and shared rates start anew",
+    "tool_pin": "what MCP tools were pinned to; put in place, the next lists are trusted unseen",
 }
 
 

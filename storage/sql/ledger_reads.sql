@@ -55,3 +55,15 @@ LIMIT $2;
 -- name: run_head
 -- Version and state of one run.
 SELECT version, state FROM run_head WHERE tenant_id = $1 AND agent_id = $2;
+
+-- name: tool_marks
+-- What the tools of one upstream are pinned to, and what was seen since, by hash.
+SELECT tool, version, sha256, seen_sha256
+FROM tool_pin
+WHERE tenant_id = $1 AND upstream = $2;
+
+-- name: tool_pins
+-- The same with the definitions, which may be long.
+SELECT tenant_id, upstream, tool, version, definition, sha256, at_us, seen, seen_sha256, seen_at_us
+FROM tool_pin
+WHERE tenant_id = $1 AND upstream = $2;

@@ -31,6 +31,22 @@ ON CONFLICT (tenant_id, limit_id, bucket) DO UPDATE SET
     state = excluded.state,
     until_us = excluded.until_us;
 
+-- name: put_tool_pin
+-- What a tool is pinned to, and what was last seen of it: one version after the one that stands, or
+-- the first; any other changes no row.
+INSERT INTO tool_pin (
+    tenant_id, upstream, tool, version, definition, sha256, at_us, seen, seen_sha256, seen_at_us
+) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+ON CONFLICT (tenant_id, upstream, tool) DO UPDATE SET
+    version = excluded.version,
+    definition = excluded.definition,
+    sha256 = excluded.sha256,
+    at_us = excluded.at_us,
+    seen = excluded.seen,
+    seen_sha256 = excluded.seen_sha256,
+    seen_at_us = excluded.seen_at_us
+WHERE tool_pin.version = excluded.version - 1;
+
 -- name: drop_idle_buckets
 -- Job across tenants: forgets buckets that say nothing any more, a few at a time. The condition
 -- stands outside too: a bucket that was used meanwhile stays.

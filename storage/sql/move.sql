@@ -46,6 +46,11 @@ SELECT tenant_id, agent_id, version, state FROM run_head;
 -- Job across tenants: what limits have counted and still counts.
 SELECT tenant_id, limit_id, bucket, state, until_us FROM limit_bucket;
 
+-- name: move_tool_pins
+-- Job across tenants: what MCP servers said of their tools.
+SELECT tenant_id, upstream, tool, version, definition, sha256, at_us, seen, seen_sha256, seen_at_us
+FROM tool_pin;
+
 -- name: move_last_receipt
 -- How far a tenant's receipts were copied.
 SELECT coalesce(max(seq), 0) FROM receipts WHERE tenant_id = $1;

@@ -102,6 +102,10 @@ SELECT count(*) FROM run_head;
 -- Job across tenants: buckets of limits that are still counted, or not yet forgotten.
 SELECT count(*) FROM limit_bucket;
 
+-- name: count_tool_pins
+-- Job across tenants: tools of MCP servers whose definitions are pinned.
+SELECT count(*) FROM tool_pin;
+
 -- name: count_states
 -- Named values of the store itself.
 SELECT count(*) FROM store_state;

@@ -49,7 +49,7 @@ async def test_a_connection_that_has_named_nobody_sees_nothing(
     await fill(open_it)
     connection = await asyncpg.connect(store_url)
     try:
-        tables = "receipts call_facts open_intent chain_head run_head limit_bucket"
+        tables = "receipts call_facts open_intent chain_head run_head limit_bucket tool_pin"
         for table in tables.split():
             assert await connection.fetch(f"SELECT * FROM {table}") == [], table
         await connection.execute(SQL["set_scope"].replace("$1", f"'{EVERY_TENANT}'"))

@@ -14,11 +14,21 @@ import pytest
 from conftest import OpenStore
 
 from storage.gathered import combined, gathered, guarded
-from storage.records import BucketRow, CallFactsRow, HeadRow, OpenIntentRow, ReceiptRow
+from storage.records import (
+    BucketRow,
+    CallFactsRow,
+    HeadRow,
+    OpenIntentRow,
+    PinMark,
+    PinRow,
+    ReceiptRow,
+)
 from storage.statements import SQL_FOLDER, load_statements
 
 #: Tables whose rows belong to somebody.
-OWNED = ("chain_head", "receipts", "call_facts", "open_intent", "run_head", "limit_bucket")
+OWNED = (
+    "chain_head", "receipts", "call_facts", "open_intent", "run_head", "limit_bucket", "tool_pin",
+)  # fmt: skip
 #: What a row of a query becomes.
 RECORDS: dict[str, Any] = {
     "head": HeadRow,
@@ -27,6 +37,8 @@ RECORDS: dict[str, Any] = {
     "receipts_of_call": ReceiptRow,
     "call_facts": CallFactsRow,
     "open_intents": OpenIntentRow,
+    "tool_marks": PinMark,
+    "tool_pins": PinRow,
 }
 #: Statements that a driver runs for many rows at once, and the record a row is (None: a part).
 MANY: dict[str, Any] = {
@@ -38,6 +50,7 @@ MANY: dict[str, Any] = {
     "delete_open_intent": None,
     "put_run_head": None,
     "put_bucket": BucketRow,
+    "put_tool_pin": PinRow,
 }
 #: Tables of the engines themselves, and savepoints, which only a transaction can prepare.
 SAVEPOINTS = ("begin_entry", "undo_entry", "end_entry")

@@ -84,15 +84,18 @@ def test_a11_what_decisions_of_today_rest_on_is_carried_over_or_named_as_lost(
     path, target = damaged(tmp_path), tmp_path / "salvaged.db"
     tampered(path, "INSERT INTO run_head VALUES ('acme', 'coder', 3, 'gathered')")
     tampered(path, "INSERT INTO limit_bucket VALUES ('acme', 'p/r', '[]', '7:100', 9)")
+    tampered(path, "INSERT INTO tool_pin VALUES ('acme', 'u', 't', 4, '{}', 'h', 1, '', '', 0)")
     assert store_command("salvage", path, target) == 0
     assert "LOST" not in capsys.readouterr().out
-    for table in ("run_head", "limit_bucket"):
+    for table in ("run_head", "limit_bucket", "tool_pin"):
         assert rows(target, f"SELECT * FROM {table}") == rows(path, f"SELECT * FROM {table}") != []
     pages = dict(rows(path, "SELECT name, rootpage FROM sqlite_master WHERE type = 'table'"))
     page_bytes = rows(path, "PRAGMA page_size")[0][0]
     tampered(path, "PRAGMA wal_checkpoint(TRUNCATE)")
     whole = path.read_bytes()
-    for table, word in (("run_head", "gathered"), ("limit_bucket", "budgets")):
+    for table, word in (
+        ("run_head", "gathered"), ("limit_bucket", "budgets"), ("tool_pin", "pinned"),
+    ):  # fmt: skip
         at = (pages[table] - 1) * page_bytes
         path.write_bytes(whole[:at] + b"\xff" * page_bytes + whole[at + page_bytes :])
         assert store_command("salvage", path, tmp_path / f"{table}.db") == 0

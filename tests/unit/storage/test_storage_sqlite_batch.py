@@ -18,6 +18,7 @@ from storage.records import (
     Full,
     HeadRow,
     NoRoom,
+    PinRow,
     ReceiptRow,
     Recorded,
     Reservation,
@@ -79,6 +80,11 @@ def reservations(draw: st.DrawFn, call_id: str, tenant_id: str) -> Reservations:
     return Reservations(wanted, 1_000, instead)
 
 
+def pin(tenant_id: str, version: int) -> tuple[PinRow]:
+    """A pin of the only tool, which may not be the version that fits."""
+    return (PinRow(tenant_id, "calc", "add", version, "{}", "hash", 1),)
+
+
 @st.composite
 def entries(draw: st.DrawFn) -> Entry:
     """Any entry: few call ids and low guards, so that they collide often."""
@@ -95,6 +101,7 @@ def entries(draw: st.DrawFn) -> Entry:
         run_version=draw(st.sampled_from([None, None, 0, 1])),
         run_step=draw(st.sampled_from([None, grown])),
         reserves=draw(st.none() | reservations(call_id, tenant_id)),
+        pins=draw(st.just(()) | st.builds(pin, st.just(tenant_id), st.sampled_from([1, 1, 2]))),
     )
     if kind == "bad":
         entry.receipt = entry.receipt._replace(run_id="\ud800")
@@ -113,7 +120,7 @@ def test_a_batch_equals_its_entries_one_at_a_time(batches: list[list[Entry]]) ->
             if isinstance(answer, NoRoom) and isinstance(wanted, NoRoom):  # entries are made anew
                 answer, wanted = answer._replace(entry=NOTHING), wanted._replace(entry=NOTHING)
             assert answer == wanted or isinstance(wanted, Unrecordable)
-    tables = "receipts call_facts open_intent chain_head run_head limit_bucket"
+    tables = "receipts call_facts open_intent chain_head run_head limit_bucket tool_pin"
     for table in tables.split():
         query = f"SELECT * FROM {table} ORDER BY 1, 2"
         assert together.execute(query).fetchall() == singly.execute(query).fetchall()
