@@ -22,10 +22,12 @@ from sidecar.control.run_care import RunCare
 from sidecar.control.server import ControlServer
 from sidecar.control.socket import ControlSocket
 from sidecar.control.state import ControlState
+from sidecar.control.tool_care import ToolCare
 from sidecar.errors import StartRefused
 from sidecar.ledger.bucket_care import forget_idle_buckets
 from sidecar.ledger.chain import seal
 from sidecar.ledger.fence import Fence
+from sidecar.ledger.pin_keeper import PinKeeper
 from sidecar.ledger.recovery import recover
 from sidecar.policy_files import PolicyKeeper
 from sidecar.pressure_history import PressureHistory
@@ -106,26 +108,23 @@ async def running(
         leg = LeanLeg()
         stack.push_async_callback(leg.close)
         runs = run_keeper(config, clock, store)
-        pipeline = made_pipeline(config, clock, policies, recorder, runs, leg, counters, fence)
+        pins = PinKeeper(store, queue, clock, fence, is_alone=not store.has_leases)
+        pipeline = made_pipeline(
+            config, clock, policies, recorder, runs, pins, leg, counters, fence
+        )
         door = _door(config, pipeline)
         state = ControlState(
-            config=config,
-            clock=clock,
-            boot_id=boot_id,
-            counters=counters,
-            queue=queue,
-            pressure=pressure,
-            store=store,
-            policies=policies,
-            recorder=recorder,
-            door=door,
+            config=config, clock=clock, boot_id=boot_id, counters=counters, queue=queue,
+            pressure=pressure, store=store, policies=policies, recorder=recorder, door=door,
             logs=logs,
             outlook_at=history.outlook,
             calibrated=calibrated,
             fencing=made_fencing(config, clock, fence, queue, store, lease),
             runs=RunCare(config, clock, read=store.run_head, queue=queue, runs=runs, fence=fence),
+            tools=ToolCare(config, pins),
+            pins=pins,
             certificates=certificates.all,
-        )
+        )  # fmt: skip
         tasks = Tasks(stack)
         await _control(stack, config, state, certificates.control)
         tasks.start(policies.run(), "policies")

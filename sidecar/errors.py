@@ -251,6 +251,12 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "Make Mcp-Method, Mcp-Name and MCP-Protocol-Version equal to the body, or leave them out.",
     ),
     RefusalKind(
+        "tool_drifted",
+        403,
+        "The tool is not what it was when it was pinned",
+        "Ask the operator: `tools diff` shows what has changed, `tools accept` takes it over.",
+    ),
+    RefusalKind(
         "method_not_allowed",
         405,
         "This HTTP method is not served here",
@@ -337,6 +343,12 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "The call took effect. Ask the operator: the answer must be JSON, text or events in UTF-8.",
     ),
     RefusalKind(
+        "list_unchecked",
+        502,
+        "The server's list of tools cannot be checked",
+        "Try again. Ask the operator if it lasts: the log and `tools diff` say more.",
+    ),
+    RefusalKind(
         "redirect_refused",
         502,
         "The upstream redirects to a foreign host",
@@ -349,7 +361,8 @@ class Refused(SidecarError):
     """A call that does not go ahead (or whose upstream failed): one kind, one reason.
 
     `detail` is for operators only and never reaches the caller. `is_recorded` says that the
-    refusal is durable already.
+    refusal is durable already; `is_hidden` that the caller is not to learn that there is such a
+    tool.
     """
 
     def __init__(
@@ -361,6 +374,7 @@ class Refused(SidecarError):
         detail: str = "",
         retry_after_s: int | None = None,
         is_recorded: bool = False,
+        is_hidden: bool = False,
     ) -> None:
         self.kind = REFUSALS[code]
         self.reason = reason or self.kind.title
@@ -368,6 +382,7 @@ class Refused(SidecarError):
         self.detail = detail
         self.retry_after_s = retry_after_s
         self.is_recorded = is_recorded
+        self.is_hidden = is_hidden
         super().__init__(f"{code}: {self.reason}")
 
     @property

@@ -18,12 +18,14 @@ from sidecar.clock import Clock
 from sidecar.config.model import Config
 from sidecar.config.store_url import store_password
 from sidecar.ledger.fence import Fence
+from sidecar.ledger.pin_keeper import PinKeeper
 from sidecar.ledger.recorder import Recorder
 from sidecar.ledger.run_keeper import RunKeeper
 from sidecar.policy.load import LoadedPolicies, Source, load_policies
 from sidecar.policy_files import Load, PolicyKeeper, ReadFile
 from sidecar.proxy.judging import Judging
 from sidecar.proxy.pipeline import Pipeline
+from sidecar.proxy.tool_lists import ToolLists
 from sidecar.proxy.upstream import UpstreamLeg
 from sidecar.telemetry.counters import Counters
 
@@ -49,6 +51,7 @@ def made_pipeline(
     policies: PolicyKeeper,
     recorder: Recorder,
     runs: RunKeeper,
+    pins: PinKeeper,
     leg: UpstreamLeg,
     counters: Counters,
     fence: Fence,
@@ -56,8 +59,8 @@ def made_pipeline(
     """The way of a call over these rooms."""
     judging = Judging(recorder=recorder, runs=runs, counters=counters, clock=clock, fence=fence)
     return Pipeline(
-        config=config, policies=policies, judging=judging, recorder=recorder, leg=leg,
-        counters=counters, clock=clock,
+        config=config, policies=policies, judging=judging, lists=ToolLists(policies, pins),
+        recorder=recorder, leg=leg, counters=counters, clock=clock,
     )  # fmt: skip
 
 

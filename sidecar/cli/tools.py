@@ -1,8 +1,9 @@
-"""`aegis-sidecar tools import`: a first catalogue, from OpenAPI or from what an MCP server lists.
+"""`aegis-sidecar tools`: a first catalogue (`import`), from OpenAPI or from what an MCP server lists,
+and whether its tools are still what they were (`diff`, `accept`).
 
 Knows: arguments, files and exit codes of the command.
 Must not know: the protocol (tools_import), the document's form (tools_openapi), the catalogue's
-(tools_catalogue, tools_openapi_catalogue).
+(tools_catalogue, tools_openapi_catalogue), pins (tools_pins).
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sidecar.cli.tools_pins import add_pin_arguments, run_pins
+
 if TYPE_CHECKING:
     from sidecar.cli.catalogue_text import Draft
     from sidecar.config.load import Loaded
 
 NAME = "tools"
-HELP = "write a first tool catalogue, from OpenAPI or an MCP server's own list"
+HELP = "write a first tool catalogue, or see what has changed of an MCP server's tools"
 
 
 class _Failed(Exception):
@@ -31,7 +34,8 @@ class _Failed(Exception):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """`tools import [DOCUMENT] --upstream NAME [--config FILE] [--output FILE] [--force]`."""
+    """`tools import [DOCUMENT] --upstream NAME [--config FILE] [--output FILE] [--force]`, and of
+    pins."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     importing = actions.add_parser(
         "import",
@@ -55,11 +59,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     importing.add_argument(
         "--force", action="store_true", help="overwrite --output if it is there already"
     )
+    add_pin_arguments(actions)
 
 
 def run(args: argparse.Namespace) -> int:
     """0 written, 1 the server could not be asked or the document not used, 2 usage or
-    configuration."""
+    configuration; of pins see there."""
+    if args.action != "import":
+        return run_pins(args)
     output: Path | None = args.output
     try:
         if output is not None and output.exists() and not args.force:

@@ -2,7 +2,7 @@
 
 Knows: HTTP over a Unix socket that only its owner may open (mode 0600), and that checks who has
 connected all the same: the sidecar's user or root. GET /status reads; POST /reload, POST /fence,
-DELETE /fence and POST /fence/moved act.
+DELETE /fence and POST /fence/moved act, as do POST /runs/… and /tools/….
 Must not know: what a status holds, how a reload is done, what a fence is.
 """
 
@@ -24,6 +24,7 @@ from aiohttp import web
 
 from sidecar.control.fencing import FenceRefused, Fencing
 from sidecar.control.run_care import RunCare, RunCareRefused
+from sidecar.control.tool_care import ToolCare, ToolCareRefused
 from sidecar.errors import StartRefused
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class ControlSocket:
     def __init__(self, folder: Path, state: ControlState) -> None:
         self.path = folder / NAME
         self._runner = web.AppRunner(
-            _app(state.status, state.reload, state.fencing, state.runs),
+            _app(state),
             access_log=None,
             shutdown_timeout=1.0,
         )
@@ -80,23 +81,46 @@ class ControlSocket:
         await self._runner.cleanup()
 
 
-def _app(
-    status: Answer, reload: Answer, fencing: Fencing | None, runs: RunCare | None
-) -> web.Application:
+def _app(state: ControlState) -> web.Application:
     async def get_status(_: web.Request) -> web.Response:
-        return _json(200, await status())
+        return _json(200, await state.status())
 
     async def post_reload(_: web.Request) -> web.Response:
-        return _json(200, await reload())
+        return _json(200, await state.reload())
 
     app = web.Application(middlewares=[_owner_only], client_max_size=BODY_BYTES_MAX)
     app.router.add_get("/status", get_status)
     app.router.add_post("/reload", post_reload)
-    if fencing is not None:
-        _add_fence(app, fencing)
-    if runs is not None:
-        _add_runs(app, runs)
+    if state.fencing is not None:
+        _add_fence(app, state.fencing)
+    if state.runs is not None:
+        _add_runs(app, state.runs)
+    if state.tools is not None:
+        _add_tools(app, state.tools)
     return app
+
+
+def _add_tools(app: web.Application, tools: ToolCare) -> None:
+    async def post_diff(request: web.Request) -> web.Response:
+        asked = await _asked(request)
+        return _json(200, await tools.drifted(_text(asked, "upstream"), _text(asked, "tenant")))
+
+    async def post_accept(request: web.Request) -> web.Response:
+        asked = await _asked(request)
+        tool = asked.get("tool")
+        if not isinstance(tool, str | None):
+            return _json(400, {"code": "malformed_request", "title": "`tool` is no text"})
+        said = await tools.accept(
+            _text(asked, "upstream"),
+            None if tool is None else [tool],
+            _text(asked, "tenant"),
+            _text(asked, "seen"),
+            _text(asked, "reason"),
+        )
+        return _json(200, said)
+
+    app.router.add_post("/tools/diff", post_diff)
+    app.router.add_post("/tools/accept", post_accept)
 
 
 def _add_runs(app: web.Application, runs: RunCare) -> None:
@@ -159,7 +183,7 @@ async def _owner_only(request: web.Request, handler: Handler) -> web.StreamRespo
         return _json(403, {"code": "forbidden", "title": "Only the sidecar's user and root"})
     try:
         return await handler(request)
-    except (FenceRefused, RunCareRefused) as error:
+    except (FenceRefused, RunCareRefused, ToolCareRefused) as error:
         said = {"code": error.code, "title": error.title, "next_step": error.next_step}
         return _json(409, said)
     except web.HTTPException as error:

@@ -14,12 +14,14 @@ from sidecar.control.fencing import Fencing
 from sidecar.control.readiness import Readiness
 from sidecar.control.run_care import RunCare
 from sidecar.control.status import Identity, status_of
+from sidecar.control.tool_care import ToolCare
 from sidecar.telemetry.counters import Counters
 from sidecar.telemetry.exposition import Exposition
 from sidecar.telemetry.sources import (
     Certificate,
     Door,
     LineCounts,
+    PinCounts,
     RecordKeeper,
     Sources,
     StoreRole,
@@ -54,6 +56,8 @@ class ControlState:
         calibrated: str = "",
         fencing: Fencing | None = None,
         runs: RunCare | None = None,
+        tools: ToolCare | None = None,
+        pins: PinCounts | None = None,
         certificates: Sequence[Certificate] = (),
     ) -> None:
         fence = fencing.fence if fencing is not None else None
@@ -61,6 +65,8 @@ class ControlState:
         self.fencing = fencing
         #: None where nobody keeps runs.
         self.runs = runs
+        #: None where nobody keeps pins.
+        self.tools = tools
         self._outlook_at = outlook_at
         self._clock = clock
         self._policies = policies
@@ -76,6 +82,7 @@ class ControlState:
             default=config.default,
             fence=fence,
             certificates=tuple(certificates),
+            pins=pins,
         )
         self._exposition = Exposition(self._sources)
         self._readiness = Readiness(

@@ -7,6 +7,7 @@ Must not know: sockets, bodies, policies; and no credential of ours: the upstrea
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,9 @@ _NOT_FORWARDED = HOP_BY_HOP | {
 #: What begins like the credentials for a proxy was meant for one, however its name is spelt.
 _NOT_FORWARDED_PREFIXES = ("aegis-", "x-forwarded-", "proxy-auth")
 
+#: What would bring back an answer that cannot be read.
+_OF_THE_ANSWER = frozenset({"accept-encoding", "range", "if-range"})
+
 #: Reply headers that need more than a look at their name.
 _ADDRESSES = frozenset({"location", "content-location", "set-cookie"})
 
@@ -99,6 +103,12 @@ def forward_headers(head: RequestHead, upstream: Upstream) -> tuple[tuple[str, s
             and not (named and _lower(pair[0]) in named)
         ]
     )
+
+
+def readable(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """The headers of a request whose answer will be looked into: whole and not compressed."""
+    kept = [pair for pair in headers if _lower(pair[0]) not in _OF_THE_ANSWER]
+    return (*kept, ("Accept-Encoding", "identity"))
 
 
 def reply_headers(

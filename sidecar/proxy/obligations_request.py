@@ -19,6 +19,7 @@ from sidecar.model import ToolCall
 from sidecar.policy.terms import Obligations, Redaction
 from sidecar.proxy.detectors import MASK, mask
 from sidecar.proxy.dialects.rest_arguments import FILE_KEYS
+from sidecar.proxy.headers import readable
 from sidecar.proxy.masking import NotMaskable, below, masked, read_json, write_json
 
 _KEY_HEADER: Final = "idempotency-key"
@@ -27,8 +28,6 @@ _KEY: Final = re.compile(r"[!-~]([ -~]{0,253}[!-~])?")
 _OF_THE_BODY: Final = frozenset(
     {"content-digest", "content-md5", "digest", "repr-digest", "signature", "signature-input"}
 )
-#: What would bring back an answer that cannot be read.
-_OF_THE_ANSWER: Final = frozenset({"accept-encoding", "range", "if-range"})
 
 
 def fulfilled(call: ToolCall, obligations: Obligations, upstream: Upstream) -> ToolCall:
@@ -45,7 +44,7 @@ def fulfilled(call: ToolCall, obligations: Obligations, upstream: Upstream) -> T
     if sent.body is not call.body:
         headers = _without(headers, _OF_THE_BODY)
     if obligations.response:
-        headers = [*_without(headers, _OF_THE_ANSWER), ("Accept-Encoding", "identity")]
+        headers = readable(headers)
     if obligations.set_headers or obligations.remove_headers:
         headers = _with_headers(headers, obligations, upstream)
     return sent if headers is call.headers else sent._replace(headers=tuple(headers))

@@ -15,15 +15,18 @@ from sidecar.clock import Clock
 from sidecar.config.model import Config, Limits, Upstream
 from sidecar.errors import Refused
 from sidecar.ledger.recorder import Recorder
-from sidecar.model import Outcome, OutcomeKind, ToolCall
+from sidecar.model import Outcome, OutcomeKind, Principal, ToolCall
+from sidecar.policy.index import PolicySet
 from sidecar.policy_files import PolicyKeeper
 from sidecar.proxy.agent_side import AgentSide, ClientGone
 from sidecar.proxy.dialects import DIALECTS
+from sidecar.proxy.dialects.mcp_methods import LISTING, TOOLS_CALL
 from sidecar.proxy.dialects.reply import problem_reply
 from sidecar.proxy.headers import reply_headers
 from sidecar.proxy.identify import Identify
 from sidecar.proxy.judging import Judging
 from sidecar.proxy.obligations_response import held_to
+from sidecar.proxy.tool_lists import ToolLists
 from sidecar.proxy.upstream import Reply, UpstreamLeg
 from sidecar.proxy.visit import Visit
 from sidecar.telemetry.counters import Counters
@@ -33,7 +36,7 @@ _log = logging.getLogger("aegis.pipeline")
 #: Codes after which it is certain that no byte of the call reached the upstream.
 _NOT_FORWARDED = frozenset({"upstream_unreachable", "upstream_busy"})
 #: Codes that say that an answer came and the policies keep it, or the rest of it, from the caller.
-_WITHHELD = frozenset({"response_too_large", "cannot_redact"})
+_WITHHELD = frozenset({"response_too_large", "cannot_redact", "list_unchecked"})
 
 
 class Pipeline:
@@ -47,6 +50,7 @@ class Pipeline:
         recorder: Recorder,
         leg: UpstreamLeg,
         judging: Judging,
+        lists: ToolLists,
         counters: Counters,
         clock: Clock,
     ) -> None:
@@ -59,6 +63,7 @@ class Pipeline:
         self._counters = counters
         self._clock = clock
         self._judging = judging
+        self._lists = lists
         self._in_flight: dict[str, int] = dict.fromkeys(config.upstreams, 0)
 
     async def handle(self, exchange: AgentSide) -> None:
@@ -69,8 +74,8 @@ class Pipeline:
         except Refused as refused:
             await self._refuse(exchange, visit, refused)
             return
+        policy_set = self._policies.current
         try:
-            policy_set = self._policies.current
             head = exchange.head
             principal = visit.principal = self._identify(head)
             body = exchange.arrived_body(upstream.limits.request_bytes)
@@ -81,13 +86,14 @@ class Pipeline:
             call = visit.call = DIALECTS[upstream.kind].read_call(
                 head, body, upstream, policy_set, self._limits, visit.call_id
             )
+            if call.action == TOOLS_CALL:
+                await self._lists.require_pinned(policy_set, principal, call)
             visit.intent = await self._judging.intent(visit, policy_set, principal, call)
             if visit.obligations is not None:
                 exchange.oblige(visit.obligations)
             reply = await self._forward(visit, upstream, visit.call)
             try:
-                if visit.obligations is not None:
-                    reply = await held_to(reply, visit.obligations, visit.call)
+                reply = await self._fit_to_show(visit, principal, visit.call, reply)
                 headers = reply_headers(reply, upstream, head, visit.call_id)
                 if not reply.complete:
                     await exchange.stream(reply.status, headers, reply.chunks)
@@ -97,6 +103,7 @@ class Pipeline:
                 reply.close()
             self._conclude(visit, OutcomeKind.COMPLETED)
         except Refused as refused:
+            refused.is_hidden = self._is_hidden(policy_set, visit, refused)
             await self._refuse(exchange, visit, refused)
         except ClientGone:
             self._end_unheard(exchange, visit, OutcomeKind.ABORTED_BY_CLIENT)
@@ -146,6 +153,22 @@ class Pipeline:
         visit.answered_ns = self._clock.monotonic_ns()
         visit.http_status, visit.was_whole = reply.status, reply.complete
         return reply
+
+    async def _fit_to_show(
+        self, visit: Visit, principal: Principal, call: ToolCall, reply: Reply
+    ) -> Reply:
+        """The reply as the policies let the caller see it; raises Refused, as its chunks may."""
+        if visit.obligations is not None:
+            reply = await held_to(reply, visit.obligations, call)
+        if call.action in LISTING and call.dialect == "mcp":
+            reply = await self._lists.shown(reply, principal, call)
+        return reply
+
+    def _is_hidden(self, policy_set: PolicySet, visit: Visit, refused: Refused) -> bool:
+        if visit.principal is None or visit.upstream is None or visit.upstream.kind != "mcp":
+            return False
+        upstream = visit.upstream.name
+        return self._lists.hides(policy_set, visit.principal, upstream, visit.call, refused)
 
     # -- its ends --------------------------------------------------------------------------
 

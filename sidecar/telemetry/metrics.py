@@ -13,8 +13,8 @@ from itertools import accumulate
 from typing import Final
 
 import sidecar
-from sidecar.telemetry.counters import Histogram
-from sidecar.telemetry.sources import Buckets, LineCounts, Metric, Sample, Scrape
+from sidecar.telemetry.counters import OTHER, Histogram
+from sidecar.telemetry.sources import Buckets, LineCounts, Metric, PinCounts, Sample, Scrape
 from storage.queue_counters import BATCH_SIZE_BUCKETS, COMMIT_SECONDS_BUCKETS
 
 LANES: Final = ("committed", "queued")
@@ -45,6 +45,19 @@ def _pairs(values: Mapping[tuple[str, str], int]) -> Iterator[Sample]:
 def _upstream_seconds(scrape: Scrape) -> Iterator[Sample]:
     for name, histogram in scrape.sources.counters.upstream_seconds.items():
         yield (name,), _buckets(histogram)
+
+
+def _of_pins(scrape: Scrape, counts: Callable[[PinCounts], Mapping[str, int]]) -> Iterable[Sample]:
+    """By upstream; those without series of their own together."""
+    sources = scrape.sources
+    if sources.pins is None:
+        return []
+    totals: dict[str, int] = {}
+    labelled = sources.counters.upstream_seconds
+    for upstream, count in counts(sources.pins).items():
+        name = upstream if upstream in labelled else OTHER
+        totals[name] = totals.get(name, 0) + count
+    return [((name,), total) for name, total in totals.items()]
 
 
 def _rejected(scrape: Scrape) -> Iterator[Sample]:
@@ -109,6 +122,12 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric("aegis_intents_left_open_total", "counter",
            "Intents of callers that had left, without a place for an outcome; the next start "
            "closes them.", (), _one(lambda s: s.sources.recorder.left_open)),
+    Metric("aegis_tool_drifts_total", "counter",
+           "Times an MCP server was found to say something else of a tool than was pinned.",
+           ("upstream",), lambda s: _of_pins(s, lambda pins: pins.drifts_total)),
+    Metric("aegis_tools_drifted", "gauge",
+           "Tools of MCP servers that are hidden and refused because they drifted.",
+           ("upstream",), lambda s: _of_pins(s, lambda pins: pins.drifted_by_upstream())),
     # of connections
     Metric("aegis_connections", "gauge", "Open connections of agents.", (),
            _one(lambda s: s.sources.door.open_connections)),

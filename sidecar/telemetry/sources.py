@@ -69,6 +69,17 @@ class Certificate(Protocol):
     reload_succeeded: bool
 
 
+class PinCounts(Protocol):
+    """What is known of tools of MCP servers that are not what they were pinned to."""
+
+    @property
+    def drifts_total(self) -> Mapping[str, int]:
+        """How often that was found, by upstream."""
+
+    def drifted_by_upstream(self) -> Mapping[str, int]:
+        """How many are hidden now."""
+
+
 class LineCounts(Protocol):
     """What the logs count of lines that were not written."""
 
@@ -96,6 +107,7 @@ class Sources:
     default: Literal["deny", "observe"]
     fence: FenceRole | None = None
     certificates: Sequence[Certificate] = ()
+    pins: PinCounts | None = None
 
 
 class Scrape(NamedTuple):

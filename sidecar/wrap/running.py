@@ -25,6 +25,7 @@ from sidecar.errors import StartRefused
 from sidecar.ledger.bucket_care import forget_idle_buckets
 from sidecar.ledger.chain import seal
 from sidecar.ledger.fence import Fence
+from sidecar.ledger.pin_keeper import PinKeeper
 from sidecar.ledger.recovery import recover
 from sidecar.policy_files import PolicyKeeper
 from sidecar.proxy.pipeline import Pipeline
@@ -124,7 +125,10 @@ async def _rooms(
     recorder = await made_recorder(config, clock, queue, store, boot_id, fence)
     queue.on_abandoned = recorder.abandoned
     runs, counters = run_keeper(config, clock, store), Counters(config.upstreams)
-    pipeline = made_pipeline(config, clock, policies, recorder, runs, session, counters, fence)
+    pins = PinKeeper(store, queue, clock, fence, is_alone=True)
+    pipeline = made_pipeline(
+        config, clock, policies, recorder, runs, pins, session, counters, fence
+    )
     tasks = Tasks(stack)
     tasks.start(policies.run(), "policies")
     tasks.start(forget_idle_buckets(store, clock, fence), "limits")

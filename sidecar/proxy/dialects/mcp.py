@@ -32,8 +32,10 @@ from sidecar.proxy.dialects.mcp_message import (
     read_tool_call,
 )
 from sidecar.proxy.dialects.mcp_methods import (
+    LISTING,
     SESSION_END,
     STREAM,
+    STREAM_METHOD,
     TOOLS_CALL,
     is_protocol_message,
 )
@@ -44,7 +46,7 @@ from sidecar.proxy.dialects.reply import (
     refusal_text,
 )
 from sidecar.proxy.head import RequestHead
-from sidecar.proxy.headers import forward_headers
+from sidecar.proxy.headers import forward_headers, readable
 
 #: Refusals of a tools/call that a model can act on: said as a tool result, with status 200.
 _SAID_AS_RESULT = frozenset(
@@ -61,6 +63,7 @@ _SAID_AS_RESULT = frozenset(
         "cannot_redact",
         "invalid_argument",
         "ambiguous_argument",
+        "tool_drifted",
     }
 )
 
@@ -74,7 +77,7 @@ _FIXED_CODES = {
     "header_mismatch": HEADER_MISMATCH,
 }
 
-_BODILESS = {"GET": STREAM, "DELETE": SESSION_END}
+_BODILESS = {STREAM_METHOD: STREAM, "DELETE": SESSION_END}
 _DEFAULT_ENDPOINT = ("mcp",)
 
 
@@ -111,6 +114,8 @@ class McpDialect:
         """
         method, reply_id = _addressee(refused, call)
         has_addressee = reply_id is not None
+        if refused.is_hidden and has_addressee:
+            return _unknown_tool(refused, reply_id, call_id, call)
         if has_addressee and method == TOOLS_CALL and refused.code in _SAID_AS_RESULT:
             result = _tool_result(refused, call_id, call)
             return json_reply(200, _rpc(reply_id, result=result), refused, call_id)
@@ -121,6 +126,19 @@ class McpDialect:
         }
         status = 200 if has_addressee and refused.decision is not None else refused.status
         return json_reply(status, _rpc(reply_id, error=error), refused, call_id)
+
+
+def _unknown_tool(
+    refused: Refused, reply_id: str | int | None, call_id: str, call: ToolCall | None
+) -> WholeReply:
+    """What a server says of a tool it does not have; the receipt has rule and reason."""
+    if call is not None:
+        name = call.called or call.tool.operation
+    else:
+        message = refused.message if isinstance(refused, RpcRefused) else None
+        name = "" if message is None else message.params["name"]
+    error = {"code": INVALID_PARAMS, "message": f"Unknown tool: {name}"}
+    return json_reply(200, _rpc(reply_id, error=error), refused, call_id)
 
 
 def _require_endpoint(head: RequestHead, upstream: Upstream) -> None:
@@ -184,6 +202,7 @@ def _call(
     *,
     is_protocol: bool = False,
 ) -> ToolCall:
+    headers = forward_headers(head, upstream)
     return ToolCall(
         call_id=call_id,
         tool=entry.tool,
@@ -191,7 +210,7 @@ def _call(
         args=arguments,
         http=http_facts(head),
         target="",
-        headers=forward_headers(head, upstream),
+        headers=readable(headers) if message.method in LISTING else headers,
         body=body,
         dialect="mcp",
         reply_id=message.reply_id if message.expects_reply else None,

@@ -139,6 +139,17 @@ def read_tool_call(message: Message) -> tuple[str, dict[str, Any]]:
     return name, arguments
 
 
+def is_callable_name(name: str) -> bool:
+    """Whether a `tools/call` may name a tool so."""
+    if _PLAIN_NAME.fullmatch(name):
+        return True
+    try:
+        _refuse_hidden_name(name, Message(TOOLS_CALL, {}, None, True))
+    except RpcRefused:
+        return False
+    return True
+
+
 def _refuse_hidden_name(name: str, message: Message) -> None:
     if not name or len(name) > TOOL_NAME_LENGTH_MAX:
         raise _invalid(

@@ -11,11 +11,19 @@ from collections.abc import Mapping
 from typing import Any
 
 TOOLS_CALL = "tools/call"
+TOOLS_LIST = "tools/list"
 
 #: Operations that are no JSON-RPC request: a client's answer, the GET stream, the DELETE.
 RESPONSE = "response"
 STREAM = "stream"
 SESSION_END = "session-end"
+
+#: The HTTP method that opens the stream of a session.
+STREAM_METHOD = "GET"
+
+#: Actions whose answers may hold a list of tools: the request itself, and a session's stream, on
+#: which a server repeats an answer whose own stream broke off.
+LISTING = frozenset({TOOLS_LIST, STREAM_METHOD})
 
 #: Requests that negotiate, keep alive or list; they neither read content nor act.
 PROTOCOL_REQUESTS = frozenset(
@@ -23,7 +31,7 @@ PROTOCOL_REQUESTS = frozenset(
         "initialize",
         "server/discover",
         "ping",
-        "tools/list",
+        TOOLS_LIST,
         "prompts/list",
         "resources/list",
         "resources/templates/list",

@@ -1,0 +1,128 @@
+"""`aegis-sidecar tools diff|accept`: what MCP servers say of their tools, against what is pinned.
+
+Asks the running sidecar over control.sock, which keeps the pins.
+Knows: how a difference is drawn: a unified diff of both definitions, one member a line. A server
+must not write our terminal: what is not printable is escaped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from sidecar.cli.control_client import Unreachable, add_connection_arguments, ask_at, socket_path
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+#: Digits of a hash that are shown, and that `--seen` takes.
+SHOWN_DIGITS: Final = 16
+LINE_LENGTH_MAX: Final = 2000
+
+
+def add_pin_arguments(actions: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    """`tools diff [UPSTREAM]` and `tools accept UPSTREAM TOOL|--all`."""
+    diff = actions.add_parser(
+        "diff",
+        help="show tools of MCP servers that are not what they were pinned to",
+        description="Shows what MCP servers say of tools now, against what was pinned when they "
+        "were first seen or last accepted. Such tools are hidden and refused.",
+    )
+    diff.add_argument("upstream", metavar="UPSTREAM", nargs="?", default="")
+    accept = actions.add_parser(
+        "accept",
+        help="take over what an MCP server says of its tools now, on record",
+        description="Pins a tool to what its server was last seen to say of it; it is listed and "
+        "may be called again, as far as the policies allow.",
+    )
+    accept.add_argument("upstream", metavar="UPSTREAM")
+    accept.add_argument("tool", metavar="TOOL", nargs="?")
+    accept.add_argument("--all", action="store_true", help="every tool of it that has drifted")
+    accept.add_argument(
+        "--seen", default="", metavar="HASH", help="only if this is what was seen, as `diff` shows"
+    )
+    accept.add_argument("--reason", default="", help="why; it stands beside the receipt")
+    for one in (diff, accept):
+        one.add_argument("--tenant", default="", help="if there are several")
+        one.add_argument("--json", action="store_true", help="one JSON object")
+        add_connection_arguments(one)
+
+
+def run_pins(args: argparse.Namespace) -> int:
+    """0 done and nothing has drifted, 1 something has, was refused or nobody answers, 2 usage."""
+    asked: dict[str, Any] = {"upstream": args.upstream, "tenant": args.tenant}
+    if args.action == "accept":
+        if (args.tool is None) is not args.all:
+            print("name one TOOL, or write --all", file=sys.stderr)
+            return 2
+        if args.all and args.seen:
+            print("--seen goes with one TOOL", file=sys.stderr)
+            return 2
+        asked |= {"tool": args.tool, "seen": args.seen, "reason": args.reason}
+    try:
+        said = ask_at(socket_path(args), "POST", f"/tools/{args.action}", asked)
+    except Unreachable as error:
+        print(error, file=sys.stderr)
+        if error.next_step:
+            print(f"    {error.next_step}", file=sys.stderr)
+        return error.exit_code
+    if args.json:
+        print(json.dumps(said))
+    else:
+        for line in _accepted(said) if args.action == "accept" else _drifted(said):
+            print(line)
+    return 1 if args.action == "diff" and said["drifted"] else 0
+
+
+def _accepted(said: dict[str, Any]) -> Iterator[str]:
+    for tool, sha256 in said["accepted"].items():
+        yield f"accepted {said['upstream']}/{_printable(tool)} {sha256[:SHOWN_DIGITS]}"
+    if "seq" in said:
+        yield f"receipt {said['seq']} of {said['tenant']} tells of it"
+    else:
+        yield f"nothing of {said['upstream']} has drifted"
+
+
+def _drifted(said: dict[str, Any]) -> Iterator[str]:
+    for tool in said["tools"]:
+        yield from _difference(tool)
+        yield ""
+    if said["drifted"] > len(said["tools"]):
+        yield f"only the first {len(said['tools'])} are shown; name an upstream or a tenant"
+    yield f"{said['drifted']} of {said['pinned']} pinned tools have drifted"
+
+
+def _difference(tool: dict[str, Any]) -> Iterator[str]:
+    name = _printable(tool["tool"])
+    yield f"{tool['upstream']}/{name} of {tool['tenant']}: hidden and refused until accepted"
+    before = f"pinned {_time(tool['pinned_us'])} {tool['pinned_sha256'][:SHOWN_DIGITS]}"
+    after = f"seen {_time(tool['seen_us'])} {tool['seen_sha256'][:SHOWN_DIGITS]}"
+    lines = difflib.unified_diff(
+        _lines(tool["pinned"]), _lines(tool["seen"]), before, after, n=2, lineterm=""
+    )
+    for line in lines:
+        yield f"  {_printable(line)}"
+    seen = tool["seen_sha256"][:SHOWN_DIGITS]
+    yield f"  to take it over: aegis-sidecar tools accept {tool['upstream']} {name} --seen {seen}"
+
+
+def _lines(definition: str) -> list[str]:
+    """One member a line; a long text one line for each of its own."""
+    lines: list[str] = []
+    for line in json.dumps(json.loads(definition), indent=2, ensure_ascii=False).splitlines():
+        lines += line.replace("\\n", "\\n\n").split("\n")
+    return lines
+
+
+def _printable(text: str) -> str:
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return shown if len(shown) <= LINE_LENGTH_MAX else f"{shown[:LINE_LENGTH_MAX]}…"
+
+
+def _time(at_us: int) -> str:
+    return datetime.fromtimestamp(at_us / 1e6, UTC).isoformat(timespec="seconds")

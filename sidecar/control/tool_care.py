@@ -1,0 +1,149 @@
+"""Shows what MCP servers say of their tools now and when that was pinned, and takes it over.
+
+Knows: that accepting is one entry: the receipt that tells of it and the new pins stand or fall
+together; and that only what was looked at is accepted, if its hash is given.
+Must not know: HTTP, the command line, how a difference is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from sidecar.ledger.pin_keeper import PinsUnknown
+
+if TYPE_CHECKING:
+    from sidecar.config.model import Config
+    from sidecar.ledger.pin_keeper import PinKeeper
+    from storage.records import PinRow
+
+#: Tools whose definitions are told in one answer; they may be long.
+TOLD_MAX: Final = 200
+
+
+class ToolCareRefused(Exception):
+    """Nothing is shown or accepted: `code` is stable, `next_step` says what to do."""
+
+    def __init__(self, code: str, title: str, next_step: str) -> None:
+        super().__init__(title)
+        self.code = code
+        self.title = title
+        self.next_step = next_step
+
+
+class ToolCare:
+    """For the MCP upstreams of one sidecar's configuration."""
+
+    def __init__(self, config: Config, pins: PinKeeper) -> None:
+        self._upstreams = [name for name, one in config.upstreams.items() if one.kind == "mcp"]
+        self._tenants = list(config.tenants)
+        self._pins = pins
+
+    async def drifted(self, upstream: str, tenant: str) -> dict[str, Any]:
+        """Every tool that is not what it was pinned to, with both definitions; "" means all
+        upstreams, all tenants. Raises ToolCareRefused."""
+        found = []
+        pinned = 0
+        for named in self._named_tenants(tenant):
+            for one in self._named_upstreams(upstream):
+                rows = await self._rows(named, one)
+                pinned += len(rows)
+                found += [_told(row) for row in rows if row.seen_sha256]
+        return {
+            "pinned": pinned,
+            "drifted": len(found),
+            "tools": found[:TOLD_MAX],
+        }
+
+    async def accept(
+        self, upstream: str, tools: Sequence[str] | None, tenant: str, seen: str, reason: str
+    ) -> dict[str, Any]:
+        """Takes over what the server says of these tools (None: of all that drifted).
+
+        `seen` is how the hash of what was looked at begins, "" for whatever was last seen. Raises
+        ToolCareRefused.
+        """
+        named = self._only_tenant(tenant)
+        self._named_upstreams(upstream)
+        rows = {row.tool: row for row in await self._rows(named, upstream) if row.seen_sha256}
+        wanted = sorted(rows) if tools is None else list(tools)
+        for tool in wanted:
+            if tool not in rows:
+                raise ToolCareRefused(
+                    "not_drifted",
+                    f"{upstream}/{tool} has not drifted, so there is nothing to accept",
+                    "`tools diff` shows what has.",
+                )
+            if not rows[tool].seen_sha256.startswith(seen):
+                raise ToolCareRefused(
+                    "stale_pins",
+                    f"{upstream}/{tool} is {rows[tool].seen_sha256[:12]} by now, not {seen}",
+                    "Look again with `tools diff`.",
+                )
+        accepted = [rows[tool] for tool in wanted]
+        said: dict[str, Any] = {
+            "tenant": named,
+            "upstream": upstream,
+            "accepted": {row.tool: row.seen_sha256 for row in accepted},
+        }
+        if accepted:
+            try:
+                said["seq"] = await self._pins.accept(named, upstream, accepted, reason)
+            except PinsUnknown as error:
+                raise _refused(error) from error
+        return said
+
+    async def _rows(self, tenant: str, upstream: str) -> list[PinRow]:
+        try:
+            return await self._pins.pins(tenant, upstream)
+        except PinsUnknown as error:
+            raise _refused(error) from error
+
+    def _named_upstreams(self, upstream: str) -> list[str]:
+        if not upstream:
+            return self._upstreams
+        if upstream not in self._upstreams:
+            known = ", ".join(sorted(self._upstreams)) or "none"
+            raise ToolCareRefused(
+                "unknown_upstream",
+                f"the configuration has no MCP upstream {upstream!r}; it has: {known}",
+                "Upstreams stand in sidecar.yaml; pins belong to those of `kind: mcp`.",
+            )
+        return [upstream]
+
+    def _named_tenants(self, tenant: str) -> list[str]:
+        if tenant and tenant not in self._tenants:
+            raise ToolCareRefused(
+                "unknown_tenant",
+                f"the configuration has no tenant {tenant!r}",
+                "Tenants stand in sidecar.yaml.",
+            )
+        return [tenant] if tenant else self._tenants
+
+    def _only_tenant(self, tenant: str) -> str:
+        named = self._named_tenants(tenant)
+        if len(named) != 1:
+            raise ToolCareRefused(
+                "ambiguous_tenant",
+                f"several tenants have pins of their own: {', '.join(named)}",
+                "Name one with --tenant.",
+            )
+        return named[0]
+
+
+def _refused(error: PinsUnknown) -> ToolCareRefused:
+    return ToolCareRefused(error.code, str(error), error.next_step)
+
+
+def _told(row: PinRow) -> dict[str, Any]:
+    return {
+        "tenant": row.tenant_id,
+        "upstream": row.upstream,
+        "tool": row.tool,
+        "pinned": row.definition,
+        "pinned_sha256": row.sha256,
+        "pinned_us": row.at_us,
+        "seen": row.seen,
+        "seen_sha256": row.seen_sha256,
+        "seen_us": row.seen_at_us,
+    }

@@ -1,0 +1,70 @@
+"""From changes of pins to the entry that puts them: a receipt of kind `control`, facts beside it.
+
+Knows: the actions by which such receipts are found, and that the receipt commits to every tool's
+hash, so that what was pinned or accepted when cannot be denied later.
+Must not know: when a pin changes, queues, stores.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from sidecar.ledger.canonical import canonical_arguments
+from sidecar.ledger.receipt import blank_receipt
+from storage.records import CallFactsRow, Entry, PinRow
+
+if TYPE_CHECKING:
+    from sidecar.clock import Clock
+
+#: What can happen to a pin: the members of a receipt's arguments, and what follows `tools.` in its
+#: action. Of several in one receipt the action names the first in this order.
+DRIFTED: Final = "drifted"
+RETURNED: Final = "returned"
+ACCEPTED: Final = "accepted"
+PINNED: Final = "pinned"
+_ORDER: Final = (DRIFTED, RETURNED, ACCEPTED, PINNED)
+
+SALT_BYTES: Final = 16
+
+
+class PinChange(NamedTuple):
+    """A pin as it is to stand, and what happened to it."""
+
+    what: str
+    row: PinRow
+
+
+def pin_entry(
+    clock: Clock,
+    tenant: str,
+    upstream: str,
+    agent: str | None,
+    changes: Sequence[PinChange],
+    said: Mapping[str, Any],
+) -> Entry:
+    """The entry for all changes at once. `agent` asked for the list that showed them; `said` stands
+    beside the hashes among what can be erased."""
+    told: dict[str, Any] = dict(said)
+    for one in changes:
+        told.setdefault(one.what, {})[one.row.tool] = one.row.seen_sha256 or one.row.sha256
+    salt = clock.random_bytes(SALT_BYTES)
+    arguments = canonical_arguments(told)
+    what = next(name for name in _ORDER if name in told)
+    only = changes[0].row.tool if len(changes) == 1 else None
+    receipt = blank_receipt(
+        tenant,
+        "control",
+        event_id=clock.new_id(),
+        call_id=None,
+        ts_us=clock.now_us(),
+        agent_id=agent,
+    )._replace(
+        upstream=upstream,
+        tool=f"{upstream}/{only}" if only is not None else None,
+        action=f"tools.{what}",
+        args_commitment=hmac.digest(salt, arguments, "sha256").hex(),
+    )
+    facts = CallFactsRow(tenant, 0, salt.hex(), arguments.decode(), "{}")
+    return Entry(receipt, facts, pins=tuple(one.row for one in changes))

@@ -1,0 +1,46 @@
+"""Whether a caller's calls of a tool can ever go ahead: what a list of tools need not show.
+
+Knows: that the answer must be sound and need not be complete. "Never" is said only where tool and
+caller alone settle it: a deny that always applies, rules that always want different things of one
+header, or no rule at all that could let a call through. Arguments, the hour, the address, the run
+and approvals are left open.
+Must not know: lists, protocols, how a tool is hidden.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sidecar.model import Effect, Principal, Tool
+from sidecar.policy.index import Applicable, PolicySet
+
+#: Of a tool of MCP: calls come by POST, whatever a rule says of other methods.
+MCP_CALL_METHOD: Final = "POST"
+
+_LETS_THROUGH: Final = (Effect.ALLOW, Effect.REQUIRE_APPROVAL)
+
+
+def may_go_ahead(policy_set: PolicySet, principal: Principal, tool: Tool, method: str = "") -> bool:
+    """False if every call of the caller to the tool would be refused, whatever is in it.
+
+    `method` is the HTTP method all its calls have, "" if they may have any. Under `observe`
+    nothing is refused.
+    """
+    if policy_set.default == "observe":
+        return True
+    applicable = policy_set.plan(tool).applicable(principal)
+    settled = applicable.conclude(()).decision
+    if settled.effect is not Effect.DENY:
+        return True
+    # What the settled rules refuse together stays refused, whichever others match beside them.
+    return settled.code == "default_deny" and _could_match(applicable, method)
+
+
+def _could_match(applicable: Applicable, method: str) -> bool:
+    """Whether a rule that the call settles could let one through."""
+    return any(
+        one.rule.effect in _LETS_THROUGH
+        and not one.rule.is_shadow
+        and (not method or not one.rule.methods or method in one.rule.methods)
+        for one in applicable.open_rules
+    )

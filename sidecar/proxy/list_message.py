@@ -1,0 +1,108 @@
+"""A JSON-RPC message with a list of tools, read strictly: what is in it, and what is said of tools.
+
+Knows: where a result has its list, what an item must have to be a tool, how long a definition may
+be, and how long and for whom a list may be kept by a client.
+Must not know: who asks, what is hidden, where messages come from.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from sidecar.errors import Refused
+from sidecar.ledger.canonical import NotCanonical
+from sidecar.ledger.tool_definition import Definition, definition_of
+from sidecar.proxy.dialects.mcp_message import is_callable_name
+from sidecar.proxy.strict_json import parse
+
+#: What a server may say of one tool, in characters of its canonical form.
+DEFINITION_LENGTH_MAX: Final = 128 * 1024
+LIST_DEPTH_MAX: Final = 64
+#: How long a client may keep a list: what is hidden changes with policies and definitions.
+LIST_TTL_MS_MAX: Final = 5_000
+
+
+class Listing(NamedTuple):
+    """A message that holds lists of tools, and what they say of tools that can be called."""
+
+    message: Any
+    definitions: list[Definition]
+
+
+def unchecked(why: str, detail: str = "") -> Refused:
+    """The refusal of a list that cannot be checked."""
+    return Refused("list_unchecked", f"The list cannot be checked: {why}", detail=detail)
+
+
+def read_listing(data: bytes, is_list: bool) -> Listing | None:
+    """A message that holds a list of tools, with what it says of them; None if it holds none.
+
+    Raises Refused("listunchecked") for what cannot be read, if it must be a list, or if it might
+    be one to somebody who reads it otherwise.
+    """
+    try:
+        message = parse(data, LIST_DEPTH_MAX)
+    except Refused as refused:
+        if is_list or _might_list(data):
+            raise unchecked(refused.reason) from refused
+        return None
+    found = _listings(message)
+    if not found:
+        return None
+    definitions: list[Definition] = []
+    for result in found:
+        for tool in result["tools"]:
+            if type(tool) is not dict or type(tool.get("name")) is not str:
+                raise unchecked("it holds something that is no tool")
+            if is_callable_name(tool["name"]):
+                definitions.append(_definition(tool))
+    return Listing(message, definitions)
+
+
+def _might_list(data: bytes) -> bool:
+    """Whether a reader less strict than ours finds a list in there."""
+    try:
+        return bool(_listings(orjson.loads(data)))
+    except orjson.JSONDecodeError:
+        return False
+
+
+def _listings(message: Any) -> list[dict[str, Any]]:
+    """The results that hold lists; a batch of answers is several messages."""
+    messages = message if type(message) is list else [message]
+    return [result for one in messages if (result := listed_in(one)) is not None]
+
+
+def _definition(tool: dict[str, Any]) -> Definition:
+    try:
+        definition = definition_of(tool)
+    except NotCanonical as error:
+        raise unchecked("a definition has no canonical form") from error
+    if len(definition.text) > DEFINITION_LENGTH_MAX:
+        raise unchecked(f"a definition is larger than {DEFINITION_LENGTH_MAX} characters")
+    return definition
+
+
+def listed_in(message: Any) -> dict[str, Any] | None:
+    """The result of a message, if it holds a list of tools."""
+    result = message.get("result") if type(message) is dict else None
+    if type(result) is not dict or type(result.get("tools")) is not list:
+        return None
+    return result
+
+
+def cache_terms(result: dict[str, Any], *, has_terms: bool) -> dict[str, Any]:
+    """What has to change of how long and for whom a list may be kept; `has_terms` says that the
+    revision spoken has such terms (2026-07-28), else they are looked at where they stand."""
+    terms: dict[str, Any] = {}
+    if (has_terms or "cacheScope" in result) and result.get("cacheScope") != "private":
+        terms["cacheScope"] = "private"
+    ttl_ms = result.get("ttlMs")
+    if type(ttl_ms) is not int or ttl_ms < 0:
+        if has_terms or "ttlMs" in result:
+            terms["ttlMs"] = 0
+    elif ttl_ms > LIST_TTL_MS_MAX:
+        terms["ttlMs"] = LIST_TTL_MS_MAX
+    return terms
