@@ -1,5 +1,5 @@
-"""`aegis-sidecar tools`: a first catalogue (`import`), from OpenAPI or from what an MCP server lists,
-and whether its tools are still what they were (`diff`, `accept`).
+"""`aegis-sidecar tools`: a first catalogue, from OpenAPI or from what an MCP server lists (`import`),
+and whether a server's tools are still what they were (`diff`, `accept`).
 
 Knows: arguments, files and exit codes of the command.
 Must not know: the protocol (tools_import), the document's form (tools_openapi), the catalogue's
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sidecar.config.load import Loaded
 
 NAME = "tools"
-HELP = "write a first tool catalogue, or see what has changed of an MCP server's tools"
+HELP = "write a first catalogue; see what an MCP server's tools have become"
 
 
 class _Failed(Exception):

@@ -36,6 +36,10 @@ DRAIN_S = 5.0
 #: does was slow to judge, and held up all others.
 SLOW_S = 5.0
 LIMITS = "limits: {header_wait: 1s, body_wait: 1s}"
+#: What stands in an answer of status 200 to a call that policies refused; a tool that a caller can
+#: never reach answers as unknown.
+_UNKNOWN_TOOL = b'"code":-32602,"message":"Unknown tool: '
+_DENIED = (b"isError", b"default_deny", _UNKNOWN_TOOL)
 LOG_FAULTS = ("Traceback", "failed inside", "background task failed", "never retrieved")
 
 
@@ -263,10 +267,11 @@ def _contradicts(seed: Draft, heard: Heard, arrived: bool) -> str | None:
     if seed.expect in ("denied", "refused") and arrived:
         return "was forwarded"
     if seed.expect == "denied" and not (
-        status == 403 or b"isError" in heard.raw or b"default_deny" in heard.raw
+        status == 403 or any(mark in heard.raw for mark in _DENIED)
     ):
         return f"was not denied: {heard.raw[:300]!r}"
-    if seed.expect == "refused" and status in (200, 403) and b"error" not in heard.raw:
+    is_judged = b"error" not in heard.raw or _UNKNOWN_TOOL in heard.raw
+    if seed.expect == "refused" and status in (200, 403) and is_judged:
         return f"was not refused: {heard.raw[:300]!r}"
     return None
 
