@@ -31,7 +31,7 @@ policy: clients
 rules:
   - {id: fixture, effect: allow, tools: ["fixture/*", "fixture/unknown", "fixture/mcp:*"]}
   - {id: denying, effect: allow, tools: ["denying/*", "denying/unknown", "denying/mcp:*"]}
-  - {id: no-image, effect: deny, tools: denying/test_image_content}
+  - {id: no-image, effect: deny, tools: denying/test_image_content, when: size(args) >= 0}
 """
 LIMITS = "limits: {connections: 512, per_address: 512}"
 
