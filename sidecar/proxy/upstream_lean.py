@@ -116,7 +116,7 @@ class _Link:
         self.heads.close()
         self._silences.close()
         for line in list(self._lines):
-            line.abort()
+            line.cut()
         await self._dialler.close()
 
 

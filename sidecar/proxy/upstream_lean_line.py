@@ -190,6 +190,13 @@ class LeanLine(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def cut(self) -> None:
+        """Drops the connection; who still waits for its reply is told."""
+        if self._phase in (_HEAD, _BODY):
+            self._break(Refused("upstream_broken", detail="all connections are being closed"))
+        else:
+            self.abort()
+
     def out_of_time(self) -> None:
         """Nothing came for too long."""
         self._break(Refused("upstream_timeout"))
