@@ -52,7 +52,7 @@ class LeanLeg:
             link.in_flight -= 1
             raise
         try:
-            answer = line.ask(head, body, is_head_request=method == "HEAD")
+            answer = line.ask(head, body, method == "HEAD")
             link.heads.begin(line)
             try:
                 await answer

@@ -11,9 +11,11 @@ Must not know: which upstream this is, how the connection was opened, what a ref
 from __future__ import annotations
 
 import asyncio
+import re
 import select
 import socket
 import ssl
+from collections.abc import Callable
 from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -35,6 +37,7 @@ JOINED_BYTES_MAX = 64 * 1024
 
 _STATUS_LINE = b"HTTP/1."
 _DIGIT_AT = 9
+_USUAL_START = re.compile(rb"HTTP/1\.[01] [2-5]")
 _INTERIM = ord("1")
 _NO_CONTENT = 204
 
@@ -69,6 +72,7 @@ class LeanLine(asyncio.Protocol):
         "_poll",
         "_silences",
         "_transport",
+        "_write",
         "headers",
         "is_whole",
         "status",
@@ -78,6 +82,7 @@ class LeanLine(asyncio.Protocol):
     status: int
     headers: Headers
     is_whole: bool
+    _write: Callable[[bytes], None]
 
     def __init__(self, loop: asyncio.AbstractEventLoop, silences: Deadlines) -> None:
         self._loop = loop
@@ -122,18 +127,17 @@ class LeanLine(asyncio.Protocol):
             and (self._poll is None or not self._poll.poll(0))
         )
 
-    def ask(self, head: bytes, body: bytes, *, is_head_request: bool) -> asyncio.Future[None]:
+    def ask(self, head: bytes, body: bytes, is_head_request: bool) -> asyncio.Future[None]:
         """Writes a request and gives what its sender waits for; the line must be fit."""
         self._phase = _HEAD
         self._is_head_request = is_head_request
         self._interim = 0
         self._answer = answer = self._loop.create_future()
-        transport = cast(asyncio.Transport, self._transport)
         if len(body) <= JOINED_BYTES_MAX:
-            transport.write(head + body)
+            self._write(head + body)
         else:
-            transport.write(head)
-            transport.write(body)
+            self._write(head)
+            self._write(body)
         return answer
 
     def taken(self) -> bytes:
@@ -205,13 +209,17 @@ class LeanLine(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
+        # Not all event loops derive their transports from asyncio's class.
         self._transport = cast(asyncio.Transport, transport)
+        self._write = self._transport.write
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
         if self._phase == _HEAD:
-            data = self._from_head(data)
-            if not data:
+            end = data.find(b"\r\n\r\n", 0, HEAD_BYTES_MAX)
+            if end > 0 and not self._held and _USUAL_START.match(data):
+                self._head = data[:end]
+            elif not (data := self._from_head(data)):
                 return
         elif self._phase != _BODY:
             self._spoil()
@@ -249,6 +257,7 @@ class LeanLine(asyncio.Protocol):
             self._phase = _BROKEN
         self._transport = None
         self._poll = None
+        del self._write
         del self._parser  # it holds on to this object, as this object did to it
 
     # -- what the parser says ----------------------------------------------------------------
