@@ -29,13 +29,27 @@ if TYPE_CHECKING:
 _log = logging.getLogger("aegis.door")
 
 
+#: What a chunked body may take beyond itself in sizes, extensions and line ends, and for each byte
+#: of its own another eighth. A parser pays by the chunk: without this, a body within its limit that
+#: comes in chunks of one byte takes a second of it, and an extension without end takes all it gets.
+CHUNK_OVERHEAD_BYTES_MAX = 128 * 1024
+_BODY_BYTES_PER_OVERHEAD_BYTE = 8
+
 _TOO_SLOW = farewell("request_timeout", "408 Request Timeout")
 
 
 class DoorConnection(web_protocol.RequestHandler):
     """One connection: a deadline for each head, quiet errors."""
 
-    __slots__ = ("_door", "_head_timer", "exchange", "source_ip", "was_made")
+    __slots__ = (
+        "_arriving",
+        "_chunked_bytes",
+        "_door",
+        "_head_timer",
+        "exchange",
+        "source_ip",
+        "was_made",
+    )
 
     def __init__(
         self,
@@ -49,6 +63,9 @@ class DoorConnection(web_protocol.RequestHandler):
         self._door = door
         self._head_timer: asyncio.TimerHandle | None = None
         self.exchange: Exchange | None = None
+        #: Whose body may still arrive: the exchange, also while it is read only to be forgotten.
+        self._arriving: Exchange | None = None
+        self._chunked_bytes = 0
         self.source_ip = source_ip
         #: Whether it ever carried anything; over TLS that takes a handshake.
         self.was_made = False
@@ -92,7 +109,9 @@ class DoorConnection(web_protocol.RequestHandler):
                 self._disarm()
             if self.exchange is not None:
                 self._fail_body_if_broken()
-        elif self.exchange is None and self._head_timer is None and data:
+        elif self._arriving is not None:
+            self._weigh_chunks(self._arriving, len(data))
+        elif self._head_timer is None and data:
             self._head_timer = self._loop.call_later(self._door.header_wait_s, self._head_is_late)
 
     def _fail_body_if_broken(self) -> None:
@@ -100,6 +119,16 @@ class DoorConnection(web_protocol.RequestHandler):
         if isinstance(self._messages[-1][0], RawRequestMessage) or self.exchange is None:
             return
         self.exchange.fail_body(web_protocol.RequestPayloadError("the body's framing is broken"))
+
+    def _weigh_chunks(self, exchange: Exchange, arrived_bytes: int) -> None:
+        """Ends a body that is mostly framing. What came with the head is not counted."""
+        if not exchange.message.chunked:
+            return
+        self._chunked_bytes += arrived_bytes
+        allowed = CHUNK_OVERHEAD_BYTES_MAX + exchange.body_bytes // _BODY_BYTES_PER_OVERHEAD_BYTE
+        if self._chunked_bytes - exchange.body_bytes > allowed:
+            exchange.fail_body(Refused("body_too_large", "The body is sent in chunks too small"))
+            self.pause_reading()
 
     def _disarm(self) -> None:
         if self._head_timer is not None:
@@ -163,6 +192,7 @@ class DoorConnection(web_protocol.RequestHandler):
         is_parsed = isinstance(message, RawRequestMessage)
         exchange = Exchange(message if is_parsed else ERROR, payload, self, door.write_wait_s)
         self.exchange = self._current_request = exchange  # type: ignore[assignment]
+        self._arriving, self._chunked_bytes = exchange, 0
         self._request_in_progress = True
         try:
             refused = door.read_head(exchange) if is_parsed else _refusal_of(message.exc)
@@ -185,6 +215,7 @@ class DoorConnection(web_protocol.RequestHandler):
             exchange.abort()
         if not payload.is_eof():
             await self._linger(payload)
+        self._arriving = None
         return exchange.keep_alive and not self._upgraded
 
     async def _say_internal_error(self, exchange: Exchange) -> None:

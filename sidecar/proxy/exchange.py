@@ -88,6 +88,11 @@ class Exchange:
         return self._payload.is_eof()
 
     @property
+    def body_bytes(self) -> int:
+        """How much of the body has arrived, without what framed it."""
+        return self._payload.total_bytes
+
+    @property
     def is_draining(self) -> bool:
         """Whether the sidecar is stopping: then it is not the client who ends an exchange."""
         return self._protocol.is_draining
@@ -150,8 +155,9 @@ class Exchange:
         return b"".join(pieces)
 
     def fail_body(self, error: Exception) -> None:
-        """Ends a wait for the body: the connection is lost, or its framing is broken."""
+        """Ends a wait for the body: the connection is lost, or its framing is not to be trusted."""
         if not self._payload.is_eof():
+            self.keep_alive = False
             self._payload.set_exception(error)
 
     def _last(self, refused: Refused) -> Refused:

@@ -9,6 +9,7 @@ import logging
 import pytest
 from proxy_wire_setup import (
     OK,
+    Door,
     answering,
     door,
     limits_of,
@@ -167,6 +168,46 @@ async def test_b4_a_million_tiny_chunks_are_cut_at_the_limit() -> None:
         answer = await front.ask(raw)
         assert status_of(answer) == 413
         assert upstream.bytes_in == 0
+
+
+async def test_b4_a_body_that_is_mostly_framing_is_cut_off() -> None:
+    head = f"POST /up HTTP/1.1\r\n{CHUNKED}\r\n".encode()
+    floods = {
+        "chunks of one byte": b"1\r\na\r\n",
+        "extensions": b"1;" + b"e" * 200 + b"\r\na\r\n",
+        "one extension without end": b"a=b;",
+    }
+    async with (
+        raw_upstream(answering(OK)) as upstream,
+        door(upstream_of(upstream.port, request_bytes=1 << 20)) as front,
+    ):
+        for unit in floods.values():
+            for path in (b"/up", b"/nowhere"):
+                begun = head.replace(b"/up", path) + (b"1;" if unit == b"a=b;" else b"")
+                sent = await _sent_before_the_cut(front, begun, unit)
+                assert sent < 8 << 20, (unit[:4], path)
+        assert upstream.bytes_in == 0
+        # positive control: small chunks of a body that is no flood pass
+        whole = head + b"10\r\n" + b"a" * 16 + b"\r\n"
+        answer = await front.ask(whole + (b"10\r\n" + b"a" * 16 + b"\r\n") * 1000 + b"0\r\n\r\n")
+        assert status_of(answer) == 200
+
+
+async def _sent_before_the_cut(front: Door, begun: bytes, unit: bytes) -> int:
+    """How much a client that never stops gets rid of; 64 MiB if it is not cut off."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", front.port)
+    piece, sent = unit * (65536 // len(unit)), 0
+    try:
+        writer.write(begun)
+        while sent < 64 << 20:
+            writer.write(piece)
+            await writer.drain()
+            sent += len(piece)
+    except ConnectionError:
+        pass
+    finally:
+        writer.transport.abort()
+    return sent
 
 
 async def test_b9_the_bytes_of_the_target_arrive_as_they_were_sent() -> None:
