@@ -24,6 +24,9 @@ from sidecar.proxy.strict_json import parse
 
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
+#: What rules know of a body that is not read. Only the sidecar says it: a rule that trusts a digest
+#: must not be answered by a member of some JSON.
+_DIGEST_KEYS = ("body_sha256", "body_size")
 #: What rules know of a file in a form; its `content_type` is "" if none is stated.
 FILE_KEYS = frozenset({"sha256", "size", "filename", "content_type"})
 
@@ -62,6 +65,7 @@ class _Arguments:
         self._types = types
         self._values: dict[str, Any] = {}
         self._textual: set[str] = set()
+        self._has_digest = False
 
     def add_text(self, pairs: Mapping[str, list[str]]) -> None:
         for name, values in pairs.items():
@@ -91,7 +95,18 @@ class _Arguments:
                 raise Refused("ambiguous_argument", f"{_shown(name)} is given more than once")
             self.add_json({name: found if is_list else found[0]})
 
+    def add_digest(self, sha256: str, size: int) -> None:
+        """A body that is known by its digest: said by the sidecar, and by nobody else."""
+        self._has_digest = True
+        self.add_json(dict(zip(_DIGEST_KEYS, (sha256, size), strict=True)))
+
     def bound(self) -> dict[str, Any]:
+        if not self._has_digest:
+            for name in _DIGEST_KEYS:
+                if name in self._values:
+                    raise Refused(
+                        "ambiguous_argument", f"{name} is what the sidecar says of a body"
+                    )
         if self._types is None:
             return self._values
         bound: dict[str, Any] = self._types.bind(self._values, self._textual)
@@ -105,7 +120,9 @@ def _add_body(arguments: _Arguments, head: RequestHead, body: bytes, limits: Lim
     if media.is_json:
         require_utf8(media)
         value = parse(body, limits.depth)
-        arguments.add_json(value if type(value) is dict else {"body": value})
+        members = value if type(value) is dict else {"body": value}
+        _refuse_claimed_files(members)
+        arguments.add_json(members)
     elif media.name == FORM:
         require_utf8(media)
         _refuse_disguised_json(media, body)
@@ -115,8 +132,7 @@ def _add_body(arguments: _Arguments, head: RequestHead, body: bytes, limits: Lim
         _add_parts(arguments, read_parts(body, media.boundary, limits.query), limits)
     else:
         _refuse_disguised_json(media, body)
-        digest = hashlib.sha256(body).hexdigest()
-        arguments.add_json({"body_sha256": digest, "body_size": len(body)})
+        arguments.add_digest(hashlib.sha256(body).hexdigest(), len(body))
 
 
 def _form(body: bytes) -> str:
@@ -136,7 +152,9 @@ def _add_parts(arguments: _Arguments, parts: list[Part], limits: Limits) -> None
         if part.filename is not None:
             values.setdefault(part.name, []).append(_file(part, part.filename))
         elif part.media_type == "application/json":
-            values.setdefault(part.name, []).append(parse(part.content, limits.depth))
+            value = parse(part.content, limits.depth)
+            _refuse_claimed_files({part.name: value})
+            values.setdefault(part.name, []).append(value)
         elif part.media_type in ("", "text/plain"):
             texts.setdefault(part.name, []).append(_text(part.content))
         else:
@@ -145,6 +163,14 @@ def _add_parts(arguments: _Arguments, parts: list[Part], limits: Limits) -> None
         raise Refused("ambiguous_argument", f"{_shown(name)} is a field and a file")
     arguments.add_text(texts)
     arguments.add_values(values)
+
+
+def _refuse_claimed_files(members: Mapping[str, Any]) -> None:
+    """JSON that reads like what the sidecar says of a file, where a file may stand."""
+    for name, value in members.items():
+        for one in value if type(value) is list else (value,):
+            if type(one) is dict and one.keys() >= FILE_KEYS:
+                raise Refused("ambiguous_argument", f"{_shown(name)} reads like a file of a form")
 
 
 def _file(part: Part, filename: str) -> dict[str, Any]:

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 from unittest import mock
+from urllib.parse import parse_qsl
 
 import pytest
 from aiohttp import MultipartReader, StreamReader
 from python_multipart.multipart import MultipartParser, parse_options_header
 from werkzeug.formparser import parse_form_data
+from werkzeug.wrappers import Request
+from yarl import URL
 
 from sidecar.errors import Refused
 from sidecar.proxy.dialects import multipart
 from sidecar.proxy.dialects.multipart import Part, read_parts
-from sidecar.proxy.dialects.rest_arguments import _text
+from sidecar.proxy.dialects.rest_arguments import _read_pairs, _text
 
 #: Name, file name (None for a field) and content of each part, in the order of the body.
 Read = list[tuple[str, str | None, bytes]]
@@ -120,6 +124,46 @@ def by_python_multipart(body: bytes) -> Read:
     parser.write(body)
     parser.finalize()
     return found
+
+
+GOOD_PAIRS = ("a=1&b=x+y", "a=%C3%A9&b=&c", "a%5B0%5D=1&a.b=%2526&c=a%3Db")
+PAIR_PIECES = (
+    "&", "&&", ";", "=", "==", "+", "%", "%2", "%zz", "%00", "%ff", "%26", "%3D", "%2B", "%u00e9",
+    "?", "[]", "a", "%0d%0a", "%EF%BB%BF", ",", "\\", '"',
+)  # fmt: skip
+
+
+def pairs_by_us(text: str) -> list[tuple[str, str]]:
+    found = _read_pairs(text, 100)
+    return sorted((name, value) for name, values in found.items() for value in values)
+
+
+PAIR_READERS: dict[str, Callable[[str], list[tuple[str, str]]]] = {
+    "urllib": lambda text: parse_qsl(text, keep_blank_values=True),
+    "yarl": lambda text: list(URL(f"http://x/?{text}", encoded=True).query.items()),
+    "werkzeug": lambda text: list(
+        Request({"QUERY_STRING": text, "REQUEST_METHOD": "GET"}).args.items(multi=True)
+    ),
+}
+
+
+def test_b10_what_two_readers_of_a_query_read_differently_is_refused() -> None:
+    chance = random.Random(10)
+    accepted = refused = 0
+    for _ in range(4000):
+        text = chance.choice(GOOD_PAIRS)
+        for _ in range(chance.randint(0, 3)):
+            at = chance.randrange(len(text) + 1)
+            text = text[:at] + chance.choice(PAIR_PIECES) + text[at + chance.randint(0, 2) :]
+        try:
+            ours = pairs_by_us(text)
+        except Refused:
+            refused += 1
+            continue
+        accepted += 1
+        for name, reader in PAIR_READERS.items():
+            assert sorted(reader(text)) == ours, (name, text)
+    assert accepted > 500 and refused > 500
 
 
 OTHERS = {
