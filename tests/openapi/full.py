@@ -11,11 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
-import tempfile
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -25,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit" / "cli"))
 
 from openapi_documents import imported, loaded
+from openapi_measured import by_command
 from openapi_packages import DIRECTORY, GITHUB, documents
 
 from sidecar.policy.openapi_text import BadDocument
@@ -39,41 +36,6 @@ NAMED = {
     (DIRECTORY, "api/stripe.com.json"): "Stripe",
     (DIRECTORY, "api/kubernetes.io.json"): "Kubernetes",
 }
-#: The high-water mark is asked of the process itself: a parent's counts as its child's in rusage.
-MEASURED = """
-import sys
-from sidecar.cli.main import main
-code = main("tools import openapi.json --upstream shop --output policies/shop.yaml".split())
-with open("/proc/self/status") as status:
-    print(next(line.split()[1] for line in status if line.startswith("VmHWM:")))
-sys.exit(code)
-"""
-CONFIG = 'policies: [./policies]\nupstreams: {shop: {url: "https://shop.example"}}\n'
-
-
-def by_command(document: bytes) -> dict[str, float]:
-    """Seconds and peak MiB of `aegis-sidecar tools import` in a process of its own."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "sidecar.yaml").write_text(CONFIG)
-        (folder / "policies").mkdir()
-        (folder / "openapi.json").write_bytes(document)
-        root = Path(__file__).resolve().parents[2]
-        begun = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, "-c", MEASURED],
-            cwd=folder, env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True,
-        )  # fmt: skip
-        seconds = time.monotonic() - begun
-        if done.returncode != 0:
-            raise ValueError(f"tools import ended with {done.returncode}: {done.stderr[-300:]}")
-        peak_kib = int(done.stdout.split()[-1])
-        size = (folder / "policies" / "shop.yaml").stat().st_size
-    return {
-        "seconds": round(seconds, 2),
-        "peak_mib": round(peak_kib / 1024, 1),
-        "catalogue_kib": round(size / 1024, 1),
-    }
 
 
 def run(size: int) -> dict[str, Any]:

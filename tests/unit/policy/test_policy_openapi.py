@@ -224,6 +224,15 @@ def test_d3_a_bad_document_is_refused(data: bytes, said: str | None) -> None:
     assert said in str(refused.value)
 
 
+def test_d3_a_yaml_document_of_too_many_values_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before they are built: `[],` is three bytes, and a kilobyte of nodes."""
+    monkeypatch.setattr("sidecar.policy.openapi_text.NODES_MAX", 100)
+    head = b"openapi: 3.0.0\nx: ["
+    assert read_openapi(head + b"[]," * 95 + b"]") == ((), [])
+    with pytest.raises(BadDocument, match="more than 100 values"):
+        read_openapi(head + b"[]," * 96 + b"]")
+
+
 def test_an_operation_id_twice_is_refused() -> None:
     paths = {"/a": {"get": {"operationId": "x"}}, "/b": {"get": {"operationId": "x"}}}
     with pytest.raises(BadDocument, match="twice"):
