@@ -13,6 +13,8 @@ from typing import NamedTuple
 from sidecar.errors import Refused
 from sidecar.proxy.head import RequestHead
 
+FORM_DATA = "multipart/form-data"
+
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - a grammar, no secret
 #: Possessive, so that a hostile header costs one pass: what fits in one way only needs no retry.
 _TYPE = re.compile(
@@ -66,10 +68,10 @@ def _read(value: str) -> MediaType:
     for name, bare, quoted in _PARAMETER.findall(match.group(2)):
         if name.lower() == "charset":
             charsets.append((bare or quoted).lower())
-        elif name.lower().startswith("boundary"):
+        elif name.lower() == "boundary":
             boundaries.append(bare or quoted)
-            if name.lower() != "boundary":  # boundary*, boundary*0: some read them too
-                raise Refused("unsupported_media_type", "Content-Type has an unclear boundary")
+        elif match.group(1).lower() == FORM_DATA:  # boundary*, or what a naive reader takes for it
+            raise Refused("unsupported_media_type", "The form's boundary is unclear")
     if len(charsets) > 1 or len(boundaries) > 1:
         raise Refused("unsupported_media_type", "Content-Type names a parameter twice")
     return MediaType(match.group(1).lower(), "".join(charsets), "".join(boundaries))

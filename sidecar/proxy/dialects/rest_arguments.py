@@ -17,13 +17,12 @@ from urllib.parse import unquote_to_bytes
 from sidecar.config.model import Limits
 from sidecar.errors import Refused
 from sidecar.policy.catalogue import ArgumentTypes
-from sidecar.proxy.dialects.content_type import MediaType, media_type, require_utf8
+from sidecar.proxy.dialects.content_type import FORM_DATA, MediaType, media_type, require_utf8
 from sidecar.proxy.dialects.multipart import Part, read_parts
 from sidecar.proxy.head import RequestHead
 from sidecar.proxy.strict_json import parse
 
 FORM = "application/x-www-form-urlencoded"
-MULTIPART = "multipart/form-data"
 #: What rules know of a body that is not read. Only the sidecar says it: a rule that trusts a digest
 #: must not be answered by a member of some JSON.
 _DIGEST_KEYS = ("body_sha256", "body_size")
@@ -127,7 +126,7 @@ def _add_body(arguments: _Arguments, head: RequestHead, body: bytes, limits: Lim
         require_utf8(media)
         _refuse_disguised_json(media, body)
         arguments.add_text(_read_pairs(_form(body), limits.query))
-    elif media.name == MULTIPART:
+    elif media.name == FORM_DATA:
         require_utf8(media)
         _add_parts(arguments, read_parts(body, media.boundary, limits.query), limits)
     else:

@@ -95,21 +95,29 @@ def test_a_trace_id_is_that_of_a_valid_traceparent(text: str, expected: str | No
 
 
 @pytest.mark.parametrize(
-    ("value", "name", "charset"),
+    ("value", "read"),
     [
-        ("text/plain", "text/plain", ""),
-        ("TEXT/Plain ; Charset=Latin1", "text/plain", "latin1"),
-        ('a/b; x="; charset=utf-16"; charset="UTF-8"', "a/b", "utf-8"),
-        ("a/b;;x=1;", "a/b", ""),
+        ("text/plain", ("text/plain", "", "")),
+        ("TEXT/Plain ; Charset=Latin1", ("text/plain", "latin1", "")),
+        ('a/b; x="; charset=utf-16"; charset="UTF-8"', ("a/b", "utf-8", "")),
+        ("a/b;;x=1;", ("a/b", "", "")),
+        ("Multipart/Form-Data; boundary=aB", ("multipart/form-data", "", "aB")),
+        ('multipart/form-data;Boundary="a=b"; charset=utf-8',
+         ("multipart/form-data", "utf-8", "a=b")),
+        ('multipart/related; type="text/xml"; boundary=a', ("multipart/related", "", "a")),
     ],
-)
-def test_b18_media_types_are_read(value: str, name: str, charset: str) -> None:
-    assert media_type(head("POST", "/shop", {"Content-Type": value})) == (name, charset)
+)  # fmt: skip
+def test_b18_media_types_are_read(value: str, read: tuple[str, str, str]) -> None:
+    assert media_type(head("POST", "/shop", {"Content-Type": value})) == read
 
 
 @pytest.mark.parametrize(
-    "value", ["a", "a/", "/b", "a/b, c/d", "a/b c", "a/b; x", 'a/b; x="', "é/b"]
-)
+    "value",
+    ["a", "a/", "/b", "a/b, c/d", "a/b c", "a/b; x", 'a/b; x="', "é/b",
+     "multipart/form-data; boundary=a; boundary=a", "multipart/form-data; boundary*=a",
+     'multipart/form-data; x="; boundary=a"; boundary=b', "multipart/form-data; xboundary=a",
+     "multipart/form-data; boundary*0=a; boundary=b", "multipart/form-data; boundary=a,b"],
+)  # fmt: skip
 def test_b18_malformed_media_types_are_refused(value: str) -> None:
     with pytest.raises(Refused) as caught:
         media_type(head("POST", "/shop", {"Content-Type": value}))
