@@ -98,7 +98,8 @@ def make_folder(folder: Path) -> None:
 
 
 def write_first_files(folder: Path, name: str) -> Path:
-    """Writes the configuration, and with it the first rules, where there is no configuration yet.
+    """Writes the configuration where there is none yet, and the first rules where there are no
+    rules: beside rules of its user's own, one that allows everything would open what they close.
 
     Gives the configuration's path. Raises StartRefused.
     """
@@ -108,13 +109,13 @@ def write_first_files(folder: Path, name: str) -> Path:
         return path
     make_folder(policies)
     values = {"name": name, "path": path}
-    try:
+    texts = {path: _CONFIGURATION}
+    if not any(policies.iterdir()):
         # The configuration last: where it stands, the others were written.
-        for target, text in (
-            (policies / "tools.yaml", _CATALOGUE),
-            (policies / "start.yaml", _POLICY),
-            (path, _CONFIGURATION),
-        ):
+        rules = {policies / "start.yaml": _POLICY, policies / "tools.yaml": _CATALOGUE}
+        texts = {**rules, **texts}
+    try:
+        for target, text in texts.items():
             _write_once(target, text.format(**values))
     except OSError as error:
         raise StartRefused(f"{folder} cannot be written: {error.strerror}") from error

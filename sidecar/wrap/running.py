@@ -180,7 +180,9 @@ async def _carry(session: StdioSession, agent: AgentPipes, child: Child, pipelin
     told = _signals(child)
     agent.start()
     loop = asyncio.get_running_loop()
-    taking = loop.create_task(session.take_in(pipeline.handle), name="take-in")
+    taking = loop.create_task(
+        session.take_in(pipeline.handle, pipeline.refuse_head), name="take-in"
+    )
     giving = loop.create_task(session.give_out(), name="give-out")
     ends = [loop.create_task(one.wait()) for one in (agent.gone, child.exited, told)]
     await asyncio.wait({taking, giving, *ends}, return_when=asyncio.FIRST_COMPLETED)

@@ -56,6 +56,18 @@ def test_the_first_start_writes_files_and_the_second_keeps_them(tmp_path: Path) 
     assert (policies / "start.yaml").read_text() == rules
 
 
+def test_beside_rules_of_its_users_own_none_is_written(tmp_path: Path) -> None:
+    policies = tmp_path / "share/aegis-sidecar/files/policies"
+    policies.mkdir(parents=True)
+    (policies / "mine.yaml").write_text(
+        "policy: mine\nrules:\n  - {id: a, effect: allow, tools: files/mcp:resources/read}\n"
+    )
+    wrap = Wrap(tmp_path)
+    assert wrap.asked(1, "echo")["result"]["isError"] is True
+    assert wrap.end() == 0
+    assert [file.name for file in policies.iterdir()] == ["mine.yaml"]
+
+
 def _without_marks(path: Path) -> str:
     """The file with its examples in force."""
     lines = path.read_text().replace("#   aegis-sidecar", "# aegis-sidecar").splitlines()

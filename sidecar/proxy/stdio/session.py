@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 from sidecar.errors import REFUSALS, Refused
-from sidecar.proxy.agent_side import AgentSide
+from sidecar.proxy.agent_side import AgentSide, ClientGone
 from sidecar.proxy.dialects.mcp_message import INVALID_REQUEST, RpcRefused
 from sidecar.proxy.masking import NotMaskable
 from sidecar.proxy.masking_mcp import masked_message
@@ -49,12 +49,13 @@ INLINE_BYTES_MAX: Final = 64 * 1024
 _ANSWER_HEADERS: Final = (("Content-Type", "application/json"),)
 
 Handle = Callable[[AgentSide], Awaitable[None]]
+Refuse = Callable[[AgentSide, Refused], Awaitable[None]]
 
 
 class StdioSession:
     """Carries lines between `agent` and `child`; it is the pipeline's leg to the server, too.
 
-    `handle` is the pipeline's. `dropped` counts lines of the server that nobody was given, by
+    `dropped` counts lines of the server that nobody was given, by
     cause: no_message, unasked, too_long, unmaskable.
     """
 
@@ -73,12 +74,16 @@ class StdioSession:
 
     # -- from the agent to the server ------------------------------------------------------
 
-    async def take_in(self, handle: Handle) -> None:
-        """Carries the agent's lines to the server until the agent says no more."""
+    async def take_in(self, handle: Handle, refuse: Refuse) -> None:
+        """Carries the agent's lines to the server until the agent says no more.
+
+        `handle` is the way of a call, `refuse` answers what fell off it.
+        """
         async for line in self._agent.lines():
-            await self._take(self._incoming(line), handle)
+            await self._take(self._incoming(line), handle, refuse)
         if self._agent.ended_within_a_line():
-            await self._take(Incoming(b"", None, Refused("body_incomplete")), handle)
+            broken = Incoming(b"", None, Refused("body_incomplete"))
+            await self._take(broken, handle, refuse)
 
     def _incoming(self, line: bytes | None) -> Incoming:
         if line is None:
@@ -94,14 +99,14 @@ class StdioSession:
             return incoming._replace(fault=fault)
         return incoming
 
-    async def _take(self, incoming: Incoming, handle: Handle) -> None:
+    async def _take(self, incoming: Incoming, handle: Handle, refuse: Refuse) -> None:
         """One line through the pipeline, until it went to the server or will not."""
         exchange = StdioExchange(incoming, head_of(incoming, self._upstream.name), self._agent)
         key = incoming.key if incoming.fault is None else None
         if key is not None:
             self._open[key] = exchange
         self._entering = exchange
-        task = asyncio.ensure_future(self._handled(exchange, key, handle))
+        task = asyncio.ensure_future(self._handled(exchange, key, handle, refuse))
         exchange.task = task
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -110,9 +115,17 @@ class StdioSession:
         if incoming.cancels is not None:
             self._take_back(incoming.cancels)
 
-    async def _handled(self, exchange: StdioExchange, key: IdKey | None, handle: Handle) -> None:
+    async def _handled(
+        self, exchange: StdioExchange, key: IdKey | None, handle: Handle, refuse: Refuse
+    ) -> None:
         try:
             await handle(exchange)
+        except ClientGone:
+            pass  # the end of the agent's pipe is seen elsewhere
+        except Exception:
+            _log.exception("the handling of a line failed")
+            if not exchange.has_begun and not self._agent.is_gone:
+                await refuse(exchange, Refused("internal_error"))
         finally:
             if key is not None:
                 self._open.pop(key, None)
