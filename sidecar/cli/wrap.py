@@ -163,9 +163,13 @@ def _wrapped(args: argparse.Namespace) -> Wrapped | None:
     server = [f"upstreams.{args.name}.url={STDIO}", f"upstreams.{args.name}.kind=mcp"]
     loaded = load_config(path, os.environ, [*args.set, *server])
     problems = [*loaded.problems, *check_entries(loaded.entries, Path.cwd())]
+    config = loaded.config
+    if config is None and args.name in loaded.upstreams:
+        # What is wrong with other upstreams, a secret that this agent does not have, is not ours.
+        config = loaded.local
+        problems = [one for one in problems if not one.message.startswith("upstreams.")]
     for problem in problems:
         print(problem, file=sys.stderr)
-    config = loaded.config
     if config is None or any(not problem.is_warning for problem in problems):
         return None
     has_own_store = loaded.origins.get("store") != "default"

@@ -79,8 +79,8 @@ class Script:
 
     def secret(self, reply_id: Any, _: dict[str, Any]) -> None:
         say(news(f"found {CARD}"))
-        params = {"type": "image", "blob": ""}
-        say({"jsonrpc": "2.0", "id": "s-2", "method": "roots/list", "params": params})
+        say({"jsonrpc": "2.0", "id": "s-2", "method": "roots/list"})
+        say({"jsonrpc": "2.0", "id": "s-3", "method": "roots/list", "params": {"a": float("nan")}})
         say(answer(reply_id, f"the card is {CARD}"))
         say(news(f"done with {CARD}"))
 

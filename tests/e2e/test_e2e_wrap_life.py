@@ -194,7 +194,10 @@ def test_a_configuration_may_name_the_one_store_and_then_it_is_one_process(tmp_p
     (tmp_path / "policies/all.yaml").write_text(
         "policy: all\nrules:\n  - {id: all, effect: allow, tools: [files/unknown]}\n"
     )
-    config.write_text("policies: ./policies\n")
+    config.write_text(
+        "policies: ./policies\n"
+        "upstreams:\n  other: {url: 'http://a.example', auth: {bearer: {env: NOT_SET_HERE}}}\n"
+    )
     own = ("--config", str(config))
     wrap = Wrap(tmp_path, "files", SCRIPT, *own)
     assert wrap.asked(1, "echo")["result"]

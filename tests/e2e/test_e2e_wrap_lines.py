@@ -176,6 +176,9 @@ def test_c16_what_is_said_beside_an_answer_is_masked_like_it(tmp_path: Path) -> 
     assert text_of(answer) == "the card is ***"
     assert after["params"]["data"] == f"done with {CARD}", "no call is in flight any more"
     assert wrap.end() == 0
+    (told,) = [one for one in wrap.seen() if "error" in one]
+    assert told["id"] == "s-3", "what cannot be masked is kept back, and who asked is told"
+    assert told["error"]["data"]["code"] == "cannot_redact"
     assert CARD not in str(wrap.receipts())
 
 

@@ -24,6 +24,8 @@ from sidecar.proxy.stdio.lines import PIECE_BYTES_MAX, LineCutter
 
 #: The largest line a server may say. Images and files stand in it as base64.
 LINE_BYTES_MAX: Final = 64 * 1024 * 1024
+#: Bytes that may wait for it to read before a line that cannot wait is left out.
+WAITING_BYTES_MAX: Final = 1024 * 1024
 #: prctl(2): the signal a process gets when the thread that started it ends.
 _PR_SET_PDEATHSIG: Final = 1
 #: What begins like this is configuration of the sidecar, and may be a secret of it.
@@ -152,6 +154,17 @@ class Child:
             await self._writer.drain()
         except OSError as error:
             raise ChildGone from error
+
+    def tell_if_room(self, line: bytes) -> bool:
+        """Gives it a line without waiting; whether there was room for it. For whoever reads what
+        it says: to wait there until it takes something could be to wait for each other."""
+        writer = self._writer
+        if writer is None or not self.is_open:
+            return False
+        if writer.transport.get_write_buffer_size() > WAITING_BYTES_MAX:
+            return False
+        writer.write(line + b"\n")
+        return True
 
     # -- its end ---------------------------------------------------------------------------
 

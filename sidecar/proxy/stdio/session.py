@@ -237,23 +237,20 @@ class StdioSession:
                     line = await asyncio.to_thread(masked_message, line, redaction)
         except NotMaskable:
             self._drop("unmaskable")
-            await self._say_withheld(said)
+            self._say_withheld(said)
             return
         if not self._agent.is_gone:
             self._agent.write(line)
 
-    async def _say_withheld(self, said: Said) -> None:
+    def _say_withheld(self, said: Said) -> None:
         """A server that asked learns that its request went nowhere."""
         if said.asks is None:
             return
         kind = REFUSALS["cannot_redact"]
         error = {"code": kind.status, "message": kind.title, "data": {"code": kind.code}}
-        try:
-            await self._child.tell(
-                orjson.dumps({"jsonrpc": "2.0", "id": said.asks, "error": error})
-            )
-        except ChildGone:
-            return  # whoever waits for its answers is told elsewhere
+        refusal = orjson.dumps({"jsonrpc": "2.0", "id": said.asks, "error": error})
+        if not self._child.tell_if_room(refusal):
+            _log.warning("the server could not be told that its request was kept from the agent")
 
     def _drop(self, cause: str) -> None:
         self.dropped[cause] += 1
