@@ -80,6 +80,9 @@ def make_sources(upstreams: tuple[str, ...] = ("github", "files"), **changes: An
         ),
         "logs": SimpleNamespace(suppressed_total=8, dropped_total=0),
         "default": "deny",
+        "pins": SimpleNamespace(
+            drifts_total={"files": 3, "gone": 1}, drifted_by_upstream=lambda: {"files": 2}
+        ),
         "certificates": [
             SimpleNamespace(
                 listener="data", expires_us=1_800_000_000_000_000, reload_succeeded=True
