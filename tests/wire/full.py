@@ -70,7 +70,6 @@ def main() -> int:
         "readings": dict(wire.readings),
         "json_readings": dict(wire.json_readings),
         "refused_by_a_parser": dict(wire.refusals),
-        "known_differences": dict(wire.known),
         "receipts": report.receipts,
         "slowest_s": round(report.slowest_s, 2),
         "violations": len(report.violations),

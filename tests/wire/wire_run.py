@@ -17,22 +17,12 @@ from fuzz_ledger import Recorded, check_sent, commits_to, is_of, sent_keys
 from fuzz_run import Run
 from fuzz_upstream import Arrival
 from wire_parsers import AiohttpParser, H11Parser, Parser
-from wire_reading import FORM, Reading, differs_from_bytes, differs_from_decision
+from wire_reading import Reading, differs_from_bytes, differs_from_decision
 from wire_servers import HaproxyParser, NginxParser, NodeParser
 from wire_tap import Tap, Visit
 
 HERE = Path(__file__).resolve().parent
 ALL = ("h11", "aiohttp", "nginx", "haproxy", "node")
-
-
-def is_known(reading: Reading) -> bool:
-    """A difference that is known, and has a failing test of its own (test_wire_known.py): aiohttp
-    cuts blanks off a form's end, which the sidecar lets through."""
-    return (
-        reading.parser == "aiohttp"
-        and reading.media() == FORM
-        and reading.body != reading.body.rstrip()
-    )
 
 
 class WireRun(Run):
@@ -45,7 +35,6 @@ class WireRun(Run):
         self.taps: list[Tap] = []
         self.readings: Counter[str] = Counter()
         self.json_readings: Counter[str] = Counter()
-        self.known: Counter[str] = Counter()
         super().__init__(folder, chance, planted)
         self.sidecar.program = HERE / "wire_planted.py"
 
@@ -87,7 +76,6 @@ class WireRun(Run):
         for visit in [visit for tap in self.taps for visit in tap.visits]:
             readings, problems = self._read(visit)
             wrong += _of(visit, problems)
-            readings = self._compared(readings)
             if self._take_intent(visit, readings) is None:
                 left.append((visit, readings))
         for visit, readings in left:
@@ -106,12 +94,6 @@ class WireRun(Run):
         for reading in readings:
             wrong += differs_from_bytes(reading, visit.arrival.message)
         return readings, wrong + check_arrival(visit.arrival)
-
-    def _compared(self, readings: list[Reading]) -> list[Reading]:
-        """The readings without those of which it is known how they differ."""
-        known = [reading for reading in readings if is_known(reading)]
-        self.known.update(reading.parser for reading in known)
-        return [reading for reading in readings if reading not in known]
 
     def _take_intent(self, visit: Visit, readings: list[Reading]) -> Recorded | None:
         """The one intent that all readings agree with, which then is no other's."""

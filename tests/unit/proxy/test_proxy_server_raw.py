@@ -195,7 +195,7 @@ async def test_b4_a_body_that_is_mostly_framing_is_cut_off() -> None:
 
 async def _sent_before_the_cut(front: Door, begun: bytes, unit: bytes) -> int:
     """How much a client that never stops gets rid of; 64 MiB if it is not cut off."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", front.port)
+    _, writer = await asyncio.open_connection("127.0.0.1", front.port)
     piece, sent = unit * (65536 // len(unit)), 0
     try:
         writer.write(begun)
