@@ -169,6 +169,20 @@ async def test_c12_a_rug_that_is_pulled_hides_the_tool_until_somebody_accepts_it
     ]
 
 
+@pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
+async def test_c12_a_list_that_cannot_be_checked_is_an_error_the_client_can_read(
+    served: tuple[str, str, Process], mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the first list and after it, as JSON and as an event; the client goes on with it."""
+    _, url, _ = served
+    async with Client(url, mode=mode) as client:
+        with monkeypatch.context() as patch:
+            patch.setitem(mcp_fixture.said_of_add, "description", "x" * 200_000)
+            with pytest.raises(MCPError, match="cannot be checked"):
+                await client.list_tools()
+        assert len((await client.list_tools()).tools) == 3, "positive control"
+
+
 async def test_a_sessions_stream_and_its_end_pass_and_are_recorded(
     served: tuple[str, str, Process],
 ) -> None:

@@ -110,7 +110,9 @@ class McpDialect:
         """The refusal as the client's SDK hands it on: a tool result or a JSON-RPC error.
 
         A refused tools/call answers 200 with `isError`; so does a judged request with an error.
-        Faults of the message or of the sidecar keep their HTTP status.
+        Faults of the message or of the sidecar keep their HTTP status. A tool that no call of the
+        caller can ever reach answers as one the server does not have: it is in no list either, and
+        whoever guesses names learns nothing; rule and reason stand in the receipt of the call id.
         """
         method, reply_id = _addressee(refused, call)
         has_addressee = reply_id is not None
