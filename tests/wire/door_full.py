@@ -5,7 +5,7 @@
 One real sidecar. A client asks one request after the other, over a connection of its own, while one
 after the other comes: nobody else; CONNECTIONS idle connections; as many with half a head; twice as
 many requests pipelined on one connection; readers that never read. Its p99 may be at most twice as
-high in each as alone (and need not be below 5 ms); all pipelined requests are answered in order;
+high in each as alone (and need not be below 20 ms); all pipelined requests are answered in order;
 connections over the cap are told so; half heads end with their deadline; and afterwards the sidecar
 holds no connection, and no more memory than 64 KiB for each at the peak.
 """
@@ -42,10 +42,12 @@ from wire_door import Door
 REQUEST = b"GET /up/items/7 HTTP/1.1\r\nHost: localhost\r\nX-Mark: %b\r\n\r\n"
 #: So many requests give a p99 that is more than one odd moment.
 ASKED_MIN = 400
-P99_FREE_MS = 5.0
+#: Below this a p99 says more of the machine's other users than of the crowd.
+P99_FREE_MS = 20.0
 P99_RATIO_MAX = 2.0
 KIB_PER_CONNECTION_MAX = 64
 HEADER_WAIT_S = 4.0
+STANDS_S = 2.0
 SLOW_READERS, SLOW_REQUESTS = 20, 20
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -90,13 +92,13 @@ async def crowd_of(port: int, count: int) -> AsyncIterator[list[Streams]]:
 
 async def alone(port: int, _: int) -> dict[str, Any]:
     async with bystander(port) as noticed:
-        await asyncio.sleep(2)
+        await asyncio.sleep(STANDS_S)
     return noticed
 
 
 async def idle(port: int, count: int) -> dict[str, Any]:
     async with crowd_of(port, count), bystander(port) as noticed:
-        await asyncio.sleep(2)
+        await asyncio.sleep(STANDS_S)
     return noticed
 
 
@@ -148,7 +150,7 @@ async def never_reading(port: int, _: int) -> dict[str, Any]:
             with contextlib.suppress(BlockingIOError):
                 one.send((REQUEST % b"slow") * SLOW_REQUESTS)
             sockets.append(one)
-        await asyncio.sleep(2)
+        await asyncio.sleep(STANDS_S)
     for one in sockets:
         one.close()
     return {**noticed, "readers": SLOW_READERS}
