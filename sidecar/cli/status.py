@@ -37,7 +37,7 @@ def _lines(status: dict[str, Any]) -> list[str]:
     lines = [
         f"aegis-sidecar {status['version']}, process {status['pid']}, up {up}",
         "ready" if status["ready"] else f"NOT READY: {'; '.join(status['not_ready'])}",
-        f"listens     agents at {listen['data']}, control at {listen['control']}",
+        f"listens     {_places(listen)}",
         f"upstreams   {upstreams}",
         f"policies    {policies['rules']} rules, revision {policies['revision']}, "
         f"default {status['default']}",
@@ -55,6 +55,12 @@ def _lines(status: dict[str, Any]) -> list[str]:
     ]
     lines += [f"            {warning}" for warning in status["store"]["warnings"]]
     return lines
+
+
+def _places(listen: dict[str, Any]) -> str:
+    if not listen["data"]:
+        return "to the agent that started it"
+    return f"agents at {listen['data']}, control at {listen['control']}"
 
 
 def _queue(queue: dict[str, Any]) -> str:

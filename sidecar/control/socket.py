@@ -13,7 +13,6 @@ import contextlib
 import json
 import os
 import socket
-import stat
 import struct
 import sys
 from collections.abc import Awaitable, Callable
@@ -24,16 +23,16 @@ from aiohttp import web
 
 from sidecar.control.fencing import FenceRefused, Fencing
 from sidecar.control.run_care import RunCare, RunCareRefused
+from sidecar.control.socket_file import NAME, PATH_BYTES_MAX, bound
 from sidecar.control.tool_care import ToolCare, ToolCareRefused
 from sidecar.errors import StartRefused
 
 if TYPE_CHECKING:
     from sidecar.control.state import ControlState
 
-NAME: Final = "control.sock"
-#: macOS takes 103 bytes, Linux 107; one limit for both, with room for a name while it is made.
-PATH_BYTES_MAX: Final = 100
 BODY_BYTES_MAX: Final = 8192
+
+__all__ = ["NAME", "PATH_BYTES_MAX", "ControlSocket", "peer_uid"]
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Answer = Callable[[], Awaitable[dict[str, Any]]]
@@ -52,12 +51,12 @@ class ControlSocket:
         self._server: asyncio.AbstractServer | None = None
         self._inode = 0
 
-    async def start(self) -> None:
-        """Listens; takes the place of a socket that was left behind.
+    async def start(self, listener: socket.socket | None = None) -> None:
+        """Listens, on what `bound` gave or newly; takes the place of a socket that was left behind.
 
-        Raises StartRefused: the path is too long, is no socket, or another process answers there.
+        Raises StartRefused as `bound` does.
         """
-        listener = _bind(self.path)
+        listener = listener or bound(self.path)
         try:
             self._inode = os.lstat(self.path).st_ino
             await self._runner.setup()
@@ -197,46 +196,6 @@ def peer_uid(connection: socket.socket) -> int:
         return int(struct.unpack_from("=II", credentials)[1])
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     return int(struct.unpack("=iII", credentials)[1])
-
-
-def _bind(path: Path) -> socket.socket:
-    """A bound socket with the right mode, put in its place in one step; nobody can connect
-    before it listens, and that is after its mode is set."""
-    length = len(os.fsencode(path))
-    if length > PATH_BYTES_MAX:
-        raise StartRefused(
-            f"the path of {NAME} has {length} bytes and a Unix socket takes {PATH_BYTES_MAX}: "
-            f"keep the store in a folder with a shorter path than {path.parent}"
-        )
-    _refuse_if_taken(path)
-    draft = path.with_name(f"{path.name}~")
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        draft.unlink(missing_ok=True)
-        listener.bind(str(draft))
-        draft.chmod(0o600)
-        draft.replace(path)
-    except OSError as error:
-        listener.close()
-        raise StartRefused(f"{path} cannot be made: {error.strerror}") from error
-    listener.setblocking(False)
-    return listener
-
-
-def _refuse_if_taken(path: Path) -> None:
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise StartRefused(f"{path} is there and is no socket; move it away")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:
-        trial.settimeout(1.0)
-        try:
-            trial.connect(str(path))
-        except OSError:
-            return
-    raise StartRefused(f"another sidecar answers at {path}; one process per data folder")
 
 
 def _json(status: int, content: dict[str, Any]) -> web.Response:

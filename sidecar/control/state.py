@@ -59,6 +59,8 @@ class ControlState:
         tools: ToolCare | None = None,
         pins: PinCounts | None = None,
         certificates: Sequence[Certificate] = (),
+        has_listeners: bool = True,
+        started_ns: int | None = None,
     ) -> None:
         fence = fencing.fence if fencing is not None else None
         #: None where the embedding program has no store that could be fenced.
@@ -91,10 +93,10 @@ class ControlState:
         self._identity = Identity(
             boot_id=boot_id,
             node_id=store.node_id,
-            started_ns=clock.monotonic_ns(),
+            started_ns=clock.monotonic_ns() if started_ns is None else started_ns,
             data_dir=str(config.data_dir),
-            data_url=config.listen.data.url,
-            control_url=config.listen.control.url,
+            data_url=config.listen.data.url if has_listeners else "",
+            control_url=config.listen.control.url if has_listeners else "",
             upstreams={name: upstream.kind for name, upstream in config.upstreams.items()},
             calibrated=calibrated,
         )

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sidecar.clock import Clock
 from sidecar.config.model import Config, Upstream
@@ -35,12 +35,16 @@ from sidecar.proxy.stdio.session import StdioSession
 from sidecar.rooms import Tasks, made_pipeline, policy_loader, secrets_of, settle
 from sidecar.telemetry.counters import Counters
 from sidecar.telemetry.logs import Logs
+from sidecar.wrap.control import LateControl, NoDoor
 from sidecar.wrap.files import STORE_NAME, make_folder
 from sidecar.write_path import made_queue, made_recorder, opened_store, run_keeper
 from storage.errors import StoreHeld
 from storage.pressure import Pressure
 from storage.sql_store import SqlStore
 from storage.write_queue import BATCH_MAX
+
+if TYPE_CHECKING:
+    from sidecar.control.state import ControlState
 
 _log = logging.getLogger("aegis.wrap")
 
@@ -132,6 +136,25 @@ async def _rooms(
     tasks = Tasks(stack)
     tasks.start(policies.run(), "policies")
     tasks.start(forget_idle_buckets(store, clock, fence), "limits")
+
+    started_ns = clock.monotonic_ns()
+
+    def made_state() -> ControlState:
+        from sidecar.control.run_care import RunCare
+        from sidecar.control.state import ControlState
+        from sidecar.control.tool_care import ToolCare
+
+        return ControlState(
+            config=config, clock=clock, boot_id=boot_id, counters=counters, queue=queue,
+            pressure=pressure, store=store, policies=policies, recorder=recorder, door=NoDoor(),
+            runs=RunCare(config, clock, read=store.run_head, queue=queue, runs=runs, fence=fence),
+            tools=ToolCare(config, pins), pins=pins, has_listeners=False,
+            started_ns=started_ns,
+        )  # fmt: skip
+
+    control = LateControl(config.data_dir, tasks, made_state)
+    control.start()
+    stack.push_async_callback(control.stop)
 
     async def drain() -> None:
         if left := await queue.drain(CONCLUDE_S):

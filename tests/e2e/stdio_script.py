@@ -114,7 +114,8 @@ def main() -> None:
             elif message.get("method") == "server/discover":
                 continue  # as a server of an earlier revision may
             elif message.get("method") == "tools/list":
-                tools = [{"name": "echo", "inputSchema": {"type": "object"}}]
+                about = os.environ.get("ABOUT", "says it again")
+                tools = [{"name": "echo", "description": about, "inputSchema": {"type": "object"}}]
                 say({"jsonrpc": "2.0", "id": message["id"], "result": {"tools": tools}})
             elif "method" in message and "id" in message:
                 say({"jsonrpc": "2.0", "id": message["id"], "result": {}})

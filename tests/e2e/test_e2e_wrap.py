@@ -139,6 +139,7 @@ async def test_a_refusal_over_stdio_is_a_result_the_client_can_read(
         async with Client(transport, mode=mode) as client:
             with pytest.raises(MCPError, match="Unknown tool: delete_everything"):
                 await client.call_tool("delete_everything", {})
+            assert [tool.name for tool in (await client.list_tools()).tools] == ["add"]
             ruled = await client.call_tool("add", {"a": 1001, "b": 1})
             assert ruled.is_error
             assert "1001 is too much" in ruled.content[0].text  # type: ignore[union-attr]
