@@ -50,11 +50,10 @@ rules:
     effect: allow
     tools: ["{name}/*", "{name}/unknown", "{name}/mcp:*"]
 
-# Without the # in front, this is a rule:
+# Without the # in front, this is a rule; the agent is not even shown what it refuses always:
 #  - id: no-deleting
 #    effect: deny
 #    tools: "{name}/delete_*"
-#    reason: "nothing is deleted from here"
 """
 
 _CATALOGUE: Final = """\

@@ -58,8 +58,7 @@ def test_the_first_start_writes_files_and_the_second_keeps_them(tmp_path: Path) 
     assert checked.returncode == 0 and "2 rules, 3 tools" in checked.stdout, checked
     again = Wrap(tmp_path)
     refused = again.asked(1, "delete_file")
-    assert refused["result"]["isError"] is True
-    assert "nothing is deleted from here" in text_of(refused)
+    assert refused["error"]["message"] == "Unknown tool: delete_file"
     assert again.asked(2, "echo")["result"]
     assert again.end() == 0
     assert (policies / "start.yaml").read_text() == rules
@@ -72,7 +71,7 @@ def test_beside_rules_of_its_users_own_none_is_written(tmp_path: Path) -> None:
         "policy: mine\nrules:\n  - {id: a, effect: allow, tools: files/mcp:resources/read}\n"
     )
     wrap = Wrap(tmp_path)
-    assert wrap.asked(1, "echo")["result"]["isError"] is True
+    assert wrap.asked(1, "echo")["error"]["message"] == "Unknown tool: echo"
     assert wrap.end() == 0
     assert [file.name for file in policies.iterdir()] == ["mine.yaml"]
 
