@@ -233,6 +233,9 @@ class LeanLine(asyncio.Protocol):
             self._spoil()  # the reply is whole; what follows it was not asked for
         answer = self._answer
         if answer is not None:
+            if self._phase == _HEAD:  # the parser sees its end elsewhere: neither is believed
+                self._break(Refused("upstream_broken", detail="a head that ends twice"))
+                return
             self._answer = None
             self._aside_bytes = 0
             self.is_whole = self._phase == _DONE

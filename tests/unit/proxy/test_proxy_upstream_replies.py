@@ -227,3 +227,56 @@ def test_b21_a_body_that_goes_wrong_never_ends_well(run: Run, case: str) -> None
 @pytest.mark.parametrize("case", [*BAD_FOR_LEAN, *TORN_FOR_LEAN])
 def test_b21_the_lean_leg_is_stricter_still(run: Run, case: str) -> None:
     run(_is_refused((BAD_FOR_LEAN | TORN_FOR_LEAN)[case]))
+
+
+#: What comes first, and what then comes over and over.
+ENDLESS: dict[str, tuple[bytes, bytes]] = {
+    "headers": (HEAD, b"X-A: b\r\n" * 1000),
+    "header": (HEAD + b"X-A: ", b"b" * 8000),
+    "name": (HEAD + b"X", b"b" * 8000),
+    "interim": (b"", INTERIM * 100),
+    "nothing": (b"", b"x" * 8000),
+}
+ENDLESS_FOR_LEAN: dict[str, tuple[bytes, bytes]] = {
+    "reason": (b"HTTP/1.1 200 ", b"b" * 8000),
+    "empty_lines": (b"", b"\r\n" * 4000),
+    "interim_header": (b"HTTP/1.1 103 Early Hints\r\nX: ", b"a" * 8000),
+    "extension": (CHUNKED + b"2;", b"x" * 8000),
+    "zeros": (CHUNKED, b"0" * 8000),
+    "trailers": (CHUNKED + b"2\r\nok\r\n0\r\n", b"X-Late: 1\r\n" * 1000),
+    "trailer": (CHUNKED + b"2\r\nok\r\n0\r\nX: ", b"x" * 8000),
+}
+#: Socket buffers on both sides, and what one read may hold beyond the limit.
+ENDLESS_BYTES_MAX = 12 << 20
+
+
+async def _is_cut_short(first: bytes, over_and_over: bytes) -> None:
+    """The upstream never stops by itself: that it can is what other cases are about."""
+    sent = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await read_request(reader)
+        writer.write(first)
+        while True:
+            writer.write(over_and_over)
+            await writer.drain()
+            sent += len(over_and_over)
+            await asyncio.sleep(0)
+
+    async with raw_upstream(talk) as up, leg() as one, asyncio.timeout(10):
+        with pytest.raises(Refused) as caught:
+            await whole(await one.send(upstream_of(up.port, response_s=8.0), "GET", "/x", [], b""))
+        assert caught.value.code == "upstream_broken"
+        assert sent < ENDLESS_BYTES_MAX
+
+
+@pytest.mark.parametrize("case", ENDLESS)
+def test_b21_what_never_ends_is_cut_short(run: Run, case: str) -> None:
+    run(_is_cut_short(*ENDLESS[case]))
+
+
+@pytest.mark.parametrize("every_leg", ["lean"], indirect=True)
+@pytest.mark.parametrize("case", ENDLESS_FOR_LEAN)
+def test_b21_the_lean_leg_cuts_more_short(run: Run, case: str) -> None:
+    run(_is_cut_short(*ENDLESS_FOR_LEAN[case]))
