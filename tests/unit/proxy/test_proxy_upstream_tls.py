@@ -9,11 +9,12 @@ import ssl
 import subprocess
 import sys
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import uvloop
 from proxy_wire_setup import (
     LEGS,
     OK,
@@ -30,6 +31,7 @@ from sidecar.config.load import load_config
 from sidecar.config.model import Secret, Upstream, UpstreamTls
 from sidecar.errors import Refused
 from sidecar.proxy.upstream import Reply, UpstreamLeg
+from sidecar.proxy.upstream_lean import LeanLeg
 
 __all__ = ["every_leg"]
 
@@ -214,30 +216,41 @@ async def test_plain_http_on_a_tls_port_and_the_reverse_send_nothing(papers: Pap
         assert server.connections == 0
 
 
-@pytest.mark.parametrize("every_leg", ["lean"], indirect=True)
+@pytest.mark.parametrize("loop_of_leg", [asyncio.new_event_loop, uvloop.new_event_loop])
 async def test_b21_a_body_that_ends_with_the_connection_must_be_ended_by_tls(
-    every_leg: str, papers: Papers
+    loop_of_leg: Callable[[], asyncio.AbstractEventLoop], papers: Papers
 ) -> None:
     """Who cuts the line cannot know the key: only the upstream can say that this was all."""
-    ends_well = asyncio.Event()
+    ends_well = False
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         writer.write(b"HTTP/1.1 200 OK\r\n\r\npart of it")
         await writer.drain()
-        if not ends_well.is_set():
+        if not ends_well:
             await asyncio.sleep(0.05)
             # The end of the stream below TLS, as anyone on the way could write it.
             writer.transport._ssl_protocol._transport.write_eof()
             await reader.read()
 
-    ca = UpstreamTls(ca=papers.secret("server.pem"))
-    async with tls_server(papers, talk) as server, leg() as one:
-        upstream = server.upstream(ca)
-        assert await refused(one, upstream) == "upstream_broken"
-        ends_well.set()
-        reply = await one.send(upstream, "GET", "/x", [], b"")
-        assert await whole(reply) == b"part of it"
+    async def ask(upstream: Upstream) -> bytes:
+        one = LeanLeg()
+        try:
+            return await whole(await one.send(upstream, "GET", "/x", [], b""))
+        finally:
+            await one.close()
+
+    def asked(upstream: Upstream) -> bytes:
+        with asyncio.Runner(loop_factory=loop_of_leg) as runner:
+            return runner.run(ask(upstream))
+
+    async with tls_server(papers, talk) as server:
+        upstream = server.upstream(UpstreamTls(ca=papers.secret("server.pem")))
+        with pytest.raises(Refused) as caught:
+            await asyncio.to_thread(asked, upstream)
+        assert caught.value.code == "upstream_broken"
+        ends_well = True
+        assert await asyncio.to_thread(asked, upstream) == b"part of it"
 
 
 SCRIPT = """
