@@ -29,8 +29,8 @@ from fuzz_run import run
 
 from sidecar.clock import Clock
 
-PLANTED = ("lenient-json", "raw-path", "lenient-framing", "header-disagreement", "inner-words",
-           "no-record")  # fmt: skip
+PLANTED = ("lenient-json", "raw-path", "lenient-framing", "lenient-form",
+           "header-disagreement", "inner-words", "no-record")  # fmt: skip
 
 
 def main() -> int:

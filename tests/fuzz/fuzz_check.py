@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from fuzz_client import Answer, Heard, Shot
+from fuzz_forms import FORM_DATA, read_form
 from fuzz_reader import Message, Unclear, strict_json
 from fuzz_upstream import MAGIC, Arrival
 
@@ -180,6 +181,10 @@ def _check_rest(message: Message) -> list[str]:
         arguments = value if type(value) is dict else {}
     elif media == "application/x-www-form-urlencoded":
         pairs += parse_qsl(message.body.decode("ascii"), keep_blank_values=True, errors="strict")
+    elif media == FORM_DATA:
+        fields, files = read_form(message.header("content-type") or "", message.body)
+        pairs += fields
+        arguments = dict(files)
     elif ("json" in media or media.startswith("text/")) and _is_disguised(message.body):
         return ["JSON that is not called so"]
     names = [name for name, _ in pairs if name != "tags"]

@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, unquote
 
 from fuzz_check import Told
 from fuzz_client import Shot
+from fuzz_forms import read_form
 from fuzz_reader import read_all
 from fuzz_upstream import Arrival
 
@@ -180,5 +181,9 @@ def _mark_in(arrival: Arrival, mark: str) -> bool:
                 return True
     except (ValueError, AttributeError):
         return False
+    if message.body[:2] == b"--":
+        fields, _ = read_form(message.header("content-type") or "", message.body)
+        if ("mark", mark) in fields:
+            return True
     texts = f"{message.target.partition('?')[2]}&{message.body.decode('latin-1')}"
     return ("mark", mark) in parse_qsl(texts, keep_blank_values=True)

@@ -208,6 +208,14 @@ def version_other(m: Mutation, draft: Draft) -> None:
     draft.version = m.word("versions")
 
 
+def form_parts(m: Mutation, draft: Draft) -> None:
+    """Puts something among the delimiters, headers and contents of a multipart form."""
+    if draft.body[:2] == b"--":
+        at = m.chance.choice([one.start() for one in re.finditer(rb"\r\n|--|[\";=]", draft.body)])
+        cut = at + m.chance.choice((0, 0, 1, 2))
+        draft.body = draft.body[:at] + m.word("form_parts") + draft.body[cut:]
+
+
 def json_name_twice(m: Mutation, draft: Draft) -> None:
     members = list(re.finditer(rb'"((?:[^"\\]|\\.)*)"\s*:', draft.body))
     if members:
@@ -283,7 +291,8 @@ def mcp_id(m: Mutation, draft: Draft) -> None:
 STRUCTURED: tuple[Mutator, ...] = (
     header_twice, header_case, header_blanks, header_lost, header_odd, header_odd, header_value,
     header_flood, framing_length, framing_length, framing_chunked, framing_chunked, path_trick,
-    path_trick, path_trick, path_escape, path_other, query_trick, method_other, version_other,
+    path_trick, path_trick, path_escape, path_other, query_trick, form_parts, form_parts,
+    method_other, version_other,
     json_name_twice, json_name_twice, json_value, json_value, json_in_text, json_deep, json_around,
     json_around, mcp_header, mcp_header, mcp_method, mcp_name, mcp_id,
 )  # fmt: skip

@@ -4,6 +4,7 @@ lenient-json         bodies are read by Python's json: the last of two equal nam
 raw-path             the target is split and repaired instead of checked
 lenient-framing      Transfer-Encoding and Content-Length are taken as the parser leaves them
 header-disagreement  MCP headers may say anything
+lenient-form         parts of a form are what stands between two boundaries
 inner-words          refusals tell the parser's words
 no-record            calls are forwarded without an intent
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from sidecar.cli.main import main
 from sidecar.errors import Refused
 from sidecar.ledger import recorder
 from sidecar.proxy import head, target
-from sidecar.proxy.dialects import mcp, mcp_message, reply, rest_arguments
+from sidecar.proxy.dialects import mcp, mcp_message, multipart, reply, rest_arguments
 
 
 def lenient_json() -> None:
@@ -56,6 +58,19 @@ def header_disagreement() -> None:
     mcp.require_agreement = lambda _head, _message: None  # type: ignore[attr-defined]
 
 
+def lenient_form() -> None:
+    def read_parts(body: bytes, boundary: str, _parts_max: int) -> list[multipart.Part]:
+        parts = []
+        for piece in body.split(b"\r\n--" + boundary.encode())[:-1]:
+            name = re.search(rb'name="?([^";\r\n]*)', piece)
+            text = piece.partition(b"\r\n\r\n")[2]
+            if name is not None:
+                parts.append(multipart.Part(name[1].decode(errors="replace"), None, "", text))
+        return parts
+
+    rest_arguments.read_parts = read_parts  # type: ignore[attr-defined]
+
+
 def inner_words() -> None:
     facts = reply.refusal_facts
 
@@ -86,6 +101,7 @@ FAULTS = {
     "raw-path": raw_path,
     "lenient-framing": lenient_framing,
     "header-disagreement": header_disagreement,
+    "lenient-form": lenient_form,
     "inner-words": inner_words,
     "no-record": no_record,
 }

@@ -31,7 +31,9 @@ def test_b1_b20_c1_c11_seeds_and_mutants_break_nothing() -> None:
 
 
 @pytest.mark.serial
-@pytest.mark.parametrize("fault", ["lenient-framing", "header-disagreement", "inner-words"])
+@pytest.mark.parametrize(
+    "fault", ["lenient-framing", "lenient-form", "header-disagreement", "inner-words"]
+)
 def test_the_seeds_find_a_planted_fault(fault: str) -> None:
     code, report = harness("--size", "200", "--planted", fault, "--seed", "7")
     assert code == 1

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from fuzz_check import route_of
+from fuzz_forms import FORM_DATA, read_form
 from fuzz_ledger import Recorded
 from fuzz_reader import Message
 
@@ -53,11 +54,12 @@ class Reading:
     probes: dict[str, str] = field(default_factory=dict)
     keeps_order: bool = True
 
+    def content_type(self) -> str:
+        found = [value for name, value in self.headers if name == "content-type"]
+        return found[0].decode("latin-1") if found else ""
+
     def media(self) -> str:
-        for name, value in self.headers:
-            if name == "content-type":
-                return value.decode("latin-1").partition(";")[0].strip().lower()
-        return ""
+        return self.content_type().partition(";")[0].strip().lower()
 
     def is_json(self) -> bool:
         media = self.media()
@@ -140,6 +142,9 @@ def _differs_arguments(
         members = reading.json if type(reading.json) is dict else {"body": reading.json}
     elif reading.body and reading.media() == FORM:
         places.append(_gathered(reading.form))
+    elif reading.body and reading.media() == FORM_DATA:
+        fields, members = read_form(reading.content_type(), reading.body)
+        places.append(_gathered(fields))
     elif reading.body:
         digest = hashlib.sha256(reading.body).hexdigest()
         members = {"body_sha256": digest, "body_size": len(reading.body)}
