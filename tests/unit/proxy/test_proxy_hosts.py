@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from proxy_dialect_setup import Setup
 from proxy_whole_setup import Answer, Whole, read_answer, receipts, whole
 from proxy_wire_setup import answering
 
 from sidecar.errors import Refused
+from sidecar.proxy.dialects import DIALECTS
 from sidecar.proxy.head import HeadRules, read_head
 
 POLICIES = {
@@ -159,3 +162,22 @@ def test_b9_what_an_upstream_allows_in_a_path_it_allows_under_its_host() -> None
         read("b.tools", "/x%2Fy/z")
     assert caught.value.code == "ambiguous_path"
     assert read("127.0.0.1", "/a/x%2Fy").mount == "/a"
+
+
+@pytest.mark.parametrize(("target", "is_endpoint"), [("/mcp", True), ("/", True), ("/x", False)])
+def test_b7_the_endpoint_of_an_mcp_server_under_its_host(
+    tmp_path: Path, target: str, is_endpoint: bool
+) -> None:
+    setup = Setup(tmp_path)
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call",
+               "params": {"name": "read_file", "arguments": {"path": "/a"}}}  # fmt: skip
+    raw = [(b"Host", b"files.tools"), (b"Content-Type", b"application/json")]
+    rules = HeadRules(frozenset({"127.0.0.1"}), by_host={"files.tools": "files"})
+    found = read_head("POST", target, (1, 1), raw, "127.0.0.1", rules)
+    if is_endpoint:
+        call = setup.call(DIALECTS["mcp"], found, json.dumps(message).encode())
+        assert (call.tool.name, dict(call.args)) == ("files/read_file", {"path": "/a"})
+        return
+    with pytest.raises(Refused) as caught:
+        setup.call(DIALECTS["mcp"], found, json.dumps(message).encode())
+    assert caught.value.code == "unknown_upstream"
