@@ -121,7 +121,7 @@ async def running(
             calibrated=calibrated,
             fencing=made_fencing(config, clock, fence, queue, store, lease),
             runs=RunCare(config, clock, read=store.run_head, queue=queue, runs=runs, fence=fence),
-            tools=ToolCare(config, pins),
+            tools=ToolCare.of_config(config, pins),
             pins=pins,
             certificates=certificates.all,
         )  # fmt: skip

@@ -78,6 +78,10 @@ class LedgerReader(Protocol):
         """The same with the definitions; sorted by tool."""
         ...
 
+    async def pinned_upstreams(self) -> list[tuple[str, str]]:
+        """Job across tenants: tenants and upstreams that have pins, sorted."""
+        ...
+
     async def open_intents(self, node_id: str, limit: int) -> list[OpenIntentRow]:
         """Job across tenants: open intents of this node, any boot, at most `limit`."""
         ...

@@ -112,6 +112,11 @@ class SqlReader:
         rows = await self._reads.fetch(sql, tenant_id, upstream, tenant=tenant_id)
         return sorted(PinRow._make(row) for row in rows)
 
+    async def pinned_upstreams(self) -> list[tuple[str, str]]:
+        """See `LedgerReader.pinned_upstreams`."""
+        rows = await self._reads.fetch(self._sql["pinned_upstreams"])
+        return sorted((row[0], row[1]) for row in rows)
+
     async def open_intents(self, node_id: str, limit: int) -> list[OpenIntentRow]:
         """See `LedgerReader.open_intents`."""
         rows = await self._reads.fetch(self._sql["open_intents"], node_id, limit)

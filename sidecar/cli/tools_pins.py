@@ -1,6 +1,6 @@
 """`aegis-sidecar tools diff|accept`: what MCP servers say of their tools, against what is pinned.
 
-Asks the running sidecar over control.sock, which keeps the pins.
+Asks the running sidecar over control.sock, which keeps the pins; where none runs, the store.
 Knows: how a difference is drawn: a unified diff of both definitions, one member a line. A server
 must not write our terminal: what is not printable is escaped.
 """
@@ -65,18 +65,55 @@ def run_pins(args: argparse.Namespace) -> int:
             return 2
         asked |= {"tool": args.tool, "seen": args.seen, "reason": args.reason}
     try:
-        said = ask_at(socket_path(args), "POST", f"/tools/{args.action}", asked)
-    except Unreachable as error:
-        print(error, file=sys.stderr)
-        if error.next_step:
-            print(f"    {error.next_step}", file=sys.stderr)
-        return error.exit_code
+        said = _ask(args, asked)
+    except _Refused as refused:
+        print(refused, file=sys.stderr)
+        if refused.next_step:
+            print(f"    {refused.next_step}", file=sys.stderr)
+        return refused.exit_code
     if args.json:
         print(json.dumps(said))
     else:
         for line in _accepted(said) if args.action == "accept" else _drifted(said):
             print(line)
     return 1 if args.action == "diff" and said["drifted"] else 0
+
+
+class _Refused(Exception):
+    """Nothing is known or done; the message says why."""
+
+    def __init__(self, why: str, next_step: str, exit_code: int = 1) -> None:
+        super().__init__(why)
+        self.next_step = next_step
+        self.exit_code = exit_code
+
+
+def _ask(args: argparse.Namespace, asked: dict[str, Any]) -> dict[str, Any]:
+    """What the sidecar says, or the store; raises _Refused."""
+    try:
+        return ask_at(socket_path(args), "POST", f"/tools/{args.action}", asked)
+    except Unreachable as error:
+        if not error.is_absent:
+            raise _Refused(str(error), error.next_step, error.exit_code) from error
+    return _ask_store(args, asked)
+
+
+def _ask_store(args: argparse.Namespace, asked: dict[str, Any]) -> dict[str, Any]:
+    from sidecar.cli.tools_pins_store import ask_store
+    from sidecar.control.tool_care import ToolCareRefused
+    from storage.errors import StoreError, StoreHeld
+
+    try:
+        return ask_store(args, asked)
+    except Unreachable as error:
+        raise _Refused(str(error), error.next_step, error.exit_code) from error
+    except ToolCareRefused as error:
+        raise _Refused(error.title, error.next_step) from error
+    except StoreHeld as error:
+        held = "A process works on this store, perhaps `wrap`: stop it first."
+        raise _Refused(f"{error} [{error.code}]", held) from error
+    except StoreError as error:
+        raise _Refused(f"{error} [{error.code}]", error.next_step) from error
 
 
 def _accepted(said: dict[str, Any]) -> Iterator[str]:

@@ -32,12 +32,19 @@ class ToolCareRefused(Exception):
 
 
 class ToolCare:
-    """For the MCP upstreams of one sidecar's configuration."""
+    """For the MCP upstreams and the tenants there are: of one sidecar's configuration, or of a
+    store."""
 
-    def __init__(self, config: Config, pins: PinKeeper) -> None:
-        self._upstreams = [name for name, one in config.upstreams.items() if one.kind == "mcp"]
-        self._tenants = list(config.tenants)
+    def __init__(self, pins: PinKeeper, tenants: Sequence[str], upstreams: Sequence[str]) -> None:
+        self._upstreams = upstreams
+        self._tenants = tenants
         self._pins = pins
+
+    @classmethod
+    def of_config(cls, config: Config, pins: PinKeeper) -> ToolCare:
+        """For what stands in a configuration."""
+        upstreams = [name for name, one in config.upstreams.items() if one.kind == "mcp"]
+        return cls(pins, list(config.tenants), upstreams)
 
     async def drifted(self, upstream: str, tenant: str) -> dict[str, Any]:
         """Every tool that is not what it was pinned to, with both definitions; "" means all
@@ -99,23 +106,23 @@ class ToolCare:
         except PinsUnknown as error:
             raise _refused(error) from error
 
-    def _named_upstreams(self, upstream: str) -> list[str]:
+    def _named_upstreams(self, upstream: str) -> Sequence[str]:
         if not upstream:
             return self._upstreams
         if upstream not in self._upstreams:
             known = ", ".join(sorted(self._upstreams)) or "none"
             raise ToolCareRefused(
                 "unknown_upstream",
-                f"the configuration has no MCP upstream {upstream!r}; it has: {known}",
+                f"there is no MCP upstream {upstream!r}; there are: {known}",
                 "Upstreams stand in sidecar.yaml; pins belong to those of `kind: mcp`.",
             )
         return [upstream]
 
-    def _named_tenants(self, tenant: str) -> list[str]:
+    def _named_tenants(self, tenant: str) -> Sequence[str]:
         if tenant and tenant not in self._tenants:
             raise ToolCareRefused(
                 "unknown_tenant",
-                f"the configuration has no tenant {tenant!r}",
+                f"there is no tenant {tenant!r}",
                 "Tenants stand in sidecar.yaml.",
             )
         return [tenant] if tenant else self._tenants
@@ -125,7 +132,7 @@ class ToolCare:
         if len(named) != 1:
             raise ToolCareRefused(
                 "ambiguous_tenant",
-                f"several tenants have pins of their own: {', '.join(named)}",
+                f"tenants have pins of their own; there are: {', '.join(named) or 'none'}",
                 "Name one with --tenant.",
             )
         return named[0]

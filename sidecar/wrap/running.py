@@ -129,7 +129,7 @@ async def _rooms(
     recorder = await made_recorder(config, clock, queue, store, boot_id, fence)
     queue.on_abandoned = recorder.abandoned
     runs, counters = run_keeper(config, clock, store), Counters(config.upstreams)
-    pins = PinKeeper(store, queue, clock, fence, is_alone=True)
+    pins = PinKeeper(store, queue, clock, fence, is_alone=not store.has_leases)
     pipeline = made_pipeline(
         config, clock, policies, recorder, runs, pins, session, counters, fence
     )

@@ -49,6 +49,9 @@ async def test_c12_pins_belong_to_one_tenant_and_one_upstream(store: SqlStore) -
     assert await store.tool_pins("rival", "calc") == [theirs]
     assert await store.tool_pins("acme", "files") == [elsewhere]
     assert await store.tool_pins("nobody", "calc") == []
+    assert await store.pinned_upstreams() == [
+        ("acme", "calc"), ("acme", "files"), ("rival", "calc"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("version", [1, 3, 4])

@@ -1,6 +1,7 @@
 """The fixture server over stdio, as a program; also with a tool that asks its client's model.
 
-CANCELLED names a file that gets a line for each call that was cancelled.
+CANCELLED names a file that gets a line for each call that was cancelled; SAID_OF_ADD is what it
+says of that tool, instead of what it says else.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ class _Noted(list[str]):
 
 
 mcp_fixture.cancelled = _Noted()
+if said_of_add := os.environ.get("SAID_OF_ADD"):
+    mcp_fixture.said_of_add["description"] = said_of_add
 server = mcp_fixture.build()
 
 

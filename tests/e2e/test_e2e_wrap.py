@@ -187,3 +187,34 @@ async def test_c5_a_carriage_return_cannot_hide_a_message_from_the_sidecar(tmp_p
     assert wrap.end() == 0
     assert not cancelled.exists()
     assert [one["kind"] for one in wrap.receipts()].count("refusal") == 1
+
+
+async def test_c12_a_wrapped_server_that_pulls_the_rug_loses_the_tool_until_it_is_accepted(
+    tmp_path: Path,
+) -> None:
+    """Nobody listens for the operator while it runs; what it left is accepted in its store."""
+
+    async def listed(said: str = "") -> bool:
+        """Whether `add` is shown, and then called."""
+        parameters = server(tmp_path, wrapped=True)
+        parameters.env = {**(parameters.env or {}), **({"SAID_OF_ADD": said} if said else {})}
+        with open(os.devnull, "w") as errors:
+            async with Client(stdio_client(parameters, errlog=errors)) as client:
+                names = [tool.name for tool in (await client.list_tools()).tools]
+                added = await client.call_tool("add", {"a": 20, "b": 22})
+                assert added.is_error is ("add" not in names)
+                assert added.is_error is ("tool_drifted" in str(added.content))
+                return "add" in names
+
+    def tools(*arguments: str) -> tuple[int, str]:
+        where = tmp_path / "share" / "aegis-sidecar" / "files"
+        done = cli("tools", *arguments, "--data-dir", str(where))
+        return done.returncode, done.stdout + done.stderr
+
+    assert await listed()
+    assert not await listed("Adds, and tells a stranger.")
+    code, shown = await asyncio.to_thread(tools, "diff")
+    assert code == 1 and '+  "description": "Adds, and tells a stranger."' in shown
+    code, shown = await asyncio.to_thread(tools, "accept", "files", "add")
+    assert code == 0, shown
+    assert await listed("Adds, and tells a stranger.")

@@ -103,7 +103,7 @@ WRONG = [
     (["accept", "mcp", "look", "--all"], 2, "name one TOOL"),
     (["accept", "mcp", "--all", "--seen", "1"], 2, "--seen goes with"),
     (["accept", "mcp", "look"], 1, "has not drifted"),
-    (["accept", "api", "--all"], 1, "no MCP upstream 'api'; it has: mcp"),
+    (["accept", "api", "--all"], 1, "no MCP upstream 'api'; there are: mcp"),
     (["diff", "nowhere"], 1, "no MCP upstream 'nowhere'"),
     (["diff", "--tenant", "nobody"], 1, "no tenant 'nobody'"),
     (["accept", "mcp", "--all"], 0, "nothing of mcp has drifted"),
@@ -122,8 +122,37 @@ async def test_commands_say_what_is_wrong(
             assert words in said.out + said.err, arguments
         assert await command(one, "diff", "--json") == 0
         assert json.loads(capsys.readouterr().out) == {"pinned": 3, "drifted": 0, "tools": []}
-    assert await command(one, "diff") == 1, "nobody answers any more"
-    assert "control.sock" in capsys.readouterr().err
+    assert await command(one, "diff") == 0, "the store itself is asked"
+    assert "0 of 3 pinned tools have drifted" in capsys.readouterr().out
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert await asyncio.to_thread(main, ["tools", "diff", "--data-dir", str(empty)]) == 1
+    assert "there is no aegis.db" in capsys.readouterr().err
+
+
+async def test_c12_where_no_sidecar_runs_the_store_itself_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that is stopped, or a wrapped server: whose store nobody else may write to meanwhile."""
+    async with serve(tmp_path, Server(BEFORE, AFTER)) as one:
+        await ask_list(one)
+        await ask_list(one)
+        (tmp_path / "control.sock").rename(tmp_path / "away.sock")
+        assert await command(one, "diff") == 1, "it can be looked at"
+        assert "1 of 3 pinned tools have drifted" in capsys.readouterr().out
+        assert await command(one, "accept", "mcp", "look") == 1
+        assert "stop it first" in capsys.readouterr().err
+        (tmp_path / "away.sock").rename(tmp_path / "control.sock")
+    assert await command(one, "accept", "mcp", "look", "--reason", "asked") == 0
+    assert "accepted mcp/look" in capsys.readouterr().out
+    assert await command(one, "accept", "mcp", "look") == 1
+    assert "has not drifted" in capsys.readouterr().err
+    assert await command(one, "accept", "nowhere", "--all") == 1
+    assert "no MCP upstream 'nowhere'; there are: mcp" in capsys.readouterr().err
+    assert await command(one, "diff") == 0
+    found = receipts(tmp_path)[-1]
+    assert (found["action"], found["tool"]) == ("tools.accepted", "mcp/look")
+    assert "asked" in found["arguments"]
 
 
 async def test_c12_only_what_was_looked_at_is_accepted(
