@@ -1,8 +1,7 @@
-"""The store itself asked about pins, where no sidecar answers: one that is stopped, or `wrap`.
+"""The store itself asked about pins, where no process answers: one that is stopped, or has ended.
 
-Knows: which store that is, and that only one process may write to a file: while a server is wrapped
-its pins can be looked at, and accepted once it has ended. Of several processes that wrap one server
-each has pins of its own, in the folder of its store.
+Knows: which store that is, and that only one process may write to a file. Of several processes that
+wrap one server each has pins of its own, in the folder of its store.
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ async def _rooms(
             config=config, clock=clock, boot_id=boot_id, counters=counters, queue=queue,
             pressure=pressure, store=store, policies=policies, recorder=recorder, door=NoDoor(),
             runs=RunCare(config, clock, read=store.run_head, queue=queue, runs=runs, fence=fence),
-            tools=ToolCare(config, pins), pins=pins, has_listeners=False,
+            tools=ToolCare.of_config(config, pins), pins=pins, has_listeners=False,
             started_ns=started_ns,
         )  # fmt: skip
 

@@ -192,7 +192,7 @@ async def test_c5_a_carriage_return_cannot_hide_a_message_from_the_sidecar(tmp_p
 async def test_c12_a_wrapped_server_that_pulls_the_rug_loses_the_tool_until_it_is_accepted(
     tmp_path: Path,
 ) -> None:
-    """Nobody listens for the operator while it runs; what it left is accepted in its store."""
+    """Once it has ended nobody listens for the operator; what it left is accepted in its store."""
 
     async def listed(said: str = "") -> bool:
         """Whether `add` is shown, and then called."""
