@@ -30,7 +30,8 @@ _log = logging.getLogger("aegis.pins")
 
 #: Where several processes write to one store, what is known of pins is read again after this.
 AGE_MAX_S: Final = 5.0
-#: Tools of one upstream whose definitions are kept for one tenant.
+#: Tools of one upstream whose definitions are kept for one tenant; what a list names beyond that is
+#: not pinned, and not shown.
 TOOLS_MAX: Final = 2048
 #: How often a comparison begins anew: after it changed a pin, or somebody else did.
 TRIES_MAX: Final = 8
@@ -86,6 +87,13 @@ class _News:
     other: list[Definition] = field(default_factory=list)
     again: list[str] = field(default_factory=list)
 
+    def crowded_out(self, room: int) -> frozenset[str]:
+        """Takes away what is first seen and for which there is no room; gives the names."""
+        beyond = self.first[max(0, room) :]
+        if beyond:
+            self.first = self.first[: max(0, room)]
+        return frozenset(one.tool for one in beyond)
+
 
 class PinKeeper:
     """One for a sidecar. All is done on the event loop's thread."""
@@ -101,6 +109,7 @@ class PinKeeper:
         self._age_max_ns = None if is_alone else int(AGE_MAX_S * 1e9)
         self._known: dict[tuple[str, str], _Known] = {}
         self._turns: dict[tuple[str, str], asyncio.Lock] = {}
+        self._crowded: set[tuple[str, str]] = set()
         #: Drifts this process found, by upstream.
         self.drifts_total: dict[str, int] = {}
 
@@ -130,24 +139,23 @@ class PinKeeper:
         call_id: str,
     ) -> frozenset[str]:
         """Compares what a list says with the pins, puts what is new on record, and gives the tools
-        that have drifted by then. Raises PinsUnknown, and then nothing of the list is trustworthy.
+        that must not be shown: those that have drifted by then, and those there is no room for.
+
+        Raises PinsUnknown, and then nothing of the list is trustworthy.
         """
         async with self._turn(tenant, upstream):
             for _ in range(TRIES_MAX):
                 known = await self._fresh(tenant, upstream)
                 news = _news(known.marks, definitions)
+                crowded_out = news.crowded_out(TOOLS_MAX - len(known.marks))
                 if not (news.first or news.other or news.again):
-                    return known.drifted
-                if len(known.marks) + len(news.first) > TOOLS_MAX:
-                    raise PinsUnknown(
-                        "too_many_tools",
-                        f"{upstream} has shown more than {TOOLS_MAX} tools",
-                        "The server may make up names; ask its owner.",
-                    )
+                    if crowded_out:
+                        self._tell_of_crowd(tenant, upstream, len(crowded_out))
+                    return known.drifted | crowded_out
                 changes = await self._changes(tenant, upstream, news)
                 said: dict[str, Any] = {"call_id": call_id}
                 if await self._put(tenant, upstream, agent, changes, said):
-                    self._tell(tenant, upstream, news)
+                    self._tell(upstream, news)
         raise PinsUnknown("stale_pins", "the pins kept changing meanwhile")
 
     async def pins(self, tenant: str, upstream: str) -> list[PinRow]:
@@ -252,17 +260,25 @@ class PinKeeper:
             self._known[tenant, upstream] = known
         return answer.seq
 
-    def _tell(self, tenant: str, upstream: str, news: _News) -> None:
+    def _tell_of_crowd(self, tenant: str, upstream: str, count: int) -> None:
+        if (tenant, upstream) not in self._crowded:
+            self._crowded.add((tenant, upstream))
+            _log.warning(
+                "an MCP server has shown more tools than are kept; the others are hidden",
+                extra={"upstream": upstream, "count": count},
+            )
+
+    def _tell(self, upstream: str, news: _News) -> None:
         for one in news.other:
             self.drifts_total[upstream] += 1
             _log.warning(
                 "an MCP tool is not what it was: hidden and refused until somebody accepts it",
-                extra={"tenant": tenant, "tool": f"{upstream}/{one.tool}", "sha256": one.sha256},
+                extra={"tool": f"{upstream}/{one.tool}"},
             )
         for tool in news.again:
             _log.warning(
                 "an MCP tool that had drifted is what it was again",
-                extra={"tenant": tenant, "tool": f"{upstream}/{tool}"},
+                extra={"tool": f"{upstream}/{tool}"},
             )
 
 

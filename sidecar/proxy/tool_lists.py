@@ -11,6 +11,7 @@ Must not know: how rules are judged, how pins are kept, sockets.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -29,6 +30,8 @@ from sidecar.proxy.dialects.mcp_methods import TOOLS_CALL, TOOLS_LIST
 from sidecar.proxy.events import Event, EventCutter, EventTooLong
 from sidecar.proxy.list_message import cache_terms, listed_in, read_listing, unchecked
 from sidecar.proxy.upstream import Headers, Reply
+
+_log = logging.getLogger("aegis.lists")
 
 #: An answer with a list, or one event of a stream, is held in memory as a whole.
 LIST_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -129,6 +132,13 @@ class ToolLists:
         """
         is_list = call.action == TOOLS_LIST and 200 <= reply.status < 300
         asker = _Asker(principal, call, is_list)
+        try:
+            return await self._shown_reply(reply, asker)
+        except Refused as refused:
+            _tell(refused, asker)
+            raise
+
+    async def _shown_reply(self, reply: Reply, asker: _Asker) -> Reply:
         if reply.complete and not reply.first:
             return reply
         media = _media(reply)
@@ -141,7 +151,7 @@ class ToolLists:
             if made is body:
                 return Reply(reply.status, reply.headers, body, close=reply.close)
             return Reply(reply.status, _without_bytes(reply.headers), made, close=reply.close)
-        if is_list or (media == "text/event-stream" and reply.status == 200):
+        if asker.is_list or (media == "text/event-stream" and reply.status == 200):
             raise unchecked("it is neither JSON nor a stream of events, or it is compressed")
         return reply
 
@@ -163,6 +173,8 @@ class ToolLists:
                 yield made
         except (EventTooLong, Refused) as error:
             refused = error if isinstance(error, Refused) else unchecked("it is too large")
+            if not reply.complete:
+                _tell(refused, asker)
             if asker.is_list and refused.code == "list_unchecked" and not reply.complete:
                 said = self._dialect.refusal(refused, asker.call.call_id, asker.call)
                 yield b"data: %b\n\n" % said.body
@@ -236,6 +248,21 @@ class ToolLists:
             return False
         tool = policy_set.catalogue.mcp_tool(asker.call.tool.upstream, name).tool
         return may_go_ahead(policy_set, asker.principal, tool, MCP_CALL_METHOD)
+
+
+def _tell(refused: Refused, asker: _Asker) -> None:
+    """The operator's side of a list that is kept back."""
+    if refused.code == "list_unchecked":
+        call = asker.call
+        _log.warning(
+            "a list of tools could not be checked",
+            extra={
+                "upstream": call.tool.upstream,
+                "call_id": call.call_id,
+                "reason": refused.reason,
+                "cause": refused.detail,
+            },
+        )
 
 
 async def _whole(reply: Reply) -> bytes:

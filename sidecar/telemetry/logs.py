@@ -25,8 +25,8 @@ FIELDS: Final = frozenset(
         "address", "answer", "boot_id", "call_id", "cause", "code", "control", "count", "data",
         "deadline_s", "default", "detail", "duration_s", "engine", "file", "forwarded", "in_flight",
         "listener", "next_step", "node_id", "path", "pid", "problem", "problems", "reason",
-        "recovered", "revision", "rules", "status", "store", "upstream", "upstreams", "url",
-        "version", "warning",
+        "recovered", "revision", "rules", "status", "store", "tool", "upstream", "upstreams",
+        "url", "version", "warning",
     }
 )  # fmt: skip
 

@@ -196,7 +196,6 @@ UNREADABLE = {
     "another type": in_json(listing(ALL)).replace(b"application/json", b"text/plain"),
     "too large": in_json(listing([tool("look", description="x" * LIST_BYTES_MAX)])),
     "a tool too large": in_json(listing([tool("look", description="x" * DEFINITION_LENGTH_MAX)])),
-    "too many": in_json(listing([{"name": f"t{number}"} for number in range(2049)])),
 }
 
 
@@ -210,6 +209,8 @@ async def test_c12_a_list_that_cannot_be_checked_is_refused_with_a_code(
     assert (answer.status, answer.json["id"]) == (502, 1)
     assert answer.json["error"]["data"]["code"] == "list_unchecked"
     assert names(after) == ["send", "look"], "positive control"
+    (line,) = [each for each in one.log.getvalue().splitlines() if "could not be checked" in each]
+    assert answer.json["error"]["message"].endswith(json.loads(line)["reason"])
     outcomes = [each["outcome"] for each in receipts(tmp_path) if each["kind"] == "outcome"]
     assert outcomes == ["withheld", "completed"]
 
@@ -229,6 +230,7 @@ async def test_c12_in_a_stream_the_refusal_is_the_answer_and_then_it_breaks_off(
     async with serve(tmp_path, talk) as one:
         answer = await ask_list(one)
     assert not answer.is_whole and b"stranger" not in answer.body
+    assert one.log.getvalue().count("could not be checked") == 1
     (message,) = data_of(answer)
     assert (message["id"], message["error"]["data"]["code"]) == (1, "list_unchecked")
 

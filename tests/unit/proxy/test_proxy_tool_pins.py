@@ -65,7 +65,8 @@ async def test_c12_drift_hides_refuses_and_is_on_record_until_it_is_accepted(
     ]  # fmt: skip
     (refusal,) = [each for each in found if each["kind"] == "refusal"]
     assert (refusal["tool"], refusal["outcome"]) == ("mcp/look", "tool_drifted")
-    assert "an MCP tool is not what it was" in one.log.getvalue()
+    (line,) = [each for each in one.log.getvalue().splitlines() if "is not what it was" in each]
+    assert json.loads(line)["tool"] == "mcp/look"
 
 
 async def test_c12_a_hidden_tool_that_drifts_stays_unknown(tmp_path: Path) -> None:
