@@ -189,6 +189,7 @@ async def elicitation_enums(context: Context, _: dict[str, Any]) -> list[Any]:
 @tool("test_reconnection")
 async def reconnection(context: Context, _: dict[str, Any]) -> list[Any]:
     """Ends its stream in the middle; the rest is read by resuming."""
+    await asyncio.sleep(4 * PAUSE_S)  # the stream's first event, by which it is resumed, goes first
     if context.close_sse_stream is not None:
         await context.close_sse_stream()
     await asyncio.sleep(4 * PAUSE_S)
@@ -390,4 +391,6 @@ def build() -> Server[Any]:
 
 if __name__ == "__main__":
     application = build().streamable_http_app(event_store=Events(), retry_interval=100)
-    uvicorn.run(application, host="127.0.0.1", port=int(sys.argv[1]), log_level="error")
+    # By h11: uvicorn's reader on httptools keeps blanks behind a header's value, which the suite
+    # counts against the server.
+    uvicorn.run(application, host="127.0.0.1", port=int(sys.argv[1]), log_level="error", http="h11")
