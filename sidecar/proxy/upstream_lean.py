@@ -43,7 +43,7 @@ class LeanLeg:
         if link is None:
             link = self._links[upstream.name] = _Link(upstream)
         head = link.form.head(method, target, headers, len(body))
-        if link.in_flight >= upstream.limits.calls:
+        if link.in_flight >= link.calls_max:
             raise Refused("upstream_busy", retry_after_s=1)
         link.in_flight += 1
         try:
@@ -80,6 +80,7 @@ class _Link:
 
     def __init__(self, upstream: Upstream) -> None:
         self.in_flight = 0
+        self.calls_max = upstream.limits.calls
         self.form = RequestForm(upstream)
         self.pool: Pool[LeanLine] = Pool()
         self.heads = Deadlines(upstream.timeouts.response_s)
