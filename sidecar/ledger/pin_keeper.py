@@ -13,10 +13,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sidecar.ledger.pin_entries import ACCEPTED, DRIFTED, PINNED, RETURNED, PinChange, pin_entry
+from sidecar.ledger.pin_news import News, news_of
 from storage.errors import StoreError
 from storage.records import Answer, PinMark, PinRow, Recorded
 
@@ -79,22 +80,6 @@ class _Known:
         self.drifted = frozenset(one.tool for one in self.marks.values() if one.seen_sha256)
 
 
-@dataclass(slots=True)
-class _News:
-    """What a list says that the store does not know yet."""
-
-    first: list[Definition] = field(default_factory=list)
-    other: list[Definition] = field(default_factory=list)
-    again: list[str] = field(default_factory=list)
-
-    def crowded_out(self, room: int) -> frozenset[str]:
-        """Takes away what is first seen and for which there is no room; gives the names."""
-        beyond = self.first[max(0, room) :]
-        if beyond:
-            self.first = self.first[: max(0, room)]
-        return frozenset(one.tool for one in beyond)
-
-
 class PinKeeper:
     """One for a sidecar. All is done on the event loop's thread."""
 
@@ -146,7 +131,7 @@ class PinKeeper:
         async with self._turn(tenant, upstream):
             for _ in range(TRIES_MAX):
                 known = await self._fresh(tenant, upstream)
-                news = _news(known.marks, definitions)
+                news = news_of(known.marks, definitions)
                 crowded_out = news.crowded_out(TOOLS_MAX - len(known.marks))
                 if not (news.first or news.other or news.again):
                     if crowded_out:
@@ -206,7 +191,7 @@ class PinKeeper:
         self.drifts_total.setdefault(upstream, 0)
         return known
 
-    async def _changes(self, tenant: str, upstream: str, news: _News) -> list[PinChange]:
+    async def _changes(self, tenant: str, upstream: str, news: News) -> list[PinChange]:
         now_us = self._clock.now_us()
         changes = [
             PinChange(PINNED, PinRow(tenant, upstream, one.tool, 1, one.text, one.sha256, now_us))
@@ -268,7 +253,7 @@ class PinKeeper:
                 extra={"upstream": upstream, "count": count},
             )
 
-    def _tell(self, upstream: str, news: _News) -> None:
+    def _tell(self, upstream: str, news: News) -> None:
         for one in news.other:
             self.drifts_total[upstream] += 1
             _log.warning(
@@ -280,25 +265,6 @@ class PinKeeper:
                 "an MCP tool that had drifted is what it was again",
                 extra={"tool": f"{upstream}/{tool}"},
             )
-
-
-def _news(marks: Mapping[str, PinMark], definitions: Sequence[Definition]) -> _News:
-    """Of a name that a list gives to several tools, the one that is not pinned counts."""
-    news = _News()
-    by_name: dict[str, list[Definition]] = {}
-    for one in definitions:
-        by_name.setdefault(one.tool, []).append(one)
-    for tool, ones in by_name.items():
-        mark = marks.get(tool)
-        if mark is None:
-            news.first.append(ones[0])
-            continue
-        other = next((one for one in ones if one.sha256 != mark.sha256), None)
-        if other is None and mark.seen_sha256:
-            news.again.append(tool)
-        elif other is not None and other.sha256 != mark.seen_sha256:
-            news.other.append(other)
-    return news
 
 
 def _unseen(row: PinRow) -> PinRow:
