@@ -27,11 +27,12 @@ from clients_stage import cache
 from full_report import checked_out, tell
 
 SERVER = [sys.executable, "-W", "ignore", str(HERE / "fixture_stdio.py")]
+#: For what it is called with: a tool that is always refused would not even be listed.
 REFUSING = """\
 policy: start
 rules:
-  - {id: everything, effect: allow, tools: [fixture/unknown, "fixture/mcp:*"]}
-  - {id: one, effect: deny, tools: fixture/test_error_handling}
+  - {id: everything, effect: allow, tools: ["fixture/*", fixture/unknown, "fixture/mcp:*"]}
+  - {id: one, effect: deny, tools: fixture/test_error_handling, when: "!has(args.never)"}
 """
 CATALOGUE = "catalogue: fixture\ntools:\n  test_error_handling: {}\n"
 INSPECTED = {
