@@ -227,7 +227,8 @@ async def _carry(session: StdioSession, agent: AgentPipes, child: Child, pipelin
 
 
 def _ended(tasks: Sequence[asyncio.Task[object]], child: Child) -> int:
-    """The server's status; 1 if what carried its lines failed and it says nothing is wrong."""
+    """The server's status; 1 if it could not be ended, or if what carried its lines failed and it
+    says nothing is wrong."""
     failed = False
     for task in tasks:
         if not task.done():
@@ -235,7 +236,7 @@ def _ended(tasks: Sequence[asyncio.Task[object]], child: Child) -> int:
         elif not task.cancelled() and task.exception() is not None:
             _log.error("the wrapping failed", exc_info=task.exception())
             failed = True
-    return child.status or int(failed)
+    return 1 if child.status is None else child.status or int(failed)
 
 
 def _signals(child: Child) -> asyncio.Event:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import logging
 import os
 import signal
 import subprocess
@@ -22,10 +23,14 @@ from typing import Final
 from sidecar.errors import StartRefused
 from sidecar.proxy.stdio.lines import PIECE_BYTES_MAX, LineCutter
 
+_log = logging.getLogger("aegis.stdio")
+
 #: The largest line a server may say. Images and files stand in it as base64.
 LINE_BYTES_MAX: Final = 64 * 1024 * 1024
 #: Bytes that may wait for it to read before a line that cannot wait is left out.
 WAITING_BYTES_MAX: Final = 1024 * 1024
+#: For the kernel to end what was killed. What changed its user cannot be killed by us.
+KILLED_S: Final = 1.0
 #: prctl(2): the signal a process gets when the thread that started it ends.
 _PR_SET_PDEATHSIG: Final = 1
 #: What begins like this is configuration of the sidecar, and may be a secret of it.
@@ -193,7 +198,8 @@ class Child:
             self.signal(signal.SIGTERM)
             if not await self.ended_within(term_s):
                 self.signal(signal.SIGKILL)
-                await self.exited.wait()
+                if not await self.ended_within(KILLED_S):
+                    _log.error("the server cannot be ended", extra={"pid": self.pid})
         self.close_input()
         if self._read_transport is not None:
             self._read_transport.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from sidecar.errors import Refused
 from sidecar.proxy.dialects.reply import problem_reply
-from sidecar.proxy.stdio.child import child_environment
+from sidecar.proxy.stdio.child import Child, child_environment, started
 from sidecar.proxy.stdio.exchange import _addressed
 from sidecar.proxy.stdio.lines import LineCutter
 from sidecar.proxy.stdio.message import head_of, id_key, read_line, read_said
@@ -102,3 +103,21 @@ def test_a_refusal_from_before_a_message_was_read_gets_its_id_and_form() -> None
 def test_the_servers_environment_is_ours_without_what_is_the_sidecars() -> None:
     given_ = {"PATH": "/bin", "AEGIS_STORE": "secret", "aegis_lower": "x", "TOKEN": "t"}
     assert child_environment(given_) == {"PATH": "/bin", "aegis_lower": "x", "TOKEN": "t"}
+
+
+async def test_a_server_that_cannot_be_killed_does_not_keep_us(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As one that runs as another user by now."""
+    process = started(["sleep", "60"], {"PATH": "/usr/bin:/bin"})
+    child = Child(process)
+    await child.open()
+    with monkeypatch.context() as patch:
+        patch.setattr(child, "signal", lambda _: None)
+        patch.setattr("sidecar.proxy.stdio.child.KILLED_S", 0.1)
+        await child.end(0.1)
+    assert child.status is None
+    assert "cannot be ended" in caplog.text
+    child.signal(signal.SIGKILL)
+    assert await child.ended_within(10)
+    assert child.status == 128 + signal.SIGKILL
