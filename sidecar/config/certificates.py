@@ -15,9 +15,6 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import NamedTuple
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
 ALPN = ("http/1.1",)
 
 
@@ -62,6 +59,8 @@ def listener_context(material: Material) -> ListenerContext:
 
 
 def _load_authorities(context: ssl.SSLContext, pem: bytes) -> None:
+    from cryptography import x509  # here, since most configurations have no certificate
+
     try:
         x509.load_pem_x509_certificates(pem)
         context.load_verify_locations(cadata=pem.decode("ascii"))
@@ -71,6 +70,8 @@ def _load_authorities(context: ssl.SSLContext, pem: bytes) -> None:
 
 
 def _expires(pem: bytes) -> datetime:
+    from cryptography import x509
+
     try:
         chain = x509.load_pem_x509_certificates(pem)
     except ValueError:
@@ -79,6 +80,8 @@ def _expires(pem: bytes) -> datetime:
 
 
 def _check_key(pem: bytes) -> None:
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
     try:
         load_pem_private_key(pem, None)
     except TypeError:
