@@ -27,10 +27,11 @@ import uvloop
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from aiohttp_leg import AiohttpLeg
+
 from sidecar.app import GC_THRESHOLD
 from sidecar.config.model import Upstream, UpstreamLimits
 from sidecar.proxy.upstream import Reply, UpstreamLeg
-from sidecar.proxy.upstream_aiohttp import AiohttpLeg
 from sidecar.proxy.upstream_lean import LeanLeg
 
 BODY = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"text":"' + b"y" * 231 + b'"}}\n'

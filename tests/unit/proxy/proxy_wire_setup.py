@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+from aiohttp_leg import AiohttpLeg
 
 from sidecar.config.model import Auth, Limits, Timeouts, Upstream, UpstreamLimits
 from sidecar.errors import Refused
@@ -19,7 +20,6 @@ from sidecar.proxy.head import HeadRules
 from sidecar.proxy.headers import forward_headers, reply_headers
 from sidecar.proxy.server import FrontDoor
 from sidecar.proxy.upstream import UpstreamLeg
-from sidecar.proxy.upstream_aiohttp import AiohttpLeg
 from sidecar.proxy.upstream_lean import LeanLeg
 
 #: Every implementation of the seam. What holds for one holds for all: see `every_leg`.

@@ -20,6 +20,7 @@ from aiohttp.client_reqrep import ClientRequest
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawResponseMessage
 from aiohttp.streams import StreamReader
+from aiohttp_line import Line, LineProtocol
 from yarl import URL
 
 from sidecar.config.upstream_tls import client_context
@@ -29,7 +30,6 @@ from sidecar.proxy.arrived import arrived_body
 from sidecar.proxy.location import read_base
 from sidecar.proxy.reply_head import checked_headers
 from sidecar.proxy.upstream import Reply
-from sidecar.proxy.upstream_aiohttp_line import Line, LineProtocol
 from sidecar.proxy.upstream_pool import Deadlines, Pool
 from sidecar.proxy.upstream_request import RequestForm
 

@@ -1,4 +1,4 @@
-"""One connection of aiohttp's connector, as `upstream_aiohttp` uses it.
+"""One connection of aiohttp's connector, as `aiohttp_leg` uses it.
 
 Knows: aiohttp's response parser and its limits. aiohttp's connector opens connections; they are
 kept in our own pool, because its pool walks through its limits, its traces and its waiters.
