@@ -1,4 +1,5 @@
-"""The upstream leg over aiohttp's connector and response parser.
+"""An upstream leg over aiohttp's connector and response parser: the yardstick of the product's own,
+put to the same tests.
 
 Knows: connections are pooled per upstream, a request is written in one piece, and a connection on
 which anything was odd is never used again. `ClientSession` is left out on purpose: it re-quotes

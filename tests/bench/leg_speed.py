@@ -26,6 +26,7 @@ from typing import cast
 import uvloop
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from aiohttp_leg import AiohttpLeg
 

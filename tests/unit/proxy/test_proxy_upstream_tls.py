@@ -275,7 +275,8 @@ asyncio.run(main())
 
 async def _ask(url: str, authority: Path | None, name: str) -> str:
     environment = {name: value for name, value in os.environ.items() if name != "SSL_CERT_FILE"}
-    environment["PYTHONPATH"] = str(Path(__file__).parent)
+    here = Path(__file__).parent
+    environment["PYTHONPATH"] = os.pathsep.join([str(here), str(here.parents[1])])
     if authority is not None:
         environment["SSL_CERT_FILE"] = str(authority)
     process = await asyncio.create_subprocess_exec(
