@@ -1,6 +1,7 @@
 // An upstream on Node's http: it answers with what it read, in the head of its answer.
 // Knows: Node's own readers of URLs, forms and JSON. Must not know: what was sent, what is right.
 "use strict";
+const crypto = require("crypto");
 const http = require("http");
 
 function pairs(read) {
@@ -19,7 +20,29 @@ function decoded(read) {
   }
 }
 
-function reading(request, body) {
+// The reader of forms that fetch has (WHATWG); of a file its name, size and digest.
+async function formData(type, body) {
+  try {
+    const told = [];
+    const found = await new Response(body, { headers: { "content-type": type } }).formData();
+    for (const [name, value] of found) {
+      if (typeof value === "string") {
+        told.push([name, value]);
+      } else {
+        const content = Buffer.from(await value.arrayBuffer());
+        const digest = crypto.createHash("sha256").update(content).digest("hex");
+        told.push([name, `file:${value.name}:${content.length}:${digest}`]);
+      }
+    }
+    return told;
+  } catch {
+    return null;
+  }
+}
+
+async function reading(request, body) {
+  const type = request.headers["content-type"] || "";
+  const isFormData = type.toLowerCase().startsWith("multipart/form-data");
   const text = body.toString("utf8");
   const url = decoded(() => new URL(request.url, "http://upstream"));
   const headers = [];
@@ -33,7 +56,9 @@ function reading(request, body) {
     body: body.toString("base64"),
     path: url && decoded(() => decodeURIComponent(url.pathname)),
     query: url && pairs(() => url.searchParams),
-    form: pairs(() => new URLSearchParams(text)),
+    form: isFormData
+      ? await formData(type, body)
+      : pairs(() => new URLSearchParams(text)),
     json: decoded(() => JSON.stringify(JSON.parse(text))),
   };
 }
@@ -41,8 +66,8 @@ function reading(request, body) {
 const server = http.createServer({ maxHeaderSize: 1 << 18 }, (request, response) => {
   const pieces = [];
   request.on("data", (piece) => pieces.push(piece));
-  request.on("end", () => {
-    const told = JSON.stringify(reading(request, Buffer.concat(pieces)));
+  request.on("end", async () => {
+    const told = JSON.stringify(await reading(request, Buffer.concat(pieces)));
     response.writeHead(200, {
       "X-Wire-Reading": Buffer.from(told, "utf8").toString("base64"),
       "Content-Length": "0",

@@ -15,7 +15,9 @@ from typing import Any, Protocol
 from urllib.parse import parse_qsl, unquote
 
 import h11
-from aiohttp import web
+from aiohttp import BodyPartReader, MultipartReader, StreamReader, web
+from fuzz_forms import FORM_DATA
+from wire_forms import file_text, read_form_data
 from wire_reading import NOTHING, Reading
 
 HEAD_BYTES_MAX = 1 << 18
@@ -85,8 +87,8 @@ class H11Parser:
         except h11.RemoteProtocolError as error:
             status = error.error_status_hint
             writer.write(b"HTTP/1.1 %d Refused\r\nContent-Length: 0\r\n\r\n" % status)
-        except ConnectionError:
-            return
+        except (ConnectionError, asyncio.CancelledError):
+            return  # the tap hung up, or the run is over
         finally:
             writer.close()
 
@@ -102,9 +104,16 @@ def _read_by_python(request: h11.Request, body: bytes) -> Reading:
         body,
         path=unquote(path),
         query=parse_qsl(query, keep_blank_values=True),
-        form=parse_qsl(body.decode("latin-1"), keep_blank_values=True),
+        form=_python_form(request, body),
         json=read_json(body),
     )
+
+
+def _python_form(request: h11.Request, body: bytes) -> list[tuple[str, str]]:
+    said = dict(request.headers).get(b"content-type", b"").decode("latin-1")
+    if said.lower().startswith(FORM_DATA):
+        return read_form_data(said, body)
+    return parse_qsl(body.decode("latin-1"), keep_blank_values=True)
 
 
 def read_json(body: bytes) -> Any:
@@ -142,9 +151,9 @@ class AiohttpParser:
 
     async def _handle(self, request: web.BaseRequest) -> web.Response:
         body = await request.read()
-        form = []
-        if request.content_type == "application/x-www-form-urlencoded":
-            form = [(name, str(value)) for name, value in (await request.post()).items()]
+        form: list[tuple[str, str]] | None = []
+        if request.content_type in ("application/x-www-form-urlencoded", FORM_DATA):
+            form = await _aiohttp_form(request, body)
         try:
             document = await request.json()
         except (ValueError, RecursionError):
@@ -165,3 +174,31 @@ class AiohttpParser:
             )
         )
         return web.Response()
+
+
+async def _aiohttp_form(request: web.BaseRequest, body: bytes) -> list[tuple[str, str]] | None:
+    """The form; None if aiohttp finds that it is none."""
+    try:
+        if request.content_type == FORM_DATA:
+            return await _aiohttp_parts(request, body)
+        return [(name, str(value)) for name, value in (await request.post()).items()]
+    except (ValueError, LookupError):
+        return None
+
+
+async def _aiohttp_parts(request: web.BaseRequest, body: bytes) -> list[tuple[str, str]]:
+    """As `BaseRequest.post` reads them; that would read the body anew, which is gone by then."""
+    payload = StreamReader(request.protocol, HEAD_BYTES_MAX, loop=asyncio.get_running_loop())
+    payload.feed_data(body)
+    payload.feed_eof()
+    parts = MultipartReader(request.headers, payload)
+    form = []
+    while (part := await parts.next()) is not None:
+        if not isinstance(part, BodyPartReader):
+            form.append(("parts within parts", ""))
+            continue
+        content = bytes(await part.read(decode=True))
+        name, filename = part.name or "", part.filename
+        text = content.decode("utf-8", "replace")
+        form.append((name, text if filename is None else file_text(filename, content)))
+    return form

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fuzz_check import check_arrival
 from fuzz_client import Shot
+from fuzz_forms import FORM_DATA
 from fuzz_ledger import Recorded, check_sent, commits_to, is_of, sent_keys
 from fuzz_run import Run
 from fuzz_upstream import Arrival
@@ -22,6 +23,7 @@ from wire_servers import HaproxyParser, NginxParser, NodeParser
 from wire_tap import Tap, Visit
 
 HERE = Path(__file__).resolve().parent
+FORM_READERS = ("h11", "aiohttp", "node")
 ALL = ("h11", "aiohttp", "nginx", "haproxy", "node")
 
 
@@ -35,6 +37,7 @@ class WireRun(Run):
         self.taps: list[Tap] = []
         self.readings: Counter[str] = Counter()
         self.json_readings: Counter[str] = Counter()
+        self.refused_forms: Counter[str] = Counter()
         super().__init__(folder, chance, planted)
         self.sidecar.program = HERE / "wire_planted.py"
 
@@ -58,7 +61,8 @@ class WireRun(Run):
     @property
     def refusals(self) -> Counter[str]:
         """How often a parser refused to read what was forwarded: "nginx 400" and the like."""
-        return sum((tap.refusals for tap in self.taps), Counter())
+        forms = Counter({f"{name} form": count for name, count in self.refused_forms.items()})
+        return sum((tap.refusals for tap in self.taps), forms)
 
     def violations_by_parser(self) -> dict[str, int]:
         """How many violations are what a parser read: the differences, apart from all the rest."""
@@ -124,6 +128,12 @@ class WireRun(Run):
             reading = found[visit.place]
             readings.append(reading)
             self.readings[parser.name] += 1
+            if (
+                reading.form is None
+                and reading.media() == FORM_DATA
+                and parser.name in FORM_READERS
+            ):
+                self.refused_forms[parser.name] += 1
             self.json_readings[parser.name] += bool(
                 reading.probes or isinstance(reading.json, dict)
             )

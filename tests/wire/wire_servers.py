@@ -175,8 +175,8 @@ class _Recorded(Program):
                 message.headers = [p for p in message.headers if not p[0].startswith(PREFIX)]
                 self.readings[int(told[f"{PREFIX}port"])].append(self.read(message, told))
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-        except ConnectionError:
-            return
+        except (ConnectionError, asyncio.CancelledError):
+            return  # the proxy hung up, or the run is over
         finally:
             writer.close()
 
