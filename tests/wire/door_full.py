@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +41,26 @@ from full_report import checked_out, tell
 from wire_door import Door
 
 REQUEST = b"GET /up/items/7 HTTP/1.1\r\nHost: localhost\r\nX-Mark: %b\r\n\r\n"
-#: So many requests give a p99 that is more than one odd moment.
-ASKED_MIN = 400
 #: Below this a p99 says more of the machine's other users than of the crowd.
 P99_FREE_MS = 20.0
 P99_RATIO_MAX = 2.0
 KIB_PER_CONNECTION_MAX = 64
-HEADER_WAIT_S = 4.0
-STANDS_S = 2.0
 SLOW_READERS, SLOW_REQUESTS = 20, 20
+
+
+@dataclass
+class Pace:
+    """How long crowds stand, and so many requests give a p99 that is more than one odd moment."""
+
+    stands_s: float = 2.0
+    header_wait_s: int = 4
+    asked_min: int = 400
+    judges_p99: bool = True
+
+
+PACE = Pace()
+#: For the slice in every test run: everything but the times, which a busy machine makes up.
+BRIEF = Pace(stands_s=0.2, header_wait_s=1, asked_min=20, judges_p99=False)
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -60,7 +72,7 @@ async def bystander(port: int) -> AsyncIterator[dict[str, Any]]:
         sys.executable,
         str(HERE / "door_bystander.py"),
         str(port),
-        str(ASKED_MIN),
+        str(PACE.asked_min),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
@@ -92,13 +104,13 @@ async def crowd_of(port: int, count: int) -> AsyncIterator[list[Streams]]:
 
 async def alone(port: int, _: int) -> dict[str, Any]:
     async with bystander(port) as noticed:
-        await asyncio.sleep(STANDS_S)
+        await asyncio.sleep(PACE.stands_s)
     return noticed
 
 
 async def idle(port: int, count: int) -> dict[str, Any]:
     async with crowd_of(port, count), bystander(port) as noticed:
-        await asyncio.sleep(STANDS_S)
+        await asyncio.sleep(PACE.stands_s)
     return noticed
 
 
@@ -110,7 +122,7 @@ async def half_heads(port: int, count: int) -> dict[str, Any]:
             writer.write(b"GET /up/items/7 HTTP/1.1\r\nHost: localh")
         for reader, _ in made:
             with contextlib.suppress(TimeoutError, ConnectionError):
-                async with asyncio.timeout(HEADER_WAIT_S * 3):
+                async with asyncio.timeout(PACE.header_wait_s * 3):
                     cut += b" 408 " in await reader.read(4096)
     wrong = [f"{count - cut} half heads stay"] if cut != count else []
     return {**noticed, "cut_off": cut, "wrong": wrong}
@@ -150,7 +162,7 @@ async def never_reading(port: int, _: int) -> dict[str, Any]:
             with contextlib.suppress(BlockingIOError):
                 one.send((REQUEST % b"slow") * SLOW_REQUESTS)
             sockets.append(one)
-        await asyncio.sleep(STANDS_S)
+        await asyncio.sleep(PACE.stands_s)
     for one in sockets:
         one.close()
     return {**noticed, "readers": SLOW_READERS}
@@ -188,7 +200,7 @@ async def run(door: Door, count: int, cap: int) -> tuple[dict[str, Any], list[st
         p99, alone_ms = came["p99_ms"], told["alone"]["p99_ms"]
         if came["failed"]:
             found.append(f"{name}: {came['failed']} well-behaved requests were not answered 200")
-        if p99 > max(P99_FREE_MS, P99_RATIO_MAX * alone_ms):
+        if PACE.judges_p99 and p99 > max(P99_FREE_MS, P99_RATIO_MAX * alone_ms):
             found.append(f"{name}: p99 {p99:.1f} ms, alone {alone_ms:.1f} ms")
     told["over_the_cap"] = came = await over_the_cap(port, cap)
     found += came.pop("wrong")
@@ -202,8 +214,11 @@ async def run(door: Door, count: int, cap: int) -> tuple[dict[str, Any], list[st
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--size", type=int, default=5000, help="connections")
+    parser.add_argument("--brief", action="store_true", help="all but the times")
     parser.add_argument("--results", type=Path)
     options = parser.parse_args()
+    if options.brief:
+        vars(PACE).update(vars(BRIEF))
     started = time.perf_counter()
     count, cap = options.size, options.size + 50
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -211,7 +226,7 @@ def main() -> int:
     if hard < needed:
         parser.error(f"{needed} open files are needed, {hard} are allowed")
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-    limits = f"{{connections: {cap}, per_address: {cap}, header_wait: {int(HEADER_WAIT_S)}s}}"
+    limits = f"{{connections: {cap}, per_address: {cap}, header_wait: {PACE.header_wait_s}s}}"
     with tempfile.TemporaryDirectory(prefix="aegis-door-") as name:
         door = Door(Path(name)).start(f"limits: {limits}")
         try:

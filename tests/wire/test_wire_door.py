@@ -4,6 +4,8 @@ one real sidecar whose upstreams keep what arrives."""
 from __future__ import annotations
 
 import gzip
+import json
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -155,6 +157,18 @@ def test_b19_pipelined_requests_are_answered_in_order(door: Door) -> None:
     marks = [part.partition(b'"')[0] for part in heard.split(b'"mark": "')[1:]]
     assert marks == [b"m%d" % number for number in range(count)]
     assert len(door.arrivals) == count
+
+
+@pytest.mark.serial
+def test_b19_crowds_are_served_cut_off_or_told() -> None:
+    command = [sys.executable, str(HERE / "door_full.py"), "--size", "200", "--brief"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.stdout.startswith("{"), done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["violations"]) == (0, 0), done.stdout
+    assert report["half_heads"]["cut_off"] == 200
+    assert report["pipelined"]["answered"] == 400
+    assert report["over_the_cap"]["told"] == 20
 
 
 def test_b20_heads_are_bounded(door: Door) -> None:

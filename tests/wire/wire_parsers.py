@@ -188,7 +188,7 @@ async def _aiohttp_form(request: web.BaseRequest, body: bytes) -> list[tuple[str
 
 async def _aiohttp_parts(request: web.BaseRequest, body: bytes) -> list[tuple[str, str]]:
     """As `BaseRequest.post` reads them; that would read the body anew, which is gone by then."""
-    payload = StreamReader(request.protocol, HEAD_BYTES_MAX, loop=asyncio.get_running_loop())
+    payload = StreamReader(request.protocol, len(body) + 1, loop=asyncio.get_running_loop())
     payload.feed_data(body)
     payload.feed_eof()
     parts = MultipartReader(request.headers, payload)
