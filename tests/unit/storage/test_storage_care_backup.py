@@ -91,7 +91,7 @@ async def test_broken_pages_are_found(tmp_path: Path) -> None:
     copy_store(path, copy)
     check_pages(copy)
     data = bytearray(copy.read_bytes())
-    data[20 * 4096 + 100 : 20 * 4096 + 300] = os.urandom(200)
+    data[20 * 4096 : 20 * 4096 + 100] = os.urandom(100)  # what says of a page how to read it
     copy.write_bytes(data)
     with pytest.raises(StoreCorrupt):
         check_pages(copy)

@@ -94,7 +94,9 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("short_waits")
-async def test_a8_another_program_that_writes_is_waited_for_and_counted(tmp_path: Path) -> None:
+async def test_a8_another_program_that_writes_is_waited_for_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "store.db"
     async with opened(path) as store:
         other = sqlite3.connect(path, isolation_level=None)
@@ -102,8 +104,11 @@ async def test_a8_another_program_that_writes_is_waited_for_and_counted(tmp_path
         with pytest.raises(StoreBusy):
             await store.record([intent("c1")], seal)
         assert store.facts().busy_retries_total == 3
+        monkeypatch.setattr(sqlite_thread, "BUSY_WAITS", 400)
         waiting = asyncio.ensure_future(store.record([intent("c1")], seal))
-        await asyncio.sleep(0.08)
+        async with asyncio.timeout(10):
+            while store.facts().busy_retries_total == 3:
+                await asyncio.sleep(0.005)
         other.execute("ROLLBACK")
         [answer] = await waiting
         assert isinstance(answer, Recorded)
