@@ -25,6 +25,8 @@ import streams
 from bench_machine import commit, machine
 
 PARTS = ("policy", "store", "proxies", "streams", "overload")
+#: How long the store API and the raw loop take turns.
+STORE_SLICE_S = {"small": 0.5, "default": 3, "large": 5}
 EFFORT: dict[str, tuple[int, int]] = {"small": (2, 2), "default": (5, 3), "large": (9, 5)}
 
 
@@ -73,7 +75,7 @@ def main() -> int:
     if options.only in (None, "policy"):
         figures["policy"] = policy_speed.run(policy_speed.ALONE[options.size])
     if options.only in (None, "store"):
-        figures["store"] = store_speed.run(seconds)
+        figures["store"] = store_speed.run(STORE_SLICE_S[options.size])
     if options.only in (None, "proxies"):
         figures["proxies"] = proxies.run(
             rounds, seconds, sys.executable, with_peers=options.size != "small"

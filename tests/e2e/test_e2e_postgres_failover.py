@@ -99,7 +99,6 @@ def wait_for(what: Callable[[], bool], patience_s: float = 10) -> float:
     return time.monotonic() - started
 
 
-@pytest.mark.serial
 async def test_a15_a_failover_under_a_sidecar_refuses_calls_and_is_over_in_seconds(
     tmp_path: Path, shop: Shop
 ) -> None:

@@ -274,7 +274,6 @@ def test_durations_are_scaled_and_nothing_else() -> None:
     )
 
 
-@pytest.mark.serial
 @pytest.mark.timeout(90)
 def test_the_alert_for_the_ceiling_fires_and_clears(tmp_path: Path) -> None:
     uvloop.run(story(tmp_path))

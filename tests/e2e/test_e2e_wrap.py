@@ -189,7 +189,7 @@ async def test_c5_a_carriage_return_cannot_hide_a_message_from_the_sidecar(tmp_p
     assert [one["kind"] for one in wrap.receipts()].count("refusal") == 1
 
 
-async def test_c12_a_wrapped_server_that_pulls_the_rug_loses_the_tool_until_it_is_accepted(
+async def test_c12_rug_pull_over_stdio(
     tmp_path: Path,
 ) -> None:
     """Once it has ended nobody listens for the operator; what it left is accepted in its store."""

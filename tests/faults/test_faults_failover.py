@@ -9,13 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from failover import WRITABLE_AGAIN_S
 
 HARNESS = Path(__file__).with_name("failover_full.py")
 
 
-@pytest.mark.serial
 def test_a15_three_failovers_lose_nothing_that_was_acknowledged() -> None:
     done = subprocess.run(
         [sys.executable, str(HARNESS), "--size", "3"], capture_output=True, text=True
