@@ -6,6 +6,7 @@ Must not know: how parsers are started, how readings are compared.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ from wire_servers import HaproxyParser, NginxParser, NodeParser
 from wire_tap import Tap, Visit
 
 HERE = Path(__file__).resolve().parent
+#: An outcome is committed soon after its call, not with it.
+OUTCOMES_S = 2.0
 FORM_READERS = ("h11", "aiohttp", "node")
 ALL = ("h11", "aiohttp", "nginx", "haproxy", "node")
 
@@ -74,7 +77,7 @@ class WireRun(Run):
     async def check_settled(self, shots: list[Shot], arrivals: list[Arrival]) -> list[str]:
         """As of every run; and all readings against the bytes and against the decision."""
         wrong = check_sent(sent_keys(shots), arrivals)
-        wrong += await self.ledger.read_new()
+        wrong += await self._read_ledger()
         wrong += self.ledger.check_told(self.told)
         left = []
         for visit in [visit for tap in self.taps for visit in tap.visits]:
@@ -84,6 +87,13 @@ class WireRun(Run):
                 left.append((visit, readings))
         for visit, readings in left:
             wrong += _of(visit, self._disagreement(visit, readings))
+        # Nothing is under way: whose call was not answered by now never will be.
+        outcomes = self.ledger.outcomes
+        self.ledger.unmatched = [
+            intent
+            for intent in self.ledger.unmatched
+            if outcomes.get(intent.call_id, "completed") == "completed"
+        ]
         for tap in self.taps:
             tap.visits.clear()
         for parser in self.parsers:
@@ -99,9 +109,26 @@ class WireRun(Run):
             wrong += differs_from_bytes(reading, visit.arrival.message)
         return readings, wrong + check_arrival(visit.arrival)
 
+    async def _read_ledger(self) -> list[str]:
+        """All that is on record, once every intent's outcome is."""
+        wrong = await self.ledger.read_new()
+        until = asyncio.get_running_loop().time() + OUTCOMES_S
+        while asyncio.get_running_loop().time() < until:
+            if all(intent.call_id in self.ledger.outcomes for intent in self.ledger.unmatched):
+                break
+            await asyncio.sleep(0.02)
+            wrong += await self.ledger.read_new()
+        return wrong
+
     def _take_intent(self, visit: Visit, readings: list[Reading]) -> Recorded | None:
-        """The one intent that all readings agree with, which then is no other's."""
-        for intent in self.ledger.unmatched:
+        """The one intent that all readings agree with, which then is no other's. Of two that are
+        alike, the one whose call was answered: the other's client left, and it may never have
+        been sent."""
+        outcomes = self.ledger.outcomes
+        by_outcome = sorted(
+            self.ledger.unmatched, key=lambda intent: outcomes.get(intent.call_id) != "completed"
+        )
+        for intent in by_outcome:
             if is_of(intent, visit.arrival) and not _differences(readings, intent):
                 self.ledger.unmatched.remove(intent)
                 return intent
