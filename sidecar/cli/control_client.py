@@ -16,6 +16,8 @@ from typing import Any, Final
 
 SOCKET_NAME: Final = "control.sock"
 WAIT_S: Final = 10.0
+#: The longest path that any system takes for a socket (Linux; macOS takes 103).
+PATH_BYTES_MAX: Final = 107
 
 
 class Unreachable(Exception):
@@ -62,6 +64,11 @@ def ask_at(
     wait_s: float = WAIT_S,
 ) -> dict[str, Any]:
     """The same by the path of the socket, with a JSON body if there is one; raises Unreachable."""
+    if len(os.fsencode(where)) > PATH_BYTES_MAX:
+        raise Unreachable(
+            f"no sidecar can listen at {where}: the path is too long for a socket",
+            is_absent=True,
+        )
     connection = _SocketConnection(where, wait_s)
     try:
         connection.request(method, path, None if body is None else json.dumps(body))

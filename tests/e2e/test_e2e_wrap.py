@@ -189,9 +189,7 @@ async def test_c5_a_carriage_return_cannot_hide_a_message_from_the_sidecar(tmp_p
     assert [one["kind"] for one in wrap.receipts()].count("refusal") == 1
 
 
-async def test_c12_rug_pull_over_stdio(
-    tmp_path: Path,
-) -> None:
+async def test_c12_rug_pull(tmp_path: Path) -> None:
     """Once it has ended nobody listens for the operator; what it left is accepted in its store."""
 
     async def listed(said: str = "") -> bool:

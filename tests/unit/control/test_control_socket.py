@@ -16,6 +16,7 @@ import pytest
 import uvloop
 from control_setup import Setup, control_plane
 
+from sidecar.cli.control_client import Unreachable, ask_at
 from sidecar.control.socket import PATH_BYTES_MAX, ControlSocket, peer_uid
 from sidecar.errors import StartRefused
 from sidecar.problems import Position, Problem
@@ -158,6 +159,12 @@ async def test_there_is_nothing_else_on_it(setup: Setup, tmp_path: Path) -> None
         first = await reader.readline()
         assert first.split()[1] in (b"404", b"405")
         writer.close()
+
+
+def test_where_no_socket_can_be_there_is_no_sidecar(tmp_path: Path) -> None:
+    with pytest.raises(Unreachable, match="too long") as caught:
+        ask_at(tmp_path / ("x" * 120) / "control.sock", "GET", "/status")
+    assert caught.value.is_absent
 
 
 async def test_a_socket_left_behind_is_replaced(setup: Setup, tmp_path: Path) -> None:
