@@ -236,7 +236,8 @@ class _Reader:
 
     def _children(self) -> Iterator[Any]:
         """The events that begin the members of the collection that was just opened."""
-        while not isinstance(event := next(self._events), yaml.CollectionEndEvent):
+        events = self._events
+        while not isinstance(event := next(events), yaml.CollectionEndEvent):
             yield event
 
     def _refuse_decorations(self, event: Any) -> None:

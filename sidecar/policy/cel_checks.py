@@ -153,7 +153,7 @@ def _check_call(
         _check_literal(term, reading, judge_literal)
     elif term.name in _COMPARISONS and len(term.parts) == 2:
         _check_comparison(term, reading)
-    elif _CALENDAR.fullmatch(term.name) and len(term.parts) == 2:
+    elif term.name[:3] == "get" and len(term.parts) == 2 and _CALENDAR.fullmatch(term.name):
         _check_zone(term, reading, constants)
     elif term.name == COUNT:
         reading.run.setdefault(COUNT, term.offset)

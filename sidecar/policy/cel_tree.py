@@ -23,6 +23,8 @@ _EXPRESSION, _SOURCE, _ID = 4 << 3 | _BYTES, 5 << 3 | _BYTES, 2 << 3
 #: … of a call, and of a selection.
 _TARGET, _FUNCTION, _ARGUMENT = 1 << 3 | _BYTES, 2 << 3 | _BYTES, 3 << 3 | _BYTES
 _OPERAND, _FIELD, _IS_TEST = 1 << 3 | _BYTES, 2 << 3 | _BYTES, 3 << 3
+#: … of an identifier, and of a constant that is a text.
+_NAME, _TEXT_VALUE = 1 << 3 | _BYTES, _TEXT_CONSTANT << 3 | _BYTES
 
 
 class Unsigned(int):
@@ -163,12 +165,21 @@ def _list(data: bytes, at: int, end: int, offsets: _Offsets) -> _Read:
     return "", None, tuple(parts)
 
 
+def _is_only(tag: int, data: bytes, at: int, end: int) -> bool:
+    """Whether there is nothing but one text, of a length that one byte tells."""
+    return end - at >= 2 and data[at] == tag and data[at + 1] == end - at - 2 < 0x80
+
+
 def _identifier(data: bytes, at: int, end: int, offsets: _Offsets) -> _Read:
+    if _is_only(_NAME, data, at, end):
+        return _text(data[at + 2 : end]).removeprefix("."), None, ()
     name: bytes = dict(_members(data[at:end])).get(1, b"")
     return _text(name).removeprefix("."), None, ()
 
 
 def _constant(data: bytes, at: int, end: int, offsets: _Offsets) -> _Read:
+    if _is_only(_TEXT_VALUE, data, at, end):
+        return "", _text(data[at + 2 : end]), ()
     for number, value in _members(data[at:end]):
         if number in _CONSTANTS:
             return "", _CONSTANTS[number](value), ()
