@@ -29,9 +29,10 @@ from sidecar.ledger.chain import seal
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.pin_keeper import PinKeeper
 from sidecar.ledger.recovery import recover
+from sidecar.listening import listening_sockets
 from sidecar.policy_files import PolicyKeeper
 from sidecar.pressure_history import PressureHistory
-from sidecar.proxy.doorkeeper import Doorkeeper, listening_sockets
+from sidecar.proxy.doorkeeper import Doorkeeper
 from sidecar.proxy.pipeline import Pipeline
 from sidecar.proxy.server import FrontDoor, head_rules, require_c_parser
 from sidecar.proxy.upstream_lean import LeanLeg

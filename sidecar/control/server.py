@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from sidecar.errors import StartRefused
+from sidecar.listening import listening_sockets
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Middleware
@@ -31,6 +32,7 @@ Render = Callable[[str], Awaitable[tuple[bytes, str]]]
 #: Why calls cannot be served now; empty if they can.
 NotReady = Callable[[], Awaitable[list[str]]]
 
+BACKLOG: Final = 128
 PATHS: Final = ("/healthz", "/metrics", "/readyz")
 _HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -86,7 +88,7 @@ class ControlServer:
         host, port = self._address.host, self._address.port
         await self._runner.setup()
         try:
-            self._sockets = await _bound(host, port)
+            self._sockets = await listening_sockets(host, port, BACKLOG)
             await self._serve()
         except OSError as error:
             await self._runner.cleanup()
@@ -118,27 +120,6 @@ class ControlServer:
         await self._runner.cleanup()
         while self._sockets:
             self._sockets.pop().close()
-
-
-async def _bound(host: str, port: int) -> list[socket.socket]:
-    """A socket for each address of `host`; raises OSError, and then none is left open."""
-    found = await asyncio.get_running_loop().getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
-    listeners: list[socket.socket] = []
-    try:
-        for family, address in dict.fromkeys((one[0], one[4]) for one in found):
-            listener = socket.socket(family, socket.SOCK_STREAM)
-            listeners.append(listener)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.bind(address)
-    except BaseException:
-        for listener in listeners:
-            listener.close()
-        raise
-    return listeners
 
 
 def _guard(hosts: frozenset[str]) -> Middleware:

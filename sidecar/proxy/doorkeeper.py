@@ -67,28 +67,6 @@ def farewell(code: str, status_line: str) -> bytes:
 _TOO_MANY = farewell("too_many_connections", "503 Service Unavailable")
 
 
-async def listening_sockets(host: str, port: int, backlog: int) -> list[socket.socket]:
-    """A socket for each address of `host`; raises OSError, and then none is left open."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    listening: list[socket.socket] = []
-    try:
-        for family, address in dict.fromkeys((one[0], one[4]) for one in found):
-            listener = socket.socket(family, socket.SOCK_STREAM)
-            listening.append(listener)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.bind(address)
-            listener.listen(backlog)
-            listener.setblocking(False)
-    except BaseException:
-        for listener in listening:
-            listener.close()
-        raise
-    return listening
-
-
 class Doorkeeper:
     """Serves some listening sockets from now until `close`."""
 

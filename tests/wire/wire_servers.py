@@ -15,6 +15,7 @@ import os
 import shutil
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from pathlib import Path
 
@@ -89,7 +90,7 @@ PROBES = {
 }
 
 
-class Program:
+class Program(ABC):
     """A parser in a process of its own, started in a folder of its own."""
 
     name = ""
@@ -124,11 +125,11 @@ class Program:
             self._process.kill()
             self._process.wait()
 
+    @abstractmethod
     def configure(self) -> list[str]:
         """Writes what the program needs; its arguments."""
-        raise NotImplementedError
 
-    def take_answer(self, port: int, head: bytes) -> None:
+    def take_answer(self, port: int, head: bytes) -> None:  # noqa: B027 - most tell nothing there
         """The head of an answer it gave."""
 
 
@@ -180,9 +181,9 @@ class _Recorded(Program):
         finally:
             writer.close()
 
+    @abstractmethod
     def read(self, message: Message, told: dict[str, bytes]) -> Reading:
         """The proxy's reading, from what it passed on and what it told beside it."""
-        raise NotImplementedError
 
 
 class NginxParser(_Recorded):

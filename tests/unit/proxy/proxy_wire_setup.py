@@ -13,8 +13,9 @@ from aiohttp_leg import AiohttpLeg
 
 from sidecar.config.model import Auth, Limits, Timeouts, Upstream, UpstreamLimits
 from sidecar.errors import Refused
+from sidecar.listening import listening_sockets
 from sidecar.proxy.dialects.reply import problem_reply
-from sidecar.proxy.doorkeeper import Doorkeeper, listening_sockets
+from sidecar.proxy.doorkeeper import Doorkeeper
 from sidecar.proxy.exchange import Exchange
 from sidecar.proxy.head import HeadRules
 from sidecar.proxy.headers import forward_headers, reply_headers

@@ -17,8 +17,9 @@ from proxy_wire_setup import limits_of, until
 
 from sidecar.config.certificates import Material, listener_context
 from sidecar.errors import Refused
+from sidecar.listening import listening_sockets
 from sidecar.proxy.dialects.reply import problem_reply
-from sidecar.proxy.doorkeeper import Doorkeeper, listening_sockets
+from sidecar.proxy.doorkeeper import Doorkeeper
 from sidecar.proxy.exchange import Exchange
 from sidecar.proxy.head import HeadRules
 from sidecar.proxy.server import FrontDoor
