@@ -24,6 +24,7 @@ from storage.marks import FILLING, MOVED, check_open_for_work, leave_for, shown_
 from storage.move_sides import Mirror, MoveDiffers, MoveRefused, Side, living_nodes
 from storage.retention import CareReader
 from storage.sql_store import SqlReader
+from storage.standing import STANDING
 
 __all__ = ["PHASES", "Moved", "Progress", "leave_source", "move"]
 
@@ -161,9 +162,7 @@ def _mark_target(target: Side, mark: str) -> Script[None]:
         "move_any_receipt",
         "move_any_facts",
         "move_open_intents",
-        "move_run_heads",
-        "move_buckets",
-        "move_tool_pins",
+        *(table.read for table in STANDING),
     ):
         if (yield from fetch(target.sql[name])):
             raise MoveRefused(f"the target {target.shown} is not empty")
@@ -243,20 +242,17 @@ async def _ahead(
 
 
 async def _copy_small(source: Side, target: Side) -> None:
-    """Open intents, runs, buckets, pins and cuts: repeated from the start, each row once."""
+    """Open intents, cuts, and what stands beside the chains: repeated from the start, each row
+    once."""
     intents = await source.fetch("move_open_intents")
-    runs = await source.fetch("move_run_heads")
-    buckets = await source.fetch("move_buckets")
-    pins = await source.fetch("move_tool_pins")
+    standing = [(table.put, await source.fetch(table.read)) for table in STANDING]
     cuts = await source.fetch("move_states")
 
     def script() -> Script[list[int]]:
         return (
             yield from execute_together(
                 (target.sql["move_put_intent"], intents),
-                (target.sql["put_run_head"], runs),
-                (target.sql["put_bucket"], buckets),
-                (target.sql["put_tool_pin"], pins),
+                *((target.sql[put], rows) for put, rows in standing),
                 (target.sql["put_state"], cuts),
             )
         )
@@ -326,9 +322,7 @@ async def _compare_whole(source: Side, target: Side, heads: Sequence[Row]) -> No
     small = (
         "move_heads",
         "move_open_intents",
-        "move_run_heads",
-        "move_buckets",
-        "move_tool_pins",
+        *(table.read for table in STANDING),
         "move_states",
     )
     for name in small:

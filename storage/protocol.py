@@ -15,12 +15,11 @@ from storage.records import (
     Entry,
     HeadRow,
     OpenIntentRow,
-    PinMark,
-    PinRow,
     ReceiptRow,
     RunHead,
     Seal,
 )
+from storage.standing import AgentRow, ApprovalRow, AuditRow, KeyRow, PinMark, PinRow
 
 
 class RecordStore(Protocol):
@@ -87,7 +86,62 @@ class LedgerReader(Protocol):
         ...
 
 
-class Store(RecordStore, LedgerReader, Protocol):
+class RegistryReader(Protocol):
+    """Reads of who may call and who may decide, and of who changed that."""
+
+    async def epochs(self) -> dict[str, int]:
+        """Job across tenants: the epoch of every tenant that has a head."""
+        ...
+
+    async def agents(self, tenant_id: str) -> list[AgentRow]:
+        """The tenant's agents of whom the store keeps anything, sorted by id."""
+        ...
+
+    async def api_keys(self, tenant_id: str) -> list[KeyRow]:
+        """The tenant's keys in any state, sorted by id."""
+        ...
+
+    async def audit_events(
+        self,
+        tenant_id: str,
+        before_seq: int,
+        limit: int,
+        *,
+        actor: str = "",
+        action: str = "",
+        subject: str = "",
+    ) -> list[AuditRow]:
+        """Changes of state with seq < before_seq, newest first, at most `limit`; "" is any."""
+        ...
+
+
+class ApprovalReader(Protocol):
+    """Reads of approvals."""
+
+    async def approval(self, tenant_id: str, approval_id: str) -> ApprovalRow | None:
+        """One approval; None if the tenant has none of that id."""
+        ...
+
+    async def approval_of_action(self, tenant_id: str, action_sha256: str) -> ApprovalRow | None:
+        """The one that is pending or approved for this very action."""
+        ...
+
+    async def open_approvals(self, tenant_id: str, after_id: str, limit: int) -> list[ApprovalRow]:
+        """Pending and approved ones with id > after_id, oldest first, at most `limit`."""
+        ...
+
+    async def approvals_before(
+        self, tenant_id: str, before_id: str, limit: int
+    ) -> list[ApprovalRow]:
+        """In any state, with id < before_id, newest first, at most `limit`."""
+        ...
+
+    async def count_open_approvals(self, tenant_id: str) -> int:
+        """How many are pending or approved."""
+        ...
+
+
+class Store(RecordStore, LedgerReader, RegistryReader, ApprovalReader, Protocol):
     """All roles, and the life of the store itself."""
 
     node_id: str

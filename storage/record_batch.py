@@ -13,7 +13,7 @@ Must not know: the engine, or what a receipt hash is made of.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from storage.driver import (
@@ -28,13 +28,14 @@ from storage.driver import (
 )
 from storage.errors import UniqueViolation
 from storage.guards import (
-    NO_BUCKETS,
-    Buckets,
     Checked,
+    Read,
+    Refusal,
     RunKey,
     Statements,
     bucket_rows,
     check,
+    read_approvals,
     read_buckets,
     read_runs,
     runs_to_read,
@@ -42,16 +43,17 @@ from storage.guards import (
 from storage.records import (
     AlreadyClosed,
     Answer,
+    Declined,
     Entry,
     HeadRow,
     NoRoom,
-    PinRow,
     ReceiptRow,
     Recorded,
     RunHead,
     Seal,
     Unrecordable,
 )
+from storage.standing import PUTS, ApprovalRow, AuditRow, VersionedRow
 
 #: The columns of a receipt that a short one (`insert_short_receipt`) leaves null.
 _SHORT_FROM, _SHORT_TO = 7, 25
@@ -59,8 +61,8 @@ _NOTHING = (None,) * (_SHORT_TO - _SHORT_FROM)
 
 _new_tuple = tuple.__new__
 
-#: Why an entry is not recorded whose pin is not one version after what stands.
-PIN_CHANGED = "a tool's pin has changed meanwhile"
+#: Why an entry is not recorded of whose rows one is not a version after what stands.
+CHANGED = "what is to be changed has changed meanwhile"
 
 Steps = tuple[tuple[str, Sequence[Sequence[Value]]], ...]
 
@@ -75,10 +77,12 @@ class Done(NamedTuple):
 
 class _Plan(NamedTuple):
     """What is to be written, and what is to be said once it is. The first step deletes the intents
-    that are closed, and must find `closed` of them; the last puts pins, and each must fit."""
+    that are closed, and must find `closed` of them; the last `puts` put rows one version after what
+    stands, and each must fit."""
 
     steps: Steps
     closed: int
+    puts: int
     is_stale: bool
     done: Done
 
@@ -131,12 +135,14 @@ def record_group(
     heads = yield from _lock_heads(sql, entries)
     runs = yield from read_runs(sql, runs_to_read(entries, heads))
     buckets = yield from read_buckets(sql, entries)
-    plan = _planned(sql, entries, seal, heads, runs, buckets, closes)
+    approvals = yield from read_approvals(sql, entries)
+    plan = _planned(sql, entries, seal, Read(heads, runs, buckets, approvals), closes)
     changed = yield from execute_together(*plan.steps)
     if changed[0] != plan.closed:
         raise OddEntry(AlreadyClosed(str(plan.steps[0][1][0][1])))
-    if changed[-1] != len(plan.steps[-1][1]):
-        raise OddEntry(Unrecordable(PIN_CHANGED))
+    for number in range(len(changed) - plan.puts, len(changed)):
+        if changed[number] != len(plan.steps[number][1]):
+            raise OddEntry(Unrecordable(CHANGED))
     return plan.done
 
 
@@ -153,7 +159,7 @@ def record_remembered(
     runs too: whatever changes those appends a receipt or raises the epoch. Buckets are not
     remembered: what is in them depends on the server's clock.
     """
-    plan = _planned(sql, entries, seal, heads, runs, NO_BUCKETS, True)
+    plan = _planned(sql, entries, seal, Read(heads, runs), True)
     if plan.is_stale:
         return None  # not to be told on the word of a memory
     known = [(head.tenant_id, head.seq, head.receipt_hash, head.epoch) for head in heads.values()]
@@ -184,17 +190,11 @@ def _close_intent(sql: Statements, entry: Entry) -> Script[None]:
 
 
 def _planned(
-    sql: Statements,
-    entries: Sequence[Entry],
-    seal: Seal,
-    heads: Mapping[str, HeadRow],
-    runs: Mapping[RunKey, RunHead],
-    buckets: Buckets,
-    closes: bool,
+    sql: Statements, entries: Sequence[Entry], seal: Seal, read: Read, closes: bool
 ) -> _Plan:
     """Checks guards, seals the drafts onto the heads, and lays out every row; raises OddEntry."""
-    checked = check(entries, heads, runs, buckets)
-    accepted = checked.accepted
+    checked = check(entries, read)
+    heads, accepted = read.heads, checked.accepted
     sealed = seal(heads, [entry.receipt for entry in accepted])
     rows: list[ReceiptRow] = []
     for row in sealed.rows:
@@ -208,12 +208,14 @@ def _planned(
         if (f := entry.facts) is not None
     ]
     opens = [entry.opens for entry in accepted if entry.opens is not None]
-    moved = [head for head in sealed.heads.values() if head != heads[head.tenant_id]]
+    left = _raised(sealed.heads, checked.epochs)
+    moved = [head for head in left.values() if head != heads[head.tenant_id]]
     closed: list[tuple[Value, ...]] = []
     if closes:
         closed = [(e.receipt.tenant_id, e.closes) for e in accepted if e.closes is not None]
     after = checked.runs
-    stepped = [(*key, *run) for key, run in sorted(after.items()) if run is not runs[key]]
+    stepped = [(*key, *run) for key, run in sorted(after.items()) if run is not read.runs[key]]
+    puts = _puts(sql, accepted, checked.approvals.values())
     steps: Steps = (
         (sql["delete_open_intent"], closed),
         (sql["insert_receipt"], whole),
@@ -223,18 +225,42 @@ def _planned(
         (sql["put_head"], moved),
         (sql["put_run_head"], stepped),
         (sql["put_bucket"], bucket_rows(checked.buckets)),
-        (sql["put_tool_pin"], _pins(accepted)),
+        (sql["put_audit_event"], _audited(accepted, rows)),
+        *puts,
     )
-    done = Done(_answers(entries, rows, checked, heads), sealed.heads, after)
-    return _Plan(steps, len(closed), bool(checked.stale), done)
+    done = Done(_answers(entries, rows, checked, left), left, after)
+    return _Plan(steps, len(closed), len(puts), bool(checked.stale), done)
 
 
-def _pins(entries: Sequence[Entry]) -> Sequence[PinRow]:
-    """The pins of the one entry that puts any; of several, each must see what the others left."""
-    putting = [entry.pins for entry in entries if entry.pins]
-    if len(putting) > 1:
-        raise OddEntry(Unrecordable(PIN_CHANGED))
-    return putting[0] if putting else ()
+def _raised(heads: Mapping[str, HeadRow], epochs: Mapping[str, int]) -> Mapping[str, HeadRow]:
+    """The heads with the epochs that entries raised."""
+    if not epochs:
+        return heads
+    raised = {tenant: heads[tenant]._replace(epoch=epoch) for tenant, epoch in epochs.items()}
+    return {**heads, **raised}
+
+
+def _puts(sql: Statements, entries: Sequence[Entry], approvals: Iterable[ApprovalRow]) -> Steps:
+    """Rows that have versions, by statement: each row once, for the second would have to see what
+    the first left; and those that stand already first, for one that is new may take their place."""
+    rows: dict[str, dict[tuple[Value, ...], VersionedRow]] = {}
+    for row in (*approvals, *(row for entry in entries for row in entry.puts)):
+        name, width = PUTS[type(row)]
+        if rows.setdefault(name, {}).setdefault(row[:width], row) is not row:
+            raise OddEntry(Unrecordable(CHANGED))
+    return tuple(
+        (sql[name], sorted(rows[name].values(), key=lambda row: row.version == 1))
+        for name in sorted(rows)
+    )
+
+
+def _audited(entries: Sequence[Entry], rows: Sequence[ReceiptRow]) -> list[AuditRow]:
+    """Changes of state, each beside its receipt."""
+    return [
+        entry.audit._replace(seq=row.seq)
+        for entry, row in zip(entries, rows, strict=True)
+        if entry.audit is not None
+    ]
 
 
 def _by_width(rows: Sequence[ReceiptRow]) -> tuple[list[ReceiptRow], list[tuple[Value, ...]]]:
@@ -255,8 +281,8 @@ def _answers(
     checked: Checked,
     heads: Mapping[str, HeadRow],
 ) -> list[Answer]:
-    stale, full, left = checked.stale, checked.full, checked.left
-    if not stale and not left and not full:
+    stale, refused, left = checked.stale, checked.refused, checked.left
+    if not stale and not left and not refused:
         return [
             _new_tuple(Recorded, (row[1], row[27], row[5], heads[row[0]].epoch, None))
             for row in rows
@@ -267,9 +293,18 @@ def _answers(
         if position in stale:
             answers.append(stale[position])
             continue
+        refusal = refused.get(position)
+        if refusal is not None and refusal.instead is None:
+            answers.append(Declined(refusal.why, refusal.approval, None, None))
+            continue
         row = next(following)
         epoch, run = heads[row[0]].epoch, left.get(position)
         recorded = _new_tuple(Recorded, (row[1], row[27], row[5], epoch, run))
-        no_room = full.get(position)
-        answers.append(recorded if no_room is None else NoRoom(*no_room, recorded))
+        answers.append(recorded if refusal is None else _refused(refusal, recorded))
     return answers
+
+
+def _refused(refusal: Refusal, recorded: Recorded) -> Answer:
+    if refusal.no_room is not None and refusal.instead is not None:
+        return NoRoom(*refusal.no_room, refusal.instead, recorded)
+    return Declined(refusal.why, refusal.approval, refusal.instead, recorded)

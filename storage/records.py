@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from storage.standing import ApprovalRow, AuditRow, VersionedRow
+
 
 class HeadRow(NamedTuple):
     """`chain_head`: one per tenant; locked for the length of a batch's transaction.
@@ -99,34 +101,6 @@ class BucketRow(NamedTuple):
     until_us: int
 
 
-class PinRow(NamedTuple):
-    """`tool_pin`: what an MCP server said of a tool when that was first seen or last accepted.
-
-    `definition` is canonical JSON and `sha256` its hash; `seen` is what the server says since if
-    that is something else, "" (and 0) if not. Each change raises `version`, which begins at 1.
-    """
-
-    tenant_id: str
-    upstream: str
-    tool: str
-    version: int
-    definition: str
-    sha256: str
-    at_us: int
-    seen: str = ""
-    seen_sha256: str = ""
-    seen_at_us: int = 0
-
-
-class PinMark(NamedTuple):
-    """A pin by its hashes; `seen_sha256` is "" unless the server says something else since."""
-
-    tool: str
-    version: int
-    sha256: str
-    seen_sha256: str
-
-
 #: From the state of a run to the state after an entry; pure.
 RunStep = Callable[[str], str]
 
@@ -166,6 +140,21 @@ class Reservations(NamedTuple):
     instead: Callable[[int, Full], Entry]
 
 
+class Ticket(NamedTuple):
+    """What an entry makes of an approval: spent, voted on, expired.
+
+    `step(row, at_us)` gives the row one version on, or why that cannot be (a code for who asked);
+    the row is None if there is none. `at_us` is the moment by this process; a server's own clock
+    counts where there is one. `instead(why)` gives the entry recorded in place of this one, or
+    None for nothing. All pure.
+    """
+
+    approval_id: str
+    at_us: int
+    step: Callable[[ApprovalRow | None, int], ApprovalRow | str]
+    instead: Callable[[str], Entry | None]
+
+
 @dataclass(slots=True)
 class Entry:
     """One thing to record: a draft receipt and what stands or falls with it.
@@ -175,9 +164,11 @@ class Entry:
     answered `AlreadyClosed`, so that an outcome is recorded once. `epoch` and `run_version` are
     guards: None is not checked. `run_step` gives what becomes of the state of the run by this
     entry, whatever that is by then; a state that changes raises the run's version. The run is the
-    tenant's of that `run_key`, without one the receipt's agent. `reserves` is looked at once all
-    guards hold: without room something else is recorded, in the same transaction. `pins` are each
-    one version after what stands, or the entry is answered `Unrecordable`.
+    tenant's of that `run_key`, without one the receipt's agent. `ticket` is looked at once all
+    guards hold, then `reserves`: if the approval will not have it, or without room, something else
+    is recorded, in the same transaction. `puts` are each one version after what stands, or the
+    entry is answered `Unrecordable`. `audit` says who changed what; `raises_epoch` makes stale
+    every decision of the tenant that was made before.
     """
 
     receipt: ReceiptRow
@@ -189,7 +180,10 @@ class Entry:
     run_step: RunStep | None = None
     run_key: str | None = None
     reserves: Reservations | None = None
-    pins: Sequence[PinRow] = ()
+    ticket: Ticket | None = None
+    puts: Sequence[VersionedRow] = ()
+    audit: AuditRow | None = None
+    raises_epoch: bool = False
 
 
 class RunHead(NamedTuple):
@@ -227,6 +221,16 @@ class NoRoom(NamedTuple):
     recorded: Recorded
 
 
+class Declined(NamedTuple):
+    """The approval would not have it, and why. `recorded` is what became of `entry`, which is
+    durable in its place; both None if nothing was to be recorded."""
+
+    why: str
+    approval: ApprovalRow | None
+    entry: Entry | None
+    recorded: Recorded | None
+
+
 class AlreadyClosed(NamedTuple):
     """The intent this entry would close is not open any more. Nothing was written."""
 
@@ -239,7 +243,7 @@ class Unrecordable(NamedTuple):
     reason: str
 
 
-Answer = Recorded | Stale | NoRoom | AlreadyClosed | Unrecordable
+Answer = Recorded | Stale | NoRoom | Declined | AlreadyClosed | Unrecordable
 
 
 class Sealed(NamedTuple):

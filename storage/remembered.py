@@ -34,9 +34,12 @@ class RememberedHeads:
         self, entries: Sequence[Entry], tenants: Sequence[str]
     ) -> tuple[dict[str, HeadRow], dict[RunKey, RunHead]] | None:
         """Heads and runs for a batch, None unless all it needs is known and worth a try. Buckets
-        are not: their moment is the server's; nor is it told from memory if a pin was put."""
+        are not, nor approvals: their moment is the server's; nor is it told from memory whether a
+        row that has a version was put."""
         is_worth_it = all([self._is_due(tenant) for tenant in tenants])
-        is_worth_it &= all(entry.reserves is None and not entry.pins for entry in entries)
+        is_worth_it &= all(
+            entry.reserves is None and entry.ticket is None and not entry.puts for entry in entries
+        )
         heads = {t: head for t in tenants if (head := self._heads.pop(t, None)) is not None}
         if not is_worth_it or len(heads) < len(tenants):
             return None

@@ -19,6 +19,7 @@ from storage.driver import Row, Script, Value, execute_many, fetch
 from storage.errors import StoreCorrupt, StoreError
 from storage.records import CallFactsRow, HeadRow
 from storage.sql_store import SqlReader, SqlStore
+from storage.standing import STANDING
 
 T = TypeVar("T")
 
@@ -139,9 +140,7 @@ class CareReader:
         """Job across tenants: rows of the tables that stay small."""
         names = {
             "open_intent": "count_open_intents",
-            "run_head": "count_run_heads",
-            "limit_bucket": "count_buckets",
-            "tool_pin": "count_tool_pins",
+            **{table.name: table.counted_by for table in STANDING},
             "store_state": "count_states",
         }
         found = {}

@@ -20,13 +20,8 @@ from storage.records import CallFactsRow, HeadRow, OpenIntentRow, ReceiptRow
 from storage.retention import WHOLE, Cut
 from storage.sql_store import SqlReader, SqlStore
 from storage.sqlite_file import FileLock, _translated
+from storage.standing import STANDING
 
-#: Tables, the statements that read and that write them.
-_STANDING = (
-    ("run_head", "move_run_heads", "put_run_head"),
-    ("limit_bucket", "move_buckets", "put_bucket"),
-    ("tool_pin", "move_tool_pins", "put_tool_pin"),
-)
 #: Names in the folder of a damaged store that belong to it.
 _PARTS = ("", "-wal")
 
@@ -78,16 +73,16 @@ class Salvage:
         await self._store.after_commit()
 
     async def carry_standing(self, damaged: SqlReader) -> list[str]:
-        """What decisions of today rest on: runs, buckets of limits, pins. Gives the tables that
-        cannot be read, of which nothing was carried over."""
+        """What stands beside the chains, and what decisions of today rest on. Gives the tables
+        that cannot be read, of which nothing was carried over."""
         lost: list[str] = []
-        for table, read, put in _STANDING:
+        for table in STANDING:
             try:
-                rows = await damaged._reads.fetch(damaged._sql[read])
+                rows = await damaged._reads.fetch(damaged._sql[table.read])
             except StoreError:
-                lost.append(table)
+                lost.append(table.name)
             else:
-                await self._driver.transaction(partial(execute_many, self._sql[put], rows))
+                await self._driver.transaction(partial(execute_many, self._sql[table.put], rows))
         return lost
 
     async def finish(self, head: HeadRow, opened: Sequence[OpenIntentRow], start: Cut) -> None:

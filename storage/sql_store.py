@@ -28,13 +28,12 @@ from storage.records import (
     Entry,
     HeadRow,
     OpenIntentRow,
-    PinMark,
-    PinRow,
     ReceiptRow,
     RunHead,
     Seal,
 )
 from storage.remembered import RememberedHeads
+from storage.standing import AgentRow, ApprovalRow, AuditRow, KeyRow, PinMark, PinRow
 
 #: A few milliseconds of a disk.
 BUCKETS_DROPPED_AT_ONCE = 500
@@ -116,6 +115,67 @@ class SqlReader:
         """See `LedgerReader.pinned_upstreams`."""
         rows = await self._reads.fetch(self._sql["pinned_upstreams"])
         return sorted((row[0], row[1]) for row in rows)
+
+    async def epochs(self) -> dict[str, int]:
+        """See `RegistryReader.epochs`."""
+        return {row[0]: row[1] for row in await self._reads.fetch(self._sql["epochs"])}
+
+    async def agents(self, tenant_id: str) -> list[AgentRow]:
+        """See `RegistryReader.agents`."""
+        rows = await self._reads.fetch(self._sql["agents"], tenant_id, tenant=tenant_id)
+        return [AgentRow._make(row) for row in rows]
+
+    async def api_keys(self, tenant_id: str) -> list[KeyRow]:
+        """See `RegistryReader.api_keys`."""
+        rows = await self._reads.fetch(self._sql["api_keys"], tenant_id, tenant=tenant_id)
+        return [KeyRow._make(row) for row in rows]
+
+    async def audit_events(
+        self,
+        tenant_id: str,
+        before_seq: int,
+        limit: int,
+        *,
+        actor: str = "",
+        action: str = "",
+        subject: str = "",
+    ) -> list[AuditRow]:
+        """See `RegistryReader.audit_events`."""
+        parameters = (tenant_id, before_seq, actor, action, subject, limit)
+        rows = await self._reads.fetch(self._sql["audit_events"], *parameters, tenant=tenant_id)
+        return [AuditRow._make(row) for row in rows]
+
+    async def approval(self, tenant_id: str, approval_id: str) -> ApprovalRow | None:
+        """See `ApprovalReader.approval`."""
+        return await self._one_approval("approval", tenant_id, approval_id)
+
+    async def approval_of_action(self, tenant_id: str, action_sha256: str) -> ApprovalRow | None:
+        """See `ApprovalReader.approval_of_action`."""
+        return await self._one_approval("approval_of_action", tenant_id, action_sha256)
+
+    async def open_approvals(self, tenant_id: str, after_id: str, limit: int) -> list[ApprovalRow]:
+        """See `ApprovalReader.open_approvals`."""
+        sql = self._sql["open_approvals"]
+        rows = await self._reads.fetch(sql, tenant_id, after_id, limit, tenant=tenant_id)
+        return [ApprovalRow._make(row) for row in rows]
+
+    async def approvals_before(
+        self, tenant_id: str, before_id: str, limit: int
+    ) -> list[ApprovalRow]:
+        """See `ApprovalReader.approvals_before`."""
+        sql = self._sql["approvals_before"]
+        rows = await self._reads.fetch(sql, tenant_id, before_id, limit, tenant=tenant_id)
+        return [ApprovalRow._make(row) for row in rows]
+
+    async def count_open_approvals(self, tenant_id: str) -> int:
+        """See `ApprovalReader.count_open_approvals`."""
+        sql = self._sql["count_open_approvals"]
+        rows = await self._reads.fetch(sql, tenant_id, tenant=tenant_id)
+        return int(rows[0][0])
+
+    async def _one_approval(self, name: str, tenant_id: str, key: str) -> ApprovalRow | None:
+        rows = await self._reads.fetch(self._sql[name], tenant_id, key, tenant=tenant_id)
+        return ApprovalRow._make(rows[0]) if rows else None
 
     async def open_intents(self, node_id: str, limit: int) -> list[OpenIntentRow]:
         """See `LedgerReader.open_intents`."""

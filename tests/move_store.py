@@ -30,12 +30,12 @@ from storage.records import (
     Entry,
     Full,
     OpenIntentRow,
-    PinRow,
     Recorded,
     Reservation,
     Reservations,
     Room,
 )
+from storage.standing import PinRow
 
 CALLS_A_BATCH = 256
 ARGUMENT_BYTES = 300
@@ -66,7 +66,7 @@ def intent_of(clock: Clock, tenant: str, number: int, argument_bytes: int) -> En
         facts=CallFactsRow(tenant, 0, salt.hex(), arguments.decode(), FACTS),
         opens=OpenIntentRow(tenant, call_id, "node", "boot"),
         reserves=_budget_of(number) if not number % EVERY_NTH_PAYS else None,
-        pins=pins_of(tenant) if number == 3 else (),
+        puts=pins_of(tenant) if number == 3 else (),
     )
 
 

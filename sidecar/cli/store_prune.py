@@ -31,7 +31,10 @@ NAME = "prune"
 HELP = "delete facts, or archive receipts, that are older than an age"
 
 _NEVER = {
-    "approvals": "approvals are never pruned: they say who allowed what",
+    "agent": "it says which agents may call, and how that came to be",
+    "api_key": "it says whose keys count, and which do not any more",
+    "approval": "approvals are never pruned: they say who allowed what",
+    "audit_event": "changes of state are never pruned: they say who changed what",
     "chain_head": "heads are never pruned: chains go on from them",
     "limit_bucket": "it holds what limits still count; the sidecar forgets the rest by itself",
     "open_intent": "calls in flight are never pruned; the next start closes what was left open",

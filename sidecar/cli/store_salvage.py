@@ -22,6 +22,10 @@ _STANDING = {
     "run_head": "what agents' runs had gathered; put in place, every agent starts a new run",
     "limit_bucket": "what limits had counted; put in place, budgets and shared rates start anew",
     "tool_pin": "what MCP tools were pinned to; put in place, the next lists are trusted unseen",
+    "agent": "which agents were frozen or revoked; put in place, the configuration alone says",
+    "api_key": "keys of people and services; put in place, they have to be made anew",
+    "approval": "what was asked and allowed; put in place, what was open has to be asked anew",
+    "audit_event": "the list of who changed what; the receipts still commit to it",
 }
 
 

@@ -15,7 +15,7 @@ from sidecar.ledger.pin_keeper import PinsUnknown
 if TYPE_CHECKING:
     from sidecar.config.model import Config
     from sidecar.ledger.pin_keeper import PinKeeper
-    from storage.records import PinRow
+    from storage.standing import PinRow
 
 #: Tools whose definitions are told in one answer; they may be long.
 TOLD_MAX: Final = 200

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sidecar.ledger.canonical import canonical_arguments
 from sidecar.ledger.receipt import blank_receipt
-from storage.records import CallFactsRow, Entry, PinRow
+from storage.records import CallFactsRow, Entry
+from storage.standing import PinRow
 
 if TYPE_CHECKING:
     from sidecar.clock import Clock
@@ -67,4 +68,4 @@ def pin_entry(
         args_commitment=hmac.digest(salt, arguments, "sha256").hex(),
     )
     facts = CallFactsRow(tenant, 0, salt.hex(), arguments.decode(), "{}")
-    return Entry(receipt, facts, pins=tuple(one.row for one in changes))
+    return Entry(receipt, facts, puts=tuple(one.row for one in changes))

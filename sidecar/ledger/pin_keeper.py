@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from sidecar.ledger.pin_entries import ACCEPTED, DRIFTED, PINNED, RETURNED, PinChange, pin_entry
 from sidecar.ledger.pin_news import News, news_of
 from storage.errors import StoreError
-from storage.records import Answer, PinMark, PinRow, Recorded
+from storage.records import Answer, Recorded
+from storage.standing import PinMark, PinRow
 
 if TYPE_CHECKING:
     from sidecar.clock import Clock

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sidecar.ledger.tool_definition import Definition
-    from storage.records import PinMark
+    from storage.standing import PinMark
 
 
 @dataclass(slots=True)

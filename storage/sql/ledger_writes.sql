@@ -1,12 +1,15 @@
 -- name: put_head
--- Moves a head forward. The epoch is only ever raised by raise_epoch.
+-- Moves a head forward. The epoch is never lowered: whoever raised it meanwhile has his way.
 INSERT INTO chain_head (tenant_id, seq, receipt_hash, ts_us, frontier, epoch)
 VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (tenant_id) DO UPDATE SET
     seq = excluded.seq,
     receipt_hash = excluded.receipt_hash,
     ts_us = excluded.ts_us,
-    frontier = excluded.frontier;
+    frontier = excluded.frontier,
+    epoch = CASE
+        WHEN excluded.epoch > chain_head.epoch THEN excluded.epoch ELSE chain_head.epoch
+    END;
 
 -- name: raise_epoch
 -- Makes every decision in flight of a tenant stale.

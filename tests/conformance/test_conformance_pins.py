@@ -10,8 +10,9 @@ from conformance_setup import assert_chain, draft, intent, seal
 from conftest import OpenStore
 
 from storage import SqlStore
-from storage.record_batch import PIN_CHANGED
-from storage.records import Entry, PinMark, PinRow, Recorded, Unrecordable
+from storage.record_batch import CHANGED
+from storage.records import Entry, Recorded, Unrecordable
+from storage.standing import PinMark, PinRow
 
 
 def pin(tool: str = "add", version: int = 1, tenant_id: str = "acme", **fields: object) -> PinRow:
@@ -22,7 +23,7 @@ def pin(tool: str = "add", version: int = 1, tenant_id: str = "acme", **fields: 
 
 def putting(*pins: PinRow) -> Entry:
     """An entry that stands or falls with its pins."""
-    return Entry(draft(pins[0].tenant_id, "control", action="tools.pin"), pins=pins)
+    return Entry(draft(pins[0].tenant_id, "control", action="tools.pin"), puts=pins)
 
 
 async def test_c12_a_pin_is_there_after_the_commit_and_after_opening_again(
@@ -66,7 +67,7 @@ async def test_c12_a_pin_that_changed_meanwhile_is_not_overwritten(
     if version == 3:  # positive control: one after what stands
         assert isinstance(refused, Recorded)
     else:
-        assert refused == Unrecordable(PIN_CHANGED)
+        assert refused == Unrecordable(CHANGED)
     assert isinstance(before, Recorded) and isinstance(after, Recorded)
     marks = {mark.tool: mark.version for mark in await store.tool_marks("acme", "calc")}
     assert marks == ({"add": 3, "mul": 1} if version == 3 else {"add": 2})

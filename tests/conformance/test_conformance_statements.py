@@ -19,15 +19,15 @@ from storage.records import (
     CallFactsRow,
     HeadRow,
     OpenIntentRow,
-    PinMark,
-    PinRow,
     ReceiptRow,
 )
+from storage.standing import AgentRow, ApprovalRow, AuditRow, KeyRow, PinMark, PinRow
 from storage.statements import SQL_FOLDER, load_statements
 
 #: Tables whose rows belong to somebody.
 OWNED = (
     "chain_head", "receipts", "call_facts", "open_intent", "run_head", "limit_bucket", "tool_pin",
+    "agent", "api_key", "approval", "audit_event",
 )  # fmt: skip
 #: What a row of a query becomes.
 RECORDS: dict[str, Any] = {
@@ -39,6 +39,13 @@ RECORDS: dict[str, Any] = {
     "open_intents": OpenIntentRow,
     "tool_marks": PinMark,
     "tool_pins": PinRow,
+    "agents": AgentRow,
+    "api_keys": KeyRow,
+    "approval": ApprovalRow,
+    "approval_of_action": ApprovalRow,
+    "open_approvals": ApprovalRow,
+    "approvals_before": ApprovalRow,
+    "audit_events": AuditRow,
 }
 #: Statements that a driver runs for many rows at once, and the record a row is (None: a part).
 MANY: dict[str, Any] = {
@@ -51,6 +58,10 @@ MANY: dict[str, Any] = {
     "put_run_head": None,
     "put_bucket": BucketRow,
     "put_tool_pin": PinRow,
+    "put_agent": AgentRow,
+    "put_api_key": KeyRow,
+    "put_approval": ApprovalRow,
+    "put_audit_event": AuditRow,
 }
 #: Tables of the engines themselves, and savepoints, which only a transaction can prepare.
 SAVEPOINTS = ("begin_entry", "undo_entry", "end_entry")

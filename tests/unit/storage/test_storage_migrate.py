@@ -124,16 +124,16 @@ async def test_a12_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> N
     async with opened(path) as store:
         await store.record([intent("c1")], seal)
     raw = sqlite3.connect(path)
-    raw.execute("INSERT INTO schema_migration VALUES (9, 'add_wonders', 'x', 1)")
+    raw.execute("INSERT INTO schema_migration VALUES (999, 'add_wonders', 'x', 1)")
     raw.commit()
     raw.close()
-    with pytest.raises(StoreTooNew, match="schema 9"):
+    with pytest.raises(StoreTooNew, match="schema 999"):
         async with opened(path):
             pass
     with pytest.raises(StoreTooNew):
         await open_reader(url_of(path))
     raw = sqlite3.connect(path)
-    raw.execute("DELETE FROM schema_migration WHERE version = 9")
+    raw.execute("DELETE FROM schema_migration WHERE version = 999")
     raw.commit()
     raw.close()
     async with opened(path) as store:

@@ -18,7 +18,6 @@ from storage.records import (
     Full,
     HeadRow,
     NoRoom,
-    PinRow,
     ReceiptRow,
     Recorded,
     Reservation,
@@ -27,6 +26,7 @@ from storage.records import (
     Unrecordable,
 )
 from storage.sqlite_thread import drive
+from storage.standing import PinRow
 from storage.statements import load_statements
 
 SQL = load_statements("sqlite")
@@ -101,7 +101,7 @@ def entries(draw: st.DrawFn) -> Entry:
         run_version=draw(st.sampled_from([None, None, 0, 1])),
         run_step=draw(st.sampled_from([None, grown])),
         reserves=draw(st.none() | reservations(call_id, tenant_id)),
-        pins=draw(st.just(()) | st.builds(pin, st.just(tenant_id), st.sampled_from([1, 1, 2]))),
+        puts=draw(st.just(()) | st.builds(pin, st.just(tenant_id), st.sampled_from([1, 1, 2]))),
     )
     if kind == "bad":
         entry.receipt = entry.receipt._replace(run_id="\ud800")

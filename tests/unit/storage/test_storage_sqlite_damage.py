@@ -156,7 +156,7 @@ async def test_a11_a_bit_flip_anywhere_in_the_file_is_found_or_changes_nothing(
     data = whole.read_bytes()
     chance = Random(11)
     fates: dict[str, int] = {}
-    for _ in range(60):
+    for _ in range(150):
         at = chance.randrange(len(data))
         flipped = bytearray(data)
         flipped[at] ^= 1 << chance.randrange(8)
