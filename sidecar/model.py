@@ -106,6 +106,42 @@ class Principal:
             raise ValueError("a principal names a tenant and an agent")
 
 
+class Role(enum.StrEnum):
+    """What a person or a service may do on the control listener, within one tenant.
+
+    `viewer` reads; `auditor` reads, verifies and exports; `approver` also votes; `operator` acts on
+    agents, tools and runs; `admin` also makes and revokes keys. Only `admin` includes the others.
+    """
+
+    VIEWER = "viewer"
+    AUDITOR = "auditor"
+    APPROVER = "approver"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who looks and decides: a person or a service of one tenant. `actor` is how records name it,
+    e.g. `person:ana`, `key:k_01h…`, `socket:root`; `agent` is set where the credential is an
+    agent's own, which may vote on nothing."""
+
+    tenant: str
+    name: str
+    actor: str
+    roles: frozenset[Role] = frozenset()
+    groups: frozenset[str] = frozenset()
+    agent: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.tenant or not self.name or not self.actor:
+            raise ValueError("a person has a tenant, a name and an actor's name")
+
+    def may(self, role: Role) -> bool:
+        """Whether the person acts in this role."""
+        return role in self.roles or Role.ADMIN in self.roles
+
+
 @dataclass(frozen=True, slots=True)
 class Tool:
     """One operation of one upstream, as the catalogue (with its defaults) describes it."""
