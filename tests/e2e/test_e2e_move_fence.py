@@ -29,7 +29,8 @@ POLICY = (
     "policy: shop\nrules:\n  - {id: reads, effect: allow, tools: shop/*, mutates: false}\n"
     '  - {id: no-buying, effect: deny, tools: shop/buy, reason: "nothing is bought here"}\n'
 )
-SLOW_S = 1.5
+#: The longest that a slow call waits to be let go.
+SLOW_S = 60.0
 TOOL_CALL = {
     "jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "add", "arguments": {}},
 }  # fmt: skip
@@ -38,11 +39,12 @@ TOOL_CALL = {
 class _Shop(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     slow_begun = 0
+    let_go = threading.Event()
 
     def do_GET(self) -> None:
         if self.path.startswith("/slow"):
             _Shop.slow_begun += 1
-            time.sleep(SLOW_S)
+            _Shop.let_go.wait(SLOW_S)
         self.send_response(200)
         self.send_header("Content-Length", "2")
         self.end_headers()
@@ -197,6 +199,7 @@ def test_a_fence_waits_for_calls_in_flight_and_no_longer_than_told(
     def call_begun() -> threading.Thread:
         """A call that is at the upstream."""
         begun = _Shop.slow_begun
+        _Shop.let_go.clear()
         thread = threading.Thread(target=lambda: seen.append(code_of(sidecar, "GET", "/shop/slow")))
         thread.start()
         while _Shop.slow_begun == begun:
@@ -209,8 +212,10 @@ def test_a_fence_waits_for_calls_in_flight_and_no_longer_than_told(
     assert (hasty.returncode, "fence_calls_open" in hasty.stderr) == (1, True), hasty.stderr
     assert "1 calls in flight" in hasty.stderr
     assert code_of(sidecar) == "", "not fenced"
+    _Shop.let_go.set()
     thread.join()
     thread = call_begun()
+    threading.Timer(1.5, _Shop.let_go.set).start()
     patient = move(sidecar.store, target, "--fence")
     thread.join()
     assert patient.returncode == 0, patient.stderr

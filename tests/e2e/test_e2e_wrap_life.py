@@ -142,8 +142,11 @@ def test_signals_are_passed_on(tmp_path: Path, number: int) -> None:
     wrap = Wrap(tmp_path)
     pid = int(text_of(wrap.asked(1, "pid")))
     wrap.process.send_signal(number)
-    # Python's own way of dying of Ctrl-C is an exit status of 130 or the signal itself.
-    assert wrap.process.wait(10) in (128 + number, 1)
+    ways = {128 + number}
+    if number == signal.SIGINT:
+        # Python may end with a traceback, or, busy with that, be ended when its time is over.
+        ways |= {1, 128 + signal.SIGKILL}
+    assert wrap.process.wait(10) in ways
     assert not is_alive(pid)
     wrap.kill()
 
