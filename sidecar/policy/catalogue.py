@@ -67,7 +67,10 @@ class Catalogue:
         entries: Mapping[str, Mapping[str, Entry]],
         routes: Mapping[str, RouteTable[Entry]],
         defaults: Mapping[str, Sequence[ToolDefaults]],
+        speak_mcp: Sequence[str],
     ) -> None:
+        #: The upstreams that have methods of the protocol.
+        self.speak_mcp = tuple(speak_mcp)
         self._entries = {upstream: dict(tools) for upstream, tools in entries.items()}
         self._routes = dict(routes)
         self._defaults = {upstream: tuple(ones) for upstream, ones in defaults.items()}

@@ -53,7 +53,9 @@ def build_catalogue(
             builder = _Builder(file, upstreams[file.upstream], problems, needs_routes)
             entries[file.upstream] = builder.entries()
             routes[file.upstream] = builder.routes
-    return Catalogue(entries, routes, {file.upstream: file.defaults for file in files})
+    speak_mcp = [upstream for upstream, kind in upstreams.items() if kind == "mcp"]
+    defaults = {file.upstream: file.defaults for file in files}
+    return Catalogue(entries, routes, defaults, speak_mcp)
 
 
 class _Builder:

@@ -62,7 +62,7 @@ class Reach:
         name = method.replace("*", "x") or "x"
         return [
             self._catalogue.mcp_method(one, name).tool
-            for one in self._catalogue.upstreams
+            for one in self._catalogue.speak_mcp
             if Glob(upstream).matches(one)
         ]
 
@@ -150,6 +150,8 @@ def _note_unmet(one: CompiledRule, reach: Reach, problems: Problems, is_lenient:
         # A glob that finds nothing is never meant for what nobody declared.
         names = [one for one in reach.names if "*" not in pattern or not one.endswith("/unknown")]
         hint = did_you_mean(pattern, names)
+        if f"/{MCP_PREFIX}" in pattern:
+            hint = "mcp:METHOD belongs to upstreams of `kind: mcp`"
     problems.note(one.draft.tools_position, message, hint, is_warning=is_lenient)
 
 

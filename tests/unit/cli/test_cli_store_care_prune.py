@@ -284,7 +284,7 @@ def test_a_prune_that_was_killed_on_the_way_is_finished_by_the_next(
 
 @pytest.mark.parametrize(("arguments", "said"), [
     (("receipts", "--older-than", "90d"), "never deleted without an archive"),
-    (("approvals", "--older-than", "90d"), "approvals are never pruned"),
+    (("approval", "--older-than", "90d"), "approvals are never pruned"),
     (("chain_head", "--older-than", "90d"), "chains go on from them"),
     (("cats", "--older-than", "90d"), "name call_facts or receipts"),
     (("call_facts", "--older-than", "90d", "--archive", "x"), "are for receipts"),
