@@ -46,7 +46,7 @@ def run_processes(url: str, processes: int, entries: int, tenants: int) -> list[
                 one.wait()
 
 
-@pytest.mark.serial
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("store_url", ["postgres"], indirect=True)
 async def test_eight_processes_on_one_tenant_make_one_chain(store_url: str) -> None:
     run_processes(store_url, 8, 2000, 1)

@@ -20,7 +20,6 @@ def harness(*arguments: str) -> tuple[int, dict[str, object]]:
     return done.returncode, json.loads(done.stdout)
 
 
-@pytest.mark.serial
 @pytest.mark.timeout(400)
 def test_a1_a13_fifty_kills_under_load_lose_nothing() -> None:
     code, report = harness("--size", "50")
@@ -32,7 +31,6 @@ def test_a1_a13_fifty_kills_under_load_lose_nothing() -> None:
     assert int(str(report["recovered"])) > 0
 
 
-@pytest.mark.serial
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("fault", ["forward-before-commit", "acknowledge-before-commit"])
 def test_the_harness_finds_a_planted_fault(fault: str) -> None:

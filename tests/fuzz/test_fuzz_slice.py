@@ -20,7 +20,7 @@ def harness(*arguments: str) -> tuple[int, dict[str, object]]:
     return done.returncode, json.loads(done.stdout)
 
 
-@pytest.mark.serial
+@pytest.mark.timeout(300)
 def test_b1_b20_c1_c11_seeds_and_mutants_break_nothing() -> None:
     code, report = harness("--size", "1500")
     assert (code, report["violations"]) == (0, 0), json.dumps(report, indent=2)
@@ -30,7 +30,7 @@ def test_b1_b20_c1_c11_seeds_and_mutants_break_nothing() -> None:
     assert int(str(report["receipts"])) > 500
 
 
-@pytest.mark.serial
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "fault", ["lenient-framing", "lenient-form", "header-disagreement", "inner-words"]
 )
@@ -40,7 +40,7 @@ def test_the_seeds_find_a_planted_fault(fault: str) -> None:
     assert int(str(report["violations"])) > 0
 
 
-@pytest.mark.serial
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("fault", ["lenient-json", "raw-path", "no-record"])
 def test_the_mutants_alone_find_a_planted_fault(fault: str) -> None:
     code, report = harness("--size", "4000", "--planted", fault, "--seed", "7", "--only-mutants")

@@ -22,7 +22,7 @@ def harness(*arguments: str) -> tuple[int, dict[str, Any]]:
     return done.returncode, json.loads(done.stdout)
 
 
-@pytest.mark.serial
+@pytest.mark.timeout(300)
 def test_b1_b20_c1_c11_parsers_read_what_was_decided_on() -> None:
     code, report = harness("--size", "1000", "--parsers", SLICE)
     assert (code, report["violations"]) == (0, 0), json.dumps(report, indent=2)
@@ -33,7 +33,7 @@ def test_b1_b20_c1_c11_parsers_read_what_was_decided_on() -> None:
     assert report["json_readings"]["h11"] > 50 and report["json_readings"]["aiohttp"] > 50
 
 
-@pytest.mark.serial
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("fault", "seen_by"),
     [
