@@ -25,12 +25,14 @@ from storage.statements import load_statements
 
 if TYPE_CHECKING:
     from storage.postgres import PostgresDriver, PostgresReaders
+    from storage.postgres_hints import Heard, PostgresHints
 
 __all__ = [
     "SqlReader",
     "SqlStore",
     "StoreFacts",
     "engine_of",
+    "hints_of",
     "open_marks",
     "open_reader",
     "open_side",
@@ -157,6 +159,21 @@ async def open_marks(url: str, *, now_us: Callable[[], int]) -> SqlStore:
         await driver.close()
         raise
     return SqlStore(driver, sql, now_us=now_us, node_id="marks")
+
+
+def hints_of(url: str, heard: Heard) -> PostgresHints | None:
+    """Hints between the nodes that share a store; None where no two can share it.
+
+    `heard` is called on the event loop with the word of each hint, and with "" whenever some may
+    have been missed. Nothing is connected to before its `run` is.
+    """
+    if engine_of(url) != "postgres":
+        return None
+    from storage.postgres import servers_at
+    from storage.postgres_hints import PostgresHints
+
+    sql = load_statements("postgres")
+    return PostgresHints(servers_at(url, sql), sql, heard)
 
 
 def _driver(

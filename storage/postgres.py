@@ -49,6 +49,11 @@ async def _open(url: str, timeout_s: float, settings: Mapping[str, str]) -> Any:
     )
 
 
+def servers_at(url: str, sql: Mapping[str, str]) -> Servers:
+    """The servers of a URL, for whoever keeps a connection of his own."""
+    return Servers(url, sql, _open)
+
+
 class PostgresReaders:
     """A few connections that can only read, and only from the primary: a standby may lag behind.
     Opened when first needed."""

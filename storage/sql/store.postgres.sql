@@ -36,3 +36,7 @@ SELECT set_config('default_transaction_read_only', 'on', false);
 -- name: database_size
 -- Bytes of the whole database.
 SELECT pg_database_size(current_database());
+
+-- name: give_hint
+-- Tells all who listen, outside of any other transaction; only a server has listeners.
+SELECT pg_notify($1, $2);
