@@ -183,7 +183,7 @@ class ToolCall(NamedTuple):
     an MCP message that carries the protocol itself (initialize, tools/list …): it is recorded
     like any call and needs no rule. `called` is the name the caller used, where the catalogue
     does not know it and `tool` is `<upstream>/unknown`. `in_path` are the arguments that stand in
-    the path, as they stand there.
+    the path, as they stand there. `upgrades` says that it opens a WebSocket, and may.
     """
 
     call_id: str
@@ -202,6 +202,7 @@ class ToolCall(NamedTuple):
     is_protocol: bool = False
     called: str | None = None
     in_path: Mapping[str, str] = MappingProxyType({})
+    upgrades: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,12 @@ class AiohttpLeg:
             link.drop(line)
             raise
 
+    async def open_websocket(
+        self, upstream: Upstream, target: str, headers: Sequence[tuple[str, str]]
+    ) -> Reply:
+        """What a switched connection does is the product's own."""
+        raise Refused("upgrade_refused")
+
     async def close(self) -> None:
         """Drops all connections."""
         links, self._links = self._links, {}

@@ -176,6 +176,12 @@ class Timeouts(Group):
     idle_s: float = _setting(
         "silence between two bytes of the response", 300.0, low=MOMENT_S, high=DAY_S
     )
+    websocket_s: float = _setting(
+        "life of a WebSocket; `idle` is how long it may be silent",
+        43_200.0,
+        low=MOMENT_S,
+        high=7 * DAY_S,
+    )
 
 
 class UpstreamLimits(Group):
@@ -184,7 +190,10 @@ class UpstreamLimits(Group):
     request_bytes: int = _setting(
         "largest request body", low=1, high=1024 * MIB, default_text="`limits.request`"
     )
-    calls: int = _setting("calls in flight", 256, low=1, high=65_535)
+    calls: int = _setting("calls in flight, open WebSockets too", 256, low=1, high=65_535)
+    message_bytes: int = _setting(
+        "largest message of a WebSocket, either way", 16 * MIB, low=1, high=1024 * MIB
+    )
 
 
 class UpstreamTls(Group):

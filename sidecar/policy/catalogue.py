@@ -24,12 +24,16 @@ METHODS_KEPT_MAX: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One tool with what only its own calls need. `args` None: arguments are not checked."""
+    """One tool with what only its own calls need. `args` None: arguments are not checked.
+
+    `websocket`: its route may be upgraded.
+    """
 
     tool: Tool
     args: ArgumentTypes | None = None
     bind_headers: tuple[str, ...] = ()
     route: str | None = None
+    websocket: bool = False
 
 
 @dataclass(frozen=True, slots=True)

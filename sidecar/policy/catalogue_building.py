@@ -104,6 +104,10 @@ class _Builder:
                 or "e.g. GET /repos/{owner}; MCP upstreams say `kind: mcp` in sidecar.yaml",
             )
             return None
+        if draft.websocket and (route is None or route.method != "GET"):
+            self._problems.error(
+                draft.position, "a WebSocket is opened by GET: websocket needs a route with it"
+            )
         args = draft.args or (operation.args if operation else None)
         if args is not None and route is not None:
             for parameter in route.parameters:
@@ -124,7 +128,8 @@ class _Builder:
     ) -> Entry:
         said = strictest(self._file.defaults, operation)
         own = draft or _OPEN
-        is_safe = route is not None and route.method in _SAFE_METHODS
+        # What goes through a WebSocket may be anything, and nobody looks at it.
+        is_safe = route is not None and route.method in _SAFE_METHODS and not own.websocket
         mutates = _first(own.mutates, said.mutates, not is_safe)
         tool = Tool(
             self._file.upstream,
@@ -134,7 +139,8 @@ class _Builder:
             labels=tuple(dict.fromkeys(said.labels if own.labels is None else own.labels)),
             returns=_first(own.returns, said.returns, TrustLevel.UNKNOWN),
         )
-        entry = Entry(tool, args, own.bind_headers, route.text if route else None)
+        text = route.text if route else None
+        entry = Entry(tool, args, own.bind_headers, text, own.websocket)
         if route is not None:
             clash = self.routes.add(route, entry)
             if clash is not None:

@@ -56,6 +56,7 @@ class ToolDraft:
     returns: TrustLevel | None
     args: ArgumentTypes | None
     bind_headers: tuple[str, ...]
+    websocket: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,11 @@ def _header(node: Node, problems: Problems) -> str | None:
 def _websocket(node: Node, problems: Problems) -> bool | None:
     value = boolean(node, problems)
     if value:
-        problems.error(node.position, "websocket: true is not carried out by this version")
+        problems.warning(
+            node.position,
+            "the frames of a WebSocket are not judged: only its handshake is",
+            "what is sent through it is counted and limited; the tool mutates unless it says not",
+        )
     return value
 
 
@@ -274,5 +279,6 @@ def read_tool(operation: str, node: Node, drafts: list[ToolDraft], problems: Pro
             values.get("returns"),
             values.get("args"),
             values.get("bind_headers", ()),
+            bool(values.get("websocket")),
         )
     )

@@ -13,6 +13,7 @@ from sidecar.proxy.head import RequestHead
 
 if TYPE_CHECKING:
     from sidecar.policy.terms import Obligations
+    from sidecar.proxy.websocket_relay import Relay
 
 
 class ClientGone(Exception):
@@ -67,6 +68,13 @@ class AgentSide(Protocol):
         chunks: AsyncIterator[bytes],
     ) -> None:
         """Sends a reply as it comes. Raises ClientGone; whatever `chunks` raises."""
+        ...
+
+    async def switch(self, headers: Sequence[tuple[str, str]], relay: Relay) -> None:
+        """Sends a 101 and leaves the connection to `relay` until that has ended.
+
+        Raises ClientGone.
+        """
         ...
 
     async def send(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:

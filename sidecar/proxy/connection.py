@@ -25,6 +25,7 @@ from sidecar.proxy.exchange import ClientGone, Exchange
 
 if TYPE_CHECKING:
     from sidecar.proxy.server import FrontDoor
+    from sidecar.proxy.websocket_relay import Relay
 
 _log = logging.getLogger("aegis.door")
 
@@ -46,6 +47,7 @@ class DoorConnection(web_protocol.RequestHandler):
         "_chunked_bytes",
         "_door",
         "_head_timer",
+        "_relay",
         "exchange",
         "source_ip",
         "was_made",
@@ -66,6 +68,7 @@ class DoorConnection(web_protocol.RequestHandler):
         #: Whose body may still arrive: the exchange, also while it is read only to be forgotten.
         self._arriving: Exchange | None = None
         self._chunked_bytes = 0
+        self._relay: Relay | None = None
         self.source_ip = source_ip
         #: Whether it ever carried anything; over TLS that takes a handshake.
         self.was_made = False
@@ -94,7 +97,14 @@ class DoorConnection(web_protocol.RequestHandler):
         return True
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Gives the place back; the base class cancels the handler."""
+        """Gives the place back; the base class cancels the handler.
+
+        A relay knows better how it ended than that its handler was cancelled.
+        """
+        relay, self._relay = self._relay, None
+        if relay is not None:
+            self._task_handler = None
+            relay.agent_lost()
         if self._head_timer is not None:
             self._door.turned_away_total["head_incomplete"] += 1
         self._disarm()
@@ -103,6 +113,9 @@ class DoorConnection(web_protocol.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Parses; starts the head's deadline where a head has begun and not ended."""
+        if self._relay is not None:
+            self._relay.from_agent(data)
+            return
         super().data_received(data)
         if self._messages:
             if self._head_timer is not None:
@@ -142,6 +155,39 @@ class DoorConnection(web_protocol.RequestHandler):
         self._door.turned_away_total["header_wait"] += 1
         self.transport.write(_TOO_SLOW)
         self.force_close()
+
+    # -- a WebSocket -----------------------------------------------------------------------
+
+    @property
+    def has_early_bytes(self) -> bool:
+        """Whether the peer sent something behind its handshake, before it was answered."""
+        return bool(self._message_tail)
+
+    async def carry(self, relay: Relay) -> None:
+        """Leaves the connection to `relay` until that has ended."""
+        if self.transport is None:
+            raise ClientGone
+        self._relay = relay
+        relay.begin(self.transport)
+        await relay.ended
+
+    def pause_writing(self) -> None:
+        """The peer does not take what it is sent."""
+        super().pause_writing()
+        if self._relay is not None:
+            self._relay.agent_pauses()
+
+    def resume_writing(self) -> None:
+        """The peer takes what it is sent again."""
+        super().resume_writing()
+        if self._relay is not None:
+            self._relay.agent_resumes()
+
+    def close(self) -> None:
+        """No further request; where the sidecar is stopping, an open WebSocket is told."""
+        super().close()
+        if self._relay is not None:
+            self._relay.go_away()
 
     # -- requests --------------------------------------------------------------------------
 
@@ -196,6 +242,8 @@ class DoorConnection(web_protocol.RequestHandler):
         self._request_in_progress = True
         try:
             refused = door.read_head(exchange) if is_parsed else _refusal_of(message.exc)
+            if refused is None and exchange.head.is_handshake and self._message_tail:
+                refused = Refused("bad_handshake", "Bytes came before the handshake was answered")
             if refused is None:
                 await door.handler(exchange)
             else:

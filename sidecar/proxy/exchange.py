@@ -24,6 +24,7 @@ from sidecar.proxy.head import RequestHead
 if TYPE_CHECKING:
     from sidecar.policy.terms import Obligations
     from sidecar.proxy.connection import DoorConnection
+    from sidecar.proxy.websocket_relay import Relay
 
 __all__ = ["ClientGone", "Exchange"]
 
@@ -31,6 +32,7 @@ _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus
 }
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_SWITCHING = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
 
 #: A body that is larger is written apart from the head, rather than copied behind it.
 _JOINED_BYTES_MAX = 64 * 1024
@@ -78,7 +80,8 @@ class Exchange:
         self._protocol = protocol
         self._write_wait_s = write_wait_s
         self.has_begun = False
-        self.keep_alive = not message.should_close
+        #: Behind a request for an upgrade nothing is read as HTTP, whatever becomes of it.
+        self.keep_alive = not (message.should_close or message.upgrade)
 
     # -- the request -----------------------------------------------------------------------
 
@@ -231,6 +234,18 @@ class Exchange:
         if framing.is_chunked:
             self._transport().write(b"0\r\n\r\n")
 
+    async def switch(self, headers: Sequence[tuple[str, str]], relay: Relay) -> None:
+        """Sends a 101 and leaves the connection to `relay` until that has ended.
+
+        Raises ClientGone: also where bytes came before this answer (RFC 6455 section 4.1).
+        """
+        transport = self._transport()
+        if self._protocol.has_early_bytes:
+            raise ClientGone
+        transport.write(_lines(101, headers, _SWITCHING))
+        self.has_begun = True
+        await self._protocol.carry(relay)
+
     def abort(self) -> None:
         """Drops the connection at once, so that a broken reply cannot pass for a whole one."""
         self.keep_alive = False
@@ -255,12 +270,7 @@ class Exchange:
             framing += "Connection: close\r\n"
         elif self.message.version < (1, 1):
             framing += "Connection: keep-alive\r\n"
-        line = _STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n"
-        fields = "".join([f"{name}: {value}\r\n" for name, value in headers])
-        expected = len(headers)
-        if fields.count("\n") != expected or fields.count("\r") != expected or "\0" in fields:
-            raise ValueError("a reply header holds CR, LF or NUL")
-        return f"{line}{fields}{framing}\r\n".encode("utf-8", "surrogateescape")
+        return _lines(status, headers, framing)
 
     def _transport(self) -> asyncio.Transport:
         transport = self._protocol.transport
@@ -283,6 +293,15 @@ class Exchange:
         """The connection is lost or shut down while the handler runs."""
         if isinstance(error, Exception):
             self.fail_body(error)
+
+
+def _lines(status: int, headers: Sequence[tuple[str, str]], framing: str) -> bytes:
+    line = _STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n"
+    fields = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    expected = len(headers)
+    if fields.count("\n") != expected or fields.count("\r") != expected or "\0" in fields:
+        raise ValueError("a reply header holds CR, LF or NUL")
+    return f"{line}{fields}{framing}\r\n".encode("utf-8", "surrogateescape")
 
 
 def _too_large(limit_bytes: int) -> str:

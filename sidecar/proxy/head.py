@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from sidecar.errors import Refused
 from sidecar.proxy.target import read_target
+from sidecar.proxy.websocket_handshake import require_handshake
 
 #: Headers that two readers could take differently when they stand there twice.
 SINGLE = frozenset(
@@ -107,6 +108,11 @@ class RequestHead(NamedTuple):
     first: dict[str, str]
     mount: str = ""
 
+    @property
+    def is_handshake(self) -> bool:
+        """Whether it asks for a WebSocket: no other upgrade is well formed."""
+        return "upgrade" in self.first
+
     def header_count(self, name_lower: str) -> int:
         """How often a header of this (lower case) name is there."""
         if name_lower not in self.first:
@@ -140,6 +146,8 @@ def read_head(
     for name, check in _CHECKS:
         if name in first:
             check(first, headers, rules)
+    if "upgrade" in first:
+        require_handshake(method, version, first, headers)
     named = _upstream_of(first["host"], rules)
     if named is not None and raw_target[:1] == "/":
         # One reading only: the whole path is this upstream's, whatever its first segment.
@@ -266,10 +274,6 @@ def connection_tokens(headers: Sequence[tuple[str, str]]) -> set[str]:
     }
 
 
-def _check_upgrade(_1: dict[str, str], _2: Headers, _3: HeadRules) -> None:
-    raise Refused("upgrade_refused")
-
-
 def _check_encoding(first: dict[str, str], _: Headers, _rules: HeadRules) -> None:
     if first["content-encoding"].strip().lower() != "identity":
         raise Refused("unsupported_encoding")
@@ -284,7 +288,6 @@ _Check = Callable[[dict[str, str], Headers, HeadRules], None]
 _CHECKS: tuple[tuple[str, _Check], ...] = (
     ("host", _check_host),
     ("origin", _check_origin),
-    ("upgrade", _check_upgrade),
     ("connection", _check_connection),
     ("content-encoding", _check_encoding),
     ("expect", _check_expect),

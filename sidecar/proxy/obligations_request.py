@@ -33,8 +33,10 @@ _OF_THE_BODY: Final = frozenset(
 def fulfilled(call: ToolCall, obligations: Obligations, upstream: Upstream) -> ToolCall:
     """The call as it is to be recorded and forwarded.
 
-    Raises Refused: idempotency_key_required, unredactable_request.
+    Raises Refused: idempotency_key_required, unredactable_request, frames_unchecked.
     """
+    if call.upgrades and obligations.touches_response:
+        raise Refused("frames_unchecked")
     if obligations.needs_idempotency_key:
         _require_key(call)
     sent = call

@@ -22,6 +22,7 @@ from sidecar.proxy.agent_side import AgentSide, ClientGone
 from sidecar.proxy.dialects import DIALECTS
 from sidecar.proxy.dialects.mcp_methods import LISTING, TOOLS_CALL
 from sidecar.proxy.dialects.reply import problem_reply
+from sidecar.proxy.head import RequestHead
 from sidecar.proxy.headers import reply_headers
 from sidecar.proxy.identify import Identify
 from sidecar.proxy.judging import Judging
@@ -29,6 +30,7 @@ from sidecar.proxy.obligations_response import held_to
 from sidecar.proxy.tool_lists import ToolLists
 from sidecar.proxy.upstream import Reply, UpstreamLeg
 from sidecar.proxy.visit import Visit
+from sidecar.proxy.websocket_relay import Relay
 from sidecar.telemetry.counters import Counters
 
 _log = logging.getLogger("aegis.pipeline")
@@ -83,25 +85,24 @@ class Pipeline:
                 body = await exchange.read_body(
                     upstream.limits.request_bytes, self._limits.body_wait_s
                 )
-            call = visit.call = DIALECTS[upstream.kind].read_call(
-                head, body, upstream, policy_set, self._limits, visit.call_id
-            )
+            call = visit.call = self._read(head, body, upstream, policy_set, visit.call_id)
             if call.action == TOOLS_CALL:
                 await self._lists.require_pinned(policy_set, principal, call)
             visit.intent = await self._judging.intent(visit, policy_set, principal, call)
             if visit.obligations is not None:
                 exchange.oblige(visit.obligations)
             reply = await self._forward(visit, upstream, visit.call)
+            ended = OutcomeKind.COMPLETED
             try:
                 reply = await self._fit_to_show(visit, principal, visit.call, reply)
                 headers = reply_headers(reply, upstream, head, visit.call_id)
                 if not reply.complete:
-                    await exchange.stream(reply.status, headers, reply.chunks)
+                    ended = await self._streamed(exchange, upstream, headers, reply)
                 elif exchange.write(reply.status, headers, reply.first):
                     await exchange.drain()
             finally:
                 reply.close()
-            self._conclude(visit, OutcomeKind.COMPLETED)
+            self._conclude(visit, ended)
         except Refused as refused:
             refused.is_hidden = self._is_hidden(policy_set, visit, refused)
             await self._refuse(exchange, visit, refused)
@@ -138,13 +139,30 @@ class Pipeline:
         self._counters.in_flight += 1
         return upstream
 
+    def _read(
+        self,
+        head: RequestHead,
+        body: bytes,
+        upstream: Upstream,
+        policy_set: PolicySet,
+        call_id: str,
+    ) -> ToolCall:
+        dialect = DIALECTS[upstream.kind]
+        call = dialect.read_call(head, body, upstream, policy_set, self._limits, call_id)
+        if head.is_handshake and not call.upgrades:
+            raise Refused("upgrade_refused")  # no protocol serves it by not knowing of it
+        return call
+
     async def _forward(self, visit: Visit, upstream: Upstream, call: ToolCall) -> Reply:
         visit.forwarding_ns = self._clock.monotonic_ns()
         may_have_arrived = True
         try:
-            reply = await self._leg.send(
-                upstream, call.http.method, call.target, call.headers, call.body
-            )
+            if call.upgrades:
+                reply = await self._leg.open_websocket(upstream, call.target, call.headers)
+            else:
+                reply = await self._leg.send(
+                    upstream, call.http.method, call.target, call.headers, call.body
+                )
         except Refused as refused:
             may_have_arrived = refused.code not in _NOT_FORWARDED
             raise
@@ -153,6 +171,25 @@ class Pipeline:
         visit.answered_ns = self._clock.monotonic_ns()
         visit.http_status, visit.was_whole = reply.status, reply.complete
         return reply
+
+    async def _streamed(
+        self,
+        exchange: AgentSide,
+        upstream: Upstream,
+        headers: list[tuple[str, str]],
+        reply: Reply,
+    ) -> OutcomeKind:
+        """A reply as it comes, or a WebSocket, whose frames are not judged; how it ended."""
+        if reply.switched is None:
+            await exchange.stream(reply.status, headers, reply.chunks)
+            return OutcomeKind.COMPLETED
+        counts = self._counters.websockets
+        relay = Relay(reply.switched, upstream, counts, self._clock.random_bytes)
+        try:
+            await exchange.switch(headers, relay)
+        finally:
+            relay.cut()
+        return relay.kind
 
     async def _fit_to_show(
         self, visit: Visit, principal: Principal, call: ToolCall, reply: Reply

@@ -5,13 +5,22 @@ Knows: the shape of a reply. Must not know: aiohttp, the agent's side, policies.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from sidecar.config.model import Upstream
 
 Headers = tuple[tuple[str, str], ...]
+
+
+class Switched(NamedTuple):
+    """A connection whose upstream has agreed to a WebSocket; it reads nothing until it is taken
+    over. `first` came behind the 101."""
+
+    transport: asyncio.Transport
+    first: bytes
 
 
 class Reply:
@@ -21,9 +30,10 @@ class Reply:
     body; else `chunks` yields the body as it comes, `first` included, once, and may raise
     Refused("upstream_timeout" | "upstream_broken"). `close()` must be called in any case and may
     be called twice; before the end of the body it drops the connection.
+    If `switched` there is no body: the connection belongs to whoever takes it.
     """
 
-    __slots__ = ("_close", "_source", "complete", "first", "headers", "status")
+    __slots__ = ("_close", "_source", "complete", "first", "headers", "status", "switched")
 
     def __init__(
         self,
@@ -33,11 +43,13 @@ class Reply:
         *,
         source: AsyncIterator[bytes] | None = None,
         close: Callable[[], None] | None = None,
+        switched: Switched | None = None,
     ) -> None:
+        self.switched = switched
         self.status = status
         self.headers = headers
         self.first = first
-        self.complete = source is None
+        self.complete = source is None and switched is None
         self._source = source
         self._close = close
 
@@ -75,6 +87,15 @@ class UpstreamLeg(Protocol):
         byte for byte. Framing, Host and the upstream's configured credential are added here.
         Raises Refused: upstream_busy and upstream_unreachable (nothing was sent), upstream_timeout
         and upstream_broken (it may have taken effect). Cancellation drops the connection.
+        """
+        ...
+
+    async def open_websocket(
+        self, upstream: Upstream, target: str, headers: Sequence[tuple[str, str]]
+    ) -> Reply:
+        """The reply to a well-formed WebSocket handshake; `switched` if the upstream agreed.
+
+        Raises Refused as `send` does: an agreement to anything else is upstream_broken.
         """
         ...
 

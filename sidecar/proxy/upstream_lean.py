@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from sidecar.errors import Refused
-from sidecar.proxy.upstream import Reply
+from sidecar.proxy.upstream import Reply, Switched
 from sidecar.proxy.upstream_lean_dial import Dialler
 from sidecar.proxy.upstream_lean_line import LeanLine
 from sidecar.proxy.upstream_pool import Deadlines, Pool
 from sidecar.proxy.upstream_request import RequestForm
+from sidecar.proxy.websocket_handshake import require_agreement
 
 if TYPE_CHECKING:
     from sidecar.config.model import Upstream
@@ -39,34 +40,31 @@ class LeanLeg:
         body: bytes,
     ) -> Reply:
         """See UpstreamLeg.send."""
-        link = self._links.get(upstream.name)
-        if link is None:
-            link = self._links[upstream.name] = _Link(upstream)
+        link = self._link(upstream)
         head = link.form.head(method, target, headers, len(body))
-        if link.in_flight >= link.calls_max:
-            raise Refused("upstream_busy", retry_after_s=1)
-        link.in_flight += 1
+        return _reply(await link.ask(head, body, method == "HEAD"), link)
+
+    async def open_websocket(
+        self, upstream: Upstream, target: str, headers: Sequence[tuple[str, str]]
+    ) -> Reply:
+        """See UpstreamLeg.open_websocket."""
+        link = self._link(upstream)
+        line = await link.ask(link.form.head("GET", target, headers, 0), b"", False, True)
+        if not line.has_switched:
+            return _reply(line, link)
         try:
-            line = link.pool.take() or await link.connect()
-        except BaseException:
-            link.in_flight -= 1
-            raise
-        try:
-            answer = line.ask(head, body, method == "HEAD")
-            link.heads.begin(line)
-            try:
-                await answer
-            finally:
-                link.heads.end(line)
+            require_agreement(headers, line.headers)
+            taken = _Taken(line.hand_over(), link)
         except BaseException:
             link.drop(line)
             raise
-        if line.is_whole:
-            reply = Reply(line.status, line.headers, line.taken())
-            link.keep(line)
-            return reply
-        coming = _Coming(line, link)
-        return Reply(line.status, line.headers, source=coming.chunks(), close=coming.close)
+        return Reply(line.status, line.headers, switched=taken.switched, close=taken.close)
+
+    def _link(self, upstream: Upstream) -> _Link:
+        link = self._links.get(upstream.name)
+        if link is None:
+            link = self._links[upstream.name] = _Link(upstream)
+        return link
 
     async def close(self) -> None:
         """Drops all connections."""
@@ -88,6 +86,30 @@ class _Link:
         self._dialler = Dialler(upstream)
         self._loop = asyncio.get_running_loop()
         self._lines: WeakSet[LeanLine] = WeakSet()
+
+    async def ask(
+        self, head: bytes, body: bytes, is_head_request: bool, may_switch: bool = False
+    ) -> LeanLine:
+        """A line on which the head of the reply has arrived; see UpstreamLeg for what is raised."""
+        if self.in_flight >= self.calls_max:
+            raise Refused("upstream_busy", retry_after_s=1)
+        self.in_flight += 1
+        try:
+            line = self.pool.take() or await self.connect()
+        except BaseException:
+            self.in_flight -= 1
+            raise
+        try:
+            answer = line.ask(head, body, is_head_request, may_switch)
+            self.heads.begin(line)
+            try:
+                await answer
+            finally:
+                self.heads.end(line)
+        except BaseException:
+            self.drop(line)
+            raise
+        return line
 
     async def connect(self) -> LeanLine:
         """A new connection to this upstream; raises Refused("upstream_unreachable")."""
@@ -119,6 +141,30 @@ class _Link:
         for line in list(self._lines):
             line.cut()
         await self._dialler.close()
+
+
+def _reply(line: LeanLine, link: _Link) -> Reply:
+    if line.is_whole:
+        reply = Reply(line.status, line.headers, line.taken())
+        link.keep(line)
+        return reply
+    coming = _Coming(line, link)
+    return Reply(line.status, line.headers, source=coming.chunks(), close=coming.close)
+
+
+class _Taken:
+    """A connection that was handed over: its place among the calls is given back at its end."""
+
+    def __init__(self, switched: Switched, link: _Link) -> None:
+        self.switched = switched
+        self._link = link
+
+    def close(self) -> None:
+        """Whoever took it has closed it, or nobody did."""
+        self._link.in_flight -= 1
+        transport = self.switched.transport
+        if not transport.is_closing():
+            transport.abort()
 
 
 class _Coming:

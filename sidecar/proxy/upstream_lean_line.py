@@ -16,7 +16,8 @@ from collections.abc import Callable
 from typing import cast
 
 from sidecar.errors import Refused
-from sidecar.proxy.upstream_lean_reply import BODY, BROKEN, DONE, HEAD, IDLE, LeanReply
+from sidecar.proxy.upstream import Switched
+from sidecar.proxy.upstream_lean_reply import BODY, BROKEN, DONE, HEAD, IDLE, SWITCHED, LeanReply
 from sidecar.proxy.upstream_pool import Deadlines
 
 #: So much of a body waits here for its reader; then the upstream has to wait.
@@ -85,9 +86,11 @@ class LeanLine(LeanReply, asyncio.Protocol):
             and (self._poll is None or not self._poll.poll(0))
         )
 
-    def ask(self, head: bytes, body: bytes, is_head_request: bool) -> asyncio.Future[None]:
+    def ask(
+        self, head: bytes, body: bytes, is_head_request: bool, may_switch: bool = False
+    ) -> asyncio.Future[None]:
         """Writes a request and gives what its sender waits for; the line must be fit."""
-        self.await_reply(is_head_request)
+        self.await_reply(is_head_request, may_switch)
         self._answer = answer = self._loop.create_future()
         if len(body) <= JOINED_BYTES_MAX:
             self._write(head + body)
@@ -127,6 +130,27 @@ class LeanLine(LeanReply, asyncio.Protocol):
                 self._silences.end(self)
                 self._more = None
         return self.taken()
+
+    @property
+    def has_switched(self) -> bool:
+        """Whether the upstream has agreed to another protocol."""
+        return self.phase == SWITCHED
+
+    def hand_over(self) -> Switched:
+        """Gives the connection of a line that has switched away; nothing of it stays here."""
+        transport = self._transport
+        if transport is None:
+            raise Refused("upstream_broken", detail="it closed")
+        first = b"".join(self.pieces)
+        self.phase = BROKEN
+        self._forget()
+        return Switched(transport, first)
+
+    def _forget(self) -> None:
+        self._transport = None
+        self._poll = None
+        del self._write
+        self.let_go()
 
     def may_serve_again(self) -> bool:
         """Whether the reply just read to its end left nothing behind; then it is idle."""
@@ -182,6 +206,9 @@ class LeanLine(LeanReply, asyncio.Protocol):
             self._spoil()  # the reply is whole; what follows it was not asked for
         if self.phase == BODY and self.pieces:
             self._hold_back(len(data))
+        elif self.phase == SWITCHED:
+            # Whoever takes it over reads on.
+            cast(asyncio.Transport, self._transport).pause_reading()
         answer = self._answer
         if answer is not None:
             self._answer = None
@@ -202,14 +229,13 @@ class LeanLine(LeanReply, asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """See asyncio.Protocol."""
+        if self._transport is None:  # handed over, and dropped by whom it was given to
+            return
         if self.phase in (HEAD, BODY):
             self._break(Refused("upstream_broken", detail=repr(error) if error else "it closed"))
-        elif self.phase == IDLE:
+        elif self.phase in (IDLE, SWITCHED):
             self.phase = BROKEN
-        self._transport = None
-        self._poll = None
-        del self._write
-        self.let_go()
+        self._forget()
 
     # -- its own -------------------------------------------------------------------------------
 

@@ -29,8 +29,8 @@ _INTERIM = ord("1")
 _NO_CONTENT = 204
 
 # Where a connection stands: nothing was asked, a head is waited for, a body comes, the reply is
-# whole, nothing that comes is believed any more.
-IDLE, HEAD, BODY, DONE, BROKEN = range(5)
+# whole, nothing that comes is believed any more; the upstream has agreed to another protocol.
+IDLE, HEAD, BODY, DONE, BROKEN, SWITCHED = range(6)
 
 
 class LeanReply:
@@ -45,6 +45,7 @@ class LeanReply:
         "_held",
         "_interim",
         "_is_head_request",
+        "_may_switch",
         "_parser",
         "headers",
         "keeps_alive",
@@ -64,16 +65,19 @@ class LeanReply:
         #: Whether another reply may follow on the connection.
         self.keeps_alive = False
         self._is_head_request = False
+        self._may_switch = False
         #: Of a head: what has come while it is not whole, then the whole of it.
         self._held = b""
         self._head = b""
         self._aside_bytes = 0
         self._interim = 0
 
-    def await_reply(self, is_head_request: bool) -> None:
-        """A request is sent: what comes from now on is its reply."""
+    def await_reply(self, is_head_request: bool, may_switch: bool = False) -> None:
+        """A request is sent: what comes from now on is its reply, or after a 101 (`may_switch`)
+        another protocol."""
         self.phase = HEAD
         self._is_head_request = is_head_request
+        self._may_switch = may_switch
         self._interim = 0
         self._aside_bytes = 0
 
@@ -81,14 +85,14 @@ class LeanReply:
         """Takes what came, in phase HEAD or BODY; False while the head is not whole.
 
         Raises Refused("upstream_broken"). If the phase is DONE then, the reply is good, and what
-        came behind it is not.
+        came behind it is not. In phase SWITCHED `pieces` are the other protocol's.
         """
         if self.phase == HEAD:
             end = data.find(b"\r\n\r\n", 0, HEAD_BYTES_MAX)
             if end > 0 and not self._held and _USUAL_START.match(data):
                 self._head = data[:end]
             elif not (data := self._from_head(data)):
-                return False
+                return self.phase == SWITCHED
             self._parse(data)
             if self.phase == HEAD:  # the parser sees its end elsewhere: neither is believed
                 raise Refused("upstream_broken", detail="a head that ends twice")
@@ -154,6 +158,8 @@ class LeanReply:
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
+            if self.phase == SWITCHED:
+                return
             if isinstance(error.__context__, Refused):  # what a callback of ours said
                 raise error.__context__ from None
             raise Refused("upstream_broken", detail=repr(error)) from error
@@ -175,6 +181,9 @@ class LeanReply:
                 return data
             self._parse(data[: end + 4])
             data = data[end + 4 :]
+            if self.phase == SWITCHED:
+                self.pieces = [data] if data else []
+                return b""
         if data[: len(_STATUS_LINE)] != _STATUS_LINE[: len(data)]:
             raise Refused("upstream_broken", detail=f"no status line: {data[:32]!r}")
         if len(data) > HEAD_BYTES_MAX:
@@ -185,6 +194,10 @@ class LeanReply:
     def _interim_came(self, status: int) -> None:
         self._interim += 1
         if status == 101:
+            if self._may_switch:
+                self.status, self.headers = status, read_headers(status, self._head)
+                self.phase = SWITCHED
+                return
             raise Refused("upstream_broken", "The upstream switched protocols unasked")
         if self._interim > INTERIM_REPLIES_MAX:
             raise Refused("upstream_broken", "The upstream sent interim replies without end")

@@ -122,6 +122,32 @@ class Histogram:
         return sum(self.counts)
 
 
+#: Why an open WebSocket ended.
+WEBSOCKET_ENDINGS: Final = (
+    "closed", "agent_gone", "agent_fault", "upstream_gone", "upstream_fault", "message_too_large",
+    "idle", "open_too_long", "slow_reader", "shutting_down",
+)  # fmt: skip
+
+
+class WebSocketCounters:
+    """What passes through open WebSockets. `messages` are whole ones, either way."""
+
+    __slots__ = ("agent_bytes", "ended", "messages", "open", "opened", "upstream_bytes")
+
+    def __init__(self) -> None:
+        self.open = 0
+        self.opened = 0
+        self.messages = 0
+        self.agent_bytes = 0
+        self.upstream_bytes = 0
+        self.ended = dict.fromkeys(WEBSOCKET_ENDINGS, 0)
+
+    @property
+    def bytes(self) -> dict[str, int]:
+        """What has passed, by who sent it."""
+        return {"agent": self.agent_bytes, "upstream": self.upstream_bytes}
+
+
 class Counters:
     """Everything counted on the way of a call. `upstreams` are the configured names."""
 
@@ -138,6 +164,7 @@ class Counters:
         "shadow_decisions",
         "unrecorded_refusals",
         "upstream_seconds",
+        "websockets",
     )
 
     def __init__(self, upstreams: Iterable[str] = ()) -> None:
@@ -159,6 +186,7 @@ class Counters:
         self.refusals = dict.fromkeys((*REFUSALS, OTHER), 0)
         self.denied_fail_closed = dict.fromkeys(FAIL_CLOSED_REASONS, 0)
         self.outcomes: dict[str, int] = dict.fromkeys(OutcomeKind, 0)
+        self.websockets = WebSocketCounters()
         self.decision_seconds = Histogram(DECISION_BUCKETS_S)
         self.added_seconds = Histogram(ADDED_BUCKETS_S)
         names = sorted(upstreams)[:LABELLED_UPSTREAMS]

@@ -73,6 +73,11 @@ class Floor:
         self._idle.append(bare)
         return Reply(200, (), data)
 
+    async def open_websocket(
+        self, upstream: Upstream, target: str, headers: Sequence[tuple[str, str]]
+    ) -> Reply:
+        raise NotImplementedError
+
     async def close(self) -> None:
         for bare in self._idle:
             bare.transport.abort()

@@ -3,12 +3,16 @@
 /first       a chunk at once, and the end a moment later
 /big/BYTES   so many bytes under a Content-Length
 /events      an event stream that says nothing more after its first event
+/live        agrees to a WebSocket and says one thing through it
 /slow        nothing at all
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
+import re
 import sys
 
 import uvloop
@@ -16,13 +20,25 @@ import uvloop
 PIECE = b"x" * 65_536
 EVENT = b"event: hello\ndata: {}\n\n"
 END_S = 0.005
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+KEY = re.compile(rb"(?i)\r\nsec-websocket-key: *([^\r]+)")
 
 
 def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-async def _answer(path: bytes, writer: asyncio.StreamWriter) -> None:
+def _agreed(head: bytes) -> bytes:
+    key = KEY.search(head)
+    assert key is not None
+    accept = base64.b64encode(hashlib.sha1(key[1] + GUID).digest())
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Accept: %b\r\n\r\n\x82\x05hello" % accept
+    )
+
+
+async def _answer(path: bytes, head: bytes, writer: asyncio.StreamWriter) -> None:
     if path.endswith(b"/first"):
         writer.write(
             b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -47,6 +63,9 @@ async def _answer(path: bytes, writer: asyncio.StreamWriter) -> None:
             b"Transfer-Encoding: chunked\r\n\r\n" + _chunk(EVENT)
         )
         await asyncio.Event().wait()
+    elif path.endswith(b"/live"):
+        writer.write(_agreed(head))
+        await asyncio.Event().wait()
     else:
         await asyncio.Event().wait()
     await writer.drain()
@@ -57,7 +76,7 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         while head := await reader.readuntil(b"\r\n\r\n"):
             path = head.split(b" ", 2)[1]
             gone = asyncio.ensure_future(reader.read(1)) if b"/first" not in path else None
-            answer = asyncio.ensure_future(_answer(path, writer))
+            answer = asyncio.ensure_future(_answer(path, head, writer))
             waiting = {answer} if gone is None else {answer, gone}
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if not answer.done() or gone is not None:

@@ -21,8 +21,13 @@ import targets
 from proxies import fdatasync_p50_ms
 
 MIB = 1 << 20
+UPGRADE = (
+    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
 POLICIES = {
-    "tools.yaml": "catalogue: up\ntools: {read: 'GET /{path...}'}\n",
+    "tools.yaml": "catalogue: up\ntools: {read: 'GET /{path...}', "
+    "live: {route: GET /live, websocket: true}}\n",
     "rules.yaml": "policy: bench\nrules:\n  - {id: all, effect: allow, tools: up/*}\n",
 }
 
@@ -57,8 +62,8 @@ class Client:
         return reader, writer
 
     def write(self, writer: asyncio.StreamWriter, path: str) -> None:
-        head = f"GET {self.prefix}{path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n\r\n"
-        writer.write(head.encode())
+        head = f"GET {self.prefix}{path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
+        writer.write(f"{head}{UPGRADE if path == '/live' else ''}\r\n".encode())
 
     async def first_bytes_ms(self, count: int) -> list[float]:
         """From the request to the first byte of the body, one after the other."""
@@ -145,26 +150,30 @@ async def _idle(through: Client, pid: int, size: Size) -> dict[str, Any]:
     return {"idle_streams": size.idle, "idle_streams_mib": round(grown / MIB, 1)}
 
 
-async def _aborted(through: Client, pid: int, size: Size) -> dict[str, Any]:
+async def _aborted(
+    through: Client, pid: int, size: Size, paths: list[str], name: str
+) -> dict[str, Any]:
+    """Calls and connections that nobody waits for: what is left of them when all have gone."""
+
     async def leave(path: str) -> None:
         reader, writer = await through.ask(path)
-        if path == "/events":
+        if path != "/slow":
             await reader.readuntil(b"hello")
         writer.transport.abort()
 
     async def many(count: int) -> None:
         for start in range(0, count, 20):
-            paths = ["/events" if n % 2 else "/slow" for n in range(start, min(start + 20, count))]
-            await asyncio.gather(*map(leave, paths))
+            some = [paths[n % len(paths)] for n in range(start, min(start + 20, count))]
+            await asyncio.gather(*map(leave, some))
         await asyncio.sleep(1.5)
 
     await many(max(200, size.aborted // 10))
     rss, files = _status(pid, "VmRSS"), _files(pid)
     await many(size.aborted)
     return {
-        "aborted": size.aborted,
-        "aborted_grow_mib": round((_status(pid, "VmRSS") - rss) / MIB, 2),
-        "aborted_leave_files": _files(pid) - files,
+        name: size.aborted,
+        f"{name}_grow_mib": round((_status(pid, "VmRSS") - rss) / MIB, 2),
+        f"{name}_leave_files": _files(pid) - files,
     }
 
 
@@ -177,7 +186,8 @@ async def _measure(
     figures = await _firsts(direct, through, size, sync_ms)
     figures |= await _big(through, pid, size)
     figures |= await _idle(through, pid, size)
-    return figures | await _aborted(through, pid, size)
+    figures |= await _aborted(through, pid, size, ["/events", "/slow"], "aborted")
+    return figures | await _aborted(through, pid, size, ["/live"], "websockets")
 
 
 def run(size: Size) -> dict[str, Any]:

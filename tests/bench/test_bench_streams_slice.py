@@ -21,3 +21,5 @@ def test_c17_streams_leave_nothing_behind_and_a_download_does_not_gather() -> No
     assert figures["idle_streams_mib"] < 16, figures
     assert figures["aborted_leave_files"] == 0, figures
     assert figures["aborted_grow_mib"] < 8, figures
+    assert figures["websockets_leave_files"] == 0, figures
+    assert figures["websockets_grow_mib"] < 8, figures

@@ -18,6 +18,7 @@ from sidecar.proxy.dialects.reply import WholeReply, problem_reply
 from sidecar.proxy.dialects.rest_arguments import gather
 from sidecar.proxy.head import RequestHead
 from sidecar.proxy.headers import forward_headers
+from sidecar.proxy.websocket_handshake import offered
 
 
 class RestDialect:
@@ -34,6 +35,11 @@ class RestDialect:
     ) -> ToolCall:
         """The call in this request; raises Refused for what cannot be judged unambiguously."""
         entry, path_values = _match(policy_set.catalogue, upstream.name, head)
+        headers = forward_headers(head, upstream)
+        if head.is_handshake:
+            if not entry.websocket:
+                raise Refused("upgrade_refused")
+            headers = offered(headers)
         return ToolCall(
             call_id=call_id,
             tool=entry.tool,
@@ -41,12 +47,13 @@ class RestDialect:
             args=gather(head, body, path_values, entry.args, limits),
             http=http_facts(head),
             target=head.target,
-            headers=forward_headers(head, upstream),
+            headers=headers,
             body=body,
             dialect="rest",
             run_id=run_id(head),
             trace_id=trace_id(head),
             in_path=path_values,
+            upgrades=head.is_handshake,
         )
 
     def refusal(self, refused: Refused, call_id: str, call: ToolCall | None) -> WholeReply:

@@ -20,6 +20,7 @@ from sidecar.proxy.stdio.message import Incoming
 
 if TYPE_CHECKING:
     from sidecar.policy.terms import Obligations
+    from sidecar.proxy.websocket_relay import Relay
 
 
 class Sink(Protocol):
@@ -134,6 +135,10 @@ class StdioExchange:
         body = b"".join([chunk async for chunk in chunks])
         if self.write(status, headers, body):
             await self.drain()
+
+    async def switch(self, headers: Sequence[tuple[str, str]], relay: Relay) -> None:
+        """A pipe carries lines and nothing else; no line asks for it."""
+        raise Refused("upgrade_refused")
 
     async def send(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
         """Says a refusal, under the request's id."""

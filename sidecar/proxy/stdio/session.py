@@ -170,6 +170,12 @@ class StdioSession:
             if key is not None and self._waiting.pop(key, None) is not None:
                 self._abandon(key)
 
+    async def open_websocket(
+        self, upstream: Upstream, target: str, headers: Sequence[tuple[str, str]]
+    ) -> Reply:
+        """A pipe carries lines and nothing else."""
+        raise Refused("upgrade_refused")
+
     async def close(self) -> None:
         """Nothing is kept that could be dropped: the process is its owner's."""
 

@@ -156,6 +156,6 @@ def test_the_table_tells_the_real_defaults(path: Path) -> None:
         if key.startswith(("limits.", "listen.data", "listen.control")) and key.count(".") == 1:
             assert told[key] == str(values[key])
     timeouts = {key for key in values if ".timeouts." in key}
-    assert len(timeouts) == 3
+    assert len(timeouts) == 4
     for key in timeouts:
         assert told[key.replace(".shop.", ".NAME.")] == values[key]

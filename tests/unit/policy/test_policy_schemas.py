@@ -89,8 +89,7 @@ def test_the_keys_are_those_of_the_loader(
     assert set(found.get("required", ())) == required
     for name, field in fields.items():
         said = LATER in found["properties"][name].get("description", "").lower()
-        is_partly = name == "websocket"  # `false` is accepted
-        assert said is (bool(field.refused) or is_partly), name
+        assert said is bool(field.refused), name
 
 
 def test_the_keys_of_sidecar_yaml_are_those_of_the_loader() -> None:

@@ -1,0 +1,353 @@
+"""Every refusal a caller can meet: one table.
+
+Knows: stable codes, HTTP statuses, titles, what to do next.
+Must not know: who refuses when (errors.Refused is raised with one of these codes).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalKind:
+    """A kind of refusal: stable code, HTTP status, a title, and what the caller can do."""
+
+    code: str
+    status: int
+    title: str
+    next_step: str
+
+
+def _table(*kinds: RefusalKind) -> dict[str, RefusalKind]:
+    return {kind.code: kind for kind in kinds}
+
+
+#: Every code a caller can meet. README's table is generated from it; a test compares the two.
+REFUSALS: dict[str, RefusalKind] = _table(
+    # judged
+    RefusalKind(
+        "policy_deny",
+        403,
+        "Refused by policy",
+        "Ask the owner of the named rule, or call a tool that the policies allow.",
+    ),
+    RefusalKind(
+        "default_deny",
+        403,
+        "No policy allows this call",
+        "Ask the operator to add an allow rule for this tool, or call a tool that is allowed.",
+    ),
+    RefusalKind(
+        "condition_error",
+        403,
+        "A policy condition could not be evaluated",
+        "Ask the operator: the named rule failed on this call, and a failure is a refusal.",
+    ),
+    RefusalKind(
+        "approval_required",
+        403,
+        "This call needs an approval",
+        "Ask an approver of the named rule; this version cannot hold the call until they answer.",
+    ),
+    RefusalKind(
+        "rate_limited",
+        429,
+        "A limit of the policies is reached",
+        "Wait as long as Retry-After says, then try again.",
+    ),
+    RefusalKind(
+        "obligations_conflict",
+        403,
+        "Policies want different things of this call",
+        "Ask the operator: the named rule and another set the same header differently.",
+    ),
+    RefusalKind(
+        "idempotency_key_required",
+        400,
+        "This call needs an Idempotency-Key",
+        "Send the header Idempotency-Key with a value of your own, the same when you try again.",
+    ),
+    RefusalKind(
+        "unredactable_request",
+        403,
+        "A value that must be masked stands where it cannot be",
+        "Send it in a JSON body, or leave it out: path, query, forms and files cannot be masked.",
+    ),
+    RefusalKind(
+        "frames_unchecked",
+        403,
+        "Policies want the answer looked into, and a WebSocket's frames are not",
+        "Ask the operator: a rule that matches this route masks or limits what comes back.",
+    ),
+    RefusalKind(
+        "stale_decision",
+        503,
+        "What the decision rested on kept changing",
+        "Try again in a moment.",
+    ),
+    RefusalKind(
+        "unauthenticated",
+        401,
+        "The caller is not known",
+        "Ask the operator which credential this sidecar expects.",
+    ),
+    # request head
+    RefusalKind(
+        "malformed_request",
+        400,
+        "The request is malformed",
+        "Send a well-formed HTTP/1.1 request with an origin-form target.",
+    ),
+    RefusalKind(
+        "ambiguous_path",
+        400,
+        "The path can be read in more than one way",
+        "Send one canonical path: no dot segments, empty segments, backslashes or encoded slashes.",
+    ),
+    RefusalKind(
+        "ambiguous_header",
+        400,
+        "A header is ambiguous",
+        "Send each header once, without naming end-to-end headers in Connection.",
+    ),
+    RefusalKind(
+        "too_many_parameters",
+        400,
+        "Too many query parameters",
+        "Send fewer parameters.",
+    ),
+    RefusalKind(
+        "misdirected_request",
+        421,
+        "This Host is not served here",
+        "Use the address the sidecar listens on, or add the name to `hosts`.",
+    ),
+    RefusalKind(
+        "origin_not_allowed",
+        403,
+        "Requests from this web origin are refused",
+        "Call the sidecar from an agent, not from a web page.",
+    ),
+    RefusalKind(
+        "unknown_upstream",
+        404,
+        "No such upstream",
+        "The first path segment names an upstream of sidecar.yaml.",
+    ),
+    RefusalKind(
+        "connect_refused",
+        501,
+        "CONNECT is not served",
+        "Point the agent at http://HOST:PORT/<upstream>/… instead of using the sidecar as a proxy.",
+    ),
+    RefusalKind(
+        "upgrade_refused",
+        501,
+        "This upgrade is not served",
+        "Use plain HTTP requests; a WebSocket needs `websocket: true` of its route.",
+    ),
+    RefusalKind(
+        "bad_handshake",
+        400,
+        "The WebSocket handshake is malformed",
+        "Send what RFC 6455 section 4.1 asks of a client, version 13, and nothing before the "
+        "answer.",
+    ),
+    RefusalKind(
+        "expectation_failed",
+        417,
+        "Unknown expectation",
+        "Only `Expect: 100-continue` is known.",
+    ),
+    RefusalKind(
+        "headers_too_large",
+        431,
+        "The request head is too large",
+        "Send fewer or shorter headers.",
+    ),
+    RefusalKind(
+        "request_timeout",
+        408,
+        "The request took too long to arrive",
+        "Send it faster, or smaller.",
+    ),
+    RefusalKind(
+        "too_many_connections",
+        503,
+        "Too many connections",
+        "Close idle ones and try again.",
+    ),
+    # body
+    RefusalKind(
+        "body_too_large",
+        413,
+        "The request body is too large",
+        "Send less, or raise `limits.request` of the upstream.",
+    ),
+    RefusalKind(
+        "body_incomplete",
+        400,
+        "The request body ended early",
+        "Send as much as announced.",
+    ),
+    RefusalKind(
+        "unsupported_encoding",
+        415,
+        "Content-Encoding is not accepted",
+        "Send the body without Content-Encoding.",
+    ),
+    RefusalKind(
+        "unsupported_media_type",
+        415,
+        "This content type is not accepted here",
+        "Send UTF-8 JSON as application/json.",
+    ),
+    RefusalKind(
+        "invalid_json",
+        400,
+        "The body is not strict JSON",
+        "Send UTF-8 JSON: unique keys, no NaN, no NUL, integers within ±2^53, moderate depth.",
+    ),
+    RefusalKind(
+        "invalid_form",
+        400,
+        "The form can be read in more than one way",
+        "Send fields without blanks around them; in multipart, quoted names and no escapes.",
+    ),
+    RefusalKind(
+        "ambiguous_argument",
+        400,
+        "An argument is given twice",
+        "Name each argument once, in one place.",
+    ),
+    RefusalKind(
+        "invalid_argument",
+        400,
+        "An argument does not fit the tool's declaration",
+        "Send the arguments the catalogue declares, of the declared types.",
+    ),
+    # MCP
+    RefusalKind(
+        "batch_refused",
+        400,
+        "JSON-RPC batches are refused",
+        "Send one message per request.",
+    ),
+    RefusalKind(
+        "invalid_rpc",
+        400,
+        "Not a JSON-RPC 2.0 message the sidecar can judge",
+        "Send one request or notification with jsonrpc, method, params and a string or integer id.",
+    ),
+    RefusalKind(
+        "header_mismatch",
+        400,
+        "An MCP header contradicts the body",
+        "Make Mcp-Method, Mcp-Name and MCP-Protocol-Version equal to the body, or leave them out.",
+    ),
+    RefusalKind(
+        "tool_drifted",
+        403,
+        "The tool is not what it was when it was pinned",
+        "Ask the operator: `tools diff` shows what has changed, `tools accept` takes it over.",
+    ),
+    RefusalKind(
+        "method_not_allowed",
+        405,
+        "This HTTP method is not served here",
+        "MCP upstreams take POST, GET and DELETE on their one endpoint.",
+    ),
+    # recording
+    RefusalKind(
+        "store_unavailable",
+        503,
+        "The decision could not be recorded",
+        "Nothing was forwarded. Try again; the operator sees the cause in `store status`.",
+    ),
+    RefusalKind(
+        "queue_full",
+        503,
+        "Too many decisions wait to be recorded",
+        "Nothing was forwarded. Slow down and try again.",
+    ),
+    RefusalKind(
+        "run_unreadable",
+        503,
+        "What this agent's run has gathered cannot be read",
+        "Nothing was forwarded. The operator verifies the store and ends the run: `runs reset`.",
+    ),
+    RefusalKind(
+        "store_fenced",
+        503,
+        "The store stands still while it is moved",
+        "Nothing was forwarded. Try again later; the operator sees in `store status` how to go on.",
+    ),
+    RefusalKind(
+        "store_moved",
+        503,
+        "The store was moved, and this sidecar still has the old one",
+        "Nothing was forwarded. The operator sets `store:` to the new URL and restarts it.",
+    ),
+    RefusalKind(
+        "shutting_down",
+        503,
+        "The sidecar is shutting down",
+        "Try again on its successor.",
+    ),
+    RefusalKind(
+        "internal_error",
+        503,
+        "The sidecar failed on this call",
+        "Tell the operator the call id; the log names the cause.",
+    ),
+    # upstream
+    RefusalKind(
+        "upstream_busy",
+        503,
+        "Too many calls in flight to this upstream",
+        "Try again in a moment.",
+    ),
+    RefusalKind(
+        "upstream_unreachable",
+        502,
+        "The upstream could not be reached",
+        "Try again; tell the operator if it lasts.",
+    ),
+    RefusalKind(
+        "upstream_timeout",
+        504,
+        "The upstream did not answer in time",
+        "The call may have taken effect: look before you try again.",
+    ),
+    RefusalKind(
+        "upstream_broken",
+        502,
+        "The upstream's answer was malformed or broke off",
+        "The call may have taken effect: look before you try again.",
+    ),
+    RefusalKind(
+        "response_too_large",
+        502,
+        "The upstream's answer is larger than the policies allow",
+        "The call took effect. Ask for less, or ask the operator about `max_response`.",
+    ),
+    RefusalKind(
+        "cannot_redact",
+        502,
+        "The upstream's answer cannot be masked",
+        "The call took effect. Ask the operator: the answer must be JSON, text or events in UTF-8.",
+    ),
+    RefusalKind(
+        "list_unchecked",
+        502,
+        "The server's list of tools cannot be checked",
+        "Try again. Ask the operator if it lasts: the log and `tools diff` say more.",
+    ),
+    RefusalKind(
+        "redirect_refused",
+        502,
+        "The upstream redirects to a foreign host",
+        "Ask the operator to name the host under `redirects`, or call that host directly.",
+    ),
+)
