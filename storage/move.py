@@ -22,6 +22,7 @@ from storage.driver import Row, Script, execute_many, execute_together, fetch
 from storage.errors import StoreCorrupt
 from storage.marks import FILLING, MOVED, check_open_for_work, leave_for, shown_of
 from storage.move_sides import Mirror, MoveDiffers, MoveRefused, Side, living_nodes
+from storage.move_tiles import compare_tiles, copy_tiles
 from storage.retention import CareReader
 from storage.sql_store import SqlReader
 from storage.standing import STANDING
@@ -74,6 +75,8 @@ async def move(
         copied = await _copy_receipts(source, target, head, copied, total, on_progress)
     for head in heads:
         await _copy_facts(source, target, head, on_progress)
+    tenants = [head[0] for head in heads]
+    await copy_tiles(source, target, tenants)
     await _copy_small(source, target)
     on_progress("small tables", 1, 1)
     verified = 0
@@ -81,6 +84,7 @@ async def move(
         verified = await _verify_tenant(source, target, head, verify, verified, total, on_progress)
     await target.work.transaction(partial(execute_many, target.sql["move_put_head"], heads))
     on_progress("heads", len(heads), len(heads))
+    await compare_tiles(source, target, tenants)
     await _compare_whole(source, target, heads)
     on_progress("compared", total, total)
     await leave(heads)

@@ -141,6 +141,7 @@ class CareReader:
         names = {
             "open_intent": "count_open_intents",
             **{table.name: table.counted_by for table in STANDING},
+            "tree_tile": "count_tiles",
             "store_state": "count_states",
         }
         found = {}

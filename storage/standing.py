@@ -137,4 +137,5 @@ STANDING: Sequence[StandingTable] = (
     StandingTable("api_key", "move_api_keys", "put_api_key", "count_api_keys"),
     StandingTable("approval", "move_approvals", "put_approval", "count_approvals"),
     StandingTable("audit_event", "move_audit_events", "put_audit_event", "count_audit_events"),
+    StandingTable("checkpoint", "move_checkpoints", "put_checkpoint", "count_checkpoints"),
 )

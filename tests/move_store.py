@@ -36,11 +36,14 @@ from storage.records import (
     Room,
 )
 from storage.standing import PinRow
+from storage.tree import SIGNED, CheckpointRow, TileRow, TreeWriter
 
 CALLS_A_BATCH = 256
 ARGUMENT_BYTES = 300
 #: So many calls have one that takes of a budget.
 EVERY_NTH_PAYS = 9
+#: More than a page of them.
+TILES = 120
 FACTS = json.dumps(
     {"method": "POST", "source_ip": "127.0.0.1", "declared": True, "mutates": True, "risk": "low"}
 )
@@ -133,6 +136,11 @@ async def fill(
                 [intent_of(clock, f"tenant-{number % tenants}", number, argument_bytes)], seal
             )
         await store.raise_epoch("tenant-0")
+        await TreeWriter(store).put_checkpoints(
+            [CheckpointRow("tenant-0", 3, "ab" * 32, SIGNED, "a note", 7)]
+        )
+        tiles = [TileRow("tenant-0", 0, n, 256, "ab" * 32, f"hashes {n}") for n in range(TILES)]
+        await TreeWriter(store).put_tiles([*tiles, tiles[0]._replace(level=1, width=TILES)])
     finally:
         await store.close()
 
@@ -180,7 +188,7 @@ def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 TABLES = (
     "chain_head", "receipts", "call_facts", "open_intent", "run_head", "limit_bucket", "tool_pin",
-    "store_state",
+    "checkpoint", "tree_tile", "store_state",
 )  # fmt: skip
 #: Values of the store itself that belong to where it stands and are not moved.
 OF_THE_PLACE = ("node_id", "probe_us")

@@ -35,11 +35,13 @@ _NEVER = {
     "api_key": "it says whose keys count, and which do not any more",
     "approval": "approvals are never pruned: they say who allowed what",
     "audit_event": "changes of state are never pruned: they say who changed what",
+    "checkpoint": "signed heads are few, and say what the chains were; older ones go by themselves",
     "chain_head": "heads are never pruned: chains go on from them",
     "limit_bucket": "it holds what limits still count; the sidecar forgets the rest by itself",
     "open_intent": "calls in flight are never pruned; the next start closes what was left open",
     "run_head": "it holds one row for each agent, and guards what they do next",
     "schema_migration": "it says what the schema is",
+    "tree_tile": "proofs are made of it, also of receipts that are in archives",
     "tool_pin": "it holds one row for each tool of an MCP server, and guards its definition",
     "store_state": "it holds the cuts of pruned chains",
 }

@@ -25,6 +25,7 @@ _STANDING = {
     "agent": "which agents were frozen or revoked; put in place, the configuration alone says",
     "api_key": "keys of people and services; put in place, they have to be made anew",
     "approval": "what was asked and allowed; put in place, what was open has to be asked anew",
+    "checkpoint": "the newest signed heads; where they were exported to has them",
     "audit_event": "the list of who changed what; the receipts still commit to it",
 }
 

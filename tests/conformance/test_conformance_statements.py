@@ -23,11 +23,12 @@ from storage.records import (
 )
 from storage.standing import AgentRow, ApprovalRow, AuditRow, KeyRow, PinMark, PinRow
 from storage.statements import SQL_FOLDER, load_statements
+from storage.tree import CheckpointRow, TileRow
 
 #: Tables whose rows belong to somebody.
 OWNED = (
     "chain_head", "receipts", "call_facts", "open_intent", "run_head", "limit_bucket", "tool_pin",
-    "agent", "api_key", "approval", "audit_event",
+    "agent", "api_key", "approval", "audit_event", "checkpoint", "tree_tile",
 )  # fmt: skip
 #: What a row of a query becomes.
 RECORDS: dict[str, Any] = {
@@ -46,6 +47,12 @@ RECORDS: dict[str, Any] = {
     "open_approvals": ApprovalRow,
     "approvals_before": ApprovalRow,
     "audit_events": AuditRow,
+    "latest_checkpoint": CheckpointRow,
+    "latest_checkpoints": CheckpointRow,
+    "checkpoints_before": CheckpointRow,
+    "checkpoints_at": CheckpointRow,
+    "tree_tiles": TileRow,
+    "move_tiles": TileRow,
 }
 #: Statements that a driver runs for many rows at once, and the record a row is (None: a part).
 MANY: dict[str, Any] = {
@@ -62,6 +69,9 @@ MANY: dict[str, Any] = {
     "put_api_key": KeyRow,
     "put_approval": ApprovalRow,
     "put_audit_event": AuditRow,
+    "put_checkpoint": CheckpointRow,
+    "set_checkpoint": CheckpointRow,
+    "put_tile": TileRow,
 }
 #: Tables of the engines themselves, and savepoints, which only a transaction can prepare.
 SAVEPOINTS = ("begin_entry", "undo_entry", "end_entry")
