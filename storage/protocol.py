@@ -19,7 +19,7 @@ from storage.records import (
     RunHead,
     Seal,
 )
-from storage.standing import AgentRow, ApprovalRow, AuditRow, KeyRow, PinMark, PinRow
+from storage.standing import AgentRow, ApprovalRow, AuditRow, KeyRow, OnceRow, PinMark, PinRow
 
 
 class RecordStore(Protocol):
@@ -141,7 +141,22 @@ class ApprovalReader(Protocol):
         ...
 
 
-class Store(RecordStore, LedgerReader, RegistryReader, ApprovalReader, Protocol):
+class OnceStore(Protocol):
+    """What agents may say only once: read here, put with the entry that says it."""
+
+    async def said_once(
+        self, tenant_id: str, agent_id: str, kind: str, name: str
+    ) -> OnceRow | None:
+        """What was said of this kind and name, over or not; None if nothing is known of it."""
+        ...
+
+    async def forget_said(self, tenant_id: str, at_us: int) -> int:
+        """Forgets some of what says nothing any more, by the server's clock where there is one;
+        gives how many."""
+        ...
+
+
+class Store(RecordStore, LedgerReader, RegistryReader, ApprovalReader, OnceStore, Protocol):
     """All roles, and the life of the store itself."""
 
     node_id: str

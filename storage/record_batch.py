@@ -228,7 +228,7 @@ def _planned(
         (sql["put_audit_event"], _audited(accepted, rows)),
         *puts,
     )
-    done = Done(_answers(entries, rows, checked, left), left, after)
+    done = Done(_answers(entries, rows, checked, heads, left), left, after)
     return _Plan(steps, len(closed), len(puts), bool(checked.stale), done)
 
 
@@ -279,15 +279,17 @@ def _answers(
     entries: Sequence[Entry],
     rows: Sequence[ReceiptRow],
     checked: Checked,
+    before: Mapping[str, HeadRow],
     heads: Mapping[str, HeadRow],
 ) -> list[Answer]:
     stale, refused, left = checked.stale, checked.refused, checked.left
+    links = _links(rows, before)
     if not stale and not left and not refused:
         return [
-            _new_tuple(Recorded, (row[1], row[27], row[5], heads[row[0]].epoch, None))
-            for row in rows
+            _new_tuple(Recorded, (row[1], row[27], row[5], heads[row[0]].epoch, None, link))
+            for row, link in zip(rows, links, strict=True)
         ]
-    following = iter(rows)
+    following = zip(rows, links, strict=True)
     answers: list[Answer] = []
     for position in range(len(entries)):
         if position in stale:
@@ -297,11 +299,21 @@ def _answers(
         if refusal is not None and refusal.instead is None:
             answers.append(Declined(refusal.why, refusal.approval, None, None))
             continue
-        row = next(following)
+        row, link = next(following)
         epoch, run = heads[row[0]].epoch, left.get(position)
-        recorded = _new_tuple(Recorded, (row[1], row[27], row[5], epoch, run))
+        recorded = _new_tuple(Recorded, (row[1], row[27], row[5], epoch, run, link))
         answers.append(recorded if refusal is None else _refused(refusal, recorded))
     return answers
+
+
+def _links(rows: Sequence[ReceiptRow], heads: Mapping[str, HeadRow]) -> list[str]:
+    """What each receipt links to: the one before it in its tenant's chain."""
+    last = {tenant: head.receipt_hash for tenant, head in heads.items()}
+    links = []
+    for row in rows:
+        links.append(last[row[0]])
+        last[row[0]] = row[27]
+    return links
 
 
 def _refused(refusal: Refusal, recorded: Recorded) -> Answer:

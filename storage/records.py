@@ -195,13 +195,15 @@ class RunHead(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """The entry is durable. `run` is its run as it left it, if it guarded or stepped it."""
+    """The entry is durable. `run` is its run as it left it, if it guarded or stepped it;
+    `prev_receipt_hash` is what its receipt links to."""
 
     seq: int
     receipt_hash: str
     ts_us: int
     epoch: int
     run: RunHead | None = None
+    prev_receipt_hash: str = ""
 
 
 class Stale(NamedTuple):

@@ -33,10 +33,11 @@ from storage.records import (
     Seal,
 )
 from storage.remembered import RememberedHeads
-from storage.standing import AgentRow, ApprovalRow, AuditRow, KeyRow, PinMark, PinRow
+from storage.standing import AgentRow, ApprovalRow, AuditRow, KeyRow, OnceRow, PinMark, PinRow
 
 #: A few milliseconds of a disk.
 BUCKETS_DROPPED_AT_ONCE = 500
+SAID_FORGOTTEN_AT_ONCE = 500
 
 
 class Reads(Protocol):
@@ -173,6 +174,14 @@ class SqlReader:
         rows = await self._reads.fetch(sql, tenant_id, tenant=tenant_id)
         return int(rows[0][0])
 
+    async def said_once(
+        self, tenant_id: str, agent_id: str, kind: str, name: str
+    ) -> OnceRow | None:
+        """See `OnceStore.said_once`."""
+        parameters = (tenant_id, agent_id, kind, name)
+        rows = await self._reads.fetch(self._sql["said_once"], *parameters, tenant=tenant_id)
+        return OnceRow._make(rows[0]) if rows else None
+
     async def _one_approval(self, name: str, tenant_id: str, key: str) -> ApprovalRow | None:
         rows = await self._reads.fetch(self._sql[name], tenant_id, key, tenant=tenant_id)
         return ApprovalRow._make(rows[0]) if rows else None
@@ -295,6 +304,18 @@ class SqlStore(SqlReader):
         """Job across tenants: other nodes with open intents whose lease has run out."""
         rows = await self._driver.fetch(self._sql["dead_nodes"], self.node_id)
         return sorted(row[0] for row in rows)
+
+    async def forget_said(self, tenant_id: str, at_us: int) -> int:
+        """See `OnceStore.forget_said`."""
+
+        def script() -> Script[int]:
+            moment_us = at_us
+            if "server_clock" in self._sql:
+                moment_us = (yield from fetch(self._sql["server_clock"]))[0][0]
+            sql = self._sql["forget_said"]
+            return len((yield from fetch(sql, tenant_id, moment_us, SAID_FORGOTTEN_AT_ONCE)))
+
+        return await self._driver.transaction(script, [tenant_id])
 
     async def drop_idle_buckets(self, at_us: int) -> int:
         """Forgets some buckets of limits that say nothing any more, by the server's clock where

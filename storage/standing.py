@@ -92,6 +92,23 @@ class ApprovalRow(NamedTuple):
     spent_by: str
 
 
+class OnceRow(NamedTuple):
+    """`said_once`: what an agent may say only once, by `kind` (request, nonce) and `name`.
+
+    `bound` is a hash of what it was said with, `call_id` the call that said it first. From
+    `until_us` on the row says nothing any more, and its name may be said again, a version on.
+    """
+
+    tenant_id: str
+    agent_id: str
+    kind: str
+    name: str
+    version: int
+    bound: str
+    call_id: str
+    until_us: int
+
+
 class AuditRow(NamedTuple):
     """`audit_event`: who changed what, from what to what. `seq`, that of the receipt which commits
     to it, is filled when that is sealed; before and after are JSON, "" where there is none."""
@@ -108,7 +125,7 @@ class AuditRow(NamedTuple):
 
 
 #: A row that is put only one version after the one that stands, or as the first.
-VersionedRow = PinRow | AgentRow | KeyRow | ApprovalRow
+VersionedRow = PinRow | AgentRow | KeyRow | ApprovalRow | OnceRow
 
 #: The statement that puts rows of a kind, and how many columns tell two of them apart.
 PUTS: dict[type, tuple[str, int]] = {
@@ -116,6 +133,7 @@ PUTS: dict[type, tuple[str, int]] = {
     AgentRow: ("put_agent", 2),
     KeyRow: ("put_api_key", 2),
     ApprovalRow: ("put_approval", 2),
+    OnceRow: ("put_said_once", 4),
 }
 
 
@@ -136,6 +154,7 @@ STANDING: Sequence[StandingTable] = (
     StandingTable("agent", "move_agents", "put_agent", "count_agents"),
     StandingTable("api_key", "move_api_keys", "put_api_key", "count_api_keys"),
     StandingTable("approval", "move_approvals", "put_approval", "count_approvals"),
+    StandingTable("said_once", "move_said_once", "put_said_once", "count_said_once"),
     StandingTable("audit_event", "move_audit_events", "put_audit_event", "count_audit_events"),
     StandingTable("checkpoint", "move_checkpoints", "put_checkpoint", "count_checkpoints"),
 )

@@ -34,6 +34,7 @@ _NEVER = {
     "agent": "it says which agents may call, and how that came to be",
     "api_key": "it says whose keys count, and which do not any more",
     "approval": "approvals are never pruned: they say who allowed what",
+    "said_once": "request ids and nonces are forgotten by themselves, a day after they were said",
     "audit_event": "changes of state are never pruned: they say who changed what",
     "checkpoint": "signed heads are few, and say what the chains were; older ones go by themselves",
     "chain_head": "heads are never pruned: chains go on from them",

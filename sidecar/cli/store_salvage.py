@@ -26,6 +26,7 @@ _STANDING = {
     "api_key": "keys of people and services; put in place, they have to be made anew",
     "approval": "what was asked and allowed; put in place, what was open has to be asked anew",
     "checkpoint": "the newest signed heads; where they were exported to has them",
+    "said_once": "request ids and nonces of the last day; put in place, they may be said again",
     "audit_event": "the list of who changed what; the receipts still commit to it",
 }
 

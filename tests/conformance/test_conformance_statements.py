@@ -21,14 +21,14 @@ from storage.records import (
     OpenIntentRow,
     ReceiptRow,
 )
-from storage.standing import AgentRow, ApprovalRow, AuditRow, KeyRow, PinMark, PinRow
+from storage.standing import AgentRow, ApprovalRow, AuditRow, KeyRow, OnceRow, PinMark, PinRow
 from storage.statements import SQL_FOLDER, load_statements
 from storage.tree import CheckpointRow, TileRow
 
 #: Tables whose rows belong to somebody.
 OWNED = (
     "chain_head", "receipts", "call_facts", "open_intent", "run_head", "limit_bucket", "tool_pin",
-    "agent", "api_key", "approval", "audit_event", "checkpoint", "tree_tile",
+    "agent", "api_key", "approval", "said_once", "audit_event", "checkpoint", "tree_tile",
 )  # fmt: skip
 #: What a row of a query becomes.
 RECORDS: dict[str, Any] = {
@@ -46,6 +46,7 @@ RECORDS: dict[str, Any] = {
     "approval_of_action": ApprovalRow,
     "open_approvals": ApprovalRow,
     "approvals_before": ApprovalRow,
+    "said_once": OnceRow,
     "audit_events": AuditRow,
     "latest_checkpoint": CheckpointRow,
     "latest_checkpoints": CheckpointRow,
@@ -68,6 +69,7 @@ MANY: dict[str, Any] = {
     "put_agent": AgentRow,
     "put_api_key": KeyRow,
     "put_approval": ApprovalRow,
+    "put_said_once": OnceRow,
     "put_audit_event": AuditRow,
     "put_checkpoint": CheckpointRow,
     "set_checkpoint": CheckpointRow,

@@ -23,7 +23,7 @@ def test_the_numbers_beside_a_running_sidecar(
     assert found["rows"] | {"store_state": 0} == {
         "chain_head": 2, "receipts": 7, "call_facts": 4, "open_intent": 1, "run_head": 0,
         "limit_bucket": 0, "tool_pin": 0, "agent": 0, "api_key": 0,
-        "approval": 0, "audit_event": 0, "checkpoint": 0, "tree_tile": 0,
+        "approval": 0, "said_once": 0, "audit_event": 0, "checkpoint": 0, "tree_tile": 0,
         "store_state": 0,
     }  # fmt: skip
     assert (found["oldest_us"], found["newest_us"]) == (NOW_US - 3 * 86_400_000_000, NOW_US)
