@@ -24,6 +24,7 @@ from sidecar.control.socket import ControlSocket
 from sidecar.control.state import ControlState
 from sidecar.control.tool_care import ToolCare
 from sidecar.errors import StartRefused
+from sidecar.identity.registry import Registry
 from sidecar.ledger.bucket_care import forget_idle_buckets
 from sidecar.ledger.chain import seal
 from sidecar.ledger.fence import Fence
@@ -103,15 +104,17 @@ async def running(
         history = _history(stack, config, clock)
         queue = made_queue(config, store, pressure, clock)
         stack.push_async_callback(queue.close)
-        recorder = await made_recorder(config, clock, queue, store, boot_id, fence)
+        recorder = made_recorder(config, clock, queue, store, boot_id, fence)
         queue.on_abandoned = recorder.abandoned
+        registry = Registry(config, store, clock)
+        await registry.load()
         counters = Counters(config.upstreams)
         leg = LeanLeg()
         stack.push_async_callback(leg.close)
         runs = run_keeper(config, clock, store)
         pins = PinKeeper(store, queue, clock, fence, is_alone=not store.has_leases)
         pipeline = made_pipeline(
-            config, clock, policies, recorder, runs, pins, leg, counters, fence
+            config, clock, policies, recorder, registry, runs, pins, leg, counters, fence
         )
         door = _door(config, pipeline)
         state = ControlState(
@@ -131,6 +134,8 @@ async def running(
         tasks.start(policies.run(), "policies")
         tasks.start(_tick(pressure), "pressure")
         tasks.start(history.run(pressure.snapshot), "trend")
+        if store.has_leases:
+            tasks.start(registry.watch(), "registry")
         tasks.start(forget_idle_buckets(store, clock, fence), "limits")
         if lease is not None:
             tasks.start(lease.run(), "lease")

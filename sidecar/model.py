@@ -88,9 +88,23 @@ class OutcomeKind(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
+class AgentState(enum.StrEnum):
+    """How an agent stands; only an `active` one may call (sidecar/identity/agent_states.py)."""
+
+    ACTIVE = "active"
+    FROZEN = "frozen"
+    QUARANTINED = "quarantined"
+    REVOKED = "revoked"
+    DELETED = "deleted"
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls: one agent of one tenant, with what the configuration says of it."""
+    """Who calls: one agent of one tenant, with what the configuration says of it.
+
+    `state` is how it stood at the tenant's `epoch`; what is recorded for it holds only while that
+    is still the epoch. `run` divides its work where a signed claim names the run.
+    """
 
     tenant: str
     agent: str
@@ -100,6 +114,9 @@ class Principal:
     trust: TrustLevel = TrustLevel.TRUSTED_INTERNAL_UNSIGNED
     user: str | None = None
     claims: Mapping[str, Any] = field(default_factory=dict)
+    state: AgentState = AgentState.ACTIVE
+    epoch: int = 0
+    run: str = ""
 
     def __post_init__(self) -> None:
         if not self.tenant or not self.agent:

@@ -92,6 +92,18 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "The caller is not known",
         "Ask the operator which credential this sidecar expects.",
     ),
+    RefusalKind(
+        "agent_frozen",
+        403,
+        "This agent is frozen",
+        "Ask the operator, who sees why in `agents show` and ends it with `agents unfreeze`.",
+    ),
+    RefusalKind(
+        "agent_quarantined",
+        403,
+        "This agent is in quarantine",
+        "Ask the operator, who sees why in `agents show` and ends it with `agents restore`.",
+    ),
     # request head
     RefusalKind(
         "malformed_request",

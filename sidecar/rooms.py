@@ -17,6 +17,7 @@ from typing import Any
 from sidecar.clock import Clock
 from sidecar.config.model import Config
 from sidecar.config.store_url import store_password
+from sidecar.identity.registry import Registry
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.pin_keeper import PinKeeper
 from sidecar.ledger.recorder import Recorder
@@ -50,6 +51,7 @@ def made_pipeline(
     clock: Clock,
     policies: PolicyKeeper,
     recorder: Recorder,
+    registry: Registry,
     runs: RunKeeper,
     pins: PinKeeper,
     leg: UpstreamLeg,
@@ -57,10 +59,12 @@ def made_pipeline(
     fence: Fence,
 ) -> Pipeline:
     """The way of a call over these rooms."""
-    judging = Judging(recorder=recorder, runs=runs, counters=counters, clock=clock, fence=fence)
+    judging = Judging(
+        recorder=recorder, registry=registry, runs=runs, counters=counters, clock=clock, fence=fence
+    )
     return Pipeline(
         config=config, policies=policies, judging=judging, lists=ToolLists(policies, pins),
-        recorder=recorder, leg=leg, counters=counters, clock=clock,
+        registry=registry, recorder=recorder, leg=leg, counters=counters, clock=clock,
     )  # fmt: skip
 
 

@@ -58,7 +58,7 @@ def _node_id(config: Config) -> str | None:
     return f"{socket.gethostname() or 'node'}:{config.listen.data.port}"
 
 
-async def made_recorder(
+def made_recorder(
     config: Config,
     clock: Clock,
     queue: WriteQueue,
@@ -66,8 +66,7 @@ async def made_recorder(
     boot_id: str,
     fence: Fence,
 ) -> Recorder:
-    """The recorder, with the epochs of the heads as they stand."""
-    epochs = {tenant: (await store.head(tenant)).epoch for tenant in await store.tenants()}
+    """The recorder of this node and boot."""
     return Recorder(
         queue,
         clock,
@@ -75,7 +74,6 @@ async def made_recorder(
         boot_id=boot_id,
         redact=Redactor(config.record.secrets).arguments,
         keeps_arguments=config.record.arguments == "redacted",
-        epochs=epochs,
         fence=fence,
     )
 

@@ -2,7 +2,8 @@
 
 Knows: the order of things that makes a record trustworthy. An intent takes the place its outcome
 will need in the queue before it is submitted, so that an outcome can always be handed over; the
-epoch a tenant's decision rests on goes with it as a guard; a refusal is recorded even if its
+epoch at which its caller was looked up goes with it as a guard, and no later one, for by then the
+caller may be frozen; a refusal is recorded even if its
 caller does not wait for it.
 Must not know: HTTP, what a receipt holds, how rows are committed or hashed.
 """
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from sidecar.clock import Clock
@@ -57,9 +57,9 @@ class OverLimit(NamedTuple):
 class Recorder:
     """The only one that hands calls to the write queue.
 
-    `redact` masks what must not be stored; `keeps_arguments` is false where only digests may be;
-    `epochs` are those of the heads at start (a tenant without a head has epoch 0). While `fence`
-    stands no refusal is recorded, only counted; calls are kept away by whoever asks for intents.
+    `redact` masks what must not be stored; `keeps_arguments` is false where only digests may be.
+    While `fence` stands no refusal is recorded, only counted; calls are kept away by whoever asks
+    for intents.
     """
 
     def __init__(
@@ -71,7 +71,6 @@ class Recorder:
         boot_id: str,
         redact: Redact,
         keeps_arguments: bool = True,
-        epochs: Mapping[str, int] | None = None,
         fence: Fence | None = None,
     ) -> None:
         self._queue = queue
@@ -82,7 +81,6 @@ class Recorder:
             redact=redact,
             keeps_arguments=keeps_arguments,
         )
-        self._epochs: dict[str, int] = dict(epochs or {})
         self._fence = fence or Fence()
         self._refusals: set[asyncio.Task[Recorded | None]] = set()
         #: Refusals that were answered and could not be recorded.
@@ -110,14 +108,13 @@ class Recorder:
         (queue_full, shutting_down, store_unavailable, invalid_argument for arguments that have no
         canonical form); then nothing may be forwarded.
         """
-        tenant = principal.tenant
         try:
             slot = self._queue.reserve()
         except StoreError as error:
             raise _refused(error) from error
         try:
             entry = self._entries.intent(principal, call, decision, stake, run)
-            entry.epoch = self._epochs.get(tenant, 0)
+            entry.epoch = principal.epoch
             if claims is not None:
                 redraft = self._entries.redraft(entry, principal, call, stake, run)
                 entry.reserves = reservations(claims, redraft)
@@ -144,7 +141,6 @@ class Recorder:
             raise
         slot.release()
         if isinstance(answer, Stale):
-            self._epochs[tenant] = answer.epoch
             return answer
         raise Refused("store_unavailable", detail=f"unrecordable: {answer}")
 
@@ -152,10 +148,8 @@ class Recorder:
         self, principal: Principal, call: ToolCall, recorded: Recorded, slot: Slot
     ) -> Intent:
         """The intent that is durable now."""
-        tenant = principal.tenant
-        self._epochs[tenant] = recorded.epoch
         return Intent(
-            tenant,
+            principal.tenant,
             principal.agent,
             call.call_id,
             recorded.seq,

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from sidecar.clock import Clock
 from sidecar.errors import Refused
+from sidecar.identity.registry import Registry
 from sidecar.ledger.claims import Claims
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.recorder import Intent, OverLimit, Recorder
@@ -42,12 +43,14 @@ class Judging:
         self,
         *,
         recorder: Recorder,
+        registry: Registry,
         runs: RunKeeper,
         counters: Counters,
         clock: Clock,
         fence: Fence,
     ) -> None:
         self._recorder = recorder
+        self._registry = registry
         self._runs = runs
         self._counters = counters
         self._clock = clock
@@ -68,6 +71,7 @@ class Judging:
                 if intent is not None:
                     return intent
                 visit.call, visit.obligations = call, None
+                principal = visit.principal = await self._registry.again(principal)
         except BaseException:
             self._rates.give_back(counted)
             raise
@@ -130,6 +134,7 @@ class Judging:
             raise answer
         if isinstance(answer, Stale):
             self._runs.is_other(before, answer.run)
+            self._registry.is_behind(principal.tenant, answer.epoch)
             return None
         self._counters.intents += 1
         self._runs.went_ahead(before, answer.run)
@@ -148,8 +153,8 @@ class Judging:
 
     async def _run_before(self, visit: Visit, principal: Principal, call: ToolCall) -> RunBefore:
         """The run as this call meets it; asked of the store once, and then known."""
-        run_id = ""
-        if visit.upstream is not None and visit.upstream.run == "trusted":
+        run_id = principal.run
+        if not run_id and visit.upstream is not None and visit.upstream.run == "trusted":
             run_id = call.run_id or ""
         try:
             return self._runs.known(principal, run_id) or await self._runs.read(principal, run_id)

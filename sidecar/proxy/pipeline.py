@@ -14,8 +14,10 @@ import logging
 from sidecar.clock import Clock
 from sidecar.config.model import Config, Limits, Upstream
 from sidecar.errors import Refused
+from sidecar.identity.agent_states import barred
+from sidecar.identity.registry import Registry
 from sidecar.ledger.recorder import Recorder
-from sidecar.model import Outcome, OutcomeKind, Principal, ToolCall
+from sidecar.model import AgentState, Outcome, OutcomeKind, Principal, ToolCall
 from sidecar.policy.index import PolicySet
 from sidecar.policy_files import PolicyKeeper
 from sidecar.proxy.agent_side import AgentSide, ClientGone
@@ -49,6 +51,7 @@ class Pipeline:
         *,
         config: Config,
         policies: PolicyKeeper,
+        registry: Registry,
         recorder: Recorder,
         leg: UpstreamLeg,
         judging: Judging,
@@ -58,7 +61,7 @@ class Pipeline:
     ) -> None:
         self._upstreams = config.upstreams
         self._limits: Limits = config.limits
-        self._identify = Identify(config)
+        self._identify = Identify(registry)
         self._policies = policies
         self._recorder = recorder
         self._leg = leg
@@ -80,6 +83,8 @@ class Pipeline:
         try:
             head = exchange.head
             principal = visit.principal = self._identify(head)
+            if principal.state is not AgentState.ACTIVE:
+                raise barred(principal.state)
             body = exchange.arrived_body(upstream.limits.request_bytes)
             if body is None:
                 body = await exchange.read_body(

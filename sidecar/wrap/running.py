@@ -22,6 +22,7 @@ from sidecar.clock import Clock
 from sidecar.config.model import Config, Upstream
 from sidecar.config.store_url import SQLITE
 from sidecar.errors import StartRefused
+from sidecar.identity.registry import Registry
 from sidecar.ledger.bucket_care import forget_idle_buckets
 from sidecar.ledger.chain import seal
 from sidecar.ledger.fence import Fence
@@ -126,15 +127,19 @@ async def _rooms(
     )
     queue = made_queue(config, store, pressure, clock)
     stack.push_async_callback(queue.close)
-    recorder = await made_recorder(config, clock, queue, store, boot_id, fence)
+    recorder = made_recorder(config, clock, queue, store, boot_id, fence)
     queue.on_abandoned = recorder.abandoned
+    registry = Registry(config, store, clock)
+    await registry.load()
     runs, counters = run_keeper(config, clock, store), Counters(config.upstreams)
     pins = PinKeeper(store, queue, clock, fence, is_alone=not store.has_leases)
     pipeline = made_pipeline(
-        config, clock, policies, recorder, runs, pins, session, counters, fence
+        config, clock, policies, recorder, registry, runs, pins, session, counters, fence
     )
     tasks = Tasks(stack)
     tasks.start(policies.run(), "policies")
+    if store.has_leases:
+        tasks.start(registry.watch(), "registry")
     tasks.start(forget_idle_buckets(store, clock, fence), "limits")
 
     started_ns = clock.monotonic_ns()

@@ -20,6 +20,7 @@ import signal
 import sqlite3
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -139,15 +140,7 @@ class Life:
         queue = WriteQueue(
             store, seal, capacity=256, wait_s=20, monotonic_ns=self.clock.monotonic_ns
         )
-        heads = [await store.head(tenant) for tenant in TENANTS]
-        recorder = Recorder(
-            queue,
-            self.clock,
-            node_id=NODE,
-            boot_id=self.boot,
-            redact=dict,
-            epochs={head.tenant_id: head.epoch for head in heads},
-        )
+        recorder = Recorder(queue, self.clock, node_id=NODE, boot_id=self.boot, redact=dict)
         queue.on_abandoned = recorder.abandoned
         callers = [Caller(self, store, queue, recorder, number) for number in range(CALLERS)]
         await asyncio.gather(*(caller.run() for caller in callers))
@@ -198,7 +191,9 @@ class Caller:
         self._last_call_id = self._life.clock.new_id()
         text = "x" * self._chance.choice((20, 20, 300, 9_000))
         call = setup.call(self._last_call_id, {"title": text})
-        intent = await self._recorder.intent(self._principal, call, setup.decision())
+        epoch = (await self._store.head(self._tenant)).epoch
+        caller = replace(self._principal, epoch=epoch)
+        intent = await self._recorder.intent(caller, call, setup.decision())
         if not isinstance(intent, Intent):
             return
         self._life.recorded(self._tenant, intent)

@@ -30,7 +30,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"rooms", "write_path"}),
     frozenset({"calibration"}),
     frozenset({"control", "proxy"}),
-    frozenset({"approvals", "soc"}),
+    frozenset({"approvals", "identity", "soc"}),
     frozenset({"ledger"}),
 )
 #: What belongs to no floor may be used by each of them, and uses no floor itself.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ async def refuse(at: Ledger, refused: Refused, **values: Any) -> Recorded | None
 # -- guards --------------------------------------------------------------------------------
 
 
-async def test_a_stale_epoch_is_told_once_and_then_known(tmp_path: Path) -> None:
+async def test_the_epoch_that_guards_an_intent_is_its_callers(tmp_path: Path) -> None:
+    """The recorder takes over no epoch from answers: by then its caller may be frozen."""
     async with ledger(tmp_path) as at:
         await intent_of(at)
         assert await at.store.raise_epoch("default") == 1
@@ -48,17 +50,9 @@ async def test_a_stale_epoch_is_told_once_and_then_known(tmp_path: Path) -> None
         assert at.queue.reserved == 1  # the first intent's; the stale one gave its place back
         assert len(await at.rows()) == 1
         again = await at.recorder.intent(principal(), call(OTHER_ID), decision())
-        assert isinstance(again, Intent)
-
-
-async def test_epochs_of_the_heads_at_start_are_known(tmp_path: Path) -> None:
-    async with ledger(tmp_path) as at:
-        await at.store.raise_epoch("default")
-        at.recorder = at.make_recorder(epochs={"default": 1})
-        await intent_of(at, ID)
-        at.recorder = at.make_recorder()
-        answer = await at.recorder.intent(principal(), call(OTHER_ID), decision())
-        assert isinstance(answer, Stale)
+        assert again == answer, "it was looked up before the epoch was raised, and still is"
+        now = replace(principal(), epoch=1)
+        assert isinstance(await at.recorder.intent(now, call(OTHER_ID), decision()), Intent)
 
 
 async def test_a_refusal_needs_no_guard(tmp_path: Path) -> None:

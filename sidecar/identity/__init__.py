@@ -1,0 +1,1 @@
+"""Who calls and who decides: agents, people, their credentials, and how they stand."""

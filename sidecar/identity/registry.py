@@ -1,0 +1,219 @@
+"""Who may call, as this process knows it: agents and keys of configuration and store together.
+
+Knows: that a tenant is read whole, its epoch first and the rows after it, so that what is known is
+never older than the epoch it bears: an intent is guarded by that epoch, and whoever was frozen
+since finds it raised. A tenant is read again when the store says that a record was stale, at once
+after a change of this process, and, where several processes write to one store, whenever its epoch
+is another than the one known. What the configuration says of an agent counts; the store adds how
+it stands, and agents that were registered.
+Must not know: HTTP, what a credential looks like, how a change is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Protocol
+
+from sidecar.errors import Refused
+from sidecar.identity.agent_states import FINAL, barred
+from sidecar.identity.profiles import principal_of, state_of
+from sidecar.model import AgentState, Principal
+from storage.errors import StoreError
+
+if TYPE_CHECKING:
+    from sidecar.clock import Clock
+    from sidecar.config.model import Config
+    from storage.records import HeadRow
+    from storage.standing import AgentRow, KeyRow
+
+_log = logging.getLogger("aegis.identity")
+
+#: How often the epochs of a store that several share are looked at.
+POLL_S: Final = 0.25
+#: How often a tenant is read in a row because it changes while it is read.
+READS_MAX: Final = 8
+
+
+class ReadsRegistry(Protocol):
+    """What is needed of a store."""
+
+    async def head(self, tenant_id: str) -> HeadRow:
+        """The tenant's head, with its epoch."""
+        ...
+
+    async def epochs(self) -> dict[str, int]:
+        """Job across tenants: the epoch of every tenant that has a head."""
+        ...
+
+    async def agents(self, tenant_id: str) -> list[AgentRow]:
+        """Its agents of whom the store keeps anything."""
+        ...
+
+    async def api_keys(self, tenant_id: str) -> list[KeyRow]:
+        """Its keys in any state."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TenantView:
+    """One tenant as it stood at `epoch`, or after it. `rows` are what the store keeps of agents,
+    `tokens` the hashes of tokens that let an agent in, by agent."""
+
+    tenant: str
+    epoch: int
+    agents: Mapping[str, Principal]
+    rows: Mapping[str, AgentRow]
+    keys: Mapping[str, KeyRow]
+    tokens: Mapping[str, str]
+
+
+class Registry:
+    """One for a sidecar. All is done on the event loop's thread; look-ups await nothing."""
+
+    def __init__(self, config: Config, store: ReadsRegistry, clock: Clock) -> None:
+        self._config = config
+        self._store = store
+        self._clock = clock
+        self._views: dict[str, TenantView] = {}
+        self._turns: dict[str, asyncio.Lock] = {name: asyncio.Lock() for name in config.tenants}
+        #: The least epoch a tenant is known to have.
+        self._wanted: dict[str, int] = {}
+        self._by_token: dict[str, Principal] = {}
+        self._looked_ns = clock.monotonic_ns()
+        #: Who calls without a credential, however it stands; None if nobody may.
+        self.default: Principal | None = None
+        #: How often a tenant was read from the store.
+        self.reads_total = 0
+
+    async def load(self) -> None:
+        """Reads all tenants. Raises StoreError."""
+        for tenant in self._config.tenants:
+            await self._read(tenant)
+
+    # -- look-ups ----------------------------------------------------------------------------
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether any agent has a token."""
+        return bool(self._by_token)
+
+    def by_token(self, sha256: str) -> Principal | None:
+        """The agent whose token has this hash (hex), however it stands short of its end."""
+        return self._by_token.get(sha256)
+
+    def agent(self, tenant: str, agent: str) -> Principal | None:
+        """An agent, in any state; None if the tenant, if there is one, has none of that name."""
+        view = self._views.get(tenant)
+        return None if view is None else view.agents.get(agent)
+
+    def view(self, tenant: str) -> TenantView | None:
+        """A tenant as it is known now; None if there is no such tenant."""
+        return self._views.get(tenant)
+
+    def views(self) -> Iterator[TenantView]:
+        """All tenants as they are known now."""
+        return iter(self._views.values())
+
+    def agents_by_state(self) -> dict[str, int]:
+        """How many agents stand how, over all tenants."""
+        counts = dict.fromkeys(AgentState, 0)
+        for view in self._views.values():
+            for principal in view.agents.values():
+                counts[principal.state] += 1
+        return {state.value: count for state, count in counts.items()}
+
+    # -- what has changed --------------------------------------------------------------------
+
+    def is_behind(self, tenant: str, epoch: int) -> None:
+        """The store said that a tenant is at this epoch by now."""
+        if epoch > self._wanted.get(tenant, 0):
+            self._wanted[tenant] = epoch
+
+    async def again(self, principal: Principal) -> Principal:
+        """The same caller as it stands now, after a record that rested on it was stale.
+
+        Raises Refused: that of its state, or store_unavailable.
+        """
+        tenant = principal.tenant
+        try:
+            await self.reload(tenant, self._wanted.get(tenant, 0))
+        except StoreError as error:
+            raise Refused("store_unavailable", retry_after_s=1, detail=error.code) from error
+        now = self.agent(tenant, principal.agent)
+        if now is None:
+            raise barred(AgentState.DELETED)
+        if now.state is not AgentState.ACTIVE:
+            raise barred(now.state)
+        return replace(now, user=principal.user, claims=principal.claims, run=principal.run)
+
+    async def reload(self, tenant: str, epoch_min: int) -> None:
+        """Reads a tenant until it is known as of that epoch. Raises StoreError."""
+        for _ in range(READS_MAX):
+            async with self._turns[tenant]:
+                if self._views[tenant].epoch >= epoch_min:
+                    return
+                await self._read(tenant)
+
+    async def watch(self) -> None:
+        """Where others write to the store too: reads what they changed, soon. Never ends."""
+        while True:
+            await asyncio.sleep(POLL_S)
+            try:
+                await self.look()
+            except StoreError as error:
+                # Nothing goes ahead meanwhile that rests on what others have changed: an intent
+                # is guarded, and whoever looks at the record is asked for in `fresh`.
+                _log.debug("epochs could not be read", extra={"cause": error.code})
+
+    async def look(self) -> None:
+        """Reads the tenants whose epoch is another than the one known. Raises StoreError."""
+        began_ns = self._clock.monotonic_ns()
+        epochs = await self._store.epochs()
+        for tenant, view in list(self._views.items()):
+            epoch = epochs.get(tenant, 0)
+            if epoch > view.epoch:
+                await self.reload(tenant, epoch)
+        self._looked_ns = began_ns
+
+    async def fresh(self, age_max_s: float) -> None:
+        """Looks now if the last look was longer ago than this. Raises StoreError."""
+        if self._clock.monotonic_ns() - self._looked_ns > age_max_s * 1e9:
+            await self.look()
+
+    # -- reading -----------------------------------------------------------------------------
+
+    async def _read(self, tenant: str) -> None:
+        self.reads_total += 1
+        epoch = (await self._store.head(tenant)).epoch  # first: the rows may only be newer
+        rows = {row.agent_id: row for row in await self._store.agents(tenant)}
+        keys = {row.key_id: row for row in await self._store.api_keys(tenant)}
+        self._views[tenant] = self._made(tenant, epoch, rows, keys)
+        self._by_token = {
+            sha256: view.agents[agent]
+            for view in self._views.values()
+            for sha256, agent in view.tokens.items()
+        }
+        chosen = self._config.default_agent
+        if chosen is not None:
+            self.default = self.agent(*chosen)
+
+    def _made(
+        self,
+        tenant: str,
+        epoch: int,
+        rows: Mapping[str, AgentRow],
+        keys: Mapping[str, KeyRow],
+    ) -> TenantView:
+        configured = self._config.tenants[tenant].agents
+        agents: dict[str, Principal] = {}
+        tokens: dict[str, str] = {}
+        for name in (*configured, *(name for name in rows if name not in configured)):
+            row = rows.get(name)
+            state = AgentState.ACTIVE if row is None else state_of(row)
+            agents[name] = principal_of(tenant, name, configured.get(name), row, state, epoch)
+            if row is not None and row.token_sha256 and state not in FINAL:
+                tokens[row.token_sha256] = name
+        return TenantView(tenant, epoch, agents, rows, keys, tokens)
