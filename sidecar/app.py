@@ -134,11 +134,10 @@ async def running(
         tasks.start(policies.run(), "policies")
         tasks.start(_tick(pressure), "pressure")
         tasks.start(history.run(pressure.snapshot), "trend")
-        if store.has_leases:
-            tasks.start(registry.watch(), "registry")
         tasks.start(forget_idle_buckets(store, clock, fence), "limits")
         if lease is not None:
             tasks.start(lease.run(), "lease")
+            tasks.start(registry.watch(), "registry")
         tasks.start(certificates.run(), "certificates")
         keeper = await _listen(config, door, certificates.data)
         stack.push_async_callback(_drain, config, keeper, door, counters, queue, state)

@@ -67,7 +67,7 @@ async def test_a3_a_checkpoint_on_a_full_disk_loses_nothing(tmp_path: Path) -> N
 async def test_a3_a_full_disk_stops_the_first_start_and_a_later_start_succeeds(
     tmp_path: Path,
 ) -> None:
-    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=256k", "tmpfs") as disk:
+    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=1m", "tmpfs") as disk:
         ballast = disk / "ballast"
         ballast.write_bytes(b"\0" * (shutil.disk_usage(disk).free - 48 * 1024))
         with pytest.raises((StoreFull, StoreUnavailable)):
