@@ -357,6 +357,12 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "Try again. Ask the operator if it lasts: the log and `tools diff` say more.",
     ),
     RefusalKind(
+        "metadata_unusable",
+        502,
+        "What the server says of its authorization cannot be used",
+        "Ask the operator: it must be plain metadata (RFC 9728) of the upstream's own URL.",
+    ),
+    RefusalKind(
         "redirect_refused",
         502,
         "The upstream redirects to a foreign host",

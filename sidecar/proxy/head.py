@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import NamedTuple
 
 from sidecar.errors import Refused
-from sidecar.proxy.target import read_target
+from sidecar.proxy.target import Path, read_target
 from sidecar.proxy.websocket_handshake import require_handshake
 
 #: Headers that two readers could take differently when they stand there twice.
@@ -75,6 +75,8 @@ class HeadRules:
     """What a listener accepts: Host names, the two caps, and who may have %2F in a segment.
 
     `by_host` names the upstream that a Host name of its own leads to; none of them is in `hosts`.
+    `scheme` is what the listener speaks, `log_in` names the upstreams whose metadata for logging
+    in stands under `.well-known` (RFC 9728 section 3.1).
     """
 
     hosts: frozenset[str]
@@ -82,6 +84,8 @@ class HeadRules:
     headers_max: int = 64
     encoded_slash: frozenset[str] = frozenset()
     by_host: Mapping[str, str] = field(default_factory=dict)
+    scheme: str = "http"
+    log_in: frozenset[str] = frozenset()
 
 
 class RequestHead(NamedTuple):
@@ -107,6 +111,12 @@ class RequestHead(NamedTuple):
     version: tuple[int, int]
     first: dict[str, str]
     mount: str = ""
+    scheme: str = "http"
+
+    @property
+    def origin(self) -> str:
+        """Scheme and authority of the URL that the caller used."""
+        return f"{self.scheme}://{self.first.get('host', '')}"
 
     @property
     def is_handshake(self) -> bool:
@@ -155,12 +165,26 @@ def read_head(
     path, query = read_target(raw_target, rules.parameters_max)
     if path.has_encoded_slash and path.upstream not in rules.encoded_slash:
         raise Refused("ambiguous_path", "A segment of the path has an encoded slash")
+    if path.upstream == ".well-known":
+        path = _well_known(path, rules)
     target = f"{path.rest}?{query}" if query else path.rest
     return _new_tuple(
         RequestHead,
         (method, path.upstream, path.segments, target, path.decoded, query, headers, source_ip,
-         version, first, f"/{path.upstream}" if named is None else ""),
+         version, first, f"/{path.upstream}" if named is None else "", rules.scheme),
     )  # fmt: skip
+
+
+def _well_known(path: Path, rules: HeadRules) -> Path:
+    """What stands at `/.well-known/KIND/NAME/…` is metadata of `/NAME/…`, the upstream's own."""
+    kind, *names = path.segments or ("",)
+    if kind != "oauth-protected-resource" or not names or names[0] not in rules.log_in:
+        return path
+    raw_kind, raw_name, *raw_rest = path.rest[1:].split("/", 2)
+    if (raw_kind, raw_name) != (kind, names[0]):
+        return path
+    rest = "/".join(["", ".well-known", kind, *raw_rest])
+    return replace(path, upstream=raw_name, segments=(".well-known", kind, *names[1:]), rest=rest)
 
 
 def _read_headers(

@@ -21,7 +21,9 @@ from sidecar.model import AgentState, Outcome, OutcomeKind, Principal, ToolCall
 from sidecar.policy.index import PolicySet
 from sidecar.policy_files import PolicyKeeper
 from sidecar.proxy.agent_side import AgentSide, ClientGone
+from sidecar.proxy.authorization import CHALLENGES, Authorization
 from sidecar.proxy.dialects import DIALECTS
+from sidecar.proxy.dialects.mcp_authorization import METADATA
 from sidecar.proxy.dialects.mcp_methods import LISTING, TOOLS_CALL
 from sidecar.proxy.dialects.reply import problem_reply
 from sidecar.proxy.head import RequestHead
@@ -65,6 +67,7 @@ class Pipeline:
         self._policies = policies
         self._recorder = recorder
         self._leg = leg
+        self._authorization = Authorization(leg)
         self._counters = counters
         self._clock = clock
         self._judging = judging
@@ -101,6 +104,8 @@ class Pipeline:
             try:
                 reply = await self._fit_to_show(visit, principal, visit.call, reply)
                 headers = reply_headers(reply, upstream, head, visit.call_id)
+                if reply.status in CHALLENGES:
+                    headers = self._authorization.challenges(headers, upstream, head)
                 if not reply.complete:
                     ended = await self._streamed(exchange, upstream, headers, reply)
                 elif exchange.write(reply.status, headers, reply.first):
@@ -164,6 +169,8 @@ class Pipeline:
         try:
             if call.upgrades:
                 reply = await self._leg.open_websocket(upstream, call.target, call.headers)
+            elif call.action == METADATA:
+                reply = await self._authorization.metadata(upstream, call)
             else:
                 reply = await self._leg.send(
                     upstream, call.http.method, call.target, call.headers, call.body

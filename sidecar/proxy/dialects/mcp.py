@@ -21,6 +21,7 @@ from sidecar.policy.catalogue import Catalogue, Entry
 from sidecar.policy.index import PolicySet
 from sidecar.proxy.dialects.content_type import require_json
 from sidecar.proxy.dialects.context import http_facts, run_id, trace_id
+from sidecar.proxy.dialects.mcp_authorization import asks_for_metadata, read_metadata_call
 from sidecar.proxy.dialects.mcp_headers import VERSION_HEADER, is_stateless, require_agreement
 from sidecar.proxy.dialects.mcp_message import (
     HEADER_MISMATCH,
@@ -94,6 +95,8 @@ class McpDialect:
         call_id: str,
     ) -> ToolCall:
         """The call in this request; raises Refused (RpcRefused once the message is known)."""
+        if asks_for_metadata(head):
+            return read_metadata_call(head, body, upstream, policy_set.catalogue, call_id)
         _require_endpoint(head, upstream)
         if head.method == "POST":
             return _read_post(head, body, upstream, policy_set.catalogue, limits, call_id)

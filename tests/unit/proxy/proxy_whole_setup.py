@@ -118,10 +118,15 @@ def _chunks(rest: bytes) -> tuple[bytes, bool]:
 
 @contextlib.asynccontextmanager
 async def whole(
-    folder: Path, talk: Conversation, policies: Mapping[str, str], more: str = "", api: str = ""
+    folder: Path,
+    talk: Conversation,
+    policies: Mapping[str, str],
+    more: str = "",
+    api: str = "",
+    mcp: str = "",
 ) -> AsyncIterator[Whole]:
     """A sidecar with the upstreams `api` (rest) and `mcp` (mcp), both answered by `talk`. `api` is
-    what else the configuration says of the first, e.g. `, run: trusted`."""
+    what else the configuration says of the first, e.g. `, run: trusted`, `mcp` of the second."""
     (folder / "policies").mkdir()
     for name, text in policies.items():
         (folder / "policies" / name).write_text(text)
@@ -132,7 +137,7 @@ async def whole(
             f"store: sqlite:///{folder}/aegis.db\n"
             f"policies: {folder}/policies\n"
             f"upstreams:\n  api: {{url: '{url}'{api}}}\n"
-            f"  mcp: {{url: '{url}/rpc', kind: mcp}}\n{more}"
+            f"  mcp: {{url: '{url}/rpc', kind: mcp{mcp}}}\n{more}"
         )
         loaded = load_config(folder / "sidecar.yaml", {}, [])
         assert loaded.config is not None, loaded.problems

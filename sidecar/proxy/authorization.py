@@ -1,0 +1,114 @@
+"""Leads an agent that must log in at an MCP server to that server's metadata, through the sidecar.
+
+Knows: that a challenge names a place the agent should look at, that the place lies at the root of
+the upstream's origin, outside its base URL, and that clients try several. Nothing is kept of an
+answer: a login is rare. Where an upstream's last challenge led is kept, one path for each.
+Must not know: what metadata looks like (protected_resource), policies, the ledger.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from sidecar.config.model import Upstream
+from sidecar.errors import Refused
+from sidecar.model import ToolCall
+from sidecar.proxy.head import RequestHead
+from sidecar.proxy.protected_resource import (
+    WELL_KNOWN_PATH,
+    is_at,
+    mapped_challenge,
+    mapped_metadata,
+    origin_of,
+    path_at,
+    places_of,
+)
+from sidecar.proxy.upstream import Reply, UpstreamLeg
+
+_log = logging.getLogger("aegis.authorization")
+
+METADATA_BYTES_MAX = 64 * 1024
+#: Statuses of answers that may carry a challenge with metadata.
+CHALLENGES = frozenset({401, 403})
+_NOT_HERE = Reply(404, ())
+
+
+class Authorization:
+    """Owns the path of each upstream's last challenge, and what it has warned of."""
+
+    def __init__(self, leg: UpstreamLeg) -> None:
+        self._leg = leg
+        self._challenged: dict[str, str] = {}
+        self._warned: set[str] = set()
+        self._origins: dict[str, Upstream] = {}
+
+    def challenges(
+        self, headers: list[tuple[str, str]], upstream: Upstream, head: RequestHead
+    ) -> list[tuple[str, str]]:
+        """The headers of a refusal of the upstream's, its metadata where the agent can find it.
+
+        Where the sidecar holds the credential there is nothing to log in to: they stay.
+        """
+        if upstream.kind != "mcp" or upstream.auth is not None:
+            return headers
+        return [
+            (name, self._mapped(value, upstream, head))
+            if name.lower() == "www-authenticate"
+            else (name, value)
+            for name, value in headers
+        ]
+
+    def _mapped(self, value: str, upstream: Upstream, head: RequestHead) -> str:
+        url = f"{head.origin}{WELL_KNOWN_PATH}{head.mount}{head.target}"
+        changed, before = mapped_challenge(value, url)
+        path = path_at(before, upstream.url) if before is not None else None
+        if path is not None:
+            self._challenged[upstream.name] = path
+        return changed
+
+    async def metadata(self, upstream: Upstream, call: ToolCall) -> Reply:
+        """The upstream's metadata, for an agent that calls it by the URL `call.args["resource"]`.
+
+        Raises Refused as a leg does, and metadata_unusable.
+        """
+        origin = self._origins.get(upstream.name)
+        if origin is None:
+            # A pool of its own: the upstream's has its base URL in front of every target.
+            changes = {"name": f"{upstream.name}{WELL_KNOWN_PATH}", "url": origin_of(upstream.url)}
+            origin = self._origins[upstream.name] = upstream.model_copy(update=changes)
+        places = [self._challenged.get(upstream.name, ""), *places_of(upstream.url)]
+        for place in dict.fromkeys(filter(None, places)):
+            reply = await self._leg.send(origin, "GET", place, call.headers, b"")
+            try:
+                if reply.status != 200:
+                    continue
+                body = await _whole(reply)
+            finally:
+                reply.close()
+            made, servers = mapped_metadata(body, upstream.url, str(call.args["resource"]))
+            self._warn(upstream, servers)
+            return Reply(200, (("Content-Type", "application/json"),), made)
+        return _NOT_HERE
+
+    def _warn(self, upstream: Upstream, servers: list[str]) -> None:
+        """What nobody else will say: the agent is sent where it may not get."""
+        is_reached = not upstream.private or not is_at(servers, upstream.url)
+        if not is_reached and upstream.name not in self._warned:
+            self._warned.add(upstream.name)
+            _log.warning(
+                "the authorization server is the upstream itself, at a private address: agents "
+                "log in there directly or not at all",
+                extra={"upstream": upstream.name},
+            )
+
+
+async def _whole(reply: Reply) -> bytes:
+    """The body; raises Refused("metadata_unusable") for one that is too large."""
+    pieces: list[bytes] = []
+    size = 0
+    async for chunk in reply.chunks:
+        size += len(chunk)
+        if size > METADATA_BYTES_MAX:
+            raise Refused("metadata_unusable", detail="it is too large")
+        pieces.append(chunk)
+    return b"".join(pieces)
