@@ -93,7 +93,7 @@ async def running(
     _require_servable(config)
     async with AsyncExitStack() as stack:
         logs = _logs(stack, config, clock, log)
-        certificates = Certificates(config.listen)
+        certificates = Certificates(config.listen, config.upstreams)
         policies = PolicyKeeper(config.policies, Path.cwd(), policy_loader(config), clock)
         policies.load_first()
         boot_id = clock.new_id()
@@ -109,7 +109,7 @@ async def running(
         registry = Registry(config, store, clock)
         await registry.load()
         counters = Counters(config.upstreams)
-        leg = LeanLeg()
+        leg = LeanLeg(certificates.contexts())
         stack.push_async_callback(leg.close)
         runs = run_keeper(config, clock, store)
         pins = PinKeeper(store, queue, clock, fence, is_alone=not store.has_leases)
@@ -128,6 +128,7 @@ async def running(
             tools=ToolCare.of_config(config, pins),
             pins=pins,
             certificates=certificates.all,
+            upstream_certificates=certificates.of_upstreams,
         )  # fmt: skip
         tasks = Tasks(stack)
         await _control(stack, config, state, certificates.control)

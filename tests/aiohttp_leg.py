@@ -24,7 +24,7 @@ from aiohttp.streams import StreamReader
 from aiohttp_line import Line, LineProtocol
 from yarl import URL
 
-from sidecar.config.upstream_tls import client_context
+from sidecar.config.upstream_tls import client_context, client_material
 from sidecar.errors import Refused
 from sidecar.proxy.addresses import PublicResolver, is_literal, is_public
 from sidecar.proxy.arrived import arrived_body
@@ -104,7 +104,7 @@ class _Link:
             limit=0,
             force_close=True,
             resolver=None if upstream.private else PublicResolver(),
-            ssl=client_context(upstream.tls) if base.scheme == "https" else True,
+            ssl=client_context(client_material(upstream.tls)) if base.scheme == "https" else True,
         )
         # Without this seam of aiohttp's (its own class of connections) all works, a little slower.
         lines = partial(LineProtocol, loop=asyncio.get_running_loop())

@@ -40,11 +40,14 @@ def read_listener_tls(listener: Section, references: References) -> ListenerTls 
 
 def material_of(tls: ListenerTls) -> Material:
     """What the configuration refers to, as it is now; raises OSError and ValueError."""
-    client_ca = None if tls.client_ca is None else _bytes(tls.client_ca, is_private=False)
-    return Material(_bytes(tls.cert, is_private=False), _bytes(tls.key, is_private=True), client_ca)
+    client_ca = None if tls.client_ca is None else pem_bytes(tls.client_ca, is_private=False)
+    return Material(
+        pem_bytes(tls.cert, is_private=False), pem_bytes(tls.key, is_private=True), client_ca
+    )
 
 
-def _bytes(pem: Pem, *, is_private: bool) -> bytes:
+def pem_bytes(pem: Pem, *, is_private: bool) -> bytes:
+    """A PEM text as it is now; raises OSError, and ValueError as read_regular does."""
     if pem.path is not None:
         return read_regular(pem.path, is_private=is_private)
     return pem.given.reveal().encode() if pem.given is not None else b""

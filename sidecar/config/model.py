@@ -197,21 +197,22 @@ class UpstreamLimits(Group):
 
 
 class UpstreamTls(Group):
-    """Of an https upstream, PEM texts; they show themselves as little as secrets do."""
+    """Of an https upstream; what stands in files is taken over when it changes."""
 
-    ca: Secret | None = _setting(
-        "the authorities that vouch for it, in place of the system's",
+    ca: Pem | None = _setting(
+        "the authorities that vouch for it, in place of the system's; changed files of these three "
+        "are taken over while it serves",
         None,
         form="ref, PEM",
         default_text="the system's authorities",
     )
-    cert: Secret | None = _setting(
+    cert: Pem | None = _setting(
         "the certificate shown to it, with its chain",
         None,
         form="ref, PEM",
         default_text="none is shown",
     )
-    key: Secret | None = _setting(
+    key: Pem | None = _setting(
         "the key of that certificate", None, form="ref, PEM", default_text="none"
     )
 

@@ -8,13 +8,23 @@ Must not know: sockets, where a text came from.
 from __future__ import annotations
 
 import ssl
+from typing import NamedTuple
 
 from sidecar.config.certificates import as_file
-from sidecar.config.model import Secret, UpstreamTls
+from sidecar.config.listener_tls import pem_bytes
+from sidecar.config.model import Pem, UpstreamTls
 from sidecar.config.references import References
 from sidecar.yaml_section import Section
 
 _KEYS = ("ca", "cert", "key")
+
+
+class ClientMaterial(NamedTuple):
+    """PEM texts: who is trusted (None: the system's), the certificate that is shown, its key."""
+
+    ca: bytes | None = None
+    cert: bytes | None = None
+    key: bytes | None = None
 
 
 def read_tls(upstream: Section, references: References, *, is_https: bool) -> UpstreamTls:
@@ -27,39 +37,51 @@ def read_tls(upstream: Section, references: References, *, is_https: bool) -> Up
     if not is_https:
         upstream.report(node, f"{upstream.key('tls')}: the url is not https, nothing is encrypted")
         return UpstreamTls()
-    given: dict[str, Secret] = {}
+    given: dict[str, Pem] = {}
     for name in _KEYS:
         if name in section.members:
-            text = references.pem_text(section, name, is_private=name == "key")
-            if text is None:
+            is_private = name == "key"
+            if references.pem_text(section, name, is_private=is_private) is None:
                 return UpstreamTls()
-            given[name] = text
+            place = references.pem(section, name, is_private=is_private)
+            if place is None:
+                return UpstreamTls()
+            given[name] = place
     if ("cert" in given) != ("key" in given):
         section.report(node, f"{section.path}: cert and key go together")
         return UpstreamTls()
     tls = UpstreamTls(ca=given.get("ca"), cert=given.get("cert"), key=given.get("key"))
     try:
-        client_context(tls)
-    except ValueError as error:
+        client_context(client_material(tls))
+    except (ValueError, OSError) as error:
         section.report(node, f"{section.path}: {error}")
         return UpstreamTls()
     return tls
 
 
-def client_context(tls: UpstreamTls) -> ssl.SSLContext:
+def client_material(tls: UpstreamTls) -> ClientMaterial:
+    """What the configuration refers to, as it is now; raises OSError and ValueError."""
+    return ClientMaterial(
+        None if tls.ca is None else pem_bytes(tls.ca, is_private=False),
+        None if tls.cert is None else pem_bytes(tls.cert, is_private=False),
+        None if tls.key is None else pem_bytes(tls.key, is_private=True),
+    )
+
+
+def client_context(material: ClientMaterial) -> ssl.SSLContext:
     """How connections to an upstream are secured: TLS 1.2 or later, its name checked.
 
     Raises ValueError for a text that is of no use.
     """
     try:
-        authorities = None if tls.ca is None else tls.ca.reveal()
+        authorities = None if material.ca is None else material.ca.decode("ascii")
         context = ssl.create_default_context(cadata=authorities)
     except (ssl.SSLError, ValueError):
         raise ValueError("ca holds no usable certificate") from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    if tls.cert is not None and tls.key is not None:
-        with as_file((tls.key.reveal() + tls.cert.reveal()).encode()) as path:
+    if material.cert is not None and material.key is not None:
+        with as_file(material.key + b"\n" + material.cert) as path:
             try:
                 context.load_cert_chain(path, password=_no_password)
             except (ssl.SSLError, OSError):  # its text says which file, not what is wrong

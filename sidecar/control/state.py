@@ -25,6 +25,7 @@ from sidecar.telemetry.sources import (
     RecordKeeper,
     Sources,
     StoreRole,
+    UpstreamCertificate,
 )
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class ControlState:
         tools: ToolCare | None = None,
         pins: PinCounts | None = None,
         certificates: Sequence[Certificate] = (),
+        upstream_certificates: Sequence[UpstreamCertificate] = (),
         has_listeners: bool = True,
         started_ns: int | None = None,
     ) -> None:
@@ -84,6 +86,7 @@ class ControlState:
             default=config.default,
             fence=fence,
             certificates=tuple(certificates),
+            upstream_certificates=tuple(upstream_certificates),
             pins=pins,
         )
         self._exposition = Exposition(self._sources)

@@ -22,14 +22,21 @@ from sidecar.proxy.upstream_request import RequestForm
 from sidecar.proxy.websocket_handshake import require_agreement
 
 if TYPE_CHECKING:
-    from sidecar.config.model import Upstream
+    import ssl
+    from collections.abc import Callable, Mapping
+
+    from sidecar.config.model import Upstream, UpstreamTls
+
+    Contexts = Mapping[UpstreamTls, Callable[[], ssl.SSLContext]]
 
 
 class LeanLeg:
     """An UpstreamLeg."""
 
-    def __init__(self) -> None:
+    def __init__(self, contexts: Contexts | None = None) -> None:
+        """`contexts` gives that of the next connection where a `tls` of an upstream is kept."""
         self._links: dict[str, _Link] = {}
+        self._contexts = contexts or {}
 
     async def send(
         self,
@@ -63,7 +70,8 @@ class LeanLeg:
     def _link(self, upstream: Upstream) -> _Link:
         link = self._links.get(upstream.name)
         if link is None:
-            link = self._links[upstream.name] = _Link(upstream)
+            context = self._contexts.get(upstream.tls)
+            link = self._links[upstream.name] = _Link(upstream, context)
         return link
 
     async def close(self) -> None:
@@ -76,14 +84,16 @@ class LeanLeg:
 class _Link:
     """What is known of one upstream: its connections, and how its requests look."""
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(
+        self, upstream: Upstream, context: Callable[[], ssl.SSLContext] | None = None
+    ) -> None:
         self.in_flight = 0
         self.calls_max = upstream.limits.calls
         self.form = RequestForm(upstream)
         self.pool: Pool[LeanLine] = Pool()
         self.heads = Deadlines(upstream.timeouts.response_s)
         self._silences = Deadlines(upstream.timeouts.idle_s)
-        self._dialler = Dialler(upstream)
+        self._dialler = Dialler(upstream, context=context)
         self._loop = asyncio.get_running_loop()
         self._lines: WeakSet[LeanLine] = WeakSet()
 

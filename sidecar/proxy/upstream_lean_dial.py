@@ -16,12 +16,13 @@ from aiohappyeyeballs import AddrInfoType, start_connection
 from aiohttp.abc import AbstractResolver
 from aiohttp.resolver import ThreadedResolver
 
-from sidecar.config.upstream_tls import client_context
+from sidecar.config.upstream_tls import client_context, client_material
 from sidecar.errors import Refused
 from sidecar.proxy.addresses import PublicResolver, is_literal, is_public
 from sidecar.proxy.location import read_base
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
     from sidecar.config.model import Upstream
@@ -37,12 +38,21 @@ P = TypeVar("P", bound=asyncio.BaseProtocol)
 class Dialler:
     """Connections to one upstream; calls that dial at once share one look-up of its name."""
 
-    def __init__(self, upstream: Upstream, resolver: AbstractResolver | None = None) -> None:
+    def __init__(
+        self,
+        upstream: Upstream,
+        resolver: AbstractResolver | None = None,
+        context: Callable[[], ssl.SSLContext] | None = None,
+    ) -> None:
+        """`context` gives that of the next connection; else it is made now, and stays."""
         base = read_base(upstream.url)
         self._host = base.host
         self._port = base.port
         self._connect_s = upstream.timeouts.connect_s
-        self._context = client_context(upstream.tls) if base.scheme == "https" else None
+        self._context: Callable[[], ssl.SSLContext] | None = None
+        if base.scheme == "https":
+            made = client_context(client_material(upstream.tls)) if context is None else None
+            self._context = context if made is None else lambda: made
         self._loop = asyncio.get_running_loop()
         self._is_literal = is_literal(base.host)
         self._may_dial = upstream.private or not self._is_literal or is_public(base.host)
@@ -75,7 +85,7 @@ class Dialler:
             _, protocol = await self._loop.create_connection(
                 make,
                 sock=own,
-                ssl=self._context,
+                ssl=self._context() if self._context is not None else None,
                 server_hostname=self._host if self._context is not None else None,
             )
         except BaseException:

@@ -47,6 +47,16 @@ def _upstream_seconds(scrape: Scrape) -> Iterator[Sample]:
         yield (name,), _buckets(histogram)
 
 
+def _upstream_tls(scrape: Scrape) -> Iterable[Sample]:
+    """By upstream; of those without series of their own the worst."""
+    labelled = scrape.sources.counters.upstream_seconds
+    found: dict[str, bool] = {}
+    for one in scrape.sources.upstream_certificates:
+        name = one.upstream if one.upstream in labelled else OTHER
+        found[name] = found.get(name, True) and one.reload_succeeded
+    return [((name,), succeeded) for name, succeeded in found.items()]
+
+
 def _of_pins(scrape: Scrape, counts: Callable[[PinCounts], Mapping[str, int]]) -> Iterable[Sample]:
     """By upstream; those without series of their own together."""
     sources = scrape.sources
@@ -156,6 +166,9 @@ METRICS: Final[tuple[Metric, ...]] = (
            "1 if the certificate that its files hold now is in force, 0 if it cannot be used.",
            ("listener",),
            _each(lambda s: {c.listener: c.reload_succeeded for c in s.sources.certificates})),
+    Metric("aegis_upstream_tls_reload_success", "gauge",
+           "1 if what the files under `tls` of an upstream hold now is in force, 0 if it cannot "
+           "be used.", ("upstream",), _upstream_tls),
     # of the write path
     Metric("aegis_write_queue_depth", "gauge", "Entries that are not durable yet.", ("lane",),
            lambda s: [((lane,), s.sources.queue.depth(lane)) for lane in LANES]),

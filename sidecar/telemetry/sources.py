@@ -69,6 +69,13 @@ class Certificate(Protocol):
     reload_succeeded: bool
 
 
+class UpstreamCertificate(Protocol):
+    """The files by which an upstream is trusted, and a certificate is shown to it."""
+
+    upstream: str
+    reload_succeeded: bool
+
+
 class PinCounts(Protocol):
     """What is known of tools of MCP servers that are not what they were pinned to."""
 
@@ -107,6 +114,7 @@ class Sources:
     default: Literal["deny", "observe"]
     fence: FenceRole | None = None
     certificates: Sequence[Certificate] = ()
+    upstream_certificates: Sequence[UpstreamCertificate] = ()
     pins: PinCounts | None = None
 
 

@@ -212,7 +212,7 @@ async def test_a_host_of_its_own_has_its_metadata_at_its_root(tmp_path: Path) ->
 async def test_what_is_no_metadata_is_refused_and_on_record(tmp_path: Path) -> None:
     pages: dict[str, Any] = {}
     async with whole(tmp_path, upstream(pages, []), POLICIES) as proxy:
-        for page in ({"resource": "http://evil/rpc"}, {"a": "x" * 70_000}, [1], 500):
+        for page in ({"resource": "http://evil/rpc"}, {**META, "a": "x" * 70_000}, [1], 500):
             pages[f"{KNOWN}/rpc"] = page
             status = 404 if page == 500 else 502
             assert await ask(proxy, f"{KNOWN}/mcp/mcp") == status, page

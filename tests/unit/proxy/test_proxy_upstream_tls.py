@@ -28,7 +28,8 @@ from proxy_wire_setup import (
 )
 
 from sidecar.config.load import load_config
-from sidecar.config.model import Secret, Upstream, UpstreamTls
+from sidecar.config.model import Pem, Secret, Upstream, UpstreamTls
+from sidecar.config.upstream_tls import client_material
 from sidecar.errors import Refused
 from sidecar.proxy.upstream import Reply, UpstreamLeg
 from sidecar.proxy.upstream_lean import LeanLeg
@@ -47,8 +48,8 @@ class Papers:
     def path(self, name: str) -> Path:
         return self.folder / name
 
-    def secret(self, name: str) -> Secret:
-        return Secret(self.path(name).read_text())
+    def secret(self, name: str) -> Pem:
+        return Pem(given=Secret(self.path(name).read_text()))
 
     def make(self, name: str, subject: str) -> None:
         subprocess.run(
@@ -307,7 +308,8 @@ async def test_the_settings_are_read_and_show_no_text(papers: Papers, tmp_path: 
     loaded = load_config(config, {}, [])
     assert loaded.problems == [] and loaded.config is not None
     tls = loaded.config.upstreams["up"].tls
-    assert tls.ca is not None and tls.ca.reveal().startswith("-----BEGIN CERTIFICATE-----")
+    made = client_material(tls)
+    assert made.ca is not None and made.ca.startswith(b"-----BEGIN CERTIFICATE-----")
     assert "BEGIN" not in repr(tls)
     (tmp_path / "client.key").chmod(0o644)
     (problem,) = load_config(config, {}, []).problems
