@@ -200,7 +200,8 @@ class ToolCall(NamedTuple):
     an MCP message that carries the protocol itself (initialize, tools/list …): it is recorded
     like any call and needs no rule. `called` is the name the caller used, where the catalogue
     does not know it and `tool` is `<upstream>/unknown`. `in_path` are the arguments that stand in
-    the path, as they stand there. `upgrades` says that it opens a WebSocket, and may.
+    the path, as they stand there. `upgrades` says that it opens a WebSocket, and may. `beside` is
+    what else stands among the facts of its record.
     """
 
     call_id: str
@@ -220,6 +221,7 @@ class ToolCall(NamedTuple):
     called: str | None = None
     in_path: Mapping[str, str] = MappingProxyType({})
     upgrades: bool = False
+    beside: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

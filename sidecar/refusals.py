@@ -270,6 +270,43 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "This HTTP method is not served here",
         "MCP upstreams take POST, GET and DELETE on their one endpoint.",
     ),
+    # authorize
+    RefusalKind(
+        "invalid_request",
+        400,
+        "This is not a request as it has to be",
+        "Send the members this endpoint takes, of their types; README shows one.",
+    ),
+    RefusalKind(
+        "unsigned_only",
+        401,
+        "Signed requests cannot be checked here",
+        "Leave X-Aegis-Request-Signature out: the token alone says who calls.",
+    ),
+    RefusalKind(
+        "unmet_obligation",
+        403,
+        "A rule asks for what only the proxy can do",
+        "Call the tool through the sidecar, or ask the owner of the named rule.",
+    ),
+    RefusalKind(
+        "request_id_reused",
+        409,
+        "The request id was used for something else",
+        "Give every new request an id of its own; repeat only the very same request under one.",
+    ),
+    RefusalKind(
+        "replay_nonce_reused",
+        409,
+        "The nonce was used before",
+        "Give every request a nonce of its own.",
+    ),
+    RefusalKind(
+        "replay_timestamp_expired",
+        409,
+        "The timestamp is too far from now",
+        "Set the clock, and send the time at which the request is made.",
+    ),
     # recording
     RefusalKind(
         "store_unavailable",

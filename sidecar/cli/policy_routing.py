@@ -42,7 +42,7 @@ def route_request(
         HeadRules(frozenset({_HOST})),
     )
     kind = kinds.get(head.upstream)
-    if kind is None:
+    if kind not in DIALECTS:
         raise Refused("unknown_upstream")
     limits = Limits()
     upstream = Upstream(

@@ -166,7 +166,8 @@ def _upstreams(root: Node) -> Mapping[str, str]:
     found: dict[str, str] = {}
     for name, member in (node.value if node is not None and node.is_mapping else {}).items():
         kind = member.value.get("kind") if member.is_mapping else None
-        found[name] = "mcp" if kind is not None and kind.value == "mcp" else "rest"
+        known = kind is not None and kind.value in ("mcp", "authorize")
+        found[name] = str(kind.value) if kind is not None and known else "rest"
     return found
 
 

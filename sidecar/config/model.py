@@ -21,6 +21,8 @@ HOUR_S: Final = 3600.0
 DAY_S: Final = 24 * HOUR_S
 #: The URL of an upstream that is a process of its own: `aegis-sidecar wrap` starts it.
 STDIO: Final = "stdio"
+#: The kind of an upstream without an address, whose tools are called by their agents.
+AUTHORIZE: Final = "authorize"
 #: Smallest duration that bounds anything.
 MOMENT_S: Final = 0.001
 
@@ -225,7 +227,10 @@ class Upstream(Group):
         "http or https, a base path is allowed; `stdio` for a server that `wrap` starts",
         form="URL",
     )
-    kind: Literal["rest", "mcp"] = _setting("what it speaks", "rest")
+    kind: Literal["rest", "mcp", "authorize"] = _setting(
+        "what it speaks; `authorize`: no server but tools that ask before they act, without a URL",
+        "rest",
+    )
     auth: Auth | None = _setting(
         "the credential sent in place of the agent's own",
         None,

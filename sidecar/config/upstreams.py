@@ -8,11 +8,21 @@ from __future__ import annotations
 
 import base64
 import re
+from typing import Literal
 
 from sidecar.config.bounded import read_bounded
 from sidecar.config.endpoints import Place, leads_to, read_host_name, read_url
 from sidecar.config.identity import check_name
-from sidecar.config.model import STDIO, Auth, Listen, Secret, Timeouts, Upstream, UpstreamLimits
+from sidecar.config.model import (
+    AUTHORIZE,
+    STDIO,
+    Auth,
+    Listen,
+    Secret,
+    Timeouts,
+    Upstream,
+    UpstreamLimits,
+)
 from sidecar.config.references import References
 from sidecar.config.upstream_tls import read_tls
 from sidecar.yaml_section import Section
@@ -26,6 +36,8 @@ KEYS = (
 RUNS = ("window", "trusted")
 _NOWHERE = Place("http://127.0.0.1:9", "127.0.0.1", 9)
 _PROCESS = Place(STDIO, "", 0)
+#: What an upstream without a server may say of itself.
+AUTHORIZE_KEYS = ("kind", "run")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
 #: Set by the sidecar or by HTTP itself (RFC 9110 section 7.6.1), or our own.
 _NO_CREDENTIAL_HEADER = re.compile(
@@ -90,7 +102,7 @@ class _Hosts:
 
     def check_url(self, section: Section, url: str) -> None:
         """An upstream that is reached by a name that leads to the sidecar is the sidecar."""
-        if url == STDIO:
+        if url in (STDIO, AUTHORIZE):
             return
         place = read_url(url)
         if place.host in self._taken and place.port == self._listen.data.port:
@@ -111,11 +123,13 @@ def _readable_host(value: object) -> str | None:
 def _upstream(
     section: Section, name: str, listen: Listen, request_bytes: int, references: References
 ) -> Upstream:
+    kind = section.choice("kind", ("rest", "mcp", AUTHORIZE), "rest")
+    if kind == AUTHORIZE:
+        return _without_server(section, name, request_bytes)
     section.allow(KEYS)
     if "url" not in section.members and (section.node is None or section.node.is_mapping):
         section.report(section.node, f"{section.path}.url is missing", at_key=True)
     place = section.read("url", lambda value: _place(value, listen), _NOWHERE)
-    kind = section.choice("kind", ("rest", "mcp"), "rest")
     if place is _PROCESS and kind != "mcp":
         section.report(
             section.members["url"], f"{section.path}: a stdio server speaks MCP", "add kind: mcp"
@@ -132,10 +146,20 @@ def _upstream(
         ),
         private=section.boolean("private", place.is_plainly_private),
         encoded_slash=section.boolean("encoded_slash", False),
-        run="trusted" if section.choice("run", RUNS, "window") == "trusted" else "window",
+        run=_run(section),
         hosts=read_host_names(section, "hosts"),
         redirects=read_host_names(section, "redirects"),
     )
+
+
+def _without_server(section: Section, name: str, request_bytes: int) -> Upstream:
+    section.allow(AUTHORIZE_KEYS)
+    limits = UpstreamLimits(request_bytes=request_bytes)
+    return Upstream(name=name, url=AUTHORIZE, kind=AUTHORIZE, limits=limits, run=_run(section))
+
+
+def _run(section: Section) -> Literal["window", "trusted"]:
+    return "trusted" if section.choice("run", RUNS, "window") == "trusted" else "window"
 
 
 def read_host_names(section: Section, name: str) -> tuple[str, ...]:

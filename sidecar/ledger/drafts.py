@@ -185,6 +185,8 @@ def _facts(
         facts["run"] = None if run.started_us is None else _run(run)
     if call.called is not None:
         facts["called"] = call.called
+    if call.beside is not None:
+        facts[call.dialect] = call.beside
     if keeps_texts:
         facts["path"] = path
     if http.query:

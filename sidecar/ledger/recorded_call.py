@@ -48,6 +48,8 @@ _NEVER: Final = frozenset({COUNT, *FACTS}) - {
     name for name in FACTS if name in _RECORDED or name.startswith(_ALWAYS_KNOWN)
 }
 _DECISIONS: Final = ("intent", "refusal")
+#: The dialect of calls that are not HTTP; what they were asked with stands under it in the facts.
+AUTHORIZE: Final = "authorize"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ def _recorded(
         target="",
         headers=(),
         body=b"",
-        dialect="rest" if receipt.action == facts["method"] else "mcp",
+        dialect=_dialect(receipt, facts),
         run_id=receipt.run_id,
         trace_id=receipt.trace_id,
         called=facts.get("called"),
@@ -153,6 +155,12 @@ def _recorded(
         str(receipt.policy_revision),
         run,
     )
+
+
+def _dialect(receipt: ReceiptRow, facts: Mapping[str, Any]) -> str:
+    if AUTHORIZE in facts:
+        return AUTHORIZE
+    return "rest" if receipt.action == facts["method"] else "mcp"
 
 
 def _run(said: Mapping[str, Any] | None, starts_with: TrustLevel) -> RunState:

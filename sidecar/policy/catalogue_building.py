@@ -67,13 +67,15 @@ class _Builder:
         self._file = file
         self._needs_routes = needs_routes
         self._is_mcp = kind == "mcp"
+        self._is_rest = kind == "rest"
+        self._named = "an MCP upstream" if self._is_mcp else f"an upstream of kind {kind}"
         self._problems = problems
         self._operations = {operation.name: operation for operation in file.operations}
         self.routes: RouteTable[Entry] = RouteTable()
 
     def entries(self) -> dict[str, Entry]:
-        if self._is_mcp and self._operations:
-            self._problems.error(self._file.position, "an MCP upstream has no OpenAPI document")
+        if not self._is_rest and self._operations:
+            self._problems.error(self._file.position, f"{self._named} has no OpenAPI document")
         found: dict[str, Entry] = {}
         for draft in self._file.drafts:
             operation = self._operations.pop(draft.operation, None)
@@ -90,13 +92,13 @@ class _Builder:
     def _declared(self, draft: ToolDraft, operation: Operation | None) -> Entry | None:
         route = draft.route or (operation.route if operation else None)
         is_method = draft.operation.startswith(MCP_PREFIX)
-        if self._is_mcp and route is not None:
-            self._problems.error(draft.position, "a tool of an MCP upstream has no route")
+        if not self._is_rest and route is not None:
+            self._problems.error(draft.position, f"a tool of {self._named} has no route")
             return None
         if not self._is_mcp and is_method:
             self._problems.error(draft.position, "mcp:METHOD belongs to MCP upstreams only")
             return None
-        if not self._is_mcp and route is None and self._needs_routes:
+        if self._is_rest and route is None and self._needs_routes:
             self._problems.error(
                 draft.position,
                 f'the tool "{draft.operation}" needs a route',

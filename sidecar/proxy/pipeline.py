@@ -61,7 +61,10 @@ class Pipeline:
         counters: Counters,
         clock: Clock,
     ) -> None:
-        self._upstreams = config.upstreams
+        #: Those that have a server; of others nothing can be forwarded.
+        self._upstreams = {
+            name: one for name, one in config.upstreams.items() if one.kind in DIALECTS
+        }
         self._limits: Limits = config.limits
         self._identify = Identify(registry)
         self._policies = policies

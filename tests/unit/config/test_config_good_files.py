@@ -301,6 +301,16 @@ async def test_a_stdio_server_is_an_upstream_that_only_wrap_starts(tmp_path: Pat
             pass
 
 
+def test_tools_that_only_ask_need_no_url(tmp_path: Path) -> None:
+    path = tmp_path / "sidecar.yaml"
+    path.write_text("policies: ./p\nupstreams:\n  shell: {kind: authorize, run: trusted}\n")
+    loaded = load_config(path, {}, [])
+    assert loaded.problems == []
+    assert loaded.config is not None
+    shell = loaded.config.upstreams["shell"]
+    assert (shell.kind, shell.url, shell.run) == ("authorize", "authorize", "trusted")
+
+
 def test_hosts_of_upstreams_are_read(tmp_path: Path) -> None:
     file = tmp_path / "sidecar.yaml"
     file.write_text(
