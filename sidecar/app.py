@@ -49,6 +49,7 @@ from sidecar.rooms import (
 from sidecar.telemetry.counters import Counters
 from sidecar.telemetry.logs import Logs
 from sidecar.write_path import (
+    begun_checkpoints,
     made_fencing,
     made_queue,
     made_recorder,
@@ -99,6 +100,7 @@ async def running(
         boot_id = clock.new_id()
         fence = Fence()
         store, lease = await opened_store(stack, config, clock, boot_id, fence)
+        checkpoints = await begun_checkpoints(stack, config, clock, store, fence)
         recovered = await recover(store, seal, clock, boot_id=boot_id)
         pressure, calibrated = await seeded_pressure(config, store, clock)
         history = _history(stack, config, clock)
@@ -129,6 +131,7 @@ async def running(
             pins=pins,
             certificates=certificates.all,
             upstream_certificates=certificates.of_upstreams,
+            checkpoints=checkpoints,
         )  # fmt: skip
         tasks = Tasks(stack)
         await _control(stack, config, state, certificates.control)
@@ -136,6 +139,8 @@ async def running(
         tasks.start(_tick(pressure), "pressure")
         tasks.start(history.run(pressure.snapshot), "trend")
         tasks.start(forget_idle_buckets(store, clock, fence), "limits")
+        if checkpoints is not None:
+            tasks.start(checkpoints.run(), "checkpoints")
         if lease is not None:
             tasks.start(lease.run(), "lease")
             tasks.start(registry.watch(), "registry")

@@ -9,6 +9,7 @@ import socket
 import time
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import TYPE_CHECKING
 
 import storage
 from sidecar.calibration import kept_figures, measure_store, scratch_folder
@@ -22,30 +23,72 @@ from sidecar.ledger.recorder import Recorder
 from sidecar.ledger.run_keeper import RunKeeper
 from sidecar.ledger.witness import witnessed
 from sidecar.proxy.redaction import Redactor
+from sidecar.signed_note import SigningKey
 from storage.calibrate import Calibration
 from storage.marks import Marks
 from storage.pressure import Pressure
 from storage.records import Entry, Recorded
+from storage.tree import TreeWriter
 from storage.write_queue import BATCH_MAX, WriteQueue
+
+if TYPE_CHECKING:
+    from sidecar.ledger.checkpointer import Checkpointer
 
 
 async def opened_store(
-    stack: AsyncExitStack, config: Config, clock: Clock, boot_id: str, fence: Fence
+    stack: AsyncExitStack,
+    config: Config,
+    clock: Clock,
+    boot_id: str,
+    fence: Fence,
+    *,
+    is_only_store: bool = True,
 ) -> tuple[storage.SqlStore, Lease | None]:
     """The open store, which was not rolled back; on one that several share, with this node's
-    lease begun."""
+    lease begun. `is_only_store` says that no other store works under this configuration."""
     opening = partial(
         storage.open_store, config.store, now_us=clock.now_us, node_id=_node_id(config)
     )
     store = await stack.enter_async_context(
         witnessed(config.store, config.data_dir, clock.now_us, opening)
     )
+    if config.receipts.key is not None:
+        from sidecar.ledger.exported import check_exported
+
+        key = SigningKey(config.receipts.key.reveal())
+        targets = config.receipts.checkpoint.to
+        await check_exported(store, targets, key, is_only_store=is_only_store)
     if not store.has_leases:
         return store, None
     lease = Lease(store, seal, clock, boot_id=boot_id, fence=fence)
     await lease.begin()
     stack.push_async_callback(lease.end)
     return store, lease
+
+
+async def begun_checkpoints(
+    stack: AsyncExitStack, config: Config, clock: Clock, store: storage.SqlStore, fence: Fence
+) -> Checkpointer | None:
+    """What signs the heads of the chains and sends them on, and does so a last time at the end;
+    None without a key."""
+    if config.receipts.key is None:
+        return None
+    from sidecar.ledger.checkpoint_export import Exporter
+    from sidecar.ledger.checkpoint_targets import made_target
+    from sidecar.ledger.checkpointer import Checkpointer
+
+    key, settings = SigningKey(config.receipts.key.reveal()), config.receipts.checkpoint
+    keep = TreeWriter(store).set_checkpoint
+    checkpoints = Checkpointer(
+        store, clock, fence, key,
+        every_s=settings.every_s, receipts=settings.receipts,
+        exporters=[
+            Exporter(made_target(text, store, key), clock, keep) for text in settings.to
+        ],
+    )  # fmt: skip
+    await checkpoints.begin()
+    stack.push_async_callback(checkpoints.close)
+    return checkpoints
 
 
 def _node_id(config: Config) -> str | None:

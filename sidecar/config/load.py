@@ -27,6 +27,7 @@ from sidecar.config.model import (
     Runs,
     Upstream,
 )
+from sidecar.config.receipts import read_receipts
 from sidecar.config.references import References
 from sidecar.config.settings import effective
 from sidecar.config.store_url import SQLITE, checked_store, store_warning
@@ -36,12 +37,11 @@ from sidecar.yaml_reader import BYTES_MAX, Node, salvage_yaml
 from sidecar.yaml_section import Section
 
 KEYS = (
-    "default", "listen", "store", "policies", "tenants", "identity", "runs", "upstreams", "record",
-    "limits",
+    "default", "listen", "store", "policies", "tenants", "identity", "runs", "upstreams",
+    "receipts", "record", "limits",
 )  # fmt: skip
 NOT_YET = {
     "approvals": "nothing can be approved yet",
-    "receipts": "checkpoints are not signed yet",
     "soc": "there are no detections yet",
     "sinks": "there are no notifications yet",
 }
@@ -171,6 +171,7 @@ class _Reader:
             default_agent=read_default_agent(top, tenants, is_loopback(listen.data.host)),
             runs=read_bounded(top.sub("runs"), Runs, {}),
             upstreams=read_upstreams(top, listen, limits.request_bytes, self.references),
+            receipts=read_receipts(top, self.references, self.folder),
             record=self._record(),
             limits=limits,
         )

@@ -272,6 +272,36 @@ class Record(Group):
     )
 
 
+class Checkpoints(Group):
+    """When the heads of the chains are signed, and where they go."""
+
+    every_s: float = _setting(
+        "longest time until new receipts are covered", 10.0, low=0.1, high=DAY_S
+    )
+    receipts: int = _setting(
+        "so many new receipts of a tenant are covered without waiting", 1000, low=1, high=10_000_000
+    )
+    to: tuple[str, ...] = _setting(
+        "where signed heads are kept out of this process's reach: a file, or a folder with a file "
+        "for each chain, that is only appended to; a URL they are posted to, of a C2SP witness if "
+        "its key follows after `#`",
+        (),
+        form="list of `file:PATH` and `https://…[#KEY]`",
+    )
+
+
+class Receipts(Group):
+    """What makes receipts provable to others."""
+
+    key: Secret | None = _setting(
+        "the Ed25519 private key that signs the heads of the chains",
+        None,
+        form="ref, PEM",
+        default_text="none: nothing is signed, and `receipts verify` says so",
+    )
+    checkpoint: Checkpoints = Checkpoints()
+
+
 class Runs(Group):
     """What divides an agent's work into runs."""
 
@@ -327,5 +357,6 @@ class Config(Group):
     )
     runs: Runs = Runs()
     upstreams: dict[str, Upstream]
+    receipts: Receipts = Receipts()
     record: Record = Record()
     limits: Limits = Limits()

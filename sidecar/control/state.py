@@ -19,6 +19,7 @@ from sidecar.telemetry.counters import Counters
 from sidecar.telemetry.exposition import Exposition
 from sidecar.telemetry.sources import (
     Certificate,
+    CheckpointCounts,
     Door,
     LineCounts,
     PinCounts,
@@ -61,6 +62,7 @@ class ControlState:
         pins: PinCounts | None = None,
         certificates: Sequence[Certificate] = (),
         upstream_certificates: Sequence[UpstreamCertificate] = (),
+        checkpoints: CheckpointCounts | None = None,
         has_listeners: bool = True,
         started_ns: int | None = None,
     ) -> None:
@@ -88,6 +90,7 @@ class ControlState:
             certificates=tuple(certificates),
             upstream_certificates=tuple(upstream_certificates),
             pins=pins,
+            checkpoints=checkpoints,
         )
         self._exposition = Exposition(self._sources)
         self._readiness = Readiness(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 from sidecar.ledger.merkle import HASH_BYTES
-from sidecar.ledger.note import BadNote, Note, SigningKey, read_note
+from sidecar.signed_note import BadNote, Note, SigningKey, read_note
 
 PROGRAM = "aegis-sidecar"
 _MARK_HEX = 16

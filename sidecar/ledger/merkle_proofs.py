@@ -22,10 +22,10 @@ class Span(NamedTuple):
 
 
 class Perfect(NamedTuple):
-    """A perfect subtree: leaves `index` << `height` to (`index` + 1) << `height`."""
+    """A perfect subtree: leaves `place` << `height` to (`place` + 1) << `height`."""
 
     height: int
-    index: int
+    place: int
 
 
 def _split(width: int) -> int:
@@ -76,7 +76,7 @@ def consistency_spans(old: int, size: int) -> list[Span]:
 
 
 def subtrees(span: Span) -> list[Perfect]:
-    """The perfect subtrees that a stretch splits into, the largest first: as a frontier has them."""
+    """The perfect subtrees that a stretch splits into, the largest first, as in a frontier."""
     found, at = [], span.start
     while at < span.end:
         height = (span.end - at).bit_length() - 1

@@ -127,8 +127,8 @@ class TreeHashes:
     async def of_subtree(self, wanted: Perfect) -> bytes:
         """The root of a perfect subtree. Raises TreeIncomplete."""
         level, inner = divmod(wanted.height, _HEIGHT)
-        tile = wanted.index >> (_HEIGHT - inner)
-        start = (wanted.index << inner) % TILE_WIDTH
+        tile = wanted.place >> (_HEIGHT - inner)
+        start = (wanted.place << inner) % TILE_WIDTH
         hashes = await self._tile(level, tile)
         if start + (1 << inner) > len(hashes):
             raise TreeIncomplete(f"tile {tile} of level {level} of {self._tenant_id!r} is cut off")
@@ -283,5 +283,5 @@ class TreeGrowth:
             raise TreeDiffers(f"the head of tenant {head.tenant_id!r}: {error}") from error
         if frontier[: len(self._frontier)] != self._frontier:
             raise TreeDiffers(
-                f"the frontier of tenant {head.tenant_id!r} at {head.seq} is not that of its receipts"
+                f"the frontier of {head.tenant_id!r} at {head.seq} is not that of its receipts"
             )

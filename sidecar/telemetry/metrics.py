@@ -14,7 +14,16 @@ from typing import Final
 
 import sidecar
 from sidecar.telemetry.counters import OTHER, Histogram
-from sidecar.telemetry.sources import Buckets, LineCounts, Metric, PinCounts, Sample, Scrape
+from sidecar.telemetry.sources import (
+    Buckets,
+    CheckpointCounts,
+    ExportCounts,
+    LineCounts,
+    Metric,
+    PinCounts,
+    Sample,
+    Scrape,
+)
 from storage.queue_counters import BATCH_SIZE_BUCKETS, COMMIT_SECONDS_BUCKETS
 
 LANES: Final = ("committed", "queued")
@@ -68,6 +77,35 @@ def _of_pins(scrape: Scrape, counts: Callable[[PinCounts], Mapping[str, int]]) -
         name = upstream if upstream in labelled else OTHER
         totals[name] = totals.get(name, 0) + count
     return [((name,), total) for name, total in totals.items()]
+
+
+def _checkpoints(
+    value: Callable[[CheckpointCounts], float],
+) -> Callable[[Scrape], Iterable[Sample]]:
+    """No sample where nothing is signed."""
+
+    def read(scrape: Scrape) -> Iterable[Sample]:
+        counts = scrape.sources.checkpoints
+        return [] if counts is None else [((), value(counts))]
+
+    return read
+
+
+def _exports(value: Callable[[ExportCounts], float]) -> Callable[[Scrape], Iterable[Sample]]:
+    """By target, as the configuration names it."""
+
+    def read(scrape: Scrape) -> Iterable[Sample]:
+        counts = scrape.sources.checkpoints
+        return [] if counts is None else [((one.name,), value(one)) for one in counts.exporters]
+
+    return read
+
+
+def _export_failures(scrape: Scrape) -> Iterator[Sample]:
+    counts = scrape.sources.checkpoints
+    for one in () if counts is None else counts.exporters:
+        for reason, count in one.failures_total.items():
+            yield (one.name, reason), count
 
 
 def _rejected(scrape: Scrape) -> Iterator[Sample]:
@@ -256,6 +294,24 @@ METRICS: Final[tuple[Metric, ...]] = (
            (), _one(lambda s: s.facts.checkpoint_failures_total)),
     Metric("aegis_store_info", "gauge", "1; the store's engine and its version.",
            ("engine", "version"), lambda s: [((s.facts.engine, s.facts.version), 1)]),
+    # of signed heads
+    Metric("aegis_checkpoints_signed_total", "counter",
+           "Heads of chains that were signed and kept.", (),
+           _checkpoints(lambda c: c.signed_total)),
+    Metric("aegis_checkpoint_lag_seconds", "gauge",
+           "How long the oldest receipt has waited that no signed head covers.", (),
+           _checkpoints(lambda c: c.lag_s())),
+    Metric("aegis_checkpoint_chains_differing", "gauge",
+           "Chains of which nothing is signed, because their receipts are not what their head "
+           "stands for; should stay 0.", (), _checkpoints(lambda c: len(c.differing))),
+    Metric("aegis_checkpoint_exports_total", "counter", "Signed heads that a target took.",
+           ("target",), _exports(lambda e: e.delivered_total)),
+    Metric("aegis_checkpoint_export_failures_total", "counter",
+           "Attempts at giving a target a signed head that failed, by reason.",
+           ("target", "reason"), _export_failures),
+    Metric("aegis_checkpoint_export_lag_seconds", "gauge",
+           "How long the signed head has waited that a target has not taken for longest.",
+           ("target",), _exports(lambda e: e.lag_s())),
     # of the policies
     Metric("aegis_policy_reload_success", "gauge",
            "1 if the files last tried are in force, 0 if they are broken (the last good set "

@@ -6,7 +6,7 @@ Must not know: the list of metrics (metrics), the exposition format (exposition)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
@@ -87,6 +87,37 @@ class PinCounts(Protocol):
         """How many are hidden now."""
 
 
+class ExportCounts(Protocol):
+    """What is known of signed heads on their way to one target."""
+
+    name: str
+    delivered_total: int
+
+    @property
+    def failures_total(self) -> Mapping[str, int]:
+        """Attempts that failed, by reason."""
+
+    def lag_s(self) -> float:
+        """How long the head that waits longest has waited."""
+
+
+class CheckpointCounts(Protocol):
+    """What is known of the heads that are signed."""
+
+    signed_total: int
+
+    @property
+    def exporters(self) -> Sequence[ExportCounts]:
+        """One for each target."""
+
+    @property
+    def differing(self) -> Collection[str]:
+        """Chains whose receipts are not what their head stands for."""
+
+    def lag_s(self) -> float:
+        """For how long the oldest receipt that no signed head covers has been there."""
+
+
 class LineCounts(Protocol):
     """What the logs count of lines that were not written."""
 
@@ -116,6 +147,7 @@ class Sources:
     certificates: Sequence[Certificate] = ()
     upstream_certificates: Sequence[UpstreamCertificate] = ()
     pins: PinCounts | None = None
+    checkpoints: CheckpointCounts | None = None
 
 
 class Scrape(NamedTuple):

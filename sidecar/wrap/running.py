@@ -38,7 +38,13 @@ from sidecar.telemetry.counters import Counters
 from sidecar.telemetry.logs import Logs
 from sidecar.wrap.control import LateControl, NoDoor
 from sidecar.wrap.files import STORE_NAME, make_folder
-from sidecar.write_path import made_queue, made_recorder, opened_store, run_keeper
+from sidecar.write_path import (
+    begun_checkpoints,
+    made_queue,
+    made_recorder,
+    opened_store,
+    run_keeper,
+)
 from storage.errors import StoreHeld
 from storage.pressure import Pressure
 from storage.sql_store import SqlStore
@@ -118,6 +124,7 @@ async def _rooms(
     policies.load_first()
     boot_id, fence = clock.new_id(), Fence()
     config, store = await _free_store(stack, wrapped, clock, boot_id, fence)
+    checkpoints = await begun_checkpoints(stack, config, clock, store, fence)
     await recover(store, seal, clock, boot_id=boot_id)
     # One agent on its own machine: nobody asks how near the store is to its ceiling.
     pressure = Pressure(
@@ -141,6 +148,8 @@ async def _rooms(
     if store.has_leases:
         tasks.start(registry.watch(), "registry")
     tasks.start(forget_idle_buckets(store, clock, fence), "limits")
+    if checkpoints is not None:
+        tasks.start(checkpoints.run(), "checkpoints")
 
     started_ns = clock.monotonic_ns()
 
@@ -154,7 +163,7 @@ async def _rooms(
             pressure=pressure, store=store, policies=policies, recorder=recorder, door=NoDoor(),
             runs=RunCare(config, clock, read=store.run_head, queue=queue, runs=runs, fence=fence),
             tools=ToolCare.of_config(config, pins), pins=pins, has_listeners=False,
-            started_ns=started_ns,
+            started_ns=started_ns, checkpoints=checkpoints,
         )  # fmt: skip
 
     control = LateControl(config.data_dir, tasks, made_state)
@@ -193,7 +202,7 @@ async def _free_store(
             update={"store": f"{SQLITE}{folder / STORE_NAME}", "data_dir": folder}
         )
         try:
-            store, _ = await opened_store(stack, config, clock, boot_id, fence)
+            store, _ = await opened_store(stack, config, clock, boot_id, fence, is_only_store=False)
         except StoreHeld:
             continue
         return config, store

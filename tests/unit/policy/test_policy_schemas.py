@@ -258,6 +258,7 @@ upstreams:
     timeouts: {connect: 5s}
     limits: {request: 1MiB, calls: 3}
   gitlab: {url: "https://gitlab.acme.io/api", private: true, redirects: [cdn.acme.io]}
+receipts: {key: {env: KEY}, checkpoint: {every: 1s, receipts: 9, to: ["file:x", "https://w/add"]}}
 record: {arguments: digest}
 limits: {queue: 10, drain: 0s}
 """

@@ -83,6 +83,19 @@ def make_sources(upstreams: tuple[str, ...] = ("github", "files"), **changes: An
         "pins": SimpleNamespace(
             drifts_total={"files": 3, "gone": 1}, drifted_by_upstream=lambda: {"files": 2}
         ),
+        "checkpoints": SimpleNamespace(
+            signed_total=5,
+            lag_s=lambda: 1.5,
+            differing=set(),
+            exporters=[
+                SimpleNamespace(
+                    name="file:/mnt/worm",
+                    delivered_total=4,
+                    lag_s=lambda: 2.5,
+                    failures_total=Counter({"unwritable": 1, "fork": 2, "ahead": 1}),
+                )
+            ],
+        ),
         "certificates": [
             SimpleNamespace(
                 listener="data", expires_us=1_800_000_000_000_000, reload_succeeded=True

@@ -1,0 +1,255 @@
+"""Sends checkpoints where this process cannot rewrite them, and refuses to go on from a fork.
+
+Knows: the kinds of target (a file, a C2SP witness, any URL that takes a note), and what has to hold
+before a head is added to those that are there: what is there last is of this very history. A fork
+is kept as evidence.
+Must not know: when heads are signed, how often it is tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urldefrag
+
+from sidecar.ledger.checkpoint import read_signed
+from sidecar.ledger.checkpoint_file import CheckpointFile, Kept
+from sidecar.ledger.proofs import NoProof, consistency, root_at
+from sidecar.ledger.tiles import TreeIncomplete
+from sidecar.signed_note import (
+    BadNote,
+    Note,
+    SigningKey,
+    VerifierKey,
+    read_signatures,
+    read_verifier_key,
+)
+from storage.sql_store import SqlReader
+from storage.tree import ACCEPTED, FORK, CheckpointRow, TreeReader
+
+if TYPE_CHECKING:
+    import aiohttp
+
+FILE = "file:"
+REQUEST_S = 10.0
+ANSWER_BYTES_MAX = 64 * 1024
+
+#: Why a head was not taken; metrics have these as labels.
+REASONS = (
+    "unwritable", "unreachable", "rejected", "ahead", "fork", "foreign", "unsigned", "incomplete",
+    "store",
+)  # fmt: skip
+
+
+class NotTaken(Exception):
+    """A target has not taken a head. `reason` is one of REASONS; `evidence` is a head that it has
+    and that is not of this history."""
+
+    def __init__(self, reason: str, what: str, evidence: CheckpointRow | None = None) -> None:
+        super().__init__(what)
+        self.reason = reason
+        self.evidence = evidence
+
+
+class Target(Protocol):
+    """A place heads are sent to."""
+
+    name: str
+
+    async def deliver(self, row: CheckpointRow) -> str | None:
+        """Gives it a head; the note again if there are more signatures on it now.
+
+        Raises NotTaken or a StoreError.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Nothing is delivered any more."""
+        ...
+
+
+def made_target(text: str, reader: SqlReader, key: SigningKey) -> Target:
+    """The target that a setting names."""
+    if text.startswith(FILE):
+        return FileTarget(Path(text.removeprefix(FILE)), reader, key)
+    url, fragment = urldefrag(text)
+    witness = read_verifier_key(fragment) if fragment else None
+    return UrlTarget(url, reader, witness)
+
+
+# -- files -------------------------------------------------------------------------------------
+
+
+class FileTarget:
+    """A file, or a folder with a file for each chain."""
+
+    def __init__(self, path: Path, reader: SqlReader, key: SigningKey) -> None:
+        self.name = f"{FILE}{path}"
+        self._file = CheckpointFile(path)
+        self._reader = reader
+        self._key = key
+
+    async def deliver(self, row: CheckpointRow) -> str | None:
+        """See `Target.deliver`."""
+        checkpoint, note = read_signed(row.note)
+        try:
+            while True:
+                last = await asyncio.to_thread(self._file.last, checkpoint.origin)
+                if last is not None and not await self._is_before(last, row):
+                    return None
+                kept = Kept(checkpoint, note)
+                if await asyncio.to_thread(self._file.append, kept, row.at_us):
+                    return None
+        except OSError as error:
+            raise NotTaken("unwritable", f"{self.name}: {error.strerror or error}") from error
+
+    async def close(self) -> None:
+        """See `Target.close`."""
+
+    async def _is_before(self, last: Kept, row: CheckpointRow) -> bool:
+        """Whether `row` goes on from what is there last; False if it, or more, is there already.
+
+        Raises NotTaken for what is ahead of the store or of another history.
+        """
+        there = last.checkpoint
+        if there.size == row.size and there.root.hex() == row.root:
+            return False
+        if await is_accepted(self._reader, row.tenant_id, there.size, there.root):
+            return True
+        head = await self._reader.head(row.tenant_id)
+        if there.size > head.seq:
+            self._require_own(last)
+            raise NotTaken(
+                "ahead", f"{self.name} has a head of {there.size} receipts, we have {head.seq}"
+            )
+        try:
+            root = await root_at(self._reader, row.tenant_id, there.size)
+        except (NoProof, TreeIncomplete) as error:
+            raise NotTaken("incomplete", f"{self.name}: {error}") from error
+        if root != there.root:
+            self._require_own(last)
+            evidence = CheckpointRow(
+                row.tenant_id, there.size, there.root.hex(), FORK, last.note.whole, row.at_us
+            )
+            raise NotTaken(
+                "fork", f"{self.name} has another history at {there.size} receipts", evidence
+            )
+        return there.size < row.size
+
+    def _require_own(self, last: Kept) -> None:
+        """Raises NotTaken if what is there was not signed by us: then it says nothing of us."""
+        if not is_signed_by(last, self._key):
+            raise NotTaken("foreign", f"{self.name} has a head that this key did not sign")
+
+
+def is_signed_by(kept: Kept, key: SigningKey) -> bool:
+    """Whether a head bears this key's signature under its own origin's name."""
+    try:
+        return kept.note.signature_by(key.verifier(kept.checkpoint.origin)) is not None
+    except BadNote:
+        return False
+
+
+async def is_accepted(reader: SqlReader, tenant_id: str, size: int, root: bytes) -> bool:
+    """Whether it is on record that this head is of a history that was given up."""
+    rows = await TreeReader(reader).checkpoints_at(tenant_id, size)
+    return any(row.kind == ACCEPTED and row.root == root.hex() for row in rows)
+
+
+# -- URLs --------------------------------------------------------------------------------------
+
+
+class UrlTarget:
+    """A C2SP witness (tlog-witness `add-checkpoint`) if its key is given; else the note is posted
+    as it is, and any 2xx will do."""
+
+    def __init__(self, url: str, reader: SqlReader, witness: VerifierKey | None) -> None:
+        self.name = url
+        self._url = url
+        self._reader = reader
+        self._witness = witness
+        self._session: aiohttp.ClientSession | None = None
+        #: The size that the witness cosigned last, by tenant.
+        self._sizes: dict[str, int] = {}
+
+    async def deliver(self, row: CheckpointRow) -> str | None:
+        """See `Target.deliver`."""
+        if self._witness is None:
+            status, _ = await self._post(row.note)
+            self._require_taken(status)
+            return None
+        old = self._sizes.get(row.tenant_id, 0)
+        status, answer = await self._post(await self._request(row, old))
+        if status == 409:
+            old = self._size_there(answer)
+            if old > row.size:
+                raise NotTaken("ahead", f"{self.name} has a head of {old} receipts already")
+            self._sizes[row.tenant_id] = old
+            status, answer = await self._post(await self._request(row, old))
+        if status in (409, 422):
+            raise NotTaken("fork", f"{self.name} says that this is another history ({status})")
+        self._require_taken(status)
+        note = self._cosigned(row.note, answer, self._witness)
+        self._sizes[row.tenant_id] = row.size
+        return note
+
+    async def close(self) -> None:
+        """See `Target.close`."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _request(self, row: CheckpointRow, old: int) -> str:
+        try:
+            shown = await consistency(self._reader, row.tenant_id, old, row.size)
+        except (NoProof, TreeIncomplete) as error:
+            raise NotTaken("incomplete", f"{self.name}: {error}") from error
+        proof = "".join(f"{base64.b64encode(one).decode()}\n" for one in shown.hashes)
+        return f"old {old}\n{proof}\n{row.note}"
+
+    async def _post(self, body: str) -> tuple[int, str]:
+        import aiohttp  # only for those who send heads to a URL
+
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=REQUEST_S),
+                headers={"Content-Type": "text/plain; charset=utf-8"},
+            )
+        try:
+            async with self._session.post(
+                self._url, data=body.encode(), allow_redirects=False
+            ) as reply:
+                answer = await reply.content.read(ANSWER_BYTES_MAX)
+                return reply.status, answer.decode("utf-8", "replace")
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise NotTaken("unreachable", f"{self.name}: {type(error).__name__}") from error
+
+    def _require_taken(self, status: int) -> None:
+        if not 200 <= status < 300:
+            raise NotTaken("rejected", f"{self.name} answered {status}")
+
+    def _size_there(self, answer: str) -> int:
+        text = answer.removesuffix("\n")
+        if not (text.isascii() and text.isdigit() and len(text) <= 16):
+            raise NotTaken("rejected", f"{self.name} answered 409 without a size")
+        return int(text)
+
+    def _cosigned(self, note: str, answer: str, witness: VerifierKey) -> str:
+        """The note with the witness's line; others' lines in its answer are passed over."""
+        whole = read_signed(note)[1]
+        try:
+            given = Note(whole.text, read_signatures(answer))
+            line = given.signature_by(witness)
+        except BadNote as error:
+            raise NotTaken("unsigned", f"{self.name}: {error}") from error
+        if line is None:
+            raise NotTaken("unsigned", f"{self.name} did not sign with {witness.name}")
+        own = tuple(
+            one
+            for one in whole.signatures
+            if (one.name, one.key_id) != (witness.name, witness.key_id)
+        )
+        return Note(whole.text, (*own, line)).whole
