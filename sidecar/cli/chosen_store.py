@@ -10,7 +10,7 @@ import sys
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sidecar.cli.receipts import UNANCHORED
+from sidecar.cli.receipts_heads import UNANCHORED
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,7 +1,8 @@
 """`aegis-sidecar store accept-rollback`: what was recorded once is lost; the chain says so itself.
 
 A sidecar that finds its store rolled back does not start. This is the way on when the newer store
-is gone for good: a receipt tells what was lost, and only then is the file of heads rewritten.
+is gone for good: a receipt tells what was lost, and only then is the file of heads rewritten, and are
+heads that were exported kept as given up.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from sidecar.cli.data_folder import add_data_folder, witness_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from sidecar.config.model import Receipts
+    from sidecar.ledger.exported import LostCheckpoint
     from storage.known_heads import LostHead, Seen
     from storage.sql_store import SqlStore
 
@@ -60,12 +63,15 @@ async def _accept(args: argparse.Namespace) -> int:
     if witness is None:
         raise WrongUsage("name the sidecar's folder with --data-dir, or its --config")
     testimony = witness.read()
-    if testimony is None:
+    seen = {} if testimony is None else testimony.heads
+    receipts = _receipts(args)
+    if testimony is None and not receipts.checkpoint.to:
         print(f"there is no {witness.path}: nothing tells what was recorded", file=sys.stderr)
         return 1
     store = await storage.open_store(url, now_us=clock.now_us)
     try:
-        lost = _chosen(await _lost(store, testimony.heads), args)
+        exported = await _lost_checkpoints(store, receipts)
+        lost = _chosen(_together(await _lost(store, seen), exported), args)
         if not lost:
             print("nothing is lost: every receipt that was seen is in its place")
             return 0
@@ -74,7 +80,8 @@ async def _accept(args: argparse.Namespace) -> int:
         await _record(store, lost, reason)
         recorded = store.known.all()
         said = {one.tenant_id: recorded[one.tenant_id] for one in lost}
-        witness.write({**testimony.heads, **said})
+        await _accept_checkpoints(store, exported, set(said), clock.now_us())
+        witness.write({**seen, **said})
     finally:
         await store.close()
     for one in lost:
@@ -91,6 +98,47 @@ async def _lost(store: SqlStore, heads: Mapping[str, Seen]) -> Sequence[LostHead
     except StoreRolledBack as error:
         return error.lost
     return ()
+
+
+def _receipts(args: argparse.Namespace) -> Receipts:
+    """How heads are exported, by the configuration; a store that is named alone has none."""
+    from sidecar.cli.receipts_rotate_key import settings_of
+    from sidecar.config.model import Receipts
+
+    return Receipts() if args.store else settings_of(args.config).receipts
+
+
+async def _lost_checkpoints(store: SqlStore, receipts: Receipts) -> list[LostCheckpoint]:
+    """Exported heads that are not of the store's history."""
+    from sidecar.ledger.exported import lost_checkpoints
+    from sidecar.signed_note import SigningKey
+
+    if receipts.key is None:
+        return []
+    key = SigningKey(receipts.key.reveal())
+    return await lost_checkpoints(store, receipts.checkpoint.to, key, is_only_store=True)
+
+
+def _together(seen: Sequence[LostHead], exported: Sequence[LostCheckpoint]) -> Sequence[LostHead]:
+    """Of each tenant the head that is furthest ahead, wherever it was seen."""
+    found: dict[str, LostHead] = {}
+    for one in (*seen, *(lost.head for lost in exported)):
+        before = found.setdefault(one.tenant_id, one)
+        if before.seen.seq < one.seen.seq:
+            found[one.tenant_id] = one
+    return [found[tenant_id] for tenant_id in sorted(found)]
+
+
+async def _accept_checkpoints(
+    store: SqlStore, exported: Sequence[LostCheckpoint], tenants: set[str], at_us: int
+) -> None:
+    """From now on these heads stop no start; they stay as evidence of what was given up."""
+    from sidecar.ledger.exported import accepted
+    from storage.tree import TreeWriter
+
+    for lost in exported:
+        if lost.tenant_id in tenants:
+            await TreeWriter(store).set_checkpoint(accepted(lost, at_us))
 
 
 def _chosen(lost: Sequence[LostHead], args: argparse.Namespace) -> Sequence[LostHead]:

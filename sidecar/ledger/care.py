@@ -17,6 +17,7 @@ ERASE_FACTS = "store.erase_facts"
 PRUNE_FACTS = "store.prune_facts"
 PRUNE_RECEIPTS = "store.prune_receipts"
 RESTORE = "store.restore"
+ROTATE_KEY = "receipts.rotate_key"
 
 
 def erased_facts(clock: Clock, tenant_id: str, kind: str, count: int) -> Entry:

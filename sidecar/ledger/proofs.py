@@ -10,8 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sidecar.ledger.merkle_proofs import Span, consistency_spans, inclusion_spans
-from sidecar.ledger.tiles import TreeHashes, leaves
-from storage.errors import StoreError
+from sidecar.ledger.receipt import body_of
+from sidecar.ledger.receipt_proof import proof_text, receipt_line
+from sidecar.ledger.tiles import TreeHashes, hash_of, leaves
+from storage.errors import StoreCorrupt, StoreError
 from storage.sql_store import SqlReader
 from storage.tree import SIGNED, CheckpointRow, TreeReader
 
@@ -94,6 +96,22 @@ async def root_at(reader: SqlReader, tenant_id: str, size: int) -> bytes:
             return bytes.fromhex(row.root)
     (found,) = await TreeHashes(reader, tenant_id, size).of_spans([Span(0, size)])
     return found
+
+
+async def portable_proof(reader: SqlReader, tenant_id: str, seq: int) -> str:
+    """A receipt with its proof and the latest checkpoint, as a file (C2SP tlog-proof). Raises as
+    `inclusion` does, and NoProof for a receipt that is in an archive."""
+    latest = await latest_checkpoint(reader, tenant_id)
+    if latest is None:
+        raise NoProof(f"there is no checkpoint of {tenant_id!r}")
+    shown = await inclusion(reader, tenant_id, seq, latest.size)
+    if shown.root.hex() != latest.root:
+        raise StoreCorrupt(f"the tree of {tenant_id!r} is not the one that was signed")
+    rows = await reader.receipts(tenant_id, seq - 1, 1)
+    if not rows or rows[0].seq != seq:
+        raise NoProof(f"receipt {seq} of {tenant_id!r} is in an archive, only its hash is here")
+    body = body_of(rows[0], await hash_of(reader, tenant_id, seq - 1))
+    return proof_text(receipt_line(body, rows[0].receipt_hash), seq, shown.hashes, latest.note)
 
 
 async def leaf_of(reader: SqlReader, tenant_id: str, seq: int) -> bytes:

@@ -79,7 +79,7 @@ async def leaves(reader: SqlReader, tenant_id: str, after_seq: int, until_seq: i
     Raises TreeIncomplete where one is not here, TreeDiffers where one was changed.
     """
     found: list[bytes] = []
-    prev_hash = await _hash_of(reader, tenant_id, after_seq) if after_seq < until_seq else ""
+    prev_hash = await hash_of(reader, tenant_id, after_seq) if after_seq < until_seq else ""
     while after_seq < until_seq:
         limit = min(TILE_WIDTH, until_seq - after_seq)
         rows = await reader.receipts(tenant_id, after_seq, limit)
@@ -94,7 +94,11 @@ async def leaves(reader: SqlReader, tenant_id: str, after_seq: int, until_seq: i
     return found
 
 
-async def _hash_of(reader: SqlReader, tenant_id: str, seq: int) -> str:
+async def hash_of(reader: SqlReader, tenant_id: str, seq: int) -> str:
+    """The hash of a receipt that is here, or that the chain was cut at; "" for none (0).
+
+    Raises TreeIncomplete.
+    """
     if seq == 0:
         return ""
     rows = await reader.receipts(tenant_id, seq - 1, 1)

@@ -12,12 +12,13 @@ import hmac
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
 import orjson
 
+from sidecar.ledger.care import ROTATE_KEY
 from sidecar.ledger.merkle import append, root
 from sidecar.ledger.receipt import BODY_KEYS, INTEGER_KEYS, KINDS, REQUIRED_KEYS, VERSION
 from sidecar.ledger.rollback import tells_of_rollback
@@ -83,12 +84,25 @@ class Verdict:
         return self.fault is None
 
 
-def verify_lines(lines: Iterable[bytes], *, first_seq: int = 1) -> Verdict:
+@dataclass(slots=True)
+class Watch:
+    """What is noted of a whole chain while it is read: its roots at these sizes, and the receipts
+    that say that the signing key was changed."""
+
+    sizes: frozenset[int]
+    roots: dict[int, bytes] = field(default_factory=dict)
+    rotations: list[tuple[int, str | None]] = field(default_factory=list)
+
+
+def verify_lines(
+    lines: Iterable[bytes], *, first_seq: int = 1, watch: Watch | None = None
+) -> Verdict:
     """Verifies receipts, oldest first; stops at the first bad one.
 
-    `first_seq` is where the lines must begin: 1, unless they are said to be a later part.
+    `first_seq` is where the lines must begin: 1, unless they are said to be a later part. `watch`
+    is filled for what is to be compared with signed heads.
     """
-    chain = _Chain(first_seq)
+    chain = _Chain(first_seq, watch or Watch(frozenset()))
     number = 0
     for number, line in enumerate(lines, 1):
         try:
@@ -100,6 +114,24 @@ def verify_lines(lines: Iterable[bytes], *, first_seq: int = 1) -> Verdict:
     return chain.verdict(None)
 
 
+def read_receipt(line: bytes) -> dict[str, Any]:
+    """One receipt by itself, with its hash, which is that of its content; no link is looked at.
+
+    Raises ValueError with what is wrong.
+    """
+    try:
+        body = _parsed(line, is_cut=False)
+        _check_twin_keys(line)
+        seq = body.get("seq")
+        if type(seq) is not int or seq < 1:
+            raise _Bad("seq is not that of a receipt")
+        chain = _Chain(seq, Watch(frozenset()))
+        chain.take(line + b"\n")
+    except _Bad as error:
+        raise ValueError(str(error)) from None
+    return body
+
+
 class _Bad(Exception):
     def __init__(self, what: str, *, is_unreadable: bool = False) -> None:
         super().__init__(what)
@@ -107,8 +139,9 @@ class _Bad(Exception):
 
 
 class _Chain:
-    def __init__(self, first_seq: int) -> None:
+    def __init__(self, first_seq: int, watch: Watch) -> None:
         self.first_seq = first_seq
+        self.watch = watch
         self.seq = first_seq - 1
         self.count = 0
         self.tenant_id = ""
@@ -162,8 +195,12 @@ class _Chain:
             _check_commitment(body, beside)
         if self.first_seq == 1:
             append(self.frontier, self.seq, sha256(b"\x00" + canonical).digest())
+            if body["seq"] in self.watch.sizes:
+                self.watch.roots[body["seq"]] = root(self.frontier)
         if body["kind"] == "control":
             self._look_for_rollback(body)
+            if body["action"] == ROTATE_KEY:
+                self.watch.rotations.append((body["seq"], body["resource"]))
         if self.count == 0:
             self.tenant_id, self.prev_hash = body["tenant_id"], body["prev_receipt_hash"]
         self.count += 1

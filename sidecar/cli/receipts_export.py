@@ -1,0 +1,131 @@
+"""`aegis-sidecar receipts export`: takes the record away, with the signed heads beside it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from storage.sql_store import SqlReader
+
+NAME = "export"
+HELP = "receipts as JSON Lines, oldest first"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Whose, from where, to where."""
+    parser.add_argument("--tenant", help="whose receipts (default: the only tenant there is)")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--config", help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)"
+    )
+    where.add_argument("--store", help="store URL, instead of the configuration's")
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help="default: standard output. Signed heads go to FILE.checkpoints, where verify finds "
+        "them",
+    )
+    parser.add_argument(
+        "--facts", action="store_true", help="with the erasable arguments and facts"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 done, 1 store trouble, 2 wrong usage."""
+    import asyncio
+    import contextlib
+    import os
+    from pathlib import Path
+
+    from storage.errors import StoreError
+
+    url = args.store or _configured_store(args.config)
+    if url is None:
+        return 1
+    try:
+        with contextlib.ExitStack() as stack:
+            output = sys.stdout.buffer
+            if args.output:
+                output = stack.enter_context(Path(args.output).open("wb"))
+            return asyncio.run(_write_export(url, args, output))
+    except StoreError as error:
+        print(f"{error} [{error.code}]\n    {error.next_step}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # whoever reads had enough; what is still buffered goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"cannot be written: {error}", file=sys.stderr)
+        return 1
+
+
+def _configured_store(config: str | None) -> str | None:
+    import os
+    from pathlib import Path
+
+    from sidecar.config.load import load_config
+
+    path = Path(config or os.environ.get("AEGIS_CONFIG") or "sidecar.yaml")
+    loaded = load_config(path, os.environ, [])
+    if loaded.local is not None:
+        return loaded.local.store
+    for problem in loaded.problems:
+        print(problem, file=sys.stderr)
+    return None
+
+
+async def _write_export(url: str, args: argparse.Namespace, output: BinaryIO) -> int:
+    from pathlib import Path
+
+    import storage
+    from sidecar.ledger.export import export_lines
+    from storage.retention import CareReader
+
+    tenant_id = args.tenant
+    reader = await storage.open_reader(url)
+    try:
+        tenants = await reader.tenants()
+        if tenant_id is None and len(tenants) == 1:
+            tenant_id = tenants[0]
+        if tenant_id not in tenants:
+            wanted = "name a tenant" if tenant_id is None else f"tenant {tenant_id!r} has none"
+            print(f"{wanted}; there are receipts of: {', '.join(tenants) or '-'}", file=sys.stderr)
+            return 2
+        start = await CareReader(reader).cut(str(tenant_id))
+        if start.seq:
+            print(
+                f"receipts 1 to {start.seq} are in archives, the last of them {start.archive}: "
+                f"verify this part with --first-seq {start.seq + 1}",
+                file=sys.stderr,
+            )
+        lines = export_lines(reader, str(tenant_id), with_facts=args.facts, start=start)
+        async for line in lines:
+            output.write(line)
+        output.flush()
+        if args.output:
+            beside = Path(args.output + ".checkpoints")
+            heads = await _checkpoint_lines(reader, str(tenant_id))
+            _write_beside(beside, heads)
+    finally:
+        await reader.close()
+    return 0
+
+
+async def _checkpoint_lines(reader: SqlReader, tenant_id: str) -> list[bytes]:
+    """The signed heads that the store keeps, oldest first."""
+    from sidecar.ledger.checkpoint_file import line_of
+    from sidecar.ledger.proofs import LIST_MAX, list_checkpoints
+    from storage.tree import SIGNED
+
+    rows = await list_checkpoints(reader, tenant_id, limit=LIST_MAX)
+    return [line_of(row.note, row.at_us) for row in reversed(rows) if row.kind == SIGNED]
+
+
+def _write_beside(path: Path, lines: list[bytes]) -> None:
+    if lines:
+        path.write_bytes(b"".join(lines))
+        print(f"{path}: {len(lines)} signed heads", file=sys.stderr)

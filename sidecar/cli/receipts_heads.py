@@ -1,0 +1,109 @@
+"""Signed heads and public keys as they are named on the command line, and found beside a file.
+
+Knows: that heads which lie beside receipts are found by themselves: whoever cuts receipts does not
+always think of them. Must not know: what a head shows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from sidecar.ledger.anchors import TrustedKey
+    from sidecar.ledger.checkpoint_file import Kept
+
+UNANCHORED = (
+    "unanchored: no signed checkpoint. Receipts cut from the end, or a history rewritten as a "
+    "whole, would not be seen; compare the head hash with one you kept."
+)
+
+#: What is looked at, at most.
+FILES_MAX = 1000
+KEY_BYTES_MAX = 64 * 1024
+_ENDINGS = (".checkpoints", ".note")
+
+
+class Unreadable(Exception):
+    """What was named cannot be read; the message says why. Exit code 2."""
+
+
+def heads_for(file: str, named: Sequence[str]) -> list[Kept]:
+    """The heads that were named, or those beside the receipts. Raises Unreadable for a file that
+    was named and holds none."""
+    from pathlib import Path
+
+    found: list[Kept] = []
+    for name in named:
+        there = list(_named(Path(name)))
+        if not there:
+            raise Unreadable(f"{name} holds no checkpoint")
+        found += there
+    if not named and file != "-":
+        for path in _files(Path(file).absolute().parent):
+            found += _kept(path)
+    return found
+
+
+def trusted_keys(named: Sequence[str]) -> list[TrustedKey]:
+    """The keys that were named. Raises Unreadable for what is none, or of an unknown algorithm."""
+    return [key for text in named for key in _keys_of(text)]
+
+
+def _named(path: Path) -> Iterator[Kept]:
+    if path.is_dir():
+        for one in _files(path):
+            yield from _kept(one)
+    else:
+        yield from _kept(path)
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        names = sorted(one for one in folder.iterdir() if one.name.endswith(_ENDINGS))
+    except OSError:
+        return []
+    if len(names) > FILES_MAX:
+        raise Unreadable(f"{folder} has more than {FILES_MAX} files of checkpoints")
+    return [one for one in names if one.is_file()]
+
+
+def _kept(path: Path) -> list[Kept]:
+    from sidecar.ledger.checkpoint_file import kept_in
+
+    try:
+        return list(kept_in(path))
+    except OSError as error:
+        raise Unreadable(f"{path}: {error.strerror or error}") from error
+
+
+def _keys_of(named: str) -> list[TrustedKey]:
+    from pathlib import Path
+
+    from sidecar.ledger.anchors import TrustedKey
+    from sidecar.signed_note import BadNote, read_public_pem, read_verifier_key
+
+    text = named
+    try:
+        if named.count("+") < 2 or Path(named).exists():
+            with Path(named).open("rb") as handle:
+                text = handle.read(KEY_BYTES_MAX).decode()
+        if "-----BEGIN PUBLIC KEY-----" in text:
+            return [TrustedKey(read_public_pem(text[text.index("-----BEGIN PUBLIC") :]))]
+        lines = [line for line in text.splitlines() if line.strip() and line[0] != "#"]
+        keys = [read_verifier_key(line) for line in lines]
+    except (OSError, UnicodeDecodeError, BadNote) as error:
+        raise Unreadable(f"the key {named}: {error}") from error
+    if not keys:
+        raise Unreadable(f"the key {named}: there is none in it")
+    return [TrustedKey(key.public, key.name, key.kind) for key in keys]
+
+
+def write_new(name: str, text: str) -> None:
+    """Writes a file that is not there yet. Raises OSError."""
+    from pathlib import Path
+
+    with Path(name).open("x", encoding="utf-8") as handle:
+        handle.write(text)
