@@ -1,7 +1,7 @@
 """`aegis-sidecar store accept-rollback`: what was recorded once is lost; the chain says so itself.
 
 A sidecar that finds its store rolled back does not start. This is the way on when the newer store
-is gone for good: a receipt tells what was lost, and only then is the file of heads rewritten, and are
+is gone for good: a receipt tells what was lost; only then is the file of heads rewritten, and are
 heads that were exported kept as given up.
 """
 
