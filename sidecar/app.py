@@ -122,16 +122,12 @@ async def running(
         state = ControlState(
             config=config, clock=clock, boot_id=boot_id, counters=counters, queue=queue,
             pressure=pressure, store=store, policies=policies, recorder=recorder, door=door,
-            logs=logs,
-            outlook_at=history.outlook,
-            calibrated=calibrated,
+            logs=logs, outlook_at=history.outlook, calibrated=calibrated,
             fencing=made_fencing(config, clock, fence, queue, store, lease),
             runs=RunCare(config, clock, read=store.run_head, queue=queue, runs=runs, fence=fence),
-            tools=ToolCare.of_config(config, pins),
-            pins=pins,
+            tools=ToolCare.of_config(config, pins), pins=pins, checkpoints=checkpoints,
             certificates=certificates.all,
             upstream_certificates=certificates.of_upstreams,
-            checkpoints=checkpoints,
         )  # fmt: skip
         tasks = Tasks(stack)
         await _control(stack, config, state, certificates.control)
