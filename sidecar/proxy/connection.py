@@ -33,8 +33,12 @@ _log = logging.getLogger("aegis.door")
 #: What a chunked body may take beyond itself in sizes, extensions and line ends, and for each byte
 #: of its own another eighth. A parser pays by the chunk: without this, a body within its limit that
 #: comes in chunks of one byte takes a second of it, and an extension without end takes all it gets.
-CHUNK_OVERHEAD_BYTES_MAX = 128 * 1024
+#: Whoever sends every word of a text as a chunk gets a hundred kilobytes through.
+CHUNK_OVERHEAD_BYTES_MAX = 64 * 1024
 _BODY_BYTES_PER_OVERHEAD_BYTE = 8
+#: So much is parsed before it is weighed again: one read of the loop's may hold forty thousand
+#: chunks.
+_PARSED_AT_ONCE_BYTES = 16 * 1024
 
 _TOO_SLOW = farewell("request_timeout", "408 Request Timeout")
 
@@ -45,8 +49,10 @@ class DoorConnection(web_protocol.RequestHandler):
     __slots__ = (
         "_arriving",
         "_chunked_bytes",
+        "_coming",
         "_door",
         "_head_timer",
+        "_is_spent",
         "_relay",
         "exchange",
         "source_ip",
@@ -67,7 +73,12 @@ class DoorConnection(web_protocol.RequestHandler):
         self.exchange: Exchange | None = None
         #: Whose body may still arrive: the exchange, also while it is read only to be forgotten.
         self._arriving: Exchange | None = None
+        #: Of the last request that was parsed: its body if it comes in chunks, and what came of it
+        #: without the read that began it.
+        self._coming: StreamReader | None = None
         self._chunked_bytes = 0
+        #: Whether a body was given up, so that nothing behind it can be told apart.
+        self._is_spent = False
         self._relay: Relay | None = None
         self.source_ip = source_ip
         #: Whether it ever carried anything; over TLS that takes a handshake.
@@ -115,15 +126,30 @@ class DoorConnection(web_protocol.RequestHandler):
         """Parses; starts the head's deadline where a head has begun and not ended."""
         if self._relay is not None:
             self._relay.from_agent(data)
+        elif len(data) <= _PARSED_AT_ONCE_BYTES:
+            self._parse(data)
+        else:
+            for at in range(0, len(data), _PARSED_AT_ONCE_BYTES):
+                self._parse(data[at : at + _PARSED_AT_ONCE_BYTES])
+
+    def _parse(self, data: bytes) -> None:
+        if self._is_spent:
             return
+        before = self._request_count
         super().data_received(data)
+        if self._request_count != before:
+            message, payload = self._messages[-1]
+            is_chunked = isinstance(message, RawRequestMessage) and message.chunked
+            self._coming, self._chunked_bytes = payload if is_chunked else None, 0
+        elif self._coming is not None:
+            self._weigh_chunks(self._coming, len(data))
         if self._messages:
             if self._head_timer is not None:
                 self._disarm()
             if self.exchange is not None:
                 self._fail_body_if_broken()
         elif self._arriving is not None:
-            self._weigh_chunks(self._arriving, len(data))
+            pass
         elif self._head_timer is None and data:
             self._head_timer = self._loop.call_later(self._door.header_wait_s, self._head_is_late)
 
@@ -133,14 +159,17 @@ class DoorConnection(web_protocol.RequestHandler):
             return
         self.exchange.fail_body(web_protocol.RequestPayloadError("the body's framing is broken"))
 
-    def _weigh_chunks(self, exchange: Exchange, arrived_bytes: int) -> None:
-        """Ends a body that is mostly framing. What came with the head is not counted."""
-        if not exchange.message.chunked:
-            return
+    def _weigh_chunks(self, payload: StreamReader, arrived_bytes: int) -> None:
+        """Ends a body that is mostly framing; nothing that comes after it is read."""
         self._chunked_bytes += arrived_bytes
-        allowed = CHUNK_OVERHEAD_BYTES_MAX + exchange.body_bytes // _BODY_BYTES_PER_OVERHEAD_BYTE
-        if self._chunked_bytes - exchange.body_bytes > allowed:
-            exchange.fail_body(Refused("body_too_large", "The body is sent in chunks too small"))
+        body_bytes = payload.total_bytes
+        allowed = CHUNK_OVERHEAD_BYTES_MAX + body_bytes // _BODY_BYTES_PER_OVERHEAD_BYTE
+        if payload.is_eof():
+            self._coming = None
+        elif self._chunked_bytes - body_bytes > allowed:
+            self._coming = None
+            payload.set_exception(Refused("body_too_large", "The body is sent in chunks too small"))
+            self._is_spent = True
             self.pause_reading()
 
     def _disarm(self) -> None:
@@ -238,7 +267,7 @@ class DoorConnection(web_protocol.RequestHandler):
         is_parsed = isinstance(message, RawRequestMessage)
         exchange = Exchange(message if is_parsed else ERROR, payload, self, door.write_wait_s)
         self.exchange = self._current_request = exchange  # type: ignore[assignment]
-        self._arriving, self._chunked_bytes = exchange, 0
+        self._arriving = exchange
         self._request_in_progress = True
         try:
             refused = door.read_head(exchange) if is_parsed else _refusal_of(message.exc)

@@ -149,7 +149,9 @@ class Exchange:
                 if size > limit_bytes:
                     raise self._last(Refused("body_too_large", _too_large(limit_bytes)))
                 pieces.append(piece)
-        except (Refused, asyncio.CancelledError, TimeoutError):
+        except Refused as refused:
+            raise self._last(refused) from None
+        except (asyncio.CancelledError, TimeoutError):
             raise
         except Exception as error:
             if not self._protocol.connected:

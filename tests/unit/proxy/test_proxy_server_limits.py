@@ -19,6 +19,7 @@ from proxy_wire_setup import (
     upstream_of,
 )
 
+from sidecar.errors import Refused
 from sidecar.proxy.exchange import Exchange
 
 
@@ -181,3 +182,28 @@ def test_b19_the_door_keeps_its_caps_on_uvloop_too() -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(ask())
+
+
+@pytest.mark.parametrize("before", [b"", b"GET /up/x HTTP/1.1\r\nHost: localhost\r\n\r\n"])
+async def test_b4_chunks_of_a_byte_are_weighed_as_they_are_parsed(before: bytes) -> None:
+    """Also those that came in one read with the head, or behind another request."""
+    parsed: list[int] = []
+
+    async def handler(exchange: Exchange) -> None:
+        try:
+            await exchange.read_body(1 << 20, 5.0)
+        except Refused as refused:
+            parsed.append(exchange.body_bytes)
+            await exchange.send(refused.status, [], b"")
+            return
+        await exchange.send(200, [], b"")
+
+    head = b"POST /up/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with door(handler=handler) as one:
+        answer = await one.ask(before + head + b"1\r\na\r\n" * 200_000)
+        assert b"HTTP/1.1 413 " in answer and b"Connection: close" in answer
+        # Six bytes bring one: of a quarter of a megabyte the loop may read at once, 43,000.
+        assert 10_000 < parsed[0] < 18_000
+        honest = b"7\r\n" + b"\r\n7\r\n".join([b"honest "] * 12_000) + b"\r\n0\r\n\r\n"
+        answer = await one.ask(head.replace(b"chunked", b"chunked\r\nConnection: close") + honest)
+        assert status_of(answer) == 200
