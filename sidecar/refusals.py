@@ -207,7 +207,13 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "unsupported_encoding",
         415,
         "Content-Encoding is not accepted",
-        "Send the body without Content-Encoding.",
+        "Send the body without Content-Encoding, or ask the operator for `decode` of the upstream.",
+    ),
+    RefusalKind(
+        "corrupt_encoding",
+        400,
+        "The body is not what its Content-Encoding says",
+        "Send one whole stream of that coding and nothing behind it, or the plain body.",
     ),
     RefusalKind(
         "unsupported_media_type",

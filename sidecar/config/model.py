@@ -245,6 +245,12 @@ class Upstream(Group):
         False,
         default_text="false; true for a literal address or localhost",
     )
+    decode: tuple[str, ...] = _setting(
+        "codings in which a request's body may come; it is judged and sent plain",
+        (),
+        form="list of `gzip`, `deflate`",
+        default_text="none: refused",
+    )
     encoded_slash: bool = _setting("%2F within a path segment passes instead of 400", False)
     run: Literal["window", "trusted"] = _setting(
         "whether a run id sent with the call (`trusted`), and not silence alone, divides the "

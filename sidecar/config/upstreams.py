@@ -31,9 +31,10 @@ from sidecar.yaml_section import Section
 RESERVED = ("v1", "healthz", ".well-known")
 KEYS = (
     "url", "kind", "auth", "tls", "timeouts", "limits", "private", "encoded_slash", "hosts",
-    "redirects", "run",
+    "redirects", "run", "decode",
 )  # fmt: skip
 RUNS = ("window", "trusted")
+CODINGS = ("gzip", "deflate")
 _NOWHERE = Place("http://127.0.0.1:9", "127.0.0.1", 9)
 _PROCESS = Place(STDIO, "", 0)
 #: What an upstream without a server may say of itself.
@@ -145,6 +146,7 @@ def _upstream(
             section.sub("limits"), UpstreamLimits, {"request_bytes": request_bytes}
         ),
         private=section.boolean("private", place.is_plainly_private),
+        decode=_codings(section),
         encoded_slash=section.boolean("encoded_slash", False),
         run=_run(section),
         hosts=read_host_names(section, "hosts"),
@@ -160,6 +162,15 @@ def _without_server(section: Section, name: str, request_bytes: int) -> Upstream
 
 def _run(section: Section) -> Literal["window", "trusted"]:
     return "trusted" if section.choice("run", RUNS, "window") == "trusted" else "window"
+
+
+def _codings(section: Section) -> tuple[str, ...]:
+    found = section.texts("decode")
+    for item in found:
+        if item not in CODINGS:
+            text = f"{section.key('decode')}: {item!r} is not one of {', '.join(CODINGS)}"
+            section.report(section.members["decode"], text)
+    return found
 
 
 def read_host_names(section: Section, name: str) -> tuple[str, ...]:

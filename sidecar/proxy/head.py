@@ -75,6 +75,7 @@ class HeadRules:
     """What a listener accepts: Host names, the two caps, and who may have %2F in a segment.
 
     `by_host` names the upstream that a Host name of its own leads to; none of them is in `hosts`.
+    `decode` gives, by upstream, the codings a body may come in.
     `scheme` is what the listener speaks, `log_in` names the upstreams whose metadata for logging
     in stands under `.well-known` (RFC 9728 section 3.1).
     """
@@ -84,6 +85,7 @@ class HeadRules:
     headers_max: int = 64
     encoded_slash: frozenset[str] = frozenset()
     by_host: Mapping[str, str] = field(default_factory=dict)
+    decode: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     scheme: str = "http"
     log_in: frozenset[str] = frozenset()
 
@@ -162,17 +164,25 @@ def read_head(
     if named is not None and raw_target[:1] == "/":
         # One reading only: the whole path is this upstream's, whatever its first segment.
         raw_target = f"/{named}{raw_target}"
-    path, query = read_target(raw_target, rules.parameters_max)
-    if path.has_encoded_slash and path.upstream not in rules.encoded_slash:
-        raise Refused("ambiguous_path", "A segment of the path has an encoded slash")
-    if path.upstream == ".well-known":
-        path = _well_known(path, rules)
+    path, query = _read_way(raw_target, first, rules)
     target = f"{path.rest}?{query}" if query else path.rest
     return _new_tuple(
         RequestHead,
         (method, path.upstream, path.segments, target, path.decoded, query, headers, source_ip,
          version, first, f"/{path.upstream}" if named is None else "", rules.scheme),
     )  # fmt: skip
+
+
+def _read_way(raw_target: str, first: dict[str, str], rules: HeadRules) -> tuple[Path, str]:
+    """Path and query, and what the upstream that the path leads to allows of the request."""
+    path, query = read_target(raw_target, rules.parameters_max)
+    if path.has_encoded_slash and path.upstream not in rules.encoded_slash:
+        raise Refused("ambiguous_path", "A segment of the path has an encoded slash")
+    if "content-encoding" in first:
+        _require_coding(first["content-encoding"], rules.decode.get(path.upstream, ()))
+    if path.upstream == ".well-known":
+        path = _well_known(path, rules)
+    return path, query
 
 
 def _well_known(path: Path, rules: HeadRules) -> Path:
@@ -298,8 +308,10 @@ def connection_tokens(headers: Sequence[tuple[str, str]]) -> set[str]:
     }
 
 
-def _check_encoding(first: dict[str, str], _: Headers, _rules: HeadRules) -> None:
-    if first["content-encoding"].strip().lower() != "identity":
+def _require_coding(value: str, allowed: tuple[str, ...]) -> None:
+    """One coding, and one that the upstream allows; several on top of each other are none."""
+    coding = value.strip().lower()
+    if coding != "identity" and coding not in allowed:
         raise Refused("unsupported_encoding")
 
 
@@ -313,6 +325,5 @@ _CHECKS: tuple[tuple[str, _Check], ...] = (
     ("host", _check_host),
     ("origin", _check_origin),
     ("connection", _check_connection),
-    ("content-encoding", _check_encoding),
     ("expect", _check_expect),
 )

@@ -17,6 +17,7 @@ from sidecar.config.model import Upstream
 from sidecar.errors import Refused
 from sidecar.model import ToolCall
 from sidecar.policy.terms import Obligations, Redaction
+from sidecar.proxy.content_coding import OF_THE_BYTES
 from sidecar.proxy.detectors import MASK, mask
 from sidecar.proxy.dialects.rest_arguments import FILE_KEYS
 from sidecar.proxy.headers import readable
@@ -24,10 +25,6 @@ from sidecar.proxy.masking import NotMaskable, below, masked, read_json, write_j
 
 _KEY_HEADER: Final = "idempotency-key"
 _KEY: Final = re.compile(r"[!-~]([ -~]{0,253}[!-~])?")
-#: Digests of a body that is no longer the one they were made of, and signatures over them.
-_OF_THE_BODY: Final = frozenset(
-    {"content-digest", "content-md5", "digest", "repr-digest", "signature", "signature-input"}
-)
 
 
 def fulfilled(call: ToolCall, obligations: Obligations, upstream: Upstream) -> ToolCall:
@@ -44,7 +41,7 @@ def fulfilled(call: ToolCall, obligations: Obligations, upstream: Upstream) -> T
         sent = _redacted(call, obligations.request)
     headers: Iterable[tuple[str, str]] = sent.headers
     if sent.body is not call.body:
-        headers = _without(headers, _OF_THE_BODY)
+        headers = _without(headers, OF_THE_BYTES)
     if obligations.response:
         headers = readable(headers)
     if obligations.set_headers or obligations.remove_headers:

@@ -22,6 +22,7 @@ from sidecar.policy.index import PolicySet
 from sidecar.policy_files import PolicyKeeper
 from sidecar.proxy.agent_side import AgentSide, ClientGone
 from sidecar.proxy.authorization import CHALLENGES, Authorization
+from sidecar.proxy.content_coding import decoded
 from sidecar.proxy.dialects import DIALECTS
 from sidecar.proxy.dialects.mcp_authorization import METADATA
 from sidecar.proxy.dialects.mcp_methods import LISTING, TOOLS_CALL
@@ -160,6 +161,8 @@ class Pipeline:
         policy_set: PolicySet,
         call_id: str,
     ) -> ToolCall:
+        if "content-encoding" in head.first:
+            head, body = decoded(head, body, upstream.limits.request_bytes)
         dialect = DIALECTS[upstream.kind]
         call = dialect.read_call(head, body, upstream, policy_set, self._limits, call_id)
         if head.is_handshake and not call.upgrades:

@@ -61,6 +61,7 @@ def head_rules(config: Config) -> HeadRules:
         by_host={
             host: name for name, upstream in config.upstreams.items() for host in upstream.hosts
         },
+        decode={name: up.decode for name, up in config.upstreams.items() if up.decode},
         scheme="http" if config.listen.data.tls is None else "https",
         log_in=frozenset(
             name for name, upstream in config.upstreams.items() if upstream.kind == "mcp"
