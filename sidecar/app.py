@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 import storage
+from sidecar.approvals.service import Approvals
 from sidecar.certificate_keeper import CertificateKeeper, Certificates
 from sidecar.clock import Clock
 from sidecar.config.model import STDIO, Config
@@ -25,7 +26,6 @@ from sidecar.control.state import ControlState
 from sidecar.control.tool_care import ToolCare
 from sidecar.errors import StartRefused
 from sidecar.identity.registry import Registry
-from sidecar.ledger.bucket_care import forget_idle_buckets
 from sidecar.ledger.chain import seal
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.pin_keeper import PinKeeper
@@ -41,10 +41,12 @@ from sidecar.rooms import (
     GC_THRESHOLD,
     SWITCH_INTERVAL_S,
     Tasks,
+    made_approvals,
     made_pipeline,
     policy_loader,
     secrets_of,
     settle,
+    start_upkeep,
 )
 from sidecar.telemetry.counters import Counters
 from sidecar.telemetry.logs import Logs
@@ -78,6 +80,7 @@ class Sidecar:
     boot_id: str
     recovered: int
     queue: WriteQueue
+    approvals: Approvals
     reload_soon: Callable[[], None]
 
 
@@ -115,8 +118,9 @@ async def running(
         stack.push_async_callback(leg.close)
         runs = run_keeper(config, clock, store)
         pins = PinKeeper(store, queue, clock, fence, is_alone=not store.has_leases)
+        approvals = made_approvals(config, clock, store, queue, fence)
         pipeline = made_pipeline(
-            config, clock, policies, recorder, registry, runs, pins, leg, counters, fence
+            config, clock, policies, recorder, registry, runs, pins, leg, counters, fence, approvals
         )
         door = _door(config, pipeline)
         state = ControlState(
@@ -126,6 +130,7 @@ async def running(
             fencing=made_fencing(config, clock, fence, queue, store, lease),
             runs=RunCare(config, clock, read=store.run_head, queue=queue, runs=runs, fence=fence),
             tools=ToolCare.of_config(config, pins), pins=pins, checkpoints=checkpoints,
+            approvals=approvals,
             certificates=certificates.all,
             upstream_certificates=certificates.of_upstreams,
         )  # fmt: skip
@@ -134,15 +139,14 @@ async def running(
         tasks.start(policies.run(), "policies")
         tasks.start(_tick(pressure), "pressure")
         tasks.start(history.run(pressure.snapshot), "trend")
-        tasks.start(forget_idle_buckets(store, clock, fence), "limits")
+        start_upkeep(tasks, store, clock, fence, registry, approvals)
         if checkpoints is not None:
             tasks.start(checkpoints.run(), "checkpoints")
         if lease is not None:
             tasks.start(lease.run(), "lease")
-            tasks.start(registry.watch(), "registry")
         tasks.start(certificates.run(), "certificates")
         keeper = await _listen(config, door, certificates.data)
-        stack.push_async_callback(_drain, config, keeper, door, counters, queue, state)
+        stack.push_async_callback(_drain, config, keeper, door, counters, queue, state, approvals)
         settle()
         _tell(config, store, policies)
         yield Sidecar(
@@ -151,6 +155,7 @@ async def running(
             boot_id=boot_id,
             recovered=recovered,
             queue=queue,
+            approvals=approvals,
             reload_soon=lambda: tasks.start(policies.reload(), "reload"),
         )
 
@@ -231,11 +236,13 @@ async def _drain(
     counters: Counters,
     queue: WriteQueue,
     state: ControlState,
+    approvals: Approvals,
 ) -> None:
     """No new calls; those in flight may end; then what is still to be recorded is recorded."""
     state.is_draining = True
     keeper.close()
     door.drain()
+    approvals.close()
     loop = asyncio.get_running_loop()
     until = loop.time() + config.limits.drain_s
     while counters.in_flight and loop.time() < until:  # noqa: ASYNC110 - only while stopping

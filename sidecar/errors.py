@@ -7,6 +7,7 @@ Must not know: HTTP libraries, JSON-RPC, the ledger.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sidecar.refusals import REFUSALS, RefusalKind
@@ -42,7 +43,7 @@ class Refused(SidecarError):
 
     `detail` is for operators only and never reaches the caller. `is_recorded` says that the
     refusal is durable already; `is_hidden` that the caller is not to learn that there is such a
-    tool.
+    tool. `more` are further facts for the caller's program.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Refused(SidecarError):
         retry_after_s: int | None = None,
         is_recorded: bool = False,
         is_hidden: bool = False,
+        more: Mapping[str, str] | None = None,
     ) -> None:
         self.kind = REFUSALS[code]
         self.reason = reason or self.kind.title
@@ -63,6 +65,7 @@ class Refused(SidecarError):
         self.retry_after_s = retry_after_s
         self.is_recorded = is_recorded
         self.is_hidden = is_hidden
+        self.more = more or {}
         super().__init__(f"{code}: {self.reason}")
 
     @property

@@ -243,10 +243,11 @@ class Decision:
     `approval_required`, `condition_error`, `protocol`); `reason` is for people and already has
     values filled in. `would_be` is what the shadow rules together would have made of it, None
     where there are none. `approvals` must each be given, `charges` must each fit before the call
-    goes ahead, and `obligations` are then carried out. `reads_run` says that another state of
-    the run may lead to another decision. `wording` is what `reason` was filled from, if it shows
-    values. `forward` is the one thing the pipeline asks: under
-    `observe` a deny goes ahead.
+    goes ahead, and `obligations` are then carried out. `approval_id` is the approval that was asked
+    for, `approver` who gave it: then what requires approval goes ahead. `reads_run` says that
+    another state of the run may lead to another decision. `wording` is what `reason` was filled
+    from, if it shows values. `forward` is the one thing the pipeline asks: under `observe` a deny
+    goes ahead.
     """
 
     effect: Effect
@@ -263,6 +264,8 @@ class Decision:
     charges: tuple[Charge, ...] = ()
     obligations: Obligations | None = None
     wording: Reason | None = field(default=None, compare=False, repr=False)
+    approval_id: str | None = None
+    approver: str | None = None
 
     @property
     def add_labels(self) -> tuple[str, ...]:
@@ -272,7 +275,9 @@ class Decision:
     @property
     def forward(self) -> bool:
         """Whether the call goes ahead."""
-        return self.effect is Effect.ALLOW or self.mode is Mode.OBSERVE
+        if self.effect is Effect.ALLOW or self.mode is Mode.OBSERVE:
+            return True
+        return self.effect is Effect.REQUIRE_APPROVAL and self.approver is not None
 
 
 class Outcome(NamedTuple):

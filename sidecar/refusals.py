@@ -6,17 +6,9 @@ Must not know: who refuses when (errors.Refused is raised with one of these code
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from sidecar.refusal_kinds import OF_APPROVALS, RefusalKind
 
-
-@dataclass(frozen=True, slots=True)
-class RefusalKind:
-    """A kind of refusal: stable code, HTTP status, a title, and what the caller can do."""
-
-    code: str
-    status: int
-    title: str
-    next_step: str
+__all__ = ["REFUSALS", "RefusalKind"]
 
 
 def _table(*kinds: RefusalKind) -> dict[str, RefusalKind]:
@@ -44,12 +36,7 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "A policy condition could not be evaluated",
         "Ask the operator: the named rule failed on this call, and a failure is a refusal.",
     ),
-    RefusalKind(
-        "approval_required",
-        403,
-        "This call needs an approval",
-        "Ask an approver of the named rule; this version cannot hold the call until they answer.",
-    ),
+    *OF_APPROVALS,
     RefusalKind(
         "rate_limited",
         429,

@@ -14,21 +14,31 @@ from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
+from sidecar.approvals.changes import Changes
+from sidecar.approvals.service import Approvals
+from sidecar.approvals.sweeping import sweep
 from sidecar.clock import Clock
 from sidecar.config.model import Config
 from sidecar.config.store_url import store_password
 from sidecar.identity.registry import Registry
+from sidecar.ledger.bucket_care import forget_idle_buckets
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.pin_keeper import PinKeeper
 from sidecar.ledger.recorder import Recorder
 from sidecar.ledger.run_keeper import RunKeeper
 from sidecar.policy.load import LoadedPolicies, Source, load_policies
 from sidecar.policy_files import Load, PolicyKeeper, ReadFile
+from sidecar.proxy.dialects import DIALECTS
+from sidecar.proxy.holding import Holding
 from sidecar.proxy.judging import Judging
 from sidecar.proxy.pipeline import Pipeline
+from sidecar.proxy.places import Places
+from sidecar.proxy.redaction import Redactor
 from sidecar.proxy.tool_lists import ToolLists
 from sidecar.proxy.upstream import UpstreamLeg
 from sidecar.telemetry.counters import Counters
+from storage import SqlStore
+from storage.write_queue import WriteQueue
 
 _log = logging.getLogger("aegis.app")
 
@@ -57,15 +67,61 @@ def made_pipeline(
     leg: UpstreamLeg,
     counters: Counters,
     fence: Fence,
+    approvals: Approvals,
 ) -> Pipeline:
     """The way of a call over these rooms."""
-    judging = Judging(
-        recorder=recorder, registry=registry, runs=runs, counters=counters, clock=clock, fence=fence
+    # Upstreams that have a server; to others nothing can be forwarded.
+    places = Places({name: one for name, one in config.upstreams.items() if one.kind in DIALECTS})
+    holding = Holding(
+        approvals,
+        config.approvals,
+        pins=pins,
+        places=places,
+        clock=clock,
+        redact=Redactor(config.record.secrets).arguments,
+        keeps_arguments=config.record.arguments == "redacted",
     )
+    judging = Judging(
+        recorder=recorder, registry=registry, runs=runs, counters=counters, clock=clock,
+        fence=fence, holding=holding,
+    )  # fmt: skip
     return Pipeline(
         config=config, policies=policies, judging=judging, lists=ToolLists(policies, pins),
-        registry=registry, recorder=recorder, leg=leg, counters=counters, clock=clock,
+        registry=registry, recorder=recorder, leg=leg, places=places, counters=counters,
+        clock=clock,
     )  # fmt: skip
+
+
+def made_approvals(
+    config: Config,
+    clock: Clock,
+    store: SqlStore,
+    queue: WriteQueue,
+    fence: Fence,
+    *,
+    has_listeners: bool = True,
+) -> Approvals:
+    """What waits for people; without listeners there is no address to send them to."""
+    changes = Changes(queue=queue, clock=clock, fence=fence)
+    url = config.approvals.url if has_listeners else ""
+    return Approvals(config.approvals, changes, store, clock, url=url)
+
+
+def start_upkeep(
+    tasks: Tasks,
+    store: SqlStore,
+    clock: Clock,
+    fence: Fence,
+    registry: Registry,
+    approvals: Approvals,
+) -> None:
+    """What is over is forgotten or ended, and what other processes change is heard of."""
+    is_alone = not store.has_leases
+    tasks.start(forget_idle_buckets(store, clock, fence), "limits")
+    tasks.start(sweep(approvals.changes, store, is_alone=is_alone), "approvals")
+    if not is_alone:
+        tasks.start(registry.watch(), "registry")
+        tasks.start(approvals.changes.waiting.poll(store.approvals_decided), "approvals-poll")
 
 
 def policy_loader(config: Config) -> Load:

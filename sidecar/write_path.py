@@ -150,11 +150,11 @@ def made_queue(
     """The queue in front of the store; a commit of unknown outcome is looked up by call id."""
 
     async def lookup(entry: Entry) -> Recorded | None:
-        """What became of an intent whose commit is unknown."""
+        """What became of an entry of a call whose commit is unknown."""
         receipt = entry.receipt
         rows = await store.receipts_of_call(receipt.tenant_id, receipt.call_id or "")
         for row in rows:
-            if row.kind == receipt.kind:
+            if (row.kind, row.event_id) == (receipt.kind, receipt.event_id):
                 return Recorded(row.seq, row.receipt_hash, row.ts_us, 0)
         return None
 

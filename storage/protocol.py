@@ -126,6 +126,17 @@ class ApprovalReader(Protocol):
         """The one that is pending or approved for this very action."""
         ...
 
+    async def approval_rejected_last(
+        self, tenant_id: str, action_sha256: str
+    ) -> ApprovalRow | None:
+        """The newest that was rejected for this very action."""
+        ...
+
+    async def approvals_decided(self, wanted: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Job across tenants: of these, tenant and id, those that are pending no more; only on a
+        store that several processes share."""
+        ...
+
     async def open_approvals(self, tenant_id: str, after_id: str, limit: int) -> list[ApprovalRow]:
         """Pending and approved ones with id > after_id, oldest first, at most `limit`."""
         ...

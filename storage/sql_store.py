@@ -6,6 +6,7 @@ engine, receipts' meaning, or who asks.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
@@ -153,6 +154,17 @@ class SqlReader:
     async def approval_of_action(self, tenant_id: str, action_sha256: str) -> ApprovalRow | None:
         """See `ApprovalReader.approval_of_action`."""
         return await self._one_approval("approval_of_action", tenant_id, action_sha256)
+
+    async def approval_rejected_last(
+        self, tenant_id: str, action_sha256: str
+    ) -> ApprovalRow | None:
+        """See `ApprovalReader.approval_rejected_last`."""
+        return await self._one_approval("approval_rejected_last", tenant_id, action_sha256)
+
+    async def approvals_decided(self, wanted: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """See `ApprovalReader.approvals_decided`."""
+        rows = await self._reads.fetch(self._sql["approvals_decided"], json.dumps(wanted))
+        return [(row[0], row[1]) for row in rows]
 
     async def open_approvals(self, tenant_id: str, after_id: str, limit: int) -> list[ApprovalRow]:
         """See `ApprovalReader.open_approvals`."""

@@ -22,7 +22,7 @@ from sidecar.errors import SidecarError
 
 COMMANDS = (
     "serve", "wrap", "demo", "status", "reload", "health", "store", "config", "policy", "tools",
-    "receipts", "runs",
+    "receipts", "runs", "approvals",
 )  # fmt: skip
 
 _PROGRAM = "aegis-sidecar"

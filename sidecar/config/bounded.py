@@ -6,6 +6,7 @@ Must not know: which groups there are.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from sidecar.config.model import Group
@@ -16,13 +17,22 @@ from sidecar.yaml_section import Section
 G = TypeVar("G", bound=Group)
 
 
-def read_bounded(section: Section, model: type[G], defaults: Mapping[str, Any]) -> G:
-    """A group of this model; `defaults` for fields that have none of their own."""
+def read_bounded(
+    section: Section,
+    model: type[G],
+    defaults: Mapping[str, Any],
+    texts: Mapping[str, Callable[[Any], Any]] = MappingProxyType({}),
+) -> G:
+    """A group of this model; `defaults` for fields that have none of their own. `texts` reads those
+    that are no numbers."""
     fields = model.model_fields
     section.allow([key_of(name, field) for name, field in fields.items()])
     values = {}
     for name, field in fields.items():
         default = defaults.get(name, field.default)
+        if name in texts:
+            values[name] = section.read(key_of(name, field), texts[name], default)
+            continue
         low, high = bounds_of(field)
 
         def convert(value: Any, name: str = name, low: Any = low, high: Any = high) -> Any:

@@ -14,12 +14,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sidecar.config.bounded import read_bounded
-from sidecar.config.endpoints import default_hosts, is_loopback, is_unspecified, read_listener
+from sidecar.config.endpoints import (
+    default_hosts,
+    is_loopback,
+    is_unspecified,
+    read_listener,
+    read_url,
+)
 from sidecar.config.identity import NAME, read_default_agent, read_tenants
 from sidecar.config.listener_tls import read_listener_tls
 from sidecar.config.merge import Merge, origin_of
 from sidecar.config.model import (
     Address,
+    Approvals,
     Config,
     Limits,
     Listen,
@@ -38,10 +45,9 @@ from sidecar.yaml_section import Section
 
 KEYS = (
     "default", "listen", "store", "policies", "tenants", "identity", "runs", "upstreams",
-    "receipts", "record", "limits",
+    "approvals", "receipts", "record", "limits",
 )  # fmt: skip
 NOT_YET = {
-    "approvals": "nothing can be approved yet",
     "soc": "there are no detections yet",
     "sinks": "there are no notifications yet",
 }
@@ -172,6 +178,7 @@ class _Reader:
             runs=read_bounded(top.sub("runs"), Runs, {}),
             upstreams=read_upstreams(top, listen, limits.request_bytes, self.references),
             receipts=read_receipts(top, self.references, self.folder),
+            approvals=self._approvals(listen.control),
             record=self._record(),
             limits=limits,
         )
@@ -254,6 +261,12 @@ class _Reader:
                 "name folders or packs, e.g. policies: [pack:read-only, ./policies]",
             )
         return tuple(self.entries)
+
+    def _approvals(self, control: Address) -> Approvals:
+        section = self.top.sub("approvals")
+        return read_bounded(
+            section, Approvals, {"url": control.url}, {"url": lambda value: read_url(value).url}
+        )
 
     def _record(self) -> Record:
         section = self.top.sub("record")

@@ -314,6 +314,29 @@ class Runs(Group):
     idle_s: float = _setting("silence that ends a run", 1800.0, low=60.0, high=7 * DAY_S)
 
 
+class Approvals(Group):
+    """How calls wait for a person's yes."""
+
+    hold_s: float = _setting(
+        "how long a call is held for an answer before it is told to ask again",
+        20.0,
+        low=0.0,
+        high=HOUR_S,
+    )
+    expires_s: float = _setting(
+        "how long an approval may wait, and a yes may be spent", 1800.0, low=1.0, high=30 * DAY_S
+    )
+    pending: int = _setting(
+        "approvals of one tenant that may be open at once", 1000, low=1, high=100_000
+    )
+    url: str = _setting(
+        "where people reach the control listener: the base of links in answers",
+        "",
+        form="http or https URL",
+        default_text="`listen.control`",
+    )
+
+
 class Limits(Group):
     """Bounds of the whole sidecar."""
 
@@ -364,5 +387,6 @@ class Config(Group):
     runs: Runs = Runs()
     upstreams: dict[str, Upstream]
     receipts: Receipts = Receipts()
+    approvals: Approvals = Approvals()
     record: Record = Record()
     limits: Limits = Limits()

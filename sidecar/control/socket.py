@@ -2,7 +2,7 @@
 
 Knows: HTTP over a Unix socket that only its owner may open (mode 0600), and that checks who has
 connected all the same: the sidecar's user or root. GET /status reads; POST /reload, POST /fence,
-DELETE /fence and POST /fence/moved act, as do POST /runs/… and /tools/….
+DELETE /fence and POST /fence/moved act, as do POST /runs/…, /tools/… and /approvals/….
 Must not know: what a status holds, how a reload is done, what a fence is.
 """
 
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
+from sidecar.control.approval_care import ApprovalCare, ApprovalCareRefused
 from sidecar.control.fencing import FenceRefused, Fencing
 from sidecar.control.run_care import RunCare, RunCareRefused
 from sidecar.control.socket_file import NAME, PATH_BYTES_MAX, bound
@@ -96,7 +97,37 @@ def _app(state: ControlState) -> web.Application:
         _add_runs(app, state.runs)
     if state.tools is not None:
         _add_tools(app, state.tools)
+    if state.approvals is not None:
+        _add_approvals(app, ApprovalCare(state.approvals.deciding, state.tenants))
     return app
+
+
+def _add_approvals(app: web.Application, approvals: ApprovalCare) -> None:
+    async def post_list(request: web.Request) -> web.Response:
+        asked = await _asked(request)
+        said = await approvals.list(_text(asked, "tenant"), every=asked.get("all") is True)
+        return _json(200, said)
+
+    async def post_show(request: web.Request) -> web.Response:
+        asked = await _asked(request)
+        return _json(200, await approvals.show(_text(asked, "id"), _text(asked, "tenant")))
+
+    async def post_vote(request: web.Request) -> web.Response:
+        asked, connection = await _asked(request), _connection_of(request)
+        uid = os.geteuid() if connection is None else peer_uid(connection)
+        said = await approvals.decide(
+            _text(asked, "id"),
+            _text(asked, "tenant"),
+            uid,
+            _text(asked, "reason"),
+            is_yes=request.path.endswith("/approve"),
+        )
+        return _json(200, said)
+
+    app.router.add_post("/approvals/list", post_list)
+    app.router.add_post("/approvals/show", post_show)
+    app.router.add_post("/approvals/approve", post_vote)
+    app.router.add_post("/approvals/reject", post_vote)
 
 
 def _add_tools(app: web.Application, tools: ToolCare) -> None:
@@ -177,16 +208,22 @@ async def _asked(request: web.Request) -> dict[str, Any]:
 
 @web.middleware
 async def _owner_only(request: web.Request, handler: Handler) -> web.StreamResponse:
-    connection = request.transport.get_extra_info("socket") if request.transport else None
+    connection = _connection_of(request)
     if connection is None or peer_uid(connection) not in (os.geteuid(), 0):
         return _json(403, {"code": "forbidden", "title": "Only the sidecar's user and root"})
     try:
         return await handler(request)
-    except (FenceRefused, RunCareRefused, ToolCareRefused) as error:
+    except (ApprovalCareRefused, FenceRefused, RunCareRefused, ToolCareRefused) as error:
         said = {"code": error.code, "title": error.title, "next_step": error.next_step}
         return _json(409, said)
     except web.HTTPException as error:
         return _json(error.status, {"code": "not_found", "title": error.reason})
+
+
+def _connection_of(request: web.Request) -> socket.socket | None:
+    found = request.transport.get_extra_info("socket") if request.transport else None
+    connection: socket.socket | None = found
+    return connection
 
 
 def peer_uid(connection: socket.socket) -> int:

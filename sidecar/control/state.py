@@ -30,6 +30,7 @@ from sidecar.telemetry.sources import (
 )
 
 if TYPE_CHECKING:
+    from sidecar.approvals.service import Approvals
     from sidecar.config.model import Config
     from sidecar.policy_files import PolicyKeeper
     from storage.forecast import Outlook
@@ -60,6 +61,7 @@ class ControlState:
         runs: RunCare | None = None,
         tools: ToolCare | None = None,
         pins: PinCounts | None = None,
+        approvals: Approvals | None = None,
         certificates: Sequence[Certificate] = (),
         upstream_certificates: Sequence[UpstreamCertificate] = (),
         checkpoints: CheckpointCounts | None = None,
@@ -73,6 +75,9 @@ class ControlState:
         self.runs = runs
         #: None where nobody keeps pins.
         self.tools = tools
+        #: None where nothing can be approved.
+        self.approvals = approvals
+        self.tenants = tuple(config.tenants)
         self._outlook_at = outlook_at
         self._clock = clock
         self._policies = policies
@@ -91,6 +96,7 @@ class ControlState:
             upstream_certificates=tuple(upstream_certificates),
             pins=pins,
             checkpoints=checkpoints,
+            approvals=approvals.changes if approvals is not None else None,
         )
         self._exposition = Exposition(self._sources)
         self._readiness = Readiness(

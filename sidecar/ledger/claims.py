@@ -1,8 +1,9 @@
-"""What the limits of a call take from the store, as the transaction of its intent takes it.
+"""What a call takes from the store, as the transaction of its intent takes it: room and a yes.
 
 Knows: that a charge becomes a reservation in the bucket of its limit, counted by the policies' own
 step; that without room another entry stands in place of the intent: the refusal, or, where nothing
-is refused (`default: observe`), the intent that says so.
+is refused (`default: observe`), the intent that says so. An approval is spent in the same
+transaction, or another entry stands in place of the intent.
 Must not know: how a bucket's text reads, how entries are committed.
 """
 
@@ -15,7 +16,8 @@ from typing import NamedTuple
 from sidecar.model import Decision
 from sidecar.policy.budget import Taken, take
 from sidecar.policy.terms import Charge
-from storage.records import Entry, Full, Reservation, Reservations, Room
+from storage.records import Entry, Full, Reservation, Reservations, Room, Ticket
+from storage.standing import ApprovalRow
 
 #: Gives the entry for a decision that a limit made another of.
 Redraft = Callable[[Decision], Entry]
@@ -28,6 +30,25 @@ class Claims(NamedTuple):
     charges: Sequence[Charge]
     at_us: int
     over: Callable[[Charge, int], Decision]
+
+
+class Spend(NamedTuple):
+    """The approval by which a call goes ahead, and what that makes of it; `without(why)` is the
+    decision if it cannot be had. Pure."""
+
+    approval_id: str
+    at_us: int
+    step: Callable[[ApprovalRow | None, int], ApprovalRow | str]
+    without: Callable[[str], Decision]
+
+
+def ticket(spend: Spend, redraft: Redraft) -> Ticket:
+    """What an intent spends."""
+
+    def instead(why: str) -> Entry:
+        return redraft(spend.without(why))
+
+    return Ticket(spend.approval_id, spend.at_us, spend.step, instead)
 
 
 def reservations(claims: Claims, redraft: Redraft) -> Reservations:

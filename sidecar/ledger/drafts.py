@@ -63,10 +63,12 @@ def call_draft(
     canonical = canonical_arguments(arguments)
     tenant_id, tool = principal.tenant, call.tool
     effect, mode, rule_id, rule_hash, revision = _UNJUDGED
+    approval_id, approver = None, None
     if decision is not None:
         effect, mode = _EFFECT[decision.effect], _MODE[decision.mode]
         rule_id, rule_hash = decision.rule_id, decision.rule_hash
         revision = decision.policy_revision
+        approval_id, approver = decision.approval_id, decision.approver
     receipt = _new_row(
         ReceiptRow,
         (
@@ -90,8 +92,8 @@ def call_draft(
             rule_id,
             rule_hash,
             revision,
-            None,  # approval_id
-            None,  # approver
+            approval_id,
+            approver,
             None,  # action_hash
             *keyed_digests(salt, call.body, canonical),
             refused.code if refused else None,
@@ -99,7 +101,7 @@ def call_draft(
             "",
         ),
     )
-    path = _path(call, arguments) if keeps_arguments else None
+    path = masked_path_of(call, arguments) if keeps_arguments else None
     facts = _facts(principal, call, decision, refused, path, run)
     kept = canonical.decode() if keeps_arguments else None
     return receipt, _new_row(CallFactsRow, (tenant_id, 0, salt.hex(), kept, facts))
@@ -149,7 +151,7 @@ def unread_draft(
     )
 
 
-def _path(call: ToolCall, arguments: Mapping[str, Any]) -> str:
+def masked_path_of(call: ToolCall, arguments: Mapping[str, Any]) -> str:
     """The path without what was masked of the arguments that stand in it."""
     path = call.http.path
     if arguments is not call.args:

@@ -116,6 +116,12 @@ class PinKeeper:
         async with self._turn(tenant, upstream):
             return (await self._fresh(tenant, upstream)).drifted
 
+    async def definition_sha256(self, tenant: str, upstream: str, tool: str) -> str:
+        """The hash of what the tool is pinned to; "" if it is not pinned. Raises PinsUnknown."""
+        async with self._turn(tenant, upstream):
+            mark = (await self._fresh(tenant, upstream)).marks.get(tool)
+        return "" if mark is None else mark.sha256
+
     async def compare(
         self,
         tenant: str,

@@ -17,19 +17,19 @@ from typing import NamedTuple
 from sidecar.clock import Clock
 from sidecar.errors import Refused
 from sidecar.ledger.canonical import NotCanonical
-from sidecar.ledger.claims import Claims, reservations
+from sidecar.ledger.claims import Claims, Spend, reservations, ticket
 from sidecar.ledger.entries import SALT_BYTES, Entries, Redact
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.run_keeper import RunStake
 from sidecar.model import Decision, Outcome, OutcomeKind, Principal, ToolCall
 from sidecar.policy.runs import RunState
 from storage.errors import QueueClosed, QueueFull, StoreError
-from storage.records import Entry, NoRoom, Recorded, RunHead, Stale
+from storage.records import Declined, Entry, NoRoom, Recorded, RunHead, Stale
 from storage.write_queue import Slot, WriteQueue
 
 _log = logging.getLogger("aegis.ledger")
 
-__all__ = ["SALT_BYTES", "Intent", "OverLimit", "Recorder"]
+__all__ = ["SALT_BYTES", "Intent", "OverLimit", "Recorder", "Unspent"]
 
 
 class Intent(NamedTuple):
@@ -52,6 +52,12 @@ class OverLimit(NamedTuple):
     decision: Decision
     wait_us: int
     intent: Intent | None
+
+
+class Unspent(NamedTuple):
+    """The approval could not be spent; the refusal by this decision is durable."""
+
+    decision: Decision
 
 
 class Recorder:
@@ -97,14 +103,16 @@ class Recorder:
         stake: RunStake | None = None,
         run: RunState | None = None,
         claims: Claims | None = None,
-    ) -> Intent | Stale | OverLimit:
+        spend: Spend | None = None,
+    ) -> Intent | Stale | OverLimit | Unspent:
         """Makes the decision durable before anything is forwarded; with it, by `stake`, what the
-        call makes of its run, and by `claims` what it takes from limits. `run` is its run as the
-        decision met it.
+        call makes of its run, by `claims` what it takes from limits, and by `spend` the approval it
+        goes ahead by. `run` is its run as the decision met it.
 
         Gives Stale when what the decision rested on has changed: decide again. Gives OverLimit
         when a limit had no room: the refusal is durable, or, where the decision by the limit goes
-        ahead all the same, the intent of that stands in `OverLimit.intent`. Raises Refused
+        ahead all the same, the intent of that stands in `OverLimit.intent`. Gives Unspent when the
+        approval could not be spent: the refusal is durable. Raises Refused
         (queue_full, shutting_down, store_unavailable, invalid_argument for arguments that have no
         canonical form); then nothing may be forwarded.
         """
@@ -115,9 +123,10 @@ class Recorder:
         try:
             entry = self._entries.intent(principal, call, decision, stake, run)
             entry.epoch = principal.epoch
-            if claims is not None:
+            if claims is not None or spend is not None:
                 redraft = self._entries.redraft(entry, principal, call, stake, run)
-                entry.reserves = reservations(claims, redraft)
+                entry.reserves = reservations(claims, redraft) if claims is not None else None
+                entry.ticket = ticket(spend, redraft) if spend is not None else None
             answer = await self._queue.submit(entry)
             if isinstance(answer, Recorded):
                 return self._begun(principal, call, answer, slot)
@@ -129,6 +138,9 @@ class Recorder:
                 else:
                     begun = self._begun(principal, call, answer.recorded, slot)
                 return OverLimit(claims.over(charge, full.used), full.wait_us, begun)
+            if isinstance(answer, Declined) and spend is not None:
+                slot.release()
+                return Unspent(spend.without(answer.why))
         except StoreError as error:
             slot.release()
             raise _refused(error) from error

@@ -163,6 +163,7 @@ def over_limit(
         mode=Mode.OBSERVE if policy_set.default == "observe" else Mode.ENFORCE,
         charges=(),
         approvals=(),
+        approver=None,
     )
 
 

@@ -168,7 +168,7 @@ def _shown(value: Any, secrets: Container[str]) -> str:
         text = str(value)
     is_long = len(text) > VALUE_LENGTH_MAX
     cut = text[:VALUE_LENGTH_MAX]
-    return "".join(map(_printable, cut)) + ("…" if is_long else "")
+    return printable(cut) + ("…" if is_long else "")
 
 
 def _masked(value: Any, secrets: Container[str], depth: int, left: Iterator[int]) -> Any:
@@ -183,6 +183,11 @@ def _masked(value: Any, secrets: Container[str], depth: int, left: Iterator[int]
     if isinstance(value, list):
         return [_masked(one, secrets, depth + 1, left) for one in value[:_MEMBERS_MAX]]
     return value[: VALUE_LENGTH_MAX + 1] if isinstance(value, str) else value
+
+
+def printable(text: str) -> str:
+    """The text with an escape for every character that would not be seen, or would hide others."""
+    return text if text.isascii() and text.isprintable() else "".join(map(_printable, text))
 
 
 def _printable(character: str) -> str:

@@ -13,6 +13,7 @@ from sidecar.proxy.head import RequestHead
 
 if TYPE_CHECKING:
     from sidecar.policy.terms import Obligations
+    from sidecar.proxy.dialects.held import HeldReply
     from sidecar.proxy.websocket_relay import Relay
 
 
@@ -50,6 +51,14 @@ class AgentSide(Protocol):
 
         Called when the intent is durable and before the call is forwarded; it holds until the
         exchange ends.
+        """
+        ...
+
+    async def hold_on(self, held: HeldReply | None, words: str) -> None:
+        """The reply will be a while: what else this agent says need not wait for it. By `held` he
+        is told so, before any reply, in the same way each time.
+
+        Raises ClientGone.
         """
         ...
 

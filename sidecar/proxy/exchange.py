@@ -24,6 +24,7 @@ from sidecar.proxy.head import RequestHead
 if TYPE_CHECKING:
     from sidecar.policy.terms import Obligations
     from sidecar.proxy.connection import DoorConnection
+    from sidecar.proxy.dialects.held import HeldReply
     from sidecar.proxy.websocket_relay import Relay
 
 __all__ = ["ClientGone", "Exchange"]
@@ -46,6 +47,14 @@ class Framing(NamedTuple):
     has_body: bool
 
 
+_IN_CHUNKS = Framing("Transfer-Encoding: chunked\r\n", True, True)
+_LAST_CHUNK = b"0\r\n\r\n"
+
+
+def _chunk(piece: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(piece), piece)
+
+
 class Exchange:
     """A request as it arrived and the one reply to it.
 
@@ -55,6 +64,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_held",
         "_payload",
         "_protocol",
         "_write_wait_s",
@@ -80,6 +90,8 @@ class Exchange:
         self._protocol = protocol
         self._write_wait_s = write_wait_s
         self.has_begun = False
+        #: The stream of events that was begun while the call was held: the reply stands in it.
+        self._held: HeldReply | None = None
         #: Behind a request for an upgrade nothing is read as HTTP, whatever becomes of it.
         self.keep_alive = not (message.should_close or message.upgrade)
 
@@ -175,6 +187,19 @@ class Exchange:
     def oblige(self, obligations: Obligations) -> None:
         """Nothing else reaches the agent here: all that a call brings is in its own reply."""
 
+    async def hold_on(self, held: HeldReply | None, words: str) -> None:
+        """Begins a stream of events, in which the reply will stand, and says in it that the call
+        waits. Raises ClientGone."""
+        transport = self._transport()
+        if held is None or self.message.version < (1, 1):
+            return
+        if self._held is None:
+            self._held = held
+            transport.write(self._head(200, held.headers, _IN_CHUNKS.lines))
+        transport.write(_chunk(held.event(held.progress(words))))
+        if self._protocol.writing_paused:
+            await self.drain()
+
     async def send(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
         """Sends a whole reply and waits until the client has taken what the buffers do not hold.
 
@@ -190,6 +215,11 @@ class Exchange:
         only there; else the body's own length is told.
         Raises ClientGone; ValueError for a header that would split the reply.
         """
+        if self._held is not None:
+            self.has_begun = True
+            answer = self._held.answer(status, headers, body)
+            self._transport().write(_chunk(answer) + _LAST_CHUNK)
+            return self._protocol.writing_paused
         if self.message.method == "HEAD" or status in (204, 304):
             framing = ""
             body = b""
@@ -220,9 +250,11 @@ class Exchange:
         HTTP/1.0 ended by closing. Waits while the client is slow, up to the write deadline.
         Raises ClientGone; whatever `chunks` raises (the caller then aborts the connection).
         """
-        framing = self._framing(status, headers)
-        head = self._head(status, headers, framing.lines)
-        self._transport().write(head)
+        if self._held is not None:
+            framing, chunks = _IN_CHUNKS, self._held.answers(status, headers, chunks)
+        else:
+            framing = self._framing(status, headers)
+            self._transport().write(self._head(status, headers, framing.lines))
         self.has_begun = True
         if not framing.has_body:
             return
@@ -230,11 +262,11 @@ class Exchange:
             if not chunk:
                 continue
             transport = self._transport()
-            transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if framing.is_chunked else chunk)
+            transport.write(_chunk(chunk) if framing.is_chunked else chunk)
             if self._protocol.writing_paused:
                 await self.drain()
         if framing.is_chunked:
-            self._transport().write(b"0\r\n\r\n")
+            self._transport().write(_LAST_CHUNK)
 
     async def switch(self, headers: Sequence[tuple[str, str]], relay: Relay) -> None:
         """Sends a 101 and leaves the connection to `relay` until that has ended.
@@ -261,7 +293,7 @@ class Exchange:
         if any(name.lower() == "content-length" for name, _ in headers):
             return Framing("", False, True)
         if self.message.version >= (1, 1):
-            return Framing("Transfer-Encoding: chunked\r\n", True, True)
+            return _IN_CHUNKS
         self.keep_alive = False
         return Framing("", False, True)
 

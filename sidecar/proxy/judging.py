@@ -16,7 +16,7 @@ from sidecar.errors import Refused
 from sidecar.identity.registry import Registry
 from sidecar.ledger.claims import Claims
 from sidecar.ledger.fence import Fence
-from sidecar.ledger.recorder import Intent, OverLimit, Recorder
+from sidecar.ledger.recorder import Intent, OverLimit, Recorder, Unspent
 from sidecar.ledger.run_keeper import RunBefore, RunKeeper
 from sidecar.ledger.run_text import UnreadableRun
 from sidecar.model import Decision, Effect, Mode, Principal, ToolCall
@@ -25,6 +25,7 @@ from sidecar.policy.facts import Facts
 from sidecar.policy.index import PolicySet
 from sidecar.policy.limits import over_limit
 from sidecar.policy.terms import Charge
+from sidecar.proxy.holding import Holding, Permit
 from sidecar.proxy.obligations_request import fulfilled, recordable
 from sidecar.proxy.rates import Counted, Rates
 from sidecar.proxy.visit import Visit
@@ -48,7 +49,9 @@ class Judging:
         counters: Counters,
         clock: Clock,
         fence: Fence,
+        holding: Holding,
     ) -> None:
+        self._holding = holding
         self._recorder = recorder
         self._registry = registry
         self._runs = runs
@@ -59,24 +62,31 @@ class Judging:
 
     async def intent(
         self, visit: Visit, policy_set: PolicySet, principal: Principal, call: ToolCall
-    ) -> Intent:
-        """The durable intent of the call as it is to be forwarded, which then stands in `visit`.
+    ) -> Intent | None:
+        """The durable intent of the call as it is to be forwarded, which then stands in `visit`;
+        None of a call that was held until somebody said yes, and is to be judged anew.
 
         Raises Refused for a call that does not go ahead; it is counted nowhere then.
         """
         counted: Counted = {}
         try:
             for _ in range(DECISIONS_MAX):
+                permit = visit.permit
                 intent = await self._tried(visit, policy_set, principal, call, counted)
                 if intent is not None:
                     return intent
+                if visit.permit is not permit:
+                    visit.obligations = None
+                    break
                 visit.call, visit.obligations = call, None
                 principal = visit.principal = await self._registry.again(principal)
+            else:
+                raise Refused("stale_decision")
         except BaseException:
             self._rates.give_back(counted)
             raise
         self._rates.give_back(counted)
-        raise Refused("stale_decision")
+        return None
 
     async def _tried(
         self,
@@ -95,8 +105,11 @@ class Judging:
             raise self._fence.refused()
         started_ns, now_us = self._clock.monotonic_ns(), self._clock.now_us()
         decision, wait_s = self._decide(
-            policy_set, principal, call, before, now_us, started_ns, counted
+            policy_set, principal, call, before, now_us, started_ns, counted, visit.permit
         )
+        if decision.effect is Effect.REQUIRE_APPROVAL and not decision.forward:
+            await self._hold(visit, policy_set, principal, call, decision)
+            return None  # judged anew, by the rules as they are once somebody has said yes
         took_ns = self._clock.monotonic_ns() - started_ns
         claims = None
         if decision.charges and decision.forward:
@@ -118,13 +131,39 @@ class Judging:
                 detail=detail,
                 retry_after_s=wait_s,
             )
-        stake = None
+        return await self._recorded(
+            visit, policy_set, principal, call, sent, decision, before, now_us, claims, took_ns
+        )
+
+    async def _recorded(
+        self,
+        visit: Visit,
+        policy_set: PolicySet,
+        principal: Principal,
+        call: ToolCall,
+        sent: ToolCall,
+        decision: Decision,
+        before: RunBefore,
+        now_us: int,
+        claims: Claims | None,
+        took_ns: int,
+    ) -> Intent | None:
+        """The durable intent of a call that goes ahead; None if it must be decided anew. Nothing is
+        awaited before it waits in the queue."""
+        stake = spend = None
         if not call.is_protocol:
             stake = self._runs.stake(before, principal, call, decision, policy_set, now_us)
-        said = await self._recorder.intent(principal, sent, decision, stake, before.state, claims)
+        permit = visit.permit if decision.approver is not None else None
+        if permit is not None:
+            spend = self._holding.spend(permit, call.call_id, decision)
+        said = await self._recorder.intent(
+            principal, sent, decision, stake, before.state, claims, spend
+        )
         answer: Intent | Stale | Refused
         if isinstance(said, OverLimit):
             decision, answer = said.decision, _held(said)
+        elif isinstance(said, Unspent):
+            answer = Refused(said.decision.code, decision=said.decision, is_recorded=True)
         else:
             answer = said
         if claims is not None:
@@ -136,9 +175,30 @@ class Judging:
             self._runs.is_other(before, answer.run)
             self._registry.is_behind(principal.tenant, answer.epoch)
             return None
+        if permit is not None and not isinstance(said, OverLimit):
+            self._holding.spent(permit)
         self._counters.intents += 1
         self._runs.went_ahead(before, answer.run)
         return answer
+
+    async def _hold(
+        self,
+        visit: Visit,
+        policy_set: PolicySet,
+        principal: Principal,
+        call: ToolCall,
+        decision: Decision,
+    ) -> None:
+        """Waits for a yes, which then stands in `visit`; raises Refused where there is none."""
+        self._oblige(visit, call, decision)
+        shown = _shown(call, decision)
+        try:
+            visit.permit = await self._holding.permit(
+                visit, policy_set, principal, call, shown, decision
+            )
+        except BaseException:
+            self._counters.decided(decision, 0)
+            raise
 
     def _claims(self, policy_set: PolicySet, decision: Decision, facts: Facts) -> Claims | None:
         """What the limits that the store keeps count of the call; None if there are none."""
@@ -172,12 +232,15 @@ class Judging:
         now_us: int,
         now_ns: int,
         counted: Counted,
+        permit: Permit | None,
     ) -> tuple[Decision, int | None]:
         """The decision, with limits looked at, and how long to wait where one was reached."""
         if call.is_protocol:
             return _protocol_decision(policy_set), None
         run = before.state
         decision = decide(policy_set, principal, call, now_us, run)
+        if permit is not None:
+            decision = permit.granted(decision)
         shown = _shown(call, decision)
         if shown is not call and decision.wording is not None:
             facts = Facts(principal, shown, now_us, run)
@@ -221,6 +284,7 @@ def _unmet(decision: Decision, refused: Refused) -> Decision:
         reason=refused.reason,
         charges=(),
         wording=None,
+        approver=None,
     )
 
 

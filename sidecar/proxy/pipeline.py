@@ -32,6 +32,7 @@ from sidecar.proxy.headers import reply_headers
 from sidecar.proxy.identify import Identify
 from sidecar.proxy.judging import Judging
 from sidecar.proxy.obligations_response import held_to
+from sidecar.proxy.places import Places
 from sidecar.proxy.tool_lists import ToolLists
 from sidecar.proxy.upstream import Reply, UpstreamLeg
 from sidecar.proxy.visit import Visit
@@ -59,13 +60,11 @@ class Pipeline:
         leg: UpstreamLeg,
         judging: Judging,
         lists: ToolLists,
+        places: Places,
         counters: Counters,
         clock: Clock,
     ) -> None:
-        #: Those that have a server; of others nothing can be forwarded.
-        self._upstreams = {
-            name: one for name, one in config.upstreams.items() if one.kind in DIALECTS
-        }
+        self._places = places
         self._limits: Limits = config.limits
         self._identify = Identify(registry)
         self._policies = policies
@@ -76,37 +75,32 @@ class Pipeline:
         self._clock = clock
         self._judging = judging
         self._lists = lists
-        self._in_flight: dict[str, int] = dict.fromkeys(config.upstreams, 0)
 
     async def handle(self, exchange: AgentSide) -> None:
         """Serves one request whose head is well formed: the way of a call."""
         visit = Visit(self._clock.new_id(), self._clock.monotonic_ns())
         try:
-            upstream = visit.upstream = self._enter(exchange.head.upstream)
+            upstream = visit.upstream = self._places.take(exchange.head.upstream)
         except Refused as refused:
             await self._refuse(exchange, visit, refused)
             return
-        policy_set = self._policies.current
+        visit.agent, visit.has_place = exchange, True
+        self._counters.in_flight += 1
         try:
             head = exchange.head
-            principal = visit.principal = self._identify(head)
-            if principal.state is not AgentState.ACTIVE:
-                raise barred(principal.state)
+            principal = self._known(visit, head)
             body = exchange.arrived_body(upstream.limits.request_bytes)
             if body is None:
                 body = await exchange.read_body(
                     upstream.limits.request_bytes, self._limits.body_wait_s
                 )
-            call = visit.call = self._read(head, body, upstream, policy_set, visit.call_id)
-            if call.action == TOOLS_CALL:
-                await self._lists.require_pinned(policy_set, principal, call)
-            visit.intent = await self._judging.intent(visit, policy_set, principal, call)
+            call = await self._judged(visit, upstream, head, body)
             if visit.obligations is not None:
                 exchange.oblige(visit.obligations)
-            reply = await self._forward(visit, upstream, visit.call)
+            reply = await self._forward(visit, upstream, call)
             ended = OutcomeKind.COMPLETED
             try:
-                reply = await self._fit_to_show(visit, principal, visit.call, reply)
+                reply = await self._fit_to_show(visit, principal, call, reply)
                 headers = reply_headers(reply, upstream, head, visit.call_id)
                 if reply.status in CHALLENGES:
                     headers = self._authorization.challenges(headers, upstream, head)
@@ -118,7 +112,7 @@ class Pipeline:
                 reply.close()
             self._conclude(visit, ended)
         except Refused as refused:
-            refused.is_hidden = self._is_hidden(policy_set, visit, refused)
+            refused.is_hidden = self._is_hidden(visit, refused)
             await self._refuse(exchange, visit, refused)
         except ClientGone:
             self._end_unheard(exchange, visit, OutcomeKind.ABORTED_BY_CLIENT)
@@ -131,7 +125,8 @@ class Pipeline:
             _log.exception("call failed inside the sidecar", extra={"call_id": visit.call_id})
             await self._refuse(exchange, visit, Refused("internal_error"))
         finally:
-            self._in_flight[upstream.name] -= 1
+            if visit.has_place:
+                self._places.give_back(upstream.name)
             self._counters.in_flight -= 1
 
     async def refuse_head(self, exchange: AgentSide, refused: Refused) -> None:
@@ -142,16 +137,29 @@ class Pipeline:
 
     # -- its steps -------------------------------------------------------------------------
 
-    def _enter(self, name: str) -> Upstream:
-        """The upstream this request is for, with a place among its calls in flight."""
-        upstream = self._upstreams.get(name)
-        if upstream is None:
-            raise Refused("unknown_upstream")
-        if self._in_flight[name] >= upstream.limits.calls:
-            raise Refused("upstream_busy", retry_after_s=1)
-        self._in_flight[name] += 1
-        self._counters.in_flight += 1
-        return upstream
+    def _known(self, visit: Visit, head: RequestHead) -> Principal:
+        """Who calls; raises Refused for one who may not, as he stands now."""
+        principal = visit.principal = self._identify(head)
+        if principal.state is not AgentState.ACTIVE:
+            raise barred(principal.state)
+        return principal
+
+    async def _judged(
+        self, visit: Visit, upstream: Upstream, head: RequestHead, body: bytes
+    ) -> ToolCall:
+        """The call as it is to be forwarded, once its intent is durable and stands in `visit`."""
+        while True:
+            principal = visit.principal
+            if principal is None or visit.permit is not None:
+                # A call that was held until somebody said yes: all is asked again, as it is by now.
+                principal = self._known(visit, head)
+            policy_set = visit.policy_set = self._policies.current
+            call = visit.call = self._read(head, body, upstream, policy_set, visit.call_id)
+            if call.action == TOOLS_CALL:
+                await self._lists.require_pinned(policy_set, principal, call)
+            visit.intent = await self._judging.intent(visit, policy_set, principal, call)
+            if visit.intent is not None:
+                return visit.call
 
     def _read(
         self,
@@ -219,9 +227,10 @@ class Pipeline:
             reply = await self._lists.shown(reply, principal, call)
         return reply
 
-    def _is_hidden(self, policy_set: PolicySet, visit: Visit, refused: Refused) -> bool:
+    def _is_hidden(self, visit: Visit, refused: Refused) -> bool:
         if visit.principal is None or visit.upstream is None or visit.upstream.kind != "mcp":
             return False
+        policy_set = visit.policy_set or self._policies.current
         upstream = visit.upstream.name
         return self._lists.hides(policy_set, visit.principal, upstream, visit.call, refused)
 
@@ -239,7 +248,8 @@ class Pipeline:
         upstream_ns = visit.answered_ns - visit.forwarding_ns
         added_ns = None
         if visit.was_whole:
-            added_ns = self._clock.monotonic_ns() - visit.started_ns - upstream_ns
+            all_ns = self._clock.monotonic_ns() - visit.started_ns
+            added_ns = all_ns - upstream_ns - visit.held_ns
         self._counters.took(visit.upstream.name, upstream_ns, added_ns)
 
     def _end_unheard(self, exchange: AgentSide, visit: Visit, kind: OutcomeKind) -> None:

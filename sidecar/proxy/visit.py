@@ -6,12 +6,18 @@ Must not know: what fills it, or what follows.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sidecar.config.model import Upstream
 from sidecar.ledger.recorder import Intent
 from sidecar.model import Principal, ToolCall
+from sidecar.policy.index import PolicySet
 from sidecar.policy.runs import RunState
 from sidecar.policy.terms import Obligations
+
+if TYPE_CHECKING:
+    from sidecar.proxy.agent_side import AgentSide
+    from sidecar.proxy.holding import Permit
 
 
 @dataclass(slots=True)
@@ -22,6 +28,7 @@ class Visit:
     started_ns: int
     upstream: Upstream | None = None
     principal: Principal | None = None
+    policy_set: PolicySet | None = None
     call: ToolCall | None = None
     run: RunState | None = None
     obligations: Obligations | None = None
@@ -30,3 +37,10 @@ class Visit:
     answered_ns: int = 0
     was_whole: bool = False
     http_status: int | None = None
+    #: The agent's side, for who has to be told that he waits.
+    agent: AgentSide | None = None
+    #: Whether the call has a place among those in flight to its upstream.
+    has_place: bool = False
+    permit: Permit | None = None
+    #: How long it was held for a yes.
+    held_ns: int = 0

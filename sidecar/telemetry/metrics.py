@@ -15,6 +15,7 @@ from typing import Final
 import sidecar
 from sidecar.telemetry.counters import OTHER, Histogram
 from sidecar.telemetry.sources import (
+    ApprovalCounts,
     Buckets,
     CheckpointCounts,
     ExportCounts,
@@ -108,6 +109,20 @@ def _export_failures(scrape: Scrape) -> Iterator[Sample]:
             yield (one.name, reason), count
 
 
+def _of_approvals(
+    scrape: Scrape, value: Callable[[ApprovalCounts], float | Buckets]
+) -> Iterable[Sample]:
+    approvals = scrape.sources.approvals
+    return [] if approvals is None else [((), value(approvals))]
+
+
+def _approval_results(scrape: Scrape) -> Iterable[Sample]:
+    approvals = scrape.sources.approvals
+    if approvals is None:
+        return []
+    return [((result,), count) for result, count in approvals.register.results.items()]
+
+
 def _rejected(scrape: Scrape) -> Iterator[Sample]:
     counters = scrape.sources.queue.counters
     for lane, counted in zip(LANES, (counters.committed, counters.queued), strict=True):
@@ -188,6 +203,20 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric("aegis_tools_drifted", "gauge",
            "Tools of MCP servers that are hidden and refused because they drifted.",
            ("upstream",), lambda s: _of_pins(s, lambda pins: pins.drifted_by_upstream())),
+    # of approvals
+    Metric("aegis_approvals_pending", "gauge", "Approvals that wait for a person.", (),
+           lambda s: _of_approvals(s, lambda a: a.register.pending)),
+    Metric("aegis_approvals_oldest_pending_seconds", "gauge",
+           "How long the oldest of them has waited.", (),
+           lambda s: _of_approvals(s, lambda a: a.register.oldest_age_s(a.now_us()))),
+    Metric("aegis_approvals_held_calls", "gauge", "Calls that are held for an answer.", (),
+           lambda s: _of_approvals(s, lambda a: a.waiting.count)),
+    Metric("aegis_approvals_total", "counter",
+           "What approvals came to at this node; spent ones were approved before.", ("result",),
+           _approval_results),
+    Metric("aegis_approval_decision_seconds", "histogram",
+           "Time from asking to a person's last word.", (),
+           lambda s: _of_approvals(s, lambda a: _buckets(a.register.decision_seconds))),
     # of connections
     Metric("aegis_connections", "gauge", "Open connections of agents.", (),
            _one(lambda s: s.sources.door.open_connections)),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
-from sidecar.telemetry.counters import Counters
+from sidecar.telemetry.counters import Counters, Histogram
 
 if TYPE_CHECKING:
     from sidecar.policy_files import PolicyKeeper
@@ -118,6 +118,43 @@ class CheckpointCounts(Protocol):
         """For how long the oldest receipt that no signed head covers has been there."""
 
 
+class OpenApprovals(Protocol):
+    """The open approvals as a process knows them, and what others came to."""
+
+    results: dict[str, int]
+    decision_seconds: Histogram
+
+    @property
+    def pending(self) -> int:
+        """How many wait for a person."""
+
+    def oldest_age_s(self, at_us: int) -> float:
+        """How long the oldest of those has waited."""
+
+
+class HeldCalls(Protocol):
+    """Calls that wait for a yes."""
+
+    @property
+    def count(self) -> int:
+        """How many."""
+
+
+class ApprovalCounts(Protocol):
+    """What is known of approvals."""
+
+    @property
+    def register(self) -> OpenApprovals:
+        """Those that are open."""
+
+    @property
+    def waiting(self) -> HeldCalls:
+        """Calls held for them."""
+
+    def now_us(self) -> int:
+        """The moment by the store's clock."""
+
+
 class LineCounts(Protocol):
     """What the logs count of lines that were not written."""
 
@@ -148,6 +185,7 @@ class Sources:
     upstream_certificates: Sequence[UpstreamCertificate] = ()
     pins: PinCounts | None = None
     checkpoints: CheckpointCounts | None = None
+    approvals: ApprovalCounts | None = None
 
 
 class Scrape(NamedTuple):

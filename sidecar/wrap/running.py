@@ -23,7 +23,6 @@ from sidecar.config.model import Config, Upstream
 from sidecar.config.store_url import SQLITE
 from sidecar.errors import StartRefused
 from sidecar.identity.registry import Registry
-from sidecar.ledger.bucket_care import forget_idle_buckets
 from sidecar.ledger.chain import seal
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.pin_keeper import PinKeeper
@@ -33,7 +32,15 @@ from sidecar.proxy.pipeline import Pipeline
 from sidecar.proxy.stdio.agent import AgentPipes
 from sidecar.proxy.stdio.child import Child
 from sidecar.proxy.stdio.session import StdioSession
-from sidecar.rooms import Tasks, made_pipeline, policy_loader, secrets_of, settle
+from sidecar.rooms import (
+    Tasks,
+    made_approvals,
+    made_pipeline,
+    policy_loader,
+    secrets_of,
+    settle,
+    start_upkeep,
+)
 from sidecar.telemetry.counters import Counters
 from sidecar.telemetry.logs import Logs
 from sidecar.wrap.control import LateControl, NoDoor
@@ -140,14 +147,23 @@ async def _rooms(
     await registry.load()
     runs, counters = run_keeper(config, clock, store), Counters(config.upstreams)
     pins = PinKeeper(store, queue, clock, fence, is_alone=not store.has_leases)
+    approvals = made_approvals(config, clock, store, queue, fence, has_listeners=False)
     pipeline = made_pipeline(
-        config, clock, policies, recorder, registry, runs, pins, session, counters, fence
+        config,
+        clock,
+        policies,
+        recorder,
+        registry,
+        runs,
+        pins,
+        session,
+        counters,
+        fence,
+        approvals,
     )
     tasks = Tasks(stack)
     tasks.start(policies.run(), "policies")
-    if store.has_leases:
-        tasks.start(registry.watch(), "registry")
-    tasks.start(forget_idle_buckets(store, clock, fence), "limits")
+    start_upkeep(tasks, store, clock, fence, registry, approvals)
     if checkpoints is not None:
         tasks.start(checkpoints.run(), "checkpoints")
 
@@ -162,8 +178,8 @@ async def _rooms(
             config=config, clock=clock, boot_id=boot_id, counters=counters, queue=queue,
             pressure=pressure, store=store, policies=policies, recorder=recorder, door=NoDoor(),
             runs=RunCare(config, clock, read=store.run_head, queue=queue, runs=runs, fence=fence),
-            tools=ToolCare.of_config(config, pins), pins=pins, has_listeners=False,
-            started_ns=started_ns, checkpoints=checkpoints,
+            tools=ToolCare.of_config(config, pins), pins=pins, approvals=approvals,
+            has_listeners=False, started_ns=started_ns, checkpoints=checkpoints,
         )  # fmt: skip
 
     control = LateControl(config.data_dir, tasks, made_state)

@@ -52,6 +52,10 @@ CREATE TABLE approval (
 CREATE UNIQUE INDEX approval_open ON approval (tenant_id, action_sha256)
 WHERE state = 'pending' OR state = 'approved';
 
+-- A no stands as long as the question would have.
+CREATE INDEX approval_rejected ON approval (tenant_id, action_sha256)
+WHERE state = 'rejected';
+
 -- Changes of state, each beside the receipt that commits to it: who, what, before and after.
 CREATE TABLE audit_event (
     tenant_id TEXT NOT NULL,

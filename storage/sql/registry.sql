@@ -80,6 +80,16 @@ SELECT
 FROM approval
 WHERE tenant_id = $1 AND action_sha256 = $2 AND (state = 'pending' OR state = 'approved');
 
+-- name: approval_rejected_last
+-- The last approval of an action that somebody rejected.
+SELECT
+    tenant_id, approval_id, version, state, action_sha256, agent_id, call_id, tool, terms, asked,
+    votes, asked_at_us, expires_at_us, changed_at_us, spent_by
+FROM approval
+WHERE tenant_id = $1 AND action_sha256 = $2 AND state = 'rejected'
+ORDER BY approval_id DESC
+LIMIT 1;
+
 -- name: open_approvals
 -- A tenant's open approvals, the oldest first, after a given one.
 SELECT

@@ -81,6 +81,7 @@ async def test_rows_are_there_after_opening_again(open_it: OpenStore) -> None:
     assert await store.open_approvals("acme", "a1", 10) == []
     assert await store.approvals_before("acme", "a2", 10) == [ASKED]
     assert await store.count_open_approvals("acme") == 1
+    assert await store.approval_rejected_last("acme", "ac" * 32) is None
     assert await store.audit_events("acme", 99, 10) == [audit._replace(seq=answer.seq)]
     assert await store.audit_events("acme", 99, 10, actor="ana", subject="coder")
     assert await store.audit_events("acme", 99, 10, actor="bob") == []
@@ -229,3 +230,26 @@ async def test_g3_rows_of_another_tenant_are_behind_the_second_wall(
         assert len(await connection.fetch(f"SELECT * FROM {table}")) == 1, "positive control"
     finally:
         await connection.close()
+
+
+async def test_the_last_no_of_an_action_is_found(store: SqlStore) -> None:
+    no = ASKED._replace(state="rejected")
+    later = no._replace(approval_id="a2")
+    await store.record([change(no, later, ASKED._replace(approval_id="a3"))], seal)
+    assert await store.approval_rejected_last("acme", "ac" * 32) == later
+    assert await store.approval_rejected_last("rival", "ac" * 32) is None
+    assert await store.approval_rejected_last("acme", "ad" * 32) is None
+
+
+@pytest.mark.parametrize("store_url", ["postgres"], indirect=True)
+async def test_what_another_process_decided_is_found_in_one_question(
+    open_it: OpenStore, store_url: str
+) -> None:
+    one, two = await open_it(), await open_it()
+    other = ASKED._replace(approval_id="a2", action_sha256="ad" * 32)
+    rival = ASKED._replace(tenant_id="rival")
+    await one.record([change(ASKED, other), change(rival)], seal)
+    wanted = [("acme", "a1"), ("acme", "a2"), ("rival", "a1"), ("acme", "a9")]
+    assert await one.approvals_decided(wanted) == []
+    await two.record([change(other._replace(version=2, state="approved"))], seal)
+    assert await one.approvals_decided(wanted) == [("acme", "a2")]

@@ -11,6 +11,7 @@ from sidecar.config.model import Limits, Upstream
 from sidecar.errors import Refused
 from sidecar.model import ToolCall
 from sidecar.policy.index import PolicySet
+from sidecar.proxy.dialects.held import HeldReply
 from sidecar.proxy.dialects.mcp import McpDialect
 from sidecar.proxy.dialects.reply import WholeReply
 from sidecar.proxy.dialects.rest import RestDialect
@@ -33,6 +34,9 @@ class Dialect(Protocol):
 
     def refusal(self, refused: Refused, call_id: str, call: ToolCall | None) -> WholeReply:
         """The refusal in the protocol's own words; `call` as far as it was read."""
+
+    def held(self, call: ToolCall) -> HeldReply | None:
+        """How the agent is told that the call waits; None if he cannot hear it before its reply."""
 
 
 DIALECTS: dict[str, Dialect] = {"rest": RestDialect(), "mcp": McpDialect()}

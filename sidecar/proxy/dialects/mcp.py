@@ -21,6 +21,7 @@ from sidecar.policy.catalogue import Catalogue, Entry
 from sidecar.policy.index import PolicySet
 from sidecar.proxy.dialects.content_type import require_json
 from sidecar.proxy.dialects.context import http_facts, run_id, trace_id
+from sidecar.proxy.dialects.held import HeldReply, held_reply
 from sidecar.proxy.dialects.mcp_authorization import asks_for_metadata, read_metadata_call
 from sidecar.proxy.dialects.mcp_headers import VERSION_HEADER, is_stateless, require_agreement
 from sidecar.proxy.dialects.mcp_message import (
@@ -55,7 +56,13 @@ _SAID_AS_RESULT = frozenset(
         "policy_deny",
         "default_deny",
         "condition_error",
-        "approval_required",
+        "approval_pending",
+        "approval_rejected",
+        "approval_expired",
+        "approval_spent",
+        "approval_outdated",
+        "approval_withdrawn",
+        "approvals_full",
         "rate_limited",
         "obligations_conflict",
         "idempotency_key_required",
@@ -108,6 +115,10 @@ class McpDialect:
         entry = policy_set.catalogue.mcp_method(upstream.name, operation)
         message = Message(head.method, {}, None, False)
         return _call(head, body, upstream, call_id, entry, message, {}, is_protocol=True)
+
+    def held(self, call: ToolCall) -> HeldReply | None:
+        """Progress, where the client asked for it and can hear it."""
+        return held_reply(call)
 
     def refusal(self, refused: Refused, call_id: str, call: ToolCall | None) -> WholeReply:
         """The refusal as the client's SDK hands it on: a tool result or a JSON-RPC error.

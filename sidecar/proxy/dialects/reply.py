@@ -67,6 +67,7 @@ def refusal_facts(refused: Refused, call_id: str, call: ToolCall | None) -> dict
         facts["tool"] = call.tool.name
     if refused.decision is not None and refused.decision.rule_id is not None:
         facts["rule"] = refused.decision.rule_id
+    facts.update(refused.more)
     facts["next_step"] = refused.kind.next_step
     return facts
 
@@ -85,6 +86,8 @@ def refusal_text(
         lines.append(f"Rule: {facts['rule']}")
     if refused.reason != refused.kind.title:
         lines.append(f"Reason: {refused.reason}")
+    for name, said in refused.more.items():
+        lines.append(f"{name.replace('_', ' ').capitalize()}: {said}")
     lines.append(f"Next step: {facts['next_step']}")
     if refused.retry_after_s is not None:
         lines.append(f"Retry after: {refused.retry_after_s} s")

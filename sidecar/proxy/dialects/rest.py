@@ -14,6 +14,7 @@ from sidecar.model import ToolCall
 from sidecar.policy.catalogue import Catalogue, Entry
 from sidecar.policy.index import PolicySet
 from sidecar.proxy.dialects.context import http_facts, run_id, trace_id
+from sidecar.proxy.dialects.held import HeldReply
 from sidecar.proxy.dialects.reply import WholeReply, problem_reply
 from sidecar.proxy.dialects.rest_arguments import gather
 from sidecar.proxy.head import RequestHead
@@ -55,6 +56,10 @@ class RestDialect:
             in_path=path_values,
             upgrades=head.is_handshake,
         )
+
+    def held(self, call: ToolCall) -> HeldReply | None:
+        """HTTP has nothing to say before its one reply that every client would hear."""
+        return None
 
     def refusal(self, refused: Refused, call_id: str, call: ToolCall | None) -> WholeReply:
         """The refusal as application/problem+json with its own HTTP status."""

@@ -20,6 +20,7 @@ from sidecar.proxy.stdio.message import Incoming
 
 if TYPE_CHECKING:
     from sidecar.policy.terms import Obligations
+    from sidecar.proxy.dialects.held import HeldReply
     from sidecar.proxy.websocket_relay import Relay
 
 
@@ -59,6 +60,7 @@ class StdioExchange:
         "head",
         "incoming",
         "is_draining",
+        "is_held",
         "obligations",
         "passed",
         "reply_id",
@@ -70,6 +72,8 @@ class StdioExchange:
         self.head = head
         self.has_begun = False
         self.is_draining = False
+        #: Whether it waits, or waited, for a person before it goes to the server.
+        self.is_held = False
         self.obligations: Obligations | None = None
         self.passed = asyncio.Event()
         self.ended = asyncio.Event()
@@ -107,6 +111,16 @@ class StdioExchange:
     def oblige(self, obligations: Obligations) -> None:
         """The server's other messages share the agent's pipe with the answer to this call."""
         self.obligations = obligations
+
+    async def hold_on(self, held: HeldReply | None, words: str) -> None:
+        """Lets the agent's next lines pass, and says that this call waits. Raises ClientGone."""
+        if self._sink.is_gone:
+            raise ClientGone
+        self.is_held = True
+        self.passed.set()
+        if held is not None:
+            self._sink.write(held.progress(words))
+            await self.drain()
 
     # -- the reply -------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ CANCELLED: Final = "notifications/cancelled"
 LISTEN: Final = "subscriptions/listen"
 
 _JSON_TYPE: Final = ("Content-Type", "application/json")
+_ACCEPTS: Final = ("Accept", "application/json, text/event-stream")
 _VERSION_MEMBER: Final = "io.modelcontextprotocol/protocolVersion"
 
 
@@ -85,7 +86,7 @@ def read_line(line: bytes, depth_max: int) -> Incoming:
 
 def head_of(incoming: Incoming, upstream: str) -> RequestHead:
     """The head that an HTTP client would send with this message, so that both are judged alike."""
-    headers = [_JSON_TYPE]
+    headers = [_JSON_TYPE, _ACCEPTS]
     message = incoming.message
     if message is not None:
         meta = message.params.get("_meta")

@@ -64,11 +64,10 @@ class StdioSession:
         self._limits = limits
         self._agent = agent
         self._child = child
-        self._entering: StdioExchange | None = None
+        self._of_task: dict[asyncio.Task[None], StdioExchange] = {}
         self._open: dict[IdKey, StdioExchange] = {}
         self._waiting: dict[IdKey, asyncio.Future[bytes]] = {}
         self._abandoned: dict[IdKey, None] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self._heard_at_s = 0.0
         self.dropped: Counter[str] = Counter()
 
@@ -105,13 +104,11 @@ class StdioSession:
         key = incoming.key if incoming.fault is None else None
         if key is not None:
             self._open[key] = exchange
-        self._entering = exchange
         task = asyncio.ensure_future(self._handled(exchange, key, handle, refuse))
         exchange.task = task
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._of_task[task] = exchange
+        task.add_done_callback(self._of_task.pop)
         await exchange.passed.wait()
-        self._entering = None
         if incoming.cancels is not None:
             self._take_back(incoming.cancels)
 
@@ -133,9 +130,12 @@ class StdioSession:
             exchange.ended.set()
 
     def _take_back(self, key: IdKey) -> None:
-        """The agent does not wait for this answer any more, and was heard by the server."""
+        """The agent does not wait for this answer any more: the server heard of it, or never will
+        hear of the call, which is held."""
         exchange = self._open.get(key)
-        if exchange is not None and exchange.task is not None and key in self._waiting:
+        if exchange is None or exchange.task is None:
+            return
+        if key in self._waiting or exchange.is_held:
             exchange.task.cancel()
 
     async def send(
@@ -150,7 +150,9 @@ class StdioSession:
 
         Raises Refused: upstream_unreachable, upstream_broken, upstream_timeout.
         """
-        exchange = self._entering
+        # A call that was held goes later than lines that came after it, so its task tells which.
+        task = asyncio.current_task()
+        exchange = self._of_task.get(task) if task is not None else None
         if exchange is None or b"\n" in body or b"\r" in body:
             raise Refused("internal_error", detail="not one line on its way")
         if not self._child.is_open:
@@ -282,7 +284,7 @@ class StdioSession:
                     exchange.task.cancel()
         else:
             self.fail(Refused("upstream_broken", "The server ended before it answered"))
-        tasks = set(self._tasks)
+        tasks = set(self._of_task)
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=wait_s)
             for task in late:

@@ -32,27 +32,37 @@ OK = (
 )
 
 
-async def test_c_what_needs_an_approval_is_refused_said_and_recorded(tmp_path: Path) -> None:
-    async with whole(tmp_path, answering(OK), {**CATALOGUES, "p.yaml": POLICY}) as one:
+async def test_c_what_needs_an_approval_waits_and_that_is_said_and_recorded(tmp_path: Path) -> None:
+    more = "approvals: {hold: 0s}\n"
+    async with whole(tmp_path, answering(OK), {**CATALOGUES, "p.yaml": POLICY}, more) as one:
         rest = await one.ask("PUT", "/api/put", {})
         tool = await one.tool("send")
         allowed = await one.ask("POST", "/api/post", {})
     assert (rest.status, rest.json["code"], rest.json["rule"]) == (
-        403, "approval_required", "p/asks",
+        403, "approval_pending", "p/asks",
     )  # fmt: skip
     assert rest.json["detail"] == "api/put needs somebody"
     assert rest.json["next_step"]
     assert tool.status == 200
     assert tool.json["result"]["isError"] is True
-    assert "approval_required" in tool.json["result"]["content"][0]["text"]
+    assert rest.json["approval"] in rest.json["approval_url"]
+    assert 1 <= int(rest.headers["retry-after"]) <= 5
+    assert "approval_pending" in tool.json["result"]["content"][0]["text"]
     assert allowed.status == 200, "positive control"
     assert one.arrived.count(b" HTTP/1.1\r\n") == 1
-    first, second, *rest_of_it = receipts(tmp_path)
+    recorded = receipts(tmp_path)
+    asked = [receipt for receipt in recorded if receipt["kind"] == "approval"]
+    assert [(receipt["action"], receipt["tool"]) for receipt in asked] == [
+        ("approval.ask", "api/put"), ("approval.ask", "mcp/send"),
+    ]  # fmt: skip
+    first, second, *rest_of_it = [receipt for receipt in recorded if receipt not in asked]
+    assert first["approval_id"] == rest.json["approval"] == asked[0]["approval_id"]
+    assert first["approver"] is None
     for receipt in (first, second):
         assert (receipt["kind"], receipt["decision"], receipt["mode"]) == (
             "refusal", "require_approval", "enforce",
         )  # fmt: skip
-        assert (receipt["rule_id"], receipt["outcome"]) == ("p/asks", "approval_required")
+        assert (receipt["rule_id"], receipt["outcome"]) == ("p/asks", "approval_pending")
         assert receipt["facts"]["code"] == "approval_required"
     assert [one["kind"] for one in rest_of_it] == ["intent", "outcome"]
 

@@ -81,13 +81,17 @@ def test_the_head_is_what_an_http_client_would_say() -> None:
     assert head.upstream == "files"
     assert head.first == {
         "content-type": "application/json",
+        "accept": "application/json, text/event-stream",
         "mcp-protocol-version": "2026-07-28",
         "mcp-method": "tools/call",
         "mcp-name": "=?base64?Z3LDtsOfZQ==?=",
     }
     del params["_meta"]
     head = head_of(read_line(json.dumps(message).encode(), 64), "files")
-    assert head.first == {"content-type": "application/json"}
+    assert head.first == {
+        "content-type": "application/json",
+        "accept": "application/json, text/event-stream",
+    }
 
 
 def test_a_refusal_from_before_a_message_was_read_gets_its_id_and_form() -> None:

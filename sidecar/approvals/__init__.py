@@ -1,0 +1,1 @@
+"""Approvals: one exact action waits for the yes of people, and is spent by the call that got it."""

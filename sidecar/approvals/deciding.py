@@ -1,0 +1,124 @@
+"""What people do with approvals: look at those of their tenant, and say yes or no, on record.
+
+Knows: that nobody decides on his own, that a person is asked once, that the first end stands; that
+what belongs to another tenant answers as what does not exist.
+Must not know: HTTP, how a person is known, the calls that wait.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sidecar.approvals.changes import Changes
+from sidecar.approvals.entries import APPROVE, REJECT
+from sidecar.approvals.refusals import ApprovalRefused, already
+from sidecar.approvals.states import (
+    CHANGED,
+    OPEN,
+    UNKNOWN,
+    VOTED,
+    State,
+    Vote,
+    counts_for,
+    is_own,
+    read_terms,
+    voting,
+)
+from storage.records import Declined, Recorded
+from storage.standing import ApprovalRow
+
+if TYPE_CHECKING:
+    from sidecar.model import Person
+    from storage.protocol import ApprovalReader
+
+#: How often a vote is begun anew because others voted meanwhile.
+TRIES_MAX: Final = 16
+REASON_LENGTH_MAX: Final = 1000
+#: Above every id: they are lower-case hex.
+_NEWEST: Final = "g"
+
+
+class Deciding:
+    """One for a sidecar."""
+
+    def __init__(self, changes: Changes, reader: ApprovalReader) -> None:
+        self._changes = changes
+        self._reader = reader
+
+    async def show(self, tenant: str, approval_id: str) -> ApprovalRow:
+        """One approval; one whose time has run out stands as expired. Raises ApprovalRefused."""
+        row = await self._reader.approval(tenant, approval_id)
+        if row is None:
+            raise ApprovalRefused("unknown_approval")
+        return self._changes.as_it_is(row)
+
+    async def waiting_ones(self, tenant: str, after_id: str, limit: int) -> list[ApprovalRow]:
+        """Those that are open, the oldest first."""
+        rows = await self._reader.open_approvals(tenant, after_id, limit)
+        return [row for row in map(self._changes.as_it_is, rows) if row.state in OPEN]
+
+    async def latest(self, tenant: str, before_id: str, limit: int) -> list[ApprovalRow]:
+        """Those in any state, the newest first; `before_id` "" begins with the newest."""
+        rows = await self._reader.approvals_before(tenant, before_id or _NEWEST, limit)
+        return list(map(self._changes.as_it_is, rows))
+
+    async def approve(
+        self, tenant: str, approval_id: str, person: Person, reason: str = ""
+    ) -> ApprovalRow:
+        """A person's yes, on record; the approval after it. Raises ApprovalRefused, StoreError."""
+        return await self._changes.whole(
+            self._vote(tenant, approval_id, person, reason, is_yes=True)
+        )
+
+    async def reject(
+        self, tenant: str, approval_id: str, person: Person, reason: str = ""
+    ) -> ApprovalRow:
+        """A person's no, which ends it; like `approve`."""
+        return await self._changes.whole(
+            self._vote(tenant, approval_id, person, reason, is_yes=False)
+        )
+
+    async def _vote(
+        self, tenant: str, approval_id: str, person: Person, reason: str, *, is_yes: bool
+    ) -> ApprovalRow:
+        if person.tenant != tenant:
+            raise ApprovalRefused("unknown_approval")
+        for _ in range(TRIES_MAX):
+            row = await self.show(tenant, approval_id)
+            if row.state != State.PENDING:
+                raise already(row.state)
+            vote = self._checked_vote(row, person, reason[:REASON_LENGTH_MAX], is_yes)
+            step = voting(vote, row.version)
+            after = step(row, self._changes.now_us())
+            if isinstance(after, str):
+                raise _vote_refused(after)
+            verb = APPROVE if is_yes else REJECT
+            answer = await self._changes.change(row, verb, step, person.actor, after, vote.reason)
+            if isinstance(answer, Recorded):
+                if after.state == State.PENDING:
+                    return after
+                if after.state == State.APPROVED:
+                    self._changes.register.decided(after, self._changes.now_us())
+                else:
+                    self._changes.ended_here(after)
+                self._changes.waiting.wake((tenant, approval_id))
+                return after
+            if not isinstance(answer, Declined):
+                continue
+            if answer.why != CHANGED:
+                raise _vote_refused(answer.why)
+        raise ApprovalRefused("approval_changing")
+
+    def _checked_vote(self, row: ApprovalRow, person: Person, reason: str, is_yes: bool) -> Vote:
+        if is_own(row, person):
+            raise ApprovalRefused("own_approval", state=row.state)
+        rules = counts_for(person, read_terms(row.terms).terms)
+        if not rules:
+            raise ApprovalRefused("not_an_approver", state=row.state)
+        return Vote(person.actor, person.name, is_yes, reason, 0, rules)
+
+
+def _vote_refused(why: str) -> ApprovalRefused:
+    if why == VOTED:
+        return ApprovalRefused("already_voted")
+    return ApprovalRefused("unknown_approval") if why == UNKNOWN else already(why)

@@ -1,0 +1,54 @@
+"""An approval as plain values, for whoever looks at it. Pure.
+
+Must not know: HTTP, terminals, who looks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from sidecar.approvals.states import read_terms, read_votes
+from storage.standing import ApprovalRow
+
+
+def shown(row: ApprovalRow) -> dict[str, Any]:
+    """All that is known of one: what is asked, what has to be given, what was."""
+    terms, votes = read_terms(row.terms), read_votes(row.votes)
+    return {
+        "approval_id": row.approval_id,
+        "tenant": row.tenant_id,
+        "state": row.state,
+        "agent": row.agent_id,
+        "user": terms.user or None,
+        "tool": row.tool,
+        "asked": orjson.loads(row.asked),
+        "asked_sha256": terms.asked_sha256,
+        "action_sha256": row.action_sha256,
+        "terms": [
+            {
+                "rule": term.rule_id,
+                "rule_hash": term.rule_hash,
+                "approvers": list(term.approvers),
+                "quorum": term.quorum,
+                "given": sum(vote.is_yes and term.rule_id in vote.rules for vote in votes),
+            }
+            for term in terms.terms
+        ],
+        "votes": [
+            {
+                "actor": vote.actor,
+                "vote": "approve" if vote.is_yes else "reject",
+                "reason": vote.reason,
+                "at_us": vote.at_us,
+                "rules": list(vote.rules),
+            }
+            for vote in votes
+        ],
+        "call_id": row.call_id,
+        "spent_by": row.spent_by or None,
+        "asked_at_us": row.asked_at_us,
+        "expires_at_us": row.expires_at_us,
+        "changed_at_us": row.changed_at_us,
+    }

@@ -1,0 +1,157 @@
+"""`aegis-sidecar approvals list|show|approve|reject|watch`: what waits for a person, and his word.
+
+Asks the running sidecar over control.sock. What is shown was made fit to be read when it was asked:
+nothing in it is invisible, and what was cut or masked says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from sidecar.cli.control_client import Unreachable, add_connection_arguments, ask_at, socket_path
+
+NAME = "approvals"
+HELP = "show calls that wait for a person's yes, approve or reject them"
+
+WATCH_EVERY_S: Final = 1.0
+_VERBS: Final = (
+    ("list", "what waits now, the oldest first"),
+    ("show", "one of them, whole: the arguments, who may decide, what was said"),
+    ("approve", "say yes, on record"),
+    ("reject", "say no, on record"),
+    ("watch", "show each that is asked from now on, until Ctrl-C"),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verbs."""
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="ACTION")
+    for verb, what in _VERBS:
+        one = verbs.add_parser(verb, help=what)
+        if verb in ("show", "approve", "reject"):
+            one.add_argument("id", metavar="ID")
+        if verb == "list":
+            one.add_argument("--all", action="store_true", help="decided ones too, newest first")
+        if verb in ("approve", "reject"):
+            one.add_argument("--reason", default="", help="why; it stands in the record")
+        one.add_argument("--tenant", default="", help="only this tenant's")
+        one.add_argument("--json", action="store_true", help="JSON, one object a line")
+        add_connection_arguments(one)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 done, 1 refused or nobody answers, 2 for wrong usage."""
+    try:
+        where = socket_path(args)
+        if args.verb == "watch":
+            return _watch(args, where)
+        said = ask_at(where, "POST", f"/approvals/{args.verb}", _asked(args))
+    except Unreachable as error:
+        print(error, file=sys.stderr)
+        if error.next_step:
+            print(f"    {error.next_step}", file=sys.stderr)
+        return error.exit_code
+    if args.verb == "list":
+        _print_list(said["approvals"], as_json=args.json)
+    else:
+        _print_one(said, as_json=args.json)
+    return 0
+
+
+def _asked(args: argparse.Namespace) -> dict[str, Any]:
+    asked: dict[str, Any] = {"tenant": args.tenant}
+    if args.verb == "list":
+        asked["all"] = args.all
+    else:
+        asked["id"] = args.id
+    if args.verb in ("approve", "reject"):
+        asked["reason"] = args.reason
+    return asked
+
+
+def _watch(args: argparse.Namespace, where: Path) -> int:
+    seen: set[str] = set()
+    while True:
+        said = ask_at(where, "POST", "/approvals/list", {"tenant": args.tenant, "all": False})
+        waiting = [one for one in said["approvals"] if one["state"] == "pending"]
+        for one in waiting:
+            if one["approval_id"] not in seen:
+                _print_one(one, as_json=args.json)
+                sys.stdout.flush()
+        seen = {one["approval_id"] for one in waiting}
+        time.sleep(WATCH_EVERY_S)
+
+
+def _print_list(approvals: list[dict[str, Any]], *, as_json: bool) -> None:
+    if not approvals and not as_json:
+        print("nothing waits")
+    for one in approvals:
+        if as_json:
+            print(json.dumps(one))
+            continue
+        print(
+            f"{one['approval_id']}  {one['state']:<9} {one['tenant']}/{one['agent']}  "
+            f"{one['tool']}  asked {_time(one['asked_at_us'])}, ends {_time(one['expires_at_us'])}"
+        )
+
+
+def _print_one(one: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(one))
+        return
+    for line in _lines(one):
+        print(line)
+
+
+def _lines(one: dict[str, Any]) -> list[str]:
+    asked = one["asked"]
+    user = f", for {one['user']}" if one["user"] else ""
+    lines = [
+        f"{one['approval_id']}  {one['state']}",
+        f"  agent      {one['tenant']}/{one['agent']}{user}",
+        f"  tool       {one['tool']}  ({asked['method']} {asked['path']})".rstrip(),
+        f"  why        {asked['reason']}",
+    ]
+    if "called" in asked:
+        lines.append(f"  called     {asked['called']}, which no catalogue declares")
+    if "run" in asked:
+        labels = ", ".join(asked["run"]["labels"]) or "none"
+        lines.append(f"  run        trust {asked['run']['trust']}; labels {labels}")
+    lines += [f"  {name:<10} {text}" for name, text in _arguments(asked)]
+    if asked["is_cut"]:
+        lines.append("  NOTE       some of it was too long and is cut; it says how much is missing")
+    if asked["is_escaped"]:
+        lines.append("  NOTE       invisible characters are shown as \\u escapes")
+    for term in one["terms"]:
+        who = ", ".join(term["approvers"]) or "any approver"
+        lines.append(f"  wanted     {term['given']} of {term['quorum']} by {who}: {term['rule']}")
+    for vote in one["votes"]:
+        why = f": {vote['reason']}" if vote["reason"] else ""
+        lines.append(f"  {vote['vote']:<10} {vote['actor']} at {_time(vote['at_us'])}{why}")
+    lines.append(f"  asked      {_time(one['asked_at_us'])}, ends {_time(one['expires_at_us'])}")
+    lines.append(f"  action     {one['action_sha256']}")
+    if one["spent_by"]:
+        lines.append(f"  spent by   call {one['spent_by']}")
+    return lines
+
+
+def _arguments(asked: dict[str, Any]) -> list[tuple[str, str]]:
+    arguments = asked["arguments"]
+    if not isinstance(arguments, dict):
+        return [("arguments", str(arguments))]
+    said = [("arguments", "none")] if not arguments else []
+    for number, (name, value) in enumerate(arguments.items()):
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        said.append(("arguments" if not number else "", f"{name} = {text}"))
+    said += [("header", f"{name}: {', '.join(held)}") for name, held in asked["headers"].items()]
+    return said
+
+
+def _time(at_us: int) -> str:
+    return datetime.fromtimestamp(at_us / 1e6, UTC).isoformat(timespec="seconds")

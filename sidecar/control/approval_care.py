@@ -1,0 +1,114 @@
+"""Approvals over control.sock: looked at and decided by whoever the machine lets in, on record.
+
+Knows: that a person there is the user of the connecting process, and an admin: he could change the
+rules as well. What he says is recorded as `socket:USER`.
+Must not know: HTTP, the command line, how a vote is counted.
+"""
+
+from __future__ import annotations
+
+import pwd
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from sidecar.approvals.refusals import ApprovalRefused
+from sidecar.approvals.view import shown
+from sidecar.errors import Refused
+from sidecar.model import Person, Role
+from storage.errors import StoreError
+
+if TYPE_CHECKING:
+    from sidecar.approvals.deciding import Deciding
+    from storage.standing import ApprovalRow
+
+#: So many are listed at once.
+LISTED_MAX: Final = 200
+
+
+class ApprovalCareRefused(Exception):
+    """What was asked is refused: `code` is stable, `next_step` says what to do."""
+
+    def __init__(self, code: str, title: str, next_step: str) -> None:
+        super().__init__(title)
+        self.code = code
+        self.title = title
+        self.next_step = next_step
+
+
+class ApprovalCare:
+    """For the tenants of one sidecar."""
+
+    def __init__(self, deciding: Deciding, tenants: Sequence[str]) -> None:
+        self._deciding = deciding
+        self._tenants = tenants
+
+    async def list(self, tenant: str, *, every: bool) -> dict[str, Any]:
+        """Those that are open, the oldest first; with `every` those in any state, the newest
+        first. Raises ApprovalCareRefused."""
+        rows: list[ApprovalRow] = []
+        try:
+            for one in self._named(tenant):
+                if every:
+                    rows += await self._deciding.latest(one, "", LISTED_MAX)
+                else:
+                    rows += await self._deciding.waiting_ones(one, "", LISTED_MAX)
+        except StoreError as error:
+            raise _of_the_store(error) from error
+        rows.sort(key=lambda row: row.approval_id, reverse=every)
+        return {"approvals": [shown(row) for row in rows[:LISTED_MAX]]}
+
+    async def show(self, approval_id: str, tenant: str) -> dict[str, Any]:
+        """One of them. Raises ApprovalCareRefused."""
+        return shown(await self._found(approval_id, tenant))
+
+    async def decide(
+        self, approval_id: str, tenant: str, uid: int, reason: str, *, is_yes: bool
+    ) -> dict[str, Any]:
+        """The approval after a vote. Raises ApprovalCareRefused."""
+        row = await self._found(approval_id, tenant)
+        person = peer_person(row.tenant_id, uid)
+        vote = self._deciding.approve if is_yes else self._deciding.reject
+        try:
+            return shown(await vote(row.tenant_id, approval_id, person, reason))
+        except ApprovalRefused as refused:
+            raise ApprovalCareRefused(refused.code, refused.title, refused.next_step) from refused
+        except StoreError as error:
+            raise _of_the_store(error) from error
+        except Refused as refused:  # the store is fenced
+            kind = refused.kind
+            raise ApprovalCareRefused(kind.code, kind.title, kind.next_step) from refused
+
+    async def _found(self, approval_id: str, tenant: str) -> ApprovalRow:
+        """Ids are unique, so that the tenant need not be named."""
+        refusal: ApprovalRefused | None = None
+        for one in self._named(tenant):
+            try:
+                return await self._deciding.show(one, approval_id)
+            except ApprovalRefused as refused:
+                refusal = refused
+            except StoreError as error:
+                raise _of_the_store(error) from error
+        refusal = refusal or ApprovalRefused("unknown_approval")
+        raise ApprovalCareRefused(refusal.code, refusal.title, refusal.next_step)
+
+    def _named(self, tenant: str) -> Sequence[str]:
+        if tenant and tenant not in self._tenants:
+            raise ApprovalCareRefused(
+                "unknown_tenant",
+                f"the configuration has no tenant {tenant!r}",
+                f"There is {', '.join(self._tenants)}.",
+            )
+        return (tenant,) if tenant else self._tenants
+
+
+def peer_person(tenant: str, uid: int) -> Person:
+    """The person at the other end of control.sock."""
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = str(uid)
+    return Person(tenant, name, f"socket:{name}", frozenset({Role.ADMIN}))
+
+
+def _of_the_store(error: StoreError) -> ApprovalCareRefused:
+    return ApprovalCareRefused(error.code, str(error), error.next_step)

@@ -1,0 +1,419 @@
+"""E1 to E8 through a whole sidecar: held calls, votes, spending once; over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from pathlib import Path
+
+import pytest
+from proxy_approvals_setup import (
+    ANA,
+    BO,
+    CATALOGUES,
+    POLICY,
+    TENANT,
+    asking,
+    open_ones,
+    pending,
+    person,
+    refund,
+    saying,
+    sent,
+    soon,
+)
+from proxy_whole_setup import Whole, receipts
+
+from sidecar.approvals.refusals import ApprovalRefused
+from sidecar.ledger.verify import verify_lines
+
+SHORT = "approvals: {hold: 0s}\n"
+
+
+async def approved(one: Whole) -> str:
+    """The one that waits gets its yes."""
+    row = await pending(one)
+    await one.sidecar.approvals.deciding.approve(TENANT, row.approval_id, ANA)
+    return row.approval_id
+
+
+async def test_a_held_call_goes_through_when_it_is_approved_and_is_spent(tmp_path: Path) -> None:
+    async with asking(tmp_path) as one:
+        call = asyncio.create_task(refund(one))
+        approval_id = await approved(one)
+        answer = await call
+        assert answer.status == 200 and sent(one) == 1
+        row = await one.sidecar.approvals.deciding.show(TENANT, approval_id)
+        assert row.state == "spent" and row.spent_by == answer.headers["aegis-call-id"]
+        again = asyncio.create_task(refund(one))
+        fresh = (await pending(one)).approval_id
+        assert fresh != approval_id, "an identical call is a new action"
+        await one.sidecar.approvals.deciding.reject(TENANT, fresh, ANA)
+        assert (await again).status == 403
+    recorded = receipts(tmp_path)
+    (intent,) = [row for row in recorded if row["kind"] == "intent"]
+    assert (intent["decision"], intent["approval_id"], intent["approver"]) == (
+        "require_approval", approval_id, "person:ana",
+    )  # fmt: skip
+    said = [row["action"] for row in recorded if row["kind"] == "approval"]
+    assert said[:2] == ["approval.ask", "approval.approve"]
+
+
+async def test_the_next_identical_call_spends_the_yes(tmp_path: Path) -> None:
+    async with asking(tmp_path, SHORT) as one:
+        first = await refund(one)
+        assert (first.status, first.json["code"]) == (403, "approval_pending")
+        assert "retry-after" in first.headers and first.json["approval_url"].startswith("http")
+        assert (await refund(one)).json["approval"] == first.json["approval"], "joined"
+        await approved(one)
+        assert (await refund(one)).status == 200 and sent(one) == 1
+        assert (await refund(one)).json["approval"] != first.json["approval"]
+
+
+SWAPPED = {
+    "arguments": ("/api/refund/7", 6, "a"),
+    "path": ("/api/refund/8", 5, "a"),
+    "tool": ("/api/pay", 5, "a"),
+    "bound header": ("/api/refund/7", 5, "b"),
+    "query": ("/api/refund/7?x=1", 5, "a"),
+}
+
+
+async def test_e1_swapped_after_the_yes_it_waits_anew_and_the_yes_is_not_burnt(
+    tmp_path: Path,
+) -> None:
+    async with asking(tmp_path, SHORT) as one:
+        await refund(one, headers={"Idempotency-Key": "a"})
+        approval_id = await approved(one)
+        for what, (path, cents, key) in SWAPPED.items():
+            swapped = await one.ask("POST", path, {"cents": cents}, {"Idempotency-Key": key})
+            assert (swapped.status, swapped.json["code"]) == (403, "approval_pending"), what
+            assert swapped.json["approval"] != approval_id and sent(one) == 0, what
+        true = await refund(one, headers={"Idempotency-Key": "a", "X-Other": "1"})
+        assert true.status == 200, "positive control: it was not burnt; other headers do not matter"
+
+
+async def test_e1_the_same_tool_name_at_another_upstream_or_over_mcp(tmp_path: Path) -> None:
+    async with asking(tmp_path, SHORT) as one:
+        first = (await one.tool("send", {"to": "a"})).json["result"]
+        assert first["isError"] and "approval_pending" in first["content"][0]["text"]
+        await approved(one)
+        for name, arguments in (("drop", {"to": "a"}), ("send", {"to": "b"}), ("send", {})):
+            swapped = (await one.tool(name, arguments)).json["result"]
+            assert "approval_pending" in swapped["content"][0]["text"]
+        assert sent(one) == 0
+        message = {
+            "jsonrpc": "2.0", "id": "other", "method": "tools/call",
+            "params": {"name": "send", "arguments": {"to": "a"}, "_meta": {"x": 1}},
+        }  # fmt: skip
+        accepts = {"Accept": "application/json, text/event-stream", "traceparent": "x"}
+        true = await one.ask("POST", "/mcp", message, accepts)
+        assert "isError" not in true.json["result"], "id, _meta and trace are no part of the action"
+
+
+async def test_e1_other_rules_by_now_and_a_new_approval_is_opened(tmp_path: Path) -> None:
+    async with asking(tmp_path, SHORT) as one:
+        await refund(one)
+        approval_id = await approved(one)
+        stricter = POLICY + "    approval: {quorum: 2}\n"
+        await _reloaded(one, stricter)
+        outdated = await refund(one)
+        assert (outdated.status, outdated.json["code"]) == (403, "approval_outdated")
+        assert outdated.json["approval"] != approval_id and sent(one) == 0
+        row = await one.sidecar.approvals.deciding.show(TENANT, approval_id)
+        assert row.state == "superseded"
+        again = await refund(one)
+        assert (again.json["code"], again.json["approval"]) == (
+            "approval_pending", outdated.json["approval"],
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("policy", "status", "state"),
+    [
+        (POLICY.replace("require_approval", "deny"), 403, "approved"),
+        (
+            "policy: p\nrules:\n  - {id: all, effect: allow, tools: [api/*, mcp/*]}\n",
+            200,
+            "approved",
+        ),
+        (POLICY + "# a comment more\n", 200, "spent"),
+    ],
+    ids=["deny", "allow", "comment"],
+)
+async def test_e1_the_policies_of_the_moment_are_asked_again(
+    tmp_path: Path, policy: str, status: int, state: str
+) -> None:
+    """A held call meets the rules as they are after the yes: deny refuses, allow spends nothing."""
+    async with asking(tmp_path) as one:
+        call = asyncio.create_task(refund(one))
+        row = await pending(one)
+        await _reloaded(one, policy)
+        await one.sidecar.approvals.deciding.approve(TENANT, row.approval_id, ANA)
+        answer = await call
+        assert answer.status == status
+        assert (await one.sidecar.approvals.deciding.show(TENANT, row.approval_id)).state == state
+
+
+async def _reloaded(one: Whole, policy: str) -> None:
+    (one.folder / "policies" / "p.yaml").write_text(policy)
+    before = await one.metric("aegis_build_info")
+    assert before
+    one.sidecar.reload_soon()
+    await asyncio.sleep(0.5)
+
+
+async def test_e2_of_many_identical_calls_exactly_one_goes_through(tmp_path: Path) -> None:
+    async with asking(tmp_path) as one:
+        calls = [asyncio.create_task(refund(one)) for _ in range(64)]
+        await pending(one)
+        await asyncio.sleep(0.2)
+        await approved(one)
+        answers = await asyncio.gather(*calls)
+    assert [answer.status for answer in answers].count(200) == 1 and sent(one) == 1
+    codes = {answer.json["code"] for answer in answers if answer.status != 200}
+    assert codes <= {"approval_spent", "approval_pending"}
+    kinds = [row["kind"] for row in receipts(tmp_path)]
+    assert kinds.count("intent") == 1 and kinds.count("refusal") == 63
+
+
+async def test_e5_a_no_is_told_and_stands(tmp_path: Path) -> None:
+    async with asking(tmp_path) as one:
+        deciding = one.sidecar.approvals.deciding
+        call = asyncio.create_task(refund(one))
+        row = await pending(one)
+        await deciding.reject(TENANT, row.approval_id, ANA, "not this customer")
+        answer = await call
+        assert (answer.status, answer.json["code"]) == (403, "approval_rejected")
+        assert "not this customer" in answer.json["detail"]
+        again = await refund(one)
+        assert (again.json["code"], again.json["approval"]) == (
+            "approval_rejected",
+            row.approval_id,
+        )
+        for vote in (deciding.approve, deciding.reject):
+            with pytest.raises(ApprovalRefused) as late:
+                await vote(TENANT, row.approval_id, BO)
+            assert (late.value.code, late.value.status) == ("approval_already_decided", 409)
+        assert sent(one) == 0 and await open_ones(one) == []
+
+
+async def test_e5_yes_and_no_at_once_the_first_stands(tmp_path: Path) -> None:
+    async with asking(tmp_path, SHORT) as one:
+        deciding = one.sidecar.approvals.deciding
+        for order in range(8):
+            await refund(one, order=str(order))
+            row = await pending(one)
+            said = await asyncio.gather(
+                deciding.approve(TENANT, row.approval_id, ANA),
+                deciding.reject(TENANT, row.approval_id, BO),
+                deciding.approve(TENANT, row.approval_id, ANA),
+                return_exceptions=True,
+            )
+            refused = [one for one in said if isinstance(one, ApprovalRefused)]
+            assert len(refused) == 2
+            assert {one.code for one in refused} <= {"approval_already_decided", "already_voted"}
+
+
+async def test_e5_four_eyes_groups_and_quorum(tmp_path: Path) -> None:
+    policy = POLICY + "    approval: {approvers: [finance, zoe], quorum: 2}\n"
+    async with asking(tmp_path, policy=policy) as one:
+        deciding = one.sidecar.approvals.deciding
+        call = asyncio.create_task(refund(one))
+        row = await pending(one)
+
+        async def code_of(who: object) -> str:
+            with pytest.raises(ApprovalRefused) as refused:
+                await deciding.approve(TENANT, row.approval_id, who)  # type: ignore[arg-type]
+            return refused.value.code
+
+        assert await code_of(ANA) == "not_an_approver"
+        assert await code_of(person("agent-key", "finance", agent="agent")) == "own_approval"
+        assert await code_of(person("zoe", tenant="rival")) == "unknown_approval"
+        half = await deciding.approve(TENANT, row.approval_id, person("bo", "finance"))
+        assert half.state == "pending"
+        assert await code_of(person("bo", "finance")) == "already_voted"
+        whole_yes = await deciding.approve(TENANT, row.approval_id, person("zoe"))
+        assert whole_yes.state == "approved"
+        assert (await call).status == 200
+    (intent,) = [row for row in receipts(tmp_path) if row["kind"] == "intent"]
+    assert intent["approver"] == "person:bo,person:zoe"
+
+
+async def test_of_several_rules_each_must_be_given(tmp_path: Path) -> None:
+    policy = POLICY + (
+        "    approval: {approvers: finance}\n"
+        "  - {id: legal, effect: require_approval, tools: api/refund, approval: {approvers: law}}\n"
+    )
+    async with asking(tmp_path, policy=policy) as one:
+        deciding = one.sidecar.approvals.deciding
+        call = asyncio.create_task(refund(one))
+        row = await pending(one)
+        half = await deciding.approve(TENANT, row.approval_id, person("ana", "finance"))
+        assert half.state == "pending"
+        both = await deciding.approve(TENANT, row.approval_id, person("lex", "law"))
+        assert both.state == "approved" and (await call).status == 200
+
+
+async def test_e8_expiry_ends_what_nobody_decided_on_record(tmp_path: Path) -> None:
+    more = "approvals: {hold: 5s, expires: 1s}\n"
+    async with asking(tmp_path, more) as one:
+        answer = await refund(one)
+        assert (answer.status, answer.json["code"]) == (403, "approval_expired")
+        rows = await one.sidecar.approvals.deciding.latest(TENANT, "", 10)
+        assert [row.state for row in rows] == ["expired"]
+        with pytest.raises(ApprovalRefused) as late:
+            await one.sidecar.approvals.deciding.approve(TENANT, rows[0].approval_id, ANA)
+        assert late.value.code == "approval_expired"
+    ended = [row for row in receipts(tmp_path) if row["action"] == "approval.expire"]
+    assert len(ended) == 1 and ended[0]["approval_id"] == rows[0].approval_id
+
+
+async def test_e8_what_nobody_waits_for_is_ended_too(tmp_path: Path) -> None:
+    async with asking(tmp_path, "approvals: {hold: 0s, expires: 1s}\n") as one:
+        await refund(one)
+
+        async def ended() -> bool:
+            return not await one.sidecar.approvals.deciding._reader.count_open_approvals(TENANT)
+
+        await soon(ended)
+    assert [row["action"] for row in receipts(tmp_path)][-1] == "approval.expire"
+
+
+async def test_e8_a_tenant_has_so_many_open_and_no_more(tmp_path: Path) -> None:
+    async with asking(tmp_path, "approvals: {hold: 0s, pending: 3}\n") as one:
+        answers = await asyncio.gather(*(refund(one, order=str(n)) for n in range(8)))
+        codes = [answer.json["code"] for answer in answers]
+        assert codes.count("approval_pending") <= 3 and "approvals_full" in codes
+        full = await refund(one, order="9")
+        if len(await open_ones(one)) == 3:
+            assert (full.status, full.json["code"]) == (429, "approvals_full")
+        assert len(await open_ones(one)) <= 3
+
+
+async def test_e8_a_client_that_leaves_stops_waiting_and_the_approval_stays(tmp_path: Path) -> None:
+    async with asking(tmp_path, "approvals: {hold: 30s}\n") as one:
+        body = b'{"cents": 5}'
+        head = f"POST /api/refund/7 HTTP/1.1\r\nHost: 127.0.0.1:{one.port}\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        _, writer = await asyncio.open_connection("127.0.0.1", one.port)
+        writer.write(head.encode() + body)
+        row = await pending(one)
+        waiting = one.sidecar.approvals.changes.waiting
+
+        async def joined() -> bool:
+            return waiting.count == 1
+
+        await soon(joined)
+        writer.close()
+
+        async def left() -> bool:
+            return waiting.count == 0
+
+        await soon(left)
+        await one.sidecar.approvals.deciding.approve(TENANT, row.approval_id, ANA)
+        await asyncio.sleep(0.1)
+        assert sent(one) == 0, "nobody is connected"
+        assert (await refund(one)).status == 200, "the next identical call spends it"
+
+
+async def test_stopping_lets_held_calls_go_and_the_approval_stays(tmp_path: Path) -> None:
+    async with asking(tmp_path, "approvals: {hold: 30s}\n") as one:
+        call = asyncio.create_task(refund(one))
+        row = await pending(one)
+    answer = await asyncio.wait_for(call, 5)
+    assert (answer.status, answer.json["code"]) == (503, "shutting_down")
+    assert row.approval_id in json.dumps(receipts(tmp_path), default=str)
+
+
+async def test_a_held_mcp_call_hears_progress_and_gets_its_answer_in_the_same_stream(
+    tmp_path: Path,
+) -> None:
+    message = {
+        "jsonrpc": "2.0", "id": 1, "method": "tools/call",
+        "params": {"name": "send", "arguments": {}, "_meta": {"progressToken": "t"}},
+    }  # fmt: skip
+    accepts = {"Accept": "application/json, text/event-stream"}
+    async with asking(tmp_path, talk=saying(b'{"jsonrpc": "2.0",\n "id": 1, "result": {}}')) as one:
+        call = asyncio.create_task(one.ask("POST", "/mcp", message, accepts))
+        await approved(one)
+        answer = await call
+        refused = asyncio.create_task(one.ask("POST", "/mcp", message, accepts))
+        row = await pending(one)
+        await one.sidecar.approvals.deciding.reject(TENANT, row.approval_id, ANA, "no")
+        no = await refused
+    assert answer.status == 200 and answer.headers["content-type"] == "text/event-stream"
+    assert answer.is_whole and no.is_whole
+    first, *rest = _events(answer.body)
+    assert first["method"] == "notifications/progress"
+    assert first["params"]["progressToken"] == "t" and first["params"]["progress"] == 1
+    assert rest[-1] == {"jsonrpc": "2.0", "id": 1, "result": {}}
+    said = _events(no.body)
+    assert said[-1]["id"] == 1 and said[-1]["result"]["isError"] is True
+    assert "approval_rejected" in said[-1]["result"]["content"][0]["text"]
+
+
+def _events(body: bytes) -> list[dict[str, object]]:
+    return [
+        json.loads(line.removeprefix("data: "))
+        for line in body.decode().splitlines()
+        if line.startswith("data: ")
+    ]
+
+
+async def test_limits_count_what_is_approved_and_a_full_one_does_not_burn_the_yes(
+    tmp_path: Path,
+) -> None:
+    policy = POLICY + (
+        "  - {id: budget, tools: api/refund, limits: {sum: args.cents, max: 8, window: 1h}}\n"
+    )
+    async with asking(tmp_path, SHORT, policy=policy) as one:
+        await refund(one)
+        await approved(one)
+        assert (await refund(one)).status == 200
+        await refund(one, order="8")
+        approval_id = await approved(one)
+        over = await refund(one, order="8")
+        assert (over.status, over.json["code"]) == (429, "rate_limited")
+        row = await one.sidecar.approvals.deciding.show(TENANT, approval_id)
+        assert row.state == "approved", "the yes is there for when there is room again"
+
+
+async def test_metrics_tell_of_what_waits_and_what_came_of_it(tmp_path: Path) -> None:
+    async with asking(tmp_path, SHORT) as one:
+        await refund(one)
+        text = await _metrics(one)
+        assert "aegis_approvals_pending 1.0" in text
+        await approved(one)
+        await refund(one)
+        text = await _metrics(one)
+    assert "aegis_approvals_pending 0.0" in text
+    assert 'aegis_approvals_total{result="approved"} 1.0' in text
+    assert 'aegis_approvals_total{result="spent"} 1.0' in text
+    assert "aegis_approval_decision_seconds_count 1.0" in text
+
+
+async def _metrics(one: Whole) -> str:
+    from aiohttp import ClientSession
+
+    url = f"{one.sidecar.control_url}/metrics"
+    async with ClientSession() as session, session.get(url) as reply:
+        return await reply.text()
+
+
+async def test_the_chain_holds_after_all_of_it(tmp_path: Path) -> None:
+    import storage
+    from sidecar.ledger.export import export_lines
+
+    async with asking(tmp_path, SHORT) as one:
+        await refund(one)
+        await approved(one)
+        await refund(one)
+    reader = await storage.open_reader(f"sqlite:///{tmp_path}/aegis.db")
+    with contextlib.suppress(FileNotFoundError):
+        lines = [line async for line in export_lines(reader, TENANT)]
+    await reader.close()
+    verdict = verify_lines(iter(lines))
+    assert verdict.holds and verdict.count == len(lines) >= 5
+    assert CATALOGUES
