@@ -30,6 +30,17 @@ ANSWER_S = 6.0
 CLOSE_S = 3.0
 IN_FLIGHT = 12
 LIMITS = "limits: {header_wait: 500ms, body_wait: 500ms}"
+#: An upstream that is open to what is refused elsewhere: compressed bodies, WebSockets.
+OPEN = {
+    "open.yaml": (
+        "catalogue: open\ntools:\n  write: {route: POST /items, args: {mark: string, size: int}}\n"
+        "  live: {route: GET /live, websocket: true}\n"
+    ),
+    "open-policy.yaml": (
+        "policy: open\nrules:\n  - {id: open, effect: allow, tools: open/live}\n"
+        "  - {id: small, effect: allow, tools: open/write, when: args.size <= 100}\n"
+    ),
+}
 _STATUS = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9])[ \r]")
 
 
@@ -87,7 +98,8 @@ class Door:
         self.violations: list[str] = []
         self.sidecar = Process(folder)
         self._upstreams = [
-            RecordingUpstream(name, self.arrivals, self.violations) for name in ("up", "tools")
+            RecordingUpstream(name, self.arrivals, self.violations)
+            for name in ("up", "tools", "open")
         ]
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -99,8 +111,9 @@ class Door:
         ports = [upstream.port for upstream in self._upstreams]
         self.sidecar.write(
             f"  up: {{url: 'http://127.0.0.1:{ports[0]}'}}\n"
-            f"  tools: {{url: 'http://127.0.0.1:{ports[1]}/mcp', kind: mcp}}",
-            CATALOGUES,
+            f"  tools: {{url: 'http://127.0.0.1:{ports[1]}/mcp', kind: mcp}}\n"
+            f"  open: {{url: 'http://127.0.0.1:{ports[2]}', decode: [gzip, deflate]}}",
+            CATALOGUES | OPEN,
             limits,
         )
         self.sidecar.start()
