@@ -1,13 +1,20 @@
 """`aegis-sidecar config check|show`: is the configuration sound, and what is in force?
 
 Knows: where the configuration is looked for, and that its policies must be there to be read (what
-they say is for `policy check`). Starts nothing, opens no store.
+is wrong with them is for `policy check`; what is let through unjudged is said here too). Starts
+nothing, opens no store.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sidecar.config.model import Config
+    from sidecar.problems import Position
 
 NAME = "config"
 HELP = "check the configuration, or show what is in force"
@@ -58,8 +65,29 @@ def run(args: argparse.Namespace) -> int:
         write = show_json if args.json else show_text
         sys.stdout.write(write(config, loaded.origins))
         return 0
+    for tool in _unjudged(config, loaded.entries):
+        print(f"{tool}: warning: what goes through its WebSocket is not judged, only its handshake")
     print(
         f"{path}: fine. Upstreams: {', '.join(config.upstreams)}. "
         f"Agents call {config.listen.data.url}; default is {config.default}."
     )
     return 0
+
+
+def _unjudged(config: Config, entries: Mapping[str, Position]) -> list[str]:
+    """Tools whose routes may be upgraded; none while the policies cannot be used."""
+    from pathlib import Path
+
+    from sidecar.policy.load import load_policies
+    from sidecar.policy_reading import take_reading
+
+    reading = take_reading(entries, Path.cwd(), places=entries)
+    loaded = load_policies(
+        reading.sources,
+        upstreams={name: upstream.kind for name, upstream in config.upstreams.items()},
+        default=config.default,
+        read_file=reading.read_file,
+    )
+    if loaded.policy_set is None:
+        return []
+    return [entry.tool.name for entry in loaded.policy_set.catalogue.entries if entry.websocket]

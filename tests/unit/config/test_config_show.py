@@ -42,6 +42,18 @@ def test_check_of_a_sound_file(path: Path, capsys: pytest.CaptureFixture[str]) -
     assert said.err == ""
 
 
+def test_check_tells_what_passes_unjudged(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for value, lines in (("false", 0), ("true", 1)):
+        (path.parent / "policies" / "p.yaml").write_text(
+            f"catalogue: shop\ntools: {{live: {{route: GET /live, websocket: {value}}}}}\n"
+        )
+        assert main(["config", "check"]) == 0
+        *warnings, fine = capsys.readouterr().out.splitlines()
+        assert fine.startswith("sidecar.yaml: fine.")
+        said = "shop/live: warning: what goes through its WebSocket is not judged"
+        assert [line.startswith(said) for line in warnings] == [True] * lines
+
+
 def test_check_names_problems(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "check", "--config", str(path), "--set", "limits.queue=0"]) == 1
     assert capsys.readouterr().out == (

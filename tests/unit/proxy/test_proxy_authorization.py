@@ -12,6 +12,7 @@ from proxy_whole_setup import Whole, read_answer, receipts, whole
 from proxy_wire_setup import Conversation, read_request
 
 from sidecar.errors import Refused
+from sidecar.proxy.head import HeadRules, read_head
 from sidecar.proxy.protected_resource import (
     mapped_challenge,
     mapped_metadata,
@@ -119,6 +120,17 @@ def test_nonsense_is_not_led_through(case: str) -> None:
     with pytest.raises(Refused) as refused:
         mapped_metadata(NONSENSE[case], OWN, "http://us/files/mcp")
     assert refused.value.code == "metadata_unusable"
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_the_resource_is_the_url_the_agent_used(scheme: str) -> None:
+    rules = HeadRules(frozenset({"tools.acme.io"}), scheme=scheme, log_in=frozenset({"files"}))
+    lines = [(b"Host", b"tools.acme.io:8443")]
+    head = read_head("GET", f"{KNOWN}/files/mcp", (1, 1), lines, "127.0.0.1", rules)
+    assert (head.upstream, head.mount, head.target) == ("files", "/files", f"{KNOWN}/mcp")
+    assert head.origin == f"{scheme}://tools.acme.io:8443"
+    other = read_head("GET", f"{KNOWN}/other/mcp", (1, 1), lines, "127.0.0.1", rules)
+    assert other.upstream == ".well-known"
 
 
 # -- through a whole sidecar -----------------------------------------------------------------
