@@ -19,13 +19,14 @@ from sidecar.approvals.service import Approvals
 from sidecar.certificate_keeper import CertificateKeeper, Certificates
 from sidecar.clock import Clock
 from sidecar.config.model import STDIO, Config
+from sidecar.control.caller_care import CallerCare
 from sidecar.control.run_care import RunCare
 from sidecar.control.server import ControlServer
 from sidecar.control.socket import ControlSocket
 from sidecar.control.state import ControlState
 from sidecar.control.tool_care import ToolCare
 from sidecar.errors import StartRefused
-from sidecar.identity.registry import Registry
+from sidecar.identity.callers import Callers, made_callers
 from sidecar.ledger.chain import seal
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.pin_keeper import PinKeeper
@@ -81,6 +82,7 @@ class Sidecar:
     recovered: int
     queue: WriteQueue
     approvals: Approvals
+    callers: Callers
     reload_soon: Callable[[], None]
 
 
@@ -111,8 +113,7 @@ async def running(
         stack.push_async_callback(queue.close)
         recorder = made_recorder(config, clock, queue, store, boot_id, fence)
         queue.on_abandoned = recorder.abandoned
-        registry = Registry(config, store, clock)
-        await registry.load()
+        callers = await made_callers(stack, config, clock, store, queue, fence)
         counters = Counters(config.upstreams)
         leg = LeanLeg(certificates.contexts())
         stack.push_async_callback(leg.close)
@@ -120,7 +121,7 @@ async def running(
         pins = PinKeeper(store, queue, clock, fence, is_alone=not store.has_leases)
         approvals = made_approvals(config, clock, store, queue, fence)
         pipeline = made_pipeline(
-            config, clock, policies, recorder, registry, runs, pins, leg, counters, fence, approvals
+            config, clock, policies, recorder, callers, runs, pins, leg, counters, fence, approvals
         )
         door = _door(config, pipeline)
         state = ControlState(
@@ -130,7 +131,7 @@ async def running(
             fencing=made_fencing(config, clock, fence, queue, store, lease),
             runs=RunCare(config, clock, read=store.run_head, queue=queue, runs=runs, fence=fence),
             tools=ToolCare.of_config(config, pins), pins=pins, checkpoints=checkpoints,
-            approvals=approvals,
+            approvals=approvals, callers=CallerCare(config, callers, store),
             certificates=certificates.all,
             upstream_certificates=certificates.of_upstreams,
         )  # fmt: skip
@@ -139,7 +140,7 @@ async def running(
         tasks.start(policies.run(), "policies")
         tasks.start(_tick(pressure), "pressure")
         tasks.start(history.run(pressure.snapshot), "trend")
-        start_upkeep(tasks, store, clock, fence, registry, approvals)
+        start_upkeep(tasks, store, clock, fence, callers, approvals)
         if checkpoints is not None:
             tasks.start(checkpoints.run(), "checkpoints")
         if lease is not None:
@@ -156,6 +157,7 @@ async def running(
             recovered=recovered,
             queue=queue,
             approvals=approvals,
+            callers=callers,
             reload_soon=lambda: tasks.start(policies.reload(), "reload"),
         )
 

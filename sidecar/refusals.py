@@ -80,6 +80,12 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "Ask the operator which credential this sidecar expects.",
     ),
     RefusalKind(
+        "too_many_failures",
+        429,
+        "Too many credentials from this address were wrong",
+        "Wait as long as Retry-After says, then send a credential that this sidecar knows.",
+    ),
+    RefusalKind(
         "agent_frozen",
         403,
         "This agent is frozen",

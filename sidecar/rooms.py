@@ -20,7 +20,7 @@ from sidecar.approvals.sweeping import sweep
 from sidecar.clock import Clock
 from sidecar.config.model import Config
 from sidecar.config.store_url import store_password
-from sidecar.identity.registry import Registry
+from sidecar.identity.callers import Callers
 from sidecar.ledger.bucket_care import forget_idle_buckets
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.pin_keeper import PinKeeper
@@ -52,6 +52,10 @@ def secrets_of(config: Config) -> list[str]:
     """Values that must not reach a log, whatever a library says."""
     upstreams = config.upstreams.values()
     secrets = [u.auth.header_value.reveal() for u in upstreams if u.auth is not None]
+    for tenant in config.tenants.values():
+        owned = [agent.token for agent in tenant.agents.values()]
+        owned += [person.key for person in tenant.people.values()]
+        secrets += [secret.reveal() for secret in owned if secret is not None]
     password = store_password(config.store)
     return [*secrets, password] if password else secrets
 
@@ -61,7 +65,7 @@ def made_pipeline(
     clock: Clock,
     policies: PolicyKeeper,
     recorder: Recorder,
-    registry: Registry,
+    callers: Callers,
     runs: RunKeeper,
     pins: PinKeeper,
     leg: UpstreamLeg,
@@ -82,12 +86,13 @@ def made_pipeline(
         keeps_arguments=config.record.arguments == "redacted",
     )
     judging = Judging(
-        recorder=recorder, registry=registry, runs=runs, counters=counters, clock=clock,
+        recorder=recorder, registry=callers.registry, runs=runs, counters=counters, clock=clock,
         fence=fence, holding=holding,
     )  # fmt: skip
     return Pipeline(
         config=config, policies=policies, judging=judging, lists=ToolLists(policies, pins),
-        registry=registry, recorder=recorder, leg=leg, places=places, counters=counters,
+        authenticator=callers.authenticator, recorder=recorder, leg=leg, places=places,
+        counters=counters,
         clock=clock,
     )  # fmt: skip
 
@@ -112,7 +117,7 @@ def start_upkeep(
     store: SqlStore,
     clock: Clock,
     fence: Fence,
-    registry: Registry,
+    callers: Callers,
     approvals: Approvals,
 ) -> None:
     """What is over is forgotten or ended, and what other processes change is heard of."""
@@ -120,7 +125,7 @@ def start_upkeep(
     tasks.start(forget_idle_buckets(store, clock, fence), "limits")
     tasks.start(sweep(approvals.changes, store, is_alone=is_alone), "approvals")
     if not is_alone:
-        tasks.start(registry.watch(), "registry")
+        tasks.start(callers.registry.watch(), "registry")
         tasks.start(approvals.changes.waiting.poll(store.approvals_decided), "approvals-poll")
 
 

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from sidecar.config.load import load_config
-    from sidecar.config.show import show_json, show_text
+    from sidecar.config.show import show_json, show_text, who_may_call
     from sidecar.policy_reading import check_entries
 
     path = Path(args.config or os.environ.get("AEGIS_CONFIG") or "sidecar.yaml")
@@ -71,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
         f"{path}: fine. Upstreams: {', '.join(config.upstreams)}. "
         f"Agents call {config.listen.data.url}; default is {config.default}."
     )
+    for line in who_may_call(config):
+        print(line)
     return 0
 
 

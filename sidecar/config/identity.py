@@ -1,73 +1,73 @@
-"""Tenants and agents of sidecar.yaml, and the one who calls without a credential.
+"""Tenants of sidecar.yaml: their agents, by what each is known, and their people.
 
-Knows: that in this version no agent has a credential, so that only the default agent can call,
-and only where nobody but this machine reaches the listener.
+Knows: that a secret must not be guessed, and must lead to one owner. A name that is found twice, or
+a credential that nothing can check, is a problem here and not at the first call.
+Must not know: how credentials are presented or checked.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
 
-from sidecar.config.model import Agent, Tenant
-from sidecar.model import RiskLevel, TrustLevel
+from sidecar.config.model import Agent, ConfiguredPerson, Secret, Tenant
+from sidecar.config.references import References
+from sidecar.model import RiskLevel, Role, TrustLevel
+from sidecar.yaml_reader import Node
 from sidecar.yaml_section import Section, suggest
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 NAME_RULE = "a name has lower-case letters, digits and -, at most 63, and no - in front"
-_NO_CREDENTIALS = "agents have no credentials yet; identity.default_agent names the one who calls"
-_AGENT_NOT_YET = dict.fromkeys(("token", "mtls", "jwt"), _NO_CREDENTIALS)
+AGENT_KEYS: Final = ("team", "environment", "risk", "trust", "token", "mtls", "jwt")
+PERSON_KEYS: Final = ("roles", "groups", "key")
+#: What a secret must have at least: 24 characters of `openssl rand` are beyond any guessing.
+SECRET_CHARS_MIN: Final = 24
+SECRET_KINDS_MIN: Final = 8
+SUBJECT_CHARS_MAX: Final = 1024
 _RISKS = tuple(level.label for level in RiskLevel)
 _TRUSTS = tuple(level.label for level in TrustLevel)
+_ROLES = tuple(role.value for role in Role)
 
 AgentKey = tuple[str, str]
 
 
-def read_tenants(top: Section) -> dict[str, Tenant]:
+class Written(NamedTuple):
+    """Tenants, and where what must be looked at together stands."""
+
+    tenants: dict[str, Tenant]
+    sections: dict[AgentKey, Section]
+
+
+def read_tenants(top: Section, references: References) -> Written:
     """The tenants by name; without any, `default` with the one agent `agent`."""
     section = top.sub("tenants")
     if not section.members:
-        return {"default": Tenant(agents={"agent": Agent()})}
+        return Written({"default": Tenant(agents={"agent": Agent()})}, {})
     tenants = {}
+    sections: dict[AgentKey, Section] = {}
+    secrets = _Secrets(references)
     for name in section.members:
         check_name(section, name)
         tenant = section.sub(name)
-        tenant.allow(("agents",), {"people": "nobody approves or looks at anything yet"})
-        agents = tenant.sub("agents")
+        tenant.allow(("agents", "people"))
+        agents, people = tenant.sub("agents"), tenant.sub("people")
         if not agents.members and not agents.node:
             section.report(section.members[name], f"{tenant.path} has no agents", at_key=True)
-        tenants[name] = Tenant(agents={agent: _agent(agents, agent) for agent in agents.members})
-    return tenants
-
-
-def read_default_agent(
-    top: Section, tenants: dict[str, Tenant], data_is_loopback: bool
-) -> AgentKey | None:
-    """The (tenant, agent) who calls without a credential; None if that is a problem."""
-    section = top.sub("identity")
-    section.allow(("default_agent",), {"mtls": _NO_CREDENTIALS, "jwt": _NO_CREDENTIALS})
-    every = {f"{tenant}/{agent}": (tenant, agent) for tenant in tenants
-             for agent in tenants[tenant].agents}  # fmt: skip
-    node = section.members.get("default_agent")
-    if node is None:
-        if len(every) > 1:
-            top.report(
-                top.members["tenants"],
-                "there are several agents, and none may call without a credential",
-                f"name one as identity.default_agent: {next(iter(every))}",
-                at_key=True,
-            )
-        chosen = next(iter(every.values())) if len(every) == 1 else None
-    else:
-        chosen = section.read("default_agent", lambda value: _known(value, every), None)
-    if chosen is not None and not data_is_loopback:
-        listen = top.sub("listen")
-        top.report(
-            listen.members.get("data"),
-            f"listen.data is not loopback, so {'/'.join(chosen)} must not call without a "
-            "credential, and this version knows no credentials",
-            "listen on 127.0.0.1",
+        for agent in agents.members:
+            sections[name, agent] = agents.sub(agent)
+        tenants[name] = Tenant(
+            agents={agent: _agent(agents, agent, secrets) for agent in agents.members},
+            people={person: _person(people, person, secrets) for person in people.members},
         )
-    return chosen
+    return Written(tenants, sections)
+
+
+def every_agent(tenants: dict[str, Tenant]) -> Iterator[tuple[AgentKey, Agent]]:
+    """All agents of all tenants, in their order."""
+    for tenant, one in tenants.items():
+        for name, agent in one.agents.items():
+            yield (tenant, name), agent
 
 
 def check_name(section: Section, name: str) -> None:
@@ -76,21 +76,93 @@ def check_name(section: Section, name: str) -> None:
         section.report(section.members[name], f"{name!r} is no name", NAME_RULE, at_key=True)
 
 
-def _agent(section: Section, name: str) -> Agent:
+class _Secrets:
+    """The secrets of a file, each the only one of its value."""
+
+    def __init__(self, references: References) -> None:
+        self._references = references
+        self._owners: dict[str, str] = {}
+
+    def read(self, section: Section, name: str) -> Secret | None:
+        """A secret that is nobody else's; None if that is a problem, which is reported."""
+        secret = self._references.secret(section, name)
+        if secret is None:
+            return None
+        node, key, value = section.members[name], section.key(name), secret.reveal()
+        if len(value) < SECRET_CHARS_MIN or len(set(value)) < SECRET_KINDS_MIN:
+            section.report(
+                node,
+                f"{key}: the secret is too weak: it has less than {SECRET_CHARS_MIN} characters, "
+                f"or less than {SECRET_KINDS_MIN} different ones",
+                "make one with: openssl rand -hex 32",
+            )
+            return None
+        owner = self._owners.setdefault(value, key)
+        if owner != key:
+            section.report(node, f"{key}: {owner} has this secret already", "each needs its own")
+            return None
+        return secret
+
+
+def _agent(section: Section, name: str, secrets: _Secrets) -> Agent:
     check_name(section, name)
     agent = section.sub(name)
-    agent.allow(("team", "environment", "risk", "trust"), _AGENT_NOT_YET)
+    agent.allow(AGENT_KEYS)
     usual = Agent()
     return Agent(
         team=agent.text("team", usual.team),
         environment=agent.text("environment", usual.environment),
         risk=RiskLevel[agent.choice("risk", _RISKS, usual.risk.label).upper()],
         trust=TrustLevel[agent.choice("trust", _TRUSTS, usual.trust.label).upper()],
+        token=secrets.read(agent, "token") if "token" in agent.members else None,
+        mtls=agent.read("mtls", read_subject, usual.mtls),
+        jwt=agent.read("jwt", read_subject, usual.jwt),
     )
 
 
-def _known(value: object, every: dict[str, AgentKey]) -> AgentKey:
-    if value not in every:
-        hint = suggest(str(value), every) or f"there is {', '.join(every) or 'none'}"
-        raise ValueError(f"no such agent, {hint}")
-    return every[str(value)]
+def _person(section: Section, name: str, secrets: _Secrets) -> ConfiguredPerson:
+    check_name(section, name)
+    person = section.sub(name)
+    person.allow(PERSON_KEYS)
+    roles = _items(person, "roles", _role)
+    groups = _items(person, "groups", _group)
+    return ConfiguredPerson(
+        roles=tuple(Role(role) for role in roles),
+        groups=tuple(groups),
+        key=secrets.read(person, "key"),
+    )
+
+
+def _items(section: Section, name: str, check: Callable[[object], str]) -> list[str]:
+    """The items of a list, or the one that stands in place of a list; wrong ones reported."""
+    node = section.members.get(name)
+    items: list[Node] = [] if node is None else node.value if node.is_list else [node]
+    found = []
+    for item in items:
+        try:
+            found.append(check(item.value))
+        except ValueError as error:
+            section.report(item, f"{section.key(name)}: {error}")
+    return found
+
+
+def _role(value: object) -> str:
+    if value not in _ROLES:
+        hint = suggest(str(value), _ROLES)
+        raise ValueError(f"{value!r} is not one of {', '.join(_ROLES)}. {hint}".rstrip(". "))
+    return str(value)
+
+
+def _group(value: object) -> str:
+    if not isinstance(value, str) or not NAME.fullmatch(value):
+        raise ValueError(f"{value!r} is no name: {NAME_RULE}")
+    return value
+
+
+def read_subject(value: object) -> str:
+    """Some text that names somebody; raises ValueError."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("must be text; quote it")
+    if not value.isprintable() or len(value) > SUBJECT_CHARS_MAX:
+        raise ValueError(f"holds control characters, or more than {SUBJECT_CHARS_MAX} characters")
+    return value

@@ -14,14 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sidecar.config.bounded import read_bounded
-from sidecar.config.endpoints import (
-    default_hosts,
-    is_loopback,
-    is_unspecified,
-    read_listener,
-    read_url,
-)
-from sidecar.config.identity import NAME, read_default_agent, read_tenants
+from sidecar.config.callers import read_callers
+from sidecar.config.endpoints import default_hosts, is_unspecified, read_listener, read_url
+from sidecar.config.identity import NAME, read_tenants
 from sidecar.config.listener_tls import read_listener_tls
 from sidecar.config.merge import Merge, origin_of
 from sidecar.config.model import (
@@ -64,8 +59,8 @@ class Loaded:
     `is_readable` is False where the file could not even be read. With or without a Config there
     is what the policies can be checked by: the usable `entries` of `policies` with their places,
     and the `kinds` of all upstreams that are named.
-    `local` is the Config also where the only errors are about upstreams: enough for commands that
-    ask for the store or the listeners, and need no upstream's secret.
+    `local` is the Config also where the only errors are about upstreams and tenants: enough for
+    commands that ask for the store or the listeners, and need no secret of an upstream or agent.
     `upstreams` are those with no error of their own, where the only errors are about upstreams and
     the store: enough for commands that ask one of them, and need no other secret.
     """
@@ -110,7 +105,7 @@ def load_config(path: Path, environ: Mapping[str, str], overrides: Sequence[str]
     places = root.refused_places()  # nothing more is to be said of what stands there
     problems = [*refused, *(one for one in problems if one.position not in places)]
     errors = errors_only(problems)
-    is_local = all(error.message.startswith("upstreams.") for error in errors)
+    is_local = all(error.message.startswith(("upstreams.", "tenants.")) for error in errors)
     return Loaded(
         None if errors else config,
         _ordered(problems),
@@ -165,7 +160,8 @@ class _Reader:
         listen = self._listen()
         limits = read_bounded(top.sub("limits"), Limits, {})
         store = self._store()
-        tenants = read_tenants(top)
+        written = read_tenants(top, self.references)
+        callers = read_callers(top, written, listen.data)
         default = top.choice("default", ("deny", "observe"), "deny")
         return Config(
             default="observe" if default == "observe" else "deny",
@@ -173,8 +169,10 @@ class _Reader:
             store=store,
             data_dir=self._data_dir(store),
             policies=self._policies(),
-            tenants=tenants,
-            default_agent=read_default_agent(top, tenants, is_loopback(listen.data.host)),
+            tenants=written.tenants,
+            default_agent=callers.default_agent,
+            mtls=callers.mtls,
+            issuers=callers.issuers,
             runs=read_bounded(top.sub("runs"), Runs, {}),
             upstreams=read_upstreams(top, listen, limits.request_bytes, self.references),
             receipts=read_receipts(top, self.references, self.folder),

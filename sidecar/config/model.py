@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sidecar.model import RiskLevel, TrustLevel
+from sidecar.model import RiskLevel, Role, TrustLevel
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -155,12 +155,56 @@ class Agent(Group):
     trust: TrustLevel = _setting(
         "the trust its runs start with", TrustLevel.TRUSTED_INTERNAL_UNSIGNED
     )
+    token: Secret | None = _setting(
+        "the secret it sends as Aegis-Token, 24 characters or more",
+        None,
+        form="ref",
+        default_text="none",
+    )
+    mtls: str = _setting(
+        "what names it in its certificate, as `identity.mtls` says", "", default_text="none"
+    )
+    jwt: str = _setting(
+        "what names it in its signed tokens, in `agent_claim`", "", default_text="none"
+    )
+
+    @property
+    def has_credential(self) -> bool:
+        """Whether the configuration gives it a way to prove who it is."""
+        return self.token is not None or bool(self.mtls or self.jwt)
+
+
+class ConfiguredPerson(Group):
+    """Who may look and decide."""
+
+    roles: tuple[Role, ...] = _setting(
+        "what they may do: viewer, auditor, approver, operator, admin", (), form="list of roles"
+    )
+    groups: tuple[str, ...] = _setting(
+        "groups whose approval they can give", (), form="list of names"
+    )
+    key: Secret | None = _setting(
+        "the secret they send to the control listener", form="ref", default_text="required"
+    )
 
 
 class Tenant(Group):
-    """The agents of one tenant, by name."""
+    """The agents and people of one tenant, by name."""
 
     agents: dict[str, Agent]
+    people: dict[str, ConfiguredPerson] = {}
+
+
+class Issuer(Group):
+    """Who signs tokens of agents (RFC 7519), and what stands in them."""
+
+    issuer: str
+    audience: str
+    jwks: str
+    agent_claim: str = "sub"
+    tenant_claim: str = ""
+    run_claim: str = ""
+    leeway_s: float = 60.0
 
 
 class Auth(Group):
@@ -382,7 +426,22 @@ class Config(Group):
         "who calls without a credential; listen.data must be loopback",
         form="TENANT/AGENT",
         key="identity.default_agent",
-        default_text="the only agent, if there is one",
+        default_text="the only agent, if there is one and it has no credential",
+    )
+    mtls: Literal["off", "spiffe", "cn"] = _setting(
+        "the part of a client's certificate that names the agent; listen.data needs "
+        "`tls.client_ca`",
+        "off",
+        key="identity.mtls",
+    )
+    issuers: tuple[Issuer, ...] = _setting(
+        "who signs tokens (JWT) of agents; they come as Aegis-Token, or as a bearer where the "
+        "sidecar sends the upstream's own credential; `run_claim` names what divides their runs",
+        (),
+        form="one, or a list of `{issuer, audience, jwks: URL, agent_claim, tenant_claim, "
+        "run_claim, leeway}`",
+        key="identity.jwt",
+        default_text="none; agent_claim: sub, leeway: 60s",
     )
     runs: Runs = Runs()
     upstreams: dict[str, Upstream]

@@ -14,12 +14,12 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from sidecar.config.model import Address, Auth, Config, Group, ListenerTls, Secret
+from sidecar.config.model import Address, Auth, Config, Group, Issuer, ListenerTls, Secret
 from sidecar.config.store_url import shown_store
 from sidecar.config.units import duration_text, size_text
 
 #: How the table writes the names that users choose.
-_PLACEHOLDERS = {"tenants": "TENANT", "agents": "AGENT", "upstreams": "NAME"}
+_PLACEHOLDERS = {"tenants": "TENANT", "agents": "AGENT", "people": "PERSON", "upstreams": "NAME"}
 _UNITS = ("_s", "_bytes")
 
 
@@ -146,7 +146,7 @@ def _shown(name: str, value: Any) -> Any:
     if name == "default_agent":
         return "/".join(value) if value else None
     if isinstance(value, tuple):
-        return list(value)
+        return [one.issuer if isinstance(one, Issuer) else str(one) for one in value]
     if name.endswith("_s"):
         return duration_text(value)
     if name.endswith("_bytes"):

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from sidecar.config.identity import every_agent
 from sidecar.config.model import Config
 from sidecar.config.settings import effective
 
@@ -27,6 +28,21 @@ def show_json(config: Config, origins: Mapping[str, str]) -> str:
     """One JSON object: dotted key to `{"value": …, "origin": …}`."""
     settings = {key: {"value": value, "origin": origins[key]} for key, value in effective(config)}
     return json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
+
+
+def who_may_call(config: Config) -> list[str]:
+    """A line for each agent: by what it is known. Those that are registered while the sidecar runs
+    are told by `agents list`."""
+    lines = []
+    for (tenant, name), agent in every_agent(config.tenants):
+        ways = [
+            *(["token"] if agent.token is not None else ()),
+            *([f"certificate {agent.mtls}"] if agent.mtls else ()),
+            *([f"signed token of {agent.jwt}"] if agent.jwt else ()),
+            *(["no credential at all"] if config.default_agent == (tenant, name) else ()),
+        ]
+        lines.append(f"{tenant}/{name} calls with: {', or '.join(ways) or 'nothing yet'}")
+    return lines
 
 
 def _text(value: Any) -> str:

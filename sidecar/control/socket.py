@@ -2,7 +2,8 @@
 
 Knows: HTTP over a Unix socket that only its owner may open (mode 0600), and that checks who has
 connected all the same: the sidecar's user or root. GET /status reads; POST /reload, POST /fence,
-DELETE /fence and POST /fence/moved act, as do POST /runs/…, /tools/… and /approvals/….
+DELETE /fence and POST /fence/moved act, as do POST /runs/…, /tools/…, /approvals/…, /agents/… and
+/keys/….
 Must not know: what a status holds, how a reload is done, what a fence is.
 """
 
@@ -22,11 +23,13 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 
 from sidecar.control.approval_care import ApprovalCare, ApprovalCareRefused
+from sidecar.control.caller_routes import add_caller_routes
 from sidecar.control.fencing import FenceRefused, Fencing
 from sidecar.control.run_care import RunCare, RunCareRefused
 from sidecar.control.socket_file import NAME, PATH_BYTES_MAX, bound
 from sidecar.control.tool_care import ToolCare, ToolCareRefused
 from sidecar.errors import StartRefused
+from sidecar.identity.changes import ChangeRefused
 
 if TYPE_CHECKING:
     from sidecar.control.state import ControlState
@@ -99,6 +102,8 @@ def _app(state: ControlState) -> web.Application:
         _add_tools(app, state.tools)
     if state.approvals is not None:
         _add_approvals(app, ApprovalCare(state.approvals.deciding, state.tenants))
+    if state.callers is not None:
+        add_caller_routes(app, state.callers, asked=_asked, user_id=_user_id)
     return app
 
 
@@ -208,12 +213,13 @@ async def _asked(request: web.Request) -> dict[str, Any]:
 
 @web.middleware
 async def _owner_only(request: web.Request, handler: Handler) -> web.StreamResponse:
-    connection = _connection_of(request)
-    if connection is None or peer_uid(connection) not in (os.geteuid(), 0):
+    if _user_id(request) not in (os.geteuid(), 0):
         return _json(403, {"code": "forbidden", "title": "Only the sidecar's user and root"})
     try:
         return await handler(request)
-    except (ApprovalCareRefused, FenceRefused, RunCareRefused, ToolCareRefused) as error:
+    except (
+        ApprovalCareRefused, ChangeRefused, FenceRefused, RunCareRefused, ToolCareRefused,
+    ) as error:  # fmt: skip
         said = {"code": error.code, "title": error.title, "next_step": error.next_step}
         return _json(409, said)
     except web.HTTPException as error:
@@ -224,6 +230,12 @@ def _connection_of(request: web.Request) -> socket.socket | None:
     found = request.transport.get_extra_info("socket") if request.transport else None
     connection: socket.socket | None = found
     return connection
+
+
+def _user_id(request: web.Request) -> int:
+    """Who has connected; -1 if that cannot be known."""
+    connection = request.transport.get_extra_info("socket") if request.transport else None
+    return -1 if connection is None else peer_uid(connection)
 
 
 def peer_uid(connection: socket.socket) -> int:

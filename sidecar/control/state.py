@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sidecar.clock import Clock
+from sidecar.control.caller_care import CallerCare
 from sidecar.control.fencing import Fencing
 from sidecar.control.readiness import Readiness
 from sidecar.control.run_care import RunCare
@@ -62,6 +63,7 @@ class ControlState:
         tools: ToolCare | None = None,
         pins: PinCounts | None = None,
         approvals: Approvals | None = None,
+        callers: CallerCare | None = None,
         certificates: Sequence[Certificate] = (),
         upstream_certificates: Sequence[UpstreamCertificate] = (),
         checkpoints: CheckpointCounts | None = None,
@@ -78,6 +80,8 @@ class ControlState:
         #: None where nothing can be approved.
         self.approvals = approvals
         self.tenants = tuple(config.tenants)
+        #: None where nobody keeps agents and keys.
+        self.callers = callers
         self._outlook_at = outlook_at
         self._clock = clock
         self._policies = policies
@@ -97,6 +101,7 @@ class ControlState:
             pins=pins,
             checkpoints=checkpoints,
             approvals=approvals.changes if approvals is not None else None,
+            callers=callers.counts if callers is not None else None,
         )
         self._exposition = Exposition(self._sources)
         self._readiness = Readiness(

@@ -51,6 +51,12 @@ def after(state: AgentState, move: Move) -> AgentState | None:
     return target if state in origins else None
 
 
+def require_active(state: AgentState) -> None:
+    """Raises Refused for an agent that may not call."""
+    if state is not _ACTIVE:
+        raise barred(state)
+
+
 def barred(state: AgentState) -> Refused:
     """What a caller meets who is not active. One that is at its end is as unknown as any other."""
     return Refused(_CODES.get(state, "unauthenticated"))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from sidecar.errors import Refused
 from sidecar.identity.agent_states import FINAL, barred
 from sidecar.identity.profiles import principal_of, state_of
+from sidecar.identity.tokens import is_same, sha256_of
 from sidecar.model import AgentState, Principal
 from storage.errors import StoreError
 
@@ -33,6 +34,8 @@ _log = logging.getLogger("aegis.identity")
 
 #: How often the epochs of a store that several share are looked at.
 POLL_S: Final = 0.25
+#: Digits of a token's hash by which it is found.
+INDEXED_DIGITS: Final = 16
 #: How often a tenant is read in a row because it changes while it is read.
 READS_MAX: Final = 8
 
@@ -73,7 +76,11 @@ class TenantView:
 class Registry:
     """One for a sidecar. All is done on the event loop's thread; look-ups await nothing."""
 
-    def __init__(self, config: Config, store: ReadsRegistry, clock: Clock) -> None:
+    def __init__(
+        self, config: Config, store: ReadsRegistry, clock: Clock, *, is_alone: bool
+    ) -> None:
+        """`is_alone` says that no other process writes to the store."""
+        self._is_alone = is_alone
         self._config = config
         self._store = store
         self._clock = clock
@@ -81,7 +88,8 @@ class Registry:
         self._turns: dict[str, asyncio.Lock] = {name: asyncio.Lock() for name in config.tenants}
         #: The least epoch a tenant is known to have.
         self._wanted: dict[str, int] = {}
-        self._by_token: dict[str, Principal] = {}
+        #: By the first digits of the hash: the rest is compared in constant time.
+        self._by_token: dict[str, tuple[str, Principal]] = {}
         self._looked_ns = clock.monotonic_ns()
         #: Who calls without a credential, however it stands; None if nobody may.
         self.default: Principal | None = None
@@ -102,7 +110,8 @@ class Registry:
 
     def by_token(self, sha256: str) -> Principal | None:
         """The agent whose token has this hash (hex), however it stands short of its end."""
-        return self._by_token.get(sha256)
+        found = self._by_token.get(sha256[:INDEXED_DIGITS])
+        return found[1] if found is not None and is_same(found[0], sha256) else None
 
     def agent(self, tenant: str, agent: str) -> Principal | None:
         """An agent, in any state; None if the tenant, if there is one, has none of that name."""
@@ -157,9 +166,14 @@ class Registry:
                     return
                 await self._read(tenant)
 
+    async def renew(self, tenant: str) -> None:
+        """Reads a tenant as it is now, for what is worked out from it. Raises StoreError."""
+        async with self._turns[tenant]:
+            await self._read(tenant)
+
     async def watch(self) -> None:
-        """Where others write to the store too: reads what they changed, soon. Never ends."""
-        while True:
+        """Where others write to the store too: reads what they changed, soon, and never ends."""
+        while not self._is_alone:
             await asyncio.sleep(POLL_S)
             try:
                 await self.look()
@@ -192,7 +206,7 @@ class Registry:
         keys = {row.key_id: row for row in await self._store.api_keys(tenant)}
         self._views[tenant] = self._made(tenant, epoch, rows, keys)
         self._by_token = {
-            sha256: view.agents[agent]
+            sha256[:INDEXED_DIGITS]: (sha256, view.agents[agent])
             for view in self._views.values()
             for sha256, agent in view.tokens.items()
         }
@@ -214,6 +228,11 @@ class Registry:
             row = rows.get(name)
             state = AgentState.ACTIVE if row is None else state_of(row)
             agents[name] = principal_of(tenant, name, configured.get(name), row, state, epoch)
-            if row is not None and row.token_sha256 and state not in FINAL:
+            if state in FINAL:
+                continue
+            own = configured.get(name)
+            if own is not None and own.token is not None:
+                tokens[sha256_of(own.token.reveal())] = name
+            elif row is not None and row.token_sha256:
                 tokens[row.token_sha256] = name
         return TenantView(tenant, epoch, agents, rows, keys, tokens)

@@ -6,8 +6,8 @@ Must not know: HTTP's framing, pipes, upstreams, policies.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sidecar.proxy.head import RequestHead
 
@@ -36,6 +36,11 @@ class AgentSide(Protocol):
     @property
     def is_draining(self) -> bool:
         """Whether the sidecar is stopping: then it is not the client who ends an exchange."""
+        ...
+
+    @property
+    def certificate(self) -> Mapping[str, Any] | None:
+        """The certificate the client has shown and TLS has verified, as `ssl` tells it."""
         ...
 
     def arrived_body(self, limit_bytes: int) -> bytes | None:

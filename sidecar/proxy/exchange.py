@@ -9,9 +9,9 @@ Must not know: upstreams, policies, why something is sent.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
@@ -111,6 +111,13 @@ class Exchange:
     def is_draining(self) -> bool:
         """Whether the sidecar is stopping: then it is not the client who ends an exchange."""
         return self._protocol.is_draining
+
+    @property
+    def certificate(self) -> Mapping[str, Any] | None:
+        """The certificate the client has shown and TLS has verified; None without one."""
+        transport = self._protocol.transport
+        shown = None if transport is None else transport.get_extra_info("peercert")
+        return shown or None
 
     def arrived_body(self, limit_bytes: int) -> bytes | None:
         """The whole body if it is here already, None while it is not.

@@ -66,6 +66,9 @@ _OF_THE_ANSWER = frozenset({"accept-encoding", "range", "if-range"})
 _ADDRESSES = frozenset({"location", "content-location", "set-cookie"})
 
 
+_NONE: frozenset[str] = frozenset()
+
+
 @lru_cache(maxsize=2048)
 def _passes_upstream(name: str) -> bool:
     lower = name.lower()
@@ -89,20 +92,28 @@ def forward_headers(head: RequestHead, upstream: Upstream) -> tuple[tuple[str, s
     Left out: hop-by-hop ones and those that `Connection` names, framing, ours, those by which an
     agent could claim another identity, method or address, and the one the sidecar sets itself.
     """
-    own = upstream.auth.header_name.lower() if upstream.auth is not None else None
+    own = _set_by_us(upstream)
     connection = head.first.get("connection")
     named = _named_in_connection(head.headers, connection) if connection is not None else None
-    if own is None and not named:
+    if not own and not named:
         return tuple([pair for pair in head.headers if _passes_upstream(pair[0])])
     return tuple(
         [
             pair
             for pair in head.headers
             if _passes_upstream(pair[0])
-            and _lower(pair[0]) != own
+            and _lower(pair[0]) not in own
             and not (named and _lower(pair[0]) in named)
         ]
     )
+
+
+def _set_by_us(upstream: Upstream) -> frozenset[str]:
+    """Where the sidecar sends a credential of its own: that header, and whatever the agent says in
+    `Authorization`, which is for the sidecar to read there."""
+    if upstream.auth is None:
+        return _NONE
+    return frozenset({upstream.auth.header_name.lower(), "authorization"})
 
 
 def readable(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:

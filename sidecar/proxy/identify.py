@@ -1,30 +1,59 @@
-"""Who calls: from a request head to a Principal.
+"""Who calls: from a request's head and connection to a Principal.
 
-Knows: the one that calls without a credential. A credential that is presented and cannot be checked
-is refused, never ignored.
-Must not know: the request's body, policies, the store.
+Knows: where credentials stand: `Aegis-Token`, the certificate the client has shown, and
+`Authorization: Bearer` where that is the sidecar's to read, for it sends the upstream a credential
+of its own; elsewhere `Authorization` belongs to the upstream. Nothing is awaited unless the keys of
+an issuer have to be fetched.
+Must not know: the request's body, policies, the store, how a credential is checked.
 """
 
 from __future__ import annotations
 
-from sidecar.errors import Refused
-from sidecar.identity.agent_states import FINAL
-from sidecar.identity.registry import Registry
+from sidecar.config.model import Upstream
+from sidecar.identity.authenticator import Authenticator
+from sidecar.identity.jwks import KeysWanted
+from sidecar.identity.tokens import bearer_of
 from sidecar.model import Principal
-from sidecar.proxy.head import RequestHead
+from sidecar.proxy.agent_side import AgentSide
 
 
 class Identify:
-    """Answers a head with its caller, however that stands short of its end; or refuses."""
+    """Answers a request with its caller, however that stands short of its end; or refuses."""
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    def __init__(self, authenticator: Authenticator) -> None:
+        self._authenticator = authenticator
 
-    def __call__(self, head: RequestHead) -> Principal:
-        """The caller of this request; raises Refused("unauthenticated")."""
-        if head.first.get("aegis-token") is not None:
-            raise Refused("unauthenticated", "No agent has a token in this configuration")
-        default = self._registry.default
-        if default is None or default.state in FINAL:
-            raise Refused("unauthenticated", "No agent may call without a credential here")
-        return default
+    def known(self, exchange: AgentSide, upstream: Upstream) -> Principal | None:
+        """The caller of this request; None where keys have to be fetched first (`asked`).
+
+        Raises Refused (unauthenticated, too_many_failures).
+        """
+        try:
+            return self._proven(exchange, upstream)
+        except KeysWanted:
+            return None
+
+    async def asked(self, exchange: AgentSide, upstream: Upstream) -> Principal:
+        """The caller, once the keys are there, or cannot be had. Raises Refused."""
+        while True:  # of two tokens each may want keys; none is asked for twice in a row
+            try:
+                return self._proven(exchange, upstream)
+            except KeysWanted as wanted:
+                await wanted.keys.fetch()
+
+    def _proven(self, exchange: AgentSide, upstream: Upstream) -> Principal:
+        authenticator = self._authenticator
+        head = exchange.head
+        first = head.first
+        secrets: tuple[str, ...] = ()
+        token = first.get("aegis-token")
+        if token is not None:
+            secrets = (token,)
+        if upstream.auth is not None and "authorization" in first and authenticator.takes_bearers:
+            bearer = bearer_of(first["authorization"])
+            if bearer is not None and bearer != token:
+                secrets = (*secrets, bearer)
+        certificate = exchange.certificate if authenticator.reads_certificates else None
+        if not secrets and certificate is None:
+            return authenticator.without()
+        return authenticator.proven(secrets, certificate, head.source_ip)

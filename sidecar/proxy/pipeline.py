@@ -14,10 +14,10 @@ import logging
 from sidecar.clock import Clock
 from sidecar.config.model import Config, Limits, Upstream
 from sidecar.errors import Refused
-from sidecar.identity.agent_states import barred
-from sidecar.identity.registry import Registry
+from sidecar.identity.agent_states import require_active
+from sidecar.identity.authenticator import Authenticator
 from sidecar.ledger.recorder import Recorder
-from sidecar.model import AgentState, Outcome, OutcomeKind, Principal, ToolCall
+from sidecar.model import Outcome, OutcomeKind, Principal, ToolCall
 from sidecar.policy.index import PolicySet
 from sidecar.policy_files import PolicyKeeper
 from sidecar.proxy.agent_side import AgentSide, ClientGone
@@ -55,7 +55,7 @@ class Pipeline:
         *,
         config: Config,
         policies: PolicyKeeper,
-        registry: Registry,
+        authenticator: Authenticator,
         recorder: Recorder,
         leg: UpstreamLeg,
         judging: Judging,
@@ -66,7 +66,7 @@ class Pipeline:
     ) -> None:
         self._places = places
         self._limits: Limits = config.limits
-        self._identify = Identify(registry)
+        self._identify = Identify(authenticator)
         self._policies = policies
         self._recorder = recorder
         self._leg = leg
@@ -88,13 +88,13 @@ class Pipeline:
         self._counters.in_flight += 1
         try:
             head = exchange.head
-            principal = self._known(visit, head)
+            principal = await self._known(visit, exchange, upstream)
             body = exchange.arrived_body(upstream.limits.request_bytes)
             if body is None:
                 body = await exchange.read_body(
                     upstream.limits.request_bytes, self._limits.body_wait_s
                 )
-            call = await self._judged(visit, upstream, head, body)
+            call = await self._judged(visit, exchange, upstream, body)
             if visit.obligations is not None:
                 exchange.oblige(visit.obligations)
             reply = await self._forward(visit, upstream, call)
@@ -137,24 +137,26 @@ class Pipeline:
 
     # -- its steps -------------------------------------------------------------------------
 
-    def _known(self, visit: Visit, head: RequestHead) -> Principal:
+    async def _known(self, visit: Visit, exchange: AgentSide, upstream: Upstream) -> Principal:
         """Who calls; raises Refused for one who may not, as he stands now."""
-        principal = visit.principal = self._identify(head)
-        if principal.state is not AgentState.ACTIVE:
-            raise barred(principal.state)
+        known = self._identify.known(exchange, upstream)
+        principal = visit.principal = known or await self._identify.asked(exchange, upstream)
+        require_active(principal.state)
         return principal
 
     async def _judged(
-        self, visit: Visit, upstream: Upstream, head: RequestHead, body: bytes
+        self, visit: Visit, exchange: AgentSide, upstream: Upstream, body: bytes
     ) -> ToolCall:
         """The call as it is to be forwarded, once its intent is durable and stands in `visit`."""
         while True:
             principal = visit.principal
             if principal is None or visit.permit is not None:
                 # A call that was held until somebody said yes: all is asked again, as it is by now.
-                principal = self._known(visit, head)
+                principal = await self._known(visit, exchange, upstream)
             policy_set = visit.policy_set = self._policies.current
-            call = visit.call = self._read(head, body, upstream, policy_set, visit.call_id)
+            call = visit.call = self._read(
+                exchange.head, body, upstream, policy_set, visit, principal
+            )
             if call.action == TOOLS_CALL:
                 await self._lists.require_pinned(policy_set, principal, call)
             visit.intent = await self._judging.intent(visit, policy_set, principal, call)
@@ -167,15 +169,17 @@ class Pipeline:
         body: bytes,
         upstream: Upstream,
         policy_set: PolicySet,
-        call_id: str,
+        visit: Visit,
+        principal: Principal,
     ) -> ToolCall:
+        """The call; a signed claim says of which run it is, whatever the caller says beside it."""
         if "content-encoding" in head.first:
             head, body = decoded(head, body, upstream.limits.request_bytes)
         dialect = DIALECTS[upstream.kind]
-        call = dialect.read_call(head, body, upstream, policy_set, self._limits, call_id)
+        call = dialect.read_call(head, body, upstream, policy_set, self._limits, visit.call_id)
         if head.is_handshake and not call.upgrades:
             raise Refused("upgrade_refused")  # no protocol serves it by not knowing of it
-        return call
+        return call._replace(run_id=principal.run) if principal.run else call
 
     async def _forward(self, visit: Visit, upstream: Upstream, call: ToolCall) -> Reply:
         visit.forwarding_ns = self._clock.monotonic_ns()

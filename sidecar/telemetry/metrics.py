@@ -17,6 +17,7 @@ from sidecar.telemetry.counters import OTHER, Histogram
 from sidecar.telemetry.sources import (
     ApprovalCounts,
     Buckets,
+    CallerCounts,
     CheckpointCounts,
     ExportCounts,
     LineCounts,
@@ -123,6 +124,23 @@ def _approval_results(scrape: Scrape) -> Iterable[Sample]:
     return [((result,), count) for result, count in approvals.register.results.items()]
 
 
+def _of_callers(
+    values: Callable[[CallerCounts], Mapping[str, float]],
+) -> Callable[[Scrape], Iterable[Sample]]:
+    """No sample where nobody is known."""
+
+    def read(scrape: Scrape) -> Iterable[Sample]:
+        callers = scrape.sources.callers
+        return [((name,), n) for name, n in values(callers).items()] if callers else []
+
+    return read
+
+
+def _lockouts(scrape: Scrape) -> Iterable[Sample]:
+    callers = scrape.sources.callers
+    return [((), callers.lockouts_total)] if callers else []
+
+
 def _rejected(scrape: Scrape) -> Iterator[Sample]:
     counters = scrape.sources.queue.counters
     for lane, counted in zip(LANES, (counters.committed, counters.queued), strict=True):
@@ -217,6 +235,15 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric("aegis_approval_decision_seconds", "histogram",
            "Time from asking to a person's last word.", (),
            lambda s: _of_approvals(s, lambda a: _buckets(a.register.decision_seconds))),
+    # of callers
+    Metric("aegis_agents", "gauge", "Agents of all tenants, by how they stand.", ("state",),
+           _of_callers(lambda callers: callers.agents_by_state())),
+    Metric("aegis_authentication_failures_total", "counter",
+           "Callers who were not known, on either listener, by why; callers are not told.",
+           ("reason",), _of_callers(lambda callers: callers.failures_by_reason)),
+    Metric("aegis_authentication_lockouts_total", "counter",
+           "Times an address was locked out because too many credentials from it were wrong.", (),
+           _lockouts),
     # of connections
     Metric("aegis_connections", "gauge", "Open connections of agents.", (),
            _one(lambda s: s.sources.door.open_connections)),

@@ -155,6 +155,21 @@ class ApprovalCounts(Protocol):
         """The moment by the store's clock."""
 
 
+class CallerCounts(Protocol):
+    """What is known of callers, and of those who were not known."""
+
+    @property
+    def failures_by_reason(self) -> Mapping[str, int]:
+        """How often somebody was not known, by why."""
+
+    @property
+    def lockouts_total(self) -> int:
+        """How often an address was locked out."""
+
+    def agents_by_state(self) -> Mapping[str, int]:
+        """How many agents stand how."""
+
+
 class LineCounts(Protocol):
     """What the logs count of lines that were not written."""
 
@@ -186,6 +201,7 @@ class Sources:
     pins: PinCounts | None = None
     checkpoints: CheckpointCounts | None = None
     approvals: ApprovalCounts | None = None
+    callers: CallerCounts | None = None
 
 
 class Scrape(NamedTuple):

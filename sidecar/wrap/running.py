@@ -14,15 +14,16 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sidecar.clock import Clock
+from sidecar.config.identity import every_agent
 from sidecar.config.model import Config, Upstream
 from sidecar.config.store_url import SQLITE
 from sidecar.errors import StartRefused
-from sidecar.identity.registry import Registry
+from sidecar.identity.callers import made_callers
 from sidecar.ledger.chain import seal
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.pin_keeper import PinKeeper
@@ -125,6 +126,7 @@ async def _rooms(
     stack: AsyncExitStack, wrapped: Wrapped, session: StdioSession, clock: Clock
 ) -> tuple[Config, Pipeline]:
     """Opens what a call needs on its way; with the configuration as the store made it."""
+    wrapped = replace(wrapped, config=_of_one_agent(wrapped.config))
     policies = PolicyKeeper(
         wrapped.config.policies, Path.cwd(), policy_loader(wrapped.config), clock
     )
@@ -143,8 +145,7 @@ async def _rooms(
     stack.push_async_callback(queue.close)
     recorder = made_recorder(config, clock, queue, store, boot_id, fence)
     queue.on_abandoned = recorder.abandoned
-    registry = Registry(config, store, clock)
-    await registry.load()
+    callers = await made_callers(stack, config, clock, store, queue, fence)
     runs, counters = run_keeper(config, clock, store), Counters(config.upstreams)
     pins = PinKeeper(store, queue, clock, fence, is_alone=not store.has_leases)
     approvals = made_approvals(config, clock, store, queue, fence, has_listeners=False)
@@ -153,7 +154,7 @@ async def _rooms(
         clock,
         policies,
         recorder,
-        registry,
+        callers,
         runs,
         pins,
         session,
@@ -163,13 +164,14 @@ async def _rooms(
     )
     tasks = Tasks(stack)
     tasks.start(policies.run(), "policies")
-    start_upkeep(tasks, store, clock, fence, registry, approvals)
+    start_upkeep(tasks, store, clock, fence, callers, approvals)
     if checkpoints is not None:
         tasks.start(checkpoints.run(), "checkpoints")
 
     started_ns = clock.monotonic_ns()
 
     def made_state() -> ControlState:
+        from sidecar.control.caller_care import CallerCare
         from sidecar.control.run_care import RunCare
         from sidecar.control.state import ControlState
         from sidecar.control.tool_care import ToolCare
@@ -180,6 +182,7 @@ async def _rooms(
             runs=RunCare(config, clock, read=store.run_head, queue=queue, runs=runs, fence=fence),
             tools=ToolCare.of_config(config, pins), pins=pins, approvals=approvals,
             has_listeners=False, started_ns=started_ns, checkpoints=checkpoints,
+            callers=CallerCare(config, callers, store),
         )  # fmt: skip
 
     control = LateControl(config.data_dir, tasks, made_state)
@@ -192,6 +195,19 @@ async def _rooms(
 
     stack.push_async_callback(drain)
     return config, pipeline
+
+
+def _of_one_agent(config: Config) -> Config:
+    """Whoever starts us is the agent: a pipe carries no credential. Raises StartRefused."""
+    if config.default_agent is not None:
+        return config
+    agents = [key for key, _ in every_agent(config.tenants)]
+    if len(agents) != 1:
+        raise StartRefused(
+            "it is not clear which agent this is: name it as identity.default_agent, e.g. with "
+            f"--set identity.default_agent={'/'.join(agents[0])}"
+        )
+    return config.model_copy(update={"default_agent": agents[0]})
 
 
 async def _free_store(

@@ -96,6 +96,11 @@ class StdioExchange:
         """A line is there as a whole or not at all."""
         return True
 
+    @property
+    def certificate(self) -> None:
+        """Nobody shows one on a pipe."""
+        return None
+
     def arrived_body(self, limit_bytes: int) -> bytes | None:
         """The line; raises Refused where there is a fault in it, or in its time."""
         if self.incoming.fault is not None:

@@ -13,6 +13,8 @@ SECRET = "hunter2"
 ENVIRON = {
     "AEGIS_CASE_TOKEN": SECRET,
     "AEGIS_CASE_EMPTY": "",
+    "AEGIS_CASE_FLAT": SECRET[-1] * 64,
+    "AEGIS_CASE_STRONG": f"{SECRET}-a-secret-of-many-words-81",
     "AEGIS_CASE_TWO_LINES": f"{SECRET}\r\nX: y",
     "AEGIS_CASE_PEM": f"-----BEGIN CERTIFICATE-----\n{SECRET}\n-----END CERTIFICATE-----",
     "AEGIS_CASE_POSTGRES": f"postgresql://aegis:{SECRET}@db",

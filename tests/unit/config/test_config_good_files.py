@@ -12,11 +12,11 @@ import pytest
 
 from sidecar.app import running
 from sidecar.config.load import Loaded, load_config
-from sidecar.config.model import STDIO, Config, Limits, Secret
+from sidecar.config.model import STDIO, Config, Issuer, Limits, Secret
 from sidecar.config.show import show_text
 from sidecar.config.store_url import shown_store, store_password
 from sidecar.errors import StartRefused
-from sidecar.model import RiskLevel, TrustLevel
+from sidecar.model import RiskLevel, Role, TrustLevel
 
 SMALLEST = """
 policies: ./policies
@@ -35,8 +35,13 @@ tenants:
   acme:
     agents:
       coder: {team: platform, environment: production, risk: high, trust: untrusted_external}
-      tester: {}
-identity: {default_agent: acme/coder}
+      tester: {token: {env: TESTER_TOKEN}, jwt: tester}
+    people:
+      ana: {roles: [approver, viewer], groups: platform-leads, key: {env: ANA_KEY}}
+identity:
+  default_agent: acme/coder
+  jwt: {issuer: https://idp.acme.io, audience: tools, jwks: https://idp.acme.io/keys,
+    agent_claim: azp, tenant_claim: org, run_claim: sid, leeway: 5s}
 upstreams:
   github:
     url: HTTPS://API.GitHub.com:443/api/v3/
@@ -57,7 +62,12 @@ record: {arguments: digest, secrets: [pin]}
 limits: {request: 2MiB, depth: 8, queue_wait: 1500ms, drain: 0s}
 """
 
-ENVIRON = {"GITHUB_TOKEN": "ghp_1", "CRM_KEY": "key 1"}
+ENVIRON = {
+    "GITHUB_TOKEN": "ghp_1",
+    "CRM_KEY": "key 1",
+    "TESTER_TOKEN": "tester-d41d8cd98f00b204e9800998",
+    "ANA_KEY": "ana-d41d8cd98f00b204e9800998ecf8",
+}
 
 
 def load(folder: Path, text: str) -> Loaded:
@@ -113,6 +123,18 @@ def test_every_setting_arrives(tmp_path: Path) -> None:
     coder = config.tenants["acme"].agents["coder"]
     assert (coder.team, coder.environment, coder.risk, coder.trust) == (
         "platform", "production", RiskLevel.HIGH, TrustLevel.UNTRUSTED_EXTERNAL,
+    )  # fmt: skip
+    tester = config.tenants["acme"].agents["tester"]
+    assert tester.token == Secret(ENVIRON["TESTER_TOKEN"])
+    assert (tester.jwt, tester.mtls, config.mtls) == ("tester", "", "off")
+    ana = config.tenants["acme"].people["ana"]
+    assert (ana.roles, ana.groups) == ((Role.APPROVER, Role.VIEWER), ("platform-leads",))
+    assert ana.key == Secret(ENVIRON["ANA_KEY"])
+    assert config.issuers == (
+        Issuer(
+            issuer="https://idp.acme.io", audience="tools", jwks="https://idp.acme.io/keys",
+            agent_claim="azp", tenant_claim="org", run_claim="sid", leeway_s=5.0,
+        ),
     )  # fmt: skip
     github = config.upstreams["github"]
     assert (github.name, github.url) == ("github", "https://api.github.com/api/v3")

@@ -39,6 +39,7 @@ def test_check_of_a_sound_file(path: Path, capsys: pytest.CaptureFixture[str]) -
     assert main(["config", "check"]) == 0
     said = capsys.readouterr()
     assert said.out.startswith("sidecar.yaml: fine. Upstreams: shop.")
+    assert said.out.endswith("\ndefault/agent calls with: no credential at all\n")
     assert said.err == ""
 
 
@@ -48,10 +49,28 @@ def test_check_tells_what_passes_unjudged(path: Path, capsys: pytest.CaptureFixt
             f"catalogue: shop\ntools: {{live: {{route: GET /live, websocket: {value}}}}}\n"
         )
         assert main(["config", "check"]) == 0
-        *warnings, fine = capsys.readouterr().out.splitlines()
-        assert fine.startswith("sidecar.yaml: fine.")
+        said_lines = capsys.readouterr().out.splitlines()
+        fine = [line.startswith("sidecar.yaml: fine.") for line in said_lines].index(True)
+        warnings = said_lines[:fine]
         said = "shop/live: warning: what goes through its WebSocket is not judged"
         assert [line.startswith(said) for line in warnings] == [True] * lines
+
+
+def test_check_tells_who_may_call(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CODER", "0123456789abcdef01234567")
+    agents = "coder: {token: {env: CODER}}, tester: {jwt: tester}, idle: {}"
+    issuer = "{issuer: https://idp.acme.io, audience: tools, jwks: https://idp.acme.io/keys}"
+    path.write_text(
+        f"{TEXT}tenants: {{acme: {{agents: {{{agents}}}}}}}\nidentity: {{jwt: {issuer}}}\n"
+    )
+    assert main(["config", "check"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "acme/coder calls with: token",
+        "acme/tester calls with: signed token of tester",
+        "acme/idle calls with: nothing yet",
+    ]
 
 
 def test_check_names_problems(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,13 +160,18 @@ def test_every_setting_has_a_line_in_the_table() -> None:
 
 
 def test_what_is_shown_is_what_is_declared(path: Path) -> None:
-    config = load_config(path, {"SHOP_TOKEN": "x"}, []).config
+    people = "{ana: {key: {env: ANA}}}"
+    path.write_text(f"{TEXT}tenants: {{default: {{agents: {{agent: {{}}}}, people: {people}}}}}\n")
+    environ = {"SHOP_TOKEN": "x", "ANA": "0123456789abcdef01234567"}
+    config = load_config(path, environ, []).config
     assert config is not None
     for placeholder, name in (("TENANT", "default"), ("AGENT", "agent"), ("NAME", "shop")):
         assert f".{placeholder}." in settings_table()
         assert f".{name}." in "".join(key for key, _ in effective(config))
     generic = {
-        key.replace(".shop.", ".NAME.").replace("default.agents.agent", "TENANT.agents.AGENT")
+        key.replace(".shop.", ".NAME.")
+        .replace("default.agents.agent", "TENANT.agents.AGENT")
+        .replace("default.people.ana", "TENANT.people.PERSON")
         for key, _ in effective(config)
     }
     assert generic == {setting.key for setting in declared()}

@@ -34,7 +34,9 @@ def test_b12_the_agents_credential_gives_way_to_the_configured_one() -> None:
     own = upstream_of(1, auth=Auth(header_name="Authorization", header_value=Secret("Bearer s")))
     assert forward_headers(head(*given), own) == given[1:]
     key = upstream_of(1, auth=Auth(header_name="x-api-key", header_value=Secret("s")))
-    assert forward_headers(head(*given), key) == (given[0], given[2])
+    assert forward_headers(head(*given), key) == (given[2],), "a bearer there is for the sidecar"
+    plain = forward_headers(head(*given), upstream_of(1))
+    assert plain == given, "where the sidecar sends none, both are the upstream's"
 
 
 def test_b11_headers_named_in_connection_do_not_pass() -> None:

@@ -1,0 +1,83 @@
+"""All that knows callers of one sidecar, made together.
+
+Knows: what of it a configuration needs: what reads signed tokens is loaded only where there is an
+issuer. Its numbers are read by whoever publishes them.
+Must not know: HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from sidecar.identity.authenticator import Authenticator, FailureCounts
+from sidecar.identity.changes import Changes
+from sidecar.identity.doorman import Doorman
+from sidecar.identity.registry import ReadsRegistry, Registry
+
+if TYPE_CHECKING:
+    from contextlib import AsyncExitStack
+
+    from sidecar.clock import Clock
+    from sidecar.config.model import Config
+    from sidecar.ledger.fence import Fence
+    from sidecar.ledger.pin_keeper import Submits
+
+
+class SharedStore(ReadsRegistry, Protocol):
+    """What is needed of a store."""
+
+    @property
+    def has_leases(self) -> bool:
+        """Whether several processes write to it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Callers:
+    """Who may call, who may look, and what changes either."""
+
+    registry: Registry
+    authenticator: Authenticator
+    doorman: Doorman
+    changes: Changes
+    failures: FailureCounts
+
+    @property
+    def failures_by_reason(self) -> Mapping[str, int]:
+        """How often callers were not known, by why."""
+        return self.failures.by_reason
+
+    @property
+    def lockouts_total(self) -> int:
+        """How often an address was locked out, on either listener."""
+        return self.authenticator.lockout.locked_total + self.doorman.lockout.locked_total
+
+    def agents_by_state(self) -> Mapping[str, int]:
+        """How many agents stand how."""
+        return self.registry.agents_by_state()
+
+
+async def made_callers(
+    stack: AsyncExitStack,
+    config: Config,
+    clock: Clock,
+    store: SharedStore,
+    queue: Submits,
+    fence: Fence,
+) -> Callers:
+    """Read from the store; what is changed goes by the queue. Raises StoreError."""
+    is_alone, failures = not store.has_leases, FailureCounts()
+    registry = Registry(config, store, clock, is_alone=is_alone)
+    await registry.load()
+    signed = None
+    if config.issuers:
+        from sidecar.identity.jwt_tokens import JwtTokens
+
+        signed = JwtTokens(config.issuers, clock)
+        stack.push_async_callback(signed.close)
+    authenticator = Authenticator(config, registry, clock, failures, signed)
+    doorman = Doorman(config, registry, clock, failures, is_alone=is_alone)
+    changes = Changes(config, registry, queue, clock, fence)
+    return Callers(registry, authenticator, doorman, changes, failures)

@@ -1,0 +1,118 @@
+"""Who looks and decides: from a key shown to the control listener to a person, or to nobody.
+
+Knows: the keys of sidecar.yaml and of the store, by their hash, and when they end. An agent's own
+token is known too, and proves an agent, who has no role. Where others write to the store, what is
+known is never older than `AGE_MAX_S`, for no guard stands behind a read.
+Must not know: HTTP, what the person asks for.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from sidecar.identity.changes import KEY_ACTIVE
+from sidecar.identity.lockout import Lockout
+from sidecar.identity.profiles import key_profile
+from sidecar.identity.tokens import TOKEN_CHARS_MAX, bearer_of, is_same, owner_of, sha256_of
+from sidecar.model import AgentState, Person
+
+if TYPE_CHECKING:
+    from sidecar.clock import Clock
+    from sidecar.config.model import Config
+    from sidecar.identity.authenticator import FailureCounts
+    from sidecar.identity.registry import Registry
+
+_log = logging.getLogger("aegis.identity")
+
+AGE_MAX_S: Final = 2.0
+
+
+class Doorman:
+    """One for the control listener. All is done on the event loop's thread."""
+
+    def __init__(
+        self,
+        config: Config,
+        registry: Registry,
+        clock: Clock,
+        failures: FailureCounts,
+        *,
+        is_alone: bool,
+    ) -> None:
+        """`is_alone` says that no other process writes to the store."""
+        self._registry = registry
+        self._clock = clock
+        self._failures = failures
+        self._is_alone = is_alone
+        self.lockout = Lockout(clock)
+        self._people: dict[str, Person] = {}
+        for tenant, one in config.tenants.items():
+            for name, person in one.people.items():
+                if person.key is not None:
+                    self._people[sha256_of(person.key.reveal())] = Person(
+                        tenant=tenant,
+                        name=name,
+                        actor=f"person:{name}",
+                        roles=frozenset(person.roles),
+                        groups=frozenset(person.groups),
+                    )
+
+    async def person(self, authorization: str | None, address: str) -> Person | None:
+        """Whose key this is, `Bearer KEY` or the key itself; None for nobody, whatever the reason.
+
+        Raises StoreError where it cannot be known whether the key still counts.
+        """
+        if authorization is None:
+            self._failures.failed("absent")
+            return None
+        if self.lockout.is_locked(address):
+            self._failures.failed("locked_out")
+            return None
+        if not self._is_alone:
+            await self._registry.fresh(AGE_MAX_S)
+        key = bearer_of(authorization) or authorization
+        found = None if len(key) > TOKEN_CHARS_MAX else self._known(key)
+        if found is None:
+            self._failures.failed("unknown")
+            if self.lockout.failed(address):
+                _log.warning(
+                    "too many keys failed from one address; it is locked out for a while",
+                    extra={"source_ip": address},
+                )
+        return found
+
+    def _known(self, key: str) -> Person | None:
+        sha256 = sha256_of(key)
+        for known, person in self._people.items():
+            if is_same(known, sha256):
+                return person
+        return self._of_key(key, sha256) or self._of_agent(sha256)
+
+    def _of_key(self, key: str, sha256: str) -> Person | None:
+        tenant, key_id = owner_of(key) or ("", "")
+        view = self._registry.view(tenant)
+        found = None if view is None else view.keys.get(key_id)
+        if not is_same(found.key_sha256 if found is not None else "", sha256) or found is None:
+            return None
+        if found.state != KEY_ACTIVE:
+            return None
+        if found.expires_at_us and self._clock.now_us() >= found.expires_at_us:
+            return None
+        profile = key_profile(found)
+        if profile is None:
+            return None
+        return Person(
+            tenant=found.tenant_id,
+            name=profile.name,
+            actor=f"key:{found.key_id}",
+            roles=profile.roles,
+            groups=profile.groups,
+        )
+
+    def _of_agent(self, sha256: str) -> Person | None:
+        agent = self._registry.by_token(sha256)
+        if agent is None or agent.state is not AgentState.ACTIVE:
+            return None
+        name = agent.agent
+        return Person(tenant=agent.tenant, name=name, actor=f"agent:{name}", agent=name)

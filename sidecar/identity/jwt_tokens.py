@@ -1,0 +1,168 @@
+"""Signed tokens of agents (RFC 7519): whether they hold, and what they claim.
+
+Knows: that only a few asymmetric algorithms are taken and the issuer's own keys (RFC 8725 sections
+3.1 and 3.2), that issuer, audience and expiry must stand in a token, and how far clocks may differ.
+A token that held is remembered by its hash until it expires or its issuer's keys change.
+Must not know: which agents there are, HTTP.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+import jwt
+
+from sidecar.identity.jwks import KIND_OF, Fetch, KeySet, KeysWanted, fetched
+
+if TYPE_CHECKING:
+    from sidecar.clock import Clock
+    from sidecar.config.model import Issuer
+
+VERIFIED_MAX: Final = 4096
+CLAIMS_DEPTH_MAX: Final = 16
+RUN_CHARS_MAX: Final = 128
+_SAFE_INTEGER: Final = 2**53
+_REASONS: Final = (
+    (jwt.ExpiredSignatureError, "jwt_expired"),
+    (jwt.ImmatureSignatureError, "jwt_not_yet_valid"),
+    (jwt.InvalidAudienceError, "jwt_audience"),
+    (jwt.InvalidSignatureError, "jwt_signature"),
+    (jwt.InvalidIssuerError, "jwt_issuer"),
+)
+#: Why a token may not hold.
+BAD_REASONS: Final = (
+    "jwt_malformed", "jwt_algorithm", "jwt_key", "jwt_claims", *(reason for _, reason in _REASONS),
+)  # fmt: skip
+
+
+class BadToken(Exception):
+    """The token does not hold; `reason` is one of BAD_REASONS and is for operators."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a token that holds says. `tenant` is None where its issuer names none."""
+
+    agent: str
+    tenant: str | None
+    run: str
+    claims: Mapping[str, Any]
+    until_s: float
+    generation: int
+    keys: KeySet
+
+
+class JwtTokens:
+    """For the issuers of a configuration. All is done on the event loop's thread."""
+
+    def __init__(self, issuers: Sequence[Issuer], clock: Clock, fetch: Fetch = fetched) -> None:
+        self._issuers = {one.issuer: (one, KeySet(one.jwks, clock, fetch)) for one in issuers}
+        self._clock = clock
+        self._verified: dict[str, Verified] = {}
+
+    def read(self, token: str, sha256: str) -> Verified:
+        """What the token says; `sha256` is its hash. Raises BadToken, KeysWanted."""
+        known = self._verified.get(sha256)
+        if known is not None:
+            is_current = known.generation == known.keys.generation and not known.keys.is_too_old
+            if is_current and self._clock.now_us() < known.until_s * 1e6:
+                return known
+            del self._verified[sha256]
+        verified = self._verify(token)
+        if len(self._verified) >= VERIFIED_MAX:
+            del self._verified[next(iter(self._verified))]
+        self._verified[sha256] = verified
+        return verified
+
+    async def close(self) -> None:
+        """Ends what is being fetched."""
+        for _, keys in self._issuers.values():
+            await keys.close()
+
+    def _verify(self, token: str) -> Verified:
+        try:
+            header = jwt.get_unverified_header(token)
+            said = jwt.decode(token, options={"verify_signature": False})
+        except (jwt.PyJWTError, ValueError, RecursionError):
+            raise BadToken("jwt_malformed") from None
+        algorithm, kid = header.get("alg"), header.get("kid")
+        if not isinstance(algorithm, str) or not isinstance(kid, str | None) or "crit" in header:
+            raise BadToken("jwt_malformed")
+        if algorithm not in KIND_OF:
+            raise BadToken("jwt_algorithm")
+        found = self._issuers.get(said["iss"]) if isinstance(said.get("iss"), str) else None
+        if found is None:
+            raise BadToken("jwt_issuer")
+        issuer, keys = found
+        key = keys.find(kid, algorithm)
+        if key is None:
+            if keys.may_fetch:
+                raise KeysWanted(keys)
+            raise BadToken("jwt_key")
+        return _said(issuer, keys, self._claims(token, key, algorithm, issuer))
+
+    def _claims(self, token: str, key: Any, algorithm: str, issuer: Issuer) -> dict[str, Any]:
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                key,
+                algorithms=[algorithm],
+                issuer=issuer.issuer,
+                audience=issuer.audience,
+                leeway=issuer.leeway_s,
+                options={"require": ["exp", "iss", "aud"]},
+            )
+        except jwt.PyJWTError as error:
+            for kind, reason in _REASONS:
+                if isinstance(error, kind):
+                    raise BadToken(reason) from None
+            raise BadToken("jwt_claims") from None
+        except (ValueError, TypeError, OverflowError):
+            raise BadToken("jwt_claims") from None
+        if not _is_plain(claims, CLAIMS_DEPTH_MAX):
+            raise BadToken("jwt_claims")
+        return claims
+
+
+def _said(issuer: Issuer, keys: KeySet, claims: dict[str, Any]) -> Verified:
+    agent = _text(claims, issuer.agent_claim)
+    tenant = _text(claims, issuer.tenant_claim) if issuer.tenant_claim else None
+    run = _text(claims, issuer.run_claim) if issuer.run_claim in claims else ""
+    if len(run) > RUN_CHARS_MAX or not run.isprintable():
+        raise BadToken("jwt_claims")
+    until_s = float(claims["exp"]) + issuer.leeway_s
+    return Verified(agent, tenant, run, MappingProxyType(claims), until_s, keys.generation, keys)
+
+
+def _text(claims: Mapping[str, Any], name: str) -> str:
+    value = claims.get(name)
+    if not isinstance(value, str) or not value:
+        raise BadToken("jwt_claims")
+    return value
+
+
+def _is_plain(value: Any, depth: int) -> bool:
+    """Whether rules can read it: what JSON that every reader reads alike would hold."""
+    if isinstance(value, str):
+        return "\0" not in value and not any(0xD800 <= ord(one) <= 0xDFFF for one in value)
+    if isinstance(value, bool) or value is None:
+        return True
+    if isinstance(value, int):
+        return -_SAFE_INTEGER <= value <= _SAFE_INTEGER
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if depth == 0:
+        return False
+    if isinstance(value, list):
+        return all(_is_plain(one, depth - 1) for one in value)
+    if isinstance(value, dict):
+        return all(_is_plain(k, 1) and _is_plain(v, depth - 1) for k, v in value.items())
+    return False

@@ -1,0 +1,278 @@
+"""Signed tokens: which hold, which do not, and what an issuer's faults do; over real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from identity_setup import MovedClock, Place, configured, place
+from issuer import AUDIENCE, ISSUER, IdentityProvider, provider
+
+from sidecar.errors import Refused
+from sidecar.identity import jwks
+from sidecar.identity.agent_states import Move
+from sidecar.identity.jwks import KeysWanted
+from sidecar.model import Principal
+
+TENANTS = """
+tenants:
+  acme: {agents: {coder: {jwt: coder, team: platform}, tester: {jwt: tester}}}
+  rival: {agents: {spy: {jwt: spy}}}
+identity: {jwt: {issuer: https://idp.acme.io, audience: tools, jwks: 'URL', leeway: 30sMORE}}
+"""
+
+
+@dataclass
+class World:
+    """An issuer, and callers who trust it."""
+
+    idp: IdentityProvider
+    at: Place
+
+    @property
+    def clock(self) -> MovedClock:
+        return self.at.clock
+
+    async def who(self, token: str) -> Principal:
+        """As the path of a call does it."""
+        authenticator = self.at.callers.authenticator
+        while True:
+            try:
+                return authenticator.proven((token,), None, "10.0.0.1")
+            except KeysWanted as wanted:
+                await wanted.keys.fetch()
+
+    async def why_not(self, token: str) -> str:
+        """The reason operators see; callers are always told the same."""
+        with pytest.raises(Refused) as caught:
+            await self.who(token)
+        assert caught.value.code == "unauthenticated"
+        assert caught.value.reason == "The caller is not known"
+        return caught.value.detail
+
+
+@asynccontextmanager
+async def world(
+    folder: Path, more: str = "", keys: tuple[str, ...] = ("ES256",)
+) -> AsyncIterator[World]:
+    async with provider() as idp:
+        for number, algorithm in enumerate(keys, 1):
+            idp.add(f"k{number}", algorithm)
+        text = TENANTS.replace("URL", idp.url).replace("MORE", more)
+        async with place(folder, configured(folder, text)) as at:
+            yield World(idp, at)
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "PS256", "ES256", "EdDSA"])
+async def test_a_signed_token_says_who_calls(tmp_path: Path, algorithm: str) -> None:
+    async with world(tmp_path, keys=(algorithm,)) as one:
+        found = await one.who(one.idp.token("k1", role="deployer"))
+        assert (found.tenant, found.agent, found.team) == ("acme", "coder", "platform")
+        assert found.claims["role"] == "deployer" and found.run == ""
+        assert (await one.who(one.idp.token("k1", sub="spy"))).tenant == "rival"
+        assert one.idp.asked == 1, "keys are fetched once"
+
+
+@pytest.mark.parametrize(("claims", "why"), [
+    ({"exp": time.time() - 60}, "jwt_expired"),
+    ({"exp": None}, "jwt_claims"),
+    ({"exp": "soon"}, "jwt_claims"),
+    ({"exp": float("inf")}, "jwt_claims"),
+    ({"nbf": time.time() + 3600}, "jwt_not_yet_valid"),
+    ({"aud": "others"}, "jwt_audience"),
+    ({"aud": None}, "jwt_claims"),
+    ({"iss": "https://idp.rival.io"}, "jwt_issuer"),
+    ({"iss": None}, "jwt_issuer"),
+    ({"sub": None}, "jwt_claims"),
+    ({"sub": ""}, "jwt_claims"),
+    ({"sub": "nobody"}, "unknown"),
+    ({"sub": "Coder"}, "unknown"),
+    ({"note": "a\0b"}, "jwt_claims"),
+    ({"note": 2**60}, "jwt_claims"),
+])  # fmt: skip
+async def test_g4_a_token_whose_claims_do_not_hold(
+    tmp_path: Path, claims: dict[str, Any], why: str
+) -> None:
+    async with world(tmp_path) as one:
+        assert await one.why_not(one.idp.token("k1", **claims)) == why
+        assert one.at.callers.failures_by_reason[why] == 1
+        assert (await one.who(one.idp.token("k1"))).agent == "coder", "positive control"
+
+
+async def test_g4_clocks_may_differ_within_the_leeway(tmp_path: Path) -> None:
+    async with world(tmp_path) as one:
+        now = time.time()
+        await one.who(one.idp.token("k1", exp=now - 20))
+        await one.who(one.idp.token("k1", nbf=now + 20))
+        assert await one.why_not(one.idp.token("k1", exp=now - 40)) == "jwt_expired"
+        assert await one.why_not(one.idp.token("k1", nbf=now + 40)) == "jwt_not_yet_valid"
+
+
+def forged(header: dict[str, Any], claims: dict[str, Any] | None = None, tail: str = "") -> str:
+    said = {"iss": ISSUER, "aud": AUDIENCE, "sub": "coder", "exp": time.time() + 300}
+    parts = [json.dumps(one).encode() for one in (header, {**said, **(claims or {})})]
+    return ".".join(
+        [base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts] + [tail]
+    )
+
+
+async def test_g4_only_asymmetric_algorithms_and_the_issuers_own_keys(tmp_path: Path) -> None:
+    async with world(tmp_path, keys=("RS256", "ES256")) as one:
+        public = (
+            one.idp.keys["k1"][1]
+            .public_key()
+            .public_bytes(
+                serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+            )
+        )
+        said = {"iss": ISSUER, "aud": AUDIENCE, "sub": "coder", "exp": time.time() + 300}
+        import hashlib
+        import hmac
+
+        bare = forged({"alg": "HS256", "kid": "k1", "typ": "JWT"})[:-1]
+        mac = hmac.digest(public, bare.encode(), hashlib.sha256)
+        confused = f"{bare}.{base64.urlsafe_b64encode(mac).rstrip(b'=').decode()}"
+        stranger = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        for token, why in (
+            (confused, "jwt_algorithm"),
+            (forged({"alg": "none", "kid": "k1"}), "jwt_algorithm"),
+            (forged({"alg": "None", "kid": "k1"}), "jwt_algorithm"),
+            (forged({"alg": ["RS256"], "kid": "k1"}), "jwt_malformed"),
+            (forged({"alg": "RS256", "kid": "k1"}), "jwt_signature"),
+            (forged({"alg": "RS256", "kid": 7}), "jwt_malformed"),
+            (forged({"alg": "RS256", "kid": "k1", "crit": ["x"]}), "jwt_malformed"),
+            (forged({"alg": "RS256", "kid": "k2"}), "jwt_key"),
+            (jwt.encode(said, stranger, "RS256", headers={"kid": "k1"}), "jwt_signature"),
+            (one.idp.token("k1")[:-4] + "AAAA", "jwt_signature"),
+            ("a.b.c", "jwt_malformed"),
+            ("e30.e30.", "jwt_malformed"),
+        ):
+            assert await one.why_not(token) == why, token
+        assert (await one.who(one.idp.token("k1"))).agent == "coder", "positive control"
+        assert (await one.who(one.idp.token("k2"))).agent == "coder"
+
+
+async def test_a_weak_key_signs_for_nobody(tmp_path: Path) -> None:
+    async with world(tmp_path) as one:
+        one.idp.keys["weak"] = (
+            "RS256",
+            rsa.generate_private_key(public_exponent=65537, key_size=1024),
+        )
+        algorithm, key = one.idp.keys["weak"]
+        said = {"iss": ISSUER, "aud": AUDIENCE, "sub": "coder", "exp": time.time() + 300}
+        with pytest.warns(jwt.InsecureKeyLengthWarning):
+            token = jwt.encode(said, key, algorithm, headers={"kid": "weak"})
+        assert await one.why_not(token) == "jwt_key"
+
+
+async def test_keys_rotate_without_a_restart(tmp_path: Path) -> None:
+    async with world(tmp_path) as one:
+        old = one.idp.token("k1")
+        await one.who(old)
+        one.idp.add("k2")
+        assert await one.why_not(one.idp.token("k2")) == "jwt_key", "asked a moment ago"
+        one.clock.moved_s += jwks.REFETCH_S + 1
+        assert (await one.who(one.idp.token("k2"))).agent == "coder"
+        await one.who(old)
+        del one.idp.keys["k1"]
+        one.clock.moved_s += jwks.REFRESH_S + 1
+        await one.who(one.idp.token("k2", note=1))  # begins a fetch, and waits for none
+        await asyncio.sleep(0.2)
+        assert await one.why_not(old) == "jwt_key", "also one that was verified before"
+        assert (await one.who(one.idp.token("k2"))).agent == "coder"
+
+
+async def test_g4_unknown_keys_do_not_make_us_ask_without_end(tmp_path: Path) -> None:
+    async with world(tmp_path) as one:
+        one.idp.add("k2")
+        await one.who(one.idp.token("k1"))
+        one.at.callers.authenticator.lockout.__init__(one.clock)  # type: ignore[misc]
+        for number in range(15):
+            assert await one.why_not(forged({"alg": "ES256", "kid": f"x{number}"})) == "jwt_key"
+        assert one.idp.asked == 1
+
+
+@pytest.mark.parametrize("fault", ["500", "slow", "huge", "html", "list", "redirect"])
+async def test_what_was_fetched_last_counts_on_while_the_issuer_fails(
+    tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jwks, "FETCH_S", 0.3)
+    async with world(tmp_path) as one:
+        await one.who(one.idp.token("k1"))
+        one.idp.fault = fault
+        one.clock.moved_s += jwks.REFRESH_S + 1
+        began = time.monotonic()
+        assert (await one.who(one.idp.token("k1", note=1))).agent == "coder"
+        assert time.monotonic() - began < 0.2, "nobody waits for a key that is known"
+        one.idp.keys["k9"] = one.idp.keys["k1"]
+        assert await one.why_not(one.idp.token("k9")) == "jwt_key"
+        assert one.idp.asked == 2, "one at a time, and not again at once"
+        one.clock.moved_s += jwks.KEEP_S
+        assert await one.why_not(one.idp.token("k1", exp=time.time() + 10**6)) == "jwt_key"
+        one.idp.fault = ""
+        one.clock.moved_s += jwks.REFETCH_S + 1
+        assert (await one.who(one.idp.token("k1", exp=time.time() + 10**6))).agent == "coder"
+
+
+async def test_an_issuer_that_is_down_from_the_start_lets_nobody_in(tmp_path: Path) -> None:
+    async with world(tmp_path) as one:
+        one.idp.fault = "500"
+        found = await asyncio.gather(*(one.why_not(one.idp.token("k1", n=n)) for n in range(10)))
+        assert set(found) == {"jwt_key"}
+        assert one.idp.asked == 1, "one fetch at a time"
+        one.idp.fault = ""
+        one.clock.moved_s += jwks.REFETCH_S + 1
+        assert (await one.who(one.idp.token("k1"))).agent == "coder", "positive control"
+
+
+async def test_a_verified_token_ends_when_it_expires(tmp_path: Path) -> None:
+    async with world(tmp_path) as one:
+        token = one.idp.token("k1", exp=time.time() + 1)
+        first = await one.who(token)
+        assert await one.who(token) is first, "remembered"
+        one.clock.moved_s += 60
+        # PyJWT looks at the machine's clock, which stands where it was.
+        assert one.at.callers.authenticator._signed is not None
+        assert (await one.who(token)) is not first, "not from memory"
+
+
+async def test_an_agent_that_is_frozen_or_revoked_is_so_with_a_signed_token(tmp_path: Path) -> None:
+    async with world(tmp_path) as one:
+        token = one.idp.token("k1")
+        await one.who(token)
+        await one.at.callers.changes.move("acme", "coder", Move.FREEZE, actor="t")
+        frozen = await one.who(token)
+        assert frozen.state == "frozen" and frozen.claims["sub"] == "coder"
+        await one.at.callers.changes.move("acme", "coder", Move.REVOKE, actor="t")
+        assert await one.why_not(token) == "unknown"
+
+
+async def test_the_tenants_claim_must_name_the_agents_tenant(tmp_path: Path) -> None:
+    more = ", tenant_claim: org, run_claim: sid, agent_claim: azp"
+    async with world(tmp_path, more) as one:
+        found = await one.who(one.idp.token("k1", azp="coder", org="acme", sid="run-7"))
+        assert (found.tenant, found.agent, found.run) == ("acme", "coder", "run-7")
+        again = await one.who(one.idp.token("k1", azp="coder", org="acme"))
+        assert again.run == "", "without one, silence alone divides"
+        for claims, why in (
+            ({"azp": "coder", "org": "rival"}, "unknown"),
+            ({"azp": "spy", "org": "acme"}, "unknown"),
+            ({"azp": "coder"}, "jwt_claims"),
+            ({"org": "acme"}, "jwt_claims"),
+            ({"azp": "coder", "org": ["acme"]}, "jwt_claims"),
+            ({"azp": "coder", "org": "acme", "sid": "x" * 129}, "jwt_claims"),
+            ({"azp": "coder", "org": "acme", "sid": "a\nb"}, "jwt_claims"),
+            ({"azp": "coder", "org": "acme", "sid": 7}, "jwt_claims"),
+        ):
+            assert await one.why_not(one.idp.token("k1", **claims)) == why, claims
