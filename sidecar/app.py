@@ -151,15 +151,11 @@ async def running(
         settle()
         _tell(config, store, policies)
         yield Sidecar(
-            data_url=config.listen.data.url,
-            control_url=config.listen.control.url,
-            boot_id=boot_id,
-            recovered=recovered,
-            queue=queue,
-            approvals=approvals,
+            data_url=config.listen.data.url, control_url=config.listen.control.url,
+            boot_id=boot_id, recovered=recovered, queue=queue, approvals=approvals,
             callers=callers,
             reload_soon=lambda: tasks.start(policies.reload(), "reload"),
-        )
+        )  # fmt: skip
 
 
 def _require_servable(config: Config) -> None:

@@ -7,6 +7,7 @@ Must not know: who refuses when (errors.Refused is raised with one of these code
 from __future__ import annotations
 
 from sidecar.refusal_kinds import OF_APPROVALS, RefusalKind
+from sidecar.refusals_callers import OF_CALLERS
 
 __all__ = ["REFUSALS", "RefusalKind"]
 
@@ -73,30 +74,7 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "What the decision rested on kept changing",
         "Try again in a moment.",
     ),
-    RefusalKind(
-        "unauthenticated",
-        401,
-        "The caller is not known",
-        "Ask the operator which credential this sidecar expects.",
-    ),
-    RefusalKind(
-        "too_many_failures",
-        429,
-        "Too many credentials from this address were wrong",
-        "Wait as long as Retry-After says, then send a credential that this sidecar knows.",
-    ),
-    RefusalKind(
-        "agent_frozen",
-        403,
-        "This agent is frozen",
-        "Ask the operator, who sees why in `agents show` and ends it with `agents unfreeze`.",
-    ),
-    RefusalKind(
-        "agent_quarantined",
-        403,
-        "This agent is in quarantine",
-        "Ask the operator, who sees why in `agents show` and ends it with `agents restore`.",
-    ),
+    *OF_CALLERS,
     # request head
     RefusalKind(
         "malformed_request",

@@ -2,18 +2,20 @@
 
 Knows: every setting, with its default, unit, bounds and meaning. The loader takes defaults and
 bounds from here, and README's table of settings is made from here, so neither can drift.
-A field that is a setting was made with `_setting`; its key in YAML is its name without the unit.
+A field that is a setting was made with `setting`; its key in YAML is its name without the unit.
 Must not know: files, YAML, the environment.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from sidecar.config.identity_model import Agent, ConfiguredPerson, Issuer, Tenant
+from sidecar.config.settable import Group, Secret
+from sidecar.config.settable import setting as _setting
 
-from sidecar.model import RiskLevel, Role, TrustLevel
+__all__ = ["Agent", "ConfiguredPerson", "Group", "Issuer", "Secret", "Tenant"]
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -25,54 +27,6 @@ STDIO: Final = "stdio"
 AUTHORIZE: Final = "authorize"
 #: Smallest duration that bounds anything.
 MOMENT_S: Final = 0.001
-
-
-def _setting(
-    meaning: str,
-    default: Any = ...,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    key: str = "",
-    form: str = "",
-    default_text: str = "",
-) -> Any:
-    """A field that users set. `form` and `default_text` say what the type cannot."""
-    said: Any = {"setting": True, "key": key, "form": form, "default_text": default_text}
-    return Field(default, description=meaning, ge=low, le=high, json_schema_extra=said)
-
-
-class Secret:
-    """A value that shows itself only when asked to, so that it reaches no log by accident."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """The value itself."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return "***"
-
-    __str__ = __repr__
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._value == self._value
-
-    def __hash__(self) -> int:
-        return hash(self._value)
-
-    def __reduce__(self) -> Any:
-        raise TypeError("a secret is not written anywhere")
-
-
-class Group(BaseModel):
-    """Settings that belong together, frozen."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
 
 class Pem(Group):
@@ -144,67 +98,6 @@ class Listen(Group):
         form="host:port",
         default_text="127.0.0.1:8081",
     )
-
-
-class Agent(Group):
-    """What rules may know of an agent."""
-
-    team: str = _setting("the team rules know it by", "")
-    environment: str = _setting("the environment rules know it by", "")
-    risk: RiskLevel = _setting("its risk", RiskLevel.MEDIUM)
-    trust: TrustLevel = _setting(
-        "the trust its runs start with", TrustLevel.TRUSTED_INTERNAL_UNSIGNED
-    )
-    token: Secret | None = _setting(
-        "the secret it sends as Aegis-Token, 24 characters or more",
-        None,
-        form="ref",
-        default_text="none",
-    )
-    mtls: str = _setting(
-        "what names it in its certificate, as `identity.mtls` says", "", default_text="none"
-    )
-    jwt: str = _setting(
-        "what names it in its signed tokens, in `agent_claim`", "", default_text="none"
-    )
-
-    @property
-    def has_credential(self) -> bool:
-        """Whether the configuration gives it a way to prove who it is."""
-        return self.token is not None or bool(self.mtls or self.jwt)
-
-
-class ConfiguredPerson(Group):
-    """Who may look and decide."""
-
-    roles: tuple[Role, ...] = _setting(
-        "what they may do: viewer, auditor, approver, operator, admin", (), form="list of roles"
-    )
-    groups: tuple[str, ...] = _setting(
-        "groups whose approval they can give", (), form="list of names"
-    )
-    key: Secret | None = _setting(
-        "the secret they send to the control listener", form="ref", default_text="required"
-    )
-
-
-class Tenant(Group):
-    """The agents and people of one tenant, by name."""
-
-    agents: dict[str, Agent]
-    people: dict[str, ConfiguredPerson] = {}
-
-
-class Issuer(Group):
-    """Who signs tokens of agents (RFC 7519), and what stands in them."""
-
-    issuer: str
-    audience: str
-    jwks: str
-    agent_claim: str = "sub"
-    tenant_claim: str = ""
-    run_claim: str = ""
-    leeway_s: float = 60.0
 
 
 class Auth(Group):

@@ -71,17 +71,10 @@ class ControlState:
         started_ns: int | None = None,
     ) -> None:
         fence = fencing.fence if fencing is not None else None
-        #: None where the embedding program has no store that could be fenced.
-        self.fencing = fencing
-        #: None where nobody keeps runs.
-        self.runs = runs
-        #: None where nobody keeps pins.
-        self.tools = tools
-        #: None where nothing can be approved.
-        self.approvals = approvals
+        # Each None where the embedding program has nobody who keeps such.
+        self.fencing, self.runs, self.tools = fencing, runs, tools
+        self.approvals, self.callers = approvals, callers
         self.tenants = tuple(config.tenants)
-        #: None where nobody keeps agents and keys.
-        self.callers = callers
         self._outlook_at = outlook_at
         self._clock = clock
         self._policies = policies

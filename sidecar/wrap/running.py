@@ -150,18 +150,8 @@ async def _rooms(
     pins = PinKeeper(store, queue, clock, fence, is_alone=not store.has_leases)
     approvals = made_approvals(config, clock, store, queue, fence, has_listeners=False)
     pipeline = made_pipeline(
-        config,
-        clock,
-        policies,
-        recorder,
-        callers,
-        runs,
-        pins,
-        session,
-        counters,
-        fence,
-        approvals,
-    )
+        config, clock, policies, recorder, callers, runs, pins, session, counters, fence, approvals
+    )  # fmt: skip
     tasks = Tasks(stack)
     tasks.start(policies.run(), "policies")
     start_upkeep(tasks, store, clock, fence, callers, approvals)
