@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import socket
 import statistics
 import tempfile
 import threading
@@ -316,3 +317,35 @@ def test_a_wrapped_server_waits_too_and_other_calls_go_on(short_path: Path) -> N
         wrap.kill()
     names = [line["params"]["name"] for line in wrap.seen() if line.get("method") == "tools/call"]
     assert names == ["echo", "echo"], "a call that was taken back while it was held goes nowhere"
+
+
+def test_e4_a_crash_between_spending_and_forwarding_needs_a_new_yes(
+    tmp_path: Path, pool: ThreadPoolExecutor
+) -> None:
+    """The tool took the connection and never answered when the sidecar died."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        process = sidecar_on(tmp_path / "one", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        process.start()
+        try:
+            call = pool.submit(buy, process, "gin")
+            (one,) = waiting(process)
+            approvals(process, "approve", one["approval_id"])
+            connection, _ = silent.accept()
+            assert connection.recv(4096).startswith(b"POST /buy/gin")
+            process.kill()
+            with pytest.raises((OSError, http.client.HTTPException)):
+                call.result(20)
+            connection.close()
+            process.start()
+            (spent,) = approvals(process, "show", one["approval_id"])
+            assert spent["state"] == "spent"
+            again = pool.submit(buy, process, "gin")
+            (fresh,) = waiting(process)
+            assert fresh["approval_id"] != one["approval_id"], "a person must say yes again"
+            approvals(process, "reject", fresh["approval_id"])
+            again.result(20)
+        finally:
+            process.stop()
+    recovered = [one for one in process.receipts() if one["kind"] == "recovery"]
+    assert [one["outcome"] for one in recovered] == ["unknown"]
+    assert recovered[0]["call_id"] == spent["spent_by"]
