@@ -176,11 +176,25 @@ async def _prune_receipts(
     if not print_reports([await verify_chain(store, tenant_id)]):
         print("nothing was deleted: a chain that does not hold is not cut", file=sys.stderr)
         return 1
+    await _keep_tree(store, tenant_id)
     cut = await _archived(store, args, tenant_id, start, until_seq)
     await record(store, pruned_receipts(clock, tenant_id, cut))
     receipts, facts = await retention.cut_off(tenant_id, cut)
     print(f"{what} are in {cut.archive}; {receipts} receipts and {facts} facts deleted; now:")
     return 0 if print_reports([await verify_chain(store, tenant_id)]) else 1
+
+
+async def _keep_tree(store: SqlStore, tenant_id: str) -> None:
+    """The hashes of the chain's tree stay when its receipts go: proofs are made of them, and heads
+    that were signed are held against them."""
+    from sidecar.ledger.tiles import TreeGrowth, TreeIncomplete
+
+    growth, head = TreeGrowth(store, tenant_id), await store.head(tenant_id)
+    try:
+        await growth.grow(head)
+        await growth.keep_partial(head)
+    except TreeIncomplete as error:
+        print(f"no proofs can be made of tenant {tenant_id!a}: {error}", file=sys.stderr)
 
 
 async def _end_of_what_may_go(
