@@ -16,8 +16,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "ledger"))
 
 from ledger_checkpoint_setup import key_of, opened, pem_of, record, signed_now
-from ledger_setup import line_of
-from ledger_tree_reference import anchored_at
+from ledger_tampering import canonical, forged, tampered_with
 
 from sidecar.cli.main import main
 from sidecar.ledger.checkpoint import Checkpoint, read_signed, signed
@@ -89,20 +88,6 @@ def auditor(kept: Path, tmp_path: Path) -> Auditor:
     assert [k.checkpoint.size for k in kept_in(beside)] == [8, 13, 18], "the export has them too"
     beside.unlink()
     return one
-
-
-def forged(lines: list[bytes], edit: Callable[[list[dict[str, object]]], object]) -> list[bytes]:
-    """A history written anew by somebody who can hash, from its first change on."""
-    from ledger_vectors import hash_of
-
-    bodies = [{k: v for k, v in json.loads(one).items() if k != "receipt_hash"} for one in lines]
-    edit(bodies)
-    prev, found = "", []
-    for seq, body in enumerate(bodies, 1):
-        body |= {"seq": seq, "prev_receipt_hash": prev}
-        prev = hash_of(body)
-        found.append(line_of(body, prev))
-    return found
 
 
 def test_it_says_up_to_where_and_by_whom(
@@ -283,75 +268,7 @@ def test_a_part_of_a_chain_says_why_it_is_not_anchored(
 
 def test_f1_a_thousand_tamperings_are_all_found(auditor: Auditor) -> None:
     """Also by the second verifier, of those that are chains by themselves."""
-    tampered_with(auditor, 1000)
-
-
-def tampered_with(auditor: Auditor, count: int, seed: int = 7) -> None:
-    from sidecar.ledger.anchors import TrustedKey, anchored, watch_for
-    from sidecar.ledger.verify import verify_lines
-
-    heads = list(kept_in(auditor.heads))
-    lines, chance = auditor.lines, random.Random(seed)
-    whole = [json.loads(one) for one in lines]
-    for number in range(count):
-        changed = tampered(lines, whole, chance)
-        watch = watch_for(heads)
-        verdict = verify_lines(changed, watch=watch)
-        found = verdict.fault or anchored(verdict, watch, heads, [TrustedKey(PUBLIC)]).fault
-        assert found is not None, (number, changed)
-        if verdict.fault is None:
-            bodies = [_canonical(one) for one in changed]
-            with pytest.raises(ValueError, match=r"cut|rewritten"):
-                anchored_at(bodies, auditor.notes, PUBLIC)
-    watch = watch_for(heads)
-    verdict = verify_lines(lines, watch=watch)
-    assert anchored(verdict, watch, heads, [TrustedKey(PUBLIC)]).size == 18, "positive control"
-
-
-def _canonical(line: bytes) -> bytes:
-    body = {k: v for k, v in json.loads(line).items() if k != "receipt_hash"}
-    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def tampered(
-    lines: list[bytes], whole: list[dict[str, object]], chance: random.Random
-) -> list[bytes]:
-    """One tampering with what was signed: of bytes, of whole receipts, or a history made anew."""
-    at = chance.randrange(18)
-    found = list(lines)
-    match chance.choice(["byte", "drop", "twice", "swap", "cut", "recut", "value", "insert"]):
-        case "byte":
-            text = bytearray(found[at])
-            place = chance.randrange(len(text) - 1)
-            text[place] ^= 1 << chance.randrange(8)
-            found[at] = bytes(text)
-            if found[at] == lines[at] or _same(found[at], lines[at]):
-                del found[at]
-        case "drop":
-            del found[at]
-        case "twice":
-            found.insert(at, found[at])
-        case "swap":
-            found[at], found[at + 1] = found[at + 1], found[at]
-        case "cut":
-            del found[chance.randrange(1, 18) :]
-        case "recut":
-            found = forged(lines, lambda bodies: bodies.__delitem__(slice(at, at + 1)))
-        case "value":
-            key = chance.choice(["agent_id", "event_id", "tool", "resource", "decision"])
-            found = forged(lines, lambda bodies: bodies[at].update({key: "x"}))
-        case "insert":
-            extra = {k: v for k, v in whole[at].items() if k != "receipt_hash"}
-            found = forged(lines, lambda bodies: bodies.insert(at, {**extra, "user_id": "x"}))
-    return found
-
-
-def _same(one: bytes, other: bytes) -> bool:
-    """A flipped bit may leave the same receipt: an escape written otherwise."""
-    try:
-        return bool(json.loads(one) == json.loads(other))
-    except ValueError:
-        return False
+    tampered_with(auditor.lines, list(kept_in(auditor.heads)), PUBLIC, 1000)
 
 
 # -- one receipt, keys, heads ------------------------------------------------------------------
@@ -375,7 +292,7 @@ def test_a_receipt_is_shown_to_somebody_who_has_only_the_key(
     index, hashes, extra, note = proof_parts(proof.read_text())
     from hashlib import sha256
 
-    leaf = sha256(b"\x00" + _canonical(extra)).digest()
+    leaf = sha256(b"\x00" + canonical(extra)).digest()
     _, size, root = signed_head(note, PUBLIC) or ("", 0, b"")
     assert (index, size) == (6, 18) and root_of_path(leaf, index, size, hashes) == root
 
