@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from ledger_checkpoint_vectors import checkpoint_vectors
 from ledger_setup import CASES, START_US, reference_canonical
 from ledger_vectors import Body, bodies, hash_of, id_of, line, vectors
 
@@ -222,6 +223,7 @@ def files() -> dict[str, bytes]:
     accepted = {name: {"first_seq": first_seq} for name, (_, first_seq) in MUST_ACCEPT.items()}
     return {
         "v1.json": _pretty(vectors()),
+        "checkpoints.json": _pretty(checkpoint_vectors()),
         "must_reject/expected.json": _pretty(rejected),
         "must_accept/expected.json": _pretty(accepted),
         **{f"must_reject/{name}.jsonl": b"".join(case.lines) for name, case in MUST_REJECT.items()},

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from ledger_setup import CASES
+from ledger_tree_reference import anchored_at, proof_parts, root_of_path, signed_head
 
 import sidecar.ledger
 from sidecar.ledger.receipt import BODY_KEYS, INTEGER_KEYS, KINDS, REQUIRED_KEYS
@@ -89,3 +90,35 @@ def test_a_verifier_written_from_the_readme_agrees_on_every_case(corpus: str) ->
         content = (CASES / corpus / f"{name}.jsonl").read_bytes()
         found = first_bad(content, case.get("first_seq", 1))
         assert found == case.get("line"), name
+
+
+def test_it_agrees_on_signed_heads_too() -> None:
+    """By the section "Checkpoints", with the second opinion on trees and notes."""
+    vectors = json.loads((CASES / "checkpoints.json").read_text())
+    public = bytes.fromhex(vectors["keys"]["log"]["public"])
+    lines = (CASES / "must_accept" / "whole.jsonl").read_bytes().splitlines()
+    found = [json.loads(line) for line in lines]
+    bodies = [
+        json.dumps(
+            {key: value for key, value in one.items() if key != "receipt_hash"},
+            sort_keys=True, separators=(",", ":"), ensure_ascii=False,
+        ).encode()
+        for one in found
+    ]  # fmt: skip
+    mark = found[0]["receipt_hash"][:16]
+    assert vectors["origin"] == f"aegis-sidecar/acme/{mark}"
+    for case in vectors["checkpoints"]:
+        assert anchored_at(bodies, [case["note"]], public) == case["size"]
+    for case in vectors["must_reject"]:
+        if case["kind"] in ("cut", "rewritten"):
+            with pytest.raises(ValueError, match=case["kind"]):
+                anchored_at(bodies, [case["note"]], public)
+        else:
+            assert anchored_at(bodies, [case["note"]], public) == 0
+    for case in vectors["inclusion"]:
+        index, hashes, extra, note = proof_parts(case["proof"])
+        _, size, root = signed_head(note, public) or ("", 0, b"")
+        receipt = json.loads(extra)
+        assert index == receipt["seq"] - 1 == case["seq"] - 1
+        leaf = sha256(b"\x00" + bodies[index]).digest()
+        assert root_of_path(leaf, index, size, hashes) == root
