@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from sidecar.app import Sidecar
     from sidecar.config.model import Config
-    from sidecar.demo.scenario import EndRun
+    from sidecar.demo.scenario import Approve, EndRun, Waiting
     from sidecar.demo.tool_server import ToolServer
 
 NAME = "demo"
@@ -72,7 +72,8 @@ async def _play(config: Config, folder: Path, tools: ToolServer, log: TextIO, *,
     async with running(config, log=log) as sidecar:
         print(f"The sidecar runs in front of two tool servers; its files are in {folder}.\n")
         end_run = await _run_ended_before(config)
-        story = Story(sidecar.data_url, print, tools.seen, end_run)
+        waiting, approve = _approvals(config)
+        story = Story(sidecar.data_url, print, tools.seen, end_run, waiting, approve)
         await story.play()
         prove(story, await _receipts(config), folder)
         if story.failures:
@@ -146,6 +147,27 @@ async def _run_ended_before(config: Config) -> EndRun:
     return end_run
 
 
+def _approvals(config: Config) -> tuple[Waiting, Approve]:
+    """How a person looks at what waits and says yes, as `aegis-sidecar approvals` does."""
+    import asyncio
+
+    from sidecar.cli.control_client import SOCKET_NAME, ask_at
+
+    socket = Path(config.data_dir) / SOCKET_NAME
+
+    async def ask(verb: str, **asked: str) -> dict[str, Any]:
+        return await asyncio.to_thread(ask_at, socket, "POST", f"/approvals/{verb}", asked)
+
+    async def waiting() -> list[dict[str, Any]]:
+        found = (await ask("list"))["approvals"]
+        return [one for one in found if one["state"] == "pending"]
+
+    async def approve(approval_id: str, reason: str) -> dict[str, Any]:
+        return await ask("approve", id=approval_id, reason=reason)
+
+    return waiting, approve
+
+
 async def _receipts(config: Config) -> list[bytes]:
     """All receipts of the demo's only tenant, as `receipts export` writes them."""
     import storage
@@ -171,5 +193,6 @@ def _say_where_to_go(folder: Path, sidecar: Sidecar, *, once: bool) -> None:
         f"   why a call went so   {command} policy explain --id CALL --config {folder}/sidecar.yaml"
     )
     print(f"   what its run read    {command} runs show agent --config {folder}/sidecar.yaml")
+    print(f"   what waits for you   {command} approvals list --config {folder}/sidecar.yaml")
     print(f"   how near the limit   {command} store status --config {folder}/sidecar.yaml")
     print(f"   verify it again      {command} receipts verify {folder}/receipts.jsonl\n")

@@ -72,11 +72,17 @@ rules:
     tools: shop/refund
     when: args.amount_cents > 0 && args.amount_cents <= 5000
 
+  - id: larger-refunds-ask
+    effect: require_approval
+    tools: shop/refund
+    when: args.amount_cents > 5000
+    reason: "a refund of {args.amount_cents} cents needs a person's yes"
+
   - id: no-large-refunds
     effect: deny
     tools: shop/refund
-    when: args.amount_cents > 5000
-    reason: "a refund of {args.amount_cents} cents is above the limit of 5000"
+    when: args.amount_cents > 20000
+    reason: "a refund of {args.amount_cents} cents is above the limit of 20000"
 """
 
 

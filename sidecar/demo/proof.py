@@ -78,6 +78,9 @@ def flip_a_byte(source: Path, target: Path) -> None:
 def _line(receipt: dict[str, Any]) -> str:
     if receipt["kind"] == "control":
         what = f"{receipt['action']} {receipt['agent_id']}"
+    elif receipt["kind"] == "approval":
+        by = f" by {receipt['approver']}" if receipt["approver"] else ""
+        what = f"{receipt['action']} {receipt['tool']}{by}"
     else:
-        what = f"{receipt['decision']:<5} {receipt['tool']:<20} {receipt['rule_id'] or 'no rule'}"
+        what = f"{receipt['decision']:<16} {receipt['tool']:<20} {receipt['rule_id'] or 'no rule'}"
     return f"#{receipt['seq']:<3} {what:<72} {receipt['receipt_hash'][:12]}…"

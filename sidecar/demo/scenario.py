@@ -8,6 +8,7 @@ Must not know: the sidecar's insides; it meets what an agent, an operator and an
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,15 @@ from sidecar.clock import Clock
 Say = Callable[[str], None]
 #: Ends the agent's run on record, for a reason, as `aegis-sidecar runs reset` does.
 EndRun = Callable[[str], Awaitable[None]]
+
+#: The approvals that wait, as `aegis-sidecar approvals list` asks for them.
+Waiting = Callable[[], Awaitable[list[dict[str, Any]]]]
+#: Approves one, for a reason, as `aegis-sidecar approvals approve` does.
+Approve = Callable[[str, str], Awaitable[dict[str, Any]]]
+
+AGREED = "the customer sent the tea back"
+#: How often it is looked whether the call waits yet.
+LOOK_S = 0.05
 
 REVIEWED = "looked into it: the web page was a trick, nothing was done"
 
@@ -49,6 +59,8 @@ class Story:
     say: Say
     seen: Sequence[str]
     end_run: EndRun
+    waiting: Waiting
+    approve: Approve
     clock: Clock = field(default_factory=Clock)
     failures: list[str] = field(default_factory=list)
     told: list[Told] = field(default_factory=list)
@@ -59,6 +71,7 @@ class Story:
         async with aiohttp.ClientSession() as agent:
             await self._reads(agent)
             await self._is_refused_an_amount(agent)
+            await self._waits_for_a_person(agent)
             await self._uses_a_note(agent)
             await self._reads_a_planted_page(agent)
             await self._is_let_go_on(agent)
@@ -90,6 +103,30 @@ class Story:
         self.check(len(self.seen) == before, "the shop never saw the refund")
         self.say("   The shop never saw this request; the refusal is recorded too.")
 
+    async def _waits_for_a_person(self, agent: aiohttp.ClientSession) -> None:
+        self.step("It tries to refund 12000 cents, which needs a person. The call is held:")
+        before = len(self.seen)
+        call = asyncio.ensure_future(self._refund(agent, "1002", 12000))
+        asked: list[dict[str, Any]] = []
+        while not asked and not call.done():
+            asked = [one for one in await self.waiting() if one["tool"] == "shop/refund"]
+            await asyncio.sleep(LOOK_S)
+        self.check(bool(asked), "the larger refund waits for a person")
+        for one in asked[:1]:
+            self.check(len(self.seen) == before, "the shop has not seen it yet")
+            arguments = one["asked"]["arguments"]
+            self.say(f"   {one['asked']['reason']}; order {arguments['number']}")
+            self.say(f'   aegis-sidecar approvals approve {one["approval_id"]} --reason "{AGREED}"')
+            decided = await self.approve(one["approval_id"], AGREED)
+            self.say(
+                f"   {decided['state']} by {decided['votes'][0]['actor']}, for this call only."
+            )
+        answer = await call
+        rule = "demo/larger-refunds-ask"
+        self.told.append(Told(answer.call_id, rule, "require_approval"))
+        self.check(answer.status == 200, "the approved refund goes through")
+        self.say("   The same call, still open, went on to the shop; the yes is spent.")
+
     async def _uses_a_note(self, agent: aiohttp.ClientSession) -> None:
         self.step("Over MCP it reads a note, then tries to delete it")
         read = await self._tool(agent, "read_note", title="welcome")
@@ -118,7 +155,7 @@ class Story:
         self.check("Refund 1200 cents" in _text(page), "the page holds its orders")
         self.say(f'   read_web_page: "{_text(page)}"')
 
-        self.step("The agent obeys, over REST: the very refund that was allowed in step 4")
+        self.step("The agent obeys, over REST: the very refund that was allowed in step 5")
         before = len(self.seen)
         obeyed = await self._refund(agent, "1001", 1200)
         rule = "confused-deputy/strangers-change-nothing"

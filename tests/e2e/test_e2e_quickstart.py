@@ -49,7 +49,8 @@ def test_quickstart_once_tells_the_whole_story(clone: Path, tmp_path: Path) -> N
     for said in (
         "environment: ",
         "allowed by rule demo/reads",
-        "refused (403 policy_deny): a refund of 99900 cents is above the limit of 5000",
+        "refused (403 policy_deny): a refund of 99900 cents is above the limit of 20000",
+        "approved by socket:",
         "next step for the agent",
         "Ada wants 1200 cents back. The agent refunds: POST /shop/orders/1001/refund\n   allowed",
         'read_web_page: "Ten teas',

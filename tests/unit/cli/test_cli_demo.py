@@ -49,6 +49,7 @@ FALSE_STORIES = [
     ("SHOP_CATALOGUE", '"*": {returns: trusted_internal_unsigned}', "", "small refund is allowed"),
     ("POLICY", "mutates: false", "mutates: false\n    except: notes/read_web_page", "can be read"),
     ("POLICY", "small-refunds", "some-refunds", "told allow by demo/small-refunds, not ('allow', "),
+    ("POLICY", "effect: require_approval", "effect: allow", "larger refund waits for a person"),
     ("POLICY", 'tools: "*"\n    mutates: false', 'tools: ["*"]', "the deletion is refused"),
 ]  # fmt: skip
 

@@ -8,6 +8,7 @@ from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
+from sidecar.approvals.register import Register
 from sidecar.telemetry.counters import Counters
 from sidecar.telemetry.sources import Sources
 from storage.driver import StoreFacts
@@ -80,6 +81,9 @@ def make_sources(upstreams: tuple[str, ...] = ("github", "files"), **changes: An
         ),
         "logs": SimpleNamespace(suppressed_total=8, dropped_total=0),
         "default": "deny",
+        "approvals": SimpleNamespace(
+            register=Register(), waiting=SimpleNamespace(count=0), now_us=lambda: 0
+        ),
         "pins": SimpleNamespace(
             drifts_total={"files": 3, "gone": 1}, drifted_by_upstream=lambda: {"files": 2}
         ),
