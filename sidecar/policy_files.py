@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -65,7 +65,9 @@ class PolicyKeeper:
     """`current` is the set in force. All methods are called on the event loop's thread.
 
     For status and metrics: `problems` of the last attempt, `reload_succeeded`, `loaded_at_us`
-    (when the set in force was loaded), `reloads` and `failures` counted since the start.
+    (when the set in force was loaded), `reloads` and `failures` counted since the start; `files`
+    and `places` of the set in force: the names of what it was read from, and where rules and tools
+    stand in them.
     """
 
     current: PolicySet
@@ -84,6 +86,8 @@ class PolicyKeeper:
         self.problems: tuple[Problem, ...] = ()
         self.reload_succeeded = False
         self.loaded_at_us = 0
+        self.files: tuple[str, ...] = ()
+        self.places: Mapping[str, Position] = {}
         self.reloads = 0
         self.failures = 0
 
@@ -183,7 +187,8 @@ class PolicyKeeper:
             )
             loaded = LoadedPolicies(None, [problem])
         problems = [*reading.problems, *loaded.problems]
-        return LoadedPolicies(None if errors_only(problems) else loaded.policy_set, problems)
+        found = None if errors_only(problems) else loaded.policy_set
+        return LoadedPolicies(found, problems, loaded.places)
 
     # -- on the loop -----------------------------------------------------------------------
 
@@ -212,6 +217,8 @@ class PolicyKeeper:
             )
             return
         self.current = loaded.policy_set
+        self.files = tuple(source.name for source in reading.sources)
+        self.places = loaded.places
         self.loaded_at_us = self._clock.now_us()
         self.reloads += 1
         _log.info(

@@ -34,6 +34,10 @@ from storage.write_queue import BATCH_MAX, WriteQueue
 if TYPE_CHECKING:
     from sidecar.ledger.checkpointer import Checkpointer
 
+#: How long one read for the API may take, and by how many connections they are made.
+LOOK_UP_S = 2.0
+LOOK_UP_CONNECTIONS = 2
+
 
 async def opened_store(
     stack: AsyncExitStack,
@@ -99,6 +103,16 @@ def _node_id(config: Config) -> str | None:
     if storage.engine_of(config.store) == "sqlite":
         return None
     return f"{socket.gethostname() or 'node'}:{config.listen.data.port}"
+
+
+async def opened_reader(stack: AsyncExitStack, config: Config) -> storage.SqlReader:
+    """Connections for people who look things up: few, with a short limit, and none that a decision
+    waits for."""
+    reader = await storage.open_reader(
+        config.store, limit_s=LOOK_UP_S, connections=LOOK_UP_CONNECTIONS
+    )
+    stack.push_async_callback(reader.close)
+    return reader
 
 
 def made_recorder(

@@ -19,7 +19,7 @@ from storage.migrate import Migration, check_applied, migrate, read_migrations
 from storage.move_sides import MoveRefused, Side, take
 from storage.schema_check import check_drift
 from storage.sql_store import SqlReader, SqlStore, check_tail
-from storage.sqlite import SqliteDriver, SqliteReaders
+from storage.sqlite import READ_LIMIT_S, READERS, SqliteDriver, SqliteReaders
 from storage.sqlite_file import path_of_url
 from storage.statements import load_statements
 
@@ -195,14 +195,19 @@ def _driver(
     return SqliteDriver(path_of_url(url), verify_tail=tail, monotonic_ns=monotonic_ns)
 
 
-async def open_reader(url: str) -> SqlReader:
+async def open_reader(
+    url: str, *, limit_s: float = READ_LIMIT_S, connections: int | None = None
+) -> SqlReader:
     """Opens a store for reading only, also while a running sidecar holds it.
+
+    A read that takes longer than `limit_s` is cut off. At most so many `connections` are opened,
+    each when first needed; without a number as many as suit the engine.
 
     Raises UnsupportedStore, StoreUnavailable (no such store), StoreCorrupt or StoreTooNew.
     """
     engine = engine_of(url)
     sql = load_statements(engine)
-    readers = _readers(url, engine, sql)
+    readers = _readers(url, engine, sql, limit_s, connections)
     try:
         if not await readers.fetch(sql["has_schema"]):
             raise StoreCorrupt("this is not a store of this program")
@@ -213,12 +218,19 @@ async def open_reader(url: str) -> SqlReader:
     return SqlReader(readers, sql)
 
 
-def _readers(url: str, engine: str, sql: Mapping[str, str]) -> SqliteReaders | PostgresReaders:
+def _readers(
+    url: str,
+    engine: str,
+    sql: Mapping[str, str],
+    limit_s: float = READ_LIMIT_S,
+    connections: int | None = None,
+) -> SqliteReaders | PostgresReaders:
     if engine == "postgres":
-        from storage.postgres import PostgresReaders
+        from storage import postgres
 
-        return PostgresReaders(url, sql)
+        count = connections or postgres.READERS
+        return postgres.PostgresReaders(url, sql, limit_s=limit_s, count=count)
     path = path_of_url(url)
     if not path.is_file():
         raise StoreUnavailable(f"there is no store at {path}")
-    return SqliteReaders(path)
+    return SqliteReaders(path, limit_s=limit_s, count=connections or READERS)

@@ -44,6 +44,13 @@ class StoreBusy(StoreError):
     next_step = "Close other programs that write to the store."
 
 
+class ReadTimeout(StoreBusy):
+    """A read took longer than readers may; it was cut off, and kept nobody waiting."""
+
+    code = "read_timeout"
+    next_step = "Ask for less at once."
+
+
 class StoreHeld(StoreError):
     """Another process has this store open; one process per SQLite file."""
 

@@ -20,7 +20,12 @@ from storage.driver import Guarded, Many, One, Row, Script, Step, StoreFacts, Va
 from storage.errors import CommitUnknown, StoreBusy, StoreError, StoreUnavailable
 from storage.gathered import combined, gathered, guarded
 from storage.postgres_connect import CONNECT_S, Servers, reader_settings, writer_settings
-from storage.postgres_errors import is_certainly_not_committed, is_distrustful, translated
+from storage.postgres_errors import (
+    is_certainly_not_committed,
+    is_distrustful,
+    translated,
+    translated_read,
+)
 
 T = TypeVar("T")
 
@@ -64,9 +69,11 @@ class PostgresReaders:
         sql: Mapping[str, str],
         *,
         limit_s: float = READ_LIMIT_S,
+        count: int = READERS,
         servers: Servers | None = None,
     ) -> None:
         self._servers = servers or Servers(url, sql, _open)
+        self._count = count
         self._sql = sql
         self._limit_s = limit_s
         self._opening = asyncio.Lock()
@@ -74,7 +81,7 @@ class PostgresReaders:
         self._is_closed = False
 
     async def fetch(self, sql: str, *parameters: Value, tenant: str | None = None) -> list[Row]:
-        """All rows of one query, of those the tenant may see; StoreBusy beyond the time limit."""
+        """All rows of one query, of those the tenant may see; ReadTimeout beyond the time limit."""
         pool = await self._opened()
         is_acquired = False
         try:
@@ -87,13 +94,13 @@ class PostgresReaders:
                 )
         except TimeoutError as error:
             if not is_acquired:
-                raise StoreBusy(f"all {READERS} readers are in use") from error
+                raise StoreBusy(f"all {self._count} readers are in use") from error
             await self.expire()
             raise StoreUnavailable(f"no answer within {self._limit_s} s") from error
         except Exception as error:
             if is_distrustful(error):
                 await self.expire()
-            raise translated(error) from error
+            raise translated_read(error) from error
         return [tuple(row) for row in rows]
 
     async def expire(self) -> None:
@@ -114,7 +121,7 @@ class PostgresReaders:
                 raise StoreUnavailable("the store is closed")
             if self._pool is None:
                 self._pool = await asyncpg.create_pool(
-                    min_size=0, max_size=READERS, connect=self._connect, reset=self._forget
+                    min_size=0, max_size=self._count, connect=self._connect, reset=self._forget
                 )
             return self._pool
 

@@ -11,6 +11,7 @@ import ssl
 
 from storage.driver import UnfitRow
 from storage.errors import (
+    ReadTimeout,
     StoreBusy,
     StoreCorrupt,
     StoreError,
@@ -37,6 +38,8 @@ _BY_CODE: dict[str, type[StoreError]] = {
     "XX001": StoreCorrupt,
     "XX002": StoreCorrupt,
 }
+#: What a server says of a statement that a time limit, or somebody, has ended.
+_CUT_OFF = "57014"
 #: By class: integrity of a row, and data that does not fit a type.
 _BY_CLASS: dict[str, type[StoreError]] = {"23": UnfitRow, "22": UnfitRow}
 
@@ -66,7 +69,7 @@ _STEP_BY_CODE: dict[str, str] = {
     "53100": "Free disk space on the server; the sidecar goes on by itself.",
     "53300": (
         "Raise max_connections, or the role's CONNECTION LIMIT, or end other clients: a sidecar "
-        "takes up to five connections."
+        "takes up to seven connections."
     ),
     "55P03": "Look in pg_stat_activity for who holds a lock on chain_head, and end that session.",
     "57014": "Look on the server for what makes it slow, or who cancelled the statement.",
@@ -96,6 +99,14 @@ def translated(error: BaseException) -> StoreError:
         kind = UnfitRow  # the driver could not even encode the value
     text = f"{code} {error}".strip() or type(error).__name__
     return _with_step((kind or StoreUnavailable)(text), code)
+
+
+def translated_read(error: BaseException) -> StoreError:
+    """The same for a read, which the server cuts off at the reader's time limit."""
+    known = translated(error)
+    if code_of(error) != _CUT_OFF:
+        return known
+    return _with_step(ReadTimeout(str(known)), _CUT_OFF)
 
 
 def could_not_connect(error: BaseException) -> StoreError:

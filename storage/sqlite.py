@@ -20,8 +20,8 @@ from typing import TypeVar
 import aiosqlite
 
 from storage.driver import Row, Script, StoreFacts, Value
-from storage.errors import StoreError, StoreUnavailable
-from storage.sqlite_errors import is_distrustful, translated
+from storage.errors import ReadTimeout, StoreError, StoreUnavailable
+from storage.sqlite_errors import is_distrustful, translated, was_interrupted
 from storage.sqlite_file import FileLock, check_place, create_private
 from storage.sqlite_thread import (
     WriterState,
@@ -90,7 +90,7 @@ class SqliteReaders:
         self._is_closed = False
 
     async def fetch(self, sql: str, *parameters: Value, tenant: str | None = None) -> list[Row]:
-        """All rows of one query; StoreUnavailable if it takes longer than the limit.
+        """All rows of one query; ReadTimeout if it takes longer than the limit.
 
         The limit bounds how long a reader can keep the WAL from starting over.
         """
@@ -106,6 +106,8 @@ class SqliteReaders:
                 raise
             except StoreError as error:
                 await self._give_back(connection, is_distrustful(error))
+                if was_interrupted(error):
+                    raise ReadTimeout(str(error)) from error
                 raise
             finally:
                 cut_off.cancel()

@@ -89,6 +89,15 @@ def is_distrustful(error: BaseException | None) -> bool:
     return False
 
 
+def was_interrupted(error: BaseException | None) -> bool:
+    """Whether somebody stopped the statement, as a reader does at its time limit."""
+    while error is not None:
+        if (code := _code(error)) is not None:
+            return code & _PRIMARY_CODE_MASK == sqlite3.SQLITE_INTERRUPT
+        error = error.__cause__
+    return False
+
+
 def is_certainly_not_committed(error: Exception) -> bool:
     """Whether a COMMIT that raised this (translated) has left nothing behind for certain."""
     return isinstance(error, _NOT_COMMITTED)

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from sidecar.policy.explain import Explanation
     from sidecar.policy.index import PolicySet
     from sidecar.problems import Position, Problem
-    from sidecar.yaml_reader import Node
 
 NAME = "explain"
 HELP = "why a call is judged as it is: every rule that names its tool, with values"
@@ -71,9 +70,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _explain_given(args: argparse.Namespace, chosen: Chosen, policy_set: PolicySet) -> int:
-    from sidecar.cli.policy_routing import route_request
     from sidecar.errors import Refused
     from sidecar.policy.case_runner import explain_call
+    from sidecar.proxy.described_request import route_request
 
     case, problems = _read_call(args.call, chosen.agents)
     if case is None:
@@ -139,25 +138,16 @@ def _read_call(path: str, agents: Sequence[Principal] | None) -> tuple[Case | No
 def _read_json(name: str, data: bytes) -> Any:
     """Strict JSON as nodes: unlike YAML it has null, and its escapes. Places are lost."""
     from sidecar.errors import Refused
+    from sidecar.json_nodes import node_of
     from sidecar.problems import Position, Problem
     from sidecar.proxy.strict_json import parse
     from sidecar.yaml_reader import DEPTH_MAX
 
     try:
-        return _node_of(parse(data.strip(), DEPTH_MAX), Position(name)), []
+        return node_of(parse(data.strip(), DEPTH_MAX), Position(name)), []
     except Refused as refused:
         detail = f": {refused.detail}" if refused.detail else ""
         return None, [Problem(Position(name), f"{refused.reason}{detail}")]
-
-
-def _node_of(value: Any, place: Position) -> Node:
-    from sidecar.yaml_reader import Node
-
-    if isinstance(value, dict):
-        value = {key: _node_of(member, place) for key, member in value.items()}
-    elif isinstance(value, list):
-        value = [_node_of(member, place) for member in value]
-    return Node(value, place, place)
 
 
 # -- a call that is recorded -----------------------------------------------------------------

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 NAME = "replay"
 HELP = "judge recorded calls by other policies; exit 0: no change, 1: differences, 2: unusable"
 
-PAGE_ROWS: Final = 1000
 #: Why records were passed over, in words.
 SKIPPED: Final = {
     "unread": "refused before any rule was asked",
@@ -114,44 +113,21 @@ def _since(text: str, now_us: int) -> int:
 
 async def _replay_tenant(reader: SqlReader, tenant_id: str, since_us: int, replay: Replay) -> None:
     """Page by page, by receipt number, up to the head as it is now."""
-    from sidecar.ledger.recorded_call import NotReplayable, recorded_call
+    from sidecar.ledger.replaying import judge_page, recorded_pages
     from storage.retention import CareReader
 
-    care = CareReader(reader)
     head = await reader.head(tenant_id)
-    after_seq = await care.last_before(tenant_id, since_us, head)
-    while after_seq < head.seq:
-        page = await reader.receipts(tenant_id, after_seq, PAGE_ROWS)
-        if not page:
-            return
-        facts = await care.facts(tenant_id, after_seq, page[-1].seq)
-        beside = {row.seq: row for row in facts}
-        for receipt in page:
-            if receipt.seq > head.seq or receipt.kind not in ("intent", "refusal"):
-                continue
-            try:
-                recorded = recorded_call(receipt, beside.get(receipt.seq))
-            except NotReplayable as error:
-                replay.skip(error.cause)
-                continue
-            replay.add(
-                recorded.principal,
-                recorded.call,
-                recorded.at_us,
-                recorded.hidden,
-                effect_then=recorded.effect,
-                code_then=recorded.code,
-                rule_then=recorded.rule_id,
-                revision_then=recorded.revision,
-                run=recorded.run,
-            )
-        after_seq = page[-1].seq
+    after_seq = await CareReader(reader).last_before(tenant_id, since_us, head)
+    async for _, page in recorded_pages(reader, tenant_id, after_seq, head.seq):
+        judge_page(replay, page)
 
 
 # -- what came of it -------------------------------------------------------------------------
 
 
 def _lines(replay: Replay, since_us: int, revision: str) -> Iterable[str]:
+    from sidecar.policy.replay import by_count
+
     judged = replay.same + replay.changed
     yield (
         f"since {time_text(since_us)}, judged by revision {revision[:8]}: {judged} "
@@ -160,7 +136,7 @@ def _lines(replay: Replay, since_us: int, revision: str) -> Iterable[str]:
     )
     if replay.renamed:
         yield f"    of the same, {replay.renamed} would be decided by another rule"
-    changes = _by_count(replay.changes)
+    changes = by_count(replay.changes)
     for change, group in changes:
         yield (
             f"{group.count:>8} × {change.effect_then} → {change.effect_now}  "
@@ -170,7 +146,7 @@ def _lines(replay: Replay, since_us: int, revision: str) -> Iterable[str]:
     if changes:
         yield f"by rule:  {_totals(changes, _deciding_rule)}"
         yield f"by agent: {_totals(changes, lambda change: change.agent)}"
-    for kept, group in _by_count(replay.kept):
+    for kept, group in by_count(replay.kept):
         yield (
             f"{group.count:>8} × cannot be told: {', '.join(kept.rules)} "
             f"read{'s' if len(kept.rules) == 1 else ''} {', '.join(kept.names)}, which "
@@ -194,36 +170,5 @@ def _totals(changes: list[tuple[Change, Group]], key: Any) -> str:
     return ", ".join(f"{name} {count}" for name, count in ordered)
 
 
-def _by_count(groups: dict[Any, Group]) -> list[tuple[Any, Group]]:
-    return sorted(groups.items(), key=lambda one: (-one[1].count, one[0]))
-
-
 def _data(replay: Replay, since_us: int, revision: str) -> dict[str, Any]:
-    return {
-        "since": time_text(since_us),
-        "revision": revision,
-        "same": replay.same,
-        "decided_by_another_rule": replay.renamed,
-        "different": replay.changed,
-        "not_judged": replay.unjudged,
-        "differences": [
-            {
-                "then": {"effect": change.effect_then, "by": change.by_then},
-                "now": {"effect": change.effect_now, "by": change.by_now},
-                "agent": change.agent,
-                "calls": group.count,
-                "examples": group.examples,
-            }
-            for change, group in _by_count(replay.changes)
-        ],
-        "kept_from_judging": [
-            {
-                "rules": list(kept.rules),
-                "not_recorded": list(kept.names),
-                "calls": group.count,
-                "examples": group.examples,
-            }
-            for kept, group in _by_count(replay.kept)
-        ],
-        "passed_over": dict(sorted(replay.skipped.items())),
-    }
+    return {"since": time_text(since_us), "revision": revision, **replay.data()}

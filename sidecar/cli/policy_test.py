@@ -147,8 +147,8 @@ class Outcome:
                 self._run(cases, coverage, context.places)
 
     def _run(self, cases: CaseSet, coverage: Coverage, places: Mapping[str, Position]) -> None:
-        from sidecar.cli.policy_routing import route_request
         from sidecar.policy.case_runner import run_case
+        from sidecar.proxy.described_request import route_request
 
         for case in cases.file.cases:
             result = run_case(cases, case, route_request)

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.clock import Clock
 from sidecar.ledger.canonical import canonical_arguments
+from sidecar.ledger.pin_entries import SOCKET_ACTOR
 from sidecar.ledger.receipt import blank_receipt
 from sidecar.ledger.run_text import UnreadableRun, read_run
 from storage.errors import StoreError
 from storage.records import CallFactsRow, Entry, Recorded, RunHead
+from storage.standing import AuditRow
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from sidecar.config.model import Config
     from sidecar.ledger.fence import Fence
@@ -61,9 +63,12 @@ class RunCare:
         self._runs = runs
         self._fence = fence
 
-    async def show(self, agent: str, tenant: str | None, run_id: str = "") -> dict[str, Any]:
-        """What the run has gathered, as plain values. Raises RunCareRefused."""
-        named = self._tenant_of(agent, tenant)
+    async def show(
+        self, agent: str, tenant: str | None, run_id: str = "", *, is_known: bool = False
+    ) -> dict[str, Any]:
+        """What the run has gathered, as plain values. `is_known` says that the tenant is known to
+        have the agent, wherever it stands. Raises RunCareRefused."""
+        named = tenant if is_known and tenant else self._tenant_of(agent, tenant)
         head = await self._head(named, _key(agent, run_id))
         said: dict[str, Any] = {"tenant": named, "agent": agent, "version": head.version}
         try:
@@ -85,14 +90,22 @@ class RunCare:
         }
 
     async def reset(
-        self, agent: str, tenant: str | None, reason: str, run_id: str = ""
+        self,
+        agent: str,
+        tenant: str | None,
+        reason: str,
+        run_id: str = "",
+        *,
+        actor: str = SOCKET_ACTOR,
+        is_known: bool = False,
     ) -> dict[str, Any]:
-        """Ends the run, on record; what it had gathered. Raises RunCareRefused."""
-        shown = await self.show(agent, tenant, run_id)
+        """Ends the run, on record as done by `actor`; what it had gathered. Raises
+        RunCareRefused."""
+        shown = await self.show(agent, tenant, run_id, is_known=is_known)
         named = str(shown["tenant"])
         if self._fence.is_up:
             raise RunCareRefused("store_fenced", "The store is fenced", self._fence.sentence())
-        entry = self._entry(named, agent, run_id, reason)
+        entry = self._entry(named, agent, run_id, reason, actor, shown)
         try:
             answer = await self._queue.submit(entry)
         except StoreError as error:
@@ -102,15 +115,28 @@ class RunCare:
         self._runs.forget(named)
         return shown | {"seq": answer.seq}
 
-    def _entry(self, tenant: str, agent: str, run_id: str, reason: str) -> Entry:
+    def _entry(
+        self,
+        tenant: str,
+        agent: str,
+        run_id: str,
+        reason: str,
+        actor: str,
+        before: Mapping[str, Any],
+    ) -> Entry:
         salt = self._clock.random_bytes(SALT_BYTES)
-        arguments = canonical_arguments({"reason": reason})
+        now_us = self._clock.now_us()
+        gathered = canonical_arguments(
+            {name: value for name, value in before.items() if name not in ("tenant", "agent")}
+        ).decode()
+        # The receipt commits to who did it and to what there was, as the audit tells it.
+        arguments = canonical_arguments({"actor": actor, "before": gathered, "reason": reason})
         receipt = blank_receipt(
             tenant,
             "control",
             event_id=self._clock.new_id(),
             call_id=None,
-            ts_us=self._clock.now_us(),
+            ts_us=now_us,
             agent_id=agent,
         )._replace(
             action=ACTION,
@@ -118,7 +144,9 @@ class RunCare:
             args_commitment=hmac.digest(salt, arguments, "sha256").hex(),
         )
         facts = CallFactsRow(tenant, 0, salt.hex(), arguments.decode(), "{}")
-        return Entry(receipt, facts, run_key=_key(agent, run_id), run_step=_nothing)
+        subject = f"run:{agent}/{run_id}" if run_id else f"run:{agent}"
+        audit = AuditRow(tenant, 0, now_us, actor, ACTION, subject, gathered, "", reason)
+        return Entry(receipt, facts, run_key=_key(agent, run_id), run_step=_nothing, audit=audit)
 
     async def _head(self, tenant: str, key: str) -> RunHead:
         try:

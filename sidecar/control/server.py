@@ -1,8 +1,9 @@
-"""The control listener: /metrics, /healthz and /readyz, read-only.
+"""The control listener: /metrics, /healthz and /readyz, read-only, and the API below /v1.
 
 Knows: HTTP, and which Host and Origin may ask (a web page that rebinds its name to this address
-may not). An address is never trusted here: whoever connects may read, nobody may change.
-Must not know: how numbers and reasons are found.
+may not). An address is never trusted here: whoever connects may read how the sidecar does, and
+nothing else without a key.
+Must not know: how numbers and reasons are found, what the API serves.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from sidecar.errors import StartRefused
+from sidecar.errors import REFUSALS, StartRefused
 from sidecar.listening import listening_sockets
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Middleware
 
     from sidecar.config.model import Address
+    from sidecar.control.api.mount import Api
     from sidecar.control.state import ControlState
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -41,7 +43,9 @@ _HEADERS: Final = {
 }
 
 
-def control_app(*, render: Render, not_ready: NotReady, hosts: Collection[str]) -> web.Application:
+def control_app(
+    *, render: Render, not_ready: NotReady, hosts: Collection[str], api: Api | None = None
+) -> web.Application:
     """The application. `hosts` are the names that may stand in Host, without port."""
 
     async def metrics(request: web.Request) -> web.Response:
@@ -61,6 +65,8 @@ def control_app(*, render: Render, not_ready: NotReady, hosts: Collection[str]) 
     app.router.add_get("/metrics", metrics)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
+    if api is not None:
+        api.add_to(app)
     return app
 
 
@@ -68,7 +74,11 @@ class ControlServer:
     """The listener of one sidecar; `port` is the one it has (for port 0, one that was free)."""
 
     def __init__(
-        self, address: Address, state: ControlState, context: ssl.SSLContext | None = None
+        self,
+        address: Address,
+        state: ControlState,
+        context: ssl.SSLContext | None = None,
+        api: Api | None = None,
     ) -> None:
         self._address = address
         self._context = context
@@ -76,7 +86,10 @@ class ControlServer:
         self._sites: list[web.SockSite] = []
         self._swaps: set[asyncio.Task[None]] = set()
         app = control_app(
-            render=state.render_metrics, not_ready=state.not_ready, hosts=address.hosts
+            render=state.render_metrics,
+            not_ready=state.not_ready,
+            hosts=address.hosts,
+            api=api,
         )
         self._runner = web.AppRunner(
             app, access_log=None, keepalive_timeout=30.0, shutdown_timeout=2.0
@@ -133,7 +146,7 @@ def _guard(hosts: frozenset[str]) -> Middleware:
         try:
             return await handler(request)
         except web.HTTPMethodNotAllowed as error:
-            refusal = _problem(405, "method_not_allowed", "This listener only answers GET")
+            refusal = _problem(405, "method_not_allowed", "This is only read: send GET")
             refusal.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
             return refusal
         except web.HTTPNotFound:
@@ -174,6 +187,9 @@ def _json(status: int, content: dict[str, object]) -> web.Response:
 
 
 def _problem(status: int, code: str, title: str) -> web.Response:
-    problem = _json(status, {"code": code, "title": title, "status": status})
+    refusal = REFUSALS.get(code)
+    said = {"code": code, "title": title, "status": status, "detail": title}
+    said["next_step"] = refusal.next_step if refusal else "Look at what is served here."
+    problem = _json(status, said)
     problem.content_type = "application/problem+json"
     return problem

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from sidecar.ledger.pin_entries import SOCKET_ACTOR
 from sidecar.ledger.pin_keeper import PinsUnknown
 
 if TYPE_CHECKING:
@@ -63,9 +64,17 @@ class ToolCare:
         }
 
     async def accept(
-        self, upstream: str, tools: Sequence[str] | None, tenant: str, seen: str, reason: str
+        self,
+        upstream: str,
+        tools: Sequence[str] | None,
+        tenant: str,
+        seen: str,
+        reason: str,
+        *,
+        actor: str = SOCKET_ACTOR,
     ) -> dict[str, Any]:
-        """Takes over what the server says of these tools (None: of all that drifted).
+        """Takes over what the server says of these tools (None: of all that drifted), on record as
+        done by `actor`.
 
         `seen` is how the hash of what was looked at begins, "" for whatever was last seen. Raises
         ToolCareRefused.
@@ -95,7 +104,7 @@ class ToolCare:
         }
         if accepted:
             try:
-                said["seq"] = await self._pins.accept(named, upstream, accepted, reason)
+                said["seq"] = await self._pins.accept(named, upstream, accepted, reason, actor)
             except PinsUnknown as error:
                 raise _refused(error) from error
         return said

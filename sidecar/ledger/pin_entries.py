@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from sidecar.ledger.canonical import canonical_arguments
 from sidecar.ledger.receipt import blank_receipt
 from storage.records import CallFactsRow, Entry
-from storage.standing import PinRow
+from storage.standing import AuditRow, PinRow
 
 if TYPE_CHECKING:
     from sidecar.clock import Clock
@@ -28,6 +28,8 @@ PINNED: Final = "pinned"
 _ORDER: Final = (DRIFTED, RETURNED, ACCEPTED, PINNED)
 
 SALT_BYTES: Final = 16
+#: Who acts by control.sock: the sidecar's own user, or root.
+SOCKET_ACTOR: Final = "socket"
 
 
 class PinChange(NamedTuple):
@@ -44,9 +46,12 @@ def pin_entry(
     agent: str | None,
     changes: Sequence[PinChange],
     said: Mapping[str, Any],
+    actor: str = "",
+    before: Sequence[PinRow] = (),
 ) -> Entry:
     """The entry for all changes at once. `agent` asked for the list that showed them; `said` stands
-    beside the hashes among what can be erased."""
+    beside the hashes among what can be erased. What a person (`actor`) does is audited, with the
+    pins as they were."""
     told: dict[str, Any] = dict(said)
     for one in changes:
         told.setdefault(one.what, {})[one.row.tool] = one.row.seen_sha256 or one.row.sha256
@@ -68,4 +73,22 @@ def pin_entry(
         args_commitment=hmac.digest(salt, arguments, "sha256").hex(),
     )
     facts = CallFactsRow(tenant, 0, salt.hex(), arguments.decode(), "{}")
-    return Entry(receipt, facts, puts=tuple(one.row for one in changes))
+    puts = tuple(one.row for one in changes)
+    if not actor:
+        return Entry(receipt, facts, puts=puts)
+    audit = AuditRow(
+        tenant,
+        0,
+        receipt.ts_us,
+        actor,
+        f"tools.{what}",
+        f"upstream:{upstream}",
+        _hashes(before),
+        _hashes(puts),
+        str(said.get("reason", "")),
+    )
+    return Entry(receipt, facts, puts=puts, audit=audit)
+
+
+def _hashes(rows: Sequence[PinRow]) -> str:
+    return canonical_arguments({row.tool: row.sha256 for row in rows}).decode()

@@ -12,11 +12,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from sidecar.ledger.pin_entries import ACCEPTED, DRIFTED, PINNED, RETURNED, PinChange, pin_entry
+from sidecar.ledger.pin_entries import (
+    ACCEPTED,
+    DRIFTED,
+    PINNED,
+    RETURNED,
+    SOCKET_ACTOR,
+    PinChange,
+    pin_entry,
+)
 from sidecar.ledger.pin_news import News, news_of
 from storage.errors import StoreError
 from storage.records import Answer, Recorded
@@ -146,7 +154,8 @@ class PinKeeper:
                     return known.drifted | crowded_out
                 changes = await self._changes(tenant, upstream, news)
                 said: dict[str, Any] = {"call_id": call_id}
-                if await self._put(tenant, upstream, agent, changes, said):
+                entry = pin_entry(self._clock, tenant, upstream, agent, changes, said)
+                if await self._put(tenant, upstream, changes, entry):
                     self._tell(upstream, news)
         raise PinsUnknown("stale_pins", "the pins kept changing meanwhile")
 
@@ -157,14 +166,25 @@ class PinKeeper:
         except StoreError as error:
             raise PinsUnknown(error.code, str(error), error.next_step) from error
 
-    async def accept(self, tenant: str, upstream: str, rows: Iterable[PinRow], reason: str) -> int:
-        """Makes what was last seen of these tools what they are pinned to; the receipt's number.
+    async def accept(
+        self,
+        tenant: str,
+        upstream: str,
+        rows: Iterable[PinRow],
+        reason: str,
+        actor: str = SOCKET_ACTOR,
+    ) -> int:
+        """Makes what was last seen of these tools what they are pinned to, on record as done by
+        `actor`; the receipt's number.
 
         The rows are as they were read; raises PinsUnknown if one has changed since.
         """
         async with self._turn(tenant, upstream):
-            changes = [_accepted(row, self._clock.now_us()) for row in rows]
-            seq = await self._put(tenant, upstream, None, changes, {"reason": reason})
+            before = list(rows)
+            changes = [_accepted(row, self._clock.now_us()) for row in before]
+            said = {"reason": reason, "actor": actor}
+            entry = pin_entry(self._clock, tenant, upstream, None, changes, said, actor, before)
+            seq = await self._put(tenant, upstream, changes, entry)
         if seq is None:
             raise PinsUnknown(
                 "stale_pins",
@@ -227,15 +247,13 @@ class PinKeeper:
         self,
         tenant: str,
         upstream: str,
-        agent: str | None,
         changes: Sequence[PinChange],
-        said: Mapping[str, Any],
+        entry: Entry,
     ) -> int | None:
         """The number of the receipt that tells of the changes; None if one of them does not fit
         what stands by now, which is then read again."""
         if self._fence.is_up:
             raise PinsUnknown("store_fenced", "the store stands still", self._fence.sentence())
-        entry = pin_entry(self._clock, tenant, upstream, agent, changes, said)
         known = self._known.pop((tenant, upstream), None)
         try:
             answer = await self._queue.submit(entry)

@@ -126,7 +126,7 @@ async def verified_stretches(
             raise ChainFault(f"receipt {gap or seq + 1} is missing", (gap or seq + 1) - 1)
         facts = await care.facts(tenant_id, seq, rows[-1].seq) if with_facts else []
         beside = {row.seq: row for row in facts} if with_facts else None
-        lines = _lines(rows, prev_hash, beside)
+        lines = lines_of(rows, prev_hash, beside)
         verdict = verify_lines(lines, first_seq=seq + 1)
         if verdict.fault is not None:
             named = f"receipt {verdict.fault.seq}: " if verdict.fault.seq is not None else ""
@@ -141,7 +141,7 @@ async def verified_stretches(
         yield Stretch(rows, lines, len(facts), after)
 
 
-def _lines(
+def lines_of(
     rows: list[ReceiptRow], prev_hash: str, beside: dict[int, CallFactsRow] | None
 ) -> list[bytes]:
     """The rows as lines of an export, with facts unless `beside` is None."""

@@ -9,8 +9,9 @@ Must not know: stores, how records are read or shown.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from sidecar.model import Principal, ToolCall
 from sidecar.policy.catalogue import Catalogue, Entry
@@ -46,6 +47,10 @@ class Kept(NamedTuple):
 
     rules: tuple[str, ...]
     names: tuple[str, ...]
+
+
+#: What groups are told apart by.
+K = TypeVar("K", Change, Kept)
 
 
 @dataclass(slots=True)
@@ -85,6 +90,35 @@ class Replay:
     def unjudged(self) -> int:
         """Calls whose effect cannot be told."""
         return sum(group.count for group in self.kept.values())
+
+    def data(self) -> dict[str, Any]:
+        """What came of it, as JSON values; the largest groups first."""
+        return {
+            "same": self.same,
+            "decided_by_another_rule": self.renamed,
+            "different": self.changed,
+            "not_judged": self.unjudged,
+            "differences": [
+                {
+                    "then": {"effect": change.effect_then, "by": change.by_then},
+                    "now": {"effect": change.effect_now, "by": change.by_now},
+                    "agent": change.agent,
+                    "calls": group.count,
+                    "examples": group.examples,
+                }
+                for change, group in by_count(self.changes)
+            ],
+            "kept_from_judging": [
+                {
+                    "rules": list(kept.rules),
+                    "not_recorded": list(kept.names),
+                    "calls": group.count,
+                    "examples": group.examples,
+                }
+                for kept, group in by_count(self.kept)
+            ],
+            "passed_over": dict(sorted(self.skipped.items())),
+        }
 
     def skip(self, cause: str) -> None:
         """Counts a record from which no call can be made."""
@@ -129,6 +163,11 @@ class Replay:
         agent = f"{principal.tenant}/{principal.agent}"
         change = Change(effect_then, by_then, decision.effect.value, by_now, agent)
         self.changes.setdefault(change, Group()).add(call.call_id)
+
+
+def by_count(groups: Mapping[K, Group]) -> list[tuple[K, Group]]:
+    """The groups, those of most calls first."""
+    return sorted(groups.items(), key=lambda one: (-one[1].count, one[0]))
 
 
 def under_set(

@@ -18,6 +18,7 @@ from postgres_proxy import proxy
 
 from storage import SqlStore, open_reader, open_store
 from storage.errors import (
+    ReadTimeout,
     StoreBusy,
     StoreError,
     StoreReadOnly,
@@ -238,7 +239,7 @@ async def test_a16_a_read_that_takes_too_long_is_cut_off_by_the_server(
     url: str, admin: asyncpg.Connection
 ) -> None:
     readers = PostgresReaders(url, SQL, limit_s=0.3)
-    with pytest.raises(StoreBusy) as caught:
+    with pytest.raises(ReadTimeout) as caught:
         await readers.fetch("SELECT pg_sleep(20)")
     assert "57014" in str(caught.value)
     assert "what makes it slow" in caught.value.next_step

@@ -27,6 +27,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"cli"}),
     frozenset({"demo", "wrap"}),
     frozenset({"app"}),
+    frozenset({"api_rooms"}),
     frozenset({"rooms", "write_path"}),
     frozenset({"calibration"}),
     frozenset({"control", "proxy"}),

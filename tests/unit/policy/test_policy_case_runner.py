@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from policy_setup import WHOLE, shown
 
-from sidecar.cli.policy_routing import route_request
 from sidecar.policy.case_runner import CaseResult, run_case
 from sidecar.policy.case_set import case_set, read_context
 from sidecar.policy.coverage import Coverage, can_miss, coverage_line
 from sidecar.policy.fields import Problems
 from sidecar.policy.load import Source
+from sidecar.proxy.described_request import route_request
 
 TOOLS = """catalogue: github
 tools:

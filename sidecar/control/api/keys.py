@@ -1,0 +1,111 @@
+"""Keys of people and services: which there are, whose they are, and what they may do.
+
+Knows: that a key is shown once, when it is made; the store has its hash, and no answer has either.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+import orjson
+from pydantic import Field
+
+from sidecar.control.api.parameters import in_path
+from sidecar.control.api.problems import not_found
+from sidecar.control.api.rooms import kept
+from sidecar.control.api.route import ADMINS, Asked, Body, Listed, Reason, Route, Shape
+from storage.standing import KeyRow
+
+ROOM: Final = "keys"
+READ_S: Final = 10.0
+DAYS_MAX: Final = 3650
+_DAY_US: Final = 86_400 * 1_000_000
+
+
+class KeyShape(Shape):
+    """A key, without what it is. `expires_at_us` is null for one that does not end by itself."""
+
+    key_id: str
+    state: str
+    name: str
+    roles: list[str]
+    groups: list[str]
+    expires_at_us: int | None
+    changed_at_us: int
+    version: int
+
+
+class NewKeyShape(KeyShape):
+    """A key that was made. `key` is shown this once."""
+
+    key: str
+
+
+class NewKey(Body):
+    """Whose key it is to be, and what it may do."""
+
+    name: str = Field(min_length=1, max_length=63, pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    roles: list[Literal["viewer", "auditor", "approver", "operator", "admin"]] = Field(
+        min_length=1, max_length=5
+    )
+    groups: list[str] = Field(default_factory=list, max_length=64)
+    days: int | None = Field(None, ge=1, le=DAYS_MAX, description="until it ends by itself")
+
+
+def told(row: KeyRow) -> dict[str, Any]:
+    """A key as its shape."""
+    profile = orjson.loads(row.profile or "{}")
+    return {
+        "key_id": row.key_id,
+        "state": row.state,
+        "name": str(profile.get("name", "")),
+        "roles": [str(role) for role in profile.get("roles", [])],
+        "groups": [str(group) for group in profile.get("groups", [])],
+        "expires_at_us": row.expires_at_us or None,
+        "changed_at_us": row.changed_at_us,
+        "version": row.version,
+    }
+
+
+async def list_keys(asked: Asked) -> Listed:
+    """By id, so oldest first."""
+    after = str(asked.position[0]) if asked.position is not None else ""
+    rows = [row for row in await asked.rooms.reader.api_keys(asked.tenant) if row.key_id > after]
+    page = sorted(rows, key=lambda row: row.key_id)[: asked.limit]
+    more = len(rows) > len(page)
+    return Listed([told(row) for row in page], (page[-1].key_id,) if more else None)
+
+
+async def make_key(asked: Asked) -> dict[str, Any]:
+    """A new key, shown this once."""
+    changes, new = kept(asked.rooms.keys, "keys"), asked.body
+    expires_at_us = asked.rooms.clock.now_us() + new.days * _DAY_US if new.days else 0
+    row, key = await changes.make(asked.person, new.name, new.roles, new.groups, expires_at_us)
+    return {**told(row), "key": key}
+
+
+async def revoke_key(asked: Asked) -> dict[str, Any]:
+    """The key counts no more."""
+    changes, key_id = kept(asked.rooms.keys, "keys"), asked.values["key_id"]
+    if all(row.key_id != key_id for row in await asked.rooms.reader.api_keys(asked.tenant)):
+        raise not_found("key", key_id)
+    return told(await changes.revoke(asked.person, key_id, asked.body.reason))
+
+
+ROUTES: Final = (
+    Route(
+        "list_keys", "GET", "/v1/keys", "Keys of people and services, oldest first",
+        ADMINS, list_keys, list[KeyShape], pages="cursor", time_limit_s=READ_S, room=ROOM,
+    ),
+    Route(
+        "make_key", "POST", "/v1/keys", "Makes a key, which is shown this once",
+        ADMINS, make_key, NewKeyShape, body=NewKey, status=201,
+        problems=("not_kept", "refused"), room=ROOM,
+    ),
+    Route(
+        "revoke_key", "POST", "/v1/keys/{key_id}/revoke", "The key counts no more",
+        ADMINS, revoke_key, KeyShape, (in_path("key_id", "its id"),),
+        body=Reason, is_body_optional=True,
+        problems=("not_found", "not_kept", "refused"), room=ROOM,
+    ),
+)  # fmt: skip

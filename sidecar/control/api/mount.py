@@ -1,0 +1,298 @@
+"""The API on an aiohttp application: from a request to what a route is asked, and back to bytes.
+
+Knows: HTTP. Who asks comes first, then the role, then what is asked for; nothing is read of a
+request that may not be made. Everything is answered in one form, and nothing of it is kept by
+caches. Host and Origin have been looked at already (control.server).
+Must not know: what any route does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
+
+from aiohttp import web
+from pydantic import TypeAdapter, ValidationError
+
+from sidecar.control.api.cursors import KEY_BYTES, Cursors, Position
+from sidecar.control.api.parameters import read_path, read_query
+from sidecar.control.api.problems import (
+    RETRY_AFTER_S,
+    ApiProblem,
+    Problem,
+    problem_of,
+)
+from sidecar.control.api.rooms import Rooms
+from sidecar.control.api.route import Answer, Asked, Listed, Route, Stream
+from sidecar.model import Person
+from storage.errors import StoreError
+
+_log = logging.getLogger("aegis.api")
+
+PREFIX: Final = "/v1"
+#: Requests that are answered at the same time; streams among them.
+REQUESTS_MAX: Final = 32
+STREAMS_MAX: Final = 2
+#: How long a body may take to arrive.
+BODY_WAIT_S: Final = 30.0
+#: How long a read may take as a whole.
+READ_WAIT_S: Final = 10.0
+#: Problems of a body that are named at once.
+_FAULTS_MAX: Final = 5
+HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Server": "aegis-sidecar",
+}
+
+
+class Api:
+    """All routes over the rooms of one sidecar."""
+
+    def __init__(self, rooms: Rooms, routes: Sequence[Route]) -> None:
+        self._rooms = rooms
+        self.routes = tuple(routes)
+        self._cursors = Cursors(rooms.clock.random_bytes(KEY_BYTES))
+        self._adapters = {route.name: TypeAdapter(route.answer) for route in self.routes}
+        self._open = 0
+        self._streams = 0
+
+    def add_to(self, app: web.Application) -> None:
+        """Serves everything below /v1 of an application."""
+        for route in self.routes:
+            app.router.add_route(route.method, route.path, self._serving(route))
+        app.router.add_route("*", f"{PREFIX}/{{rest:.*}}", self._unserved)
+
+    def _serving(self, route: Route) -> Any:
+        async def serve(request: web.Request) -> web.StreamResponse:
+            try:
+                if self._open >= REQUESTS_MAX:
+                    raise ApiProblem("too_busy")
+                self._open += 1
+                try:
+                    return await self._answered(route, request)
+                finally:
+                    self._open -= 1
+            except asyncio.CancelledError:
+                raise
+            except TimeoutError:
+                return problem_response(ApiProblem("read_timeout").said)
+            except Exception as error:
+                return _refusal(error)
+
+        return serve
+
+    async def _answered(self, route: Route, request: web.Request) -> web.StreamResponse:
+        person = await self._person(request)
+        if not any(role in person.roles for role in route.roles):
+            named = ", ".join(sorted(role.value for role in route.roles))
+            raise ApiProblem("role_required", f"this takes one of the roles {named}")
+        asked = Asked(
+            person,
+            self._rooms,
+            read_query(request.rel_url.raw_query_string, route.every_parameter)
+            | read_path(request.match_info, route.every_parameter),
+            await _body(route, request),
+        )
+        asked = self._at_its_place(route, asked)
+        async with asyncio.timeout(route.time_limit_s):
+            said = await route.handler(asked)
+        if isinstance(said, Stream):
+            return await self._streamed(route, request, said.pieces)
+        return self._whole(route, asked, said)
+
+    async def _person(self, request: web.Request) -> Person:
+        given = request.headers.getall("Authorization", [])
+        person = None
+        if len(given) == 1:
+            person = await self._rooms.doorman.person(given[0], request.remote or "")
+        if person is None:
+            raise ApiProblem("unauthenticated")
+        return person
+
+    # -- pages -------------------------------------------------------------------------------
+
+    def _at_its_place(self, route: Route, asked: Asked) -> Asked:
+        cursor = asked.values.get("cursor") if route.pages else None
+        if not cursor:
+            return asked
+        if asked.values.get("offset"):
+            raise ApiProblem(
+                "invalid_parameter", "offset counts from the first page", parameter="offset"
+            )
+        at = self._cursors.read(route.name, asked.tenant, _filters(asked), cursor)
+        return Asked(asked.person, asked.rooms, asked.values, asked.body, at)
+
+    def _next(self, route: Route, asked: Asked, at: Position | None) -> dict[str, str]:
+        if at is None:
+            return {}
+        return {"X-Next-Cursor": self._cursors.made(route.name, asked.tenant, _filters(asked), at)}
+
+    # -- answers -----------------------------------------------------------------------------
+
+    def _whole(self, route: Route, asked: Asked, said: Answer) -> web.Response:
+        headers = dict(HEADERS)
+        if isinstance(said, Listed):
+            headers |= self._next(route, asked, said.next)
+            said = said.items
+        if not isinstance(said, bytes):
+            adapter = self._adapters[route.name]
+            said = adapter.dump_json(adapter.validate_python(said)) + b"\n"
+        return web.Response(
+            status=route.status, body=said, headers={**headers, "Content-Type": route.media_type}
+        )
+
+    async def _streamed(
+        self, route: Route, request: web.Request, pieces: AsyncIterator[bytes]
+    ) -> web.StreamResponse:
+        """Piece by piece; one that fails half-way is cut off, so that it cannot seem whole."""
+        if self._streams >= STREAMS_MAX:
+            raise ApiProblem("too_busy", "other exports are under way")
+        self._streams += 1
+        try:
+            first = await anext(pieces, b"")
+            response = web.StreamResponse(
+                status=route.status, headers={**HEADERS, "Content-Type": route.media_type}
+            )
+            await response.prepare(request)
+            try:
+                await response.write(first)
+                async for piece in pieces:
+                    await response.write(piece)
+                await response.write_eof()
+            except Exception as error:
+                _log.warning("an export broke off", extra={"detail": str(error)})
+                if request.transport is not None:
+                    request.transport.abort()
+        finally:
+            self._streams -= 1
+        return response
+
+    async def _unserved(self, request: web.Request) -> web.Response:
+        """No such route, or not by this method."""
+        allowed = sorted(
+            {one.method for one in self.routes if _pattern(one.path).fullmatch(request.path)}
+        )
+        if allowed:
+            said = ApiProblem("method_not_allowed", f"served here: {', '.join(allowed)}").said
+            response = problem_response(said)
+            response.headers["Allow"] = ", ".join(allowed)
+            return response
+        return problem_response(ApiProblem("not_found", "no such route").said)
+
+
+def problem_response(said: Problem) -> web.Response:
+    """A problem as an HTTP answer."""
+    headers = {**HEADERS, "Content-Type": "application/problem+json"}
+    if said.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if said.status == 503:
+        headers["Retry-After"] = str(RETRY_AFTER_S)
+    body = said.model_dump_json(exclude_none=True).encode() + b"\n"
+    return web.Response(status=said.status, body=body, headers=headers)
+
+
+def _refusal(error: Exception) -> web.Response:
+    said = problem_of(error)
+    if said is None:
+        _log.error("a request to the API failed", exc_info=error)
+        said = ApiProblem("internal_error").said
+    elif isinstance(error, StoreError):
+        _log.warning(
+            "the store did not answer the API", extra={"code": error.code, "detail": str(error)}
+        )
+    return problem_response(said)
+
+
+def _filters(asked: Asked) -> dict[str, Any]:
+    """All that decides which rows a list has."""
+    return {
+        name: value
+        for name, value in asked.values.items()
+        if name not in ("cursor", "limit", "offset")
+    }
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(path)))
+
+
+# -- bodies --------------------------------------------------------------------------------------
+
+
+async def _body(route: Route, request: web.Request) -> Any:
+    """The body as the route's model; None where the route takes none. Raises ApiProblem."""
+    if route.body is None:
+        if request.can_read_body:
+            raise ApiProblem("malformed_request", "no body is asked for here")
+        return None
+    try:
+        async with asyncio.timeout(BODY_WAIT_S):
+            raw = await _bytes(request, route.body_bytes_max)
+    except TimeoutError:
+        raise ApiProblem("request_timeout") from None
+    if not raw and route.is_body_optional:
+        return route.body()
+    if request.content_type != "application/json" or request.charset not in (None, "utf-8"):
+        raise ApiProblem("unsupported_media_type")
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise ApiProblem("unsupported_media_type", "send the body without Content-Encoding")
+    try:
+        return route.body.model_validate(_object(raw), strict=True)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False, include_context=False)
+        named = [f"{_place(one['loc'])}: {one['msg']}" for one in faults[:_FAULTS_MAX]]
+        raise ApiProblem(
+            "invalid_body", "; ".join(named), parameter=_place(faults[0]["loc"])
+        ) from None
+
+
+async def _bytes(request: web.Request, bytes_max: int) -> bytes:
+    pieces = bytearray()
+    async for piece in request.content.iter_any():
+        pieces += piece
+        if len(pieces) > bytes_max:
+            raise ApiProblem("body_too_large", f"at most {bytes_max} bytes are taken here")
+    return bytes(pieces)
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    def once(members: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(members)
+        if len(found) != len(members):
+            raise ApiProblem("invalid_body", "a name stands twice in one object")
+        return found
+
+    def no_number(text: str) -> Any:
+        raise ApiProblem("invalid_body", f"{text} is not JSON")
+
+    try:
+        found = json.loads(raw.decode(), object_pairs_hook=once, parse_constant=no_number)
+    except (ValueError, RecursionError):
+        raise ApiProblem("invalid_body", "it is not JSON in UTF-8") from None
+    if not isinstance(found, dict):
+        raise ApiProblem("invalid_body", "it is not a JSON object")
+    _check_texts(found)
+    return found
+
+
+def _check_texts(value: Any) -> None:
+    """Raises ApiProblem for a text that no store takes: with NUL, or half of a character."""
+    if isinstance(value, str):
+        if "\0" in value or any("\ud800" <= one <= "\udfff" for one in value):
+            raise ApiProblem("invalid_body", "a text holds NUL, or half of a character")
+    elif isinstance(value, dict):
+        for name, member in value.items():
+            _check_texts(name)
+            _check_texts(member)
+    elif isinstance(value, list):
+        for member in value:
+            _check_texts(member)
+
+
+def _place(location: Sequence[int | str]) -> str:
+    return ".".join(str(part) for part in location)[:80] or "body"

@@ -1,0 +1,127 @@
+"""The OpenAPI 3.1 document of the API, made from the table of routes.
+
+Knows: how a route is described there, and which problems any route may answer with.
+Must not know: what a route does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from pydantic import BaseModel, TypeAdapter
+from pydantic.json_schema import models_json_schema
+
+import sidecar
+from sidecar.control.api.problems import PROBLEMS, Problem
+from sidecar.control.api.route import Route
+
+_REFERENCE: Final = "#/components/schemas/{model}"
+#: Problems that any route may answer with, and those of routes with a body or an object of a room.
+_ALWAYS: Final = (
+    "unauthenticated", "role_required", "unknown_parameter", "invalid_parameter",
+    "malformed_request", "read_timeout", "too_busy", "store_unavailable", "internal_error",
+)  # fmt: skip
+_WITH_BODY: Final = ("invalid_body", "request_timeout", "body_too_large", "unsupported_media_type")
+_DESCRIPTION: Final = (
+    "What people and services may ask a sidecar, each within the tenant of their key. Lists give "
+    "an array; the header `X-Next-Cursor`, if there is one, is the `cursor` of the next page, "
+    "which may be empty and have a next one all the same: a page looks at so many rows and no "
+    "more. Times that end in `_us` are microseconds since 1970, UTC."
+)
+
+
+def document(routes: Iterable[Route]) -> dict[str, Any]:
+    """The document for these routes."""
+    routes = list(routes)
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "aegis-sidecar control API",
+            "version": sidecar.__version__,
+            "description": _DESCRIPTION,
+        },
+        "security": [{"key": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "schemas": _schemas(routes),
+        },
+    }
+
+
+def problems_of(route: Route) -> dict[int, list[str]]:
+    """The codes a route may answer with, by status."""
+    found: dict[int, list[str]] = {}
+    codes = [*_ALWAYS, *(_WITH_BODY if route.body is not None else ())]
+    codes += ["invalid_cursor"] if route.pages else []
+    for code in [*codes, *route.problems]:
+        found.setdefault(PROBLEMS[code].status, []).append(code)
+    return found
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    said: dict[str, Any] = {
+        "operationId": route.name,
+        "summary": route.summary,
+        "tags": [route.room],
+        "x-roles": sorted(role.value for role in route.roles),
+        "parameters": [one.described() for one in route.every_parameter],
+        "responses": _responses(route),
+    }
+    if route.body is not None:
+        schema = {"$ref": _REFERENCE.format(model=route.body.__name__)}
+        said["requestBody"] = {
+            "required": not route.is_body_optional,
+            "content": {"application/json": {"schema": schema}},
+        }
+    return said
+
+
+def _responses(route: Route) -> dict[str, Any]:
+    good: dict[str, Any] = {"description": "as asked"}
+    if route.media_type == "application/json":
+        schema = TypeAdapter(route.answer).json_schema(
+            ref_template=_REFERENCE, mode="serialization"
+        )
+        schema.pop("$defs", None)
+        good["content"] = {route.media_type: {"schema": schema}}
+    else:
+        good["content"] = {route.media_type: {}}
+    if route.pages:
+        good["headers"] = {
+            "X-Next-Cursor": {
+                "description": "the `cursor` of the next page; absent after the last",
+                "schema": {"type": "string"},
+            }
+        }
+    responses: dict[str, Any] = {str(route.status): good}
+    problem = {"schema": {"$ref": _REFERENCE.format(model="Problem")}}
+    for status, codes in sorted(problems_of(route).items()):
+        responses[str(status)] = {
+            "description": ", ".join(codes),
+            "content": {"application/problem+json": problem},
+        }
+    return responses
+
+
+def _schemas(routes: list[Route]) -> dict[str, Any]:
+    """Every model that stands somewhere in the document, by name."""
+    bodies = [route.body for route in routes if route.body is not None]
+    found: dict[str, Any] = {}
+    inputs: list[tuple[type[BaseModel], Any]] = [(one, "validation") for one in bodies]
+    _, schema = models_json_schema(
+        [*dict.fromkeys(inputs), (Problem, "serialization")], ref_template=_REFERENCE
+    )
+    found |= schema["$defs"]
+    for route in routes:
+        if route.media_type == "application/json":
+            adapter = TypeAdapter(route.answer)
+            said = adapter.json_schema(ref_template=_REFERENCE, mode="serialization")
+            found |= said.pop("$defs", {})
+            if isinstance(route.answer, type) and issubclass(route.answer, BaseModel):
+                found.setdefault(route.answer.__name__, said)
+    return dict(sorted(found.items()))

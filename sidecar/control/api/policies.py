@@ -1,0 +1,247 @@
+"""Policies: the set in force, and what others would make of calls; nothing is put in force here.
+
+Knows: that a rule which cannot be about the tenant is not shown to it; that loading and judging
+are computed apart, few at a time, up to so many calls and so long.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Final
+
+from pydantic import Field
+
+from sidecar.control.api.candidates import (
+    PROBLEMS_TOLD_MAX,
+    Candidate,
+    CheckShape,
+    ProblemShape,
+    checked,
+    loading,
+    problem_told,
+)
+from sidecar.control.api.parameters import SEQ_MAX, Choice, Parameter, Text
+from sidecar.control.api.problems import ApiProblem
+from sidecar.control.api.route import MIB, READERS, Asked, Listed, Route, Shape
+from sidecar.control.api.times import time_text
+from sidecar.ledger.replaying import judge_page, recorded_pages
+from sidecar.policy.replay import Replay
+from sidecar.policy.rule import Rule
+from sidecar.policy_loading import let_go
+from storage.retention import CareReader
+
+ROOM: Final = "policies"
+READ_S: Final = 10.0
+WORK_S: Final = 60.0
+TEXTS_BYTES_MAX: Final = 4 * MIB
+#: Receipts that one replay reads, those judged in one piece, and how long it goes on.
+REPLAYED_MAX: Final = 50_000
+PIECE_ROWS: Final = 250
+REPLAY_S: Final = 20.0
+
+
+class PolicySetShape(Shape):
+    """The set in force. `files_are_in_force` is false while the files are broken: then `problems`
+    says why, and the set is the one before."""
+
+    revision: str
+    default: str
+    rules: int
+    tools: int
+    files: list[str]
+    loaded_at: str
+    loaded_at_us: int
+    files_are_in_force: bool
+    reloads: int
+    failures: int
+    problems: list[ProblemShape]
+
+
+class RuleShape(Shape):
+    """A rule of the set in force. Without an effect it only adds limits and obligations."""
+
+    rule: str
+    policy: str
+    effect: str | None
+    mode: str
+    tools: list[str]
+    exceptions: list[str]
+    place: str | None
+
+
+class Trial(Candidate):
+    """Policies to judge recorded calls by, after receipt `after_seq`, at most so many receipts."""
+
+    after_seq: int | None = Field(None, ge=0, le=SEQ_MAX)
+    receipts: int = Field(10_000, ge=1, le=REPLAYED_MAX)
+
+
+class DecidedShape(Shape):
+    """What was decided, and by which rule, or by which code where none decided."""
+
+    effect: str
+    by: str
+
+
+class DifferenceShape(Shape):
+    """Calls that would be decided otherwise."""
+
+    then: DecidedShape
+    now: DecidedShape
+    agent: str
+    calls: int
+    examples: list[str]
+
+
+class KeptShape(Shape):
+    """Calls of which it cannot be told, because these rules read what was not recorded."""
+
+    rules: list[str]
+    not_recorded: list[str]
+    calls: int
+    examples: list[str]
+
+
+class ReplayShape(Shape):
+    """What other policies would have made of calls. `until_seq` is the last receipt that was
+    looked at; `is_complete` is false if there are more, to be asked for with `after_seq`."""
+
+    revision: str
+    after_seq: int
+    until_seq: int
+    is_complete: bool
+    same: int
+    decided_by_another_rule: int
+    different: int
+    not_judged: int
+    differences: list[DifferenceShape]
+    kept_from_judging: list[KeptShape]
+    passed_over: dict[str, int]
+
+
+async def get_policies(asked: Asked) -> dict[str, Any]:
+    """The set in force, and whether the files are."""
+    keeper = asked.rooms.policies
+    found = keeper.current
+    return {
+        "revision": found.revision,
+        "default": found.default,
+        "rules": found.rule_count,
+        "tools": len(found.catalogue.tools),
+        "files": sorted(keeper.files),
+        "loaded_at": time_text(keeper.loaded_at_us),
+        "loaded_at_us": keeper.loaded_at_us,
+        "files_are_in_force": keeper.reload_succeeded,
+        "reloads": keeper.reloads,
+        "failures": keeper.failures,
+        "problems": [problem_told(one) for one in keeper.problems[:PROBLEMS_TOLD_MAX]],
+    }
+
+
+async def list_rules(asked: Asked) -> Listed:
+    """By name; those that may be about the tenant."""
+    values, keeper = asked.values, asked.rooms.policies
+    after = str(asked.position[0]) if asked.position is not None else ""
+    rules = sorted(
+        (
+            rule
+            for rule in keeper.current.rules
+            if rule.rule_id > after
+            and _may_be_about(rule, asked.tenant)
+            and values["policy"] in ("", rule.order[0])
+            and values["mode"] in ("", rule.mode.value)
+        ),
+        key=lambda rule: rule.rule_id,
+    )
+    page = rules[: asked.limit]
+    places = keeper.places
+    return Listed(
+        [_told(rule, str(places[rule.rule_id]) if rule.rule_id in places else None)
+         for rule in page],
+        (page[-1].rule_id,) if len(rules) > asked.limit else None,
+    )  # fmt: skip
+
+
+def _may_be_about(rule: Rule, tenant: str) -> bool:
+    return all(
+        not one.tenants or any(glob.matches(tenant) for glob in one.tenants) for one in rule.callers
+    )
+
+
+def _told(rule: Rule, place: str | None) -> dict[str, Any]:
+    return {
+        "rule": rule.rule_id,
+        "policy": rule.order[0],
+        "effect": rule.effect.value if rule.effect is not None else None,
+        "mode": rule.mode.value,
+        "tools": [glob.pattern for glob in rule.tools.tools],
+        "exceptions": [glob.pattern for glob in rule.tools.exceptions],
+        "place": place,
+    }
+
+
+async def check_policies(asked: Asked) -> dict[str, Any]:
+    """Whether texts load, with every problem."""
+    loaded = await asked.rooms.backroom.do(loading(asked.rooms.load, asked.body))
+    said = checked(loaded)
+    if loaded.policy_set is not None:
+        await asked.rooms.backroom.do(partial(let_go, [loaded.policy_set]))
+    return said
+
+
+async def replay_calls(asked: Asked) -> dict[str, Any]:
+    """What the texts would have made of recorded calls; the newest, unless `after_seq` says."""
+    rooms, said = asked.rooms, asked.body
+    loaded = await rooms.backroom.do(loading(rooms.load, said))
+    if loaded.policy_set is None:
+        first = next(one for one in loaded.problems if not one.is_warning)
+        raise ApiProblem("invalid_body", f"the policies do not load: {first}", parameter="files")
+    head, cut = (
+        await rooms.reader.head(asked.tenant),
+        await CareReader(rooms.reader).cut(asked.tenant),
+    )
+    after = max(cut.seq, head.seq - said.receipts if said.after_seq is None else said.after_seq)
+    at, until = after, min(head.seq, after + said.receipts)
+    replay, begun_ns = Replay(loaded.policy_set), rooms.clock.monotonic_ns()
+    async for read, page in recorded_pages(rooms.reader, asked.tenant, after, until, PIECE_ROWS):
+        at = read
+        await rooms.backroom.do(partial(judge_page, replay, page))
+        if (rooms.clock.monotonic_ns() - begun_ns) / 1e9 > REPLAY_S:
+            break
+    answer = {
+        "revision": loaded.policy_set.revision, "after_seq": after, "until_seq": at,
+        "is_complete": at >= head.seq, **replay.data(),
+    }  # fmt: skip
+    await rooms.backroom.do(partial(let_go, [loaded.policy_set]))
+    return answer
+
+
+_MODES: Final = ("enforce", "shadow")
+
+ROUTES: Final = (
+    Route(
+        "get_policies", "GET", "/v1/policies", "The policy set in force",
+        READERS, get_policies, PolicySetShape, time_limit_s=READ_S, room=ROOM,
+    ),
+    Route(
+        "list_rules", "GET", "/v1/policies/rules", "The rules in force, by name",
+        READERS, list_rules, list[RuleShape],
+        (
+            Parameter("policy", Text(), "of this policy", ""),
+            Parameter("mode", Choice(_MODES), "in this mode", ""),
+        ),
+        pages="cursor", time_limit_s=READ_S, room=ROOM,
+    ),
+    Route(
+        "check_policies", "POST", "/v1/policies/check",
+        "Whether policies load, with every problem; nothing is put in force",
+        READERS, check_policies, CheckShape, body=Candidate, body_bytes_max=TEXTS_BYTES_MAX,
+        time_limit_s=WORK_S, room=ROOM,
+    ),
+    Route(
+        "replay_calls", "POST", "/v1/policies/replay",
+        "What other policies would have made of recorded calls; nothing is put in force",
+        READERS, replay_calls, ReplayShape, body=Trial, body_bytes_max=TEXTS_BYTES_MAX,
+        time_limit_s=WORK_S, room=ROOM,
+    ),
+)  # fmt: skip

@@ -1,0 +1,59 @@
+"""All routes of the API, in the order in which they are tried and described.
+
+A route is added in the file of its subject and is then served, authorised, described and tested.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Any, Final
+
+from sidecar.control.api import (
+    agents,
+    approvals,
+    audit,
+    checkpoints,
+    decisions,
+    explaining,
+    keys,
+    overview,
+    policies,
+    receipts,
+    tools,
+    verifying,
+)
+from sidecar.control.api.openapi import document
+from sidecar.control.api.route import READERS, Asked, Route
+
+
+@cache
+def _written() -> bytes:
+    return json.dumps(document(ROUTES)).encode() + b"\n"
+
+
+async def get_document(_: Asked) -> bytes:
+    """The document of these very routes."""
+    return _written()
+
+
+_DOCUMENT: Final = Route(
+    "get_document", "GET", "/v1/openapi.json", "This document", READERS, get_document,
+    dict[str, Any], room=overview.ROOM,
+)  # fmt: skip
+
+ROUTES: Final[tuple[Route, ...]] = (
+    *decisions.ROUTES,
+    *verifying.ROUTES,
+    *receipts.ROUTES,
+    *checkpoints.ROUTES,
+    *audit.ROUTES,
+    *approvals.ROUTES,
+    *agents.ROUTES,
+    *tools.ROUTES,
+    *policies.ROUTES,
+    *explaining.ROUTES,
+    *keys.ROUTES,
+    *overview.ROUTES,
+    _DOCUMENT,
+)

@@ -1,0 +1,75 @@
+-- name: calls_page
+-- Calls of a tenant, newest first, within a stretch of its chain, each with how it ended. '' asks
+-- for any. The stretch bounds what is looked at, however rarely something fits.
+SELECT
+    page.tenant_id, page.seq, page.kind, page.event_id, page.call_id, page.ts_us, page.agent_id,
+    page.user_id, page.run_id, page.trace_id, page.upstream, page.tool, page.action, page.resource,
+    page.source_trust, page.decision, page.mode, page.rule_id, page.rule_hash,
+    page.policy_revision, page.approval_id, page.approver, page.action_hash, page.request_sha256,
+    page.args_commitment, page.outcome, page.http_status, page.receipt_hash,
+    ended.seq, ended.ts_us, ended.outcome, ended.http_status
+FROM (
+    SELECT
+        tenant_id, seq, kind, event_id, call_id, ts_us, agent_id, user_id, run_id, trace_id,
+        upstream, tool, action, resource, source_trust, decision, mode, rule_id, rule_hash,
+        policy_revision, approval_id, approver, action_hash, request_sha256, args_commitment,
+        outcome, http_status, receipt_hash
+    FROM receipts
+    WHERE tenant_id = $1
+        AND seq < $2
+        AND seq >= $3
+        AND (kind = 'intent' OR kind = 'refusal')
+        AND (agent_id = $4 OR $4 = '')
+        AND (tool = $5 OR $5 = '')
+        AND (upstream = $6 OR $6 = '')
+        AND (decision = $7 OR $7 = '')
+        AND (rule_id = $8 OR $8 = '')
+        AND ((kind = 'refusal' AND outcome = $9) OR $9 = '')
+        AND (run_id = $10 OR $10 = '')
+        AND (trace_id = $11 OR $11 = '')
+        AND (approval_id = $12 OR $12 = '')
+    ORDER BY seq DESC
+    LIMIT $13
+) AS page
+LEFT JOIN receipts AS ended
+    ON ended.tenant_id = page.tenant_id
+    AND ended.call_id = page.call_id
+    AND (ended.kind = 'outcome' OR ended.kind = 'recovery')
+ORDER BY page.seq DESC;
+
+-- name: count_calls
+-- Calls within a stretch of a tenant's chain, by agent, tool and what was decided.
+SELECT agent_id, tool, decision, kind, count(*)
+FROM receipts
+WHERE tenant_id = $1 AND seq > $2 AND seq <= $3 AND (kind = 'intent' OR kind = 'refusal')
+GROUP BY agent_id, tool, decision, kind
+ORDER BY count(*) DESC
+LIMIT $4;
+
+-- name: audit_stretch
+-- Where the next so many changes of state before a given one begin: what a page looks at.
+SELECT min(seq)
+FROM (
+    SELECT seq FROM audit_event WHERE tenant_id = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3
+) AS stretch;
+
+-- name: audit_page
+-- A tenant's changes of state within a stretch, newest first. '' asks for any.
+SELECT tenant_id, seq, at_us, actor, action, subject, before_state, after_state, reason
+FROM audit_event
+WHERE tenant_id = $1
+    AND seq < $2
+    AND seq >= $3
+    AND (actor = $4 OR $4 = '')
+    AND (action = $5 OR $5 = '')
+    AND (subject = $6 OR $6 = '')
+    AND at_us >= $7
+    AND at_us < $8
+ORDER BY seq DESC
+LIMIT $9;
+
+-- name: audit_event
+-- One change of state.
+SELECT tenant_id, seq, at_us, actor, action, subject, before_state, after_state, reason
+FROM audit_event
+WHERE tenant_id = $1 AND seq = $2;

@@ -1,0 +1,384 @@
+"""A control API over a real store, a real queue and real policy files, with two tenants in it.
+
+What other rooms bring (identity, changes, votes, checkpoints) is given in plain memory here; what
+the API itself reads and shows is real.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import orjson
+from aiohttp import ClientSession
+
+import storage
+from sidecar.api_rooms import made_api
+from sidecar.clock import Clock
+from sidecar.config.model import Address, Agent, Config, Listen, Tenant, Upstream, UpstreamLimits
+from sidecar.control.api.problems import RoomRefused
+from sidecar.control.api.rooms import CheckpointNote, Registered
+from sidecar.control.run_care import RunCare
+from sidecar.control.server import ControlServer
+from sidecar.control.state import ControlState
+from sidecar.control.tool_care import ToolCare
+from sidecar.errors import Refused
+from sidecar.ledger.chain import seal
+from sidecar.ledger.drafts import call_draft
+from sidecar.ledger.fence import Fence
+from sidecar.ledger.pin_keeper import PinKeeper
+from sidecar.ledger.receipt import blank_receipt
+from sidecar.ledger.run_keeper import RunKeeper
+from sidecar.model import Effect, HttpFacts, Person, Principal, Role, ToolCall
+from sidecar.policy.case_runner import entry_of
+from sidecar.policy.decide import decide
+from sidecar.policy_files import PolicyKeeper
+from sidecar.proxy.redaction import Redactor
+from sidecar.rooms import policy_loader
+from sidecar.telemetry.counters import Counters
+from storage.pressure import Pressure
+from storage.records import Entry, Recorded
+from storage.standing import AgentRow, ApprovalRow, AuditRow, KeyRow, PinRow
+from storage.write_queue import WriteQueue
+
+TENANTS = ("acme", "rival")
+ROLES = tuple(role.value for role in Role)
+#: Stands in everything that must never be shown: arguments, hashes of tokens and keys.
+CANARY = "c4n4ry5ecret"
+CATALOGUE = """catalogue: shop
+tools:
+  get: GET /orders/{id}
+  refund: {route: "POST /orders/{id}/refund", risk: high}
+  login: POST /login
+"""
+POLICY = """policy: shop
+rules:
+  - {id: reads, effect: allow, tools: shop/get}
+  - {id: small, effect: allow, tools: shop/refund, when: args.amount <= 50}
+  - {id: logins, effect: allow, tools: shop/login, when: has(args.password)}
+  - {id: only-rival, effect: deny, tools: shop/refund, tenants: rival, when: args.amount > 40}
+"""
+
+
+def key_of(tenant: str, role: str) -> str:
+    """The key of the one person of a tenant with a role."""
+    return f"{tenant}-{role}-key"
+
+
+class Doorman:
+    """Persons by key, as a real one gives them."""
+
+    def __init__(self) -> None:
+        self.persons = {
+            key_of(tenant, role): Person(tenant, role, f"person:{role}", frozenset({Role(role)}))
+            for tenant in TENANTS
+            for role in ROLES
+        }
+        self.persons["nobody-key"] = Person("acme", "nobody", "person:nobody")
+
+    async def person(self, authorization: str | None, address: str) -> Person | None:
+        scheme, _, key = (authorization or "").partition(" ")
+        return self.persons.get(key) if scheme == "Bearer" else None
+
+
+@dataclass
+class Desk:
+    """The rooms that change something, in memory; `calls` is who was asked for what."""
+
+    store: storage.SqlStore
+    calls: list[tuple[str, str, str]] = field(default_factory=list)
+
+    async def register(
+        self, person: Person, agent_id: str, profile: Mapping[str, Any]
+    ) -> Registered:
+        self.calls.append((person.tenant, "register", agent_id))
+        return Registered(_agent(person.tenant, agent_id), "the-token", True)
+
+    async def move(self, person: Person, agent_id: str, verb: str, reason: str) -> AgentRow:
+        self.calls.append((person.tenant, verb, agent_id))
+        if verb == "restore":
+            raise RoomRefused("not_quarantined", "it is not quarantined", "Look at it again.")
+        return _agent(person.tenant, agent_id, verb)
+
+    async def rotate_token(self, person: Person, agent_id: str, reason: str) -> Registered:
+        self.calls.append((person.tenant, "rotate", agent_id))
+        return Registered(_agent(person.tenant, agent_id), "the-token", False)
+
+    async def make(
+        self,
+        person: Person,
+        name: str,
+        roles: Sequence[str],
+        groups: Sequence[str],
+        expires_at_us: int,
+    ) -> tuple[KeyRow, str]:
+        self.calls.append((person.tenant, "make", name))
+        return _key(person.tenant, "k-new", name, list(roles)), "the-key"
+
+    async def revoke(self, person: Person, key_id: str, reason: str) -> KeyRow:
+        self.calls.append((person.tenant, "revoke", key_id))
+        return _key(person.tenant, key_id, "ana", ["viewer"], "revoked")
+
+    async def vote(
+        self, person: Person, approval_id: str, is_yes: bool, reason: str
+    ) -> ApprovalRow:
+        self.calls.append((person.tenant, "approve" if is_yes else "reject", approval_id))
+        found = await self.store.approval(person.tenant, approval_id)
+        assert found is not None
+        return found._replace(state="approved" if is_yes else "rejected")
+
+
+class Notes:
+    """Checkpoints of both tenants, in memory."""
+
+    async def latest(self, tenant: str) -> CheckpointNote | None:
+        return _note(tenant, 2)
+
+    async def before(self, tenant: str, size: int, limit: int) -> list[CheckpointNote]:
+        return [_note(tenant, one) for one in (2, 1) if one < size][:limit]
+
+    async def inclusion(self, tenant: str, seq: int, size: int) -> list[str] | None:
+        return [f"{tenant}-hash"] if size <= 2 else None
+
+    async def consistency(self, tenant: str, first: int, second: int) -> list[str] | None:
+        return [f"{tenant}-hash"] if second <= 2 else None
+
+
+def _note(tenant: str, size: int) -> CheckpointNote:
+    return CheckpointNote(size, f"root-{tenant}", 5, f"{tenant}\n{size}\n")
+
+
+def _agent(tenant: str, agent_id: str, state: str = "active") -> AgentRow:
+    profile = {"team": f"team-{tenant}", "environment": "", "risk": "low", "trust": "unknown"}
+    return AgentRow(tenant, agent_id, 1, state, orjson.dumps(profile).decode(), f"{CANARY}-hash", 7)
+
+
+def _key(tenant: str, key_id: str, name: str, roles: list[str], state: str = "active") -> KeyRow:
+    profile = orjson.dumps({"name": name, "roles": roles, "groups": []}).decode()
+    return KeyRow(tenant, key_id, 1, state, profile, f"{CANARY}-hash", 0, 7)
+
+
+def ids_of(tenant: str) -> dict[str, str]:
+    """What a tenant has, by the name of the path parameter that means it. No two share an id but
+    numbers, of which the rival has more: its last one is nobody else's."""
+    return {
+        "call_id": f"call-of-{tenant}",
+        "agent_id": f"coder-{tenant}",
+        "approval_id": f"approval-of-{tenant}",
+        "key_id": f"key-of-{tenant}",
+    }
+
+
+@dataclass
+class Served:
+    """A started listener, and what stands behind it."""
+
+    url: str
+    client: ClientSession
+    store: storage.SqlStore
+    queue: WriteQueue
+    reader: storage.SqlReader
+    policies: PolicyKeeper
+    desk: Desk
+    clock: Clock
+    recorder: Recording
+    api: Any
+
+    async def ask(
+        self,
+        path: str,
+        key: str | None = key_of("acme", "admin"),
+        *,
+        method: str = "GET",
+        body: Any = None,
+        raw: bytes | None = None,
+        **headers: str,
+    ) -> tuple[int, Any, Mapping[str, str]]:
+        """Status, body (parsed where it is JSON) and headers."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        if key is not None:
+            named.setdefault("Authorization", f"Bearer {key}")
+        if body is not None:
+            raw = orjson.dumps(body)
+        if raw is not None:
+            named.setdefault("Content-Type", "application/json")
+        from yarl import URL
+
+        async with self.client.request(
+            method, URL(self.url + path, encoded=True), headers=named, data=raw
+        ) as reply:
+            said = await reply.read()
+            if reply.content_type in ("application/json", "application/problem+json"):
+                return reply.status, orjson.loads(said), reply.headers
+            return reply.status, said, reply.headers
+
+    async def pages(self, path: str, key: str = key_of("acme", "admin")) -> list[Any]:
+        """All items of a list, page after page."""
+        found: list[Any] = []
+        cursor = ""
+        for _ in range(1000):
+            mark = "&" if "?" in path else "?"
+            status, body, headers = await self.ask(
+                path + (f"{mark}cursor={cursor}" if cursor else ""), key
+            )
+            assert status == 200, body
+            found += body
+            cursor = headers.get("X-Next-Cursor", "")
+            if not cursor:
+                return found
+        raise AssertionError("the list does not end")
+
+
+class Recording:
+    """Calls judged by the real policies and recorded as the pipeline does."""
+
+    def __init__(self, queue: WriteQueue, policies: PolicyKeeper, clock: Clock) -> None:
+        self._queue, self._policies, self._clock = queue, policies, clock
+
+    async def call(
+        self,
+        tenant: str,
+        call_id: str,
+        tool: str = "shop/get",
+        args: Mapping[str, Any] | None = None,
+        *,
+        agent: str | None = None,
+        ends: bool = True,
+        **fields: Any,
+    ) -> Recorded:
+        """One call, with its outcome if it went ahead; `fields` of its receipt."""
+        rules, now_us = self._policies.current, self._clock.now_us()
+        entry = entry_of(rules.catalogue, tool)
+        http = HttpFacts("POST", "/orders/7", "", "127.0.0.1", {})
+        call = ToolCall(call_id, entry.tool, "POST", dict(args or {}), http, "", (), b"{}", "rest")
+        principal = Principal(tenant, agent or f"coder-{tenant}", team="platform")
+        decision = decide(rules, principal, call, now_us)
+        goes_ahead = decision.effect is Effect.ALLOW
+        receipt, facts = call_draft(
+            "intent" if goes_ahead else "refusal", principal, call, decision,
+            None if goes_ahead else Refused(decision.code, decision.reason), ts_us=now_us,
+            salt=self._clock.random_bytes(16),
+            arguments=Redactor(("password",)).arguments(call.args), keeps_arguments=True,
+        )  # fmt: skip
+        answer = await self._queue.submit(Entry(receipt._replace(**fields), facts))
+        assert isinstance(answer, Recorded), answer
+        if goes_ahead and ends:
+            ended = blank_receipt(
+                tenant, "outcome", event_id=self._clock.new_id(), call_id=call_id,
+                ts_us=self._clock.now_us(), agent_id=principal.agent, outcome="completed",
+                http_status=200,
+            )  # fmt: skip
+            await self._queue.submit(Entry(ended))
+        return answer
+
+    async def fill(self, tenant: str) -> None:
+        """One of everything."""
+        ids = ids_of(tenant)
+        await self.call(tenant, ids["call_id"], args={"id": tenant})
+        await self.call(tenant, f"login-{tenant}", "shop/login", {"password": CANARY})
+        await self.call(tenant, f"refund-{tenant}", "shop/refund", {"amount": 45, "id": "7"})
+        await self.call(tenant, f"refused-{tenant}", "shop/refund", {"amount": 70, "id": "7"})
+        approval = ApprovalRow(
+            tenant, ids["approval_id"], 1, "pending", f"action-{tenant}", ids["agent_id"],
+            ids["call_id"], "shop/get", "{}", orjson.dumps({"of": tenant}).decode(), "[]",
+            1, 2**50, 1, "",
+        )  # fmt: skip
+        pin = PinRow(tenant, "mail", "send", 1, f'{{"of": "{tenant}"}}', "ab" * 32, 5,
+                     f'{{"of": "{tenant}", "new": 1}}', "cd" * 32, 6)  # fmt: skip
+        puts = (_agent(tenant, ids["agent_id"]), _agent(tenant, f"stored-{tenant}", "frozen"),
+                _key(tenant, ids["key_id"], "ana", ["viewer"]), approval, pin)  # fmt: skip
+        for put in puts:
+            now_us = self._clock.now_us()
+            row = blank_receipt(
+                tenant, "control", event_id=self._clock.new_id(), call_id=None, ts_us=now_us
+            )
+            audit = AuditRow(
+                tenant, 0, now_us, f"person:{tenant}", "made", f"thing:{tenant}", "", '{"a":1}',
+                f"for {tenant}",
+            )  # fmt: skip
+            answer = await self._queue.submit(Entry(row, puts=(put,), audit=audit))
+            assert isinstance(answer, Recorded), answer
+
+
+def make_config(folder: Path, url: str) -> Config:
+    local = ("127.0.0.1", "localhost", "::1")
+    limits = UpstreamLimits(request_bytes=1024)
+    return Config(
+        listen=Listen(
+            data=Address(host="127.0.0.1", port=8080, hosts=local),
+            control=Address(host="127.0.0.1", port=0, hosts=local),
+        ),
+        store=url,
+        data_dir=folder,
+        policies=("policies",),
+        tenants={
+            tenant: Tenant(agents={f"coder-{tenant}": Agent(team="platform")}) for tenant in TENANTS
+        },
+        default_agent=None,
+        upstreams={
+            "shop": Upstream(name="shop", url="https://shop.example", limits=limits),
+            "mail": Upstream(name="mail", url="https://mail.example", kind="mcp", limits=limits),
+        },
+    )
+
+
+@asynccontextmanager
+async def served_api(folder: Path, url: str = "") -> AsyncIterator[Served]:
+    """Everything started, with one of everything recorded for each tenant, and two more calls of
+    the rival's."""
+    clock, desk_clock = Clock(), Clock()
+    config = make_config(folder, url or f"sqlite:///{folder / 'aegis.db'}")
+    (folder / "policies").mkdir()
+    (folder / "policies" / "catalogue.yaml").write_text(CATALOGUE)
+    (folder / "policies" / "shop.yaml").write_text(POLICY)
+    policies = PolicyKeeper(config.policies, folder, policy_loader(config), clock)
+    policies.load_first()
+    async with AsyncExitStack() as stack:
+        store = await storage.open_store(config.store, now_us=clock.now_us, node_id="n1")
+        stack.push_async_callback(store.close)
+        pressure = Pressure(
+            batch_entries_max=512, monotonic_ns=clock.monotonic_ns, loop_cpu_ns=lambda: 0
+        )
+        queue = WriteQueue(
+            store, seal, capacity=64, wait_s=5.0, monotonic_ns=clock.monotonic_ns,
+            on_batch=pressure.observe,
+        )  # fmt: skip
+        stack.push_async_callback(queue.close)
+        fence = Fence()
+        runs = RunKeeper(store.run_head, clock, idle_s=60.0, is_alone=True)
+        pins = PinKeeper(store, queue, clock, fence, is_alone=True)
+        state = ControlState(
+            config=config, clock=clock, boot_id="b1", counters=Counters(config.upstreams),
+            queue=queue, pressure=pressure, store=store, policies=policies,
+            recorder=SimpleNamespace(unrecorded_refusals=0, left_open=0),  # type: ignore[arg-type]
+            door=SimpleNamespace(  # type: ignore[arg-type]
+                open_connections=0, malformed_total=Counter(), turned_away_total=Counter()
+            ),
+            runs=RunCare(config, clock, read=store.run_head, queue=queue, runs=runs, fence=fence),
+            tools=ToolCare.of_config(config, pins),
+        )  # fmt: skip
+        reader = await storage.open_reader(config.store, limit_s=2.0, connections=2)
+        stack.push_async_callback(reader.close)
+        recording = Recording(queue, policies, desk_clock)
+        for tenant in TENANTS:
+            await recording.fill(tenant)
+        await recording.call("rival", "one-more")
+        await recording.call("rival", "two-more")
+        desk = Desk(store)
+        api = made_api(
+            stack, config, clock, doorman=Doorman(), state=state, reader=reader,
+            policies=policies, agents=desk, keys=desk, approvals=desk, checkpoints=Notes(),
+        )  # fmt: skip
+        server = ControlServer(config.listen.control, state, api=api)
+        await server.start()
+        stack.push_async_callback(server.stop)
+        client = await stack.enter_async_context(ClientSession())
+        yield Served(
+            f"http://127.0.0.1:{server.port}", client, store, queue, reader, policies, desk,
+            clock, recording, api,
+        )  # fmt: skip
