@@ -91,8 +91,13 @@ class ControlServer:
             hosts=address.hosts,
             api=api,
         )
+        # Nothing that is sent here is decompressed: no route takes it, and it may be a bomb.
         self._runner = web.AppRunner(
-            app, access_log=None, keepalive_timeout=30.0, shutdown_timeout=2.0
+            app,
+            access_log=None,
+            keepalive_timeout=30.0,
+            shutdown_timeout=2.0,
+            auto_decompress=False,
         )
         self.port = address.port
 

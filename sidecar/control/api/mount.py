@@ -64,7 +64,8 @@ class Api:
     def add_to(self, app: web.Application) -> None:
         """Serves everything below /v1 of an application."""
         for route in self.routes:
-            app.router.add_route(route.method, route.path, self._serving(route))
+            path = re.sub(r"\{(\w+)\}", r"{\1:[^/]+}", route.path)
+            app.router.add_route(route.method, path, self._serving(route))
         app.router.add_route("*", f"{PREFIX}/{{rest:.*}}", self._unserved)
 
     def _serving(self, route: Route) -> Any:
@@ -230,6 +231,8 @@ async def _body(route: Route, request: web.Request) -> Any:
         if request.can_read_body:
             raise ApiProblem("malformed_request", "no body is asked for here")
         return None
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise ApiProblem("unsupported_media_type", "send the body without Content-Encoding")
     try:
         async with asyncio.timeout(BODY_WAIT_S):
             raw = await _bytes(request, route.body_bytes_max)
@@ -239,8 +242,6 @@ async def _body(route: Route, request: web.Request) -> Any:
         return route.body()
     if request.content_type != "application/json" or request.charset not in (None, "utf-8"):
         raise ApiProblem("unsupported_media_type")
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise ApiProblem("unsupported_media_type", "send the body without Content-Encoding")
     try:
         return route.body.model_validate(_object(raw), strict=True)
     except ValidationError as error:

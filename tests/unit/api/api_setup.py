@@ -6,6 +6,7 @@ the API itself reads and shows is real.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -204,7 +205,7 @@ class Served:
         if key is not None:
             named.setdefault("Authorization", f"Bearer {key}")
         if body is not None:
-            raw = orjson.dumps(body)
+            raw = json.dumps(body).encode()
         if raw is not None:
             named.setdefault("Content-Type", "application/json")
         from yarl import URL
@@ -213,7 +214,7 @@ class Served:
             method, URL(self.url + path, encoded=True), headers=named, data=raw
         ) as reply:
             said = await reply.read()
-            if reply.content_type in ("application/json", "application/problem+json"):
+            if said and reply.content_type in ("application/json", "application/problem+json"):
                 return reply.status, orjson.loads(said), reply.headers
             return reply.status, said, reply.headers
 

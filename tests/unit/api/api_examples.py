@@ -1,0 +1,52 @@
+"""What each route is asked with, so that it is answered: made from the table, with a word only
+where a route needs one. A new route without what it needs fails the matrix.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from api_setup import CATALOGUE, POLICY, ids_of
+
+from sidecar.control.api.route import Route
+
+_FILES = {"files": {"shop.yaml": POLICY, "catalogue.yaml": CATALOGUE}}
+
+#: Bodies of routes that want one, by name; "{tenant}" is whose key asks.
+BODIES: dict[str, Any] = {
+    "register_agent": {"agent_key": "newcomer", "name": "N", "owner_team": "t"},
+    "make_key": {"name": "bob", "roles": ["viewer"], "days": 30},
+    "check_policies": _FILES,
+    "replay_calls": _FILES,
+    "explain_policies": {"call_id": "call-of-{tenant}"},
+    "accept_tools": {"upstream": "mail", "tools": []},
+    "verify_chain": {"receipts": [{"seq": 1}]},
+}
+QUERIES = {"get_inclusion_proof": "size=2", "get_consistency_proof": "first=1&second=2"}
+#: The receipt of a change of state.
+AUDITED_SEQ = 8
+#: Answers that are no good news, though the route was served.
+STATUSES = {"restore_agent": 409}
+
+
+def path_of(route: Route, tenant: str, ids: dict[str, str] | None = None) -> str:
+    """The path and query by which a route is asked for what a tenant has."""
+    seq = AUDITED_SEQ if route.name == "get_audit_event" else 1
+    values = {**ids_of(tenant), "seq": str(seq), **(ids or {})}
+    path = route.path
+    for parameter in route.parameters:
+        if parameter.place == "path":
+            path = path.replace(f"{{{parameter.name}}}", values[parameter.name])
+    query = QUERIES.get(route.name, "")
+    return f"{path}?{query}" if query else path
+
+
+def body_of(route: Route, tenant: str) -> Any:
+    """The body a route is asked with; None where none is needed."""
+    if route.body is None or route.is_body_optional:
+        return None
+    body = BODIES[route.name]
+    return {
+        name: value.replace("{tenant}", tenant) if isinstance(value, str) else value
+        for name, value in body.items()
+    }

@@ -1,0 +1,149 @@
+"""Receipts: listed, fetched, verified and carried away, in the very form a verifier takes."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from api_setup import Served, key_of
+
+from sidecar.cli.main import main
+from sidecar.control.api import verifying
+from sidecar.ledger.verify import verify_lines
+
+AUDITOR = key_of("acme", "auditor")
+
+
+def lines(receipts: list[dict[str, Any]]) -> list[bytes]:
+    return [orjson.dumps(one, option=orjson.OPT_SORT_KEYS) + b"\n" for one in receipts]
+
+
+async def test_w15_a_list_from_the_beginning_verifies(served_by_each: Served) -> None:
+    _, whole, _ = await served_by_each.ask("/v1/receipts?limit=200")
+    assert [one["seq"] for one in whole] == list(range(1, 13))
+    assert verify_lines(lines(whole)).holds
+    paged = await served_by_each.pages("/v1/receipts?limit=5")
+    assert paged == whole
+    _, after, _ = await served_by_each.ask("/v1/receipts?after=3&limit=4")
+    assert after == whole[3:7]
+    assert verify_lines(lines(after), first_seq=4).holds
+    _, newest, _ = await served_by_each.ask("/v1/receipts?order=newest&limit=3")
+    assert newest == whole[:-4:-1]
+    assert await served_by_each.pages("/v1/receipts?order=newest&limit=5") == whole[::-1]
+    _, beyond, headers = await served_by_each.ask("/v1/receipts?after=999")
+    assert (beyond, "X-Next-Cursor" in headers) == ([], False)
+    for seq in (1, 7, 12):
+        assert (await served_by_each.ask(f"/v1/receipts/{seq}"))[1] == whole[seq - 1]
+    _, head, _ = await served_by_each.ask("/v1/receipts/chain-head")
+    assert (head["seq"], head["receipt_hash"]) == (12, whole[-1]["receipt_hash"])
+
+
+@pytest.mark.parametrize("with_facts", ["true", "false"])
+async def test_an_export_goes_through_the_offline_verifier(
+    served_by_each: Served, tmp_path: Path, with_facts: str, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(verifying, "PAGE_ROWS", 5)
+    status, body, headers = await served_by_each.ask(
+        f"/v1/receipts/export?facts={with_facts}", AUDITOR
+    )
+    assert (status, headers["Content-Type"]) == (200, "application/x-ndjson")
+    assert (b'"arguments":' in body) == (with_facts == "true")
+    path = tmp_path / "receipts.jsonl"
+    path.write_bytes(body)
+    assert main(["receipts", "verify", str(path)]) == 0
+    assert "12 receipts" in capsys.readouterr().out
+    path.write_bytes(body.replace(b"coder-acme", b"coder-acne", 1))
+    assert main(["receipts", "verify", str(path)]) == 1, "positive control"
+
+
+async def test_f1_a_stretch_is_verified_and_the_first_bad_one_named(
+    served: Served, tmp_path: Path
+) -> None:
+    async def verdict(body: Any = None) -> Any:
+        said = await served.ask(
+            "/v1/receipts/verify-range", AUDITOR, method="POST", body=body or {}
+        )
+        assert said[0] == 200, said
+        return said[1]
+
+    whole = await verdict()
+    assert (whole["verified"], whole["count"], whole["links_to"]) == (True, 12, "")
+    part = await verdict({"from_seq": 4, "to_seq": 6})
+    assert (part["verified"], part["count"], part["first_seq"]) == (True, 3, 4)
+    assert part["links_to"] == (await served.ask("/v1/receipts/3"))[1]["receipt_hash"]
+    assert (await served.ask("/v1/receipts/5/verify", AUDITOR))[1]["verified"]
+    with sqlite3.connect(tmp_path / "aegis.db") as raw:
+        raw.execute("UPDATE receipts SET agent_id = 'x' WHERE tenant_id = 'acme' AND seq = 5")
+    broken = await verdict()
+    assert (broken["verified"], broken["count"], broken["last_seq"]) == (False, 4, 4)
+    assert "does not match" in broken["error"]
+    assert not (await served.ask("/v1/receipts/5/verify", AUDITOR))[1]["verified"]
+    assert (await verdict({"from_seq": 6}))["verified"], "after it everything holds"
+    with sqlite3.connect(tmp_path / "aegis.db") as raw:
+        raw.execute("UPDATE call_facts SET arguments = '{}' WHERE tenant_id = 'acme' AND seq = 7")
+    erased = await verdict({"from_seq": 6})
+    assert "args_commitment" in erased["error"]
+
+
+NO_STRETCH = (
+    {"from_seq": 0}, {"from_seq": 5, "to_seq": 4}, {"to_seq": 13}, {"from_seq": 13},
+    {"from_seq": 2**60}, {"from_seq": "1"}, {"from": 1},
+)  # fmt: skip
+
+
+async def test_a_stretch_is_one_that_is_there_and_has_a_limit(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for body in NO_STRETCH:
+        said = await served.ask("/v1/receipts/verify-range", AUDITOR, method="POST", body=body)
+        assert said[0] in (400, 404), body
+    monkeypatch.setattr(verifying, "VERIFIED_MAX", 5)
+    path = "/v1/receipts/verify-range"
+    said = await served.ask(path, AUDITOR, method="POST")
+    assert (said[1]["first_seq"], said[1]["count"]) == (8, 5), "the last ones up to the head"
+    said = await served.ask(path, AUDITOR, method="POST", body={"from_seq": 1})
+    assert (said[0], said[1]["parameter"]) == (400, "from_seq")
+
+
+async def test_receipts_that_are_sent_in_are_verified(served: Served) -> None:
+    async def verdict(receipts: list[Any]) -> Any:
+        path, body = "/v1/receipts/verify-chain", {"receipts": receipts}
+        return (await served.ask(path, AUDITOR, method="POST", body=body))[1]
+
+    whole = (await served.ask("/v1/receipts"))[1]
+    assert (await verdict(whole))["verified"] and (await verdict(whole[3:6]))["verified"]
+    for bad in (
+        [*whole[:3], whole[4]], [whole[1], whole[0]], [{**whole[0], "agent_id": "x"}, *whole[1:]],
+        [{"seq": 1}], [{**whole[0], "more": "x"}],
+    ):  # fmt: skip
+        said = await verdict(bad)
+        assert not said["verified"] and said["error"]
+    foreign = (await served.ask("/v1/receipts", key_of("rival", "viewer")))[1]
+    assert "another tenant" in (await verdict(foreign))["error"]
+    for odd in ([], "x", [1], [{"seq": 2**80}]):
+        said = await verdict(odd)  # type: ignore[arg-type]
+        assert said.get("code") == "invalid_body" or not said["verified"]
+
+
+async def test_no_more_exports_than_so_many_at_once(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served.api, "_streams", 2)
+    said = await served.ask("/v1/receipts/export", AUDITOR)
+    assert (said[0], said[1]["code"]) == (503, "too_busy")
+
+
+async def test_an_export_that_fails_half_way_does_not_seem_whole(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import aiohttp
+
+    monkeypatch.setattr(verifying, "PAGE_ROWS", 4)
+    with sqlite3.connect(tmp_path / "aegis.db") as raw:
+        raw.execute("DELETE FROM receipts WHERE tenant_id = 'acme' AND seq = 6")
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await served.ask("/v1/receipts/export", AUDITOR)
