@@ -21,7 +21,7 @@ RECEIPTS_LOOKED_AT: Final = 10_000
 #: Changes of state that one page looks at.
 CHANGES_LOOKED_AT: Final = 5_000
 #: Receipts that one count looks at, and groups it tells apart.
-RECEIPTS_COUNTED: Final = 20_000
+RECEIPTS_COUNTED: Final = 10_000
 GROUPS_MAX: Final = 1_000
 #: Before every time there is, and after.
 TIME_MIN_US: Final = 0

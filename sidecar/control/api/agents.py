@@ -15,7 +15,18 @@ from pydantic import Field
 from sidecar.control.api.parameters import Choice, Parameter, Text, in_path
 from sidecar.control.api.problems import not_found
 from sidecar.control.api.rooms import Registered, kept
-from sidecar.control.api.route import OPERATORS, READERS, Asked, Body, Listed, Reason, Route, Shape
+from sidecar.control.api.route import (
+    NAME_PATTERN,
+    OPERATORS,
+    READERS,
+    Asked,
+    Body,
+    Line,
+    Listed,
+    Reason,
+    Route,
+    Shape,
+)
 from storage.standing import AgentRow
 
 ROOM: Final = "agents"
@@ -85,17 +96,17 @@ class RunShape(Shape):
 class NewAgent(Body):
     """An agent to be known from now on; what is left out is as usual."""
 
-    agent_key: str = Field(min_length=1, max_length=63, pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
-    name: str = Field("", max_length=256)
-    owner_team: str = Field("", max_length=256)
-    environment: str = Field("", max_length=256)
+    agent_key: str = Field(pattern=NAME_PATTERN)
+    name: Line = Field("", max_length=256)
+    owner_team: Line = Field("", max_length=256)
+    environment: Line = Field("", max_length=256)
     risk_tier: str = Field("medium", pattern=r"^(low|medium|high|critical)$")
 
 
 class ResetRun(Reason):
     """Why a run is ended; `run_id` names one of several."""
 
-    run_id: str = Field("", max_length=256)
+    run_id: Line = Field("", max_length=256)
 
 
 async def every_agent(asked: Asked) -> dict[str, dict[str, Any]]:

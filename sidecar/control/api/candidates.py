@@ -9,16 +9,15 @@ Must not know: what is tried with them.
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import Field
 
-from sidecar.control.api.problems import ApiProblem
-from sidecar.control.api.route import Body, Shape
+from sidecar.control.api.problems import not_found
+from sidecar.control.api.route import Body, Line, Shape
 from sidecar.policy.load import LoadedPolicies, Source
 from sidecar.policy_loading import load_without_collections
 from sidecar.policy_reading import PACK_PREFIX, SUFFIXES, pack_folders, read_sources
@@ -29,15 +28,22 @@ if TYPE_CHECKING:
 
 FILES_MAX: Final = 200
 PROBLEMS_TOLD_MAX: Final = 500
-_NAME: Final = r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}$"
+#: Segments that do not begin with a dot: nothing leads up or out.
+_NAME: Final = "^([A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}/){0,8}[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$"
+
+FileName = Annotated[str, Field(pattern=_NAME)]
 
 
 class Candidate(Body):
     """Texts of catalogues and policies by name, e.g. {"policies/a.yaml": "policy: a …"}, and packs
     that are taken with them."""
 
-    files: dict[str, str] = Field(min_length=1, max_length=FILES_MAX)
-    packs: list[str] = Field(default_factory=list, max_length=64)
+    files: dict[FileName, Line] = Field(
+        min_length=1,
+        max_length=FILES_MAX,
+        json_schema_extra={"propertyNames": {"pattern": _NAME}},
+    )
+    packs: list[Line] = Field(default_factory=list, max_length=64)
 
 
 class ProblemShape(Shape):
@@ -63,15 +69,11 @@ class CheckShape(Shape):
 
 
 def loading(load: Load, candidate: Candidate) -> Callable[[], LoadedPolicies]:
-    """Work that loads them, to be done apart. Raises ApiProblem for names that cannot be."""
-    texts = {_name(name): text.encode() for name, text in candidate.files.items()}
+    """Work that loads them, to be done apart. Raises ApiProblem for a pack that is not there."""
+    texts = {name: text.encode() for name, text in candidate.files.items()}
     for pack in candidate.packs:
         if pack not in pack_folders():
-            known = ", ".join(pack_folders())
-            raise ApiProblem(
-                "invalid_body", f"there is no pack {pack[:80]!a}; there are: {known}",
-                parameter="packs",
-            )  # fmt: skip
+            raise not_found("pack", pack)
     return partial(_loaded, load, texts, [f"{PACK_PREFIX}{pack}" for pack in candidate.packs])
 
 
@@ -88,12 +90,6 @@ def _loaded(load: Load, texts: dict[str, bytes], packs: list[str]) -> LoadedPoli
 
     loaded = load_without_collections(partial(load, [*sources, *of_packs], read_file=read_file))
     return LoadedPolicies(loaded.policy_set, [*problems, *loaded.problems], loaded.places)
-
-
-def _name(name: str) -> str:
-    if not re.fullmatch(_NAME, name) or posixpath.normpath(name) != name or ".." in name:
-        raise ApiProblem("invalid_body", f"{name[:80]!a} is no name of a file", parameter="files")
-    return name
 
 
 def checked(loaded: LoadedPolicies) -> dict[str, Any]:

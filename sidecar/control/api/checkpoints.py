@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from sidecar.control.api.parameters import SEQ_MAX, Parameter, Whole
-from sidecar.control.api.problems import ApiProblem, not_found
+from sidecar.control.api.problems import not_found
 from sidecar.control.api.receipts import SEQ
 from sidecar.control.api.rooms import CheckpointNote, kept
 from sidecar.control.api.route import READERS, Asked, Listed, Route, Shape
@@ -67,11 +67,9 @@ async def get_inclusion(asked: Asked) -> dict[str, Any]:
     """The proof that a receipt is in a tree."""
     room = kept(asked.rooms.checkpoints, _WHAT)
     seq, size = asked.values["seq"], asked.values["size"]
-    if size < seq:
-        raise ApiProblem("invalid_parameter", "size is at least seq", parameter="size")
-    hashes = await room.inclusion(asked.tenant, seq, size)
+    hashes = await room.inclusion(asked.tenant, seq, size) if seq <= size else None
     if hashes is None:
-        raise not_found("tree of receipts of size", size)
+        raise not_found(f"receipt {seq} in a tree of size", size)
     return {"seq": seq, "size": size, "hashes": list(hashes)}
 
 
@@ -79,11 +77,9 @@ async def get_consistency(asked: Asked) -> dict[str, Any]:
     """The proof that a tree grew out of another."""
     room = kept(asked.rooms.checkpoints, _WHAT)
     first, second = asked.values["first"], asked.values["second"]
-    if second < first:
-        raise ApiProblem("invalid_parameter", "second is at least first", parameter="second")
-    hashes = await room.consistency(asked.tenant, first, second)
+    hashes = await room.consistency(asked.tenant, first, second) if first <= second else None
     if hashes is None:
-        raise not_found("tree of receipts of size", second)
+        raise not_found(f"tree of size {first} at the beginning of one of size", second)
     return {"first": first, "second": second, "hashes": list(hashes)}
 
 

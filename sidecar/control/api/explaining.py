@@ -11,8 +11,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
+from sidecar.control.api.candidates import PROBLEMS_TOLD_MAX, ProblemShape, problem_told
+from sidecar.control.api.parameters import in_path
 from sidecar.control.api.problems import ApiProblem, not_found
 from sidecar.control.api.route import READERS, Asked, Body, Route, Shape
 from sidecar.errors import Refused
@@ -25,7 +27,7 @@ from sidecar.policy.explain import Explanation, explain
 from sidecar.policy.explain_text import explanation_data
 from sidecar.policy.fields import Problems
 from sidecar.policy.replay import under_set
-from sidecar.problems import Position
+from sidecar.problems import Position, Problem
 
 ROOM: Final = "policies"
 EXPLAIN_S: Final = 20.0
@@ -34,17 +36,10 @@ DEPTH_MAX: Final = 64
 
 
 class Question(Body):
-    """A call as `policy explain --call` takes it ({call, args, agent, http, claims, now, after};
-    `call` is a tool, or {method, path, body}), or the id of one that is recorded."""
+    """A call as `policy explain --call` takes it: {call, args, agent, http, claims, now, after};
+    `call` is a tool, or {method, path, body}."""
 
-    call: dict[str, Any] | None = None
-    call_id: str | None = Field(None, min_length=1, max_length=256)
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> Question:
-        if (self.call is None) == (self.call_id is None):
-            raise ValueError("give either call or call_id")
-        return self
+    call: dict[str, Any]
 
 
 class ThenShape(Shape):
@@ -59,10 +54,12 @@ class ThenShape(Shape):
 
 class ExplanationShape(Shape):
     """The decision under the set in force, every rule that names the tool with what it checked,
-    and what is not known of the call (`hidden`). `refused` is why it is refused before any rule
-    is asked; `recorded` is of a recorded call."""
+    and what is not known of the call (`hidden`). A call that is refused before any rule is
+    asked has none; `recorded` is of a recorded call. Of a call that cannot be read there are
+    `problems` and no decision."""
 
-    decision: dict[str, Any]
+    decision: dict[str, Any] | None
+    problems: list[ProblemShape] = Field(default_factory=list)
     tool: dict[str, Any] | None = None
     agent: dict[str, Any] | None = None
     run: dict[str, Any] | None = None
@@ -73,11 +70,12 @@ class ExplanationShape(Shape):
     recorded: ThenShape | None = None
 
 
-async def explain_policies(asked: Asked) -> dict[str, Any]:
-    """Explains under the set in force."""
-    if asked.body.call_id is not None:
-        return await _recorded(asked, asked.body.call_id)
-    case = _case(asked, asked.body.call)
+async def explain_described(asked: Asked) -> dict[str, Any]:
+    """Explains a described call under the set in force."""
+    case, problems = _case(asked, asked.body.call)
+    if case is None:
+        wrong = [problem_told(one) for one in problems[:PROBLEMS_TOLD_MAX]]
+        return {"decision": None, "rules": [], "problems": wrong}
     kinds = {name: one.kind for name, one in asked.rooms.config.upstreams.items()}
     work = partial(
         explain_call, asked.rooms.policies.current, kinds, case, asked.rooms.route_request
@@ -89,15 +87,26 @@ async def explain_policies(asked: Asked) -> dict[str, Any]:
         return {"decision": said, "rules": []}
 
 
-def _case(asked: Asked, call: Mapping[str, Any]) -> Case:
+def _case(asked: Asked, call: Mapping[str, Any]) -> tuple[Case | None, list[Problem]]:
+    place, problems = Position("call"), Problems()
     if _depth(call) > DEPTH_MAX:
-        raise ApiProblem("invalid_body", "it is nested too deep", parameter="call")
-    problems = Problems()
-    case = read_call(node_of(call, Position("call")), problems, _agents(asked))
+        return None, [Problem(place, "it is nested too deep")]
+    if has_nul(call):
+        return None, [Problem(place, "a text holds NUL")]
+    case = read_call(node_of(call, place), problems, _agents(asked))
     if case is None:
-        said = "; ".join(str(one) for one in problems.found[:5])
-        raise ApiProblem("invalid_body", said, parameter="call")
-    return replace(case, principal=replace(case.principal, tenant=asked.tenant))
+        return None, problems.found
+    of_tenant = replace(case.principal, tenant=asked.tenant)
+    return replace(case, principal=of_tenant), []
+
+
+def has_nul(value: Any) -> bool:
+    """Whether a text in it has NUL, at which conditions would cut it."""
+    if isinstance(value, dict):
+        return any(has_nul(name) or has_nul(member) for name, member in value.items())
+    if isinstance(value, list):
+        return any(has_nul(member) for member in value)
+    return isinstance(value, str) and "\0" in value
 
 
 def _agents(asked: Asked) -> list[Principal] | None:
@@ -108,8 +117,9 @@ def _agents(asked: Asked) -> list[Principal] | None:
     ] or None
 
 
-async def _recorded(asked: Asked, call_id: str) -> dict[str, Any]:
-    reader = asked.rooms.reader
+async def explain_recorded(asked: Asked) -> dict[str, Any]:
+    """Explains a recorded call under the set in force."""
+    reader, call_id = asked.rooms.reader, asked.values["call_id"]
     receipts = await reader.receipts_of_call(asked.tenant, call_id)
     if not receipts:
         raise not_found("decision", call_id)
@@ -160,8 +170,13 @@ def _depth(value: Any) -> int:
 ROUTES: Final = (
     Route(
         "explain_policies", "POST", "/v1/policies/explain",
-        "Why a call is judged as it is, rule by rule", READERS, explain_policies,
-        ExplanationShape, body=Question, problems=("not_found", "refused"),
-        time_limit_s=EXPLAIN_S, room=ROOM,
+        "Why a call would be judged as it would, rule by rule", READERS, explain_described,
+        ExplanationShape, body=Question, time_limit_s=EXPLAIN_S, room=ROOM,
+    ),
+    Route(
+        "explain_decision", "GET", "/v1/decisions/{call_id}/explanation",
+        "Why a recorded call would be judged as it would now, rule by rule",
+        READERS, explain_recorded, ExplanationShape, (in_path("call_id", "its id"),),
+        problems=("not_found", "refused"), time_limit_s=EXPLAIN_S, room=ROOM,
     ),
 )  # fmt: skip

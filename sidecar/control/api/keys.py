@@ -13,7 +13,18 @@ from pydantic import Field
 from sidecar.control.api.parameters import in_path
 from sidecar.control.api.problems import not_found
 from sidecar.control.api.rooms import kept
-from sidecar.control.api.route import ADMINS, Asked, Body, Listed, Reason, Route, Shape
+from sidecar.control.api.route import (
+    ADMINS,
+    NAME_PATTERN,
+    Asked,
+    Body,
+    Integer,
+    Line,
+    Listed,
+    Reason,
+    Route,
+    Shape,
+)
 from storage.standing import KeyRow
 
 ROOM: Final = "keys"
@@ -44,12 +55,12 @@ class NewKeyShape(KeyShape):
 class NewKey(Body):
     """Whose key it is to be, and what it may do."""
 
-    name: str = Field(min_length=1, max_length=63, pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    name: str = Field(pattern=NAME_PATTERN)
     roles: list[Literal["viewer", "auditor", "approver", "operator", "admin"]] = Field(
         min_length=1, max_length=5
     )
-    groups: list[str] = Field(default_factory=list, max_length=64)
-    days: int | None = Field(None, ge=1, le=DAYS_MAX, description="until it ends by itself")
+    groups: list[Line] = Field(default_factory=list, max_length=64)
+    days: Integer | None = Field(None, ge=1, le=DAYS_MAX, description="until it ends by itself")
 
 
 def told(row: KeyRow) -> dict[str, Any]:

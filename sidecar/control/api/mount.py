@@ -19,7 +19,7 @@ from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
 from sidecar.control.api.cursors import KEY_BYTES, Cursors, Position
-from sidecar.control.api.parameters import read_path, read_query
+from sidecar.control.api.parameters import Whole, read_path, read_query
 from sidecar.control.api.problems import (
     RETRY_AFTER_S,
     ApiProblem,
@@ -64,8 +64,7 @@ class Api:
     def add_to(self, app: web.Application) -> None:
         """Serves everything below /v1 of an application."""
         for route in self.routes:
-            path = re.sub(r"\{(\w+)\}", r"{\1:[^/]+}", route.path)
-            app.router.add_route(route.method, path, self._serving(route))
+            app.router.add_route(route.method, _served_path(route), self._serving(route))
         app.router.add_route("*", f"{PREFIX}/{{rest:.*}}", self._unserved)
 
     def _serving(self, route: Route) -> Any:
@@ -176,7 +175,7 @@ class Api:
     async def _unserved(self, request: web.Request) -> web.Response:
         """No such route, or not by this method."""
         allowed = sorted(
-            {one.method for one in self.routes if _pattern(one.path).fullmatch(request.path)}
+            {one.method for one in self.routes if _pattern(one).fullmatch(request.path)}
         )
         if allowed:
             said = ApiProblem("method_not_allowed", f"served here: {', '.join(allowed)}").said
@@ -218,8 +217,28 @@ def _filters(asked: Asked) -> dict[str, Any]:
     }
 
 
-def _pattern(path: str) -> re.Pattern[str]:
-    return re.compile(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(path)))
+def _segments(route: Route) -> dict[str, str]:
+    """What may stand in the place of each path parameter: digits where it is a number, so that a
+    word beside numbers is a route of its own."""
+    return {
+        one.name: "[0-9]+" if isinstance(one.kind, Whole) else "[^/]+"
+        for one in route.parameters
+        if one.place == "path"
+    }
+
+
+def _served_path(route: Route) -> str:
+    path = route.path
+    for name, segment in _segments(route).items():
+        path = path.replace(f"{{{name}}}", f"{{{name}:{segment}}}")
+    return path
+
+
+def _pattern(route: Route) -> re.Pattern[str]:
+    path = re.escape(route.path)
+    for name, segment in _segments(route).items():
+        path = path.replace(rf"\{{{name}\}}", segment)
+    return re.compile(path)
 
 
 # -- bodies --------------------------------------------------------------------------------------
@@ -282,10 +301,10 @@ def _object(raw: bytes) -> dict[str, Any]:
 
 
 def _check_texts(value: Any) -> None:
-    """Raises ApiProblem for a text that no store takes: with NUL, or half of a character."""
+    """Raises ApiProblem for half of a character, which is no text."""
     if isinstance(value, str):
-        if "\0" in value or any("\ud800" <= one <= "\udfff" for one in value):
-            raise ApiProblem("invalid_body", "a text holds NUL, or half of a character")
+        if any("\ud800" <= one <= "\udfff" for one in value):
+            raise ApiProblem("invalid_body", "a text holds half of a character")
     elif isinstance(value, dict):
         for name, member in value.items():
             _check_texts(name)

@@ -22,7 +22,7 @@ from sidecar.control.api.candidates import (
 )
 from sidecar.control.api.parameters import SEQ_MAX, Choice, Parameter, Text
 from sidecar.control.api.problems import ApiProblem
-from sidecar.control.api.route import MIB, READERS, Asked, Listed, Route, Shape
+from sidecar.control.api.route import MIB, READERS, Asked, Integer, Listed, Route, Shape
 from sidecar.control.api.times import time_text
 from sidecar.ledger.replaying import judge_page, recorded_pages
 from sidecar.policy.replay import Replay
@@ -72,8 +72,8 @@ class RuleShape(Shape):
 class Trial(Candidate):
     """Policies to judge recorded calls by, after receipt `after_seq`, at most so many receipts."""
 
-    after_seq: int | None = Field(None, ge=0, le=SEQ_MAX)
-    receipts: int = Field(10_000, ge=1, le=REPLAYED_MAX)
+    after_seq: Integer | None = Field(None, ge=0, le=SEQ_MAX)
+    receipts: Integer = Field(10_000, ge=1, le=REPLAYED_MAX)
 
 
 class DecidedShape(Shape):
@@ -195,7 +195,7 @@ async def replay_calls(asked: Asked) -> dict[str, Any]:
     loaded = await rooms.backroom.do(loading(rooms.load, said))
     if loaded.policy_set is None:
         first = next(one for one in loaded.problems if not one.is_warning)
-        raise ApiProblem("invalid_body", f"the policies do not load: {first}", parameter="files")
+        raise ApiProblem("refused", f"the policies do not load: {first}", parameter="files")
     head, cut = (
         await rooms.reader.head(asked.tenant),
         await CareReader(rooms.reader).cut(asked.tenant),
@@ -236,12 +236,14 @@ ROUTES: Final = (
         "check_policies", "POST", "/v1/policies/check",
         "Whether policies load, with every problem; nothing is put in force",
         READERS, check_policies, CheckShape, body=Candidate, body_bytes_max=TEXTS_BYTES_MAX,
+        problems=("not_found",),
         time_limit_s=WORK_S, room=ROOM,
     ),
     Route(
         "replay_calls", "POST", "/v1/policies/replay",
         "What other policies would have made of recorded calls; nothing is put in force",
         READERS, replay_calls, ReplayShape, body=Trial, body_bytes_max=TEXTS_BYTES_MAX,
+        problems=("not_found", "refused"),
         time_limit_s=WORK_S, room=ROOM,
     ),
 )  # fmt: skip

@@ -18,7 +18,7 @@ from sidecar.control.api.parameters import (
     Whole,
     in_path,
 )
-from sidecar.control.api.problems import ApiProblem, not_found
+from sidecar.control.api.problems import not_found
 from sidecar.control.api.route import READERS, Asked, Listed, Route, Shape
 from sidecar.ledger.receipt import BODY_KEYS, INTEGER_KEYS, REQUIRED_KEYS, body_of
 from storage.records import ReceiptRow
@@ -72,10 +72,6 @@ async def list_receipts(asked: Asked) -> Listed:
     """Oldest first from the beginning or after a seq; or newest first."""
     reader, values, tenant = asked.rooms.reader, asked.values, asked.tenant
     if values["order"] == "newest":
-        if values["after"] is not None:
-            raise ApiProblem(
-                "invalid_parameter", "after is for the oldest first", parameter="after"
-            )
         return await _newest(asked)
     after = values["after"] or 0
     if asked.position is not None:
@@ -102,7 +98,8 @@ async def _newest(asked: Asked) -> Listed:
     else:
         until = int(asked.position[0])
     cut = await CareReader(reader).cut(tenant)
-    first = max(until - asked.limit, cut.seq)
+    floor = max(cut.seq, asked.values["after"] or 0)
+    first = max(until - asked.limit, floor)
     rows = await reader.receipts(tenant, max(first - 1, cut.seq), max(until - first, 0) + 1)
     previous = cut.receipt_hash
     shown: list[dict[str, Any]] = []
@@ -110,7 +107,7 @@ async def _newest(asked: Asked) -> Listed:
         if first < row.seq <= until:
             shown.append({**body_of(row, previous), "receipt_hash": row.receipt_hash})
         previous = row.receipt_hash
-    return Listed(shown[::-1], (first,) if first > cut.seq else None)
+    return Listed(shown[::-1], (first,) if first > floor else None)
 
 
 async def get_receipt(asked: Asked) -> dict[str, Any]:
@@ -165,7 +162,7 @@ ROUTES: Final = (
         "list_receipts", "GET", "/v1/receipts", "The chain, oldest first or newest first",
         READERS, list_receipts, list[ReceiptShape],
         (
-            Parameter("after", Whole(0, SEQ_MAX), "those with a higher seq; oldest first only"),
+            Parameter("after", Whole(0, SEQ_MAX), "those with a higher seq"),
             Parameter("order", Choice(("oldest", "newest")), "which comes first", "oldest"),
         ),
         pages="offset", time_limit_s=READ_S, room=ROOM,

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from sidecar.control.api.cursors import Position
 from sidecar.control.api.parameters import CURSOR, LIMIT, OFFSET, Parameter
@@ -45,10 +45,22 @@ class Shape(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _whole(value: object) -> object:
+    """JSON has one kind of number: 5.0 is 5."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+#: An integer of a body.
+Integer = Annotated[int, BeforeValidator(_whole)]
+#: A text of a body that may be kept: stores take no NUL.
+Line = Annotated[str, Field(pattern="^[^\\u0000]*$")]
+NAME_PATTERN: Final = "^[a-z0-9][a-z0-9-]{0,62}$"
+
+
 class Reason(Body):
     """Why something is done, for the record."""
 
-    reason: str = Field("", max_length=1024)
+    reason: Line = Field("", max_length=1024)
 
 
 @dataclass(frozen=True, slots=True)

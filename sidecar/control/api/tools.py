@@ -13,7 +13,7 @@ from pydantic import Field
 from sidecar.control.api.parameters import Flag, Parameter, Text
 from sidecar.control.api.problems import not_found
 from sidecar.control.api.rooms import kept
-from sidecar.control.api.route import OPERATORS, READERS, Asked, Body, Listed, Route, Shape
+from sidecar.control.api.route import OPERATORS, READERS, Asked, Body, Line, Listed, Route, Shape
 from sidecar.policy.catalogue import Entry
 from storage.standing import PinMark
 
@@ -71,10 +71,10 @@ class Acceptance(Body):
     """What is taken over: these tools of an upstream (all that drifted, if none is named), if the
     hash of what was last seen begins with `seen`."""
 
-    upstream: str = Field(min_length=1, max_length=256)
-    tools: list[str] | None = Field(None, max_length=256)
+    upstream: Line = Field(min_length=1, max_length=256)
+    tools: list[Line] | None = Field(None, max_length=256)
     seen: str = Field("", pattern="^[0-9a-f]{0,64}$")
-    reason: str = Field("", max_length=1024)
+    reason: Line = Field("", max_length=1024)
 
 
 class AcceptedShape(Shape):

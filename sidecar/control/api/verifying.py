@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import orjson
 from pydantic import Field
@@ -16,7 +16,7 @@ from pydantic import Field
 from sidecar.control.api.parameters import SEQ_MAX, Flag, Parameter
 from sidecar.control.api.problems import ApiProblem, not_found
 from sidecar.control.api.receipts import ROOM, SEQ, previous_hash, receipt_at
-from sidecar.control.api.route import AUDITORS, MIB, Asked, Body, Route, Shape, Stream
+from sidecar.control.api.route import AUDITORS, MIB, Asked, Body, Integer, Route, Shape, Stream
 from sidecar.ledger.receipt import body_of, receipt_hash
 from sidecar.ledger.stored_chain import lines_of
 from sidecar.ledger.verify import verify_lines
@@ -57,14 +57,17 @@ class OneVerdictShape(Shape):
 class Range(Body):
     """From which receipt to which, both included; without them, the last ones up to the head."""
 
-    from_seq: int | None = Field(None, ge=1, le=SEQ_MAX)
-    to_seq: int | None = Field(None, ge=1, le=SEQ_MAX)
+    from_seq: Integer | None = Field(None, ge=1, le=SEQ_MAX)
+    to_seq: Integer | None = Field(None, ge=1, le=SEQ_MAX)
+
+
+Number = Annotated[Integer, Field(ge=-SEQ_MAX, le=SEQ_MAX)]
 
 
 class SentReceipts(Body):
     """Receipts as `GET /v1/receipts` gives them, oldest first."""
 
-    receipts: list[dict[str, str | int | None]] = Field(min_length=1, max_length=SENT_MAX)
+    receipts: list[dict[str, str | Number | None]] = Field(min_length=1, max_length=SENT_MAX)
 
 
 async def verify_one(asked: Asked) -> dict[str, Any]:
@@ -114,7 +117,7 @@ async def verify_sent(asked: Asked) -> dict[str, Any]:
     try:
         lines = [orjson.dumps(one, option=_OPTIONS) for one in receipts]
     except TypeError as error:
-        raise ApiProblem("invalid_body", str(error), parameter="receipts") from None
+        return _verdict(0, 1, 0, "", "", f"a receipt is not what a hash can be taken of: {error}")
     first_seq = first if isinstance(first, int) and first > 1 else 1
     verdict = await asked.rooms.backroom.do(partial(verify_lines, lines, first_seq=first_seq))
     fault = None if verdict.fault is None else verdict.fault.what

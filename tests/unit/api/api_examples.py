@@ -18,7 +18,7 @@ BODIES: dict[str, Any] = {
     "make_key": {"name": "bob", "roles": ["viewer"], "days": 30},
     "check_policies": _FILES,
     "replay_calls": _FILES,
-    "explain_policies": {"call_id": "call-of-{tenant}"},
+    "explain_policies": {"call": {"call": "shop/get", "args": {"id": "1"}}},
     "accept_tools": {"upstream": "mail", "tools": []},
     "verify_chain": {"receipts": [{"seq": 1}]},
 }

@@ -30,7 +30,7 @@ from sidecar.control.state import ControlState
 from sidecar.control.tool_care import ToolCare
 from sidecar.errors import Refused
 from sidecar.ledger.chain import seal
-from sidecar.ledger.drafts import call_draft
+from sidecar.ledger.drafts import call_draft, unread_draft
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.pin_keeper import PinKeeper
 from sidecar.ledger.receipt import blank_receipt
@@ -92,23 +92,24 @@ class Desk:
     """The rooms that change something, in memory; `calls` is who was asked for what."""
 
     store: storage.SqlStore
+    queue: WriteQueue
     calls: list[tuple[str, str, str]] = field(default_factory=list)
 
     async def register(
         self, person: Person, agent_id: str, profile: Mapping[str, Any]
     ) -> Registered:
         self.calls.append((person.tenant, "register", agent_id))
-        return Registered(_agent(person.tenant, agent_id), "the-token", True)
+        return Registered(await self._put_agent(person, agent_id, "active"), "the-token", True)
 
     async def move(self, person: Person, agent_id: str, verb: str, reason: str) -> AgentRow:
         self.calls.append((person.tenant, verb, agent_id))
         if verb == "restore":
             raise RoomRefused("not_quarantined", "it is not quarantined", "Look at it again.")
-        return _agent(person.tenant, agent_id, verb)
+        return await self._put_agent(person, agent_id, _STATE_AFTER[verb])
 
     async def rotate_token(self, person: Person, agent_id: str, reason: str) -> Registered:
         self.calls.append((person.tenant, "rotate", agent_id))
-        return Registered(_agent(person.tenant, agent_id), "the-token", False)
+        return Registered(await self._put_agent(person, agent_id, "active"), "the-token", False)
 
     async def make(
         self,
@@ -119,11 +120,14 @@ class Desk:
         expires_at_us: int,
     ) -> tuple[KeyRow, str]:
         self.calls.append((person.tenant, "make", name))
-        return _key(person.tenant, "k-new", name, list(roles)), "the-key"
+        key_id = f"k-{Clock().new_id()}"
+        return await self._put(person, _key(person.tenant, key_id, name, list(roles))), "the-key"
 
     async def revoke(self, person: Person, key_id: str, reason: str) -> KeyRow:
         self.calls.append((person.tenant, "revoke", key_id))
-        return _key(person.tenant, key_id, "ana", ["viewer"], "revoked")
+        rows = await self.store.api_keys(person.tenant)
+        row = next(one for one in rows if one.key_id == key_id)
+        return await self._put(person, row._replace(state="revoked", version=row.version + 1))
 
     async def vote(
         self, person: Person, approval_id: str, is_yes: bool, reason: str
@@ -132,6 +136,26 @@ class Desk:
         found = await self.store.approval(person.tenant, approval_id)
         assert found is not None
         return found._replace(state="approved" if is_yes else "rejected")
+
+    async def _put_agent(self, person: Person, agent_id: str, state: str) -> AgentRow:
+        rows = await self.store.agents(person.tenant)
+        known = [one.version for one in rows if one.agent_id == agent_id]
+        row = _agent(person.tenant, agent_id, state)._replace(version=max(known, default=0) + 1)
+        return await self._put(person, row)
+
+    async def _put(self, person: Person, row: Any) -> Any:
+        receipt = blank_receipt(
+            person.tenant, "control", event_id=Clock().new_id(), call_id=None, ts_us=1
+        )
+        answer = await self.queue.submit(Entry(receipt, puts=(row,)))
+        assert isinstance(answer, Recorded), answer
+        return row
+
+
+_STATE_AFTER = {
+    "freeze": "frozen", "unfreeze": "active", "quarantine": "quarantined", "revoke": "revoked",
+    "delete": "deleted",
+}  # fmt: skip
 
 
 class Notes:
@@ -277,6 +301,14 @@ class Recording:
             await self._queue.submit(Entry(ended))
         return answer
 
+    async def fill_unread(self, tenant: str) -> None:
+        """A request that never became a call."""
+        row = unread_draft(
+            Principal(tenant, f"coder-{tenant}"), call_id=f"unread-{tenant}", upstream="shop",
+            tool=None, action="POST", refused=Refused("invalid_json"), ts_us=self._clock.now_us(),
+        )  # fmt: skip
+        await self._queue.submit(Entry(row))
+
     async def fill(self, tenant: str) -> None:
         """One of everything."""
         ids = ids_of(tenant)
@@ -370,7 +402,7 @@ async def served_api(folder: Path, url: str = "") -> AsyncIterator[Served]:
             await recording.fill(tenant)
         await recording.call("rival", "one-more")
         await recording.call("rival", "two-more")
-        desk = Desk(store)
+        desk = Desk(store, queue)
         api = made_api(
             stack, config, clock, doorman=Doorman(), state=state, reader=reader,
             policies=policies, agents=desk, keys=desk, approvals=desk, checkpoints=Notes(),
