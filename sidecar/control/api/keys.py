@@ -5,7 +5,7 @@ Knows: that a key is shown once, when it is made; the store has its hash, and no
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import orjson
 from pydantic import Field
@@ -16,9 +16,9 @@ from sidecar.control.api.rooms import kept
 from sidecar.control.api.route import (
     ADMINS,
     NAME_PATTERN,
+    WHOLE,
     Asked,
     Body,
-    Integer,
     Line,
     Listed,
     Reason,
@@ -52,6 +52,9 @@ class NewKeyShape(KeyShape):
     key: str
 
 
+Days = Annotated[int, Field(ge=1, le=DAYS_MAX), WHOLE]
+
+
 class NewKey(Body):
     """Whose key it is to be, and what it may do."""
 
@@ -60,7 +63,7 @@ class NewKey(Body):
         min_length=1, max_length=5
     )
     groups: list[Line] = Field(default_factory=list, max_length=64)
-    days: Integer | None = Field(None, ge=1, le=DAYS_MAX, description="until it ends by itself")
+    days: Days | None = Field(None, description="until it ends by itself")
 
 
 def told(row: KeyRow) -> dict[str, Any]:

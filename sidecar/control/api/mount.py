@@ -65,6 +65,9 @@ class Api:
         """Serves everything below /v1 of an application."""
         for route in self.routes:
             app.router.add_route(route.method, _served_path(route), self._serving(route))
+        for path in dict.fromkeys(one.path for one in self.routes if "{" not in one.path):
+            # A path that stands there as it is hides those that it would fit by their parameters.
+            app.router.add_route("*", path, self._unserved)
         app.router.add_route("*", f"{PREFIX}/{{rest:.*}}", self._unserved)
 
     def _serving(self, route: Route) -> Any:
@@ -174,9 +177,9 @@ class Api:
 
     async def _unserved(self, request: web.Request) -> web.Response:
         """No such route, or not by this method."""
-        allowed = sorted(
-            {one.method for one in self.routes if _pattern(one).fullmatch(request.path)}
-        )
+        exact = [one for one in self.routes if one.path == request.path]
+        fitting = exact or [one for one in self.routes if _pattern(one).fullmatch(request.path)]
+        allowed = sorted({one.method for one in fitting})
         if allowed:
             said = ApiProblem("method_not_allowed", f"served here: {', '.join(allowed)}").said
             response = problem_response(said)

@@ -7,7 +7,7 @@ are computed apart, few at a time, up to so many calls and so long.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from pydantic import Field
 
@@ -20,9 +20,9 @@ from sidecar.control.api.candidates import (
     loading,
     problem_told,
 )
-from sidecar.control.api.parameters import SEQ_MAX, Choice, Parameter, Text
+from sidecar.control.api.parameters import Choice, Parameter, Text
 from sidecar.control.api.problems import ApiProblem
-from sidecar.control.api.route import MIB, READERS, Asked, Integer, Listed, Route, Shape
+from sidecar.control.api.route import MIB, READERS, WHOLE, Asked, Listed, Route, SeqBefore, Shape
 from sidecar.control.api.times import time_text
 from sidecar.ledger.replaying import judge_page, recorded_pages
 from sidecar.policy.replay import Replay
@@ -69,11 +69,14 @@ class RuleShape(Shape):
     place: str | None
 
 
+Receipts = Annotated[int, Field(ge=1, le=REPLAYED_MAX), WHOLE]
+
+
 class Trial(Candidate):
     """Policies to judge recorded calls by, after receipt `after_seq`, at most so many receipts."""
 
-    after_seq: Integer | None = Field(None, ge=0, le=SEQ_MAX)
-    receipts: Integer = Field(10_000, ge=1, le=REPLAYED_MAX)
+    after_seq: SeqBefore | None = None
+    receipts: Receipts = 10_000
 
 
 class DecidedShape(Shape):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from sidecar.control.api.cursors import Position
-from sidecar.control.api.parameters import CURSOR, LIMIT, OFFSET, Parameter
+from sidecar.control.api.parameters import CURSOR, LIMIT, OFFSET, SEQ_MAX, Parameter
 from sidecar.model import Role
 
 if TYPE_CHECKING:
@@ -50,8 +50,11 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-#: An integer of a body.
-Integer = Annotated[int, BeforeValidator(_whole)]
+#: Integers of a body: the number of a receipt, or that of the one before it.
+Seq = Annotated[int, Field(ge=1, le=SEQ_MAX), BeforeValidator(_whole)]
+SeqBefore = Annotated[int, Field(ge=0, le=SEQ_MAX), BeforeValidator(_whole)]
+#: JSON has one kind of number; bounds stand before this, where the document sees them.
+WHOLE: Final = BeforeValidator(_whole)
 #: A text of a body that may be kept: stores take no NUL.
 Line = Annotated[str, Field(pattern="^[^\\u0000]*$")]
 NAME_PATTERN: Final = "^[a-z0-9][a-z0-9-]{0,62}$"

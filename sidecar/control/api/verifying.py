@@ -16,7 +16,7 @@ from pydantic import Field
 from sidecar.control.api.parameters import SEQ_MAX, Flag, Parameter
 from sidecar.control.api.problems import ApiProblem, not_found
 from sidecar.control.api.receipts import ROOM, SEQ, previous_hash, receipt_at
-from sidecar.control.api.route import AUDITORS, MIB, Asked, Body, Integer, Route, Shape, Stream
+from sidecar.control.api.route import AUDITORS, MIB, WHOLE, Asked, Body, Route, Seq, Shape, Stream
 from sidecar.ledger.receipt import body_of, receipt_hash
 from sidecar.ledger.stored_chain import lines_of
 from sidecar.ledger.verify import verify_lines
@@ -57,11 +57,11 @@ class OneVerdictShape(Shape):
 class Range(Body):
     """From which receipt to which, both included; without them, the last ones up to the head."""
 
-    from_seq: Integer | None = Field(None, ge=1, le=SEQ_MAX)
-    to_seq: Integer | None = Field(None, ge=1, le=SEQ_MAX)
+    from_seq: Seq | None = None
+    to_seq: Seq | None = None
 
 
-Number = Annotated[Integer, Field(ge=-SEQ_MAX, le=SEQ_MAX)]
+Number = Annotated[int, Field(ge=-SEQ_MAX, le=SEQ_MAX), WHOLE]
 
 
 class SentReceipts(Body):

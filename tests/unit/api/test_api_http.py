@@ -79,6 +79,7 @@ async def test_no_such_route_and_no_such_method(served: Served) -> None:
     assert_problem(said, 405, "method_not_allowed")
     assert said[2]["Allow"] == "POST"
     assert (await served.ask("/v1/keys", method="DELETE"))[2]["Allow"] == "GET, POST"
+    assert (await served.ask("/v1/agents/register"))[2]["Allow"] == "POST"
 
 
 BODIES = (
