@@ -1,9 +1,15 @@
-"""What schemathesis is told beside the document: a cursor is what an answer gave, never made up.
+"""What schemathesis is told beside the document.
 
-Cursors of hostile make are tried by tests/unit/api/test_api_injection.py.
+A cursor is what an answer gave, never made up: those of hostile make are tried by
+tests/unit/api/test_api_injection.py. And no answer may show what is the other tenant's, whose
+names stand in AEGIS_FOREIGN.
 """
 
+import os
+
 import schemathesis
+
+FOREIGN = os.environ.get("AEGIS_FOREIGN", "").split()
 
 
 @schemathesis.hook
@@ -19,3 +25,10 @@ def before_call(context, case, kwargs):  # type: ignore[no-untyped-def]
     """The same for requests that were not generated but enumerated."""
     if case.query:
         case.query.pop("cursor", None)
+
+
+@schemathesis.hook
+def after_call(context, case, response):  # type: ignore[no-untyped-def]
+    """Fails for an answer that shows what is another tenant's."""
+    for name in FOREIGN:
+        assert name.encode() not in response.content, f"{name} is the other tenant's"
