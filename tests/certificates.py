@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -63,12 +64,14 @@ class Authority:
         """Its own certificate."""
         return self._certificate.public_bytes(serialization.Encoding.PEM)
 
-    def sign(self, name: str = "localhost", *, days: int = 10) -> Pair:
-        """A certificate for a name, localhost and 127.0.0.1, valid for so many days from now."""
+    def sign(self, name: str = "localhost", *, days: int = 10, uris: Sequence[str] = ()) -> Pair:
+        """A certificate for a name, localhost, 127.0.0.1 and some URIs, valid for so many days
+        from now."""
         key = ec.generate_private_key(ec.SECP256R1())
         names: list[x509.GeneralName] = [
             x509.DNSName(one) for one in dict.fromkeys((name, "localhost"))
         ]
+        names += [x509.UniformResourceIdentifier(uri) for uri in uris]
         names.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
         now = datetime.now(UTC)
         certificate = (

@@ -124,16 +124,18 @@ async def whole(
     more: str = "",
     api: str = "",
     mcp: str = "",
+    tls: str = "",
 ) -> AsyncIterator[Whole]:
     """A sidecar with the upstreams `api` (rest) and `mcp` (mcp), both answered by `talk`. `api` is
-    what else the configuration says of the first, e.g. `, run: trusted`, `mcp` of the second."""
+    what else the configuration says of the first, e.g. `, run: trusted`, `mcp` of the second;
+    `tls` what the data listener speaks TLS with."""
     (folder / "policies").mkdir()
     for name, text in policies.items():
         (folder / "policies" / name).write_text(text)
     async with raw_upstream(talk) as upstream:
         url = f"http://127.0.0.1:{upstream.port}"
         (folder / "sidecar.yaml").write_text(
-            f"listen: {{data: '127.0.0.1:{_free_port()}', control: '127.0.0.1:{_free_port()}'}}\n"
+            f"listen: {{data: {_data(tls)}, control: '127.0.0.1:{_free_port()}'}}\n"
             f"store: sqlite:///{folder}/aegis.db\n"
             f"policies: {folder}/policies\n"
             f"upstreams:\n  api: {{url: '{url}'{api}}}\n"
@@ -144,6 +146,11 @@ async def whole(
         log = io.StringIO()
         async with running(loaded.config, log=log) as sidecar:
             yield Whole(sidecar, upstream.received, folder, log)
+
+
+def _data(tls: str) -> str:
+    address = f"'127.0.0.1:{_free_port()}'"
+    return f"{{address: {address}, tls: {tls}}}" if tls else address
 
 
 def _free_port() -> int:
