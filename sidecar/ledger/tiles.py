@@ -206,13 +206,14 @@ class TreeGrowth:
         self._tree = TreeWriter(store)
         self._tenant_id = tenant_id
         self._rest = rest
-        #: Whole tiles of level 0, and the frontier of the tree over their roots.
+        #: Whole tiles of level 0, the frontier of the tree over their roots, and leaves after them.
         self._tiles: int | None = None
         self._frontier: list[bytes] = []
+        self._tail: list[bytes] = []
 
     async def grow(self, head: HeadRow, *, tiles_max: int | None = None) -> bool:
         """Makes the tiles that the chain up to `head` fills, at most `tiles_max` of them; whether
-        all are there now. Then they agree with the head.
+        all are there now. Then they, and the leaves after them, agree with the head.
 
         Raises TreeDiffers (nothing of this chain may be signed), TreeIncomplete or a StoreError.
         """
@@ -224,6 +225,9 @@ class TreeGrowth:
             await self._more(min(end, self._tiles + TILES_A_TRANSACTION))
         if self._tiles is None or self._tiles < wanted:
             return False
+        width = head.seq % TILE_WIDTH
+        if len(self._tail) < width:
+            self._tail = await self._leaves_of(wanted, width)
         self._check(head)
         return True
 
@@ -252,14 +256,16 @@ class TreeGrowth:
             rows.append(row)
             await self._rest()
         await self._tree.put_tiles(rows)
-        self._tiles, self._frontier = end, frontier
+        self._tiles, self._frontier, self._tail = end, frontier, []
         if start // TILE_WIDTH != end // TILE_WIDTH:
             await self._lift(end)
 
     async def _leaves_of(self, tile: int, width: int) -> list[bytes]:
         first = tile * TILE_WIDTH
-        kept = await self._tree.tiles(self._tenant_id, 0, tile, tile)
-        known = _hashes_of(kept[0])[:width] if kept else []
+        known = self._tail[:width] if tile == self._tiles else []
+        if not known:
+            kept = await self._tree.tiles(self._tenant_id, 0, tile, tile)
+            known = _hashes_of(kept[0])[:width] if kept else []
         after = first + len(known)
         return known + await leaves(self._store, self._tenant_id, after, first + width)
 
@@ -285,7 +291,10 @@ class TreeGrowth:
             frontier = frontier_from_hex(head.frontier, head.seq)
         except ValueError as error:
             raise TreeDiffers(f"the head of tenant {head.tenant_id!r}: {error}") from error
-        if frontier[: len(self._frontier)] != self._frontier:
+        tail: list[bytes] = []
+        for size, leaf in enumerate(self._tail[: head.seq % TILE_WIDTH]):
+            append(tail, size, leaf)
+        if frontier != [*self._frontier, *tail]:
             raise TreeDiffers(
                 f"the frontier of {head.tenant_id!r} at {head.seq} is not that of its receipts"
             )

@@ -27,6 +27,7 @@ from sidecar.ledger.exported import StoreBehindCheckpoint, accepted, check_expor
 from sidecar.ledger.fence import Fence, Standing
 from sidecar.ledger.proofs import latest_checkpoint, list_checkpoints
 from sidecar.ledger.receipt import body_of
+from storage.errors import StoreBusy
 from storage.sql_store import SqlStore
 from storage.tree import FORK, CheckpointRow, TreeWriter
 
@@ -112,27 +113,94 @@ async def _first_hash(folder: Path, tenant: str) -> str:
         return (await store.receipts(tenant, 0, 1))[0].receipt_hash
 
 
-async def test_f1_nothing_is_signed_of_a_chain_that_was_changed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("count", "seq"), [(300, 5), (300, 299), (3, 2)])
+async def test_f1_nothing_is_signed_of_a_chain_that_was_changed(
+    tmp_path: Path, count: int, seq: int
+) -> None:
+    """In a whole tile, in the leaves after it, in a chain that fills none."""
     async with opened(tmp_path) as store:
-        await record(store, 300)
+        await record(store, count)
         await record(store, 3, "rival")
-    with closing(sqlite3.connect(tmp_path / "aegis.db")) as raw:
-        raw.execute("UPDATE receipts SET agent_id = 'x' WHERE tenant_id = 'default' AND seq = 5")
-        raw.commit()
+    change(tmp_path, seq, "x")
     async with opened(tmp_path) as store:
         one = checkpointer(store)
         await one.turn(is_last=True)
         assert one.differing == {"default"}
         assert await latest_checkpoint(store, "default") is None
         assert (await latest(store, "rival")).size == 3, "its neighbour is signed"
+    change(tmp_path, seq, "agent-1")
+    async with opened(tmp_path) as store:
+        one = checkpointer(store)
+        await one.turn(is_last=True)
+        assert not one.differing and (await latest(store)).size == count, "positive control"
+
+
+def change(folder: Path, seq: int, agent: str) -> None:
+    with closing(sqlite3.connect(folder / "aegis.db")) as raw:
+        sql = "UPDATE receipts SET agent_id = ? WHERE tenant_id = 'default' AND seq = ?"
+        assert raw.execute(sql, (agent, seq)).rowcount == 1
+        raw.commit()
+
+
+async def test_f2_a_head_that_was_rewritten_with_its_receipts_is_not_signed(
+    tmp_path: Path,
+) -> None:
+    """Receipts written anew with hashes and links, and the frontier left as it was."""
+    async with opened(tmp_path) as store:
+        await record(store, 5)
+        frontier = (await store.head("default")).frontier
+    (tmp_path / "aegis.db").unlink()
+    async with opened(tmp_path) as store:
+        await record(store, 5, who="mallory")
     with closing(sqlite3.connect(tmp_path / "aegis.db")) as raw:
-        sql = "UPDATE receipts SET agent_id = 'agent-1' WHERE tenant_id = 'default' AND seq = 5"
-        raw.execute(sql)
+        raw.execute("UPDATE chain_head SET frontier = ?", (frontier,))
         raw.commit()
     async with opened(tmp_path) as store:
         one = checkpointer(store)
         await one.turn(is_last=True)
-        assert not one.differing and (await latest(store)).size == 300, "positive control"
+        assert one.differing == {"default"} and one.signed_total == 0
+
+
+async def test_each_receipt_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sidecar.ledger import tiles
+
+    hashed: list[int] = []
+    hashes = tiles.leaf_hashes
+
+    def counted(rows, prev_hash):  # type: ignore[no-untyped-def]
+        hashed.extend(row.seq for row in rows)
+        return hashes(rows, prev_hash)
+
+    monkeypatch.setattr(tiles, "leaf_hashes", counted)
+    async with opened(tmp_path) as store:
+        one = checkpointer(store)
+        for count in (3, 100, 200, 300, 1):
+            await record(store, count)
+            await one.turn(is_last=True)
+        assert one.signed_total == 5
+    assert sorted(hashed) == list(range(1, 605))
+
+
+async def test_a_head_is_shown_to_nobody_before_it_is_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "heads"
+
+    async def failing(self: TreeWriter, rows: object) -> None:
+        raise StoreBusy("planted")
+
+    async with opened(tmp_path) as store:
+        await record(store, 3)
+        one = checkpointer(store, f"file:{place}")
+        with monkeypatch.context() as planted:
+            planted.setattr(TreeWriter, "put_checkpoints", failing)
+            await one.turn(is_last=True)
+        await one.exporters[0].deliver_all()
+        assert not place.exists() and one.signed_total == 0
+        await one.close()
+        assert [kept.checkpoint.size for kept in kept_in(place)] == [3], (
+            "and then it is tried again"
+        )
 
 
 async def test_a_store_that_stands_still_is_left_alone(tmp_path: Path) -> None:
