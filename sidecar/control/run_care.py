@@ -64,12 +64,19 @@ class RunCare:
         self._fence = fence
 
     async def show(
-        self, agent: str, tenant: str | None, run_id: str = "", *, is_known: bool = False
+        self,
+        agent: str,
+        tenant: str | None,
+        run_id: str = "",
+        *,
+        is_known: bool = False,
+        read: Callable[[str, str], Awaitable[RunHead]] | None = None,
     ) -> dict[str, Any]:
         """What the run has gathered, as plain values. `is_known` says that the tenant is known to
-        have the agent, wherever it stands. Raises RunCareRefused."""
+        have the agent, wherever it stands; `read` asks by other connections. Raises
+        RunCareRefused."""
         named = tenant if is_known and tenant else self._tenant_of(agent, tenant)
-        head = await self._head(named, _key(agent, run_id))
+        head = await self._head(named, _key(agent, run_id), read or self._read)
         said: dict[str, Any] = {"tenant": named, "agent": agent, "version": head.version}
         try:
             kept = read_run(head.state)
@@ -148,9 +155,11 @@ class RunCare:
         audit = AuditRow(tenant, 0, now_us, actor, ACTION, subject, gathered, "", reason)
         return Entry(receipt, facts, run_key=_key(agent, run_id), run_step=_nothing, audit=audit)
 
-    async def _head(self, tenant: str, key: str) -> RunHead:
+    async def _head(
+        self, tenant: str, key: str, read: Callable[[str, str], Awaitable[RunHead]]
+    ) -> RunHead:
         try:
-            return await self._read(tenant, key)
+            return await read(tenant, key)
         except StoreError as error:
             raise RunCareRefused(error.code, str(error), error.next_step) from error
 

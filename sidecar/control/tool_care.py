@@ -50,18 +50,14 @@ class ToolCare:
     async def drifted(self, upstream: str, tenant: str) -> dict[str, Any]:
         """Every tool that is not what it was pinned to, with both definitions; "" means all
         upstreams, all tenants. Raises ToolCareRefused."""
-        found = []
+        found: list[PinRow] = []
         pinned = 0
         for named in self._named_tenants(tenant):
             for one in self._named_upstreams(upstream):
                 rows = await self._rows(named, one)
                 pinned += len(rows)
-                found += [_told(row) for row in rows if row.seen_sha256]
-        return {
-            "pinned": pinned,
-            "drifted": len(found),
-            "tools": found[:TOLD_MAX],
-        }
+                found += [row for row in rows if row.seen_sha256]
+        return drift_told(pinned, found)
 
     async def accept(
         self,
@@ -149,6 +145,15 @@ class ToolCare:
 
 def _refused(error: PinsUnknown) -> ToolCareRefused:
     return ToolCareRefused(error.code, str(error), error.next_step)
+
+
+def drift_told(pinned: int, drifted: Sequence[PinRow]) -> dict[str, Any]:
+    """What has drifted of so many pins, as plain values."""
+    return {
+        "pinned": pinned,
+        "drifted": len(drifted),
+        "tools": [_told(row) for row in drifted[:TOLD_MAX]],
+    }
 
 
 def _told(row: PinRow) -> dict[str, Any]:

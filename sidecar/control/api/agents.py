@@ -195,7 +195,11 @@ async def get_run(asked: Asked) -> dict[str, Any]:
     await get_agent(asked)
     runs = kept(asked.rooms.state.runs, "runs")
     return await runs.show(
-        asked.values["agent_id"], asked.tenant, asked.values["run_id"], is_known=True
+        asked.values["agent_id"],
+        asked.tenant,
+        asked.values["run_id"],
+        is_known=True,
+        read=asked.rooms.reader.run_head,
     )
 
 

@@ -39,8 +39,8 @@ REQUESTS_MAX: Final = 32
 STREAMS_MAX: Final = 2
 #: How long a body may take to arrive.
 BODY_WAIT_S: Final = 30.0
-#: How long a read may take as a whole.
-READ_WAIT_S: Final = 10.0
+#: How long a client may take for one piece of a stream.
+PIECE_WAIT_S: Final = 30.0
 #: Problems of a body that are named at once.
 _FAULTS_MAX: Final = 5
 HEADERS: Final = {
@@ -163,9 +163,9 @@ class Api:
             )
             await response.prepare(request)
             try:
-                await response.write(first)
+                await self._sent(response, first)
                 async for piece in pieces:
-                    await response.write(piece)
+                    await self._sent(response, piece)
                 await response.write_eof()
             except Exception as error:
                 _log.warning("an export broke off", extra={"detail": str(error)})
@@ -174,6 +174,11 @@ class Api:
         finally:
             self._streams -= 1
         return response
+
+    async def _sent(self, response: web.StreamResponse, piece: bytes) -> None:
+        """Raises TimeoutError where nobody takes it: there are few streams at a time."""
+        async with asyncio.timeout(PIECE_WAIT_S):
+            await response.write(piece)
 
     async def _unserved(self, request: web.Request) -> web.Response:
         """No such route, or not by this method."""

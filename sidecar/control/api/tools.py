@@ -14,8 +14,9 @@ from sidecar.control.api.parameters import Flag, Parameter, Text
 from sidecar.control.api.problems import not_found
 from sidecar.control.api.rooms import kept
 from sidecar.control.api.route import OPERATORS, READERS, Asked, Body, Line, Listed, Route, Shape
+from sidecar.control.tool_care import drift_told
 from sidecar.policy.catalogue import Entry
-from storage.standing import PinMark
+from storage.standing import PinMark, PinRow
 
 ROOM: Final = "tools"
 READ_S: Final = 10.0
@@ -140,8 +141,20 @@ def _pin(mark: PinMark) -> dict[str, Any]:
 
 async def get_drift(asked: Asked) -> dict[str, Any]:
     """What has drifted, with both definitions."""
-    care = kept(asked.rooms.state.tools, "definitions of tools")
-    return await care.drifted(asked.values["upstream"], asked.tenant)
+    named = asked.values["upstream"]
+    servers = [
+        name
+        for name, one in asked.rooms.config.upstreams.items()
+        if one.kind == "mcp" and named in ("", name)
+    ]
+    if named and not servers:
+        raise not_found("MCP upstream", named)
+    pins = [pin for name in servers for pin in await _pins(asked, name)]
+    return drift_told(len(pins), [pin for pin in pins if pin.seen_sha256])
+
+
+async def _pins(asked: Asked, upstream: str) -> list[PinRow]:
+    return await asked.rooms.reader.tool_pins(asked.tenant, upstream)
 
 
 async def accept_tools(asked: Asked) -> dict[str, Any]:
@@ -165,7 +178,7 @@ ROUTES: Final = (
     Route(
         "get_drift", "GET", "/v1/tools/drift", "What has drifted, with both definitions",
         READERS, get_drift, DriftsShape, (Parameter("upstream", Text(), "of this upstream", ""),),
-        problems=("not_found", "not_kept", "refused"), time_limit_s=READ_S, room=ROOM,
+        problems=("not_found",), time_limit_s=READ_S, room=ROOM,
     ),
     Route(
         "accept_tools", "POST", "/v1/tools/accept",

@@ -42,6 +42,7 @@ from sidecar.policy_files import PolicyKeeper
 from sidecar.proxy.redaction import Redactor
 from sidecar.rooms import policy_loader
 from sidecar.telemetry.counters import Counters
+from sidecar.write_path import opened_reader
 from storage.pressure import Pressure
 from storage.records import Entry, Recorded
 from storage.standing import AgentRow, ApprovalRow, AuditRow, KeyRow, PinRow
@@ -395,8 +396,7 @@ async def served_api(folder: Path, url: str = "") -> AsyncIterator[Served]:
             runs=RunCare(config, clock, read=store.run_head, queue=queue, runs=runs, fence=fence),
             tools=ToolCare.of_config(config, pins),
         )  # fmt: skip
-        reader = await storage.open_reader(config.store, limit_s=2.0, connections=2)
-        stack.push_async_callback(reader.close)
+        reader = await opened_reader(stack, config)
         recording = Recording(queue, policies, desk_clock)
         for tenant in TENANTS:
             await recording.fill(tenant)

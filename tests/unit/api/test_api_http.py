@@ -10,6 +10,7 @@ import pytest
 from api_setup import Served, key_of
 
 from sidecar.control.api import decisions, mount
+from sidecar.write_path import LOOK_UP_S
 from storage.errors import ReadTimeout, StoreCorrupt
 
 PROBLEM = {"code", "title", "status", "detail", "next_step"}
@@ -192,6 +193,76 @@ async def test_i5_what_fails_below_tells_nothing_of_it(
     body = assert_problem(said, 503, code)
     assert "secret" not in str(body) and said[2]["Retry-After"] == "1"
     assert ("Traceback" in caplog.text) == (code == "internal_error"), "the log tells the operator"
+
+
+#: A statement that would not end, for each engine; it takes the parameters of the one it replaces.
+ENDLESS = {
+    "sqlite": "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
+    "SELECT count(*) FROM n WHERE ?1 <> ?2",
+    "postgres": "SELECT pg_sleep(60) WHERE $1::text <> $2::text",
+}
+
+
+async def test_a7_a_slow_read_is_cut_off_and_no_decision_waits_for_it(
+    served_by_each: Served,
+) -> None:
+    served, loop = served_by_each, asyncio.get_running_loop()
+    engine = "postgres" if served.store.has_leases else "sqlite"
+    served.reader._sql = {**served.reader._sql, "receipts_of_call": ENDLESS[engine]}
+    began = loop.time()
+    slow = [asyncio.create_task(served.ask(f"/v1/decisions/{one}")) for one in range(2)]
+    await asyncio.sleep(0.2)
+    for number in range(20):
+        started = loop.time()
+        await served.recorder.call("acme", f"meanwhile-{number}")
+        await served.store.run_head("acme", "coder-acme")
+        assert loop.time() - started < 1.0, "both readers of the API are busy, and nobody waits"
+    assert not any(one.done() for one in slow), "positive control: they are still being read"
+    for one in slow:
+        assert_problem(await one, 503, "read_timeout")
+    assert LOOK_UP_S <= loop.time() - began < LOOK_UP_S + 2.0
+    assert (await served.ask("/v1/decisions"))[0] == 200, "and its readers are there again"
+
+
+async def test_a_body_that_does_not_come_is_waited_for_so_long(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mount, "BODY_WAIT_S", 0.2)
+    port = int(served.url.rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(
+        b"POST /v1/agents/coder-acme/freeze HTTP/1.1\r\nHost: localhost\r\n"
+        b"Authorization: Bearer acme-admin-key\r\nContent-Type: application/json\r\n"
+        b'Content-Length: 50\r\n\r\n{"rea'
+    )
+    answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    writer.close()
+    assert served.desk.calls == []
+
+
+async def test_an_export_nobody_takes_is_given_up(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mount, "PIECE_WAIT_S", 0.2)
+
+    async def endless(*_: object) -> Any:
+        while True:
+            yield b"x" * 1_000_000
+
+    monkeypatch.setattr("sidecar.control.api.verifying._exported", endless)
+    port = int(served.url.rpartition(":")[2])
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(
+        b"GET /v1/receipts/export HTTP/1.1\r\nHost: localhost\r\n"
+        b"Authorization: Bearer acme-admin-key\r\n\r\n"
+    )
+    while not served.api._streams:
+        await asyncio.sleep(0.01)
+    async with asyncio.timeout(5):
+        while served.api._streams:
+            await asyncio.sleep(0.05)
+    writer.close()
 
 
 async def test_no_more_requests_than_so_many_at_once(
