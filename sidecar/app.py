@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,9 @@ from typing import TextIO
 
 import storage
 from sidecar.approvals.service import Approvals
+from sidecar.authorize.control_mount import agents_first
+from sidecar.authorize.door import RESERVED, AuthorizeDoor
+from sidecar.authorize_rooms import Shared, made_authorize
 from sidecar.certificate_keeper import CertificateKeeper, Certificates
 from sidecar.clock import Clock
 from sidecar.config.model import STDIO, Config
@@ -35,6 +38,7 @@ from sidecar.listening import listening_sockets
 from sidecar.policy_files import PolicyKeeper
 from sidecar.pressure_history import PressureHistory
 from sidecar.proxy.doorkeeper import Doorkeeper
+from sidecar.proxy.exchange import Exchange
 from sidecar.proxy.pipeline import Pipeline
 from sidecar.proxy.server import FrontDoor, head_rules, require_c_parser
 from sidecar.proxy.upstream_lean import LeanLeg
@@ -120,10 +124,13 @@ async def running(
         runs = run_keeper(config, clock, store)
         pins = PinKeeper(store, queue, clock, fence, is_alone=not store.has_leases)
         approvals = made_approvals(config, clock, store, queue, fence)
+        shared = Shared(config, clock, policies, callers, recorder, runs, counters, fence)
         pipeline = made_pipeline(
-            config, clock, policies, recorder, callers, runs, pins, leg, counters, fence, approvals
-        )
-        door = _door(config, pipeline)
+            config, clock, policies, recorder, callers, runs, pins, leg, counters, fence,
+            approvals, shared.rates,
+        )  # fmt: skip
+        authorize = made_authorize(shared, queue, store, boot_id, approvals)
+        door = _door(config, pipeline, authorize)
         state = ControlState(
             config=config, clock=clock, boot_id=boot_id, counters=counters, queue=queue,
             pressure=pressure, store=store, policies=policies, recorder=recorder, door=door,
@@ -132,11 +139,10 @@ async def running(
             runs=RunCare(config, clock, read=store.run_head, queue=queue, runs=runs, fence=fence),
             tools=ToolCare.of_config(config, pins), pins=pins, checkpoints=checkpoints,
             approvals=approvals, callers=CallerCare(config, callers, store),
-            certificates=certificates.all,
-            upstream_certificates=certificates.of_upstreams,
+            certificates=certificates.all, upstream_certificates=certificates.of_upstreams,
         )  # fmt: skip
         tasks = Tasks(stack)
-        await _control(stack, config, state, certificates.control)
+        await _control(stack, config, state, certificates.control, authorize)
         tasks.start(policies.run(), "policies")
         tasks.start(_tick(pressure), "pressure")
         tasks.start(history.run(pressure.snapshot), "trend")
@@ -152,8 +158,7 @@ async def running(
         _tell(config, store, policies)
         yield Sidecar(
             data_url=config.listen.data.url, control_url=config.listen.control.url,
-            boot_id=boot_id, recovered=recovered, queue=queue, approvals=approvals,
-            callers=callers,
+            boot_id=boot_id, recovered=recovered, queue=queue, approvals=approvals, callers=callers,
             reload_soon=lambda: tasks.start(policies.reload(), "reload"),
         )  # fmt: skip
 
@@ -176,10 +181,13 @@ def _logs(stack: AsyncExitStack, config: Config, clock: Clock, stream: TextIO | 
     return logs
 
 
-def _door(config: Config, pipeline: Pipeline) -> FrontDoor:
-    return FrontDoor(
-        pipeline.handle, pipeline.refuse_head, rules=head_rules(config), limits=config.limits
-    )
+def _door(config: Config, pipeline: Pipeline, authorize: AuthorizeDoor) -> FrontDoor:
+    def handle(exchange: Exchange) -> Awaitable[None]:
+        if exchange.head.upstream == RESERVED:
+            return authorize.handle(exchange)
+        return pipeline.handle(exchange)
+
+    return FrontDoor(handle, pipeline.refuse_head, rules=head_rules(config), limits=config.limits)
 
 
 def _history(stack: AsyncExitStack, config: Config, clock: Clock) -> PressureHistory:
@@ -195,9 +203,11 @@ async def _control(
     config: Config,
     state: ControlState,
     keeper: CertificateKeeper | None,
+    authorize: AuthorizeDoor,
 ) -> None:
     context = keeper.context if keeper is not None else None
-    server = ControlServer(config.listen.control, state, context)
+    before = [agents_first(authorize, config.limits)]
+    server = ControlServer(config.listen.control, state, context, before=before)
     if keeper is not None:
         keeper.on_change = server.speak
     await server.start()

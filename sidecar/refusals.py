@@ -7,6 +7,7 @@ Must not know: who refuses when (errors.Refused is raised with one of these code
 from __future__ import annotations
 
 from sidecar.refusal_kinds import OF_APPROVALS, RefusalKind
+from sidecar.refusals_authorize import OF_AUTHORIZE
 from sidecar.refusals_callers import OF_CALLERS
 
 __all__ = ["REFUSALS", "RefusalKind"]
@@ -248,42 +249,7 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "MCP upstreams take POST, GET and DELETE on their one endpoint.",
     ),
     # authorize
-    RefusalKind(
-        "invalid_request",
-        400,
-        "This is not a request as it has to be",
-        "Send the members this endpoint takes, of their types; README shows one.",
-    ),
-    RefusalKind(
-        "unsigned_only",
-        401,
-        "Signed requests cannot be checked here",
-        "Leave X-Aegis-Request-Signature out: the token alone says who calls.",
-    ),
-    RefusalKind(
-        "unmet_obligation",
-        403,
-        "A rule asks for what only the proxy can do",
-        "Call the tool through the sidecar, or ask the owner of the named rule.",
-    ),
-    RefusalKind(
-        "request_id_reused",
-        409,
-        "The request id was used for something else",
-        "Give every new request an id of its own; repeat only the very same request under one.",
-    ),
-    RefusalKind(
-        "replay_nonce_reused",
-        409,
-        "The nonce was used before",
-        "Give every request a nonce of its own.",
-    ),
-    RefusalKind(
-        "replay_timestamp_expired",
-        409,
-        "The timestamp is too far from now",
-        "Set the clock, and send the time at which the request is made.",
-    ),
+    *OF_AUTHORIZE,
     # recording
     RefusalKind(
         "store_unavailable",

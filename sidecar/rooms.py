@@ -26,6 +26,7 @@ from sidecar.ledger.fence import Fence
 from sidecar.ledger.pin_keeper import PinKeeper
 from sidecar.ledger.recorder import Recorder
 from sidecar.ledger.run_keeper import RunKeeper
+from sidecar.ledger.said_care import forget_what_was_said
 from sidecar.policy.load import LoadedPolicies, Source, load_policies
 from sidecar.policy_files import Load, PolicyKeeper, ReadFile
 from sidecar.proxy.dialects import DIALECTS
@@ -33,6 +34,7 @@ from sidecar.proxy.holding import Holding
 from sidecar.proxy.judging import Judging
 from sidecar.proxy.pipeline import Pipeline
 from sidecar.proxy.places import Places
+from sidecar.proxy.rates import Rates
 from sidecar.proxy.redaction import Redactor
 from sidecar.proxy.tool_lists import ToolLists
 from sidecar.proxy.upstream import UpstreamLeg
@@ -72,6 +74,7 @@ def made_pipeline(
     counters: Counters,
     fence: Fence,
     approvals: Approvals,
+    rates: Rates | None = None,
 ) -> Pipeline:
     """The way of a call over these rooms."""
     # Upstreams that have a server; to others nothing can be forwarded.
@@ -87,7 +90,7 @@ def made_pipeline(
     )
     judging = Judging(
         recorder=recorder, registry=callers.registry, runs=runs, counters=counters, clock=clock,
-        fence=fence, holding=holding,
+        fence=fence, holding=holding, rates=rates,
     )  # fmt: skip
     return Pipeline(
         config=config, policies=policies, judging=judging, lists=ToolLists(policies, pins),
@@ -123,6 +126,7 @@ def start_upkeep(
     """What is over is forgotten or ended, and what other processes change is heard of."""
     is_alone = not store.has_leases
     tasks.start(forget_idle_buckets(store, clock, fence), "limits")
+    tasks.start(forget_what_was_said(store, clock, fence), "repeats")
     tasks.start(sweep(approvals.changes, store, is_alone=is_alone), "approvals")
     if not is_alone:
         tasks.start(callers.registry.watch(), "registry")

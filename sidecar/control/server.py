@@ -13,7 +13,7 @@ import json
 import os
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
@@ -44,9 +44,15 @@ _HEADERS: Final = {
 
 
 def control_app(
-    *, render: Render, not_ready: NotReady, hosts: Collection[str], api: Api | None = None
+    *,
+    render: Render,
+    not_ready: NotReady,
+    hosts: Collection[str],
+    api: Api | None = None,
+    before: Sequence[Middleware] = (),
 ) -> web.Application:
-    """The application. `hosts` are the names that may stand in Host, without port."""
+    """The application. `hosts` are the names that may stand in Host, without port; `before` are
+    asked first."""
 
     async def metrics(request: web.Request) -> web.Response:
         body, content_type = await render(request.headers.get("Accept", ""))
@@ -61,7 +67,7 @@ def control_app(
             return _json(503, {"status": "not ready", "reasons": reasons})
         return _json(200, {"status": "ready"})
 
-    app = web.Application(middlewares=[_guard(frozenset(hosts))], client_max_size=1024)
+    app = web.Application(middlewares=[_guard(frozenset(hosts)), *before], client_max_size=1024)
     app.router.add_get("/metrics", metrics)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
@@ -79,6 +85,7 @@ class ControlServer:
         state: ControlState,
         context: ssl.SSLContext | None = None,
         api: Api | None = None,
+        before: Sequence[Middleware] = (),
     ) -> None:
         self._address = address
         self._context = context
@@ -90,6 +97,7 @@ class ControlServer:
             not_ready=state.not_ready,
             hosts=address.hosts,
             api=api,
+            before=before,
         )
         # Nothing that is sent here is decompressed: no route takes it, and it may be a bomb.
         self._runner = web.AppRunner(

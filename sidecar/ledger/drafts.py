@@ -37,6 +37,8 @@ _UNJUDGED: tuple[str, str, str | None, str | None, str | None] = (
     None,
     None,
 )
+#: What stands beside a call and may hold what its arguments hold.
+_TEXTS = frozenset({"resource"})
 _INNER_PAD = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER_PAD = bytes(byte ^ 0x5C for byte in range(256))
 _new_row = tuple.__new__
@@ -185,14 +187,7 @@ def _facts(
     }
     if run is not None:  # of a run that begins with this call there is nothing to say
         facts["run"] = None if run.started_us is None else _run(run)
-    if call.called is not None:
-        facts["called"] = call.called
-    if call.beside is not None:
-        facts[call.dialect] = call.beside
-    if keeps_texts:
-        facts["path"] = path
-    if http.query:
-        facts["query"] = query_names(http.query)
+    facts |= _more_facts(call, path)
     if decision is not None:
         facts["code"] = decision.code
         if keeps_texts:
@@ -211,6 +206,21 @@ def _facts(
         return orjson.dumps(facts).decode()
     except TypeError as error:
         raise NotCanonical(str(error)) from error
+
+
+def _more_facts(call: ToolCall, path: str | None) -> dict[str, Any]:
+    """What not every call has; without a path no texts are to be kept."""
+    facts: dict[str, Any] = {}
+    if call.called is not None:
+        facts["called"] = call.called
+    if call.beside is not None:
+        kept = call.beside.items()
+        facts[call.dialect] = {k: v for k, v in kept if path is not None or k not in _TEXTS}
+    if path is not None:
+        facts["path"] = path
+    if call.http.query:
+        facts["query"] = query_names(call.http.query)
+    return facts
 
 
 def _run(run: RunState) -> dict[str, Any]:

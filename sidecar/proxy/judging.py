@@ -50,6 +50,7 @@ class Judging:
         clock: Clock,
         fence: Fence,
         holding: Holding,
+        rates: Rates | None = None,
     ) -> None:
         self._holding = holding
         self._recorder = recorder
@@ -58,7 +59,7 @@ class Judging:
         self._counters = counters
         self._clock = clock
         self._fence = fence
-        self._rates = Rates()
+        self._rates = rates or Rates()
 
     async def intent(
         self, visit: Visit, policy_set: PolicySet, principal: Principal, call: ToolCall

@@ -153,6 +153,8 @@ class Counters:
 
     __slots__ = (
         "added_seconds",
+        "approval_hash_mismatches",
+        "authorize_repeats",
         "decision_seconds",
         "decisions",
         "denied_fail_closed",
@@ -170,6 +172,10 @@ class Counters:
     def __init__(self, upstreams: Iterable[str] = ()) -> None:
         #: Calls being worked on now.
         self.in_flight = 0
+        #: Authorize calls that were answered from the record of the same request.
+        self.authorize_repeats = 0
+        #: Approvals that somebody tried to spend on another action than they were given for.
+        self.approval_hash_mismatches = 0
         #: Intents made durable, and calls whose first byte was offered to the upstream.
         self.intents = 0
         self.forwarded = 0

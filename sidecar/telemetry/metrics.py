@@ -14,12 +14,17 @@ from typing import Final
 
 import sidecar
 from sidecar.telemetry.counters import OTHER, Histogram
+from sidecar.telemetry.room_readings import (
+    approval_results,
+    export_failures,
+    lockouts,
+    of_approvals,
+    of_callers,
+    of_checkpoints,
+    of_exports,
+)
 from sidecar.telemetry.sources import (
-    ApprovalCounts,
     Buckets,
-    CallerCounts,
-    CheckpointCounts,
-    ExportCounts,
     LineCounts,
     Metric,
     PinCounts,
@@ -79,66 +84,6 @@ def _of_pins(scrape: Scrape, counts: Callable[[PinCounts], Mapping[str, int]]) -
         name = upstream if upstream in labelled else OTHER
         totals[name] = totals.get(name, 0) + count
     return [((name,), total) for name, total in totals.items()]
-
-
-def _checkpoints(
-    value: Callable[[CheckpointCounts], float],
-) -> Callable[[Scrape], Iterable[Sample]]:
-    """No sample where nothing is signed."""
-
-    def read(scrape: Scrape) -> Iterable[Sample]:
-        counts = scrape.sources.checkpoints
-        return [] if counts is None else [((), value(counts))]
-
-    return read
-
-
-def _exports(value: Callable[[ExportCounts], float]) -> Callable[[Scrape], Iterable[Sample]]:
-    """By target, as the configuration names it."""
-
-    def read(scrape: Scrape) -> Iterable[Sample]:
-        counts = scrape.sources.checkpoints
-        return [] if counts is None else [((one.name,), value(one)) for one in counts.exporters]
-
-    return read
-
-
-def _export_failures(scrape: Scrape) -> Iterator[Sample]:
-    counts = scrape.sources.checkpoints
-    for one in () if counts is None else counts.exporters:
-        for reason, count in one.failures_total.items():
-            yield (one.name, reason), count
-
-
-def _of_approvals(
-    scrape: Scrape, value: Callable[[ApprovalCounts], float | Buckets]
-) -> Iterable[Sample]:
-    approvals = scrape.sources.approvals
-    return [] if approvals is None else [((), value(approvals))]
-
-
-def _approval_results(scrape: Scrape) -> Iterable[Sample]:
-    approvals = scrape.sources.approvals
-    if approvals is None:
-        return []
-    return [((result,), count) for result, count in approvals.register.results.items()]
-
-
-def _of_callers(
-    values: Callable[[CallerCounts], Mapping[str, float]],
-) -> Callable[[Scrape], Iterable[Sample]]:
-    """No sample where nobody is known."""
-
-    def read(scrape: Scrape) -> Iterable[Sample]:
-        callers = scrape.sources.callers
-        return [((name,), n) for name, n in values(callers).items()] if callers else []
-
-    return read
-
-
-def _lockouts(scrape: Scrape) -> Iterable[Sample]:
-    callers = scrape.sources.callers
-    return [((), callers.lockouts_total)] if callers else []
 
 
 def _rejected(scrape: Scrape) -> Iterator[Sample]:
@@ -212,6 +157,12 @@ METRICS: Final[tuple[Metric, ...]] = (
            "Refusals that stand in no receipt: there was no caller, or the store failed.", (),
            _one(lambda s: s.sources.counters.unrecorded_refusals
                 + s.sources.recorder.unrecorded_refusals)),
+    Metric("aegis_authorize_repeats_total", "counter",
+           "Authorize requests answered from the record of the same request.", (),
+           _one(lambda s: s.sources.counters.authorize_repeats)),
+    Metric("aegis_approval_hash_mismatches_total", "counter",
+           "Approvals that an agent tried to spend on another action than they were given for.",
+           (), _one(lambda s: s.sources.counters.approval_hash_mismatches)),
     Metric("aegis_intents_left_open_total", "counter",
            "Intents of callers that had left, without a place for an outcome; the next start "
            "closes them.", (), _one(lambda s: s.sources.recorder.left_open)),
@@ -223,27 +174,27 @@ METRICS: Final[tuple[Metric, ...]] = (
            ("upstream",), lambda s: _of_pins(s, lambda pins: pins.drifted_by_upstream())),
     # of approvals
     Metric("aegis_approvals_pending", "gauge", "Approvals that wait for a person.", (),
-           lambda s: _of_approvals(s, lambda a: a.register.pending)),
+           lambda s: of_approvals(s, lambda a: a.register.pending)),
     Metric("aegis_approvals_oldest_pending_seconds", "gauge",
            "How long the oldest of them has waited.", (),
-           lambda s: _of_approvals(s, lambda a: a.register.oldest_age_s(a.now_us()))),
+           lambda s: of_approvals(s, lambda a: a.register.oldest_age_s(a.now_us()))),
     Metric("aegis_approvals_held_calls", "gauge", "Calls that are held for an answer.", (),
-           lambda s: _of_approvals(s, lambda a: a.waiting.count)),
+           lambda s: of_approvals(s, lambda a: a.waiting.count)),
     Metric("aegis_approvals_total", "counter",
            "What approvals came to at this node; spent ones were approved before.", ("result",),
-           _approval_results),
+           approval_results),
     Metric("aegis_approval_decision_seconds", "histogram",
            "Time from asking to a person's last word.", (),
-           lambda s: _of_approvals(s, lambda a: _buckets(a.register.decision_seconds))),
+           lambda s: of_approvals(s, lambda a: _buckets(a.register.decision_seconds))),
     # of callers
     Metric("aegis_agents", "gauge", "Agents of all tenants, by how they stand.", ("state",),
-           _of_callers(lambda callers: callers.agents_by_state())),
+           of_callers(lambda callers: callers.agents_by_state())),
     Metric("aegis_authentication_failures_total", "counter",
            "Callers who were not known, on either listener, by why; callers are not told.",
-           ("reason",), _of_callers(lambda callers: callers.failures_by_reason)),
+           ("reason",), of_callers(lambda callers: callers.failures_by_reason)),
     Metric("aegis_authentication_lockouts_total", "counter",
            "Times an address was locked out because too many credentials from it were wrong.", (),
-           _lockouts),
+           lockouts),
     # of connections
     Metric("aegis_connections", "gauge", "Open connections of agents.", (),
            _one(lambda s: s.sources.door.open_connections)),
@@ -353,21 +304,21 @@ METRICS: Final[tuple[Metric, ...]] = (
     # of signed heads
     Metric("aegis_checkpoints_signed_total", "counter",
            "Heads of chains that were signed and kept.", (),
-           _checkpoints(lambda c: c.signed_total)),
+           of_checkpoints(lambda c: c.signed_total)),
     Metric("aegis_checkpoint_lag_seconds", "gauge",
            "How long the oldest receipt has waited that no signed head covers.", (),
-           _checkpoints(lambda c: c.lag_s())),
+           of_checkpoints(lambda c: c.lag_s())),
     Metric("aegis_checkpoint_chains_differing", "gauge",
            "Chains of which nothing is signed, because their receipts are not what their head "
-           "stands for; should stay 0.", (), _checkpoints(lambda c: len(c.differing))),
+           "stands for; should stay 0.", (), of_checkpoints(lambda c: len(c.differing))),
     Metric("aegis_checkpoint_exports_total", "counter", "Signed heads that a target took.",
-           ("target",), _exports(lambda e: e.delivered_total)),
+           ("target",), of_exports(lambda e: e.delivered_total)),
     Metric("aegis_checkpoint_export_failures_total", "counter",
            "Attempts at giving a target a signed head that failed, by reason.",
-           ("target", "reason"), _export_failures),
+           ("target", "reason"), export_failures),
     Metric("aegis_checkpoint_export_lag_seconds", "gauge",
            "How long the signed head has waited that a target has not taken for longest.",
-           ("target",), _exports(lambda e: e.lag_s())),
+           ("target",), of_exports(lambda e: e.lag_s())),
     # of the policies
     Metric("aegis_policy_reload_success", "gauge",
            "1 if the files last tried are in force, 0 if they are broken (the last good set "

@@ -53,7 +53,12 @@ def require_utf8(media: MediaType) -> None:
 
 def require_json(head: RequestHead) -> None:
     """Raises Refused("unsupported_media_type") unless the body is declared as UTF-8 JSON."""
-    media = media_type(head)
+    require_json_type(head.first.get("content-type"))
+
+
+def require_json_type(value: str | None) -> None:
+    """The same of the value of a header Content-Type, None without one."""
+    media = None if value is None else _read(value)
     if media is None or media.name != "application/json":
         raise Refused("unsupported_media_type", "The body must be application/json")
     require_utf8(media)

@@ -1,0 +1,71 @@
+"""What is known of one authorize call so far, filled from left to right as it goes its way.
+
+Must not know: what fills it, or what follows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from sidecar.authorize.request import AuthorizeRequest
+from sidecar.ledger.claims import Spend
+from sidecar.ledger.delegations import Mark
+from sidecar.model import Decision, Principal, ToolCall, TrustLevel
+from sidecar.policy.runs import RunState
+
+
+class Permits(Protocol):
+    """A yes that a call may spend."""
+
+    def granted(self, decision: Decision) -> Decision:
+        """The decision with this yes, or as it is."""
+        ...
+
+    def spend(self, call_id: str, decision: Decision) -> Spend:
+        """What the record takes along."""
+        ...
+
+
+@dataclass(slots=True)
+class Case:
+    """What is known of one authorize call so far.
+
+    `call` is as it was sent; `shown` as it may be recorded. `trust` is what the caller said, and
+    `run` his run with no more trust than that. `redacted` are the parameters he has to mask.
+    """
+
+    call_id: str
+    principal: Principal
+    request: AuthorizeRequest
+    call: ToolCall
+    trust: TrustLevel
+    run_id: str
+    mark: Mark
+    shown: ToolCall
+    run: RunState | None = None
+    redacted: tuple[str, ...] = ()
+    #: The yes by which it is to go ahead.
+    permit: Permits | None = None
+    #: Whether some of its arguments are not known any more.
+    is_masked: bool = False
+
+    @property
+    def effective_trust(self) -> TrustLevel:
+        """The least trust that is known of what led to the call."""
+        return self.trust if self.run is None else min(self.trust, self.run.trust)
+
+    @property
+    def recorded_principal(self) -> Principal:
+        """Who calls as receipts tell it: with the trust that the decision rested on, and the user
+        he named."""
+        return replace(self.principal, trust=self.effective_trust, user=self.request.user_id)
+
+    @property
+    def recorded_call(self) -> ToolCall:
+        """The call as it may be recorded, with what its agent was told to mask."""
+        if not self.redacted:
+            return self.shown
+        return self.shown._replace(
+            beside={**(self.shown.beside or {}), "redacted": list(self.redacted)}
+        )

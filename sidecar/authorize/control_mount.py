@@ -1,0 +1,85 @@
+"""What agents use of `/v1`, on the control listener: so that a client needs one base URL.
+
+Knows: aiohttp's requests. An address is never trusted on that listener, so that whoever asks there
+shows a credential; and what is not an agent's is left to the API of people.
+Must not know: what is decided, what else the control listener serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+from sidecar.authorize.asked import AskedHttp
+from sidecar.authorize.door import RESERVED, AuthorizeDoor
+from sidecar.config.model import Limits
+from sidecar.errors import Refused
+
+if TYPE_CHECKING:
+    from aiohttp.typedefs import Middleware
+
+#: Paths of ours are plain; any other is not.
+_PATH: Final = re.compile(rf"/{RESERVED}/([A-Za-z0-9_-]+(?:/[A-Za-z0-9_-]+)*)")
+#: Headers that are read here, of which there must be one each.
+_READ: Final = (
+    "aegis-token", "authorization", "content-encoding", "content-type",
+    "x-aegis-request-signature",
+)  # fmt: skip
+_HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Server": "aegis-sidecar"}
+
+
+def agents_first(door: AuthorizeDoor, limits: Limits) -> Middleware:
+    """Answers what agents ask; leaves everything else to who comes after."""
+
+    @web.middleware
+    async def serve(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        found = _PATH.fullmatch(request.rel_url.raw_path)
+        if found is None:
+            return await handler(request)
+        asked = _asked(request, found[1], limits)
+        if not door.serves(asked):
+            return await handler(request)
+        status, headers, body = await door.answer(asked)
+        return web.Response(status=status, body=body, headers={**_HEADERS, **dict(headers)})
+
+    return serve
+
+
+def _asked(request: web.Request, path: str, limits: Limits) -> AskedHttp:
+    headers = {name: ",".join(request.headers.getall(name, ())) for name in _READ}
+    doubled = [name for name in _READ if len(request.headers.getall(name, ())) > 1]
+
+    async def read_body() -> bytes:
+        if doubled:
+            raise Refused("ambiguous_header", f"{doubled[0]} is there twice")
+        if headers.get("content-encoding", "identity").lower() not in ("", "identity"):
+            raise Refused("unsupported_encoding")
+        try:
+            async with asyncio.timeout(limits.body_wait_s):
+                return await _read(request, limits.request_bytes)
+        except TimeoutError:
+            raise Refused("request_timeout") from None
+
+    return AskedHttp(
+        request.method,
+        tuple(path.split("/")),
+        {name: value for name, value in headers.items() if name in request.headers},
+        request.remote or "",
+        read_body,
+        is_control=True,
+    )
+
+
+async def _read(request: web.Request, bytes_max: int) -> bytes:
+    pieces = bytearray()
+    async for piece in request.content.iter_any():
+        pieces += piece
+        if len(pieces) > bytes_max:
+            raise Refused("body_too_large", f"The body is longer than {bytes_max} bytes")
+    return bytes(pieces)

@@ -1,0 +1,103 @@
+"""What of `/v1` agents need themselves: authorize, poll, consume; on whichever listener they ask.
+
+Knows: three routes, and how a request of the data listener becomes one of them. Whatever else
+stands below `/v1` is people's business and served on the control listener alone.
+Must not know: what is decided, the control listener's HTTP library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from sidecar.authorize.answers import error_reply
+from sidecar.authorize.asked import AskedHttp
+from sidecar.clock import Clock
+from sidecar.config.model import Limits
+from sidecar.errors import Refused
+from sidecar.proxy.dialects.reply import WholeReply
+from sidecar.proxy.exchange import ClientGone, Exchange
+from sidecar.telemetry.counters import Counters
+
+#: The first segment of paths that are the sidecar's own.
+RESERVED: Final = "v1"
+AUTHORIZE: Final = "authorize"
+CONSUME: Final = "consume"
+APPROVALS: Final = "approvals"
+
+Serve = Callable[[AskedHttp], Awaitable[WholeReply]]
+#: By method and path.
+Routes = dict[tuple[str, tuple[str, ...]], Serve]
+
+
+class AuthorizeDoor:
+    """Leads requests below `/v1` to who answers them. `routes` are by method and path, in which
+    `*` is one segment, whatever it is."""
+
+    def __init__(
+        self,
+        routes: Routes,
+        limits: Limits,
+        counters: Counters,
+        clock: Clock,
+        knows: Callable[[AskedHttp], bool],
+    ) -> None:
+        """`knows` tells whether a request bears the credential of an agent."""
+        self._routes = routes
+        self._limits = limits
+        self._counters = counters
+        self._clock = clock
+        self._knows = knows
+
+    async def handle(self, exchange: Exchange) -> None:
+        """Serves one request of the data listener whose head is well formed."""
+        self._counters.in_flight += 1
+        try:
+            status, headers, body = await self.answer(self._asked(exchange))
+            with contextlib.suppress(ClientGone):  # the decision stands, heard or not
+                await exchange.send(status, headers, body)
+        finally:
+            self._counters.in_flight -= 1
+
+    def serves(self, asked: AskedHttp) -> bool:
+        """Whether a request of the control listener is an agent's: what people may ask for too is
+        only if an agent asks."""
+        if asked.segments[0] == AUTHORIZE or asked.segments[-1] == CONSUME:
+            return True
+        return not isinstance(self._route(asked), Refused) and self._knows(asked)
+
+    async def answer(self, asked: AskedHttp) -> WholeReply:
+        """What is answered; a path or method that is not served here is told apart."""
+        serve = self._route(asked)
+        if isinstance(serve, Refused):
+            self._counters.refused(serve.code)
+            self._counters.unrecorded_refusals += 1
+            return error_reply(serve, self._clock.new_id())
+        return await serve(asked)
+
+    def _route(self, asked: AskedHttp) -> Serve | Refused:
+        known = False
+        for (method, path), serve in self._routes.items():
+            if len(path) == len(asked.segments) and all(
+                part in ("*", segment) for part, segment in zip(path, asked.segments, strict=True)
+            ):
+                if method == asked.method:
+                    return serve
+                known = True
+        if known:
+            return Refused("method_not_allowed", "This path takes another method")
+        return Refused("unknown_route")
+
+    def _asked(self, exchange: Exchange) -> AskedHttp:
+        head = exchange.head
+
+        async def read_body() -> bytes:
+            if head.is_handshake:
+                raise Refused("upgrade_refused")
+            return await exchange.read_body(self._limits.request_bytes, self._limits.body_wait_s)
+
+        return AskedHttp(
+            head.method, head.segments, head.first, head.source_ip, read_body,
+            certificate=exchange.certificate,
+        )  # fmt: skip

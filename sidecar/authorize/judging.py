@@ -1,0 +1,233 @@
+"""The middle of an authorize call's way: judged on what its run has gathered, counted, recorded.
+
+Knows: what the proxy's way knows of runs, limits and stale decisions; beside that, that the
+caller's word on trust only lowers what the run has, for this call, and that a dry run takes and
+leaves nothing.
+Must not know: HTTP, how a rule is judged, how a record is written, how approvals are kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from sidecar.authorize.case import Case, Permits
+from sidecar.authorize.obligations import obliged
+from sidecar.clock import Clock
+from sidecar.errors import Refused
+from sidecar.identity.registry import Registry
+from sidecar.ledger.claims import Claims
+from sidecar.ledger.delegations import (
+    Delegations,
+    Limited,
+    SaidBefore,
+    Unspent,
+    refused_by,
+)
+from sidecar.ledger.fence import Fence
+from sidecar.ledger.run_keeper import RunBefore, RunKeeper
+from sidecar.ledger.run_text import UnreadableRun
+from sidecar.model import Decision, Effect, Mode, OutcomeKind
+from sidecar.policy.decide import decide
+from sidecar.policy.facts import Facts
+from sidecar.policy.index import PolicySet
+from sidecar.policy.limits import over_limit
+from sidecar.policy.terms import Charge
+from sidecar.proxy.judging import DECISIONS_MAX
+from sidecar.proxy.obligations_request import recordable
+from sidecar.proxy.rates import Counted, Rates
+from sidecar.telemetry.counters import Counters
+from storage.errors import StoreError
+from storage.records import Recorded, Stale
+
+
+class Settled(NamedTuple):
+    """The decision on a call. `recorded` is where it stands; None if nothing is recorded yet: of a
+    dry run, of one that waits for an approval, and of one that was `said_before`."""
+
+    decision: Decision
+    recorded: Recorded | None = None
+    said_before: bool = False
+
+
+class AuthorizeJudging:
+    """`rates` are those of the proxy: an agent's calls count together, whichever way they come."""
+
+    def __init__(
+        self,
+        *,
+        delegations: Delegations,
+        registry: Registry,
+        runs: RunKeeper,
+        rates: Rates,
+        counters: Counters,
+        clock: Clock,
+        fence: Fence,
+    ) -> None:
+        self._delegations = delegations
+        self._registry = registry
+        self._runs = runs
+        self._rates = rates
+        self._counters = counters
+        self._clock = clock
+        self._fence = fence
+
+    async def settle(self, case: Case, policy_set: PolicySet) -> Settled:
+        """The decision, recorded if the call may go ahead. Raises Refused for one that may not."""
+        counted: Counted = {}
+        try:
+            for _ in range(DECISIONS_MAX):
+                settled = await self._tried(case, policy_set, counted)
+                if settled is not None:
+                    if settled.recorded is None:
+                        self._rates.give_back(counted)
+                    return settled
+                case.principal = await self._registry.again(case.principal)
+        except BaseException:
+            self._rates.give_back(counted)
+            raise
+        self._rates.give_back(counted)
+        raise Refused("stale_decision")
+
+    async def _tried(self, case: Case, policy_set: PolicySet, counted: Counted) -> Settled | None:
+        """None if what the decision rested on is another by now."""
+        before = await self._run_before(case)
+        run = before.state
+        case.run = run if case.trust >= run.trust else run._replace(trust=case.trust)
+        # Nothing is awaited from here until the decision waits in the queue: whoever raises the
+        # fence finds it there, or it never gets there.
+        if self._fence.is_up:
+            raise self._fence.refused()
+        started_ns, now_us = self._clock.monotonic_ns(), self._clock.now_us()
+        decision, detail = self._decide(case, policy_set, now_us)
+        if case.permit is not None:
+            decision = _permitted(case, case.permit, decision)
+        facts = Facts(case.principal, case.shown, now_us, case.run)
+        wait_s = None
+        if decision.charges and decision.forward:
+            decision, wait_s = self._rates.settle(policy_set, decision, facts, started_ns, counted)
+        took_ns = self._clock.monotonic_ns() - started_ns
+        claims = self._claims(policy_set, decision, facts) if decision.charges else None
+        is_dry = case.request.dry_run
+        if not is_dry and claims is None:
+            self._counters.decided(decision, took_ns)
+        if not decision.forward and decision.effect is not Effect.REQUIRE_APPROVAL:
+            raise Refused(
+                decision.code, decision.reason, decision=decision, detail=detail,
+                retry_after_s=wait_s,
+            )  # fmt: skip
+        if is_dry or not decision.forward:
+            return Settled(decision)
+        return await self._record(case, policy_set, before, decision, claims, now_us, took_ns)
+
+    def _decide(self, case: Case, policy_set: PolicySet, now_us: int) -> tuple[Decision, str]:
+        """The decision, with what it obliges to looked at, and a word for operators."""
+        case.shown, case.redacted = case.call, ()
+        decision = decide(policy_set, case.principal, case.call, now_us, case.run)
+        wanted = decision.obligations
+        if wanted is None:
+            return decision, ""
+        detail = ""
+        if decision.effect is Effect.DENY and not decision.forward:
+            if wanted.request:
+                case.shown = recordable(case.call, wanted.request)
+        else:
+            try:
+                case.shown, case.redacted = obliged(case.call, case.request, wanted)
+            except Refused as unmet:
+                if wanted.request:
+                    case.shown = recordable(case.call, wanted.request)
+                decision, detail = _unmet(decision, unmet), unmet.detail
+        if case.shown is not case.call and decision.wording is not None:
+            facts = Facts(case.principal, case.shown, now_us, case.run)
+            reason = decision.wording.fill(facts, policy_set.secrets)
+            decision = replace(decision, reason=reason)
+        return decision, detail
+
+    async def _record(
+        self,
+        case: Case,
+        policy_set: PolicySet,
+        before: RunBefore,
+        decision: Decision,
+        claims: Claims | None,
+        now_us: int,
+        took_ns: int,
+    ) -> Settled | None:
+        stake = self._runs.stake(before, case.principal, case.call, decision, policy_set, now_us)
+        said = await self._delegations.allowed(
+            case.recorded_principal, case.recorded_call, decision, case.mark, stake,
+            case.run or before.state, claims,
+            None if case.permit is None else case.permit.spend(case.call_id, decision),
+        )  # fmt: skip
+        if isinstance(said, Stale):
+            self._runs.is_other(before, said.run)
+            self._registry.is_behind(case.principal.tenant, said.epoch)
+            return None
+        if isinstance(said, SaidBefore):
+            return Settled(decision, said_before=True)
+        if isinstance(said, Unspent):
+            raise Refused(said.decision.code, decision=said.decision, is_recorded=True)
+        recorded = said.recorded if isinstance(said, Limited) else said
+        if isinstance(said, Limited):
+            decision = said.decision
+        if claims is not None:
+            # Only now is it known what the decision is: a limit may have made another of it.
+            self._counters.decided(decision, took_ns)
+        if isinstance(said, Limited) and not decision.forward:
+            raise Refused(
+                decision.code,
+                decision.reason,
+                decision=decision,
+                retry_after_s=max(1, -(-said.wait_us // 1_000_000)),
+                is_recorded=True,
+            )
+        self._counters.intents += 1
+        self._counters.ended(OutcomeKind.DELEGATED)
+        self._runs.went_ahead(before, recorded.run)
+        return Settled(decision, recorded)
+
+    def _claims(self, policy_set: PolicySet, decision: Decision, facts: Facts) -> Claims | None:
+        """What the limits that the store keeps count of the call; None if there are none."""
+        charges = [charge for charge in decision.charges if charge.is_sum or charge.is_shared]
+        if not charges or not decision.forward:
+            return None
+
+        def over(charge: Charge, used: int) -> Decision:
+            return over_limit(policy_set, decision, charge, used, facts)
+
+        return Claims(charges, self._clock.steady_us(), over)
+
+    async def _run_before(self, case: Case) -> RunBefore:
+        """The run as this call meets it; asked of the store once, and then known."""
+        principal, runs = case.principal, self._runs
+        try:
+            return runs.known(principal, case.run_id) or await runs.read(principal, case.run_id)
+        except StoreError as error:
+            raise refused_by(error) from error
+        except UnreadableRun as error:
+            raise Refused("run_unreadable", detail=str(error)) from error
+
+
+def _permitted(case: Case, permit: Permits, decision: Decision) -> Decision:
+    """The decision with the yes that is to be spent. What was masked was not judged: then only the
+    question that was answered may be the answer now."""
+    granted = permit.granted(decision)
+    if decision.effect is Effect.DENY:
+        return granted
+    if not granted.forward or (case.is_masked and decision.effect is Effect.ALLOW):
+        raise Refused("approval_outdated", decision=decision)
+    return granted
+
+
+def _unmet(decision: Decision, refused: Refused) -> Decision:
+    """What the deciding rule lets through on terms that this call cannot meet."""
+    return replace(
+        decision,
+        effect=Effect.DENY,
+        mode=Mode.ENFORCE,
+        code=refused.code,
+        reason=refused.reason,
+        charges=(),
+        wording=None,
+    )

@@ -1,0 +1,52 @@
+"""What rules oblige to, where the agent acts itself and the sidecar sees neither request nor reply.
+
+Knows: that a value that is to be masked is named to the agent, which masks it before it acts; that
+an idempotency key is the request's id; and that whatever only a proxy can do is refused, and not
+left undone.
+Must not know: rules, records, HTTP.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sidecar.authorize.request import AuthorizeRequest
+from sidecar.errors import Refused
+from sidecar.model import ToolCall
+from sidecar.policy.terms import Obligations
+from sidecar.proxy.detectors import mask
+from sidecar.proxy.obligations_request import recordable
+
+
+class Obliged(NamedTuple):
+    """The call as it may be recorded and shown, and the parameters that its agent has to mask."""
+
+    shown: ToolCall
+    redacted: tuple[str, ...] = ()
+
+
+def obliged(call: ToolCall, request: AuthorizeRequest, wanted: Obligations) -> Obliged:
+    """What becomes of a call that may go ahead.
+
+    Raises Refused: unmet_obligation, idempotency_key_required, unredactable_request.
+    """
+    if wanted.touches_response or wanted.set_headers or wanted.remove_headers:
+        raise Refused("unmet_obligation")
+    if wanted.needs_idempotency_key and request.request_id is None:
+        raise Refused("idempotency_key_required", "This call needs a request_id")
+    if not wanted.request:
+        return Obliged(call)
+    shown = recordable(call, wanted.request)
+    if type(request.parameters) is not dict and shown.args != call.args:
+        raise Refused("unredactable_request", "The parameters are no object")
+    resource = request.resource
+    if resource is not None:
+        clean = mask(resource, wanted.request.detectors)
+        shown = shown._replace(beside={**(call.beside or {}), "resource": clean})
+    redacted = []
+    for name, value in call.args.items():
+        if name not in shown.args:
+            raise Refused("unredactable_request", "The name of a parameter would have to be masked")
+        if shown.args[name] != value:
+            redacted.append(name)
+    return Obliged(shown, tuple(redacted))

@@ -1,0 +1,84 @@
+"""How the numbers of rooms that a sidecar may or may not keep are read: signed heads, approvals,
+callers.
+
+Knows: that where there is no such room there is no sample.
+Must not know: the names of metrics, who counts what when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from sidecar.telemetry.sources import (
+    ApprovalCounts,
+    Buckets,
+    CallerCounts,
+    CheckpointCounts,
+    ExportCounts,
+    Sample,
+    Scrape,
+)
+
+
+def of_checkpoints(
+    value: Callable[[CheckpointCounts], float],
+) -> Callable[[Scrape], Iterable[Sample]]:
+    """No sample where nothing is signed."""
+
+    def read(scrape: Scrape) -> Iterable[Sample]:
+        counts = scrape.sources.checkpoints
+        return [] if counts is None else [((), value(counts))]
+
+    return read
+
+
+def of_exports(value: Callable[[ExportCounts], float]) -> Callable[[Scrape], Iterable[Sample]]:
+    """By target, as the configuration names it."""
+
+    def read(scrape: Scrape) -> Iterable[Sample]:
+        counts = scrape.sources.checkpoints
+        return [] if counts is None else [((one.name,), value(one)) for one in counts.exporters]
+
+    return read
+
+
+def export_failures(scrape: Scrape) -> Iterator[Sample]:
+    """By target and reason."""
+    counts = scrape.sources.checkpoints
+    for one in () if counts is None else counts.exporters:
+        for reason, count in one.failures_total.items():
+            yield (one.name, reason), count
+
+
+def of_approvals(
+    scrape: Scrape, value: Callable[[ApprovalCounts], float | Buckets]
+) -> Iterable[Sample]:
+    """No sample where nobody approves."""
+    approvals = scrape.sources.approvals
+    return [] if approvals is None else [((), value(approvals))]
+
+
+def approval_results(scrape: Scrape) -> Iterable[Sample]:
+    """By what approvals came to."""
+    approvals = scrape.sources.approvals
+    if approvals is None:
+        return []
+    return [((result,), count) for result, count in approvals.register.results.items()]
+
+
+def of_callers(
+    values: Callable[[CallerCounts], Mapping[str, float]],
+) -> Callable[[Scrape], Iterable[Sample]]:
+    """No sample where nobody is known."""
+
+    def read(scrape: Scrape) -> Iterable[Sample]:
+        callers = scrape.sources.callers
+        return [((name,), n) for name, n in values(callers).items()] if callers else []
+
+    return read
+
+
+def lockouts(scrape: Scrape) -> Iterable[Sample]:
+    """No sample where nobody is known."""
+    callers = scrape.sources.callers
+    return [((), callers.lockouts_total)] if callers else []
