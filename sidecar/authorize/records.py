@@ -42,11 +42,7 @@ def answered(
         effect = Effect.REQUIRE_APPROVAL.value
     rules: tuple[str, ...] = ()
     if decision is not None:
-        rules = tuple(
-            one.rule_id
-            for one in decision.matches
-            if one.mode is not Mode.SHADOW and one.effect is not None
-        )
+        rules = tuple(one.rule_id for one in decision.matches if one.mode is not Mode.SHADOW)
     tool = case.shown.tool
     receipt = None
     if recorded is not None:
@@ -91,11 +87,7 @@ def answered_before(
         code = str(receipt.outcome)
     kind = REFUSALS.get(code)
     usual = _ERASED if beside is None or kind is None else kind.title
-    rules = tuple(
-        one[0]
-        for one in facts.get("matches", ())
-        if one[2] != Mode.SHADOW.value and one[1] is not None
-    )
+    rules = tuple(one[0] for one in facts.get("matches", ()) if one[2] != Mode.SHADOW.value)
     if beside is None and receipt.rule_id is not None:
         rules = (receipt.rule_id,)
     said = facts.get(AUTHORIZE, {})

@@ -178,6 +178,7 @@ async def test_an_idle_store_that_cannot_commit_is_not_ready(served: Served) -> 
 
 
 async def test_probes_are_rare_however_often_readiness_is_asked(served: Served) -> None:
+    before = served.setup.store.facts().commits_total
     for _ in range(50):
         assert (await served.ask("/readyz"))[0] == 200
-    assert served.setup.store.facts().commits_total < 10
+    assert 1 <= served.setup.store.facts().commits_total - before < 5
