@@ -46,7 +46,7 @@ class Guarded(NamedTuple):
     """A whole transaction in one step, and the only one of its script: if `guard` is true of the
     rows in `known`, all of `steps` are done, and the first must change a row for each of its
     rows, or the step fails and nothing is done. Its result is whether the guard held; nothing is
-    done if not. Only drivers whose catalogue has such a guard carry it out."""
+    done if not. `guard` is in the engine's own words: of all rows at once, or of each."""
 
     guard: str
     known: Sequence[Sequence[Value]]

@@ -5,8 +5,8 @@ heads locked and read, then all entries together in bulk statements. Whatever it
 close without an open intent, a duplicate, a draft that cannot be sealed) it raises, and the batch
 is done again by `record_each`: the same steps, entry by entry, each in a savepoint, still one
 transaction. So the rare path is the definition, the common one an equal but faster way, and an
-odd entry never harms its neighbours. `record_remembered` is for a server: it plans on what this
-process last saw, in one statement that does nothing at all unless that still stands.
+odd entry never harms its neighbours. `record_remembered` asks nothing beforehand: it plans on what
+this process last saw, in one step that does nothing at all unless that still stands.
 Must not know: the engine, or what a receipt hash is made of.
 """
 

@@ -1,4 +1,4 @@
-"""The chain ends this process last committed, so that a server need not be asked before a batch.
+"""The chain ends this process last committed, so that the store need not be asked before a batch.
 
 Knows: when a memory may be used, and when it should not even be tried: what was missed once is
 shared with other nodes, and asking first is then the shorter way for a while.
@@ -36,10 +36,10 @@ class RememberedHeads:
         """Heads and runs for a batch, None unless all it needs is known and worth a try. Buckets
         are not, nor approvals: their moment is the server's; nor is it told from memory whether a
         row that has a version was put."""
-        is_worth_it = all([self._is_due(tenant) for tenant in tenants])
-        is_worth_it &= all(
-            entry.reserves is None and entry.ticket is None and not entry.puts for entry in entries
-        )
+        is_worth_it = all([self._is_due(tenant) for tenant in tenants]) if self._waiting else True
+        for entry in entries:
+            if entry.reserves is not None or entry.ticket is not None or entry.puts:
+                is_worth_it = False
         heads = {t: head for t in tenants if (head := self._heads.pop(t, None)) is not None}
         if not is_worth_it or len(heads) < len(tenants):
             return None

@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
-from storage.driver import Many, One, Row, Script, Step, Together, Value
+from storage.driver import Guarded, Many, One, Row, Script, Step, Together, UnfitRow, Value
 from storage.errors import CommitUnknown, StoreBusy, StoreUnavailable, UnsupportedStore
 from storage.sqlite_errors import is_certainly_not_committed, is_distrustful, translated
 from storage.statements import widened
@@ -135,13 +135,16 @@ def run_transaction(
 
 def _begin(state: WriterState, raw: sqlite3.Connection) -> None:
     """IMMEDIATE: a transaction that began by reading could not wait for the write lock."""
-    for left in reversed(range(BUSY_WAITS)):
+    left = BUSY_WAITS
+    while True:
         try:
-            with_translation(raw, lambda raw: raw.execute("BEGIN IMMEDIATE"))
+            raw.execute("BEGIN IMMEDIATE")
             return
-        except StoreBusy:
-            if not left:
-                raise
+        except Exception as error:
+            known = translated(error)
+            left -= 1
+            if not left or not isinstance(known, StoreBusy):
+                raise known from error
             state.busy_retries_total += 1
 
 
@@ -168,7 +171,22 @@ def _perform(raw: sqlite3.Connection, step: Step) -> Any:
         return [run_many(raw, one.sql, one.rows) for one in step.steps]
     if isinstance(step, Many):
         return run_many(raw, step.sql, step.rows)
-    raise TypeError(f"a file is locked as a whole and has no use for {type(step).__name__}")
+    if isinstance(step, Guarded):
+        return _perform_guarded(raw, step)
+    raise TypeError(f"{type(step).__name__} is no step")
+
+
+def _perform_guarded(raw: sqlite3.Connection, step: Guarded) -> bool:
+    """Whether the guard holds of every row; then all steps are done. The file is locked as a
+    whole, so that what holds now holds at COMMIT."""
+    for row in step.known:
+        if raw.execute(step.guard, row).fetchone() is None:
+            return False
+    for number, one in enumerate(step.steps):
+        changed = run_many(raw, one.sql, one.rows)
+        if not number and changed != len(one.rows):
+            raise UnfitRow(f"{len(one.rows) - changed} of the first step's rows changed nothing")
+    return True
 
 
 def run_many(raw: sqlite3.Connection, sql: str, rows: Sequence[Sequence[Value]]) -> int:

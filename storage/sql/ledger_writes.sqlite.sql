@@ -5,6 +5,13 @@ FROM chain_head
 WHERE tenant_id IN (SELECT value FROM json_each($1))
 ORDER BY tenant_id;
 
+-- name: guard_heads
+-- A row if a head still stands where this process left it, one head at a time: SQLite has no
+-- arrays. The whole file is locked already.
+SELECT 1 AS holds
+FROM chain_head
+WHERE tenant_id = $1 AND seq = $2 AND receipt_hash = $3 AND epoch = $4;
+
 -- name: run_heads
 -- Versions and states of some agents' runs, a JSON list of tenant and agent: SQLite has no arrays.
 SELECT run_head.tenant_id, run_head.agent_id, run_head.version, run_head.state

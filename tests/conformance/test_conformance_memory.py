@@ -34,6 +34,7 @@ async def nodes(postgres_dsn: str, tmp_path: Path) -> AsyncIterator[Nodes]:
     url = await postgres_server.new_database(postgres_dsn)
     stores = [await open_store(url, now_us=lambda: 1, node_id=f"node-{n}") for n in (1, 2)]
     twin = await open_store(f"sqlite:///{tmp_path}/twin.db", now_us=lambda: 1, node_id="twin")
+    twin._memory = None  # it asks every time
     yield Nodes(stores, twin, url)
     for store in (*stores, twin):
         await store.close()
