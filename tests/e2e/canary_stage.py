@@ -67,7 +67,8 @@ def plant(sources: Iterable[Source]) -> Seen:
     }
     return Seen(
         {one.name: Canary(one.name, one.value()) for one in sources},
-        {name: Canary(name, word()) for name in ("shop", "bank", "keyed")},
+        {name: Canary(name, word()) for name in ("shop", "bank", "keyed")}
+        | {name: Canary(name, f"{word()}-{word()}") for name in ("agent", "person")},
         {name: Canary(f"answered {name}", value) for name, value in held.items()},
     )
 
@@ -83,7 +84,7 @@ class Stage:
         environment = {"SHOP": seen.credentials["shop"].value, "AEGIS_DB": store}
         environment["PYTHONASYNCIODEBUG"] = "1"
         self.process = TalkativeProcess(folder, environment=environment, store="{env: AEGIS_DB}")
-        for name in ("bank", "keyed"):
+        for name in ("bank", "keyed", "agent", "person"):
             path = folder / f"{name}.secret"
             path.write_text(seen.credentials[name].value)
             path.chmod(0o600)
@@ -100,7 +101,11 @@ class Stage:
             f"  tools: {{url: '{url}/tools', kind: mcp}}\n"
             f"  gone: {{url: 'http://127.0.0.1:{free_port()}'}}\n",
             {**CATALOGUES, "rules.yaml": rules},
-            f"record: {{secrets: {json.dumps(secrets)}}}",
+            f"record: {{secrets: {json.dumps(secrets)}}}\n"
+            "identity: {default_agent: default/agent}\n"
+            "tenants: {default: {"
+            f"agents: {{agent: {{}}, other: {{token: {{file: {folder}/agent.secret}}}}}}, "
+            f"people: {{ana: {{key: {{file: {folder}/person.secret}}}}}}}}}}",
         )
 
     # -- in --------------------------------------------------------------------------------
@@ -117,6 +122,39 @@ class Stage:
             else:
                 said = self._send(connection, source, canary)
             self.seen.statuses[source.name], self.seen.replies[source.name] = said
+        connection.close()
+
+    def introduce(self) -> None:
+        """Agents and keys, made while it runs; each secret is shown once, and used."""
+        config = f"--config={self.process.config}"
+        for name, words in (
+            ("made for an agent", ("agents", "register", "helper")),
+            ("made for an agent again", ("agents", "rotate-token", "helper")),
+            ("made for a person", ("keys", "create", "bob", "--role", "viewer")),
+        ):
+            told = json.loads(self._run(*words, "--json", config, is_kept=False))
+            secret = told.get("token") or told["key"]
+            self.seen.credentials[name] = Canary(name, secret.rpartition(".")[2])
+            self._call_with(name, secret)
+        self._call_with("agent", self.seen.credentials["agent"].value)
+        self._call_with("person", self.seen.credentials["person"].value)
+        for words in (
+            ("agents", "list"), ("agents", "show", "helper"), ("agents", "freeze", "helper"),
+            ("agents", "list", "--json"), ("keys", "list"), ("keys", "list", "--json"),
+        ):  # fmt: skip
+            self._run(*words, config)
+
+    def _call_with(self, name: str, secret: str) -> None:
+        """In each place where a credential may come, and in one where none may."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.process.data_port, timeout=20)
+        for place, fields in (
+            ("token", {"Aegis-Token": secret}),
+            ("bearer", {"Authorization": f"Bearer {secret}"}),
+            ("token, wrongly", {"Aegis-Token": f"{secret}x"}),
+        ):
+            asked = Source(f"{name} as {place}", Keeper.HEADER, "GET /shop/items", headers=fields)
+            said = self._send(connection, asked, "")
+            self.seen.statuses[asked.name], self.seen.replies[asked.name] = said
         connection.close()
 
     def send_for_answers(self) -> None:
@@ -191,7 +229,7 @@ class Stage:
         except urllib.error.HTTPError as error:
             return error.read() + str(error.headers).encode()
 
-    def _run(self, *words: str) -> str:
+    def _run(self, *words: str, is_kept: bool = True) -> str:
         """A command of this process's own; the output goes by the words without paths."""
         said, gone_wrong = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
         kept = dict(os.environ)
@@ -204,6 +242,8 @@ class Stage:
             os.environ.update(kept)
         said.flush()
         text = said.buffer.getvalue().decode() + gone_wrong.getvalue()  # type: ignore[attr-defined]
+        if not is_kept:
+            return text
         name = " ".join(word for word in words if "/" not in word and len(word) < 24)
         self.seen.outputs[name] = self.seen.outputs.get(name, b"") + f"{code}\n{text}".encode()
         return text
@@ -291,6 +331,7 @@ def perform(
             stage.send_all()
             if asks:
                 stage.send_for_answers()
+                stage.introduce()
                 stage.collect_running()
             if store:
                 seen.outputs |= asyncio.run(tables_of(store))

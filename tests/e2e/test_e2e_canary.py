@@ -28,7 +28,7 @@ GROUPS = {
     "explain": ("policy explain",),
     "replay": ("policy replay",),
     "configuration": ("config", "policy check"),
-    "care": ("store", "status", "runs", "health", "reload"),
+    "care": ("store", "status", "runs", "health", "reload", "agents", "keys"),
 }
 ENGINES = ("sqlite", "postgres")
 DIGESTS = {one.name for one in SOURCES if one.keeper is Keeper.DIGEST}
@@ -88,6 +88,14 @@ def test_every_source_gets_as_far_as_it_should(seen: Seen) -> None:
     received = b"".join(seen.received.values())
     arrived = {one.name: bool(seen.planted[one.name].found_in(received)) for one in SOURCES}
     assert arrived == {one.name: one.arrives for one in SOURCES}
+
+
+def test_credentials_of_agents_count_where_they_should(seen: Seen) -> None:
+    for name in ("agent", "made for an agent", "made for an agent again"):
+        assert seen.statuses[f"{name} as token"] == seen.statuses[f"{name} as bearer"] == 200, name
+        assert seen.statuses[f"{name} as token, wrongly"] == 401
+    for name in ("person", "made for a person"):
+        assert seen.statuses[f"{name} as token"] == 401, "a person's key makes no agent"
 
 
 def test_g5_every_output_belongs_to_a_group(seen: Seen) -> None:
