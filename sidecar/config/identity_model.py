@@ -5,6 +5,8 @@ Must not know: how any of them is proved.
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from sidecar.config.settable import Group, Secret, setting
 from sidecar.model import RiskLevel, Role, TrustLevel
 
@@ -55,7 +57,7 @@ class Tenant(Group):
     """The agents and people of one tenant, by name."""
 
     agents: dict[str, Agent]
-    people: dict[str, ConfiguredPerson] = {}
+    people: dict[str, ConfiguredPerson] = Field(default_factory=dict)
 
 
 class Issuer(Group):
