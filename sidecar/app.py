@@ -146,7 +146,7 @@ async def running(
         tasks.start(policies.run(), "policies")
         tasks.start(_tick(pressure), "pressure")
         tasks.start(history.run(pressure.snapshot), "trend")
-        start_upkeep(tasks, store, clock, fence, callers, approvals)
+        start_upkeep(config, tasks, store, clock, fence, callers, approvals)
         if checkpoints is not None:
             tasks.start(checkpoints.run(), "checkpoints")
         if lease is not None:

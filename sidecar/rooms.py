@@ -10,13 +10,15 @@ import asyncio
 import gc
 import logging
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 from sidecar.approvals.changes import Changes
 from sidecar.approvals.service import Approvals
 from sidecar.approvals.sweeping import sweep
+from sidecar.bell import Bell
 from sidecar.clock import Clock
 from sidecar.config.model import Config
 from sidecar.config.store_url import store_password
@@ -39,7 +41,7 @@ from sidecar.proxy.redaction import Redactor
 from sidecar.proxy.tool_lists import ToolLists
 from sidecar.proxy.upstream import UpstreamLeg
 from sidecar.telemetry.counters import Counters
-from storage import SqlStore
+from storage import SqlStore, hints_of
 from storage.write_queue import WriteQueue
 
 _log = logging.getLogger("aegis.app")
@@ -116,6 +118,7 @@ def made_approvals(
 
 
 def start_upkeep(
+    config: Config,
     tasks: Tasks,
     store: SqlStore,
     clock: Clock,
@@ -131,6 +134,28 @@ def start_upkeep(
     if not is_alone:
         tasks.start(callers.registry.watch(), "registry")
         tasks.start(approvals.changes.waiting.poll(store.approvals_decided), "approvals-poll")
+        bells = {"callers": callers.registry.bell, "approvals": approvals.changes.waiting.bell}
+        _hang(bells, config, tasks)
+
+
+def _hang(bells: Mapping[str, Bell], config: Config, tasks: Tasks) -> None:
+    """Leads each ring to the same bell of the other processes on the store."""
+
+    def heard(word: str) -> None:
+        for name, bell in bells.items():
+            if word in ("", name):
+                bell.ring()
+
+    hints = hints_of(config.store, heard)
+    if hints is None:
+        return
+
+    def give(name: str) -> None:
+        tasks.start(hints.give(name), "hint")
+
+    for name, bell in bells.items():
+        bell.ring_elsewhere = partial(give, name)
+    tasks.start(hints.run(), "hints")
 
 
 def policy_loader(config: Config) -> Load:

@@ -102,6 +102,7 @@ class Deciding:
                 else:
                     self._changes.ended_here(after)
                 self._changes.waiting.wake((tenant, approval_id))
+                self._changes.waiting.bell.ring_elsewhere()
                 return after
             if not isinstance(answer, Declined):
                 continue

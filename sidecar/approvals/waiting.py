@@ -13,6 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final
 
+from sidecar.bell import Bell
 from storage.errors import StoreError
 
 _log = logging.getLogger("aegis.approvals")
@@ -30,6 +31,8 @@ class Waiting:
     def __init__(self) -> None:
         self._events: dict[Key, tuple[asyncio.Event, list[int]]] = {}
         self._somebody = asyncio.Event()
+        #: Rung where another process decided on something.
+        self.bell = Bell()
 
     @property
     def count(self) -> int:
@@ -74,7 +77,7 @@ class Waiting:
                     self.wake(key)
             except StoreError as error:
                 _log.warning("held calls cannot be looked after", extra={"cause": error.code})
-            await asyncio.sleep(POLL_S)
+            await self.bell.rest(POLL_S)
 
 
 async def woken(event: asyncio.Event, wait_s: float) -> bool:

@@ -289,6 +289,7 @@ class Changes:
                 )
                 answer = await self._queue.submit(change_entry(self._clock, change))
                 if isinstance(answer, Recorded):
+                    self._registry.bell.ring_elsewhere()
                     await self._registry.reload(tenant, answer.epoch)
                     return answer.seq
         except StoreError as error:

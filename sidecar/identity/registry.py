@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
+from sidecar.bell import Bell
 from sidecar.errors import Refused
 from sidecar.identity.agent_states import FINAL, barred
 from sidecar.identity.profiles import principal_of, state_of
@@ -91,6 +92,8 @@ class Registry:
         #: By the first digits of the hash: the rest is compared in constant time.
         self._by_token: dict[str, tuple[str, Principal]] = {}
         self._looked_ns = clock.monotonic_ns()
+        #: Rung where another process changed who may call.
+        self.bell = Bell()
         #: Who calls without a credential, however it stands; None if nobody may.
         self.default: Principal | None = None
         #: How often a tenant was read from the store.
@@ -174,7 +177,7 @@ class Registry:
     async def watch(self) -> None:
         """Where others write to the store too: reads what they changed, soon, and never ends."""
         while not self._is_alone:
-            await asyncio.sleep(POLL_S)
+            await self.bell.rest(POLL_S)
             try:
                 await self.look()
             except StoreError as error:

@@ -154,7 +154,7 @@ async def _rooms(
     )  # fmt: skip
     tasks = Tasks(stack)
     tasks.start(policies.run(), "policies")
-    start_upkeep(tasks, store, clock, fence, callers, approvals)
+    start_upkeep(config, tasks, store, clock, fence, callers, approvals)
     if checkpoints is not None:
         tasks.start(checkpoints.run(), "checkpoints")
 
