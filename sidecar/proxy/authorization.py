@@ -2,17 +2,24 @@
 
 Knows: that a challenge names a place the agent should look at, that the place lies at the root of
 the upstream's origin, outside its base URL, and that clients try several. Nothing is kept of an
-answer: a login is rare. Where an upstream's last challenge led is kept, one path for each.
+answer: a login is rare. Where an upstream's last challenge led is kept, one path for each, and when
+it was: clients look without the agent's credential for the sidecar, and for a while after a caller
+was challenged anybody may, since the request is ours and tells nothing of whoever asks.
 Must not know: what metadata looks like (protected_resource), policies, the ledger.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from sidecar.config.model import Upstream
 from sidecar.errors import Refused
-from sidecar.model import ToolCall
+from sidecar.proxy.dialects.mcp_authorization import (
+    LOOKUP_HEADERS,
+    asks_for_metadata,
+    resource_of,
+)
 from sidecar.proxy.head import RequestHead
 from sidecar.proxy.protected_resource import (
     WELL_KNOWN_PATH,
@@ -30,6 +37,9 @@ _log = logging.getLogger("aegis.authorization")
 METADATA_BYTES_MAX = 64 * 1024
 #: Statuses of answers that may carry a challenge with metadata.
 CHALLENGES = frozenset({401, 403})
+#: How long after a challenge somebody without a credential may look, and how many at once.
+OPEN_S = 600.0
+OPEN_LOOKUPS_MAX = 8
 _NOT_HERE = Reply(404, ())
 
 
@@ -39,6 +49,8 @@ class Authorization:
     def __init__(self, leg: UpstreamLeg) -> None:
         self._leg = leg
         self._challenged: dict[str, str] = {}
+        self._open_until_s: dict[str, float] = {}
+        self._open_lookups = 0
         self._warned: set[str] = set()
         self._origins: dict[str, Upstream] = {}
 
@@ -51,6 +63,7 @@ class Authorization:
         """
         if upstream.kind != "mcp" or upstream.auth is not None:
             return headers
+        self._open_until_s[upstream.name] = asyncio.get_running_loop().time() + OPEN_S
         return [
             (name, self._mapped(value, upstream, head))
             if name.lower() == "www-authenticate"
@@ -66,8 +79,26 @@ class Authorization:
             self._challenged[upstream.name] = path
         return changed
 
-    async def metadata(self, upstream: Upstream, call: ToolCall) -> Reply:
-        """The upstream's metadata, for an agent that calls it by the URL `call.args["resource"]`.
+    def is_open(self, upstream: Upstream, head: RequestHead) -> bool:
+        """Whether this is a look at metadata that needs no caller."""
+        if not asks_for_metadata(head) or "aegis-token" in head.first or upstream.kind != "mcp":
+            return False
+        until_s = self._open_until_s.get(upstream.name, 0.0)
+        return asyncio.get_running_loop().time() < until_s
+
+    async def looked_up(self, upstream: Upstream, head: RequestHead) -> Reply:
+        """What a look without a caller finds; raises Refused as `metadata` does."""
+        resource = resource_of(head, upstream)
+        if self._open_lookups >= OPEN_LOOKUPS_MAX:
+            raise Refused("upstream_busy", retry_after_s=1)
+        self._open_lookups += 1
+        try:
+            return await self.metadata(upstream, resource)
+        finally:
+            self._open_lookups -= 1
+
+    async def metadata(self, upstream: Upstream, resource: str) -> Reply:
+        """The upstream's metadata, for an agent that calls it by the URL `resource`.
 
         Raises Refused as a leg does, and metadata_unusable.
         """
@@ -78,14 +109,14 @@ class Authorization:
             origin = self._origins[upstream.name] = upstream.model_copy(update=changes)
         places = [self._challenged.get(upstream.name, ""), *places_of(upstream.url)]
         for place in dict.fromkeys(filter(None, places)):
-            reply = await self._leg.send(origin, "GET", place, call.headers, b"")
+            reply = await self._leg.send(origin, "GET", place, LOOKUP_HEADERS, b"")
             try:
                 if reply.status != 200:
                     continue
                 body = await _whole(reply)
             finally:
                 reply.close()
-            made, servers = mapped_metadata(body, upstream.url, str(call.args["resource"]))
+            made, servers = mapped_metadata(body, upstream.url, resource)
             self._warn(upstream, servers)
             return Reply(200, (("Content-Type", "application/json"),), made)
         return _NOT_HERE

@@ -188,7 +188,7 @@ class Pipeline:
             if call.upgrades:
                 reply = await self._leg.open_websocket(upstream, call.target, call.headers)
             elif call.action == METADATA:
-                reply = await self._authorization.metadata(upstream, call)
+                reply = await self._authorization.metadata(upstream, str(call.args["resource"]))
             else:
                 reply = await self._leg.send(
                     upstream, call.http.method, call.target, call.headers, call.body
@@ -231,6 +231,19 @@ class Pipeline:
             reply = await self._lists.shown(reply, principal, call)
         return reply
 
+    async def _looked_up(self, exchange: AgentSide, upstream: Upstream, call_id: str) -> bool:
+        """Whether this was answered though nobody knows who asks: a look at what an agent must
+        know to log in. It is no call of anybody's, so it is counted and stands in no receipt."""
+        head = exchange.head
+        if not self._authorization.is_open(upstream, head):
+            return False
+        self._counters.open_lookups += 1
+        reply = await self._authorization.looked_up(upstream, head)
+        headers = reply_headers(reply, upstream, head, call_id)
+        with contextlib.suppress(ClientGone):
+            await exchange.send(reply.status, headers, reply.first)
+        return True
+
     def _is_hidden(self, visit: Visit, refused: Refused) -> bool:
         if visit.principal is None or visit.upstream is None or visit.upstream.kind != "mcp":
             return False
@@ -272,6 +285,12 @@ class Pipeline:
         )
 
     async def _refuse(self, exchange: AgentSide, visit: Visit, refused: Refused) -> None:
+        if refused.code == "unauthenticated" and visit.upstream is not None:
+            try:
+                if await self._looked_up(exchange, visit.upstream, visit.call_id):
+                    return
+            except Refused as other:
+                refused = other
         self._counters.refused(refused.code, refused.detail)
         if visit.intent is not None:
             kind = (

@@ -161,6 +161,7 @@ class Counters:
         "forwarded",
         "in_flight",
         "intents",
+        "open_lookups",
         "outcomes",
         "refusals",
         "shadow_decisions",
@@ -181,6 +182,8 @@ class Counters:
         self.forwarded = 0
         #: Refusals answered without a record, because there was no caller to record them for.
         self.unrecorded_refusals = 0
+        #: Looks at what an agent must know to log in, by somebody without a credential.
+        self.open_lookups = 0
         self.decisions: dict[tuple[str, str], int] = {
             (effect, mode): 0 for effect in Effect for mode in (Mode.ENFORCE, Mode.OBSERVE)
         }

@@ -153,6 +153,10 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric("aegis_websocket_messages_total", "counter",
            "Whole messages that came through open WebSockets; none of them is judged.", (),
            _one(lambda s: s.sources.counters.websockets.messages)),
+    Metric("aegis_open_lookups_total", "counter",
+           "Looks at an MCP server's metadata for logging in, without a credential, soon after a "
+           "challenge; they stand in no receipt.", (),
+           _one(lambda s: s.sources.counters.open_lookups)),
     Metric("aegis_unrecorded_refusals_total", "counter",
            "Refusals that stand in no receipt: there was no caller, or the store failed.", (),
            _one(lambda s: s.sources.counters.unrecorded_refusals

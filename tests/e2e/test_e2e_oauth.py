@@ -21,6 +21,8 @@ POLICIES = {
     "tools.yaml": "catalogue: files\ntools: {add: {}}\n",
     "p.yaml": "policy: p\nrules:\n  - {id: all, effect: allow, tools: files/add}\n",
 }
+TOKEN = "coder-canary-Qm9Yb2N4a1Zt-1"
+TENANTS = "tenants: {acme: {agents: {coder: {token: {file: coder.txt}}}}}"
 BACK = "http://127.0.0.1:9/callback"
 
 
@@ -44,7 +46,7 @@ class Memory:
         self.client = client_info
 
 
-async def added(url: str) -> tuple[str, list[str]]:
+async def added(url: str, headers: dict[str, str]) -> tuple[str, list[str]]:
     """Logs in and calls a tool; what it says, and every request that was made on the way."""
     came_back: dict[str, str] = {}
     asked: list[str] = []
@@ -69,7 +71,9 @@ async def added(url: str) -> tuple[str, list[str]]:
     )
     login = OAuthClientProvider(url, metadata, Memory(), person, came)
     async with (
-        httpx2.AsyncClient(auth=login, event_hooks={"request": [note]}, timeout=10) as http,
+        httpx2.AsyncClient(
+            auth=login, event_hooks={"request": [note]}, timeout=10, headers=headers
+        ) as http,
         streamable_http_client(url, http_client=http) as (reading, writing),
         ClientSession(reading, writing) as session,
     ):
@@ -78,13 +82,15 @@ async def added(url: str) -> tuple[str, list[str]]:
     return result.content[0].text, asked  # type: ignore[union-attr]
 
 
-async def _both(process: Process, server: Guarded) -> None:
-    process.write(f"  files: {{url: '{server.url}', kind: mcp}}", POLICIES)
+async def _both(process: Process, server: Guarded, has_token: bool) -> None:
+    headers = {"Aegis-Token": TOKEN} if has_token else {}
+    rest = TENANTS if has_token else ""
+    process.write(f"  files: {{url: '{server.url}', kind: mcp}}", POLICIES, rest)
     await asyncio.to_thread(process.start)
     through = f"{process.url}/files/mcp"
     server.issuer.audiences = {server.url, through}
-    direct_said, direct_asked = await added(server.url)
-    said, asked = await added(through)
+    direct_said, direct_asked = await added(server.url, headers)
+    said, asked = await added(through, headers)
     assert said == direct_said == "5"
     # The same way, but for the one address: what the agent believes is found by our address,
     # and the authorization server is asked directly.
@@ -99,20 +105,27 @@ async def _both(process: Process, server: Guarded) -> None:
     # A server that was not told of our address takes no token that was issued for it.
     server.issuer.audiences = {server.url}
     with pytest.raises(BaseExceptionGroup):
-        await added(through)
+        await added(through, headers)
 
 
-async def _run(process: Process) -> None:
+async def _run(process: Process, has_token: bool) -> None:
     async with guarded() as server:
-        await _both(process, server)
+        await _both(process, server, has_token)
 
 
-def test_an_agent_logs_in_through_the_sidecar_as_it_does_without(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_token", [False, True])
+def test_an_agent_logs_in_through_the_sidecar_as_it_does_without(
+    tmp_path: Path, has_token: bool
+) -> None:
+    """The SDK looks at metadata without the headers that it was given for the agent."""
+    (tmp_path / "coder.txt").write_text(TOKEN)
+    (tmp_path / "coder.txt").chmod(0o600)
     process = Process(tmp_path)
     try:
-        asyncio.run(_run(process))
+        asyncio.run(_run(process, has_token))
+        lookups = process.metrics()["aegis_open_lookups_total"]
         assert process.stop() == 0
     finally:
         process.kill()
-    found = process.receipts()
-    assert "files/mcp:authorization/metadata" in {one["tool"] for one in found}
+    recorded = "files/mcp:authorization/metadata" in {one["tool"] for one in process.receipts()}
+    assert (recorded, lookups > 0) == (not has_token, has_token)

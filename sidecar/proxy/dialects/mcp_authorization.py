@@ -20,7 +20,7 @@ from sidecar.proxy.protected_resource import WELL_KNOWN, WELL_KNOWN_PATH
 
 METADATA: Final = "authorization/metadata"
 _PLACE: Final = WELL_KNOWN[1:]
-_HEADERS: Final = (("Accept", "application/json"),)
+LOOKUP_HEADERS: Final = (("Accept", "application/json"),)
 
 
 def asks_for_metadata(head: RequestHead) -> bool:
@@ -32,26 +32,34 @@ def read_metadata_call(
     head: RequestHead, body: bytes, upstream: Upstream, catalogue: Catalogue, call_id: str
 ) -> ToolCall:
     """The call; its argument is the URL that the agent calls the upstream by. Raises Refused."""
-    endpoint = head.segments[2:]
-    own_path = tuple(urlsplit(upstream.url).path.strip("/").split("/"))
-    if endpoint not in ((), ("mcp",), own_path) or upstream.auth is not None:
-        raise Refused("unknown_upstream", "There is nothing to log in to at this address")
-    if head.method != "GET":
-        raise Refused("method_not_allowed")
-    if body or head.query:
-        raise Refused("malformed_request", "Metadata takes no query and no body")
-    path = head.target.removeprefix(WELL_KNOWN_PATH).removesuffix("/")
+    resource = resource_of(head, upstream)
+    if body:
+        raise Refused("malformed_request", "Metadata takes no body")
     return ToolCall(
         call_id=call_id,
         tool=catalogue.mcp_method(upstream.name, METADATA).tool,
         action=METADATA,
-        args={"resource": f"{head.origin}{head.mount}{path}"},
+        args={"resource": resource},
         http=http_facts(head),
         target=head.target,
-        headers=_HEADERS,
+        headers=LOOKUP_HEADERS,
         body=b"",
         dialect="mcp",
         run_id=run_id(head),
         trace_id=trace_id(head),
         is_protocol=True,
     )
+
+
+def resource_of(head: RequestHead, upstream: Upstream) -> str:
+    """The URL by which whoever asks for metadata calls the upstream; raises Refused."""
+    endpoint = head.segments[2:]
+    own_path = tuple(urlsplit(upstream.url).path.strip("/").split("/"))
+    if endpoint not in ((), ("mcp",), own_path) or upstream.auth is not None:
+        raise Refused("unknown_upstream", "There is nothing to log in to at this address")
+    if head.method != "GET":
+        raise Refused("method_not_allowed")
+    if head.query:
+        raise Refused("malformed_request", "Metadata takes no query")
+    path = head.target.removeprefix(WELL_KNOWN_PATH).removesuffix("/")
+    return f"{head.origin}{head.mount}{path}"

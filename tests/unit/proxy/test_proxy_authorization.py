@@ -253,3 +253,43 @@ async def test_an_authorization_server_that_is_the_upstream_itself_is_told_of(
             assert found["authorization_servers"] != [proxy.sidecar.data_url]
     said = "the authorization server is the upstream itself"
     assert proxy.log.getvalue().count(said) == 1
+
+
+TENANTS = "tenants:\n  acme: {agents: {coder: {token: {file: coder.txt}}}}\n"
+
+
+async def test_a_client_looks_without_the_agents_token_once_the_agent_was_challenged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SDKs make these requests of their own, without the headers an agent was given."""
+    (tmp_path / "coder.txt").write_text("coder-canary-Qm9Yb2N4a1Zt-1")
+    (tmp_path / "coder.txt").chmod(0o600)
+    pages: dict[str, Any] = {f"{KNOWN}/rpc": META}
+    asked: list[bytes] = []
+    own = {"Aegis-Token": "coder-canary-Qm9Yb2N4a1Zt-1"}
+    async with whole(tmp_path, upstream(pages, asked), POLICIES, TENANTS) as proxy:
+        us, look = proxy.sidecar.data_url, f"{KNOWN}/mcp/mcp"
+        assert await ask(proxy, look) == 401, "nobody was challenged"
+        assert asked == []
+        answer = await proxy.ask("POST", "/mcp/mcp", {"jsonrpc": "2.0", "id": 1, "method": "ping"},
+                                 {"Accept": "application/json", **own})  # fmt: skip
+        assert answer.status == 401
+        assert answer.headers["www-authenticate"].startswith("Bearer resource_metadata=")
+        assert await ask(proxy, look) == {**META, "resource": f"{us}/mcp/mcp"}
+        before = len(asked)
+        assert await ask(proxy, look, **{"Aegis-Token": "wrong"}) == 401
+        assert await ask(proxy, f"{KNOWN}/mcp/other") == 404
+        assert await ask(proxy, "/mcp/mcp", "POST") == 401
+        assert await ask(proxy, "/api/x") == 401
+        monkeypatch.setattr("sidecar.proxy.authorization.OPEN_LOOKUPS_MAX", 0)
+        assert await ask(proxy, look) == 503
+        assert len(asked) == before
+        assert (await ask(proxy, look, **own))["n"] == 1, "whoever is known is not counted there"
+        monkeypatch.undo()
+        pages[f"{KNOWN}/rpc"] = [1]
+        assert await ask(proxy, look) == 502
+        monkeypatch.setattr("sidecar.proxy.authorization.OPEN_S", -1.0)
+        await proxy.ask("POST", "/mcp/mcp", {"jsonrpc": "2.0", "id": 1, "method": "ping"}, own)
+        assert await ask(proxy, look) == 401, "it was too long ago"
+    intents = [one["tool"] for one in receipts(tmp_path) if one["kind"] == "intent"]
+    assert intents.count("mcp/mcp:authorization/metadata") == 1
