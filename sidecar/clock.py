@@ -17,12 +17,22 @@ def _elapsed_us() -> int:
     return time.clock_gettime_ns(_ELAPSED) // 1_000
 
 
+#: The first digit of an id's second half: two bits say which kind of UUID it is, two are random.
+_VARIANT = {f"{digit:x}": "89ab"[digit & 3] for digit in range(16)}
+#: Random digits of an id.
+_ID_DIGITS = 19
+
+
 class Clock:
     """Wall time, monotonic time, ids and random bytes of this process."""
 
     def __init__(self) -> None:
         self._pool = b""
         self._at = 0
+        self._digits = ""
+        self._digits_at = 0
+        self._id_ms = -1
+        self._id_begins = ""
         self._steady_from_us = time.time_ns() // 1_000 - _elapsed_us()
 
     def now_us(self) -> int:
@@ -47,11 +57,14 @@ class Clock:
 
     def new_id(self) -> str:
         """A UUIDv7 as 32 lower-case hex digits (RFC 9562 section 5.7)."""
-        at = self._at
-        if at + 10 > len(self._pool):
-            self._pool, at = os.urandom(4096), 0
-        self._at = at + 10
-        random = int.from_bytes(self._pool[at : at + 10], "big")
-        high = (time.time_ns() // 1_000_000 & 0xFFFF_FFFF_FFFF) << 16 | 0x7000 | random >> 68
-        low = 0x8000_0000_0000_0000 | random & 0x3FFF_FFFF_FFFF_FFFF
-        return f"{high:016x}{low:016x}"
+        at, digits = self._digits_at, self._digits
+        if at + _ID_DIGITS > len(digits):
+            digits = self._digits = os.urandom(4096).hex()
+            at = 0
+        self._digits_at = at + _ID_DIGITS
+        now_ms = time.time_ns() // 1_000_000
+        if now_ms != self._id_ms:
+            self._id_ms = now_ms
+            self._id_begins = f"{now_ms & 0xFFFF_FFFF_FFFF:012x}7"
+        variant = _VARIANT[digits[at + 3]]
+        return f"{self._id_begins}{digits[at : at + 3]}{variant}{digits[at + 4 : at + _ID_DIGITS]}"

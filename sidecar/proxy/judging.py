@@ -98,7 +98,8 @@ class Judging:
         counted: Counted,
     ) -> Intent | None:
         """The durable intent; None if what the decision rested on is another by now."""
-        before = await self._run_before(visit, principal, call)
+        run_id = _trusted_run_id(visit, principal, call)
+        before = self._known_run(principal, run_id) or await self._read_run(principal, run_id)
         visit.run = before.state
         # Nothing is awaited from here until the intent waits in the queue: whoever raises the
         # fence finds it there, or it never gets there.
@@ -212,13 +213,17 @@ class Judging:
 
         return Claims(charges, self._clock.steady_us(), over)
 
-    async def _run_before(self, visit: Visit, principal: Principal, call: ToolCall) -> RunBefore:
-        """The run as this call meets it; asked of the store once, and then known."""
-        run_id = principal.run
-        if not run_id and visit.upstream is not None and visit.upstream.run == "trusted":
-            run_id = call.run_id or ""
+    def _known_run(self, principal: Principal, run_id: str) -> RunBefore | None:
+        """The run as a call meets it; None if the store has to be asked."""
         try:
-            return self._runs.known(principal, run_id) or await self._runs.read(principal, run_id)
+            return self._runs.known(principal, run_id)
+        except UnreadableRun as error:
+            raise Refused("run_unreadable", detail=str(error)) from error
+
+    async def _read_run(self, principal: Principal, run_id: str) -> RunBefore:
+        """The same, asked of the store once, and then known."""
+        try:
+            return await self._runs.read(principal, run_id)
         except StoreError as error:
             raise Refused("store_unavailable", retry_after_s=1, detail=error.code) from error
         except UnreadableRun as error:
@@ -264,6 +269,14 @@ class Judging:
             visit.obligations = obligations if obligations.touches_response else None
             visit.call = fulfilled(call, obligations, visit.upstream)
         return visit.call or call
+
+
+def _trusted_run_id(visit: Visit, principal: Principal, call: ToolCall) -> str:
+    """The id that divides the agent's work, "" where none is trusted."""
+    if principal.run:
+        return principal.run
+    is_trusted = visit.upstream is not None and visit.upstream.run == "trusted"
+    return (call.run_id or "") if is_trusted else ""
 
 
 def _shown(call: ToolCall, decision: Decision) -> ToolCall:

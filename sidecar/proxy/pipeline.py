@@ -157,7 +157,7 @@ class Pipeline:
             call = visit.call = self._read(
                 exchange.head, body, upstream, policy_set, visit, principal
             )
-            if call.action == TOOLS_CALL:
+            if call.action == TOOLS_CALL and not self._lists.is_pinned(principal, call):
                 await self._lists.require_pinned(policy_set, principal, call)
             visit.intent = await self._judging.intent(visit, policy_set, principal, call)
             if visit.intent is not None:

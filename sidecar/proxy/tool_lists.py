@@ -80,6 +80,12 @@ class ToolLists:
 
     # -- calls -------------------------------------------------------------------------------
 
+    def is_pinned(self, principal: Principal, call: ToolCall) -> bool:
+        """Whether the tool of a call is known to be what it was pinned to; if not, ask further."""
+        tool = call.tool
+        drifted = self._pins.known_drifted(principal.tenant, tool.upstream)
+        return drifted is not None and (call.called or tool.operation) not in drifted
+
     async def require_pinned(
         self, policy_set: PolicySet, principal: Principal, call: ToolCall
     ) -> None:

@@ -68,13 +68,8 @@ def _public(fields: Sequence[tuple[str, str]]) -> dict[str, str]:
 
 def http_facts(head: RequestHead) -> HttpFacts:
     """What rules may read of the request itself."""
-    return HttpFacts(
-        method=head.method,
-        path=head.path,
-        query=head.query,
-        source_ip=head.source_ip,
-        headers=PublicHeaders(head.headers),
-    )
+    public = PublicHeaders(head.headers)
+    return HttpFacts(head.method, head.path, head.query, head.source_ip, public)
 
 
 def run_id(head: RequestHead) -> str | None:
