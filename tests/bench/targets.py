@@ -184,12 +184,15 @@ upstreams:
     return path
 
 
-def start_sidecar(folder: Path, core: str, upstream: str, *, with_caps: bool = False) -> Target:
-    """`with_caps` keeps the default connection caps; without them one load address may open all."""
+def start_sidecar(
+    folder: Path, core: str, upstream: str, *, with_caps: bool = False, root: Path = ROOT
+) -> Target:
+    """`with_caps` keeps the default connection caps; without them one load address may open all.
+    `root` is the tree whose sidecar it is."""
     data_port, control_port = free_port(), free_port()
     limits = "" if with_caps else NO_CAPS
     path = write_sidecar_files(folder, upstream, data_port, control_port, limits)
-    return _serve(path, core, data_port, control_port)
+    return _serve(path, core, data_port, control_port, root)
 
 
 def start_with_policies(
@@ -214,11 +217,11 @@ upstreams:
     return _serve(path, core, data_port, control_port)
 
 
-def _serve(path: Path, core: str, data_port: int, control_port: int) -> Target:
+def _serve(path: Path, core: str, data_port: int, control_port: int, root: Path = ROOT) -> Target:
     command = [sys.executable, "-m", "sidecar.cli.main", "serve", "--config", str(path)]
     with (path.parent / "log").open("ab") as log:
         process = subprocess.Popen(
-            ["taskset", "-c", core, *command], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT
+            ["taskset", "-c", core, *command], cwd=root, stdout=log, stderr=subprocess.STDOUT
         )
     wait_for(f"http://127.0.0.1:{control_port}/readyz", process)
     target = Target("sidecar", f"http://127.0.0.1:{data_port}", process)
