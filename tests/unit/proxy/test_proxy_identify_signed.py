@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import ssl
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+import uvloop
 from certificates import Authority
 from proxy_whole_setup import Answer, Whole, read_answer, receipts, whole
 from proxy_wire_setup import answering
@@ -21,6 +23,7 @@ from issuer import provider
 from sidecar.identity.agent_states import Move
 
 AUTHORITY = Authority()
+Loop = Callable[[], asyncio.AbstractEventLoop]
 POLICIES = {
     "api.yaml": "catalogue: api\ntools: {get: GET /get, put: PUT /put}\n",
     "p.yaml": (
@@ -84,7 +87,14 @@ async def test_a_certificate_says_who_calls_by_its_spiffe_id(tmp_path: Path) -> 
     assert [row["agent_id"] for row in receipts(tmp_path) if row["kind"] == "intent"] == ["coder"]
 
 
-async def test_a_certificate_says_who_calls_by_its_common_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_certificate_says_who_calls_by_its_common_name(tmp_path: Path, loop: Loop) -> None:
+    """On either loop: each has an implementation of TLS of its own."""
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(by_common_name(tmp_path))
+
+
+async def by_common_name(tmp_path: Path) -> None:
     async with over_tls(tmp_path, "cn", "{coder: {mtls: coder}}") as one:
         assert (await ask(one, client(tmp_path, "coder"))).status == 200
         assert (await ask(one, client(tmp_path, "Coder"))).status == 401
@@ -104,6 +114,14 @@ async def test_w21_a_header_is_no_certificate(tmp_path: Path) -> None:
             "X-Client-Cert-CN: coder\r\nX-Ssl-Client-S-Dn: CN=coder\r\nX-Aegis-Agent: coder\r\n"
         )
         assert (await ask(one, client(tmp_path, "nobody"), headers)).status == 401
+
+
+async def test_a_certificate_that_is_nobodys_is_not_passed_over(tmp_path: Path) -> None:
+    """Though somebody may call without a credential: this one was shown, and proves nothing."""
+    agents = "{coder: {mtls: coder}, tester: {}}"
+    async with over_tls(tmp_path, "cn, default_agent: acme/tester", agents) as one:
+        assert (await ask(one, client(tmp_path, "stranger"))).status == 401
+        assert (await ask(one, client(tmp_path, "coder"))).status == 200, "positive control"
 
 
 async def test_a_certificate_and_a_token_must_agree(tmp_path: Path) -> None:
