@@ -114,7 +114,7 @@ def made_approvals(
     """What waits for people; without listeners there is no address to send them to."""
     changes = Changes(queue=queue, clock=clock, fence=fence)
     url = config.approvals.url if has_listeners else ""
-    return Approvals(config.approvals, changes, store, clock, url=url)
+    return Approvals(config.approvals, changes, store, store, clock, url=url)
 
 
 def start_upkeep(

@@ -342,6 +342,12 @@ class SqlStore(SqlReader):
 
         return await self._driver.transaction(script)
 
+    async def kept_state(self, name: str, value: str) -> str:
+        """A named value of the store's; `value` becomes it if there is none."""
+        script = partial(fetch, self._sql["keep_state"], name, value)
+        kept: str = (await self._driver.transaction(script))[0][0]
+        return kept
+
     async def probe(self) -> None:
         """See `Store.probe`."""
         mark = str(self._now_us())

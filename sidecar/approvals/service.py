@@ -21,6 +21,7 @@ from sidecar.approvals.entries import (
     SIDECAR,
     SUPERSEDE,
 )
+from sidecar.approvals.links import KeepsState, Links
 from sidecar.approvals.states import (
     OPEN,
     State,
@@ -91,6 +92,7 @@ class Approvals:
         settings: Settings,
         changes: Changes,
         reader: ApprovalReader,
+        keeps: KeepsState,
         clock: Clock,
         *,
         url: str = "",
@@ -100,6 +102,8 @@ class Approvals:
         self.changes = changes
         #: What people do.
         self.deciding = Deciding(changes, reader)
+        #: By which people decide who have no key.
+        self.links = Links(changes, keeps, clock)
         self._reader = reader
         self._clock = clock
         self._url = url

@@ -1,4 +1,4 @@
-"""`aegis-sidecar approvals list|show|approve|reject|watch`: what waits for a person, and his word.
+"""`aegis-sidecar approvals list|show|approve|reject|link|watch`: what waits for a person.
 
 Asks the running sidecar over control.sock. What is shown was made fit to be read when it was asked:
 nothing in it is invisible, and what was cut or masked says so.
@@ -25,6 +25,7 @@ _VERBS: Final = (
     ("show", "one of them, whole: the arguments, who may decide, what was said"),
     ("approve", "say yes, on record"),
     ("reject", "say no, on record"),
+    ("link", "make a link by which one person decides on it, without a key"),
     ("watch", "show each that is asked from now on, until Ctrl-C"),
 )
 
@@ -34,12 +35,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="ACTION")
     for verb, what in _VERBS:
         one = verbs.add_parser(verb, help=what)
-        if verb in ("show", "approve", "reject"):
+        if verb in ("show", "approve", "reject", "link"):
             one.add_argument("id", metavar="ID")
         if verb == "list":
             one.add_argument("--all", action="store_true", help="decided ones too, newest first")
         if verb in ("approve", "reject"):
             one.add_argument("--reason", default="", help="why; it stands in the record")
+        if verb == "link":
+            one.add_argument(
+                "--for", dest="name", required=True, metavar="NAME", help="who decides"
+            )
+            one.add_argument("--group", action="append", default=[], help="a group of NAME's")
         one.add_argument("--tenant", default="", help="only this tenant's")
         one.add_argument("--json", action="store_true", help="JSON, one object a line")
         add_connection_arguments(one)
@@ -57,7 +63,9 @@ def run(args: argparse.Namespace) -> int:
         if error.next_step:
             print(f"    {error.next_step}", file=sys.stderr)
         return error.exit_code
-    if args.verb == "list":
+    if args.verb == "link":
+        print(json.dumps(said) if args.json else said["url"])
+    elif args.verb == "list":
         _print_list(said["approvals"], as_json=args.json)
     else:
         _print_one(said, as_json=args.json)
@@ -72,6 +80,8 @@ def _asked(args: argparse.Namespace) -> dict[str, Any]:
         asked["id"] = args.id
     if args.verb in ("approve", "reject"):
         asked["reason"] = args.reason
+    if args.verb == "link":
+        asked["name"], asked["groups"] = args.name, args.group
     return asked
 
 

@@ -8,21 +8,25 @@ Must not know: HTTP, the command line, how a vote is counted.
 from __future__ import annotations
 
 import pwd
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from sidecar.approvals.refusals import ApprovalRefused
+from sidecar.approvals.refusals import ApprovalRefused, already
 from sidecar.approvals.view import shown
+from sidecar.control.approval_links import PATH as LINK_PATH
 from sidecar.errors import Refused
 from sidecar.model import Person, Role
 from storage.errors import StoreError
 
 if TYPE_CHECKING:
-    from sidecar.approvals.deciding import Deciding
+    from sidecar.approvals.service import Approvals
+    from sidecar.config.identity_model import Tenant as ConfiguredTenant
     from storage.standing import ApprovalRow
 
 #: So many are listed at once.
 LISTED_MAX: Final = 200
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 class ApprovalCareRefused(Exception):
@@ -38,9 +42,16 @@ class ApprovalCareRefused(Exception):
 class ApprovalCare:
     """For the tenants of one sidecar."""
 
-    def __init__(self, deciding: Deciding, tenants: Sequence[str]) -> None:
-        self._deciding = deciding
-        self._tenants = tenants
+    def __init__(
+        self, approvals: Approvals, tenants: Mapping[str, ConfiguredTenant], url: str
+    ) -> None:
+        """`tenants` are those of the configuration; `url` is the base of links, "" where nobody
+        would answer them."""
+        self._deciding = approvals.deciding
+        self._links = approvals.links
+        self._configured = tenants
+        self._tenants = tuple(tenants)
+        self._url = url
 
     async def list(self, tenant: str, *, every: bool) -> dict[str, Any]:
         """Those that are open, the oldest first; with `every` those in any state, the newest
@@ -71,12 +82,37 @@ class ApprovalCare:
         try:
             return shown(await vote(row.tenant_id, approval_id, person, reason))
         except ApprovalRefused as refused:
-            raise ApprovalCareRefused(refused.code, refused.title, refused.next_step) from refused
+            raise _refused(refused) from refused
         except StoreError as error:
             raise _of_the_store(error) from error
         except Refused as refused:  # the store is fenced
             kind = refused.kind
             raise ApprovalCareRefused(kind.code, kind.title, kind.next_step) from refused
+
+    async def link(
+        self, approval_id: str, tenant: str, name: str, groups: Sequence[str]
+    ) -> dict[str, Any]:
+        """A link by which the named person decides on this one. Raises ApprovalCareRefused."""
+        row = await self._found(approval_id, tenant)
+        if not _NAME.fullmatch(name) or not all(map(_NAME.fullmatch, groups)):
+            raise ApprovalCareRefused(
+                "malformed_request",
+                "a person and a group have a name",
+                "Lower-case letters, digits and -; e.g. --for ana --group finance.",
+            )
+        if not self._url:
+            raise ApprovalCareRefused(
+                "no_listener", "nobody would answer a link here", "Use `approvals approve`."
+            )
+        if row.state != "pending":
+            raise _refused(already(row.state))
+        person = self._configured[row.tenant_id].people.get(name)
+        known = dict.fromkeys((*groups, *(person.groups if person is not None else ())))
+        try:
+            link = await self._links.made(row, name, tuple(known))
+        except StoreError as error:
+            raise _of_the_store(error) from error
+        return {"url": f"{self._url}{LINK_PATH}/{link}", "until_us": row.expires_at_us}
 
     async def _found(self, approval_id: str, tenant: str) -> ApprovalRow:
         """Ids are unique, so that the tenant need not be named."""
@@ -88,8 +124,7 @@ class ApprovalCare:
                 refusal = refused
             except StoreError as error:
                 raise _of_the_store(error) from error
-        refusal = refusal or ApprovalRefused("unknown_approval")
-        raise ApprovalCareRefused(refusal.code, refusal.title, refusal.next_step)
+        raise _refused(refusal or ApprovalRefused("unknown_approval"))
 
     def _named(self, tenant: str) -> Sequence[str]:
         if tenant and tenant not in self._tenants:
@@ -108,6 +143,10 @@ def peer_person(tenant: str, uid: int) -> Person:
     except KeyError:
         name = str(uid)
     return Person(tenant, name, f"socket:{name}", frozenset({Role.ADMIN}))
+
+
+def _refused(refused: ApprovalRefused) -> ApprovalCareRefused:
+    return ApprovalCareRefused(refused.code, refused.title, refused.next_step)
 
 
 def _of_the_store(error: StoreError) -> ApprovalCareRefused:

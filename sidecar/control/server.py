@@ -1,8 +1,8 @@
-"""The control listener: /metrics, /healthz and /readyz, read-only, and the API below /v1.
+"""The control listener: /metrics, /healthz and /readyz, read-only, signed links, the API below /v1.
 
 Knows: HTTP, and which Host and Origin may ask (a web page that rebinds its name to this address
 may not). An address is never trusted here: whoever connects may read how the sidecar does, and
-nothing else without a key.
+nothing else without a key, or a link made for it.
 Must not know: how numbers and reasons are found, what the API serves.
 """
 
@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from sidecar.control.approval_links import add_link_routes
 from sidecar.errors import REFUSALS, StartRefused
 from sidecar.listening import listening_sockets
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Middleware
 
+    from sidecar.approvals.service import Approvals
     from sidecar.config.model import Address
     from sidecar.control.api.mount import Api
     from sidecar.control.state import ControlState
@@ -50,6 +52,7 @@ def control_app(
     hosts: Collection[str],
     api: Api | None = None,
     before: Sequence[Middleware] = (),
+    approvals: Approvals | None = None,
 ) -> web.Application:
     """The application. `hosts` are the names that may stand in Host, without port; `before` are
     asked first."""
@@ -67,10 +70,12 @@ def control_app(
             return _json(503, {"status": "not ready", "reasons": reasons})
         return _json(200, {"status": "ready"})
 
-    app = web.Application(middlewares=[_guard(frozenset(hosts)), *before], client_max_size=1024)
+    app = web.Application(middlewares=[_guard(frozenset(hosts)), *before], client_max_size=4096)
     app.router.add_get("/metrics", metrics)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
+    if approvals is not None:
+        add_link_routes(app, approvals)
     if api is not None:
         api.add_to(app)
     return app
@@ -98,6 +103,7 @@ class ControlServer:
             hosts=address.hosts,
             api=api,
             before=before,
+            approvals=state.approvals,
         )
         # Nothing that is sent here is decompressed: no route takes it, and it may be a bomb.
         self._runner = web.AppRunner(

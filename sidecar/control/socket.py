@@ -100,8 +100,8 @@ def _app(state: ControlState) -> web.Application:
         _add_runs(app, state.runs)
     if state.tools is not None:
         _add_tools(app, state.tools)
-    if state.approvals is not None:
-        _add_approvals(app, ApprovalCare(state.approvals.deciding, state.tenants))
+    if state.approval_care is not None:
+        _add_approvals(app, state.approval_care)
     if state.callers is not None:
         add_caller_routes(app, state.callers, asked=_asked, user_id=_user_id)
     return app
@@ -129,6 +129,16 @@ def _add_approvals(app: web.Application, approvals: ApprovalCare) -> None:
         )
         return _json(200, said)
 
+    async def post_link(request: web.Request) -> web.Response:
+        asked = await _asked(request)
+        groups = asked.get("groups")
+        named = [one for one in groups if isinstance(one, str)] if isinstance(groups, list) else []
+        said = await approvals.link(
+            _text(asked, "id"), _text(asked, "tenant"), _text(asked, "name"), named
+        )
+        return _json(200, said)
+
+    app.router.add_post("/approvals/link", post_link)
     app.router.add_post("/approvals/list", post_list)
     app.router.add_post("/approvals/show", post_show)
     app.router.add_post("/approvals/approve", post_vote)

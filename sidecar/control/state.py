@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sidecar.clock import Clock
+from sidecar.control.approval_care import ApprovalCare
 from sidecar.control.caller_care import CallerCare
 from sidecar.control.fencing import Fencing
 from sidecar.control.readiness import Readiness
@@ -74,7 +75,8 @@ class ControlState:
         # Each None where the embedding program has nobody who keeps such.
         self.fencing, self.runs, self.tools = fencing, runs, tools
         self.approvals, self.callers = approvals, callers
-        self.tenants = tuple(config.tenants)
+        url = config.approvals.url if has_listeners else ""
+        self.approval_care = ApprovalCare(approvals, config.tenants, url) if approvals else None
         self._outlook_at = outlook_at
         self._clock = clock
         self._policies = policies

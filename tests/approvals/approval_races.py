@@ -139,7 +139,7 @@ async def node(url: str, name: str, by_us: int = 0) -> AsyncIterator[Node]:
     changes = Changes(queue=queue, clock=clock, fence=Fence())
     settings = Settings(pending=100_000)
     try:
-        yield Node(store, queue, recorder, Approvals(settings, changes, store, clock), clock)
+        yield Node(store, queue, recorder, Approvals(settings, changes, store, store, clock), clock)
     finally:
         await queue.drain(30.0)
         await queue.close()

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
+from aiohttp import ClientSession, UnixConnector
 from proxy_approvals_setup import (
     ANA,
     BO,
@@ -395,8 +396,6 @@ async def test_metrics_tell_of_what_waits_and_what_came_of_it(tmp_path: Path) ->
 
 
 async def _metrics(one: Whole) -> str:
-    from aiohttp import ClientSession
-
     url = f"{one.sidecar.control_url}/metrics"
     async with ClientSession() as session, session.get(url) as reply:
         return await reply.text()
@@ -417,3 +416,28 @@ async def test_the_chain_holds_after_all_of_it(tmp_path: Path) -> None:
     verdict = verify_lines(iter(lines))
     assert verdict.holds and verdict.count == len(lines) >= 5
     assert CATALOGUES
+
+
+async def test_a_frozen_agent_cannot_spend_and_what_it_asked_for_stays_unspent(
+    tmp_path: Path,
+) -> None:
+    async with asking(tmp_path) as one:
+        deciding = one.sidecar.approvals.deciding
+        call = asyncio.create_task(refund(one))
+        row = await pending(one)
+        await _told(one, "agents/move", {"agent": "agent", "move": "freeze", "reason": "odd"})
+        await deciding.approve(TENANT, row.approval_id, ANA)
+        answer = await call
+        assert answer.status == 403 and answer.json["code"] == "agent_frozen", answer.body
+        assert (await deciding.show(TENANT, row.approval_id)).state == "approved"
+        assert sent(one) == 0
+        await _told(one, "agents/move", {"agent": "agent", "move": "unfreeze", "reason": "fine"})
+        assert (await refund(one)).status == 200, "positive control"
+
+
+async def _told(one: Whole, path: str, asked: dict[str, str]) -> None:
+    """What the command line says over control.sock."""
+    connector = UnixConnector(path=str(one.folder / "control.sock"))
+    url = f"http://localhost/{path}"
+    async with ClientSession(connector=connector) as s, s.post(url, json=asked) as reply:
+        assert reply.status == 200, await reply.text()

@@ -1,0 +1,137 @@
+"""E7: signed links of approvals. Forged, replayed, prefetched; over a real control listener."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientResponse, ClientSession, UnixConnector
+
+from sidecar.app import Sidecar, running
+from sidecar.approvals.links import Link, read, signed
+from sidecar.approvals.refusals import ApprovalRefused
+from sidecar.config.load import load_config
+
+LINK = Link("acme", "a1", "ana", ("finance",), 100)
+KEY = b"k" * 32
+POLICY = """policy: p
+rules:
+  - id: asks
+    effect: require_approval
+    tools: shop/buy
+    reason: "<script>{args.what}</script>"
+    approval: {approvers: finance, quorum: 2}
+"""
+
+
+@dataclasses.dataclass
+class Served:
+    """A sidecar with one call that waits, and a client."""
+
+    sidecar: Sidecar
+    folder: Path
+    client: ClientSession
+    approval_id: str
+
+    async def link(self, name: str, *groups: str) -> str:
+        connector = UnixConnector(path=str(self.folder / "control.sock"))
+        asked = {"id": self.approval_id, "name": name, "groups": groups}
+        async with (
+            ClientSession(connector=connector) as session,
+            session.post("http://localhost/approvals/link", json=asked) as reply,
+        ):
+            assert reply.status == 200, await reply.text()
+            url: str = (await reply.json())["url"]
+        return url
+
+    async def vote(self, url: str, vote: str) -> ClientResponse:
+        async with self.client.post(url, json={"vote": vote}) as reply:
+            await reply.read()
+            return reply
+
+    async def state(self) -> tuple[str, int]:
+        row = await self.sidecar.approvals.deciding.show("default", self.approval_id)
+        return row.state, row.version
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Served]:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("", 0)) as other:
+        data, control = one.getsockname()[1], other.getsockname()[1]
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p/c.yaml").write_text("catalogue: shop\ntools: {buy: 'POST /buy/{what}'}\n")
+    (tmp_path / "p/p.yaml").write_text(POLICY)
+    (tmp_path / "sidecar.yaml").write_text(
+        f"listen: {{data: '127.0.0.1:{data}', control: '127.0.0.1:{control}'}}\npolicies: ./p\n"
+        "upstreams: {shop: {url: 'http://127.0.0.1:9'}}\napprovals: {hold: 0s}\n"
+    )
+    config = load_config(tmp_path / "sidecar.yaml", {}, ()).config
+    assert config is not None
+    async with running(config) as sidecar, ClientSession() as client:
+        async with client.post(f"{sidecar.data_url}/shop/buy/tea") as reply:
+            approval_id = (await reply.json())["approval"]
+        yield Served(sidecar, tmp_path, client, approval_id)
+
+
+async def test_e7_looking_changes_nothing_and_a_vote_counts_once(served: Served) -> None:
+    url = await served.link("ana", "finance")
+    before = await served.state()
+    for headers in ({"Accept": "text/html"}, {}):
+        for _ in range(3):
+            async with served.client.get(url, headers=headers) as page:
+                assert page.status == 200
+                text = await page.text()
+        async with served.client.head(url) as reply:
+            assert reply.status == 200
+    assert await served.state() == before == ("pending", 1), "a mail scanner decides on nothing"
+    assert (await served.vote(url, "approve")).status == 200
+    assert await served.state() == ("pending", 2), "one of two"
+    for vote in ("approve", "reject"):
+        assert (await served.vote(url, vote)).status == 409, "replayed"
+    assert await served.state() == ("pending", 2)
+    assert (await served.vote(await served.link("bo", "finance"), "approve")).status == 200
+    assert await served.state() == ("approved", 3)
+    row = await served.sidecar.approvals.deciding.show("default", served.approval_id)
+    assert '"link:ana"' in row.votes and '"link:bo"' in row.votes and text
+
+
+async def test_e6_the_page_is_text_and_loads_and_runs_nothing(served: Served) -> None:
+    url = await served.link("ana", "finance")
+    async with served.client.get(url, headers={"Accept": "text/html"}) as page:
+        text = await page.text()
+    assert "<script>" not in text and "&lt;script&gt;tea&lt;/script&gt;" in text
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    assert page.headers["Referrer-Policy"] == "no-referrer" and "<button" in text
+
+
+async def test_e7_forged_links_and_foreign_groups(served: Served) -> None:
+    url = await served.link("ana", "finance")
+    base, _, link = url.rpartition("/")
+    said, _, signature = link.partition(".")
+    forged = base64.urlsafe_b64encode(b'["default","x","eve",["finance"],9e18]').decode()
+    for other in (f"{forged}.{signature}", f"{said}.{signature[:-2]}AA", said, f"{said}.", "x.y",
+                  f"{said}=.{signature}", signed(LINK, KEY)):  # fmt: skip
+        assert (await served.vote(f"{base}/{other}", "approve")).status in (403, 404), other
+        async with served.client.get(f"{base}/{other}") as reply:
+            assert reply.status in (403, 404)
+    assert (await served.vote(await served.link("eve", "law"), "approve")).status == 403
+    async with served.client.post(url, data={"vote": "maybe"}) as reply:
+        assert reply.status == 400
+    assert await served.state() == ("pending", 1)
+    async with served.client.post(url, data={"vote": "reject", "reason": "no"}) as reply:
+        assert reply.status == 200, "positive control, as a form"
+    assert await served.state() == ("rejected", 2)
+
+
+def test_a_link_reads_as_it_was_signed_until_it_is_over() -> None:
+    text = signed(LINK, KEY)
+    assert read(text, KEY, 99) == LINK
+    assert LINK.person.actor == "link:ana" and LINK.person.groups == {"finance"}
+    for key, at_us, code in ((KEY, 100, "expired_link"), (b"x" * 32, 99, "forged_link")):
+        with pytest.raises(ApprovalRefused) as refused:
+            read(text, key, at_us)
+        assert refused.value.code == code
