@@ -245,8 +245,9 @@ async def stage(
     catalogue: str = CATALOGUE,
     more: str = "",
     rows: Sequence[VersionedRow] = (),
+    upstream: str = "github",
 ) -> AsyncIterator[Stage]:
-    """A sidecar whose upstream `github` only asks; `more` is further configuration, `rows` stand
+    """A sidecar whose one upstream only asks; `more` is further configuration, `rows` stand
     in its store beside the agent's token."""
     (folder / "policies").mkdir(exist_ok=True)
     (folder / "policies" / "story.yaml").write_text(policy)
@@ -254,7 +255,7 @@ async def stage(
     (folder / "sidecar.yaml").write_text(
         f"listen: {{data: '127.0.0.1:{free_port()}', control: '127.0.0.1:{free_port()}'}}\n"
         f"store: sqlite:///{folder}/aegis.db\npolicies: {folder}/policies\n"
-        f"upstreams: {{github: {{kind: authorize}}}}\n{more}"
+        f"upstreams: {{{upstream}: {{kind: authorize}}}}\n{more}"
     )
     loaded = load_config(folder / "sidecar.yaml", {}, [])
     assert loaded.config is not None, loaded.problems
