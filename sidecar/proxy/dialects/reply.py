@@ -12,6 +12,7 @@ import orjson
 
 from sidecar.errors import Refused
 from sidecar.model import ToolCall
+from sidecar.proxy.websocket_handshake import VERSION
 
 CALL_ID_HEADER = "Aegis-Call-Id"
 
@@ -56,6 +57,8 @@ def json_reply(
         headers.append(("Retry-After", str(refused.retry_after_s)))
     if status == 405:
         headers.append(("Allow", _ALLOW_WHEN_405))
+    if refused.code == "bad_handshake":  # RFC 6455 section 4.4
+        headers.append(("Sec-WebSocket-Version", VERSION))
     return WholeReply(status, headers, orjson.dumps(document))
 
 

@@ -197,6 +197,13 @@ async def test_an_agreement_to_anything_else_is_none(tmp_path: Path) -> None:
     assert ended == ["aborted_by_client"] + ["upstream_error"] * len(BAD)
 
 
+async def test_who_speaks_another_version_is_told_ours(tmp_path: Path) -> None:
+    async with served(tmp_path) as (proxy, _, _client):
+        _, writer, head = await opened(proxy, {**HANDSHAKE, "Sec-WebSocket-Version": "8"})
+        writer.close()
+        assert head.startswith(b"HTTP/1.1 400 ") and b"\r\nSec-WebSocket-Version: 13\r\n" in head
+
+
 async def test_an_ordinary_answer_is_passed_on(tmp_path: Path) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
