@@ -204,10 +204,18 @@ class Recorder:
         return await asyncio.shield(self._begin_refusal(entry))
 
     def refusal_unheard(
-        self, principal: Principal, *, call_id: str, upstream: str, action: str, refused: Refused
+        self,
+        principal: Principal,
+        *,
+        call_id: str,
+        upstream: str,
+        action: str,
+        refused: Refused,
+        call: ToolCall | None = None,
+        run: RunState | None = None,
     ) -> None:
         """Records the refusal of a request that broke off: nobody is left to wait for it."""
-        entry = self._entries.refusal(principal, call_id, upstream, action, refused, None, None)
+        entry = self._entries.refusal(principal, call_id, upstream, action, refused, call, run)
         _ = self._begin_refusal(entry)
 
     def _begin_refusal(self, entry: Entry) -> asyncio.Task[Recorded | None]:

@@ -7,6 +7,7 @@ Must not know: how approvals are kept or decided, how a call is judged or record
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -21,6 +22,7 @@ from sidecar.ledger.claims import Spend
 from sidecar.ledger.drafts import masked_path_of
 from sidecar.ledger.pin_keeper import PinKeeper, PinsUnknown
 from sidecar.model import Decision, Effect, Principal, ToolCall
+from sidecar.proxy.agent_side import ClientGone
 from sidecar.proxy.dialects import DIALECTS
 from sidecar.proxy.dialects.mcp_methods import TOOLS_CALL
 
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     from sidecar.proxy.places import Places
     from sidecar.proxy.visit import Visit
     from storage.standing import ApprovalRow
+
+#: Tenant, agent, upstream, session, id of the request.
+SessionKey = tuple[str, str, str, str, str]
 
 #: No rule lets a yes live longer, or a call wait longer.
 LIFE_MAX_US: Final = 30 * 86_400_000_000
@@ -75,6 +80,8 @@ class Holding:
         self._clock = clock
         self._redact = redact
         self._keeps_arguments = keeps_arguments
+        #: Calls of MCP sessions that are held, by what a client takes one back with.
+        self._in_sessions: dict[SessionKey, _Telling] = {}
 
     async def permit(
         self,
@@ -89,22 +96,42 @@ class Holding:
 
         Raises Refused, with the decision, where there is none yet or none at all.
         """
-        asking = await self._asking(visit, policy_set, principal, call, shown, decision)
+        telling = _Telling(visit, call)
+        asking = await self._asking(visit, policy_set, principal, call, shown, decision, telling)
+        key = _session_key(principal, call, call.reply_id)
+        if key is not None:
+            self._in_sessions[key] = telling
         waited_from_ns = self._clock.monotonic_ns()
         name = call.tool.upstream
         self._places.give_back(name)
         visit.has_place = False
         try:
             row = await self._approvals.hold(asking)
+            telling.require_wanted()
+        except (ClientGone, asyncio.CancelledError):
+            visit.unheard = Refused("approval_pending", decision.reason, decision=decision)
+            raise
         except Refused as refused:
             refused.reason = _worded(refused, decision)
             refused.decision = replace(decision, approval_id=refused.more.get("approval"))
             raise
         finally:
+            if key is not None:
+                self._in_sessions.pop(key, None)
             visit.held_ns += self._clock.monotonic_ns() - waited_from_ns
         self._places.take(name)
         visit.has_place = True
         return Permit(row, approver_of(row), asking.terms)
+
+    def take_back(self, principal: Principal, cancelled: ToolCall) -> None:
+        """A client has said over MCP that it wants a call no more: if that is held, it is let go.
+        Without a session nothing tells two clients' ids apart, and closing the stream is what
+        takes a call back."""
+        key = _session_key(principal, cancelled, cancelled.args.get("requestId"))
+        telling = self._in_sessions.get(key) if key is not None else None
+        if telling is not None:
+            telling.is_unwanted = True
+            self._approvals.changes.waiting.wake_all()
 
     def spend(self, permit: Permit, call_id: str, decision: Decision) -> Spend:
         """What the intent takes along."""
@@ -130,6 +157,7 @@ class Holding:
         call: ToolCall,
         shown: ToolCall,
         decision: Decision,
+        telling: _Telling,
     ) -> Asking:
         settings, tool = self._settings, call.tool
         entry = policy_set.catalogue.entry(tool.upstream, tool.operation)
@@ -170,7 +198,7 @@ class Holding:
             terms=wanted(decision),
             life_us=min([LIFE_MAX_US, *(lives or [int(settings.expires_s * 1e6)])]),
             until_ns=visit.started_ns + hold_us * 1000,
-            tell=_Telling(visit, call),
+            tell=telling,
         )
 
     async def _definition(self, principal: Principal, call: ToolCall) -> str:
@@ -186,17 +214,33 @@ class Holding:
 class _Telling:
     """Tells a held agent that he waits, in the words of his protocol."""
 
-    __slots__ = ("_held", "_visit")
+    __slots__ = ("_held", "_visit", "is_unwanted")
 
     def __init__(self, visit: Visit, call: ToolCall) -> None:
+        #: Whether the agent has taken the call back.
+        self.is_unwanted = False
         self._visit = visit
         upstream = visit.upstream
         self._held = None if upstream is None else DIALECTS[upstream.kind].held(call)
 
+    def require_wanted(self) -> None:
+        """Raises ClientGone for a call that was taken back."""
+        if self.is_unwanted:
+            raise ClientGone
+
     async def __call__(self, row: ApprovalRow) -> None:
+        self.require_wanted()
         agent = self._visit.agent
         if agent is not None:
             await agent.hold_on(self._held, f"waits for an approval: {row.approval_id}")
+
+
+def _session_key(principal: Principal, call: ToolCall, reply_id: Any) -> SessionKey | None:
+    """What tells a request of an MCP session from any other; None without a session. An id keeps
+    its type: 1 and "1" are two."""
+    if call.dialect != "mcp" or call.run_id is None or type(reply_id) not in (str, int):
+        return None
+    return (principal.tenant, principal.agent, call.tool.upstream, call.run_id, repr(reply_id))
 
 
 def _worded(refused: Refused, decision: Decision) -> str:

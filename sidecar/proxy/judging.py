@@ -52,7 +52,8 @@ class Judging:
         holding: Holding,
         rates: Rates | None = None,
     ) -> None:
-        self._holding = holding
+        #: Where calls wait for a yes.
+        self.holding = holding
         self._recorder = recorder
         self._registry = registry
         self._runs = runs
@@ -157,7 +158,7 @@ class Judging:
             stake = self._runs.stake(before, principal, call, decision, policy_set, now_us)
         permit = visit.permit if decision.approver is not None else None
         if permit is not None:
-            spend = self._holding.spend(permit, call.call_id, decision)
+            spend = self.holding.spend(permit, call.call_id, decision)
         said = await self._recorder.intent(
             principal, sent, decision, stake, before.state, claims, spend
         )
@@ -178,7 +179,7 @@ class Judging:
             self._registry.is_behind(principal.tenant, answer.epoch)
             return None
         if permit is not None and not isinstance(said, OverLimit):
-            self._holding.spent(permit)
+            self.holding.spent(permit)
         self._counters.intents += 1
         self._runs.went_ahead(before, answer.run)
         return answer
@@ -195,7 +196,7 @@ class Judging:
         self._oblige(visit, call, decision)
         shown = _shown(call, decision)
         try:
-            visit.permit = await self._holding.permit(
+            visit.permit = await self.holding.permit(
                 visit, policy_set, principal, call, shown, decision
             )
         except BaseException:

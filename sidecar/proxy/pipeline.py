@@ -25,7 +25,7 @@ from sidecar.proxy.authorization import CHALLENGES, Authorization
 from sidecar.proxy.content_coding import decoded
 from sidecar.proxy.dialects import DIALECTS
 from sidecar.proxy.dialects.mcp_authorization import METADATA
-from sidecar.proxy.dialects.mcp_methods import LISTING, TOOLS_CALL
+from sidecar.proxy.dialects.mcp_methods import CANCELLED, LISTING, TOOLS_CALL
 from sidecar.proxy.dialects.reply import problem_reply
 from sidecar.proxy.head import RequestHead
 from sidecar.proxy.headers import reply_headers
@@ -161,6 +161,8 @@ class Pipeline:
                 await self._lists.require_pinned(policy_set, principal, call)
             visit.intent = await self._judging.intent(visit, policy_set, principal, call)
             if visit.intent is not None:
+                if call.action == CANCELLED:
+                    self._judging.holding.take_back(principal, call)
                 return visit.call
 
     def _read(
@@ -272,9 +274,13 @@ class Pipeline:
     def _end_unheard(self, exchange: AgentSide, visit: Visit, kind: OutcomeKind) -> None:
         """Nobody is there to be answered; a body that broke off is on record all the same."""
         self._conclude(visit, kind)
-        if visit.principal is None or visit.call is not None or exchange.has_whole_body:
+        if visit.principal is None:
             return
-        refused = Refused("body_incomplete")
+        refused = visit.unheard
+        if refused is None:
+            if visit.call is not None or exchange.has_whole_body:
+                return
+            refused = Refused("body_incomplete")
         self._counters.refused(refused.code, refused.detail)
         self._recorder.refusal_unheard(
             visit.principal,
@@ -282,6 +288,8 @@ class Pipeline:
             upstream=exchange.head.upstream,
             action=exchange.head.method,
             refused=refused,
+            call=visit.call,
+            run=visit.run,
         )
 
     async def _refuse(self, exchange: AgentSide, visit: Visit, refused: Refused) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sidecar.config.model import Upstream
+from sidecar.errors import Refused
 from sidecar.ledger.recorder import Intent
 from sidecar.model import Principal, ToolCall
 from sidecar.policy.index import PolicySet
@@ -42,5 +43,7 @@ class Visit:
     #: Whether the call has a place among those in flight to its upstream.
     has_place: bool = False
     permit: Permit | None = None
+    #: What a held call is refused with whose agent left, or took it back.
+    unheard: Refused | None = None
     #: How long it was held for a yes.
     held_ns: int = 0

@@ -40,11 +40,13 @@ PROTOCOL_REQUESTS = frozenset(
     }
 )
 
+CANCELLED = "notifications/cancelled"
+
 #: Notifications a client sends.
 PROTOCOL_NOTIFICATIONS = frozenset(
     {
         "notifications/initialized",
-        "notifications/cancelled",
+        CANCELLED,
         "notifications/progress",
         "notifications/roots/list_changed",
     }

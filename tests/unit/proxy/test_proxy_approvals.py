@@ -317,6 +317,32 @@ async def test_e8_a_client_that_leaves_stops_waiting_and_the_approval_stays(tmp_
         await asyncio.sleep(0.1)
         assert sent(one) == 0, "nobody is connected"
         assert (await refund(one)).status == 200, "the next identical call spends it"
+    (left_alone,) = [row for row in receipts(tmp_path) if row["kind"] == "refusal"]
+    assert (left_alone["outcome"], left_alone["tool"]) == ("approval_pending", "api/refund")
+
+
+@pytest.mark.parametrize(
+    ("reply_id", "session", "forwarded"), [(1, "s1", 1), ("1", "s1", 2), (1, "s2", 2)]
+)
+async def test_a_held_call_that_its_mcp_client_takes_back_goes_nowhere(
+    tmp_path: Path, reply_id: int | str, session: str, forwarded: int
+) -> None:
+    accepts = {"Accept": "application/json, text/event-stream"}
+    message = {
+        "jsonrpc": "2.0", "id": 1, "method": "tools/call",
+        "params": {"name": "send", "arguments": {}},
+    }  # fmt: skip
+    async with asking(tmp_path) as one:
+        in_session = {**accepts, "Mcp-Session-Id": "s1"}
+        call = asyncio.create_task(one.ask("POST", "/mcp", message, in_session))
+        row = await pending(one)
+        await asyncio.sleep(0.1)
+        cancel = {"jsonrpc": "2.0", "method": "notifications/cancelled",
+                  "params": {"requestId": reply_id}}  # fmt: skip
+        await one.ask("POST", "/mcp", cancel, {**accepts, "Mcp-Session-Id": session})
+        await one.sidecar.approvals.deciding.approve(TENANT, row.approval_id, ANA)
+        await call
+        assert sent(one) == forwarded, "the notification itself, and the call if it was another"
 
 
 async def test_stopping_lets_held_calls_go_and_the_approval_stays(tmp_path: Path) -> None:
