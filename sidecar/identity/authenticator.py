@@ -136,7 +136,9 @@ class Authenticator:
             found = self._of_signed(secret, sha256, address)
         if found is None or found.state in FINAL:
             raise self._refused("unknown", address)
-        if sha256 not in self._proven and len(self._proven) < PROVEN_MAX:
+        if sha256 not in self._proven:
+            if len(self._proven) >= PROVEN_MAX:
+                self._proven.clear()
             self._proven.add(sha256)
         return found
 

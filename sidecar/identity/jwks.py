@@ -115,7 +115,7 @@ class KeySet:
         try:
             async with asyncio.timeout(FETCH_S):
                 keys = _read(await self._fetch(self._url))
-        except (OSError, TimeoutError, ValueError) as error:
+        except (OSError, TimeoutError, ValueError, RecursionError) as error:
             self.failures_total += 1
             _log.warning(
                 "the keys of an issuer cannot be fetched; those fetched last count on for a while",

@@ -72,6 +72,8 @@ class IdentityProvider:
             return web.Response(text=json.dumps({"keys": ["x" * 1000] * 1000}))
         if self.fault == "html":
             return web.Response(text="<html>")
+        if self.fault == "deep":
+            return web.Response(text="[" * 100_000)
         if self.fault == "list":
             return web.Response(text="[]")
         return web.Response(text=json.dumps({"keys": [self.public(kid) for kid in self.keys]}))

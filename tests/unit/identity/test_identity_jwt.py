@@ -203,7 +203,7 @@ async def test_g4_unknown_keys_do_not_make_us_ask_without_end(tmp_path: Path) ->
         assert one.idp.asked == 1
 
 
-@pytest.mark.parametrize("fault", ["500", "slow", "huge", "html", "list", "redirect"])
+@pytest.mark.parametrize("fault", ["500", "slow", "huge", "html", "list", "deep", "redirect"])
 async def test_what_was_fetched_last_counts_on_while_the_issuer_fails(
     tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
