@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 import storage
+from sidecar.api_rooms import made_api
 from sidecar.approvals.service import Approvals
 from sidecar.authorize.control_mount import agents_first
 from sidecar.authorize.door import RESERVED, AuthorizeDoor
@@ -22,6 +23,7 @@ from sidecar.authorize_rooms import Shared, made_authorize
 from sidecar.certificate_keeper import CertificateKeeper, Certificates
 from sidecar.clock import Clock
 from sidecar.config.model import STDIO, Config
+from sidecar.control.api.mount import Api
 from sidecar.control.caller_care import CallerCare
 from sidecar.control.run_care import RunCare
 from sidecar.control.server import ControlServer
@@ -142,13 +144,12 @@ async def running(
             certificates=certificates.all, upstream_certificates=certificates.of_upstreams,
         )  # fmt: skip
         tasks = Tasks(stack)
-        await _control(stack, config, state, certificates.control, authorize)
+        api = await made_api(stack, config, clock, state, policies, callers, approvals)
+        await _control(stack, config, state, certificates.control, api, authorize)
         tasks.start(policies.run(), "policies")
         tasks.start(_tick(pressure), "pressure")
         tasks.start(history.run(pressure.snapshot), "trend")
-        start_upkeep(config, tasks, store, clock, fence, callers, approvals)
-        if checkpoints is not None:
-            tasks.start(checkpoints.run(), "checkpoints")
+        start_upkeep(config, tasks, store, clock, fence, callers, approvals, checkpoints)
         if lease is not None:
             tasks.start(lease.run(), "lease")
         tasks.start(certificates.run(), "certificates")
@@ -203,11 +204,12 @@ async def _control(
     config: Config,
     state: ControlState,
     keeper: CertificateKeeper | None,
+    api: Api,
     authorize: AuthorizeDoor,
 ) -> None:
     context = keeper.context if keeper is not None else None
     before = [agents_first(authorize, config.limits)]
-    server = ControlServer(config.listen.control, state, context, before=before)
+    server = ControlServer(config.listen.control, state, context, api, before)
     if keeper is not None:
         keeper.on_change = server.speak
     await server.start()

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sidecar.approvals.changes import Changes
 from sidecar.approvals.service import Approvals
@@ -43,6 +43,9 @@ from sidecar.proxy.upstream import UpstreamLeg
 from sidecar.telemetry.counters import Counters
 from storage import SqlStore, hints_of
 from storage.write_queue import WriteQueue
+
+if TYPE_CHECKING:
+    from sidecar.ledger.checkpointer import Checkpointer
 
 _log = logging.getLogger("aegis.app")
 
@@ -125,12 +128,15 @@ def start_upkeep(
     fence: Fence,
     callers: Callers,
     approvals: Approvals,
+    checkpoints: Checkpointer | None,
 ) -> None:
     """What is over is forgotten or ended, and what other processes change is heard of."""
     is_alone = not store.has_leases
     tasks.start(forget_idle_buckets(store, clock, fence), "limits")
     tasks.start(forget_what_was_said(store, clock, fence), "repeats")
     tasks.start(sweep(approvals.changes, store, is_alone=is_alone), "approvals")
+    if checkpoints is not None:
+        tasks.start(checkpoints.run(), "checkpoints")
     if not is_alone:
         tasks.start(callers.registry.watch(), "registry")
         tasks.start(approvals.changes.waiting.poll(store.approvals_decided), "approvals-poll")

@@ -95,12 +95,11 @@ class Listings(CareReader):
         cut = await self.cut(tenant_id)
         if since_us > head.ts_us or until_us <= since_us:
             return head.seq, head.seq
-        low = (
-            cut.seq if since_us <= cut.ts_us else await self.last_before(tenant_id, since_us, head)
-        )
-        high = head.seq
+        low, high = cut.seq, head.seq
+        if since_us > cut.ts_us:
+            low = await self._last_before(tenant_id, since_us, low, high)
         if until_us <= head.ts_us:
-            high = await self.last_before(tenant_id, until_us, head)
+            high = await self._last_before(tenant_id, until_us, low, high)
         return low, max(low, high)
 
     async def calls(
@@ -145,6 +144,10 @@ class Listings(CareReader):
         """The change of state that a receipt commits to; None if it commits to none."""
         rows = await self._fetch("audit_event", tenant_id, seq)
         return AuditRow._make(rows[0]) if rows else None
+
+    async def _last_before(self, tenant_id: str, at_us: int, low: int, high: int) -> int:
+        rows = await self._fetch("last_seq_before", tenant_id, low, high, at_us)
+        return int(rows[0][0])
 
     async def _has_older(self, tenant_id: str, seq: int) -> bool:
         return (await self._fetch("audit_stretch", tenant_id, seq, 1))[0][0] is not None

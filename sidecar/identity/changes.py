@@ -53,11 +53,10 @@ class ChangeRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class AgentChanged:
-    """An agent as it stands now. `seq` is the receipt's number, None where it stood so already;
-    `row` what the store keeps. `token` is there only if one was made, and never again."""
+    """An agent as it stands now. `seq` is the receipt's number, None where it stood so already.
+    `token` is there only if one was made, and never again."""
 
     agent: Principal
-    row: AgentRow
     seq: int | None
     token: str | None = None
 
@@ -69,7 +68,6 @@ class AgentChanged:
 class KeyChanged:
     """A key as it stands now. `key` is there only if it was made just now, and never again."""
 
-    row: KeyRow
     key_id: str
     profile: KeyProfile
     state: str
@@ -133,7 +131,7 @@ class Changes:
             return _Planned("agent.register", None, shown_agent(row), row)
 
         seq = await self._made(tenant, f"agent:{agent}", plan, actor, reason)
-        return AgentChanged(*self._standing(tenant, agent), seq, token)
+        return AgentChanged(self._standing(tenant, agent), seq, token)
 
     async def move(
         self, tenant: str, agent: str, move: Move, *, actor: str, reason: str = ""
@@ -160,7 +158,7 @@ class Changes:
             return _Planned(f"agent.{move}", shown_agent(row), shown_agent(put), put)
 
         seq = await self._made(tenant, f"agent:{agent}", plan, actor, reason)
-        return AgentChanged(*self._standing(tenant, agent), seq)
+        return AgentChanged(self._standing(tenant, agent), seq)
 
     async def rotate_token(
         self, tenant: str, agent: str, *, actor: str, reason: str = ""
@@ -188,7 +186,7 @@ class Changes:
             return _Planned("agent.rotate_token", shown_agent(row), shown_agent(put), put)
 
         seq = await self._made(tenant, f"agent:{agent}", plan, actor, reason)
-        return AgentChanged(*self._standing(tenant, agent), seq, token)
+        return AgentChanged(self._standing(tenant, agent), seq, token)
 
     # -- keys --------------------------------------------------------------------------------
 
@@ -212,7 +210,6 @@ class Changes:
             raise ChangeRefused("bad_key", "the key would have ended already")
         key_id = f"k{self._clock.new_id()}"
         key = made_key(self._clock, tenant, key_id)
-        made: list[KeyRow] = []
 
         def plan(view: TenantView) -> _Planned:
             if sum(one.state == KEY_ACTIVE for one in view.keys.values()) >= KEYS_MAX:
@@ -221,12 +218,10 @@ class Changes:
                 tenant, key_id, 1, KEY_ACTIVE, profile.text(), sha256_of(key), expires_at_us,
                 self.now_us(),
             )  # fmt: skip
-            made[:] = [row]
             return _Planned("key.create", None, shown_key(row, profile), row)
 
         seq = await self._made(tenant, f"key:{key_id}", plan, actor, reason)
-        (row,) = made
-        return KeyChanged(row, key_id, profile, KEY_ACTIVE, expires_at_us, seq or 0, key)
+        return KeyChanged(key_id, profile, KEY_ACTIVE, expires_at_us, seq or 0, key)
 
     async def revoke_key(
         self, tenant: str, key_id: str, *, actor: str, reason: str = ""
@@ -253,7 +248,7 @@ class Changes:
         seq = await self._made(tenant, f"key:{key_id}", plan, actor, reason)
         (row,) = found
         profile = key_profile(row) or KeyProfile("unreadable", frozenset())
-        return KeyChanged(row, key_id, profile, row.state, row.expires_at_us, seq or 0)
+        return KeyChanged(key_id, profile, row.state, row.expires_at_us, seq or 0)
 
     # -- how it is made ----------------------------------------------------------------------
 
@@ -301,12 +296,11 @@ class Changes:
             raise ChangeRefused(error.code, str(error), error.next_step) from error
         raise ChangeRefused("stale", f"{subject} kept changing meanwhile", "Try again.")
 
-    def _standing(self, tenant: str, agent: str) -> tuple[Principal, AgentRow]:
-        view = self._registry.view(tenant)
-        found = None if view is None else view.agents.get(agent)
-        if view is None or found is None:
+    def _standing(self, tenant: str, agent: str) -> Principal:
+        found = self._registry.agent(tenant, agent)
+        if found is None:
             raise ChangeRefused("unknown_agent", f"{tenant} has no agent {agent!r} any more")
-        return found, _row(view, found)
+        return found
 
     def _has_configured_token(self, tenant: str, agent: str) -> bool:
         configured = self._tenants[tenant].agents.get(agent)

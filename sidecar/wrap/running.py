@@ -154,9 +154,7 @@ async def _rooms(
     )  # fmt: skip
     tasks = Tasks(stack)
     tasks.start(policies.run(), "policies")
-    start_upkeep(config, tasks, store, clock, fence, callers, approvals)
-    if checkpoints is not None:
-        tasks.start(checkpoints.run(), "checkpoints")
+    start_upkeep(config, tasks, store, clock, fence, callers, approvals, checkpoints)
 
     started_ns = clock.monotonic_ns()
 

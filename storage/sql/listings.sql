@@ -37,6 +37,24 @@ LEFT JOIN receipts AS ended
     AND (ended.kind = 'outcome' OR ended.kind = 'recovery')
 ORDER BY page.seq DESC;
 
+-- name: last_seq_before
+-- The last receipt between two that was recorded before a time, found by halving in one go: times
+-- never fall in a chain.
+WITH RECURSIVE halving (low, high) AS (
+    SELECT CAST($2 AS BIGINT), CAST($3 AS BIGINT)
+    UNION ALL
+    SELECT
+        CASE WHEN (
+            SELECT ts_us FROM receipts WHERE tenant_id = $1 AND seq = (low + high + 1) / 2
+        ) < $4 THEN (low + high + 1) / 2 ELSE low END,
+        CASE WHEN (
+            SELECT ts_us FROM receipts WHERE tenant_id = $1 AND seq = (low + high + 1) / 2
+        ) < $4 THEN high ELSE (low + high + 1) / 2 - 1 END
+    FROM halving
+    WHERE low < high
+)
+SELECT low FROM halving WHERE low >= high LIMIT 1;
+
 -- name: count_calls
 -- Calls within a stretch of a tenant's chain, by agent, tool and what was decided.
 SELECT agent_id, tool, decision, kind, count(*)

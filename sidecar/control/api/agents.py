@@ -14,7 +14,7 @@ from pydantic import Field
 
 from sidecar.control.api.parameters import Choice, Parameter, Text, in_path
 from sidecar.control.api.problems import not_found
-from sidecar.control.api.rooms import Registered, kept
+from sidecar.control.api.rooms import kept
 from sidecar.control.api.route import (
     NAME_PATTERN,
     OPERATORS,
@@ -27,10 +27,15 @@ from sidecar.control.api.route import (
     Route,
     Shape,
 )
+from sidecar.identity.agent_states import Move
+from sidecar.identity.changes import AgentChanged
+from sidecar.identity.profiles import AgentProfile
+from sidecar.model import RiskLevel
 from storage.standing import AgentRow
 
 ROOM: Final = "agents"
 READ_S: Final = 10.0
+_RISKS: Final = {level.label: level for level in RiskLevel}
 STATES: Final = ("active", "frozen", "quarantined", "revoked", "deleted")
 VERBS: Final = {
     "freeze": "No call of the agent goes ahead until it is unfrozen; decisions in flight are stale",
@@ -65,14 +70,16 @@ class TokenShape(Shape):
     agent_key: str
     agent_id: str
     agent_token: str
+    seq: int | None
 
 
 class StandingShape(Shape):
-    """An agent's standing after a change."""
+    """An agent's standing after a change, and the receipt that says so; null where it stood so
+    already."""
 
     agent_id: str
     status: str
-    version: int
+    seq: int | None
 
 
 class RunShape(Shape):
@@ -97,10 +104,11 @@ class NewAgent(Body):
     """An agent to be known from now on; what is left out is as usual."""
 
     agent_key: str = Field(pattern=NAME_PATTERN)
-    name: Line = Field("", max_length=256)
+    name: Line = Field("", max_length=256, description="taken and not kept: agents have one name")
     owner_team: Line = Field("", max_length=256)
     environment: Line = Field("", max_length=256)
     risk_tier: str = Field("medium", pattern=r"^(low|medium|high|critical)$")
+    reason: Line = Field("", max_length=1024)
 
 
 class ResetRun(Reason):
@@ -161,33 +169,43 @@ async def get_agent(asked: Asked) -> dict[str, Any]:
 
 async def register_agent(asked: Asked) -> dict[str, Any]:
     """Makes an agent known, with a token."""
-    changes, new = kept(asked.rooms.agents, "agents of its own"), asked.body
-    profile = {
-        "name": new.name, "team": new.owner_team, "environment": new.environment,
-        "risk": new.risk_tier,
-    }  # fmt: skip
-    return _token(await changes.register(asked.person, new.agent_key, profile))
+    new = asked.body
+    profile = AgentProfile(new.owner_team, new.environment, _RISKS[new.risk_tier])
+    return _token(
+        await asked.rooms.changes.register_agent(
+            asked.tenant, new.agent_key, profile, actor=asked.person.actor, reason=new.reason
+        )
+    )
 
 
 async def rotate_token(asked: Asked) -> dict[str, Any]:
     """Another token for an agent that is there."""
-    changes = kept(asked.rooms.agents, "agents of its own")
     await get_agent(asked)
-    agent = asked.values["agent_id"]
-    return _token(await changes.rotate_token(asked.person, agent, asked.body.reason))
+    return _token(
+        await asked.rooms.changes.rotate_token(
+            asked.tenant, asked.values["agent_id"], actor=asked.person.actor,
+            reason=asked.body.reason,
+        )
+    )  # fmt: skip
 
 
-async def move_agent(verb: str, asked: Asked) -> dict[str, Any]:
+async def move_agent(move: Move, asked: Asked) -> dict[str, Any]:
     """Changes the standing of an agent that is there."""
-    changes = kept(asked.rooms.agents, "agents of its own")
     await get_agent(asked)
-    row = await changes.move(asked.person, asked.values["agent_id"], verb, asked.body.reason)
-    return {"agent_id": row.agent_id, "status": row.state, "version": row.version}
+    changed = await asked.rooms.changes.move(
+        asked.tenant, asked.values["agent_id"], move, actor=asked.person.actor,
+        reason=asked.body.reason,
+    )  # fmt: skip
+    agent = changed.agent
+    return {"agent_id": agent.agent, "status": agent.state.value, "seq": changed.seq}
 
 
-def _token(made: Registered) -> dict[str, Any]:
-    name = made.row.agent_id
-    return {"id": name, "agent_key": name, "agent_id": name, "agent_token": made.token}
+def _token(made: AgentChanged) -> dict[str, Any]:
+    name = made.agent.agent
+    return {
+        "id": name, "agent_key": name, "agent_id": name, "agent_token": made.token or "",
+        "seq": made.seq,
+    }  # fmt: skip
 
 
 async def get_run(asked: Asked) -> dict[str, Any]:
@@ -224,10 +242,9 @@ ROUTES: Final = (
     ),
     Route(
         "register_agent", "POST", "/v1/agents/register",
-        "Makes an agent known and gives it a token, which is shown this once; of one that is "
-        "known, another token",
+        "Makes an agent known and gives it a token, which is shown this once",
         OPERATORS, register_agent, TokenShape, body=NewAgent,
-        problems=("not_kept", "refused"), room=ROOM,
+        problems=("refused",), room=ROOM,
     ),
     Route(
         "get_agent", "GET", "/v1/agents/{agent_id}", "One agent", READERS, get_agent, AgentShape,
@@ -248,14 +265,14 @@ ROUTES: Final = (
         "rotate_token", "POST", "/v1/agents/{agent_id}/rotate-token",
         "Gives an agent another token, which is shown this once",
         OPERATORS, rotate_token, TokenShape, (AGENT,), body=Reason, is_body_optional=True,
-        problems=("not_found", "not_kept", "refused"), room=ROOM,
+        problems=("not_found", "refused"), room=ROOM,
     ),
     *(
         Route(
             f"{verb}_agent", "POST", f"/v1/agents/{{agent_id}}/{verb}", summary,
-            OPERATORS, partial(move_agent, verb), StandingShape, (AGENT,),
+            OPERATORS, partial(move_agent, Move(verb)), StandingShape, (AGENT,),
             body=Reason, is_body_optional=True,
-            problems=("not_found", "not_kept", "refused"), room=ROOM,
+            problems=("not_found", "refused"), room=ROOM,
         )
         for verb, summary in VERBS.items()
     ),

@@ -6,13 +6,12 @@ down for the approver; and that whether somebody may vote is the approval desk's
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-import orjson
-
+from sidecar.approvals.view import shown
 from sidecar.control.api.parameters import Choice, Parameter, in_path
 from sidecar.control.api.problems import not_found
-from sidecar.control.api.rooms import kept
 from sidecar.control.api.route import APPROVERS, READERS, Asked, Listed, Reason, Route, Shape
 from sidecar.control.api.times import time_text
 from storage.standing import ApprovalRow
@@ -23,43 +22,57 @@ READ_S: Final = 10.0
 _LAST: Final = "~"
 
 
+class TermShape(Shape):
+    """What one rule wants, and how much of it was given; no `approvers` are any approver."""
+
+    rule: str
+    rule_hash: str
+    approvers: list[str]
+    quorum: int
+    given: int
+
+
+class VoteShape(Shape):
+    """What a person said, and for which rules it counts."""
+
+    actor: str
+    vote: str
+    reason: str
+    at_us: int
+    rules: list[str]
+
+
 class ApprovalShape(Shape):
     """An approval. `asked` is what the approver reads, `terms` what has to be given, `votes` who
-    said what."""
+    said what; `spent_by` is the call that went ahead by it."""
 
     approval_id: str
+    tenant: str
     state: str
-    version: int
-    action_sha256: str
-    agent_id: str
-    call_id: str
+    agent: str
+    user: str | None
     tool: str
-    terms: Any
     asked: Any
-    votes: Any
+    asked_sha256: str
+    action_sha256: str
+    terms: list[TermShape]
+    votes: list[VoteShape]
+    call_id: str
+    spent_by: str | None
     asked_at: str
     asked_at_us: int
     expires_at: str
     expires_at_us: int
     changed_at_us: int
-    spent_by: str | None
 
 
-def told(row: ApprovalRow) -> dict[str, Any]:
-    """An approval as its shape."""
+def told(asked: Asked, row: ApprovalRow) -> dict[str, Any]:
+    """An approval as its shape; one whose time has run out as expired."""
     return {
-        "approval_id": row.approval_id, "state": row.state, "version": row.version,
-        "action_sha256": row.action_sha256, "agent_id": row.agent_id, "call_id": row.call_id,
-        "tool": row.tool, "terms": _json(row.terms), "asked": _json(row.asked),
-        "votes": _json(row.votes), "asked_at": time_text(row.asked_at_us),
-        "asked_at_us": row.asked_at_us, "expires_at": time_text(row.expires_at_us),
-        "expires_at_us": row.expires_at_us, "changed_at_us": row.changed_at_us,
-        "spent_by": row.spent_by or None,
-    }  # fmt: skip
-
-
-def _json(text: str) -> Any:
-    return orjson.loads(text) if text else None
+        **shown(asked.rooms.approvals.changes.as_it_is(row)),
+        "asked_at": time_text(row.asked_at_us),
+        "expires_at": time_text(row.expires_at_us),
+    }
 
 
 async def list_approvals(asked: Asked) -> Listed:
@@ -72,7 +85,7 @@ async def list_approvals(asked: Asked) -> Listed:
     rows = (await read(tenant, at, offset + asked.limit + 1))[offset:]
     page = rows[: asked.limit]
     return Listed(
-        [told(row) for row in page],
+        [told(asked, row) for row in page],
         (page[-1].approval_id,) if len(rows) > asked.limit else None,
     )
 
@@ -82,24 +95,26 @@ async def get_approval(asked: Asked) -> dict[str, Any]:
     found = await asked.rooms.reader.approval(asked.tenant, asked.values["approval_id"])
     if found is None:
         raise not_found("approval", asked.values["approval_id"])
-    return told(found)
+    return told(asked, found)
 
 
 async def approve(asked: Asked) -> dict[str, Any]:
     """A yes."""
-    return await _voted(asked, True)
+    deciding = asked.rooms.approvals.deciding
+    return await _voted(asked, deciding.approve)
 
 
 async def reject(asked: Asked) -> dict[str, Any]:
     """A no."""
-    return await _voted(asked, False)
+    deciding = asked.rooms.approvals.deciding
+    return await _voted(asked, deciding.reject)
 
 
-async def _voted(asked: Asked, is_yes: bool) -> dict[str, Any]:
-    desk, approval_id = kept(asked.rooms.approvals, "approvals"), asked.values["approval_id"]
+async def _voted(asked: Asked, vote: Callable[..., Awaitable[ApprovalRow]]) -> dict[str, Any]:
+    approval_id = asked.values["approval_id"]
     if await asked.rooms.reader.approval(asked.tenant, approval_id) is None:
         raise not_found("approval", approval_id)
-    return told(await desk.vote(asked.person, approval_id, is_yes, asked.body.reason))
+    return told(asked, await vote(asked.tenant, approval_id, asked.person, asked.body.reason))
 
 
 APPROVAL: Final = in_path("approval_id", "its id")
@@ -120,11 +135,11 @@ ROUTES: Final = (
     Route(
         "approve", "POST", "/v1/approvals/{approval_id}/approve", "Says yes, on record",
         APPROVERS, approve, ApprovalShape, (APPROVAL,), body=Reason, is_body_optional=True,
-        problems=("not_found", "not_kept", "refused"), room=ROOM,
+        problems=("not_found", "refused"), room=ROOM,
     ),
     Route(
         "reject", "POST", "/v1/approvals/{approval_id}/reject", "Says no, on record",
         APPROVERS, reject, ApprovalShape, (APPROVAL,), body=Reason, is_body_optional=True,
-        problems=("not_found", "not_kept", "refused"), room=ROOM,
+        problems=("not_found", "refused"), room=ROOM,
     ),
 )  # fmt: skip

@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import Any, Final
 
 from sidecar.control.api.parameters import SEQ_MAX, Parameter, Whole
-from sidecar.control.api.problems import not_found
+from sidecar.control.api.problems import ApiProblem, not_found
 from sidecar.control.api.receipts import SEQ
-from sidecar.control.api.rooms import CheckpointNote, kept
 from sidecar.control.api.route import READERS, Asked, Listed, Route, Shape
+from sidecar.ledger import proofs
+from storage.tree import CheckpointRow
 
 ROOM: Final = "checkpoints"
 READ_S: Final = 10.0
-_WHAT: Final = "checkpoints: there is no key for them"
 
 
 class CheckpointShape(Shape):
@@ -24,6 +24,7 @@ class CheckpointShape(Shape):
 
     size: int
     root: str
+    kind: str
     at_us: int
     note: str
 
@@ -33,6 +34,8 @@ class InclusionShape(Shape):
 
     seq: int
     size: int
+    leaf: str
+    root: str
     hashes: list[str]
 
 
@@ -46,9 +49,10 @@ class ConsistencyShape(Shape):
 
 async def list_checkpoints(asked: Asked) -> Listed:
     """Largest tree first."""
-    room = kept(asked.rooms.checkpoints, _WHAT)
-    before = int(asked.position[0]) if asked.position is not None else SEQ_MAX
-    notes = await room.before(asked.tenant, before, asked.limit + 1)
+    before = int(asked.position[0]) if asked.position is not None else None
+    notes = await proofs.list_checkpoints(
+        asked.rooms.reader, asked.tenant, before_size=before, limit=asked.limit + 1
+    )
     page = notes[: asked.limit]
     return Listed(
         [_told(one) for one in page], (page[-1].size,) if len(notes) > asked.limit else None
@@ -57,34 +61,53 @@ async def list_checkpoints(asked: Asked) -> Listed:
 
 async def get_latest(asked: Asked) -> dict[str, Any]:
     """The newest checkpoint."""
-    found = await kept(asked.rooms.checkpoints, _WHAT).latest(asked.tenant)
+    return _told(await _latest(asked))
+
+
+async def _latest(asked: Asked) -> CheckpointRow:
+    """Without a signed tree there is nothing that a proof could be held against."""
+    found = await proofs.latest_checkpoint(asked.rooms.reader, asked.tenant)
     if found is None:
-        raise not_found("checkpoint", "yet")
-    return _told(found)
+        raise ApiProblem("not_found", "there is no checkpoint")
+    return found
 
 
 async def get_inclusion(asked: Asked) -> dict[str, Any]:
     """The proof that a receipt is in a tree."""
-    room = kept(asked.rooms.checkpoints, _WHAT)
-    seq, size = asked.values["seq"], asked.values["size"]
-    hashes = await room.inclusion(asked.tenant, seq, size) if seq <= size else None
-    if hashes is None:
-        raise not_found(f"receipt {seq} in a tree of size", size)
-    return {"seq": seq, "size": size, "hashes": list(hashes)}
+    latest, seq, size = await _latest(asked), asked.values["seq"], asked.values["size"]
+    size = latest.size if size is None else size
+    if not seq <= size <= latest.size:
+        raise not_found(f"receipt {seq} in a signed tree of size", size)
+    found = await proofs.inclusion(asked.rooms.reader, asked.tenant, seq, size)
+    return {
+        "seq": seq,
+        "size": size,
+        "leaf": found.leaf.hex(),
+        "root": found.root.hex(),
+        "hashes": [one.hex() for one in found.hashes],
+    }
 
 
 async def get_consistency(asked: Asked) -> dict[str, Any]:
     """The proof that a tree grew out of another."""
-    room = kept(asked.rooms.checkpoints, _WHAT)
-    first, second = asked.values["first"], asked.values["second"]
-    hashes = await room.consistency(asked.tenant, first, second) if first <= second else None
-    if hashes is None:
-        raise not_found(f"tree of size {first} at the beginning of one of size", second)
-    return {"first": first, "second": second, "hashes": list(hashes)}
+    latest, first, second = await _latest(asked), asked.values["first"], asked.values["second"]
+    second = latest.size if second is None else second
+    if not first <= second <= latest.size:
+        raise not_found(f"tree of size {first} at the beginning of a signed one of size", second)
+    found = await proofs.consistency(asked.rooms.reader, asked.tenant, first, second)
+    return {"first": first, "second": second, "hashes": [one.hex() for one in found.hashes]}
 
 
-def _told(one: CheckpointNote) -> dict[str, Any]:
-    return one._asdict()
+async def get_proof(asked: Asked) -> bytes:
+    """A receipt with its proof and the newest checkpoint, as a file that needs nothing else."""
+    await _latest(asked)
+    return (
+        await proofs.portable_proof(asked.rooms.reader, asked.tenant, asked.values["seq"])
+    ).encode()
+
+
+def _told(one: CheckpointRow) -> dict[str, Any]:
+    return {name: getattr(one, name) for name in CheckpointShape.model_fields}
 
 
 SIZE: Final = Whole(1, SEQ_MAX)
@@ -93,12 +116,12 @@ ROUTES: Final = (
     Route(
         "list_checkpoints", "GET", "/v1/checkpoints", "Signed checkpoints, the newest first",
         READERS, list_checkpoints, list[CheckpointShape],
-        pages="cursor", problems=("not_kept",), time_limit_s=READ_S, room=ROOM,
+        pages="cursor", time_limit_s=READ_S, room=ROOM,
     ),
     Route(
         "get_latest_checkpoint", "GET", "/v1/checkpoints/latest", "The newest checkpoint",
         READERS, get_latest, CheckpointShape,
-        problems=("not_found", "not_kept"), time_limit_s=READ_S, room=ROOM,
+        problems=("not_found",), time_limit_s=READ_S, room=ROOM,
     ),
     Route(
         "get_consistency_proof", "GET", "/v1/checkpoints/consistency",
@@ -106,14 +129,20 @@ ROUTES: Final = (
         ConsistencyShape,
         (
             Parameter("first", SIZE, "size of the smaller tree", is_required=True),
-            Parameter("second", SIZE, "size of the larger tree", is_required=True),
+            Parameter("second", SIZE, "size of the larger tree; that of the newest checkpoint"),
         ),
-        problems=("not_found", "not_kept"), time_limit_s=READ_S, room=ROOM,
+        problems=("not_found",), time_limit_s=READ_S, room=ROOM,
     ),
     Route(
         "get_inclusion_proof", "GET", "/v1/receipts/{seq}/inclusion",
         "The proof that a receipt is in a tree", READERS, get_inclusion, InclusionShape,
-        (SEQ, Parameter("size", SIZE, "size of the tree", is_required=True)),
-        problems=("not_found", "not_kept"), time_limit_s=READ_S, room=ROOM,
+        (SEQ, Parameter("size", SIZE, "size of the tree; that of the newest checkpoint")),
+        problems=("not_found",), time_limit_s=READ_S, room=ROOM,
+    ),
+    Route(
+        "get_receipt_proof", "GET", "/v1/receipts/{seq}/proof",
+        "A receipt with its proof and the newest checkpoint, as one file (C2SP tlog-proof)",
+        READERS, get_proof, bytes, (SEQ,), media_type="text/plain",
+        problems=("not_found",), time_limit_s=READ_S, room=ROOM,
     ),
 )  # fmt: skip

@@ -12,7 +12,6 @@ from pydantic import Field
 
 from sidecar.control.api.parameters import in_path
 from sidecar.control.api.problems import not_found
-from sidecar.control.api.rooms import kept
 from sidecar.control.api.route import (
     ADMINS,
     NAME_PATTERN,
@@ -25,6 +24,9 @@ from sidecar.control.api.route import (
     Route,
     Shape,
 )
+from sidecar.identity.changes import KeyChanged
+from sidecar.identity.profiles import KeyProfile
+from sidecar.model import Role
 from storage.standing import KeyRow
 
 ROOM: Final = "keys"
@@ -43,10 +45,21 @@ class KeyShape(Shape):
     groups: list[str]
     expires_at_us: int | None
     changed_at_us: int
-    version: int
 
 
-class NewKeyShape(KeyShape):
+class ChangedKeyShape(Shape):
+    """A key after a change, and the receipt that says so."""
+
+    key_id: str
+    state: str
+    name: str
+    roles: list[str]
+    groups: list[str]
+    expires_at_us: int | None
+    seq: int
+
+
+class NewKeyShape(ChangedKeyShape):
     """A key that was made. `key` is shown this once."""
 
     key: str
@@ -64,6 +77,7 @@ class NewKey(Body):
     )
     groups: list[Line] = Field(default_factory=list, max_length=64)
     days: Days | None = Field(None, description="until it ends by itself")
+    reason: Line = Field("", max_length=1024)
 
 
 def told(row: KeyRow) -> dict[str, Any]:
@@ -77,7 +91,6 @@ def told(row: KeyRow) -> dict[str, Any]:
         "groups": [str(group) for group in profile.get("groups", [])],
         "expires_at_us": row.expires_at_us or None,
         "changed_at_us": row.changed_at_us,
-        "version": row.version,
     }
 
 
@@ -92,18 +105,38 @@ async def list_keys(asked: Asked) -> Listed:
 
 async def make_key(asked: Asked) -> dict[str, Any]:
     """A new key, shown this once."""
-    changes, new = kept(asked.rooms.keys, "keys"), asked.body
+    new = asked.body
+    profile = KeyProfile(new.name, frozenset(map(Role, new.roles)), frozenset(new.groups))
     expires_at_us = asked.rooms.clock.now_us() + new.days * _DAY_US if new.days else 0
-    row, key = await changes.make(asked.person, new.name, new.roles, new.groups, expires_at_us)
-    return {**told(row), "key": key}
+    made = await asked.rooms.changes.make_key(
+        asked.tenant, profile, actor=asked.person.actor, expires_at_us=expires_at_us,
+        reason=new.reason,
+    )  # fmt: skip
+    return {**_changed(made), "key": made.key or ""}
 
 
 async def revoke_key(asked: Asked) -> dict[str, Any]:
     """The key counts no more."""
-    changes, key_id = kept(asked.rooms.keys, "keys"), asked.values["key_id"]
+    key_id = asked.values["key_id"]
     if all(row.key_id != key_id for row in await asked.rooms.reader.api_keys(asked.tenant)):
         raise not_found("key", key_id)
-    return told(await changes.revoke(asked.person, key_id, asked.body.reason))
+    return _changed(
+        await asked.rooms.changes.revoke_key(
+            asked.tenant, key_id, actor=asked.person.actor, reason=asked.body.reason
+        )
+    )
+
+
+def _changed(one: KeyChanged) -> dict[str, Any]:
+    return {
+        "key_id": one.key_id,
+        "state": one.state,
+        "name": one.profile.name,
+        "roles": sorted(role.value for role in one.profile.roles),
+        "groups": sorted(one.profile.groups),
+        "expires_at_us": one.expires_at_us or None,
+        "seq": one.seq,
+    }
 
 
 ROUTES: Final = (
@@ -114,12 +147,12 @@ ROUTES: Final = (
     Route(
         "make_key", "POST", "/v1/keys", "Makes a key, which is shown this once",
         ADMINS, make_key, NewKeyShape, body=NewKey, status=201,
-        problems=("not_kept", "refused"), room=ROOM,
+        problems=("refused",), room=ROOM,
     ),
     Route(
         "revoke_key", "POST", "/v1/keys/{key_id}/revoke", "The key counts no more",
-        ADMINS, revoke_key, KeyShape, (in_path("key_id", "its id"),),
+        ADMINS, revoke_key, ChangedKeyShape, (in_path("key_id", "its id"),),
         body=Reason, is_body_optional=True,
-        problems=("not_found", "not_kept", "refused"), room=ROOM,
+        problems=("not_found", "refused"), room=ROOM,
     ),
 )  # fmt: skip

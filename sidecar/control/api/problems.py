@@ -12,9 +12,13 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sidecar.approvals.refusals import ApprovalRefused
 from sidecar.control.run_care import RunCareRefused
 from sidecar.control.tool_care import ToolCareRefused
 from sidecar.errors import RefusalKind
+from sidecar.identity.changes import ChangeRefused
+from sidecar.ledger.proofs import NoProof
+from sidecar.ledger.tiles import TreeIncomplete
 from storage.errors import ReadTimeout, StoreError
 
 TEXT_MAX: Final = 300
@@ -139,7 +143,11 @@ PROBLEMS: Final = _table(
 #: How long whoever finds the sidecar busy should wait, in seconds.
 RETRY_AFTER_S: Final = 1
 #: Codes of rooms that say: there is no such thing.
-_UNKNOWN: Final = frozenset({"unknown_agent", "unknown_upstream", "not_drifted"})
+_UNKNOWN: Final = frozenset(
+    {"unknown_agent", "unknown_key", "unknown_tenant", "unknown_upstream", "not_drifted"}
+)
+#: Codes of rooms that say: that is no name, no reason, no expiry.
+_ILL_FORMED: Final = frozenset({"bad_name", "bad_reason", "bad_role", "bad_expiry"})
 #: Codes of rooms that say: not now.
 _NOT_NOW: Final = frozenset({"store_fenced", "store_moved", "shutting_down"})
 
@@ -181,14 +189,6 @@ class ApiProblem(Exception):
         )
 
 
-class RoomRefused(Exception):
-    """A room will not do it: `code` is stable and the room's own, `status` an HTTP status."""
-
-    def __init__(self, code: str, title: str, next_step: str, status: int = 409) -> None:
-        super().__init__(title)
-        self.code, self.title, self.next_step, self.status = code, title, next_step, status
-
-
 def not_found(what: str, name: str | int) -> ApiProblem:
     """The same for what another tenant has and for what nobody has."""
     return ApiProblem("not_found", f"there is no {what} {_shown(name)}")
@@ -198,17 +198,26 @@ def problem_of(error: Exception) -> Problem | None:
     """What an error of a room below is to whoever asked; None for one that nobody expected."""
     if isinstance(error, ApiProblem):
         return error.said
+    if isinstance(error, NoProof | TreeIncomplete):
+        return ApiProblem("not_found", str(error)).said
     if isinstance(error, ReadTimeout):
         return ApiProblem("read_timeout").said
     if isinstance(error, StoreError):
         # The text of an engine may tell of servers and files: it is for the log.
         return ApiProblem("store_unavailable", f"the store says {error.code}").said
-    if isinstance(error, RunCareRefused | ToolCareRefused):
-        status = 404 if error.code in _UNKNOWN else 503 if error.code in _NOT_NOW else 409
-        return _said(error.code, error.title, error.next_step, status)
-    if isinstance(error, RoomRefused):
+    if isinstance(error, ApprovalRefused):
         return _said(error.code, error.title, error.next_step, error.status)
+    if isinstance(error, RunCareRefused | ToolCareRefused | ChangeRefused):
+        return _said(error.code, error.title, error.next_step, _status_of(error.code))
     return None
+
+
+def _status_of(code: str) -> int:
+    if code in _UNKNOWN:
+        return 404
+    if code in _ILL_FORMED:
+        return 400
+    return 503 if code in _NOT_NOW or code.startswith(("store_", "queue_")) else 409
 
 
 def _said(code: str, title: str, next_step: str, status: int) -> Problem:

@@ -22,17 +22,18 @@ BODIES: dict[str, Any] = {
     "accept_tools": {"upstream": "mail", "tools": []},
     "verify_chain": {"receipts": [{"seq": 1}]},
 }
-QUERIES = {"get_inclusion_proof": "size=2", "get_consistency_proof": "first=1&second=2"}
+QUERIES = {"get_consistency_proof": "first=1"}
 #: The receipt of a change of state.
 AUDITED_SEQ = 8
-#: Answers that are no good news, though the route was served.
-STATUSES = {"restore_agent": 409}
 
 
 def path_of(route: Route, tenant: str, ids: dict[str, str] | None = None) -> str:
     """The path and query by which a route is asked for what a tenant has."""
     seq = AUDITED_SEQ if route.name == "get_audit_event" else 1
-    values = {**ids_of(tenant), "seq": str(seq), **(ids or {})}
+    values = {**ids_of(tenant), "seq": str(seq)}
+    if route.name == "reject":  # of the first one everybody has said yes by now
+        values["approval_id"] = f"second-{values['approval_id']}"
+    values |= ids or {}
     path = route.path
     for parameter in route.parameters:
         if parameter.place == "path":

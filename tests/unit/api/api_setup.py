@@ -1,35 +1,48 @@
 """A control API over a real store, a real queue and real policy files, with two tenants in it.
 
-What other rooms bring (identity, changes, votes, checkpoints) is given in plain memory here; what
-the API itself reads and shows is real.
+All rooms are real but the doorman, who knows a person for every role of each tenant here and locks
+nobody out; the real one is tried by test_api_people.py.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import orjson
 from aiohttp import ClientSession
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 import storage
 from sidecar.api_rooms import made_api
+from sidecar.approvals.states import Term, Terms, terms_text
 from sidecar.clock import Clock
-from sidecar.config.model import Address, Agent, Config, Listen, Tenant, Upstream, UpstreamLimits
-from sidecar.control.api.problems import RoomRefused
-from sidecar.control.api.rooms import CheckpointNote, Registered
+from sidecar.config.identity_model import ConfiguredPerson
+from sidecar.config.model import (
+    Address,
+    Agent,
+    Config,
+    Listen,
+    Tenant,
+    Upstream,
+    UpstreamLimits,
+)
+from sidecar.config.settable import Secret
 from sidecar.control.run_care import RunCare
 from sidecar.control.server import ControlServer
 from sidecar.control.state import ControlState
 from sidecar.control.tool_care import ToolCare
 from sidecar.errors import Refused
+from sidecar.identity.callers import made_callers
 from sidecar.ledger.chain import seal
+from sidecar.ledger.checkpointer import Checkpointer
 from sidecar.ledger.drafts import call_draft, unread_draft
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.pin_keeper import PinKeeper
@@ -40,15 +53,17 @@ from sidecar.policy.case_runner import entry_of
 from sidecar.policy.decide import decide
 from sidecar.policy_files import PolicyKeeper
 from sidecar.proxy.redaction import Redactor
-from sidecar.rooms import policy_loader
+from sidecar.rooms import made_approvals, policy_loader
+from sidecar.signed_note import SigningKey
 from sidecar.telemetry.counters import Counters
-from sidecar.write_path import opened_reader
 from storage.pressure import Pressure
 from storage.records import Entry, Recorded
 from storage.standing import AgentRow, ApprovalRow, AuditRow, KeyRow, PinRow
 from storage.write_queue import WriteQueue
 
 TENANTS = ("acme", "rival")
+#: Nobody gives so many yeses: the approval stays open.
+_TERMS = terms_text(Terms((Term("shop/asks", "ab" * 32, (), 99),), "", "cd" * 32))
 ROLES = tuple(role.value for role in Role)
 #: Stands in everything that must never be shown: arguments, hashes of tokens and keys.
 CANARY = "c4n4ry5ecret"
@@ -65,6 +80,12 @@ rules:
   - {id: logins, effect: allow, tools: shop/login, when: has(args.password)}
   - {id: only-rival, effect: deny, tools: shop/refund, tenants: rival, when: args.amount > 40}
 """
+
+
+def _signing_key() -> SigningKey:
+    made = Ed25519PrivateKey.generate()
+    pem = made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return SigningKey(pem.decode())
 
 
 def key_of(tenant: str, role: str) -> str:
@@ -86,97 +107,6 @@ class Doorman:
     async def person(self, authorization: str | None, address: str) -> Person | None:
         scheme, _, key = (authorization or "").partition(" ")
         return self.persons.get(key) if scheme == "Bearer" else None
-
-
-@dataclass
-class Desk:
-    """The rooms that change something, in memory; `calls` is who was asked for what."""
-
-    store: storage.SqlStore
-    queue: WriteQueue
-    calls: list[tuple[str, str, str]] = field(default_factory=list)
-
-    async def register(
-        self, person: Person, agent_id: str, profile: Mapping[str, Any]
-    ) -> Registered:
-        self.calls.append((person.tenant, "register", agent_id))
-        return Registered(await self._put_agent(person, agent_id, "active"), "the-token", True)
-
-    async def move(self, person: Person, agent_id: str, verb: str, reason: str) -> AgentRow:
-        self.calls.append((person.tenant, verb, agent_id))
-        if verb == "restore":
-            raise RoomRefused("not_quarantined", "it is not quarantined", "Look at it again.")
-        return await self._put_agent(person, agent_id, _STATE_AFTER[verb])
-
-    async def rotate_token(self, person: Person, agent_id: str, reason: str) -> Registered:
-        self.calls.append((person.tenant, "rotate", agent_id))
-        return Registered(await self._put_agent(person, agent_id, "active"), "the-token", False)
-
-    async def make(
-        self,
-        person: Person,
-        name: str,
-        roles: Sequence[str],
-        groups: Sequence[str],
-        expires_at_us: int,
-    ) -> tuple[KeyRow, str]:
-        self.calls.append((person.tenant, "make", name))
-        key_id = f"k-{Clock().new_id()}"
-        return await self._put(person, _key(person.tenant, key_id, name, list(roles))), "the-key"
-
-    async def revoke(self, person: Person, key_id: str, reason: str) -> KeyRow:
-        self.calls.append((person.tenant, "revoke", key_id))
-        rows = await self.store.api_keys(person.tenant)
-        row = next(one for one in rows if one.key_id == key_id)
-        return await self._put(person, row._replace(state="revoked", version=row.version + 1))
-
-    async def vote(
-        self, person: Person, approval_id: str, is_yes: bool, reason: str
-    ) -> ApprovalRow:
-        self.calls.append((person.tenant, "approve" if is_yes else "reject", approval_id))
-        found = await self.store.approval(person.tenant, approval_id)
-        assert found is not None
-        return found._replace(state="approved" if is_yes else "rejected")
-
-    async def _put_agent(self, person: Person, agent_id: str, state: str) -> AgentRow:
-        rows = await self.store.agents(person.tenant)
-        known = [one.version for one in rows if one.agent_id == agent_id]
-        row = _agent(person.tenant, agent_id, state)._replace(version=max(known, default=0) + 1)
-        return await self._put(person, row)
-
-    async def _put(self, person: Person, row: Any) -> Any:
-        receipt = blank_receipt(
-            person.tenant, "control", event_id=Clock().new_id(), call_id=None, ts_us=1
-        )
-        answer = await self.queue.submit(Entry(receipt, puts=(row,)))
-        assert isinstance(answer, Recorded), answer
-        return row
-
-
-_STATE_AFTER = {
-    "freeze": "frozen", "unfreeze": "active", "quarantine": "quarantined", "revoke": "revoked",
-    "delete": "deleted",
-}  # fmt: skip
-
-
-class Notes:
-    """Checkpoints of both tenants, in memory."""
-
-    async def latest(self, tenant: str) -> CheckpointNote | None:
-        return _note(tenant, 2)
-
-    async def before(self, tenant: str, size: int, limit: int) -> list[CheckpointNote]:
-        return [_note(tenant, one) for one in (2, 1) if one < size][:limit]
-
-    async def inclusion(self, tenant: str, seq: int, size: int) -> list[str] | None:
-        return [f"{tenant}-hash"] if size <= 2 else None
-
-    async def consistency(self, tenant: str, first: int, second: int) -> list[str] | None:
-        return [f"{tenant}-hash"] if second <= 2 else None
-
-
-def _note(tenant: str, size: int) -> CheckpointNote:
-    return CheckpointNote(size, f"root-{tenant}", 5, f"{tenant}\n{size}\n")
 
 
 def _agent(tenant: str, agent_id: str, state: str = "active") -> AgentRow:
@@ -210,10 +140,13 @@ class Served:
     queue: WriteQueue
     reader: storage.SqlReader
     policies: PolicyKeeper
-    desk: Desk
     clock: Clock
     recorder: Recording
     api: Any
+
+    async def seq(self, tenant: str = "acme") -> int:
+        """How many receipts a tenant has: what is changed adds some."""
+        return (await self.store.head(tenant)).seq
 
     async def ask(
         self,
@@ -319,14 +252,19 @@ class Recording:
         await self.call(tenant, f"refused-{tenant}", "shop/refund", {"amount": 70, "id": "7"})
         approval = ApprovalRow(
             tenant, ids["approval_id"], 1, "pending", f"action-{tenant}", ids["agent_id"],
-            ids["call_id"], "shop/get", "{}", orjson.dumps({"of": tenant}).decode(), "[]",
-            1, 2**50, 1, "",
+            ids["call_id"], "shop/get", _TERMS, orjson.dumps({"of": tenant}).decode(), "[]",
+            1, 2**52, 1, "",
         )  # fmt: skip
+        second = approval._replace(
+            approval_id=f"second-{ids['approval_id']}", action_sha256=f"second-{tenant}"
+        )
         pin = PinRow(tenant, "mail", "send", 1, f'{{"of": "{tenant}"}}', "ab" * 32, 5,
                      f'{{"of": "{tenant}", "new": 1}}', "cd" * 32, 6)  # fmt: skip
-        puts = (_agent(tenant, ids["agent_id"]), _agent(tenant, f"stored-{tenant}", "frozen"),
-                _key(tenant, ids["key_id"], "ana", ["viewer"]), approval, pin)  # fmt: skip
-        for put in puts:
+        changes: tuple[tuple[Any, ...], ...] = (
+            (_agent(tenant, ids["agent_id"]),), (_agent(tenant, f"stored-{tenant}", "frozen"),),
+            (_key(tenant, ids["key_id"], "ana", ["viewer"]),), (approval, second), (pin,),
+        )  # fmt: skip
+        for puts in changes:
             now_us = self._clock.now_us()
             row = blank_receipt(
                 tenant, "control", event_id=self._clock.new_id(), call_id=None, ts_us=now_us
@@ -335,7 +273,7 @@ class Recording:
                 tenant, 0, now_us, f"person:{tenant}", "made", f"thing:{tenant}", "", '{"a":1}',
                 f"for {tenant}",
             )  # fmt: skip
-            answer = await self._queue.submit(Entry(row, puts=(put,), audit=audit))
+            answer = await self._queue.submit(Entry(row, puts=puts, audit=audit))
             assert isinstance(answer, Recorded), answer
 
 
@@ -351,7 +289,14 @@ def make_config(folder: Path, url: str) -> Config:
         data_dir=folder,
         policies=("policies",),
         tenants={
-            tenant: Tenant(agents={f"coder-{tenant}": Agent(team="platform")}) for tenant in TENANTS
+            tenant: Tenant(
+                agents={f"coder-{tenant}": Agent(team="platform")},
+                people={
+                    role: ConfiguredPerson(roles=(Role(role),), key=Secret(key_of(tenant, role)))
+                    for role in ROLES
+                },
+            )
+            for tenant in TENANTS
         },
         default_agent=None,
         upstreams={
@@ -362,7 +307,9 @@ def make_config(folder: Path, url: str) -> Config:
 
 
 @asynccontextmanager
-async def served_api(folder: Path, url: str = "") -> AsyncIterator[Served]:
+async def served_api(
+    folder: Path, url: str = "", *, has_real_doorman: bool = False
+) -> AsyncIterator[Served]:
     """Everything started, with one of everything recorded for each tenant, and two more calls of
     the rival's."""
     clock, desk_clock = Clock(), Clock()
@@ -396,22 +343,26 @@ async def served_api(folder: Path, url: str = "") -> AsyncIterator[Served]:
             runs=RunCare(config, clock, read=store.run_head, queue=queue, runs=runs, fence=fence),
             tools=ToolCare.of_config(config, pins),
         )  # fmt: skip
-        reader = await opened_reader(stack, config)
         recording = Recording(queue, policies, desk_clock)
         for tenant in TENANTS:
             await recording.fill(tenant)
         await recording.call("rival", "one-more")
         await recording.call("rival", "two-more")
-        desk = Desk(store, queue)
-        api = made_api(
-            stack, config, clock, doorman=Doorman(), state=state, reader=reader,
-            policies=policies, agents=desk, keys=desk, approvals=desk, checkpoints=Notes(),
+        checkpointer = Checkpointer(store, clock, fence, _signing_key(), every_s=10.0, receipts=1)
+        await checkpointer.begin()
+        await checkpointer.turn(is_last=True)
+        callers = await made_callers(stack, config, clock, store, queue, fence)
+        api = await made_api(
+            stack, config, clock, state=state, policies=policies, callers=callers,
+            approvals=made_approvals(config, clock, store, queue, fence),
         )  # fmt: skip
+        if not has_real_doorman:
+            api._rooms.doorman = Doorman()
         server = ControlServer(config.listen.control, state, api=api)
         await server.start()
         stack.push_async_callback(server.stop)
         client = await stack.enter_async_context(ClientSession())
         yield Served(
-            f"http://127.0.0.1:{server.port}", client, store, queue, reader, policies, desk,
+            f"http://127.0.0.1:{server.port}", client, store, queue, api._rooms.reader, policies,
             clock, recording, api,
         )  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from api_examples import BODIES, QUERIES, STATUSES, body_of, path_of
+from api_examples import BODIES, QUERIES, body_of, path_of
 from api_setup import CANARY, ROLES, TENANTS, Served, ids_of, key_of
 
 from sidecar.control.api.route import Route
@@ -45,33 +45,43 @@ async def test_g1_nobody_is_answered_without_a_key_or_a_role(served_by_each: Ser
         status, body = await asked(served, route, "acme", "nobody-key")
         assert (status, body["code"]) == (403, "role_required"), route.name
     assert len(answers) == 1, "one shape, whatever the route and the key"
-    assert served.desk.calls == [] and await heads(served) == before
+    assert await heads(served) == before
 
 
 @pytest.mark.parametrize("tenant", TENANTS)
 async def test_g1_every_route_is_served_to_its_roles_and_to_no_other(
     served_by_each: Served, tenant: str
 ) -> None:
-    served = served_by_each
+    served, other = served_by_each, OTHER[tenant]
+    others_seq = await served.seq(other)
     for route in ROUTES:
+        statuses = []
         for role in ROLES:
-            before, calls = await heads(served), list(served.desk.calls)
+            before = await heads(served)
             status, body = await asked(served, route, tenant, key_of(tenant, role))
             if Role(role) in route.roles:
-                assert status == STATUSES.get(route.name, route.status), (route.name, role, body)
-                assert f"of-{OTHER[tenant]}" not in text_of(body), route.name
-                assert f"coder-{OTHER[tenant]}" not in text_of(body), route.name
+                assert status in good(route), (route.name, role, body)
+                assert f"of-{other}" not in text_of(body), route.name
+                assert f"coder-{other}" not in text_of(body), route.name
+                statuses.append(status)
             else:
                 assert (status, body["code"]) == (403, "role_required"), (route.name, role)
                 assert await heads(served) == before, route.name
-                assert served.desk.calls == calls, route.name
-    assert {one[0] for one in served.desk.calls} == {tenant}, "the tenant is the person's own"
+        assert route.status in statuses, (route.name, statuses)
+    assert await served.seq(other) == others_seq, "the tenant is the person's own"
+
+
+def good(route: Route) -> set[int]:
+    """What a route answers to who may ask it: what was changed by one role cannot always be
+    changed again by the next."""
+    return {route.status} if route.method == "GET" else {route.status, 409}
 
 
 async def test_g1_what_another_tenant_has_answers_as_what_nobody_has(
     served_by_each: Served,
 ) -> None:
     served, told = served_by_each, 0
+    acmes_seq = await served.seq()
     rivals_last = str((await served.store.head("rival")).seq)
     rivals = {**ids_of("rival"), "seq": rivals_last}
     for route in ROUTES:
@@ -86,7 +96,7 @@ async def test_g1_what_another_tenant_has_answers_as_what_nobody_has(
         for ids in (foreign, unknown):
             path = path_of(route, "acme", ids)
             if route.name == "get_inclusion_proof":
-                path = path.replace("size=2", f"size={ids['seq']}")
+                path += f"?size={ids['seq']}"
             status, body, _ = await served.ask(
                 path, method=route.method, body=body_of(route, "acme")
             )
@@ -95,9 +105,9 @@ async def test_g1_what_another_tenant_has_answers_as_what_nobody_has(
         assert said[0] == said[1], route.name
         told += 1
         status, _ = await asked(served, route, "rival", key_of("rival", "admin"))
-        assert status == STATUSES.get(route.name, route.status), f"{route.name}: positive control"
+        assert status in good(route), f"{route.name}: positive control"
     assert told >= 20
-    assert {one[0] for one in served.desk.calls} == {"rival"}
+    assert await served.seq() == acmes_seq, "and nothing was changed"
 
 
 async def test_g1_agents_of_another_tenant_may_not_be_tried(served: Served) -> None:
@@ -112,4 +122,4 @@ async def test_g1_agents_of_another_tenant_may_not_be_tried(served: Served) -> N
 
 def test_the_examples_are_of_routes_that_there_are() -> None:
     names = {route.name for route in ROUTES}
-    assert not (BODIES.keys() | QUERIES.keys() | STATUSES.keys()) - names
+    assert not (BODIES.keys() | QUERIES.keys()) - names

@@ -13,6 +13,7 @@ from api_setup import Served, key_of
 from sidecar.cli.main import main
 from sidecar.control.api import verifying
 from sidecar.ledger.verify import verify_lines
+from storage.retention import Cut, Retention
 
 AUDITOR = key_of("acme", "auditor")
 
@@ -147,3 +148,28 @@ async def test_an_export_that_fails_half_way_does_not_seem_whole(
         raw.execute("DELETE FROM receipts WHERE tenant_id = 'acme' AND seq = 6")
     with pytest.raises(aiohttp.ClientPayloadError):
         await served.ask("/v1/receipts/export", AUDITOR)
+
+
+async def test_a_chain_that_was_cut_begins_where_it_was_cut(served_by_each: Served) -> None:
+    served = served_by_each
+    whole = (await served.ask("/v1/receipts"))[1]
+    head = await served.store.head("acme")
+    at = whole[5]
+    cut = Cut(6, at["receipt_hash"], at["ts_us"], head.frontier, "archive.jsonl", "ab" * 32)
+    await Retention(served.store).cut_off("acme", cut)
+    for query in ("", "?after=2", "?after=6", "?limit=2&after=4"):
+        _, listed, _ = await served.ask(f"/v1/receipts{query}")
+        assert listed == whole[6 : 6 + len(listed)] and listed, query
+    assert await served.pages("/v1/receipts?limit=2") == whole[6:]
+    assert await served.pages("/v1/receipts?limit=4&order=newest") == whole[:5:-1]
+    assert (await served.ask("/v1/receipts/7"))[1] == whole[6]
+    assert (await served.ask("/v1/receipts/6"))[0] == 404
+    _, verdict, _ = await served.ask("/v1/receipts/verify-range", AUDITOR, method="POST")
+    assert (verdict["verified"], verdict["first_seq"], verdict["count"]) == (True, 7, 6)
+    assert verdict["links_to"] == at["receipt_hash"]
+    assert (await served.ask("/v1/receipts/chain-head"))[1]["first_seq"] == 7
+    _, lines_left, _ = await served.ask("/v1/receipts/export", AUDITOR)
+    assert len(lines_left.splitlines()) == 6
+    assert len(await served.pages("/v1/decisions?limit=1")) == len(
+        [one for one in whole[6:] if one["kind"] in ("intent", "refusal")]
+    )
