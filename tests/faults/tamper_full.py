@@ -43,15 +43,15 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=TIMES, metavar="TIMES")
     parser.add_argument("--results", type=Path)
     args = parser.parse_args()
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="aegis-tamper-") as name:
         lines, heads = asyncio.run(made(Path(name)))
         for seed in range(0, args.size, ROUND):
             tampered_with(lines, heads, key_of(1).public, min(ROUND, args.size - seed), seed)
             print(f"{min(seed + ROUND, args.size)} tamperings, all found", flush=True)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
     found = {
         "commit": commit, "tamperings": args.size, "missed": 0,
         "seconds": round(time.perf_counter() - started, 1),
