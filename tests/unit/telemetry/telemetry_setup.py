@@ -84,6 +84,11 @@ def make_sources(upstreams: tuple[str, ...] = ("github", "files"), **changes: An
         "approvals": SimpleNamespace(
             register=Register(), waiting=SimpleNamespace(count=0), now_us=lambda: 0
         ),
+        "callers": SimpleNamespace(
+            failures_by_reason={"unknown": 3, "jwt_expired": 1},
+            lockouts_total=1,
+            agents_by_state=lambda: {"active": 2, "frozen": 1},
+        ),
         "pins": SimpleNamespace(
             drifts_total={"files": 3, "gone": 1}, drifted_by_upstream=lambda: {"files": 2}
         ),
