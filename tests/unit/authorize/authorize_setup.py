@@ -246,20 +246,22 @@ async def stage(
     more: str = "",
     rows: Sequence[VersionedRow] = (),
     upstream: str = "github",
+    store: str = "",
 ) -> AsyncIterator[Stage]:
     """A sidecar whose one upstream only asks; `more` is further configuration, `rows` stand
     in its store beside the agent's token."""
-    (folder / "policies").mkdir(exist_ok=True)
+    (folder / "policies").mkdir(exist_ok=True, parents=True)
     (folder / "policies" / "story.yaml").write_text(policy)
     (folder / "policies" / "tools.yaml").write_text(catalogue)
     (folder / "sidecar.yaml").write_text(
         f"listen: {{data: '127.0.0.1:{free_port()}', control: '127.0.0.1:{free_port()}'}}\n"
-        f"store: sqlite:///{folder}/aegis.db\npolicies: {folder}/policies\n"
+        f"store: {{env: STORE}}\npolicies: {folder}/policies\n"
         f"upstreams: {{{upstream}: {{kind: authorize}}}}\n{more}"
     )
-    loaded = load_config(folder / "sidecar.yaml", {}, [])
+    environ = {"STORE": store or f"sqlite:///{folder}/aegis.db"}
+    loaded = load_config(folder / "sidecar.yaml", environ, [])
     assert loaded.config is not None, loaded.problems
-    if not (folder / "aegis.db").exists():
+    if not store and not (folder / "aegis.db").exists():
         await put(loaded.config.store, agent_row(), *rows)
     clock, log = MovedClock(), io.StringIO()
     async with (
