@@ -24,6 +24,18 @@ OF_AUTHORIZE: Final = (
         "Agents use /v1/authorize and /v1/approvals; all else is on the control listener.",
     ),
     RefusalKind(
+        "not_built",
+        501,
+        "This sidecar cannot do that yet",
+        "See README for what it does not do yet.",
+    ),
+    RefusalKind(
+        "kept_in_files",
+        403,
+        "That is not changed over HTTP",
+        "Change the file, which can be reviewed; the sidecar takes it over.",
+    ),
+    RefusalKind(
         "unknown_approval",
         404,
         "There is no such approval of this agent",

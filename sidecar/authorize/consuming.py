@@ -16,11 +16,11 @@ import orjson
 from sidecar.approvals.refusals import ApprovalRefused
 from sidecar.approvals.service import Approvals, refusal_code
 from sidecar.approvals.states import Term, approver_of, read_terms, spending, wanted
+from sidecar.approvals.words import action_hash_of
 from sidecar.authorize.call import call_of, declared_trust
 from sidecar.authorize.case import Case
 from sidecar.authorize.judging import AuthorizeJudging, Settled
 from sidecar.authorize.line import ReadsRecords
-from sidecar.authorize.poll import action_hash_of
 from sidecar.authorize.request import AuthorizeRequest
 from sidecar.clock import Clock
 from sidecar.config.model import Config

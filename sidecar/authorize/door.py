@@ -8,11 +8,12 @@ Must not know: what is decided, the control listener's HTTP library.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, TypeVar
 
 from sidecar.authorize.answers import error_reply
 from sidecar.authorize.asked import AskedHttp
+from sidecar.authorize.not_here import NOT_HERE
 from sidecar.clock import Clock
 from sidecar.config.model import Limits
 from sidecar.errors import Refused
@@ -26,6 +27,7 @@ AUTHORIZE: Final = "authorize"
 CONSUME: Final = "consume"
 APPROVALS: Final = "approvals"
 
+T = TypeVar("T")
 Serve = Callable[[AskedHttp], Awaitable[WholeReply]]
 #: By method and path.
 Routes = dict[tuple[str, tuple[str, ...]], Serve]
@@ -65,6 +67,8 @@ class AuthorizeDoor:
         only if an agent asks."""
         if asked.segments[0] == AUTHORIZE or asked.segments[-1] == CONSUME:
             return True
+        if _found(NOT_HERE, asked) is not None:
+            return True
         return not isinstance(self._route(asked), Refused) and self._knows(asked)
 
     async def answer(self, asked: AskedHttp) -> WholeReply:
@@ -77,15 +81,12 @@ class AuthorizeDoor:
         return await serve(asked)
 
     def _route(self, asked: AskedHttp) -> Serve | Refused:
-        known = False
-        for (method, path), serve in self._routes.items():
-            if len(path) == len(asked.segments) and all(
-                part in ("*", segment) for part, segment in zip(path, asked.segments, strict=True)
-            ):
-                if method == asked.method:
-                    return serve
-                known = True
-        if known:
+        serve = _found(self._routes, asked)
+        if serve is not None:
+            return serve
+        if asked.is_control and (said := _found(NOT_HERE, asked)) is not None:
+            return Refused(*said)
+        if any(_fits(path, asked.segments) for _, path in self._routes):
             return Refused("method_not_allowed", "This path takes another method")
         return Refused("unknown_route")
 
@@ -101,3 +102,17 @@ class AuthorizeDoor:
             head.method, head.segments, head.first, head.source_ip, read_body,
             certificate=exchange.certificate,
         )  # fmt: skip
+
+
+def _found(table: Mapping[tuple[str, tuple[str, ...]], T], asked: AskedHttp) -> T | None:
+    """What stands in a table for a request."""
+    for (method, path), one in table.items():
+        if method == asked.method and _fits(path, asked.segments):
+            return one
+    return None
+
+
+def _fits(path: Sequence[str], segments: Sequence[str]) -> bool:
+    return len(path) == len(segments) and all(
+        part in ("*", segment) for part, segment in zip(path, segments, strict=True)
+    )

@@ -1,8 +1,7 @@
 """How an approval is told to the agent whose action waits for it. Pure.
 
-Knows: the words its clients know: `created` while it waits, capitals once it is decided. A yes that
-was spent is still a yes, with the time at which it was spent; one that ended otherwise is no yes.
-There are no edited actions: an edited action is a new one, and asks anew.
+Knows: the members its clients know. A yes that was spent has the time at which that was. There are
+no edited actions: an edited action is a new one, and asks anew.
 Must not know: HTTP, stores, who looks.
 """
 
@@ -14,28 +13,14 @@ from typing import Any, Final
 import orjson
 
 from sidecar.approvals.states import State, read_terms, read_votes
+from sidecar.approvals.words import action_hash_of, status_of
 from sidecar.authorize.answers import dashed, timestamp
 from sidecar.authorize.asking import said_of
 from sidecar.ledger.recorded_call import AUTHORIZE
 from storage.standing import ApprovalRow
 
-_STATUS: Final[Mapping[str, str]] = {
-    State.PENDING: "created",
-    State.APPROVED: "APPROVED",
-    State.REJECTED: "REJECTED",
-    State.EXPIRED: "EXPIRED",
-    State.SPENT: "APPROVED",
-    State.WITHDRAWN: "REJECTED",
-    State.SUPERSEDED: "EXPIRED",
-}
 #: By these a person said something.
 _DECIDED: Final = frozenset({State.APPROVED, State.REJECTED, State.SPENT})
-
-
-def action_hash_of(row: ApprovalRow) -> str | None:
-    """The hash of the action, as its agent knows it; None of an action that came by the proxy."""
-    said = orjson.loads(row.asked)
-    return str(said["action_sha256"]) if AUTHORIZE in said else None
 
 
 def polled(row: ApprovalRow) -> dict[str, Any]:
@@ -47,7 +32,7 @@ def polled(row: ApprovalRow) -> dict[str, Any]:
     decided = row.state in _DECIDED and said is not None
     return {
         "approval_id": dashed(row.approval_id),
-        "status": _STATUS[row.state],
+        "status": status_of(row),
         "state": row.state,
         "approver_group": approvers or None,
         "approver_user_id": said.name if said is not None and decided else None,

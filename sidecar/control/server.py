@@ -1,4 +1,4 @@
-"""The control listener: /metrics, /healthz and /readyz, read-only, signed links, the API below /v1.
+"""The control listener: metrics and health, read-only, signed links, the API below /v1.
 
 Knows: HTTP, and which Host and Origin may ask (a web page that rebinds its name to this address
 may not). An address is never trusted here: whoever connects may read how the sidecar does, and
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from sidecar import __version__
 from sidecar.control.approval_links import add_link_routes
 from sidecar.errors import REFUSALS, StartRefused
 from sidecar.listening import listening_sockets
@@ -37,7 +38,7 @@ Render = Callable[[str], Awaitable[tuple[bytes, str]]]
 NotReady = Callable[[], Awaitable[list[str]]]
 
 BACKLOG: Final = 128
-PATHS: Final = ("/healthz", "/metrics", "/readyz")
+PATHS: Final = ("/health", "/healthz", "/metrics", "/readyz")
 _HEADERS: Final = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -64,6 +65,13 @@ def control_app(
     async def healthz(_: web.Request) -> web.Response:
         return _json(200, {"status": "alive"})
 
+    async def health(_: web.Request) -> web.Response:
+        """For clients of agents' SDKs, which ask no more than this of a version and a store."""
+        reasons = await not_ready()
+        status, word = (503, "unhealthy") if reasons else (200, "healthy")
+        said: dict[str, object] = {"status": word, "version": __version__}
+        return _json(status, {**said, "reasons": reasons} if reasons else {**said, "db": "up"})
+
     async def readyz(_: web.Request) -> web.Response:
         reasons = await not_ready()
         if reasons:
@@ -74,6 +82,7 @@ def control_app(
     app.router.add_get("/metrics", metrics)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
+    app.router.add_get("/health", health)
     if approvals is not None:
         add_link_routes(app, approvals)
     if api is not None:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from sidecar.approvals.view import shown
+from sidecar.approvals.words import action_hash_of, status_of
 from sidecar.control.api.parameters import Choice, Parameter, in_path
 from sidecar.control.api.problems import not_found
 from sidecar.control.api.route import APPROVERS, READERS, Asked, Listed, Reason, Route, Shape
@@ -44,11 +45,14 @@ class VoteShape(Shape):
 
 class ApprovalShape(Shape):
     """An approval. `asked` is what the approver reads, `terms` what has to be given, `votes` who
-    said what; `spent_by` is the call that went ahead by it."""
+    said what; `spent_by` is the call that went ahead by it. `status` and `action_hash` are the
+    state and the action in the words of the authorize API."""
 
     approval_id: str
     tenant: str
     state: str
+    status: str
+    action_hash: str
     agent: str
     user: str | None
     tool: str
@@ -68,10 +72,13 @@ class ApprovalShape(Shape):
 
 def told(asked: Asked, row: ApprovalRow) -> dict[str, Any]:
     """An approval as its shape; one whose time has run out as expired."""
+    now = asked.rooms.approvals.changes.as_it_is(row)
     return {
-        **shown(asked.rooms.approvals.changes.as_it_is(row)),
-        "asked_at": time_text(row.asked_at_us),
-        "expires_at": time_text(row.expires_at_us),
+        **shown(now),
+        "status": status_of(now),
+        "action_hash": action_hash_of(now) or now.action_sha256,
+        "asked_at": time_text(now.asked_at_us),
+        "expires_at": time_text(now.expires_at_us),
     }
 
 

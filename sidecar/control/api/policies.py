@@ -122,11 +122,11 @@ class ReplayShape(Shape):
     passed_over: dict[str, int]
 
 
-async def get_policies(asked: Asked) -> dict[str, Any]:
-    """The set in force, and whether the files are."""
+async def list_policies(asked: Asked) -> list[dict[str, Any]]:
+    """The one set in force, and whether the files are."""
     keeper = asked.rooms.policies
     found = keeper.current
-    return {
+    told = {
         "revision": found.revision,
         "default": found.default,
         "rules": found.rule_count,
@@ -139,6 +139,7 @@ async def get_policies(asked: Asked) -> dict[str, Any]:
         "failures": keeper.failures,
         "problems": [problem_told(one) for one in keeper.problems[:PROBLEMS_TOLD_MAX]],
     }
+    return [told]
 
 
 async def list_rules(asked: Asked) -> Listed:
@@ -223,8 +224,8 @@ _MODES: Final = ("enforce", "shadow")
 
 ROUTES: Final = (
     Route(
-        "get_policies", "GET", "/v1/policies", "The policy set in force",
-        READERS, get_policies, PolicySetShape, time_limit_s=READ_S, room=ROOM,
+        "list_policies", "GET", "/v1/policies", "The policy set in force, as a list of one",
+        READERS, list_policies, list[PolicySetShape], time_limit_s=READ_S, room=ROOM,
     ),
     Route(
         "list_rules", "GET", "/v1/policies/rules", "The rules in force, by name",

@@ -23,7 +23,7 @@ async def check(served: Served, body: Any) -> tuple[int, Any]:
 
 
 async def test_the_set_in_force_and_its_rules(served: Served) -> None:
-    _, body, _ = await served.ask("/v1/policies", VIEWER)
+    _, (body,), _ = await served.ask("/v1/policies", VIEWER)
     assert body["revision"] == served.policies.current.revision
     assert body["files"] == ["policies/catalogue.yaml", "policies/shop.yaml"]
     assert (body["files_are_in_force"], body["problems"], body["rules"]) == (True, [], 4)
@@ -39,7 +39,7 @@ async def test_files_that_are_broken_are_told_of(served: Served) -> None:
     path = served.policies._base / "policies" / "shop.yaml"
     path.write_text(POLICY.replace("effect: allow", "efect: allow", 1))
     await served.policies.reload()
-    _, body, _ = await served.ask("/v1/policies", VIEWER)
+    _, (body,), _ = await served.ask("/v1/policies", VIEWER)
     assert body["files_are_in_force"] is False
     assert body["problems"][0]["source"] == "policies/shop.yaml"
     assert body["problems"][0]["line"] == 3
