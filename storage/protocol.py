@@ -172,6 +172,11 @@ class Store(RecordStore, LedgerReader, RegistryReader, ApprovalReader, OnceStore
 
     node_id: str
 
+    async def keep(self, name: str, value: str) -> str:
+        """Keeps a named value for good unless one is kept, and gives the one that is: the same on
+        every node, and in every store that this one is moved or copied to."""
+        ...
+
     async def probe(self) -> None:
         """Proves that a commit would succeed now (a real, tiny one); raises StoreError."""
         ...

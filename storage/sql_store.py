@@ -39,6 +39,8 @@ from storage.standing import AgentRow, ApprovalRow, AuditRow, KeyRow, OnceRow, P
 #: A few milliseconds of a disk.
 BUCKETS_DROPPED_AT_ONCE = 500
 SAID_FORGOTTEN_AT_ONCE = 500
+#: Before the names of values that move along with a store.
+KEPT = "keep:"
 
 
 class Reads(Protocol):
@@ -347,6 +349,10 @@ class SqlStore(SqlReader):
         script = partial(fetch, self._sql["keep_state"], name, value)
         kept: str = (await self._driver.transaction(script))[0][0]
         return kept
+
+    async def keep(self, name: str, value: str) -> str:
+        """See `Store.keep`."""
+        return await self.kept_state(f"{KEPT}{name}", value)
 
     async def probe(self) -> None:
         """See `Store.probe`."""

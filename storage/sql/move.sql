@@ -80,5 +80,7 @@ SELECT value FROM store_state WHERE name = $1;
 DELETE FROM store_state WHERE (name = $1);
 
 -- name: move_states
--- Job across tenants: where chains were cut, which stands among the values of the store itself.
-SELECT name, value FROM store_state WHERE substr(name, 1, 4) = 'cut:';
+-- Job across tenants: where chains were cut, and what is kept for good (`keep:`), which both stand
+-- among the values of the store itself.
+SELECT name, value FROM store_state
+WHERE substr(name, 1, 4) = 'cut:' OR substr(name, 1, 5) = 'keep:';
