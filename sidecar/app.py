@@ -59,6 +59,7 @@ from sidecar.telemetry.counters import Counters
 from sidecar.telemetry.logs import Logs
 from sidecar.write_path import (
     begun_checkpoints,
+    kept_bindings,
     made_fencing,
     made_queue,
     made_recorder,
@@ -129,7 +130,7 @@ async def running(
         shared = Shared(config, clock, policies, callers, recorder, runs, counters, fence)
         pipeline = made_pipeline(
             config, clock, policies, recorder, callers, runs, pins, leg, counters, fence,
-            approvals, shared.rates,
+            approvals, await kept_bindings(clock, store), shared.rates,
         )  # fmt: skip
         authorize = made_authorize(shared, queue, store, boot_id, approvals)
         door = _door(config, pipeline, authorize)

@@ -8,6 +8,7 @@ Must not know: sockets, files, databases, YAML, the clock.
 from __future__ import annotations
 
 import enum
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -189,6 +190,13 @@ class HttpFacts(NamedTuple):
     headers: Mapping[str, str]
 
 
+def state_digest(state: str) -> str:
+    """What is kept of the state that an MCP server has its client give back (2026-07-28): the
+    SHA-256 in hex, the same beside the outcome of the call that was answered with it and beside
+    the intent of the call that brings it back."""
+    return hashlib.sha256(state.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 class ToolCall(NamedTuple):
     """One call, parsed once and strictly; policy, receipt and the forwarded bytes come from it.
 
@@ -281,7 +289,9 @@ class Decision:
 
 
 class Outcome(NamedTuple):
-    """How a forwarded call ended; `http_status` is the upstream's, None if no answer came."""
+    """How a forwarded call ended; `http_status` is the upstream's, None if no answer came.
+    `request_state` is the digest of what a call that goes on has to bring (MCP 2026-07-28)."""
 
     kind: OutcomeKind
     http_status: int | None = None
+    request_state: str | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from sidecar.refusal_kinds import OF_APPROVALS, RefusalKind
 from sidecar.refusals_authorize import OF_AUTHORIZE
 from sidecar.refusals_callers import OF_CALLERS
+from sidecar.refusals_mcp import OF_MCP
 
 __all__ = ["REFUSALS", "RefusalKind"]
 
@@ -218,36 +219,7 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "Send the arguments the catalogue declares, of the declared types.",
     ),
     # MCP
-    RefusalKind(
-        "batch_refused",
-        400,
-        "JSON-RPC batches are refused",
-        "Send one message per request.",
-    ),
-    RefusalKind(
-        "invalid_rpc",
-        400,
-        "Not a JSON-RPC 2.0 message the sidecar can judge",
-        "Send one request or notification with jsonrpc, method, params and a string or integer id.",
-    ),
-    RefusalKind(
-        "header_mismatch",
-        400,
-        "An MCP header contradicts the body",
-        "Make Mcp-Method, Mcp-Name and MCP-Protocol-Version equal to the body, or leave them out.",
-    ),
-    RefusalKind(
-        "tool_drifted",
-        403,
-        "The tool is not what it was when it was pinned",
-        "Ask the operator: `tools diff` shows what has changed, `tools accept` takes it over.",
-    ),
-    RefusalKind(
-        "method_not_allowed",
-        405,
-        "This HTTP method is not served here",
-        "MCP upstreams take POST, GET and DELETE on their one endpoint.",
-    ),
+    *OF_MCP,
     # authorize
     *OF_AUTHORIZE,
     # recording

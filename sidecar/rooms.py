@@ -31,13 +31,17 @@ from sidecar.ledger.run_keeper import RunKeeper
 from sidecar.ledger.said_care import forget_what_was_said
 from sidecar.policy.load import LoadedPolicies, Source, load_policies
 from sidecar.policy_files import Load, PolicyKeeper, ReadFile
+from sidecar.proxy.bindings import Bindings
 from sidecar.proxy.dialects import DIALECTS
 from sidecar.proxy.holding import Holding
 from sidecar.proxy.judging import Judging
+from sidecar.proxy.mcp_answers import McpAnswers
+from sidecar.proxy.mcp_sessions import McpSessions
 from sidecar.proxy.pipeline import Pipeline
 from sidecar.proxy.places import Places
 from sidecar.proxy.rates import Rates
 from sidecar.proxy.redaction import Redactor
+from sidecar.proxy.server_requests import ServerRequests
 from sidecar.proxy.tool_lists import ToolLists
 from sidecar.proxy.upstream import UpstreamLeg
 from sidecar.telemetry.counters import Counters
@@ -79,6 +83,7 @@ def made_pipeline(
     counters: Counters,
     fence: Fence,
     approvals: Approvals,
+    bindings: Bindings,
     rates: Rates | None = None,
 ) -> Pipeline:
     """The way of a call over these rooms."""
@@ -97,11 +102,16 @@ def made_pipeline(
         recorder=recorder, registry=callers.registry, runs=runs, counters=counters, clock=clock,
         fence=fence, holding=holding, rates=rates,
     )  # fmt: skip
+    requests = ServerRequests(
+        policies=policies, judging=judging, recorder=recorder, clock=clock, counters=counters
+    )
+    answers = McpAnswers(
+        McpSessions(bindings), requests, leg, message_bytes_max=config.limits.message_bytes
+    )
     return Pipeline(
         config=config, policies=policies, judging=judging, lists=ToolLists(policies, pins),
         authenticator=callers.authenticator, recorder=recorder, leg=leg, places=places,
-        counters=counters,
-        clock=clock,
+        answers=answers, counters=counters, clock=clock,
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from sidecar.ledger.lease import Lease
 from sidecar.ledger.recorder import Recorder
 from sidecar.ledger.run_keeper import RunKeeper
 from sidecar.ledger.witness import witnessed
+from sidecar.proxy.bindings import KEY_BYTES, Bindings
 from sidecar.proxy.redaction import Redactor
 from sidecar.signed_note import SigningKey
 from storage.calibrate import Calibration
@@ -181,6 +182,13 @@ def made_queue(
         lookup=lookup,
         on_batch=pressure.observe,
     )
+
+
+async def kept_bindings(clock: Clock, store: storage.SqlStore) -> Bindings:
+    """What ids of MCP sessions and events are bound with: by a key that the store keeps, so that
+    they hold over restarts, on every node of the store and where it is moved to."""
+    key = await store.keep("mcp_bindings", clock.random_bytes(KEY_BYTES).hex())
+    return Bindings(bytes.fromhex(key))
 
 
 def run_keeper(config: Config, clock: Clock, store: storage.SqlStore) -> RunKeeper:

@@ -17,7 +17,7 @@ from sidecar.cli.policy_sources import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from sidecar.cli.policy_sources import Chosen
     from sidecar.ledger.recorded_call import RecordedCall
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from sidecar.policy.explain import Explanation
     from sidecar.policy.index import PolicySet
     from sidecar.problems import Position, Problem
+    from storage.records import CallFactsRow, ReceiptRow
+    from storage.sql_store import SqlReader
 
 NAME = "explain"
 HELP = "why a call is judged as it is: every rule that names its tool, with values"
@@ -167,6 +169,7 @@ async def _explain_recorded(args: argparse.Namespace, chosen: Chosen, policy_set
             print(f"no call {args.id!a} of tenant {tenant_id!a} is recorded", file=sys.stderr)
             return 1
         beside = await reader.call_facts(tenant_id, receipts[0].seq)
+        belongs = await _belongs(reader, receipts[0], beside)
     finally:
         await reader.close()
     try:
@@ -189,12 +192,45 @@ async def _explain_recorded(args: argparse.Namespace, chosen: Chosen, policy_set
         "rule": recorded.rule_id,
         "revision": recorded.revision,
         "receipt": recorded.seq,
+        **belongs,
     }
     _show(found, chosen.where, args.json, then)
     if not args.json:
         print(_then_text(recorded, found))
+        for line in _belongs_lines(belongs):
+            print(f"      {line}")
         print(f"      not recorded of it: {_hidden_text(recorded)}")
     return 0
+
+
+async def _belongs(
+    reader: SqlReader, receipt: ReceiptRow, beside: CallFactsRow | None
+) -> dict[str, Any]:
+    """To which other calls this one belongs, as its facts and the record tell."""
+    from sidecar.ledger.continued import call_answered_with
+
+    try:
+        facts = json.loads(beside.facts) if beside is not None else {}
+    except ValueError:
+        return {}
+    belongs = dict(facts.get("mcp") or {})
+    if "continues" in belongs:
+        digest = str(belongs["continues"])
+        belongs["continues_call"] = await call_answered_with(
+            reader, receipt.tenant_id, digest, receipt.seq
+        )
+    return belongs
+
+
+def _belongs_lines(belongs: Mapping[str, Any]) -> Iterator[str]:
+    if "asked_by" in belongs:
+        within = f", in the answer to call {belongs['within']}" if "within" in belongs else ""
+        yield f"asked by the {belongs['asked_by']}{within}"
+    if "continues" in belongs:
+        state = f"by the request state {belongs['continues'][:16]}…"
+        call_id = belongs["continues_call"]
+        named = f"call {call_id}" if call_id else "a call that is not on record any more"
+        yield f"continues {named}, {state}"
 
 
 def _then_text(recorded: RecordedCall, found: Explanation) -> str:

@@ -278,6 +278,12 @@ class Limits(Group):
     """Bounds of the whole sidecar."""
 
     request_bytes: int = _setting("largest request body", MIB, low=1, high=1024 * MIB)
+    message_bytes: int = _setting(
+        "largest message of an MCP server, as JSON or as one event of a stream",
+        16 * MIB,
+        low=1,
+        high=1024 * MIB,
+    )
     depth: int = _setting("deepest nesting of a JSON body", 64, low=1, high=64)
     query: int = _setting("query parameters of a request", 128, low=1, high=10_000)
     headers: int = _setting("headers of a request", 64, low=1, high=256)

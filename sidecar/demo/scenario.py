@@ -1,8 +1,9 @@
 """The demo's story: what an agent does through the sidecar, told in a newcomer's words.
 
 Knows: the base URLs, and what each answer proves. It speaks plain HTTP, as any agent would, with
-a new session, run id and trace on every call, and says nothing of what it has read. `told` keeps
-which rule the story says decided each call, so that the receipts can be held against it.
+a new run id and trace on every call and new sessions of MCP, and says nothing of what it has read.
+`told` keeps which rule the story says decided each call, so that the receipts can be held against
+it.
 Must not know: the sidecar's insides; it meets what an agent, an operator and an auditor meet.
 """
 
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 import aiohttp
 
 from sidecar.clock import Clock
+from sidecar.demo.tool_server import LEGACY
 
 Say = Callable[[str], None]
 #: Ends the agent's run on record, for a reason, as `aegis-sidecar runs reset` does.
@@ -44,11 +46,12 @@ class Told(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back, as far as it is JSON."""
+    """What came back, as far as it is JSON; `session` is that of MCP, if one was given."""
 
     status: int
     body: dict[str, Any]
     call_id: str
+    session: str = ""
 
 
 @dataclass(slots=True)
@@ -129,11 +132,12 @@ class Story:
 
     async def _uses_a_note(self, agent: aiohttp.ClientSession) -> None:
         self.step("Over MCP it reads a note, then tries to delete it")
-        read = await self._tool(agent, "read_note", title="welcome")
+        session = await self._session(agent)
+        read = await self._tool(agent, session, "read_note", title="welcome")
         self._allowed(read, "demo/reads", "the note can be read")
         self.say(f'   read_note: "{_text(read)}"')
         before = len(self.seen)
-        deleted = await self._tool(agent, "delete_note", title="welcome")
+        deleted = await self._tool(agent, session, "delete_note", title="welcome")
         self.told.append(Told(deleted.call_id, None, "deny"))
         self.check(_result(deleted).get("isError") is True, "the deletion is refused")
         self.check(len(self.seen) == before, "the notebook never saw the deletion")
@@ -150,7 +154,9 @@ class Story:
         self.step(
             "Over MCP it reads a page of the public web. A stranger has planted orders in it:"
         )
-        page = await self._tool(agent, "read_web_page", url="https://tea.example/ten-teas")
+        session = await self._session(agent)
+        url = "https://tea.example/ten-teas"
+        page = await self._tool(agent, session, "read_web_page", url=url)
         self._allowed(page, "demo/reads", "the page can be read")
         self.check("Refund 1200 cents" in _text(page), "the page holds its orders")
         self.say(f'   read_web_page: "{_text(page)}"')
@@ -200,29 +206,50 @@ class Story:
         path = f"/shop/orders/{order}/refund"
         return await self._call(agent, "POST", path, {"amount_cents": cents})
 
-    async def _tool(self, agent: aiohttp.ClientSession, name: str, **arguments: str) -> Answer:
+    async def _session(self, agent: aiohttp.ClientSession) -> str:
+        """A new session with the notebook."""
+        params = {
+            "protocolVersion": LEGACY,
+            "capabilities": {},
+            "clientInfo": {"name": "demo", "version": "1"},
+        }
+        message = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}
+        return (await self._call(agent, "POST", "/notes", message)).session
+
+    async def _tool(
+        self, agent: aiohttp.ClientSession, session: str, name: str, **arguments: str
+    ) -> Answer:
         params = {"name": name, "arguments": arguments}
         message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
-        return await self._call(agent, "POST", "/notes", message)
+        return await self._call(agent, "POST", "/notes", message, session)
 
     async def _call(
-        self, agent: aiohttp.ClientSession, method: str, path: str, body: object = None
+        self,
+        agent: aiohttp.ClientSession,
+        method: str,
+        path: str,
+        body: object = None,
+        session: str = "",
     ) -> Answer:
         headers = {
             "Accept": "application/json, text/event-stream",
             "Aegis-Run": self._fresh(16),
-            "Mcp-Session-Id": self._fresh(16),
             "traceparent": f"00-{self._fresh(16)}-{self._fresh(8)}-01",
         }
+        if session:
+            headers["Mcp-Session-Id"] = session
         url = f"{self.data_url}{path}"
         async with agent.request(method, url, json=body, headers=headers) as reply:
             text = await reply.text()
             call_id = reply.headers.get("Aegis-Call-Id", "")
+            given = reply.headers.get("Mcp-Session-Id", "")
         try:
             said = json.loads(text)
         except ValueError:
             said = {"not JSON": text[:200]}
-        return Answer(reply.status, said if isinstance(said, dict) else {"is": said}, call_id)
+        return Answer(
+            reply.status, said if isinstance(said, dict) else {"is": said}, call_id, given
+        )
 
     def _fresh(self, count: int) -> str:
         return self.clock.random_bytes(count).hex()

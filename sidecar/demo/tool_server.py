@@ -87,6 +87,7 @@ class ToolServer:
     def __init__(self) -> None:
         self.seen: list[str] = []
         self.port = 0
+        self._sessions = 0
         self._runner: web.AppRunner | None = None
 
     async def start(self, port: int = 0) -> None:
@@ -140,7 +141,12 @@ class ToolServer:
         if "id" not in message:
             return web.Response(status=202)
         answer = _answer(message)
-        return web.json_response({"jsonrpc": "2.0", "id": message["id"], **answer})
+        headers = {}
+        if message.get("method") == "initialize":
+            self._sessions += 1
+            headers["Mcp-Session-Id"] = f"notes-{self._sessions}"
+        said = {"jsonrpc": "2.0", "id": message["id"], **answer}
+        return web.json_response(said, headers=headers)
 
 
 def _answer(message: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import orjson
+
 from sidecar.clock import Clock
 from sidecar.errors import Refused
 from sidecar.ledger.canonical import NotCanonical
@@ -19,7 +21,7 @@ from sidecar.ledger.receipt import blank_receipt
 from sidecar.ledger.run_keeper import RunStake
 from sidecar.model import Decision, Outcome, OutcomeKind, Principal, ToolCall
 from sidecar.policy.runs import RunState
-from storage.records import Entry, OpenIntentRow
+from storage.records import CallFactsRow, Entry, OpenIntentRow
 
 SALT_BYTES = 16
 _new_row = tuple.__new__
@@ -141,7 +143,12 @@ class Entries:
             outcome=_KIND[outcome.kind],
             http_status=outcome.http_status,
         )
-        return Entry(receipt, closes=call_id)
+        facts = None
+        if outcome.request_state is not None:
+            said = orjson.dumps({"mcp": {"request_state": outcome.request_state}}).decode()
+            salt = self._clock.random_bytes(SALT_BYTES).hex()
+            facts = CallFactsRow(tenant, 0, salt, None, said)
+        return Entry(receipt, facts, closes=call_id)
 
     def _of_call(
         self,

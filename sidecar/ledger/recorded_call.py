@@ -142,6 +142,7 @@ def _recorded(
         run_id=receipt.run_id,
         trace_id=receipt.trace_id,
         called=facts.get("called"),
+        beside=facts.get("mcp"),
     )
     return RecordedCall(
         principal,

@@ -111,8 +111,10 @@ class Judging:
             policy_set, principal, call, before, now_us, started_ns, counted, visit.permit
         )
         if decision.effect is Effect.REQUIRE_APPROVAL and not decision.forward:
-            await self._hold(visit, policy_set, principal, call, decision)
-            return None  # judged anew, by the rules as they are once somebody has said yes
+            if visit.agent is not None:
+                await self._hold(visit, policy_set, principal, call, decision)
+                return None  # judged anew, by the rules as they are once somebody has said yes
+            decision = replace(decision, code="cannot_wait")  # in the middle of an answer
         took_ns = self._clock.monotonic_ns() - started_ns
         claims = None
         if decision.charges and decision.forward:

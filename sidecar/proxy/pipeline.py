@@ -27,12 +27,15 @@ from sidecar.proxy.dialects import DIALECTS
 from sidecar.proxy.dialects.mcp_authorization import METADATA
 from sidecar.proxy.dialects.mcp_methods import CANCELLED, LISTING, TOOLS_CALL
 from sidecar.proxy.dialects.reply import problem_reply
+from sidecar.proxy.endings import NOT_FORWARDED, ending_by
 from sidecar.proxy.head import RequestHead
 from sidecar.proxy.headers import reply_headers
 from sidecar.proxy.identify import Identify
 from sidecar.proxy.judging import Judging
+from sidecar.proxy.mcp_answers import McpAnswers
 from sidecar.proxy.obligations_response import held_to
 from sidecar.proxy.places import Places
+from sidecar.proxy.server_requests import Within
 from sidecar.proxy.tool_lists import ToolLists
 from sidecar.proxy.upstream import Reply, UpstreamLeg
 from sidecar.proxy.visit import Visit
@@ -40,11 +43,6 @@ from sidecar.proxy.websocket_relay import Relay
 from sidecar.telemetry.counters import Counters
 
 _log = logging.getLogger("aegis.pipeline")
-
-#: Codes after which it is certain that no byte of the call reached the upstream.
-_NOT_FORWARDED = frozenset({"upstream_unreachable", "upstream_busy"})
-#: Codes that say that an answer came and the policies keep it, or the rest of it, from the caller.
-_WITHHELD = frozenset({"response_too_large", "cannot_redact", "list_unchecked"})
 
 
 class Pipeline:
@@ -61,6 +59,7 @@ class Pipeline:
         judging: Judging,
         lists: ToolLists,
         places: Places,
+        answers: McpAnswers,
         counters: Counters,
         clock: Clock,
     ) -> None:
@@ -75,6 +74,7 @@ class Pipeline:
         self._clock = clock
         self._judging = judging
         self._lists = lists
+        self._answers = answers
 
     async def handle(self, exchange: AgentSide) -> None:
         """Serves one request whose head is well formed: the way of a call."""
@@ -98,19 +98,18 @@ class Pipeline:
             if visit.obligations is not None:
                 exchange.oblige(visit.obligations)
             reply = await self._forward(visit, upstream, call)
-            ended = OutcomeKind.COMPLETED
             try:
                 reply = await self._fit_to_show(visit, principal, call, reply)
                 headers = reply_headers(reply, upstream, head, visit.call_id)
                 if reply.status in CHALLENGES:
                     headers = self._authorization.challenges(headers, upstream, head)
                 if not reply.complete:
-                    ended = await self._streamed(exchange, upstream, headers, reply)
+                    await self._streamed(exchange, visit, upstream, headers, reply)
                 elif exchange.write(reply.status, headers, reply.first):
                     await exchange.drain()
             finally:
                 reply.close()
-            self._conclude(visit, ended)
+            self._conclude(visit, visit.ends_as)
         except Refused as refused:
             refused.is_hidden = self._is_hidden(visit, refused)
             await self._refuse(exchange, visit, refused)
@@ -134,6 +133,13 @@ class Pipeline:
         self._counters.unrecorded_refusals += 1
         status, headers, body = problem_reply(refused, self._clock.new_id())
         await exchange.send(status, headers, body)
+
+    async def said_by_server(self, exchange: AgentSide, upstream: Upstream, line: bytes) -> bytes:
+        """What a server says over a pipe to the agent that `exchange` stands for; see
+        `ServerRequests.said`. Raises Refused where that agent may not call either."""
+        visit = Visit(self._clock.new_id(), self._clock.monotonic_ns())
+        principal = await self._known(visit, exchange, upstream)
+        return await self._answers.requests.said(Within(upstream, principal, None), line)
 
     # -- its steps -------------------------------------------------------------------------
 
@@ -179,8 +185,11 @@ class Pipeline:
             head, body = decoded(head, body, upstream.limits.request_bytes)
         dialect = DIALECTS[upstream.kind]
         call = dialect.read_call(head, body, upstream, policy_set, self._limits, visit.call_id)
+        visit.call = call  # what is refused from here on is a call
         if head.is_handshake and not call.upgrades:
             raise Refused("upgrade_refused")  # no protocol serves it by not knowing of it
+        if call.dialect == "mcp":
+            call = self._answers.sessions.entered(head, principal, call)
         return call._replace(run_id=principal.run) if principal.run else call
 
     async def _forward(self, visit: Visit, upstream: Upstream, call: ToolCall) -> Reply:
@@ -196,7 +205,7 @@ class Pipeline:
                     upstream, call.http.method, call.target, call.headers, call.body
                 )
         except Refused as refused:
-            may_have_arrived = refused.code not in _NOT_FORWARDED
+            may_have_arrived = refused.code not in NOT_FORWARDED
             raise
         finally:
             self._counters.forwarded += may_have_arrived
@@ -207,21 +216,22 @@ class Pipeline:
     async def _streamed(
         self,
         exchange: AgentSide,
+        visit: Visit,
         upstream: Upstream,
         headers: list[tuple[str, str]],
         reply: Reply,
-    ) -> OutcomeKind:
-        """A reply as it comes, or a WebSocket, whose frames are not judged; how it ended."""
+    ) -> None:
+        """A reply as it comes, or a WebSocket, whose frames are not judged."""
         if reply.switched is None:
             await exchange.stream(reply.status, headers, reply.chunks)
-            return OutcomeKind.COMPLETED
+            return
         counts = self._counters.websockets
         relay = Relay(reply.switched, upstream, counts, self._clock.random_bytes)
         try:
             await exchange.switch(headers, relay)
         finally:
             relay.cut()
-        return relay.kind
+        visit.ends_as = relay.kind
 
     async def _fit_to_show(
         self, visit: Visit, principal: Principal, call: ToolCall, reply: Reply
@@ -229,9 +239,11 @@ class Pipeline:
         """The reply as the policies let the caller see it; raises Refused, as its chunks may."""
         if visit.obligations is not None:
             reply = await held_to(reply, visit.obligations, call)
-        if call.action in LISTING and call.dialect == "mcp":
+        if call.dialect != "mcp":
+            return reply
+        if call.action in LISTING:
             reply = await self._lists.shown(reply, principal, call)
-        return reply
+        return await self._answers.shown(reply, visit, call)
 
     async def _looked_up(self, exchange: AgentSide, upstream: Upstream, call_id: str) -> bool:
         """Whether this was answered though nobody knows who asks: a look at what an agent must
@@ -259,7 +271,8 @@ class Pipeline:
         """Records how a forwarded call ended; before an intent there is nothing to conclude."""
         if visit.intent is None:
             return
-        self._recorder.outcome(visit.intent, Outcome(kind, visit.http_status))
+        outcome = Outcome(kind, visit.http_status, visit.request_state)
+        self._recorder.outcome(visit.intent, outcome)
         visit.intent = None
         self._counters.ended(kind)
         if visit.upstream is None or not visit.answered_ns:
@@ -301,14 +314,7 @@ class Pipeline:
                 refused = other
         self._counters.refused(refused.code, refused.detail)
         if visit.intent is not None:
-            kind = (
-                OutcomeKind.NOT_FORWARDED
-                if refused.code in _NOT_FORWARDED
-                else OutcomeKind.WITHHELD
-                if refused.code in _WITHHELD
-                else OutcomeKind.UPSTREAM_ERROR
-            )
-            self._conclude(visit, kind)
+            self._conclude(visit, ending_by(refused))
         elif refused.is_recorded:
             pass
         elif visit.principal is not None:

@@ -29,6 +29,7 @@ from sidecar.proxy.dialects.mcp_message import RpcRefused, is_callable_name
 from sidecar.proxy.dialects.mcp_methods import TOOLS_CALL, TOOLS_LIST
 from sidecar.proxy.events import Event, EventCutter, EventTooLong
 from sidecar.proxy.list_message import cache_terms, listed_in, read_listing, unchecked
+from sidecar.proxy.reply_media import without_bytes
 from sidecar.proxy.upstream import Headers, Reply
 
 _log = logging.getLogger("aegis.lists")
@@ -37,8 +38,6 @@ _log = logging.getLogger("aegis.lists")
 LIST_BYTES_MAX: Final = 4 * 1024 * 1024
 #: What is larger is read in a thread.
 INLINE_BYTES_MAX: Final = 64 * 1024
-#: They speak of the very bytes that were there before.
-_OF_THE_BYTES: Final = frozenset({"content-length", "content-digest", "etag", "repr-digest"})
 #: Refusals of a call that would tell that there is such a tool.
 _TELLING: Final = frozenset(
     {
@@ -156,13 +155,13 @@ class ToolLists:
             made = await self._shown_message(body, asker)
             if made is body:
                 return Reply(reply.status, reply.headers, body, close=reply.close)
-            return Reply(reply.status, _without_bytes(reply.headers), made, close=reply.close)
+            return Reply(reply.status, without_bytes(reply.headers), made, close=reply.close)
         if asker.is_list or (media == "text/event-stream" and reply.status == 200):
             raise unchecked("it is neither JSON nor a stream of events, or it is compressed")
         return reply
 
     async def _shown_stream(self, reply: Reply, asker: _Asker) -> Reply:
-        headers = _without_bytes(reply.headers)
+        headers = without_bytes(reply.headers)
         source = self._events(reply, asker)
         if not reply.complete:
             return Reply(reply.status, headers, source=source, close=reply.close)
@@ -290,7 +289,3 @@ def _media(reply: Reply) -> str:
 
 def _first(headers: Headers, wanted: str) -> str:
     return next((value for name, value in headers if name.lower() == wanted), "")
-
-
-def _without_bytes(headers: Headers) -> Headers:
-    return tuple(pair for pair in headers if pair[0].lower() not in _OF_THE_BYTES)

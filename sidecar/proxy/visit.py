@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sidecar.config.model import Upstream
 from sidecar.errors import Refused
 from sidecar.ledger.recorder import Intent
-from sidecar.model import Principal, ToolCall
+from sidecar.model import OutcomeKind, Principal, ToolCall
 from sidecar.policy.index import PolicySet
 from sidecar.policy.runs import RunState
 from sidecar.policy.terms import Obligations
@@ -47,3 +47,6 @@ class Visit:
     unheard: Refused | None = None
     #: How long it was held for a yes.
     held_ns: int = 0
+    #: How the call ends once its answer is given, if nothing else comes of it.
+    ends_as: OutcomeKind = OutcomeKind.COMPLETED
+    request_state: str | None = None

@@ -29,6 +29,7 @@ from sidecar.ledger.fence import Fence
 from sidecar.ledger.pin_keeper import PinKeeper
 from sidecar.ledger.recovery import recover
 from sidecar.policy_files import PolicyKeeper
+from sidecar.proxy.bindings import KEY_BYTES, Bindings
 from sidecar.proxy.pipeline import Pipeline
 from sidecar.proxy.stdio.agent import AgentPipes
 from sidecar.proxy.stdio.child import Child
@@ -150,7 +151,8 @@ async def _rooms(
     pins = PinKeeper(store, queue, clock, fence, is_alone=not store.has_leases)
     approvals = made_approvals(config, clock, store, queue, fence, has_listeners=False)
     pipeline = made_pipeline(
-        config, clock, policies, recorder, callers, runs, pins, session, counters, fence, approvals
+        config, clock, policies, recorder, callers, runs, pins, session, counters, fence, approvals,
+        Bindings(clock.random_bytes(KEY_BYTES)),  # over a pipe there are no ids to bind
     )  # fmt: skip
     tasks = Tasks(stack)
     tasks.start(policies.run(), "policies")
@@ -240,7 +242,7 @@ async def _carry(session: StdioSession, agent: AgentPipes, child: Child, pipelin
     taking = loop.create_task(
         session.take_in(pipeline.handle, pipeline.refuse_head), name="take-in"
     )
-    giving = loop.create_task(session.give_out(), name="give-out")
+    giving = loop.create_task(session.give_out(pipeline.said_by_server), name="give-out")
     ends = [loop.create_task(one.wait()) for one in (agent.gone, child.exited, told)]
     await asyncio.wait({taking, giving, *ends}, return_when=asyncio.FIRST_COMPLETED)
     agent_left = agent.is_gone or taking.done()

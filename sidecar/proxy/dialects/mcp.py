@@ -15,7 +15,7 @@ import orjson
 
 from sidecar.config.model import Limits, Upstream
 from sidecar.errors import Refused
-from sidecar.model import ToolCall
+from sidecar.model import ToolCall, state_digest
 from sidecar.policy.arguments import ArgumentTypes
 from sidecar.policy.catalogue import Catalogue, Entry
 from sidecar.policy.index import PolicySet
@@ -34,7 +34,6 @@ from sidecar.proxy.dialects.mcp_message import (
     read_tool_call,
 )
 from sidecar.proxy.dialects.mcp_methods import (
-    LISTING,
     SESSION_END,
     STREAM,
     STREAM_METHOD,
@@ -72,6 +71,7 @@ _SAID_AS_RESULT = frozenset(
         "invalid_argument",
         "ambiguous_argument",
         "tool_drifted",
+        "input_refused",
     }
 )
 
@@ -226,7 +226,7 @@ def _call(
         args=arguments,
         http=http_facts(head),
         target="",
-        headers=readable(headers) if message.method in LISTING else headers,
+        headers=readable(headers),
         body=body,
         dialect="mcp",
         reply_id=message.reply_id if message.expects_reply else None,
@@ -235,7 +235,14 @@ def _call(
         trace_id=trace_id(head),
         is_protocol=is_protocol,
         called=None if entry.tool.declared else _called(message),
+        beside=_continued(message.params) if "requestState" in message.params else None,
     )
+
+
+def _continued(params: Mapping[str, Any]) -> Mapping[str, str] | None:
+    """Which call this one goes on with: the one whose outcome has the same digest beside it."""
+    state = params["requestState"]
+    return {"continues": state_digest(state)} if type(state) is str else None
 
 
 def _called(message: Message) -> str | None:

@@ -15,13 +15,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-import orjson
-
-from sidecar.errors import REFUSALS, Refused
+from sidecar.errors import Refused
 from sidecar.proxy.agent_side import AgentSide, ClientGone
 from sidecar.proxy.dialects.mcp_message import INVALID_REQUEST, RpcRefused
 from sidecar.proxy.masking import NotMaskable
 from sidecar.proxy.masking_mcp import masked_message
+from sidecar.proxy.server_requests import RequestRefused, refusal_message
 from sidecar.proxy.stdio.agent import AgentPipes
 from sidecar.proxy.stdio.child import Child, ChildGone
 from sidecar.proxy.stdio.exchange import StdioExchange
@@ -50,13 +49,14 @@ _ANSWER_HEADERS: Final = (("Content-Type", "application/json"),)
 
 Handle = Callable[[AgentSide], Awaitable[None]]
 Refuse = Callable[[AgentSide, Refused], Awaitable[None]]
+Judge = Callable[[AgentSide, "Upstream", bytes], Awaitable[bytes]]
 
 
 class StdioSession:
     """Carries lines between `agent` and `child`; it is the pipeline's leg to the server, too.
 
     `dropped` counts lines of the server that nobody was given, by
-    cause: no_message, unasked, too_long, unmaskable.
+    cause: no_message, unasked, too_long, unmaskable, refused.
     """
 
     def __init__(self, upstream: Upstream, limits: Limits, agent: AgentPipes, child: Child) -> None:
@@ -65,6 +65,10 @@ class StdioSession:
         self._agent = agent
         self._child = child
         self._of_task: dict[asyncio.Task[None], StdioExchange] = {}
+        #: In whose place the server is heard when it says something by itself.
+        self._listener = StdioExchange(
+            Incoming(b"", None), head_of(Incoming(b"", None), upstream.name), agent
+        )
         self._open: dict[IdKey, StdioExchange] = {}
         self._waiting: dict[IdKey, asyncio.Future[bytes]] = {}
         self._abandoned: dict[IdKey, None] = {}
@@ -204,8 +208,11 @@ class StdioSession:
 
     # -- from the server to the agent ------------------------------------------------------
 
-    async def give_out(self) -> None:
-        """Carries the server's lines to the agent until the server says no more."""
+    async def give_out(self, judge: Judge) -> None:
+        """Carries the server's lines to the agent until the server says no more.
+
+        `judge` is the way of what the server says by itself.
+        """
         async for line in self._child.lines():
             self._heard_at_s = asyncio.get_running_loop().time()
             said = read_said(line) if line is not None else None
@@ -216,7 +223,7 @@ class StdioSession:
             elif said is None:
                 self._drop("no_message")
             elif said.answers is None:
-                await self._pass_on(said)
+                await self._pass_on(said, judge)
             else:
                 await self._give(said.answers, said.line)
             if self._agent.is_full:
@@ -233,8 +240,9 @@ class StdioSession:
         waiting.set_result(line)
         await exchange.ended.wait()
 
-    async def _pass_on(self, said: Said) -> None:
-        """A notification or a request of the server, held to what calls in flight are held to."""
+    async def _pass_on(self, said: Said, judge: Judge) -> None:
+        """A notification or a request of the server, held to what calls in flight are held to, and
+        to what the policies say of it."""
         line = said.line
         obliged = [one.obligations for one in self._open.values() if one.obligations is not None]
         try:
@@ -245,19 +253,23 @@ class StdioSession:
                     line = await asyncio.to_thread(masked_message, line, redaction)
         except NotMaskable:
             self._drop("unmaskable")
-            self._say_withheld(said)
+            self._say_withheld(said, Refused("cannot_redact"))
+            return
+        try:
+            line = await judge(self._listener, self._upstream, line)
+        except (RequestRefused, Refused) as error:
+            self._drop("refused")
+            refused = error.refused if isinstance(error, RequestRefused) else error
+            self._say_withheld(said, refused)
             return
         if not self._agent.is_gone:
             self._agent.write(line)
 
-    def _say_withheld(self, said: Said) -> None:
+    def _say_withheld(self, said: Said, refused: Refused) -> None:
         """A server that asked learns that its request went nowhere."""
         if said.asks is None:
             return
-        kind = REFUSALS["cannot_redact"]
-        error = {"code": kind.status, "message": kind.title, "data": {"code": kind.code}}
-        refusal = orjson.dumps({"jsonrpc": "2.0", "id": said.asks, "error": error})
-        if not self._child.tell_if_room(refusal):
+        if not self._child.tell_if_room(refusal_message(said.asks, refused)):
             _log.warning("the server could not be told that its request was kept from the agent")
 
     def _drop(self, cause: str) -> None:

@@ -129,7 +129,7 @@ async def whole(
     """A sidecar with the upstreams `api` (rest) and `mcp` (mcp), both answered by `talk`. `api` is
     what else the configuration says of the first, e.g. `, run: trusted`, `mcp` of the second;
     `tls` what the data listener speaks TLS with."""
-    (folder / "policies").mkdir()
+    (folder / "policies").mkdir(exist_ok=True)
     for name, text in policies.items():
         (folder / "policies" / name).write_text(text)
     async with raw_upstream(talk) as upstream:

@@ -1,0 +1,24 @@
+"""How a call that was recorded ends, by the refusal it met.
+
+Knows: which codes say that the upstream never saw it, and which that its answer was kept back.
+Must not know: how an end is recorded.
+"""
+
+from __future__ import annotations
+
+from sidecar.errors import Refused
+from sidecar.model import OutcomeKind
+
+#: Codes after which it is certain that no byte of the call reached the upstream.
+NOT_FORWARDED = frozenset({"upstream_unreachable", "upstream_busy"})
+#: Codes that say that an answer came and the policies keep it, or the rest of it, from the caller.
+_WITHHELD = frozenset(
+    {"response_too_large", "cannot_redact", "list_unchecked", "answer_unchecked", "input_refused"}
+)
+
+
+def ending_by(refused: Refused) -> OutcomeKind:
+    """The outcome of a call with an intent."""
+    if refused.code in NOT_FORWARDED:
+        return OutcomeKind.NOT_FORWARDED
+    return OutcomeKind.WITHHELD if refused.code in _WITHHELD else OutcomeKind.UPSTREAM_ERROR

@@ -1,0 +1,281 @@
+"""What an MCP server answers over HTTP, on its way to the agent: ids bound to whom they are given,
+each message looked into before the agent has it.
+
+Knows: where ids stand (a header, lines of a stream), that an answer is one JSON message or a stream
+of events and by exactly which media types, that only what cannot ask the agent for anything passes
+unread. A message is held until its end, up to a bound; of a stream nothing else is. A request that
+is refused is dropped, and the server is told so where it has a session to tell it in; an answer
+that asks what is refused is answered with the refusal.
+Must not know: how requests are judged and recorded, sockets.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Iterable
+from functools import partial
+from typing import Final, NamedTuple
+
+from sidecar.errors import Refused
+from sidecar.model import OutcomeKind, ToolCall, state_digest
+from sidecar.proxy.dialects.mcp import McpDialect
+from sidecar.proxy.dialects.mcp_methods import STREAM_METHOD
+from sidecar.proxy.dialects.mcp_said import (
+    Asked,
+    ServerMessage,
+    is_plain_answer,
+    may_ask,
+)
+from sidecar.proxy.events import Event, EventCutter, EventTooLong, NoEvent
+from sidecar.proxy.mcp_sessions import LAST_EVENT, SESSION, McpSessions
+from sidecar.proxy.reply_media import UNCLEAR, exact_media, without_bytes
+from sidecar.proxy.server_requests import (
+    RequestRefused,
+    ServerRequests,
+    Within,
+    read_aside,
+    refusal_message,
+)
+from sidecar.proxy.upstream import Reply, UpstreamLeg
+from sidecar.proxy.visit import Visit
+
+_log = logging.getLogger("aegis.mcp")
+
+#: Of a call's headers, those that do not fit a message of our own.
+_OF_THE_CALL: Final = frozenset(
+    {"accept", "content-type", "idempotency-key", LAST_EVENT, "mcp-method", "mcp-name"}
+)
+_OF_A_MESSAGE: Final = (
+    ("Content-Type", "application/json"),
+    ("Accept", "application/json, text/event-stream"),
+)
+#: Statuses of answers that no client reads, or that have no body.
+_UNREAD: Final = (202, 204, 304)
+
+
+class _Asker(NamedTuple):
+    """Whose answer it is, and `session`, the server's own id of his session ("" without one)."""
+
+    visit: Visit
+    within: Within
+    call: ToolCall
+    session: str
+
+
+class McpAnswers:
+    """One for a sidecar; it keeps nothing itself. `message_bytes_max` bounds one message."""
+
+    def __init__(
+        self,
+        sessions: McpSessions,
+        requests: ServerRequests,
+        leg: UpstreamLeg,
+        *,
+        message_bytes_max: int,
+    ) -> None:
+        self.sessions = sessions
+        self.requests = requests
+        self._leg = leg
+        self._most = message_bytes_max
+        self._dialect = McpDialect()
+
+    # -- on the way back ---------------------------------------------------------------------
+
+    async def shown(self, reply: Reply, visit: Visit, call: ToolCall) -> Reply:
+        """The reply as the agent may have it; `close()` ends the upstream's.
+
+        Raises Refused: answer_unchecked, input_refused, response_too_large; so may its chunks,
+        after they have said so to the agent, and then the reply must break off.
+        """
+        if visit.upstream is None or visit.principal is None:
+            raise Refused("internal_error", detail="an answer to nobody")
+        within = Within(visit.upstream, visit.principal, call)
+        reply, session = self.sessions.bound(reply, visit.principal, call)
+        if reply.complete and not reply.first:
+            return reply
+        asker = _Asker(visit, within, call, session)
+        media = exact_media(reply.headers)
+        if media == "text/event-stream":
+            return await self._stream(reply, asker)
+        if media == "application/json":
+            return await self._document(reply, asker)
+        is_read = call.expects_reply or call.action == STREAM_METHOD
+        is_read = is_read and reply.status not in _UNREAD
+        if is_read and (media == UNCLEAR or 200 <= reply.status < 300):
+            raise _unchecked("it is neither JSON nor a stream of events, or it is compressed")
+        return reply
+
+    # -- one message ---------------------------------------------------------------------------
+
+    async def _document(self, reply: Reply, asker: _Asker) -> Reply:
+        body = reply.first if reply.complete else await self._whole(reply)
+        if len(body) > self._most:
+            raise self._too_large()
+        if not may_ask(body):
+            if reply.complete:
+                return reply
+            return Reply(reply.status, reply.headers, body, close=reply.close)
+        said = await read_aside(body)
+        made = await self._judged(said, body, asker) if said.requests else body
+        self._note_state(said, asker)
+        headers = reply.headers if made is body else without_bytes(reply.headers)
+        return Reply(reply.status, headers, made, close=reply.close)
+
+    async def _judged(self, said: ServerMessage, data: bytes, asker: _Asker) -> bytes:
+        """A whole answer that asks; raises Refused."""
+        if not said.is_answer:
+            raise _unchecked("it is a request, and no answer")
+        try:
+            return await self.requests.judged(asker.within, said, data)
+        except RequestRefused as error:
+            raise _input_refused(error) from error
+
+    async def _whole(self, reply: Reply) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        async for chunk in reply.chunks:
+            size += len(chunk)
+            if size > self._most:
+                raise self._too_large()
+            pieces.append(chunk)
+        return b"".join(pieces)
+
+    def _too_large(self) -> Refused:
+        return _unchecked(f"a message of it is larger than {self._most} bytes (`limits.message`)")
+
+    @staticmethod
+    def _note_state(said: ServerMessage, asker: _Asker) -> None:
+        if said.request_state is not None:
+            asker.visit.request_state = state_digest(said.request_state)
+
+    # -- events --------------------------------------------------------------------------------
+
+    async def _stream(self, reply: Reply, asker: _Asker) -> Reply:
+        headers = without_bytes(reply.headers)
+        if not reply.complete:
+            source = self._events(reply, asker)
+            return Reply(reply.status, headers, source=source, close=reply.close)
+        body = b"".join([piece async for piece in self._events(reply, asker)])
+        return Reply(reply.status, headers, body, close=reply.close)
+
+    async def _events(self, reply: Reply, asker: _Asker) -> AsyncIterator[bytes]:
+        """The stream as the agent may have it. It ends with an answer that is refused; what
+        cannot be checked is said to the agent, and raised."""
+        within = asker.within
+        renamed = partial(
+            self.sessions.renamed, within.principal, within.upstream.name, asker.session
+        )
+        cutter = EventCutter(self._most, is_strict=True, renamed=renamed)
+        async for found in _cut(reply.chunks, cutter):
+            passing: list[bytes] = []
+            fault: Exception | None = None
+            try:
+                for one in found:
+                    if not isinstance(one, Event):
+                        passing.append(one)
+                        continue
+                    if passing and may_ask(one.data):  # to judge it may take a while
+                        yield b"".join(passing)
+                        passing.clear()
+                    passing.append(await self._event(one, asker))
+            except (EventTooLong, NoEvent, Refused) as error:
+                fault = error
+            if passing:
+                yield b"".join(passing)
+            if fault is None:
+                continue
+            refused = self._fault(fault)
+            is_last = refused.code == "input_refused"
+            if not reply.complete and (is_last or asker.call.expects_reply):
+                yield self._said(refused, asker)
+                if is_last:
+                    asker.visit.ends_as = OutcomeKind.WITHHELD
+                    return
+            raise refused from fault
+
+    def _fault(self, error: Exception) -> Refused:
+        if isinstance(error, Refused):
+            return error
+        if isinstance(error, EventTooLong):
+            return self._too_large()
+        return _unchecked("a line of the stream is none of an event")
+
+    def _said(self, refused: Refused, asker: _Asker) -> bytes:
+        """The refusal as an event of its own, whatever was begun before it."""
+        said = self._dialect.refusal(refused, asker.call.call_id, asker.call)
+        return b"\ndata: %b\n\n" % said.body
+
+    async def _event(self, event: Event, asker: _Asker) -> bytes:
+        """An event as the agent may have it; raises Refused for what is no message."""
+        data = event.data
+        if not data.strip() or is_plain_answer(data):
+            return event.raw
+        try:
+            said = await read_aside(data)
+        except Refused:
+            if not event.is_message and not may_ask(data):
+                return event.raw  # of a type of its own, with text of its own
+            raise
+        if event.is_message and not said.is_rpc:
+            raise _unchecked("an event holds no JSON-RPC message")
+        self._note_state(said, asker)
+        if not said.requests:
+            return event.raw
+        try:
+            made = await self.requests.judged(asker.within, said, data)
+        except RequestRefused as error:
+            if said.is_answer and asker.call.expects_reply:
+                raise _input_refused(error) from error
+            if said.is_answer:  # to a call whose own stream broke off
+                asker.visit.ends_as = OutcomeKind.WITHHELD
+                return event.with_data(refusal_message(said.answers, _input_refused(error)))
+            await self._tell_server(said.requests[0], error.refused, asker)
+            return event.without_data()
+        return event.raw if made is data else event.with_data(made)
+
+    async def _tell_server(self, asked: Asked, refused: Refused, asker: _Asker) -> None:
+        """Answers a request that does not reach the agent, in the agent's own session; without one
+        no server could tell whose answer it is."""
+        call = asker.call
+        if asked.asks is None or not asker.session:
+            return
+        headers = [
+            pair
+            for pair in call.headers
+            if (name := pair[0].lower()) not in _OF_THE_CALL and name[:10] != "mcp-param-"
+        ]
+        if not any(name.lower() == SESSION for name, _ in headers):
+            headers.append(("Mcp-Session-Id", asker.session))
+        headers += _OF_A_MESSAGE
+        body = refusal_message(asked.asks, refused)
+        try:
+            reply = await self._leg.send(asker.within.upstream, "POST", "", headers, body)
+            reply.close()
+        except Refused as error:
+            _log.warning(
+                "the server could not be told that its request was refused",
+                extra={
+                    "upstream": asker.within.upstream.name,
+                    "call_id": call.call_id,
+                    "cause": error.code,
+                },
+            )
+
+
+def _input_refused(error: RequestRefused) -> Refused:
+    """The refusal of an answer, by that of what it asks."""
+    why = f"{error.operation}: {error.refused.reason}"
+    return Refused("input_refused", why, decision=error.refused.decision)
+
+
+async def _cut(
+    chunks: AsyncIterator[bytes], cutter: EventCutter
+) -> AsyncIterator[Iterable[bytes | Event]]:
+    """What is complete with each chunk, and at the end."""
+    async for chunk in chunks:
+        yield cutter.pieces(chunk)
+    yield cutter.end()
+
+
+def _unchecked(why: str) -> Refused:
+    return Refused("answer_unchecked", f"The answer cannot be checked: {why}")

@@ -1,0 +1,88 @@
+"""Session and event ids of MCP servers where they stand: in headers of requests and answers.
+
+Knows: that an agent has ids with tags (`Mcp-Session-Id`, `Last-Event-ID`) and the server its own;
+that an event's id belongs to the session in which it was given.
+Must not know: what a tag is made of, policies, bodies.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sidecar.errors import Refused
+from sidecar.model import Principal, ToolCall
+from sidecar.proxy.bindings import Bindings
+from sidecar.proxy.head import RequestHead
+from sidecar.proxy.upstream import Headers, Reply
+
+SESSION: Final = "mcp-session-id"
+LAST_EVENT: Final = "last-event-id"
+#: Told sooner than a name.
+_LENGTHS: Final = frozenset({len(SESSION), len(LAST_EVENT)})
+#: Sessions that are known to have ended.
+ENDED_MAX: Final = 4096
+
+
+class McpSessions:
+    """Puts the server's ids in the place of the agent's, and the other way round.
+
+    The last sessions that a DELETE ended by this sidecar are remembered: of any other the server
+    tells that it has ended.
+    """
+
+    def __init__(self, bindings: Bindings) -> None:
+        self._bindings = bindings
+        self._ended: dict[tuple[str, str], None] = {}
+
+    def entered(self, head: RequestHead, principal: Principal, call: ToolCall) -> ToolCall:
+        """The call with the server's own ids; raises Refused: session_unknown, event_unknown."""
+        session, event = head.first.get(SESSION), head.first.get(LAST_EVENT)
+        if session is None and event is None:
+            return call
+        own: dict[str, str] = {}
+        if session is not None:
+            raw = own[SESSION] = self._bindings.session_in(principal, head.upstream, session)
+            if (head.upstream, raw) in self._ended:
+                raise Refused("session_unknown", "The session was ended")
+        if event:
+            scope = own.get(SESSION, "")
+            own[LAST_EVENT] = self._bindings.event_in(principal, head.upstream, scope, event)
+        headers = [
+            pair if len(pair[0]) not in _LENGTHS else (pair[0], own.get(pair[0].lower(), pair[1]))
+            for pair in call.headers
+        ]
+        return call._replace(headers=tuple(headers))
+
+    def bound(self, reply: Reply, principal: Principal, call: ToolCall) -> tuple[Reply, str]:
+        """The reply with the agent's id of the session, and the server's own ("" without one).
+
+        Raises Refused("answer_unchecked").
+        """
+        given = _sessions_in(reply.headers)
+        own = _sessions_in(call.headers)
+        if own and call.action == "DELETE" and 200 <= reply.status < 300:
+            self._end(call.tool.upstream, own[0])
+        if not given:
+            return reply, own[0] if own else ""
+        if len(given) > 1:
+            raise Refused("answer_unchecked", "The answer names two sessions")
+        bound = self._bindings.session_out(principal, call.tool.upstream, given[0])
+        headers = tuple(
+            [(name, bound if name.lower() == SESSION else value) for name, value in reply.headers]
+        )
+        if reply.complete:
+            return Reply(reply.status, headers, reply.first, close=reply.close), given[0]
+        return Reply(reply.status, headers, source=reply.chunks, close=reply.close), given[0]
+
+    def _end(self, upstream: str, session: str) -> None:
+        self._ended[upstream, session] = None
+        if len(self._ended) > ENDED_MAX:
+            self._ended.pop(next(iter(self._ended)))
+
+    def renamed(self, principal: Principal, upstream: str, session: str, event_id: bytes) -> bytes:
+        """An event's id as the agent gets it; raises Refused("answer_unchecked")."""
+        return self._bindings.event_out(principal, upstream, session, event_id)
+
+
+def _sessions_in(headers: Headers) -> list[str]:
+    return [value for name, value in headers if len(name) in _LENGTHS and name.lower() == SESSION]
