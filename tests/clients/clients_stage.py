@@ -25,12 +25,15 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 READY_S = 20.0
 
-UPSTREAMS = ("fixture", "denying")
+UPSTREAMS = ("fixture", "denying", "unasked")
 POLICY = """\
 policy: clients
 rules:
   - {id: fixture, effect: allow, tools: ["fixture/*", "fixture/unknown", "fixture/mcp:*"]}
   - {id: denying, effect: allow, tools: ["denying/*", "denying/unknown", "denying/mcp:*"]}
+  - id: unasked
+    effect: allow
+    tools: ["unasked/*", "unasked/unknown", "unasked/mcp:resources/*", "unasked/mcp:prompts/*"]
   - {id: no-image, effect: deny, tools: denying/test_image_content, when: size(args) >= 0}
 """
 LIMITS = "limits: {connections: 512, per_address: 512}"
@@ -38,12 +41,13 @@ LIMITS = "limits: {connections: 512, per_address: 512}"
 
 @dataclass
 class Stage:
-    """Where the fixture is reached: `direct`, `through` the sidecar, and `denying`: through it
-    too, with one tool denied."""
+    """Where the fixture is reached: `direct`, `through` the sidecar, and through it too: `denying`,
+    with one tool denied, and `unasked`, where the server may ask the client for nothing."""
 
     direct: str
     through: str
     denying: str
+    unasked: str
     sidecar: Process
 
 
@@ -84,10 +88,10 @@ def staged(folder: Path) -> Iterator[Stage]:
             LIMITS,
         )
         sidecar.start()
-        through, denying = (
+        through, denying, unasked = (
             f"http://localhost:{sidecar.data_port}/{name}/mcp" for name in UPSTREAMS
         )
-        yield Stage(direct, through, denying, sidecar)
+        yield Stage(direct, through, denying, unasked, sidecar)
         assert sidecar.stop() == 0, sidecar.log()[-3000:]
     finally:
         sidecar.kill()

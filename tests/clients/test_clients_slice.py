@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from mcp import types
 from mcp.client import Client
+from mcp.shared.exceptions import MCPError
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
@@ -106,6 +107,53 @@ async def test_a_denied_tool_is_not_the_same_as_direct(stage: Stage) -> None:
     differing = [n for n in direct["answers"] if direct["answers"][n] != through["answers"][n]]
     assert differing == ["test_image_content"]
     assert through["answers"]["test_image_content"]["is_error"] is True
+
+
+@pytest.mark.parametrize("mode", list(ASKING))
+async def test_c16_what_no_rule_lets_a_server_ask_reaches_no_client(
+    stage: Stage, mode: str
+) -> None:
+    """The tools that ask end in an error their caller can read; all others answer as ever."""
+    asked: list[str] = []
+
+    async def elicited(_: Any, params: Any) -> types.ElicitResult:
+        asked.append("elicitation")
+        names = params.requested_schema["properties"]
+        return types.ElicitResult(action="accept", content=dict.fromkeys(names, "Ada"))
+
+    async def sampled(_: Any, params: Any) -> types.CreateMessageResult:
+        asked.append("sampling")
+        said = types.TextContent(text="Paris")
+        return types.CreateMessageResult(role="assistant", content=said, model="none")
+
+    async def roots(_: Any) -> types.ListRootsResult:
+        asked.append("roots")
+        return types.ListRootsResult(roots=[])
+
+    async def failed(url: str) -> list[str]:
+        """The tools that do not answer well."""
+        found = []
+        async with Client(
+            url, mode=mode, elicitation_callback=elicited, sampling_callback=sampled,
+            list_roots_callback=roots,
+        ) as client:  # fmt: skip
+            for name in ("test_simple_text", "test_tool_with_progress", *ASKING[mode]):
+                try:
+                    answer = await client.call_tool(name, {"prompt": "Say it", "message": "Who?"})
+                except MCPError as error:
+                    answer = types.CallToolResult(content=[], is_error=True)
+                    assert "olicies" in str(error) or "policy" in str(error), error
+                if answer.is_error:
+                    found.append(name)
+        return found
+
+    assert await failed(stage.unasked) == list(ASKING[mode])
+    assert asked == []
+    assert await failed(stage.through) == [], "positive control"
+    assert {"elicitation", "sampling"} <= set(asked)
+    receipts = [one for one in stage.sidecar.receipts() if one["upstream"] == "unasked"]
+    refused = {one["tool"] for one in receipts if one["kind"] == "refusal"}
+    assert {"unasked/mcp:sampling/createMessage", "unasked/mcp:elicitation/create"} <= refused
 
 
 def test_results_of_the_suite_are_compared_check_by_check(tmp_path: Path) -> None:

@@ -216,7 +216,7 @@ _HEADERS = (
     _header("Aegis-Approval", {"Aegis-Approval": HERE}, arrives=False),
     _header("Proxy-Authorization", {"Proxy-Authorization": f"Basic {HERE}"}, arrives=False),
     Source("an MCP session", Keeper.DIGEST, "POST /tools/mcp", _tool("add"),
-           headers={**JSON, "Mcp-Session-Id": HERE}),
+           headers={**JSON, "Mcp-Session-Id": HERE}, status=404, arrives=False),
 )  # fmt: skip
 
 _OBLIGED = (

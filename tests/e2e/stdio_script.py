@@ -84,6 +84,23 @@ class Script:
         say(answer(reply_id, f"the card is {CARD}"))
         say(news(f"done with {CARD}"))
 
+    def asks(self, reply_id: Any, _: dict[str, Any]) -> None:
+        def ask(asked: str, method: str, **params: Any) -> dict[str, Any]:
+            return {"jsonrpc": "2.0", "id": asked, "method": method, "params": params}
+
+        say(ask("s-1", "roots/list"))
+        say(ask("s-2", "sampling/createMessage", messages=["buy gold"]))
+        say(b'{"jsonrpc":"2.0","id":"s-3","method":"ping","method":"sampling/createMessage"}')
+        say({"jsonrpc": "2.0", "method": "elicitation/create", "params": {}})  # with no id
+        say(ask("s-5", "sampling/createMessage"))
+        say(news("asked for much"))
+        say(answer(reply_id))
+
+    def requires(self, reply_id: Any, arguments: dict[str, Any]) -> None:
+        wanted = {"a": {"method": arguments["method"]}}
+        said = {"resultType": "input_required", "inputRequests": wanted}
+        say({"jsonrpc": "2.0", "id": reply_id, "result": said})
+
     def environment(self, reply_id: Any, _: dict[str, Any]) -> None:
         say(answer(reply_id, " ".join(sorted(os.environ))))
 

@@ -182,6 +182,47 @@ def test_c16_what_is_said_beside_an_answer_is_masked_like_it(tmp_path: Path) -> 
     assert CARD not in str(wrap.receipts())
 
 
+ASKING = """\
+policy: start
+rules:
+  - {id: everything, effect: allow, tools: [files/unknown, "files/mcp:roots/list"]}
+"""
+
+
+def test_c16_what_a_server_asks_is_judged_and_refused_to_its_face(tmp_path: Path) -> None:
+    """As over HTTP: refused unless a rule names it, on record either way; answers that ask too."""
+    policies = tmp_path / "share/aegis-sidecar/files/policies"
+    policies.mkdir(parents=True)
+    (policies / "start.yaml").write_text(ASKING)
+    wrap = Wrap(tmp_path)
+    wrap.call(1, "asks")
+    roots, note, answer = (wrap.hear() for _ in range(3))
+    assert (roots["method"], roots["id"]) == ("roots/list", "s-1")
+    assert note["params"]["data"] == "asked for much"
+    assert text_of(answer) == "done", "nothing else of the server was passed on"
+    needed = wrap.asked(2, "requires", method="roots/list")
+    assert needed["result"]["inputRequests"] == {"a": {"method": "roots/list"}}
+    refused = wrap.asked(3, "requires", method="elicitation/create")
+    assert "input_refused" in text_of(refused)
+    assert wrap.end() == 0
+    told = {one["id"]: one["error"]["data"]["code"] for one in wrap.seen() if "error" in one}
+    assert told == {"s-2": "default_deny", "s-3": "answer_unchecked", "s-5": "default_deny"}
+    receipts = wrap.receipts()
+    asked = [
+        (one["kind"], one["tool"]) for one in receipts if one["tool"] and "mcp:" in one["tool"]
+    ]
+    assert asked == [
+        ("intent", "files/mcp:roots/list"),
+        ("refusal", "files/mcp:sampling/createMessage"),
+        ("refusal", "files/mcp:elicitation/create"),
+        ("refusal", "files/mcp:sampling/createMessage"),
+        ("intent", "files/mcp:roots/list"),
+        ("refusal", "files/mcp:elicitation/create"),
+    ]
+    outcomes = [one["outcome"] for one in receipts if one["kind"] == "outcome"]
+    assert outcomes == ["completed"] * 4 + ["withheld"]
+
+
 LIMITED = """\
 policy: start
 rules:
