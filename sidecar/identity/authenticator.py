@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sidecar.errors import Refused
 from sidecar.identity.agent_states import FINAL
 from sidecar.identity.certificates import subjects_of
+from sidecar.identity.jwks import BadToken
 from sidecar.identity.lockout import LOCKED_S, Lockout
 from sidecar.identity.tokens import TOKEN_CHARS_MAX, sha256_of
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("aegis.identity")
 
-#: Why a caller may not be known; those of signed tokens are in `jwt_tokens`.
+#: Why a caller may not be known; `jwt_…` are those of signed tokens.
 REASONS: Final = (
     "absent", "unknown", "certificate", "disagree", "locked_out", "jwt_malformed", "jwt_algorithm",
     "jwt_key", "jwt_claims", "jwt_expired", "jwt_not_yet_valid", "jwt_audience", "jwt_signature",
@@ -36,6 +37,8 @@ REASONS: Final = (
 )  # fmt: skip
 #: Credentials that have worked, remembered so that others' failures do not lock them out.
 PROVEN_MAX: Final = 20_000
+#: Callers that signed tokens proved, remembered with what they claim.
+MADE_MAX: Final = 4096
 
 Certificate = Mapping[str, Any]
 
@@ -143,8 +146,6 @@ class Authenticator:
         return found
 
     def _of_signed(self, token: str, sha256: str, address: str) -> Principal | None:
-        from sidecar.identity.jwt_tokens import VERIFIED_MAX, BadToken
-
         if self._signed is None:
             return None
         try:
@@ -159,7 +160,7 @@ class Authenticator:
         if made is not None and made[0] is standing and made[1] is said:
             return made[2]
         principal = replace(standing, user=None, claims=said.claims, run=said.run)
-        if len(self._made) >= VERIFIED_MAX:
+        if len(self._made) >= MADE_MAX:
             del self._made[next(iter(self._made))]
         self._made[sha256] = (standing, said, principal)
         return principal

@@ -128,6 +128,14 @@ class KeySet:
             self.generation += 1
 
 
+class BadToken(Exception):
+    """The token does not hold; `reason` is for operators."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class KeysWanted(Exception):
     """The key that the token names is not known: await `fetch` of these and read it again."""
 

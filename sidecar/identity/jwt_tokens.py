@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import jwt
 
-from sidecar.identity.jwks import KIND_OF, Fetch, KeySet, KeysWanted, fetched
+from sidecar.identity.jwks import KIND_OF, BadToken, Fetch, KeySet, KeysWanted, fetched
 
 if TYPE_CHECKING:
     from sidecar.clock import Clock
@@ -33,18 +33,6 @@ _REASONS: Final = (
     (jwt.InvalidSignatureError, "jwt_signature"),
     (jwt.InvalidIssuerError, "jwt_issuer"),
 )
-#: Why a token may not hold.
-BAD_REASONS: Final = (
-    "jwt_malformed", "jwt_algorithm", "jwt_key", "jwt_claims", *(reason for _, reason in _REASONS),
-)  # fmt: skip
-
-
-class BadToken(Exception):
-    """The token does not hold; `reason` is one of BAD_REASONS and is for operators."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
