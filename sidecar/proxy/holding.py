@@ -131,7 +131,8 @@ class Holding:
         telling = self._in_sessions.get(key) if key is not None else None
         if telling is not None:
             telling.is_unwanted = True
-            self._approvals.changes.waiting.wake_all()
+            if telling.waits_for is not None:
+                self._approvals.changes.waiting.wake(telling.waits_for)
 
     def spend(self, permit: Permit, call_id: str, decision: Decision) -> Spend:
         """What the intent takes along."""
@@ -214,11 +215,13 @@ class Holding:
 class _Telling:
     """Tells a held agent that he waits, in the words of his protocol."""
 
-    __slots__ = ("_held", "_visit", "is_unwanted")
+    __slots__ = ("_held", "_visit", "is_unwanted", "waits_for")
 
     def __init__(self, visit: Visit, call: ToolCall) -> None:
         #: Whether the agent has taken the call back.
         self.is_unwanted = False
+        #: Tenant and id of the approval, once it is known.
+        self.waits_for: tuple[str, str] | None = None
         self._visit = visit
         upstream = visit.upstream
         self._held = None if upstream is None else DIALECTS[upstream.kind].held(call)
@@ -230,6 +233,7 @@ class _Telling:
 
     async def __call__(self, row: ApprovalRow) -> None:
         self.require_wanted()
+        self.waits_for = (row.tenant_id, row.approval_id)
         agent = self._visit.agent
         if agent is not None:
             await agent.hold_on(self._held, f"waits for an approval: {row.approval_id}")
