@@ -28,7 +28,7 @@ from sidecar.control.api.route import (
     Shape,
 )
 from sidecar.identity.agent_states import Move
-from sidecar.identity.changes import AgentChanged
+from sidecar.identity.changes import AgentChanged, ChangeRefused
 from sidecar.identity.profiles import AgentProfile
 from sidecar.model import RiskLevel
 from storage.standing import AgentRow
@@ -169,13 +169,20 @@ async def get_agent(asked: Asked) -> dict[str, Any]:
 
 async def register_agent(asked: Asked) -> dict[str, Any]:
     """Makes an agent known, with a token."""
-    new = asked.body
+    new, changes, actor = asked.body, asked.rooms.changes, asked.person.actor
     profile = AgentProfile(new.owner_team, new.environment, _RISKS[new.risk_tier])
-    return _token(
-        await asked.rooms.changes.register_agent(
-            asked.tenant, new.agent_key, profile, actor=asked.person.actor, reason=new.reason
+    try:
+        made = await changes.register_agent(
+            asked.tenant, new.agent_key, profile, actor=actor, reason=new.reason
         )
-    )
+    except ChangeRefused as refused:
+        if refused.code != "agent_exists":
+            raise
+        # Nothing else of it changes, and what has ended is not revived.
+        made = await changes.rotate_token(
+            asked.tenant, new.agent_key, actor=actor, reason=new.reason or "registered again"
+        )
+    return _token(made)
 
 
 async def rotate_token(asked: Asked) -> dict[str, Any]:
@@ -242,7 +249,8 @@ ROUTES: Final = (
     ),
     Route(
         "register_agent", "POST", "/v1/agents/register",
-        "Makes an agent known and gives it a token, which is shown this once",
+        "Makes an agent known and gives it a token, which is shown this once; of one that is "
+        "known, another token and nothing else",
         OPERATORS, register_agent, TokenShape, body=NewAgent,
         problems=("refused",), room=ROOM,
     ),

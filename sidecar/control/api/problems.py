@@ -147,7 +147,7 @@ _UNKNOWN: Final = frozenset(
     {"unknown_agent", "unknown_key", "unknown_tenant", "unknown_upstream", "not_drifted"}
 )
 #: Codes of rooms that say: that is no name, no reason, no expiry.
-_ILL_FORMED: Final = frozenset({"bad_name", "bad_reason", "bad_role", "bad_expiry"})
+_ILL_FORMED: Final = frozenset({"bad_name", "bad_reason", "bad_key"})
 #: Codes of rooms that say: not now.
 _NOT_NOW: Final = frozenset({"store_fenced", "store_moved", "shutting_down"})
 
@@ -208,6 +208,8 @@ def problem_of(error: Exception) -> Problem | None:
     if isinstance(error, ApprovalRefused):
         return _said(error.code, error.title, error.next_step, error.status)
     if isinstance(error, RunCareRefused | ToolCareRefused | ChangeRefused):
+        if isinstance(error.__cause__, StoreError):
+            return problem_of(error.__cause__)
         return _said(error.code, error.title, error.next_step, _status_of(error.code))
     return None
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from api_setup import Served, key_of, served_api
 
+from sidecar.ledger.fence import Standing
+
 
 @pytest.fixture
 async def served(tmp_path: Path) -> AsyncIterator[Served]:
@@ -44,7 +46,10 @@ async def test_w13_an_agent_goes_through_its_standings_and_is_not_revived(served
     _, agent, _ = await served.ask("/v1/agents/runner")
     assert (agent["state"], agent["team"], agent["risk"]) == ("active", "ops", "high")
     assert made["agent_token"] not in str(agent)
-    assert (await served.ask(path, operator, method="POST", body=sdk))[1]["code"] == "agent_exists"
+    other = {**sdk, "owner_team": "other"}
+    status, again, _ = await served.ask(path, operator, method="POST", body=other)
+    assert status == 200 and again["agent_token"] != made["agent_token"]
+    assert (await served.ask("/v1/agents/runner"))[1]["team"] == "ops", "and nothing else"
 
     async def move(verb: str) -> tuple[int, str]:
         said = await served.ask(f"/v1/agents/runner/{verb}", operator, method="POST", body={})
@@ -56,12 +61,28 @@ async def test_w13_an_agent_goes_through_its_standings_and_is_not_revived(served
     assert await move("revoke") == (200, "revoked")
     for verb in ("unfreeze", "restore", "freeze"):
         assert (await move(verb))[0] == 409, verb
-    token = made["agent_token"]
+    token = again["agent_token"]
+    revived = await served.ask(path, operator, method="POST", body=sdk)
+    assert (revived[0], revived[1]["code"]) == (409, "wrong_state")
     said = await served.ask("/v1/decisions", token)
     assert said[0] in (401, 403), "an agent's own token has no role"
     _, events, _ = await served.ask("/v1/audit/events?subject=agent:runner")
     assert [one["action"] for one in events][-1] == "agent.register"
     assert {one["actor"] for one in events} == {"person:operator"}
+
+
+async def test_a_store_that_stands_still_takes_no_changes(served: Served) -> None:
+    fence = served.api._rooms.changes._fence
+    fence.stand(Standing("f", "x", "", 0))
+    said = await served.ask("/v1/agents/coder-acme/freeze", method="POST", body={})
+    assert (said[0], said[1]["code"]) == (503, "store_fenced")
+    fence.lift()
+    body = {"name": "ci", "roles": ["viewer"], "groups": ["No Name"]}
+    said = await served.ask("/v1/keys", method="POST", body=body)
+    assert (said[0], said[1]["code"]) == (400, "bad_name")
+    await served.queue.close()
+    said = await served.ask("/v1/agents/coder-acme/freeze", method="POST", body={})
+    assert (said[0], said[1]["code"]) == (503, "store_unavailable")
 
 
 async def test_votes_are_the_persons_own_and_stand(served: Served) -> None:
