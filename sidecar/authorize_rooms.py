@@ -90,6 +90,7 @@ def made_authorize(
             config=config, approvals=approvals, reader=store, judging=judging, clock=clock
         ),
         recorder=shared.recorder, counters=counters, clock=clock, limits=config.limits,
+        registry=registry, people=shared.callers.doorman, knows=identify.knows,
     )  # fmt: skip
     routes: Routes = {
         ("POST", (AUTHORIZE,)): line.authorize,

@@ -36,6 +36,12 @@ OF_AUTHORIZE: Final = (
         "Change the file, which can be reviewed; the sidecar takes it over.",
     ),
     RefusalKind(
+        "operator_required",
+        403,
+        "Only an operator spends a yes for an agent",
+        "Send the agent's own token, or a key with the role operator.",
+    ),
+    RefusalKind(
         "unknown_approval",
         404,
         "There is no such approval of this agent",

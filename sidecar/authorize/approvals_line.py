@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import orjson
 
 from sidecar.authorize.answers import dashed, error_reply
-from sidecar.authorize.asked import AskedHttp, IdentifiesAgents
+from sidecar.authorize.asked import AskedHttp, IdentifiesAgents, IdentifiesPeople
 from sidecar.authorize.case import Case
 from sidecar.authorize.consuming import Consuming
 from sidecar.authorize.line import SIGNATURE, UPSTREAM
@@ -23,15 +23,17 @@ from sidecar.clock import Clock
 from sidecar.config.model import Limits
 from sidecar.errors import Refused
 from sidecar.identity.agent_states import barred
-from sidecar.ledger.delegations import Delegations, Mark
+from sidecar.identity.registry import Registry
+from sidecar.ledger.delegations import Delegations, Mark, refused_by
 from sidecar.ledger.recorder import Recorder
-from sidecar.model import AgentState, Principal
+from sidecar.model import AgentState, Principal, Role
 from sidecar.policy_files import PolicyKeeper
 from sidecar.proxy.agent_side import ClientGone
 from sidecar.proxy.dialects.content_type import require_json_type
 from sidecar.proxy.dialects.reply import CALL_ID_HEADER, WholeReply
 from sidecar.proxy.strict_json import parse
 from sidecar.telemetry.counters import Counters
+from storage.errors import StoreError
 from storage.standing import ApprovalRow
 
 _log = logging.getLogger("aegis.authorize")
@@ -65,7 +67,14 @@ class ApprovalsLine:
         counters: Counters,
         clock: Clock,
         limits: Limits,
+        registry: Registry,
+        people: IdentifiesPeople,
+        knows: Callable[[AskedHttp], bool],
     ) -> None:
+        """`knows` tells whether a request bears the credential of an agent."""
+        self._registry = registry
+        self._people = people
+        self._knows = knows
         self._identify = identify
         self._consuming = consuming
         self._policies = policies
@@ -96,7 +105,7 @@ class ApprovalsLine:
         claimed: str | None = None
         case: Case | None = None
         try:
-            principal = await self._caller(asked)
+            principal = await self._spender(asked)
             claimed = _claimed(await asked.read_body(), asked, self._limits.depth)
             row = await self._consuming.find(principal, _id_of(asked))
             if principal.state is not AgentState.ACTIVE:
@@ -130,6 +139,25 @@ class ApprovalsLine:
         if SIGNATURE in asked.headers:
             raise Refused("unsigned_only")
         return await self._identify(asked)
+
+    async def _spender(self, asked: AskedHttp) -> Principal:
+        """The agent that spends. On the control listener an operator may do it for the agent, with
+        the key that clients manage with; the agent has to stand as well as if it came itself."""
+        if not asked.is_control or self._knows(asked):
+            return await self._caller(asked)
+        try:
+            person = await self._people.person(asked.headers.get("authorization"), asked.source_ip)
+            if person is None:
+                raise Refused("unauthenticated")
+            if not person.may(Role.OPERATOR):
+                raise Refused("operator_required")
+            agent_id = await self._consuming.agent_of(person.tenant, _id_of(asked))
+        except StoreError as error:
+            raise refused_by(error) from error
+        principal = self._registry.agent(person.tenant, agent_id)
+        if principal is None:
+            raise Refused("unknown_approval")
+        return principal
 
     async def _refused(
         self,

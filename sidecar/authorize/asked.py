@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from sidecar.model import Principal
+from sidecar.model import Person, Principal
 
 
 class AskedHttp(NamedTuple):
@@ -31,4 +31,12 @@ class IdentifiesAgents(Protocol):
 
     async def __call__(self, asked: AskedHttp) -> Principal:
         """The agent, however it stands short of its end. Raises Refused."""
+        ...
+
+
+class IdentifiesPeople(Protocol):
+    """Who knows people by their keys."""
+
+    async def person(self, authorization: str | None, address: str) -> Person | None:
+        """The person; None for nobody. Raises StoreError."""
         ...

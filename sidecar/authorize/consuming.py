@@ -104,6 +104,14 @@ class Consuming:
             raise Refused("unknown_approval")
         return row
 
+    async def agent_of(self, tenant: str, approval_id: str) -> str:
+        """Whose approval it is. Raises Refused("unknown_approval"), StoreError."""
+        try:
+            row = await self._approvals.deciding.show(tenant, approval_id)
+        except ApprovalRefused:
+            raise Refused("unknown_approval") from None
+        return row.agent_id
+
     def require_ours(self, row: ApprovalRow, claimed: str | None) -> str:
         """The action's hash. Raises Refused: approval_not_consumable, approval_hash_mismatch."""
         hashed = action_hash_of(row)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from pydantic import Field
+
 from sidecar.approvals.view import shown
 from sidecar.approvals.words import action_hash_of, status_of
 from sidecar.control.api.parameters import Choice, Parameter, in_path
@@ -70,6 +72,13 @@ class ApprovalShape(Shape):
     changed_at_us: int
 
 
+class Voted(Reason):
+    """A vote. `approver_user_id` is taken for the sake of clients that send one: who votes is known
+    by the key alone, and stands on record."""
+
+    approver_user_id: str = Field("", max_length=256)
+
+
 def told(asked: Asked, row: ApprovalRow) -> dict[str, Any]:
     """An approval as its shape; one whose time has run out as expired."""
     now = asked.rooms.approvals.changes.as_it_is(row)
@@ -80,6 +89,11 @@ def told(asked: Asked, row: ApprovalRow) -> dict[str, Any]:
         "asked_at": time_text(now.asked_at_us),
         "expires_at": time_text(now.expires_at_us),
     }
+
+
+def _id(asked: Asked) -> str:
+    """The id as it is kept; clients of agents write it as a UUID."""
+    return str(asked.values["approval_id"]).replace("-", "")
 
 
 async def list_approvals(asked: Asked) -> Listed:
@@ -99,7 +113,7 @@ async def list_approvals(asked: Asked) -> Listed:
 
 async def get_approval(asked: Asked) -> dict[str, Any]:
     """One approval."""
-    found = await asked.rooms.reader.approval(asked.tenant, asked.values["approval_id"])
+    found = await asked.rooms.reader.approval(asked.tenant, _id(asked))
     if found is None:
         raise not_found("approval", asked.values["approval_id"])
     return told(asked, found)
@@ -118,9 +132,9 @@ async def reject(asked: Asked) -> dict[str, Any]:
 
 
 async def _voted(asked: Asked, vote: Callable[..., Awaitable[ApprovalRow]]) -> dict[str, Any]:
-    approval_id = asked.values["approval_id"]
+    approval_id = _id(asked)
     if await asked.rooms.reader.approval(asked.tenant, approval_id) is None:
-        raise not_found("approval", approval_id)
+        raise not_found("approval", asked.values["approval_id"])
     return told(asked, await vote(asked.tenant, approval_id, asked.person, asked.body.reason))
 
 
@@ -141,12 +155,12 @@ ROUTES: Final = (
     ),
     Route(
         "approve", "POST", "/v1/approvals/{approval_id}/approve", "Says yes, on record",
-        APPROVERS, approve, ApprovalShape, (APPROVAL,), body=Reason, is_body_optional=True,
+        APPROVERS, approve, ApprovalShape, (APPROVAL,), body=Voted, is_body_optional=True,
         problems=("not_found", "refused"), room=ROOM,
     ),
     Route(
         "reject", "POST", "/v1/approvals/{approval_id}/reject", "Says no, on record",
-        APPROVERS, reject, ApprovalShape, (APPROVAL,), body=Reason, is_body_optional=True,
+        APPROVERS, reject, ApprovalShape, (APPROVAL,), body=Voted, is_body_optional=True,
         problems=("not_found", "refused"), room=ROOM,
     ),
 )  # fmt: skip

@@ -247,6 +247,7 @@ async def stage(
     rows: Sequence[VersionedRow] = (),
     upstream: str = "github",
     store: str = "",
+    environ: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Stage]:
     """A sidecar whose one upstream only asks; `more` is further configuration, `rows` stand
     in its store beside the agent's token."""
@@ -258,8 +259,8 @@ async def stage(
         f"store: {{env: STORE}}\npolicies: {folder}/policies\n"
         f"upstreams: {{{upstream}: {{kind: authorize}}}}\n{more}"
     )
-    environ = {"STORE": store or f"sqlite:///{folder}/aegis.db"}
-    loaded = load_config(folder / "sidecar.yaml", environ, [])
+    known = {"STORE": store or f"sqlite:///{folder}/aegis.db", **(environ or {})}
+    loaded = load_config(folder / "sidecar.yaml", known, [])
     assert loaded.config is not None, loaded.problems
     if not store and not (folder / "aegis.db").exists():
         await put(loaded.config.store, agent_row(), *rows)
