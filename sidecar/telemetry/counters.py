@@ -93,6 +93,7 @@ FAIL_CLOSED_REASONS: Final = (
     "store_busy",
     "store_held",
     "store_corrupt",
+    "read_timeout",
     "commit_unknown",
     "unique_violation",
     "unrecordable",
