@@ -65,6 +65,7 @@ class NewKeyShape(ChangedKeyShape):
     key: str
 
 
+Group = Annotated[str, Field(pattern=NAME_PATTERN)]
 Days = Annotated[int, Field(ge=1, le=DAYS_MAX), WHOLE]
 
 
@@ -75,7 +76,7 @@ class NewKey(Body):
     roles: list[Literal["viewer", "auditor", "approver", "operator", "admin"]] = Field(
         min_length=1, max_length=5
     )
-    groups: list[Line] = Field(default_factory=list, max_length=64)
+    groups: list[Group] = Field(default_factory=list, max_length=64)
     days: Days | None = Field(None, description="until it ends by itself")
     reason: Line = Field("", max_length=1024)
 

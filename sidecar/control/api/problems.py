@@ -229,7 +229,7 @@ def _said(code: str, title: str, next_step: str, status: int) -> Problem:
         title=title if kind is None else kind.title,
         status=status,
         detail=title,
-        next_step=next_step,
+        next_step=next_step or PROBLEMS["refused"].next_step,
         parameter=None,
     )
 

@@ -79,7 +79,7 @@ async def test_a_store_that_stands_still_takes_no_changes(served: Served) -> Non
     fence.lift()
     body = {"name": "ci", "roles": ["viewer"], "groups": ["No Name"]}
     said = await served.ask("/v1/keys", method="POST", body=body)
-    assert (said[0], said[1]["code"]) == (400, "bad_name")
+    assert (said[0], said[1]["parameter"]) == (400, "groups.0")
     await served.queue.close()
     said = await served.ask("/v1/agents/coder-acme/freeze", method="POST", body={})
     assert (said[0], said[1]["code"]) == (503, "store_unavailable")
