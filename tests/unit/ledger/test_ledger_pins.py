@@ -182,6 +182,7 @@ async def test_c12_a_difference_is_drift_until_it_is_accepted(node: Node) -> Non
     ]  # fmt: skip
     assert (await actions(node.store))[2][2] == {
         "accepted": {"add": other.sha256},
+        "actor": "socket",
         "reason": "asked",
     }
 
