@@ -127,7 +127,7 @@ async def running(
         runs = run_keeper(config, clock, store)
         pins = PinKeeper(store, queue, clock, fence, is_alone=not store.has_leases)
         approvals = made_approvals(config, clock, store, queue, fence)
-        shared = Shared(config, clock, policies, callers, recorder, runs, counters, fence)
+        shared = Shared(config, clock, policies, callers, recorder, runs, pins, counters, fence)
         pipeline = made_pipeline(
             config, clock, policies, recorder, callers, runs, pins, leg, counters, fence,
             approvals, await kept_bindings(clock, store), shared.rates,

@@ -23,11 +23,13 @@ from sidecar.identity.callers import Callers
 from sidecar.ledger.delegations import Delegations
 from sidecar.ledger.entries import Entries
 from sidecar.ledger.fence import Fence
+from sidecar.ledger.pin_keeper import PinKeeper
 from sidecar.ledger.recorder import Recorder
 from sidecar.ledger.run_keeper import RunKeeper
 from sidecar.policy_files import PolicyKeeper
 from sidecar.proxy.rates import Rates
 from sidecar.proxy.redaction import Redactor
+from sidecar.proxy.tool_lists import ToolLists
 from sidecar.telemetry.counters import Counters
 from storage import SqlStore
 from storage.write_queue import WriteQueue
@@ -43,6 +45,7 @@ class Shared:
     callers: Callers
     recorder: Recorder
     runs: RunKeeper
+    pins: PinKeeper
     counters: Counters
     fence: Fence
     rates: Rates = field(default_factory=Rates)
@@ -75,6 +78,8 @@ def made_authorize(
     judging = AuthorizeJudging(
         delegations=delegations, registry=registry, runs=shared.runs, rates=shared.rates,
         counters=counters, clock=clock, fence=shared.fence,
+        lists=ToolLists(shared.policies, shared.pins),
+        speak_mcp=[name for name, one in config.upstreams.items() if one.kind == "mcp"],
     )  # fmt: skip
     line = AuthorizeLine(
         Rooms(

@@ -24,6 +24,7 @@ class AskedHttp(NamedTuple):
     read_body: Callable[[], Awaitable[bytes]]
     is_control: bool = False
     certificate: Mapping[str, Any] | None = None
+    query: str = ""
 
 
 class IdentifiesAgents(Protocol):

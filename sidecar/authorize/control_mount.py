@@ -73,6 +73,7 @@ def _asked(request: web.Request, path: str, limits: Limits) -> AskedHttp:
         request.remote or "",
         read_body,
         is_control=True,
+        query=request.rel_url.raw_query_string,
     )
 
 

@@ -83,6 +83,8 @@ class AuthorizeDoor:
     def _route(self, asked: AskedHttp) -> Serve | Refused:
         serve = _found(self._routes, asked)
         if serve is not None:
+            if asked.query:  # it could be meant as a limit, and nothing reads it
+                return Refused("malformed_request", "This path takes no query")
             return serve
         if asked.is_control and (said := _found(NOT_HERE, asked)) is not None:
             return Refused(*said)
@@ -100,7 +102,7 @@ class AuthorizeDoor:
 
         return AskedHttp(
             head.method, head.segments, head.first, head.source_ip, read_body,
-            certificate=exchange.certificate,
+            certificate=exchange.certificate, query=head.query,
         )  # fmt: skip
 
 

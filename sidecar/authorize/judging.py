@@ -8,6 +8,7 @@ Must not know: HTTP, how a rule is judged, how a record is written, how approval
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -36,6 +37,7 @@ from sidecar.policy.terms import Charge
 from sidecar.proxy.judging import DECISIONS_MAX
 from sidecar.proxy.obligations_request import recordable
 from sidecar.proxy.rates import Counted, Rates
+from sidecar.proxy.tool_lists import ToolLists
 from sidecar.telemetry.counters import Counters
 from storage.errors import StoreError
 from storage.records import Recorded, Stale
@@ -63,7 +65,12 @@ class AuthorizeJudging:
         counters: Counters,
         clock: Clock,
         fence: Fence,
+        lists: ToolLists,
+        speak_mcp: Collection[str],
     ) -> None:
+        """`speak_mcp` are the upstreams whose tools are pinned."""
+        self._lists = lists
+        self._speak_mcp = frozenset(speak_mcp)
         self._delegations = delegations
         self._registry = registry
         self._runs = runs
@@ -75,6 +82,7 @@ class AuthorizeJudging:
     async def settle(self, case: Case, policy_set: PolicySet) -> Settled:
         """The decision, recorded if the call may go ahead. Raises Refused for one that may not."""
         counted: Counted = {}
+        await self._require_pinned(case, policy_set)
         try:
             for _ in range(DECISIONS_MAX):
                 settled = await self._tried(case, policy_set, counted)
@@ -88,6 +96,14 @@ class AuthorizeJudging:
             raise
         self._rates.give_back(counted)
         raise Refused("stale_decision")
+
+    async def _require_pinned(self, case: Case, policy_set: PolicySet) -> None:
+        """A tool of an MCP server has to be what it was pinned to, also for who calls it himself.
+        Raises Refused."""
+        call = case.call
+        if call.tool.upstream in self._speak_mcp:
+            name = None if call.tool.declared else call.action
+            await self._lists.require_pinned(policy_set, case.principal, call._replace(called=name))
 
     async def _tried(self, case: Case, policy_set: PolicySet, counted: Counted) -> Settled | None:
         """None if what the decision rested on is another by now."""

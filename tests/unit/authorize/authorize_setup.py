@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from aiohttp import ClientSession, ClientTimeout
+from aiohttp import ClientSession, ClientTimeout, UnixConnector
 
 from sidecar.app import Sidecar, running
 from sidecar.clock import Clock
@@ -145,6 +145,19 @@ class Stage:
     async def authorize(self, request: Mapping[str, Any], **more: Any) -> Answer:
         """Asks, on the data listener unless told otherwise."""
         return await self.ask("POST", "/v1/authorize", request, **more)
+
+    async def fence(self, *, lift: bool = False) -> None:
+        """Fences the store through control.sock, as `store move` does, or lifts the fence."""
+        path = str(self.folder / "control.sock")
+        async with ClientSession(connector=UnixConnector(path)) as session:
+            body = {"target": "sqlite:///elsewhere.db", "reason": "tests", "wait_s": 5}
+            sent = (
+                session.delete("http://x/fence")
+                if lift
+                else session.post("http://x/fence", json=body)
+            )
+            async with sent as reply:
+                assert reply.status == 200, await reply.text()
 
     async def approve(self, approval_id: str, person: Person) -> None:
         """A person's yes."""

@@ -1,0 +1,74 @@
+"""What the two doors take and refuse before a request is read; each with its positive control."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from authorize_setup import AGENT_TOKEN, call, stage
+from multidict import CIMultiDict
+
+LIMITS = "limits: {request: 4KiB, body_wait: 1s}\n"
+
+
+@pytest.mark.parametrize("control", [False, True], ids=["data", "control"])
+async def test_requests_that_are_refused_at_the_door(tmp_path: Path, control: bool) -> None:
+    body = json.dumps(call()).encode()
+    async with stage(tmp_path, more=LIMITS) as one:
+
+        async def asked(data: bytes = body, path: str = "/v1/authorize", **headers: str) -> int:
+            sent = {name.replace("_", "-"): value for name, value in headers.items()}
+            sent.setdefault("Authorization", f"Bearer {AGENT_TOKEN}")
+            answer = await one.ask("POST", path, data, headers=sent, control=control)
+            return answer.status
+
+        assert await asked() == 200, "positive control"
+        assert await asked(body + b" " * 4096) == 413
+        assert await asked(gzip.compress(body), Content_Encoding="gzip") == 415
+        assert await asked(Content_Type="application/json; charset=utf-16") == 415
+        assert await asked(Content_Type="application/json; charset=utf-8") == 200
+        assert await asked(path="/v1/authorize?dry_run=true") == 400, "nothing is read from there"
+        assert await asked(path="/v1/authorize/") in (200, 404), "one reading, or none"
+        assert await asked(path="/v1//authorize") in (400, 404)
+        assert await asked(path="/v1/%61uthorize") in (200, 404), "one reading, or none"
+        assert await asked(Aegis_Token=AGENT_TOKEN) == 200, "the same credential twice is one"
+        assert await asked(Aegis_Token="agent_default.agent.another") == 401
+        assert await asked(Authorization="Basic YTpi") == 401
+        headers = CIMultiDict({"Content-Type": "application/json"})
+        for _ in range(2):
+            headers.add("Authorization", f"Bearer {AGENT_TOKEN}")
+        base = one.sidecar.control_url if control else one.sidecar.data_url
+        async with one.session.post(f"{base}/v1/authorize", data=body, headers=headers) as reply:
+            assert reply.status in (400, 401)
+        assert len([row for row in one.receipts() if row["kind"] == "intent"]) >= 3
+
+
+async def test_on_the_data_listener_only_what_agents_need(tmp_path: Path) -> None:
+    async with stage(tmp_path) as one:
+        for method, path in (
+            ("GET", "/v1/agents"), ("GET", "/v1/receipts"), ("GET", "/v1"), ("POST", "/v1/keys"),
+            ("GET", "/v1/openapi.json"), ("POST", "/v1/approvals/1/approve"),
+        ):  # fmt: skip
+            answer = await one.ask(method, path, token=AGENT_TOKEN)
+            assert answer.status == 404, path
+            assert answer.json["details"]["reason"] == "unknown_route"
+        answer = await one.ask("POST", "/github/read_issue", {}, token=AGENT_TOKEN)
+        assert (answer.status, answer.json["code"]) == (404, "unknown_upstream"), "it has no server"
+        assert (await one.authorize(call(), token=AGENT_TOKEN)).status == 200, "positive control"
+        assert (await one.authorize(call())).status == 200, "the default agent, without a token"
+
+
+async def test_nothing_is_answered_that_is_not_durable(tmp_path: Path) -> None:
+    """F: the store is fenced; a decision that cannot be recorded is no decision."""
+    async with stage(tmp_path) as one:
+        await one.fence()
+        answer = await one.authorize(call(request_id="r"), token=AGENT_TOKEN)
+        assert answer.status == 503 and "Retry-After" in answer.headers
+        assert answer.json["details"]["reason"] == "store_fenced"
+        denied = await one.authorize(call("note", trust="unknown"), token=AGENT_TOKEN)
+        assert denied.status == 503, "nor is a deny"
+        await one.fence(lift=True)
+        answer = await one.authorize(call(request_id="r"), token=AGENT_TOKEN)
+        assert answer.json["decision"] == "allow", "positive control, under the same id"
