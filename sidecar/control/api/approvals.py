@@ -6,6 +6,7 @@ down for the approver; and that whether somebody may vote is the approval desk's
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ ROOM: Final = "approvals"
 READ_S: Final = 10.0
 #: After every id there is: ids are hex digits.
 _LAST: Final = "~"
+_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class TermShape(Shape):
@@ -92,8 +94,9 @@ def told(asked: Asked, row: ApprovalRow) -> dict[str, Any]:
 
 
 def _id(asked: Asked) -> str:
-    """The id as it is kept; clients of agents write it as a UUID."""
-    return str(asked.values["approval_id"]).replace("-", "")
+    """The id as it is kept; clients of agents write it as a UUID, with dashes."""
+    text = str(asked.values["approval_id"])
+    return text.replace("-", "") if _UUID.fullmatch(text) else text
 
 
 async def list_approvals(asked: Asked) -> Listed:
