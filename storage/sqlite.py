@@ -39,11 +39,6 @@ T = TypeVar("T")
 #: (every 5 batches: 15-32 % fewer). Every 40, the p99 of a commit is that of a checkpoint, 1.1-1.2
 #: times what it may be; every 20 it is 0.7-1.0 of that, for 0-10 % of the calls.
 BATCHES_PER_CHECKPOINT = 20
-#: Small batches fill few pages, and most of a step is its syncs: they may wait for so many rows
-#: (of 70 calls, about), up to so many batches, while the log is no longer than this.
-ROWS_PER_CHECKPOINT = 400
-SMALL_BATCHES_PER_CHECKPOINT = 60
-SMALL_LOG_BYTES = 4 * 1024 * 1024
 READERS = 2
 READ_LIMIT_S = 5.0
 
@@ -156,7 +151,6 @@ class SqliteDriver:
     ) -> None:
         """`verify_tail` raises StoreCorrupt if the store's end is not in order."""
         self._path = path
-        self._log_path = path.with_name(path.name + "-wal")
         self._verify_tail = verify_tail
         self._monotonic_ns = monotonic_ns
         self._readers = SqliteReaders(path, limit_s=read_limit_s)
@@ -164,9 +158,7 @@ class SqliteDriver:
         self._turn = asyncio.Lock()
         self._writer: aiosqlite.Connection | None = None
         self._lock: FileLock | None = None
-        #: Batches since the last checkpoint, and the rows that were written before it.
         self._batches = 0
-        self._rows_before = 0
 
     async def open(self) -> None:
         """Takes the file's lock and opens the writer; a new file is made if there is none.
@@ -199,20 +191,12 @@ class SqliteDriver:
     async def upkeep(self) -> None:
         """A checkpoint step every few batches."""
         self._batches += 1
-        if self._batches < BATCHES_PER_CHECKPOINT:
+        if self._batches % BATCHES_PER_CHECKPOINT:
             return
-        if self._batches < SMALL_BATCHES_PER_CHECKPOINT and self._is_little():
-            return
-        self._batches, self._rows_before = 0, self._state.rows_total
         async with self._turn:
             if self._writer is not None:
                 step = partial(checkpoint_step, self._state, self._monotonic_ns)
                 await on_thread(self._writer, step)
-
-    def _is_little(self) -> bool:
-        """Whether what the log holds since the last step would hardly be worth one."""
-        rows = self._state.rows_total - self._rows_before
-        return rows < ROWS_PER_CHECKPOINT and _bytes_of(self._log_path) <= SMALL_LOG_BYTES
 
     def facts(self) -> StoreFacts:
         """See `Driver.facts`."""
@@ -220,7 +204,7 @@ class SqliteDriver:
         return StoreFacts(
             engine="sqlite",
             version=sqlite3.sqlite_version,
-            wal_bytes=_bytes_of(self._log_path),
+            wal_bytes=_bytes_of(self._path.with_name(self._path.name + "-wal")),
             file_bytes=_bytes_of(self._path),
             checkpoint_seconds_total=state.checkpoint_ns_total / 1e9,
             checkpoints_total=state.checkpoints_total,

@@ -288,7 +288,6 @@ def main() -> None:
     # Many checkpoints, WALs that start over and shrink, in a life of some hundred receipts.
     assert storage.sqlite.BATCHES_PER_CHECKPOINT and storage.sqlite_thread.WAL_BYTES_KEPT
     storage.sqlite.BATCHES_PER_CHECKPOINT = options.every
-    storage.sqlite.SMALL_BATCHES_PER_CHECKPOINT = options.every
     storage.sqlite_thread.WAL_BYTES_KEPT = 128 * 1024
     if options.planted:
         plant(options.planted)

@@ -20,8 +20,6 @@ from storage.errors import ReadTimeout, StoreBusy, StoreError, StoreUnavailable
 from storage.records import Recorded
 from storage.sqlite import (
     BATCHES_PER_CHECKPOINT,
-    SMALL_BATCHES_PER_CHECKPOINT,
-    SMALL_LOG_BYTES,
     SqliteDriver,
     SqliteReaders,
     on_thread,
@@ -200,30 +198,13 @@ async def test_readers_cannot_write_and_do_not_wait_for_the_writer(tmp_path: Pat
         other.close()
 
 
-async def test_batches_of_many_rows_or_bytes_are_carried_into_the_file_sooner(
-    tmp_path: Path,
-) -> None:
-    async with opened(tmp_path / "store.db") as store:
-        for number in range(BATCHES_PER_CHECKPOINT):
-            await store.record([intent(f"c{number}-{n}") for n in range(10)], seal)
-            await store.after_commit()
-        assert store.facts().checkpoints_total == 1
-        for number in range(BATCHES_PER_CHECKPOINT):
-            one = intent(f"d{number}")
-            assert one.facts is not None
-            one.facts = one.facts._replace(arguments="x" * (SMALL_LOG_BYTES // 10))
-            await store.record([one], seal)
-            await store.after_commit()
-        assert store.facts().checkpoints_total == 2
-
-
 async def test_checkpoints_run_every_few_batches_and_keep_the_log_small(tmp_path: Path) -> None:
     async with opened(tmp_path / "store.db") as store:
         for number in range(300):
             await store.record([intent(f"c{number}")], seal)
             await store.after_commit()
         facts = store.facts()
-        assert facts.checkpoints_total == 300 // SMALL_BATCHES_PER_CHECKPOINT > 3
+        assert facts.checkpoints_total == 300 // BATCHES_PER_CHECKPOINT > 3
         assert facts.checkpoint_failures_total == 0
         assert facts.checkpoint_seconds_total > 0
         assert facts.wal_bytes < 4_000_000

@@ -12,7 +12,7 @@ from storage_sqlite_setup import bulky, check_chain, intent, mounted, opened, se
 from storage import SqlStore
 from storage.errors import StoreFull, StoreReadOnly, StoreUnavailable
 from storage.records import Recorded
-from storage.sqlite import SMALL_BATCHES_PER_CHECKPOINT
+from storage.sqlite import BATCHES_PER_CHECKPOINT
 
 
 async def fill(store: SqlStore) -> int:
@@ -51,13 +51,13 @@ async def test_a3_a_checkpoint_on_a_full_disk_loses_nothing(tmp_path: Path) -> N
             for number in range(40):
                 await store.record([bulky(f"c{number:05}")], seal)
             (disk / "ballast").write_bytes(b"\0" * (shutil.disk_usage(disk).free))
-            for _ in range(SMALL_BATCHES_PER_CHECKPOINT):
+            for _ in range(BATCHES_PER_CHECKPOINT):
                 await store.after_commit()
             facts = store.facts()
             assert facts.checkpoints_total == 1 and facts.checkpoint_failures_total == 1
             assert await check_chain(store) == 40
             (disk / "ballast").unlink()
-            for _ in range(SMALL_BATCHES_PER_CHECKPOINT):
+            for _ in range(BATCHES_PER_CHECKPOINT):
                 await store.after_commit()
             assert store.facts().checkpoint_failures_total == 1
             await store.record([intent("after")], seal)
