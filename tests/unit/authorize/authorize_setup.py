@@ -258,7 +258,7 @@ async def stage(
     catalogue: str = CATALOGUE,
     more: str = "",
     rows: Sequence[VersionedRow] = (),
-    upstream: str = "github",
+    upstream: str = "github: {kind: authorize}",
     store: str = "",
     environ: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Stage]:
@@ -270,7 +270,7 @@ async def stage(
     (folder / "sidecar.yaml").write_text(
         f"listen: {{data: '127.0.0.1:{free_port()}', control: '127.0.0.1:{free_port()}'}}\n"
         f"store: {{env: STORE}}\npolicies: {folder}/policies\n"
-        f"upstreams: {{{upstream}: {{kind: authorize}}}}\n{more}"
+        f"upstreams: {{{upstream}}}\n{more}"
     )
     known = {"STORE": store or f"sqlite:///{folder}/aegis.db", **(environ or {})}
     loaded = load_config(folder / "sidecar.yaml", known, [])

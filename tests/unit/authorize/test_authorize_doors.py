@@ -10,6 +10,11 @@ import pytest
 from authorize_setup import AGENT_TOKEN, call, stage
 from multidict import CIMultiDict
 
+from storage.standing import PinRow
+
+SERVER = "files: {url: 'http://127.0.0.1:9/mcp', kind: mcp}"
+TOOLS = "catalogue: files\ntools:\n  read: {mutates: false}\n  list: {mutates: false}\n"
+READS = "policy: files\nrules:\n  - {id: reads, effect: allow, tools: files/*, mutates: false}\n"
 LIMITS = "limits: {request: 4KiB, body_wait: 1s}\n"
 
 
@@ -72,3 +77,21 @@ async def test_nothing_is_answered_that_is_not_durable(tmp_path: Path) -> None:
         await one.fence(lift=True)
         answer = await one.authorize(call(request_id="r"), token=AGENT_TOKEN)
         assert answer.json["decision"] == "allow", "positive control, under the same id"
+
+
+async def test_c12_a_tool_that_drifted_is_refused_to_who_calls_it_himself_too(
+    tmp_path: Path,
+) -> None:
+    pins = [
+        PinRow("default", "files", "read", 1, '{"name":"read"}', "ab" * 32, 1, "{}", "cd" * 32, 2),
+        PinRow("default", "files", "list", 1, '{"name":"list"}', "ef" * 32, 1),
+    ]
+    made = stage(tmp_path, policy=READS, catalogue=TOOLS, upstream=SERVER, rows=pins)
+    async with made as one:
+        for tool in ("mcp:files", "files"):
+            drifted = await one.authorize(call("read", tool=tool), token=AGENT_TOKEN)
+            assert drifted.json["decision"] == "deny", drifted
+            assert drifted.json["matched_policies"] == ["tool_drifted"]
+            assert one.receipts()[-1]["outcome"] == "tool_drifted"
+            pinned = await one.authorize(call("list", tool=tool), token=AGENT_TOKEN)
+            assert pinned.json["decision"] == "allow", "positive control"
