@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,8 @@ from proxy_whole_setup import Whole, receipts
 
 from sidecar.approvals.refusals import ApprovalRefused
 from sidecar.ledger.verify import verify_lines
+from sidecar.model import Principal
+from sidecar.proxy.bindings import Bindings
 
 SHORT = "approvals: {hold: 0s}\n"
 
@@ -321,6 +324,14 @@ async def test_e8_a_client_that_leaves_stops_waiting_and_the_approval_stays(tmp_
     assert (left_alone["outcome"], left_alone["tool"]) == ("approval_pending", "api/refund")
 
 
+def given_to_agent(folder: Path, session: str) -> str:
+    """A session of the server at /mcp, as the agent of this sidecar has it."""
+    with contextlib.closing(sqlite3.connect(folder / "aegis.db")) as store:
+        ((key,),) = store.execute("SELECT value FROM store_state WHERE name = 'keep:mcp_bindings'")
+    agent = Principal(tenant=TENANT, agent="agent")
+    return Bindings(bytes.fromhex(key)).session_out(agent, "mcp", session)
+
+
 @pytest.mark.parametrize(
     ("reply_id", "session", "forwarded"), [(1, "s1", 1), ("1", "s1", 2), (1, "s2", 2)]
 )
@@ -333,13 +344,14 @@ async def test_a_held_call_that_its_mcp_client_takes_back_goes_nowhere(
         "params": {"name": "send", "arguments": {}},
     }  # fmt: skip
     async with asking(tmp_path) as one:
-        in_session = {**accepts, "Mcp-Session-Id": "s1"}
+        in_session = {**accepts, "Mcp-Session-Id": given_to_agent(tmp_path, "s1")}
         call = asyncio.create_task(one.ask("POST", "/mcp", message, in_session))
         row = await pending(one)
         await asyncio.sleep(0.1)
         cancel = {"jsonrpc": "2.0", "method": "notifications/cancelled",
                   "params": {"requestId": reply_id}}  # fmt: skip
-        await one.ask("POST", "/mcp", cancel, {**accepts, "Mcp-Session-Id": session})
+        other = given_to_agent(tmp_path, session)
+        await one.ask("POST", "/mcp", cancel, {**accepts, "Mcp-Session-Id": other})
         await one.sidecar.approvals.deciding.approve(TENANT, row.approval_id, ANA)
         await call
         assert sent(one) == forwarded, "the notification itself, and the call if it was another"
