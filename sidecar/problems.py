@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Position(NamedTuple):
@@ -35,6 +35,18 @@ class Problem:
         kind = "warning" if self.is_warning else "error"
         text = f"{self.position}: {kind}: {self.message}"
         return f"{text}\n    hint: {self.hint}" if self.hint else text
+
+    def as_json(self) -> dict[str, Any]:
+        """As JSON values; `line` and `column` are null where the file as a whole is meant."""
+        place = self.position
+        return {
+            "source": place.source,
+            "line": place.line or None,
+            "column": place.column or None,
+            "severity": "warning" if self.is_warning else "error",
+            "message": self.message,
+            "hint": self.hint or None,
+        }
 
 
 def errors_only(problems: Iterable[Problem]) -> list[Problem]:

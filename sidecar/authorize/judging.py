@@ -28,13 +28,13 @@ from sidecar.ledger.delegations import (
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.run_keeper import RunBefore, RunKeeper
 from sidecar.ledger.run_text import UnreadableRun
-from sidecar.model import Decision, Effect, Mode, OutcomeKind
+from sidecar.model import Decision, Effect, OutcomeKind
 from sidecar.policy.decide import decide
 from sidecar.policy.facts import Facts
 from sidecar.policy.index import PolicySet
 from sidecar.policy.limits import over_limit
 from sidecar.policy.terms import Charge
-from sidecar.proxy.judging import DECISIONS_MAX
+from sidecar.proxy.judging import DECISIONS_MAX, unfulfilled
 from sidecar.proxy.obligations_request import recordable
 from sidecar.proxy.rates import Counted, Rates
 from sidecar.proxy.tool_lists import ToolLists
@@ -153,7 +153,7 @@ class AuthorizeJudging:
             except Refused as unmet:
                 if wanted.request:
                     case.shown = recordable(case.call, wanted.request)
-                decision, detail = _unmet(decision, unmet), unmet.detail
+                decision, detail = unfulfilled(decision, unmet), unmet.detail
         if case.shown is not case.call and decision.wording is not None:
             facts = Facts(case.principal, case.shown, now_us, case.run)
             reason = decision.wording.fill(facts, policy_set.secrets)
@@ -234,16 +234,3 @@ def _permitted(case: Case, permit: Permits, decision: Decision) -> Decision:
     if not granted.forward or (case.is_masked and decision.effect is Effect.ALLOW):
         raise Refused("approval_outdated", decision=decision)
     return granted
-
-
-def _unmet(decision: Decision, refused: Refused) -> Decision:
-    """What the deciding rule lets through on terms that this call cannot meet."""
-    return replace(
-        decision,
-        effect=Effect.DENY,
-        mode=Mode.ENFORCE,
-        code=refused.code,
-        reason=refused.reason,
-        charges=(),
-        wording=None,
-    )

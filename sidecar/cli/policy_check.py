@@ -13,7 +13,6 @@ from sidecar.cli.policy_sources import (
     count_text,
     load_chosen,
     plural,
-    problem_data,
     show_problems,
 )
 
@@ -65,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 def _data(problems: list[Problem], found: PolicySet | None) -> dict[str, Any]:
     return {
         "loads": found is not None,
-        "problems": [problem_data(problem) for problem in problems],
+        "problems": [problem.as_json() for problem in problems],
         "rules": found.rule_count if found is not None else None,
         "tools": len(found.catalogue.tools) if found is not None else None,
         "revision": found.revision if found is not None else None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -184,19 +184,6 @@ def show_problems(problems: list[Problem]) -> None:
     """Each once, in order, on standard error."""
     for problem in sorted(set(problems)):
         print(problem, file=sys.stderr)
-
-
-def problem_data(problem: Problem) -> dict[str, Any]:
-    """A problem as JSON values; `line` is null where the file as a whole is meant."""
-    place = problem.position
-    return {
-        "source": place.source,
-        "line": place.line or None,
-        "column": place.column or None,
-        "severity": "warning" if problem.is_warning else "error",
-        "message": problem.message,
-        "hint": problem.hint or None,
-    }
 
 
 def count_text(problems: list[Problem]) -> str:

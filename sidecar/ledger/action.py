@@ -15,14 +15,13 @@ is written by the standard library.
 from __future__ import annotations
 
 import json
-import math
 import re
 from hashlib import sha256
 from typing import Any, Final
 
 import orjson
 
-from sidecar.ledger.canonical import NotCanonical
+from sidecar.ledger.canonical import NotCanonical, has_unwritable_float
 
 CANON_VERSION: Final = "aegis-jcs-1"
 
@@ -53,7 +52,7 @@ def action_bytes(
         text = orjson.dumps(whole, option=_OPTIONS)
     except TypeError as error:
         raise NotCanonical(str(error)) from error
-    if b"null" in text and _has_unwritable_float(parameters):
+    if b"null" in text and has_unwritable_float(parameters):
         raise NotCanonical("a number is NaN or infinite")
     if _MAY_DIFFER.search(text) is None:
         return text
@@ -65,18 +64,3 @@ def action_hash(
 ) -> str:
     """The action's hash; raises as `action_bytes` does."""
     return sha256(action_bytes(tool, action, resource, mutates_state, parameters)).hexdigest()
-
-
-def _has_unwritable_float(value: Any) -> bool:
-    """Whether a NaN or infinity hides in there, which orjson writes as null."""
-    left = [value]
-    while left:
-        item = left.pop()
-        if isinstance(item, float):
-            if not math.isfinite(item):
-                return True
-        elif isinstance(item, dict):
-            left.extend(item.values())
-        elif isinstance(item, list):
-            left.extend(item)
-    return False

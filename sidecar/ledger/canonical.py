@@ -48,7 +48,7 @@ def canonical_arguments(values: Mapping[str, Any]) -> bytes:
     ±(2^53 - 1), keys that are no strings, values nested too deeply.
     """
     text = _dumps(values)
-    if b"null" in text and _has_unwritable_float(values):
+    if b"null" in text and has_unwritable_float(values):
         raise NotCanonical("a number is NaN or infinite")
     return text
 
@@ -60,7 +60,7 @@ def _dumps(value: object) -> bytes:
         raise NotCanonical(str(error)) from error
 
 
-def _has_unwritable_float(value: object) -> bool:
+def has_unwritable_float(value: object) -> bool:
     """Whether a NaN or infinity hides in there, which orjson writes as null."""
     left = [value]
     while left:

@@ -125,7 +125,7 @@ class Judging:
             if decision.obligations is not None:
                 sent = self._oblige(visit, call, decision)
         except Refused as unmet:
-            decision, claims, detail = _unmet(decision, unmet), None, unmet.detail
+            decision, claims, detail = unfulfilled(decision, unmet), None, unmet.detail
         if claims is None:
             self._counters.decided(decision, took_ns)
         if not decision.forward:
@@ -291,7 +291,7 @@ def _shown(call: ToolCall, decision: Decision) -> ToolCall:
     return recordable(call, obligations.request)
 
 
-def _unmet(decision: Decision, refused: Refused) -> Decision:
+def unfulfilled(decision: Decision, refused: Refused) -> Decision:
     """What the deciding rule lets through on terms that this call cannot meet."""
     return replace(
         decision,

@@ -24,7 +24,6 @@ from sidecar.policy_reading import PACK_PREFIX, SUFFIXES, pack_folders, read_sou
 
 if TYPE_CHECKING:
     from sidecar.policy_files import Load
-    from sidecar.problems import Problem
 
 FILES_MAX: Final = 200
 PROBLEMS_TOLD_MAX: Final = 500
@@ -97,22 +96,9 @@ def checked(loaded: LoadedPolicies) -> dict[str, Any]:
     found = loaded.policy_set
     return {
         "loads": found is not None,
-        "problems": [problem_told(one) for one in loaded.problems[:PROBLEMS_TOLD_MAX]],
+        "problems": [one.as_json() for one in loaded.problems[:PROBLEMS_TOLD_MAX]],
         "problem_count": len(loaded.problems),
         "rules": found.rule_count if found is not None else None,
         "tools": len(found.catalogue.tools) if found is not None else None,
         "revision": found.revision if found is not None else None,
-    }
-
-
-def problem_told(problem: Problem) -> dict[str, Any]:
-    """A problem as its shape."""
-    place = problem.position
-    return {
-        "source": place.source,
-        "line": place.line or None,
-        "column": place.column or None,
-        "severity": "warning" if problem.is_warning else "error",
-        "message": problem.message,
-        "hint": problem.hint or None,
     }

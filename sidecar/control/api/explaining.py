@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pydantic import Field
 
-from sidecar.control.api.candidates import PROBLEMS_TOLD_MAX, ProblemShape, problem_told
+from sidecar.control.api.candidates import PROBLEMS_TOLD_MAX, ProblemShape
 from sidecar.control.api.parameters import in_path
 from sidecar.control.api.problems import ApiProblem, not_found
 from sidecar.control.api.route import READERS, Asked, Body, Route, Shape
@@ -74,7 +74,7 @@ async def explain_described(asked: Asked) -> dict[str, Any]:
     """Explains a described call under the set in force."""
     case, problems = _case(asked, asked.body.call)
     if case is None:
-        wrong = [problem_told(one) for one in problems[:PROBLEMS_TOLD_MAX]]
+        wrong = [one.as_json() for one in problems[:PROBLEMS_TOLD_MAX]]
         return {"decision": None, "rules": [], "problems": wrong}
     kinds = {name: one.kind for name, one in asked.rooms.config.upstreams.items()}
     work = partial(

@@ -18,7 +18,6 @@ from sidecar.control.api.candidates import (
     ProblemShape,
     checked,
     loading,
-    problem_told,
 )
 from sidecar.control.api.parameters import Choice, Parameter, Text
 from sidecar.control.api.problems import ApiProblem
@@ -137,7 +136,7 @@ async def list_policies(asked: Asked) -> list[dict[str, Any]]:
         "files_are_in_force": keeper.reload_succeeded,
         "reloads": keeper.reloads,
         "failures": keeper.failures,
-        "problems": [problem_told(one) for one in keeper.problems[:PROBLEMS_TOLD_MAX]],
+        "problems": [one.as_json() for one in keeper.problems[:PROBLEMS_TOLD_MAX]],
     }
     return [told]
 
