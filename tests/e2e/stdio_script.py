@@ -117,6 +117,8 @@ class Script:
 
 def main() -> None:
     script = Script()
+    # At once, and not by Python's own way with a traceback, which takes its time on a busy machine.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     stubborn = "STUBBORN" in os.environ
     if stubborn:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
