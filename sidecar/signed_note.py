@@ -3,6 +3,7 @@
 Knows: the form of a note, of a verifier key, of key names and key ids; Ed25519 signatures (0x01)
 and the cosignatures of witnesses (C2SP tlog-cosignature, 0x04). An algorithm that is not known is
 no signature. Pure.
+The library is asked for where a key is used: most configurations have none.
 Must not know: what a text says, whose keys are trusted, files.
 """
 
@@ -13,15 +14,6 @@ import binascii
 import re
 from dataclasses import dataclass
 from hashlib import sha256
-
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_private_key,
-    load_pem_public_key,
-)
 
 NOTE_BYTES_MAX = 64 * 1024
 SIGNATURES_MAX = 64
@@ -62,6 +54,9 @@ class VerifierKey:
 
     def verifies(self, text: str, signature: bytes) -> bool:
         """Whether a signature of this kind over the note's text is by this key."""
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
         signed = text.encode()
         if self.kind == COSIGNATURE:
             at_s = int.from_bytes(signature[:_TIME_BYTES], "big")
@@ -119,6 +114,9 @@ class SigningKey:
 
     def __init__(self, pem: str) -> None:
         """Raises BadNote for what is no Ed25519 private key in PEM form."""
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
         try:
             private = load_pem_private_key(pem.encode(), password=None)
         except TypeError:
@@ -128,7 +126,7 @@ class SigningKey:
         if not isinstance(private, Ed25519PrivateKey):
             raise BadNote("it is no Ed25519 key: openssl genpkey -algorithm ed25519")
         self._private = private
-        self.public = private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        self.public = private.public_key().public_bytes_raw()
 
     def verifier(self, name: str) -> VerifierKey:
         """The public key under a name."""
@@ -141,19 +139,25 @@ class SigningKey:
 
 def public_pem(public: bytes) -> str:
     """A public key in PEM form (SubjectPublicKeyInfo)."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
     key = Ed25519PublicKey.from_public_bytes(public)
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
 def read_public_pem(text: str) -> bytes:
     """The 32 bytes of an Ed25519 public key in PEM form. Raises BadNote."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
     try:
         key = load_pem_public_key(text.encode())
     except Exception as error:
         raise BadNote("it holds no public key in PEM form") from error
     if not isinstance(key, Ed25519PublicKey):
         raise BadNote("it is no Ed25519 key")
-    return key.public_bytes(Encoding.Raw, PublicFormat.Raw)
+    return key.public_bytes_raw()
 
 
 def read_verifier_key(text: str) -> VerifierKey:

@@ -6,12 +6,10 @@ Asks the running sidecar over control.sock. A token is printed once, when it is 
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from sidecar.cli.control_client import Unreachable, add_connection_arguments, ask_at, socket_path
+from sidecar.cli.control_client import add_connection_arguments, tell
 
 NAME = "agents"
 HELP = "list agents, register, freeze or revoke them, give them tokens"
@@ -63,19 +61,7 @@ def run(args: argparse.Namespace) -> int:
     path = args.verb
     if path in MOVES:
         path, asked["move"] = "move", args.verb
-    try:
-        said = ask_at(socket_path(args), "POST", f"/agents/{path}", asked)
-    except Unreachable as error:
-        print(error, file=sys.stderr)
-        if error.next_step:
-            print(f"    {error.next_step}", file=sys.stderr)
-        return error.exit_code
-    if args.json:
-        print(json.dumps(said))
-        return 0
-    for line in _listed(said) if args.verb == "list" else _shown(said):
-        print(line)
-    return 0
+    return tell(args, f"/agents/{path}", asked, _listed if args.verb == "list" else _shown)
 
 
 def _listed(said: dict[str, Any]) -> list[str]:

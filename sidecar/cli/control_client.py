@@ -11,6 +11,8 @@ import http.client
 import json
 import os
 import socket
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,6 +56,31 @@ def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
 def ask(args: argparse.Namespace, method: str, path: str) -> dict[str, Any]:
     """One question to the running sidecar; raises Unreachable."""
     return ask_at(socket_path(args), method, path)
+
+
+def tell(
+    args: argparse.Namespace,
+    path: str,
+    asked: dict[str, Any],
+    lines: Callable[[dict[str, Any]], Iterable[str]],
+) -> int:
+    """Asks the running sidecar and prints what it says: as JSON if `args.json`, else by `lines`.
+
+    Gives the exit code: 0 done, 1 refused or nobody answers, 2 for wrong usage.
+    """
+    try:
+        said = ask_at(socket_path(args), "POST", path, asked)
+    except Unreachable as error:
+        print(error, file=sys.stderr)
+        if error.next_step:
+            print(f"    {error.next_step}", file=sys.stderr)
+        return error.exit_code
+    if args.json:
+        print(json.dumps(said))
+        return 0
+    for line in lines(said):
+        print(line)
+    return 0
 
 
 def ask_at(

@@ -7,12 +7,10 @@ once, when it is made.
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from sidecar.cli.control_client import Unreachable, add_connection_arguments, ask_at, socket_path
+from sidecar.cli.control_client import add_connection_arguments, tell
 
 NAME = "keys"
 HELP = "list, make and revoke keys of people and services"
@@ -43,19 +41,7 @@ def run(args: argparse.Namespace) -> int:
     """0 done, 1 refused or nobody answers, 2 for wrong usage."""
     names = ("name", "roles", "groups", "days", "key_id", "tenant", "reason")
     asked = {name: getattr(args, name) for name in names if hasattr(args, name)}
-    try:
-        said = ask_at(socket_path(args), "POST", f"/keys/{args.verb}", asked)
-    except Unreachable as error:
-        print(error, file=sys.stderr)
-        if error.next_step:
-            print(f"    {error.next_step}", file=sys.stderr)
-        return error.exit_code
-    if args.json:
-        print(json.dumps(said))
-        return 0
-    for line in _listed(said) if args.verb == "list" else _changed(said):
-        print(line)
-    return 0
+    return tell(args, f"/keys/{args.verb}", asked, _listed if args.verb == "list" else _changed)
 
 
 def _listed(said: dict[str, Any]) -> list[str]:

@@ -6,12 +6,10 @@ Asks the running sidecar over control.sock; without one there is nothing to be e
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from sidecar.cli.control_client import Unreachable, add_connection_arguments, ask_at, socket_path
+from sidecar.cli.control_client import add_connection_arguments, tell
 
 NAME = "runs"
 HELP = "show what an agent's run has gathered, or end it"
@@ -36,19 +34,7 @@ def run(args: argparse.Namespace) -> int:
     asked = {"agent": args.agent, "tenant": args.tenant, "run_id": args.run_id}
     if args.verb == "reset":
         asked["reason"] = args.reason
-    try:
-        said = ask_at(socket_path(args), "POST", f"/runs/{args.verb}", asked)
-    except Unreachable as error:
-        print(error, file=sys.stderr)
-        if error.next_step:
-            print(f"    {error.next_step}", file=sys.stderr)
-        return error.exit_code
-    if args.json:
-        print(json.dumps(said))
-        return 0
-    for line in _lines(said):
-        print(line)
-    return 0
+    return tell(args, f"/runs/{args.verb}", asked, _lines)
 
 
 def _lines(said: dict[str, Any]) -> list[str]:

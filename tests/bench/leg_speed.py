@@ -76,7 +76,7 @@ class Floor:
     async def open_websocket(
         self, upstream: Upstream, target: str, headers: Sequence[tuple[str, str]]
     ) -> Reply:
-        raise NotImplementedError
+        raise NotImplementedError("the floor carries plain calls only")
 
     async def close(self) -> None:
         for bare in self._idle:

@@ -90,18 +90,18 @@ class Issuer:
     async def exchange_refresh_token(
         self, client: OAuthClientInformationFull, refresh_token: RefreshToken, scopes: list[str]
     ) -> OAuthToken:
-        raise NotImplementedError
+        raise NotImplementedError("no login of these tests gets so far")
 
     async def load_access_token(self, token: str) -> AccessToken | None:
         return self.tokens.get(token)
 
     async def revoke_token(self, token: AccessToken | RefreshToken) -> None:
-        raise NotImplementedError
+        raise NotImplementedError("no login of these tests gets so far")
 
     async def exchange_identity_assertion(
         self, client: OAuthClientInformationFull, params: object
     ) -> OAuthToken:
-        raise NotImplementedError
+        raise NotImplementedError("no login of these tests gets so far")
 
     async def verify_token(self, token: str) -> AccessToken | None:
         """What the MCP server asks: a token for somebody else is none."""
