@@ -9,12 +9,12 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import postgres_server
 import pytest
 from running import Process
+from tool_server import QuietTools, serving
 
 CATALOGUE = "catalogue: shop\ntools:\n  get: {route: GET /get, mutates: false}\n"
 POLICY = "policy: shop\nrules:\n  - {id: reads, effect: allow, tools: shop/*, mutates: false}\n"
@@ -22,28 +22,15 @@ AGENTS = "tenants: {acme: {agents: {coder: {token: {env: CODER_TOKEN}}}}}\n"
 TOKEN = "coder-canary-Qm9Yb2N4a1Zt-1"
 
 
-class _Shop(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
+class _Shop(QuietTools):
     def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"ok")
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing is said."""
+        self.say_ok()
 
 
 @pytest.fixture(scope="module")
 def shop() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Shop)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(_Shop) as url:
+        yield url
 
 
 def sidecar_in(folder: Path, shop: str, store: str = "", more: str = AGENTS) -> Process:

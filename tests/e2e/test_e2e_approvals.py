@@ -8,11 +8,9 @@ import json
 import socket
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,6 +20,7 @@ import postgres_server
 import pytest
 from mcp.client import Client
 from running import Process, free_port
+from tool_server import QuietTools, serving
 from wrapping import Wrap, cli, text_of
 
 pytestmark = [
@@ -40,31 +39,19 @@ rules:
 FORWARD_S_MAX = 0.25
 
 
-class _Shop(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Shop(QuietTools):
     bought: ClassVar[list[str]] = []
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         type(self).bought.append(self.path)
-        self.send_response(200)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"ok")
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing is said."""
+        self.say_ok()
 
 
 @pytest.fixture(scope="module")
 def shop() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Shop)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(_Shop) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import postgres_server
 import pytest
 from move_store import contents, fill, finished, move, stopped_at
 from running import Process
+from tool_server import QuietTools, serving
 
 from storage.marks import FENCED, MOVED
 
@@ -36,8 +36,7 @@ TOOL_CALL = {
 }  # fmt: skip
 
 
-class _Shop(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Shop(QuietTools):
     slow_begun = 0
     let_go = threading.Event()
 
@@ -45,24 +44,13 @@ class _Shop(BaseHTTPRequestHandler):
         if self.path.startswith("/slow"):
             _Shop.slow_begun += 1
             _Shop.let_go.wait(SLOW_S)
-        self.send_response(200)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"ok")
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing is said."""
+        self.say_ok()
 
 
 @pytest.fixture(scope="module")
 def shop() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Shop)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(_Shop) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

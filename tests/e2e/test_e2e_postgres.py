@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import postgres_server
 import pytest
 from running import Process
+from tool_server import QuietTools, serving
 
 CATALOGUE = "catalogue: shop\ntools:\n  get: {route: GET /get, mutates: false}\n  buy: POST /buy\n"
 POLICY = (
@@ -22,30 +21,18 @@ POLICY = (
 )
 
 
-class _Shop(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Shop(QuietTools):
     served = 0
 
     def do_GET(self) -> None:
         type(self).served += 1
-        self.send_response(200)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"ok")
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing is said."""
+        self.say_ok()
 
 
 @pytest.fixture(scope="module")
 def shop() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Shop)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(_Shop) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
