@@ -114,7 +114,7 @@ if [ -n "$is_ci" ]; then
     part shellcheck lint_shell
 fi
 # The folders whose files take long come first, so that no worker is left alone with one at the end.
-# Three on two cores: much of what they do is waiting for disks, clocks and processes.
+# More than one for each of two cores gains little, and makes tests late that mind the time.
 folders=(tests/faults tests/e2e tests/fuzz tests/wire)
 for folder in tests/*/; do
     folder=${folder%/}
@@ -123,7 +123,7 @@ for folder in tests/*/; do
         folders+=("$folder")
     fi
 done
-part tests "$python" -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not serial" \
+part tests "$python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not serial" \
     --durations=15 "${folders[@]}"
 if [ -n "$failed" ]; then
     echo "FAILED so far:$failed"

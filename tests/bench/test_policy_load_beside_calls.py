@@ -42,6 +42,7 @@ def keeper_of(folder: Path, rules: int) -> PolicyKeeper:
     return keeper
 
 
+@pytest.mark.serial
 async def test_a_load_of_5000_rules_holds_no_call_up(tmp_path: Path) -> None:
     folder = tmp_path / "policies"
     keeper = keeper_of(folder, FEW)

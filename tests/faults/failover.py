@@ -154,6 +154,8 @@ async def missing_after(standby: postgres_server.Cluster, load: Load) -> list[st
         lines = [line async for line in export_lines(reader, "acme")]
     finally:
         await reader.close()
+    if not lines:  # a standby that was far behind has nothing of it
+        return list(load.acknowledged)
     verdict = verify_lines(lines)
     assert verdict.holds, verdict
     recorded = Counter(str(orjson.loads(line)["call_id"]) for line in lines)
