@@ -118,7 +118,7 @@ async def half_heads(port: int, count: int) -> dict[str, Any]:
     """How many were cut off by the deadline of a head."""
     cut = 0
     async with crowd_of(port, count) as made:
-        # Before the bystander has started, which takes a while: who sends nothing is let go unheard.
+        # Before the bystander, whose start takes a while: who sends nothing is cut off unheard.
         for _, writer in made:
             writer.write(b"GET /up/items/7 HTTP/1.1\r\nHost: localh")
         async with bystander(port) as noticed:
