@@ -14,7 +14,7 @@ from functools import partial
 
 from storage.driver import Driver, Row, Value, fetch
 from storage.errors import StoreError
-from storage.sql_store import Reads
+from storage.watch_reads import Reads
 
 
 class MoveRefused(StoreError):

@@ -16,10 +16,21 @@ from storage.records import (
     HeadRow,
     OpenIntentRow,
     ReceiptRow,
+    RecordedEvent,
     RunHead,
     Seal,
 )
 from storage.standing import AgentRow, ApprovalRow, AuditRow, KeyRow, OnceRow, PinMark, PinRow
+from storage.watch_rows import (
+    AlertRow,
+    ContainmentRow,
+    DeliveryRow,
+    IncidentRow,
+    OpenDeliveries,
+    UnrecordedRow,
+    WatchMark,
+    WatchMemory,
+)
 
 
 class RecordStore(Protocol):
@@ -167,7 +178,132 @@ class OnceStore(Protocol):
         ...
 
 
-class Store(RecordStore, LedgerReader, RegistryReader, ApprovalReader, OnceStore, Protocol):
+class WatchReader(Protocol):
+    """Reads of what is noticed in the record, what is contained and who is told. Lists give at
+    most `limit` rows; newest first, those with an id below `before_id`; "" is any."""
+
+    async def recorded_after(
+        self, tenant_id: str, after_seq: int, limit: int
+    ) -> list[RecordedEvent]:
+        """Receipts with seq > after_seq, oldest first, with the facts beside them."""
+        ...
+
+    async def watch_mark(self, tenant_id: str, watcher: str) -> WatchMark | None:
+        """How far a watcher has come; None if it never began."""
+        ...
+
+    async def watch_memories(
+        self, tenant_id: str, after: tuple[str, str], limit: int
+    ) -> list[WatchMemory]:
+        """What detections remember, by (detection, subject), after a given pair."""
+        ...
+
+    async def alert(self, tenant_id: str, alert_id: str) -> AlertRow | None:
+        """One alert."""
+        ...
+
+    async def alerts_quiet(self, tenant_id: str, at_us: int, limit: int) -> list[AlertRow]:
+        """Alerts that hits after `at_us` may still join."""
+        ...
+
+    async def alerts_before(
+        self,
+        tenant_id: str,
+        before_id: str,
+        limit: int,
+        *,
+        state: str = "",
+        severity: str = "",
+        detection: str = "",
+        agent: str = "",
+    ) -> list[AlertRow]:
+        """Alerts, newest first."""
+        ...
+
+    async def alerts_of_incident(
+        self, tenant_id: str, incident_id: str, after_id: str, limit: int
+    ) -> list[AlertRow]:
+        """An incident's alerts, oldest first."""
+        ...
+
+    async def incident(self, tenant_id: str, incident_id: str) -> IncidentRow | None:
+        """One incident."""
+        ...
+
+    async def open_incidents(self, tenant_id: str, limit: int) -> list[IncidentRow]:
+        """Incidents that are not closed, newest first."""
+        ...
+
+    async def incidents_before(
+        self,
+        tenant_id: str,
+        before_id: str,
+        limit: int,
+        *,
+        state: str = "",
+        severity: str = "",
+        agent: str = "",
+    ) -> list[IncidentRow]:
+        """Incidents, newest first."""
+        ...
+
+    async def containment(self, tenant_id: str, containment_id: str) -> ContainmentRow | None:
+        """One containment."""
+        ...
+
+    async def active_containments(self, tenant_id: str) -> list[ContainmentRow]:
+        """All that are active, oldest first; some of them may be over by their time."""
+        ...
+
+    async def containments_before(
+        self, tenant_id: str, before_id: str, limit: int, *, state: str = "", action: str = ""
+    ) -> list[ContainmentRow]:
+        """Containments, newest first."""
+        ...
+
+    async def delivery(self, tenant_id: str, delivery_id: str) -> DeliveryRow | None:
+        """One delivery."""
+        ...
+
+    async def deliveries_due(self, tenant_id: str, at_us: int, limit: int) -> list[DeliveryRow]:
+        """What is to be told by `at_us`, what is due longest first."""
+        ...
+
+    async def deliveries_before(
+        self, tenant_id: str, before_id: str, limit: int, *, state: str = "", sink: str = ""
+    ) -> list[DeliveryRow]:
+        """Deliveries, newest first."""
+        ...
+
+    async def count_open_deliveries(self, tenant_id: str) -> list[OpenDeliveries]:
+        """How many wait, and how many are given up, by sink."""
+        ...
+
+
+class WatchStore(WatchReader, Protocol):
+    """Writes that no receipt commits to. Alerts, incidents and containments go with an entry."""
+
+    async def put_rows(self, tenant_id: str, rows: Sequence[UnrecordedRow]) -> bool:
+        """Puts all of these, each one version after what stands or as the first; or none, and then
+        gives False: somebody else was faster."""
+        ...
+
+    async def clock_us(self) -> int:
+        """Now, by the server's clock where there is one."""
+        ...
+
+    async def forget_memories(self, tenant_id: str, at_us: int) -> int:
+        """Forgets some of what detections remember and says nothing any more; gives how many."""
+        ...
+
+    async def forget_delivered(self, tenant_id: str, before_us: int) -> int:
+        """Forgets some of what was delivered before a time; gives how many."""
+        ...
+
+
+class Store(
+    RecordStore, LedgerReader, RegistryReader, ApprovalReader, OnceStore, WatchStore, Protocol
+):
     """All roles, and the life of the store itself."""
 
     node_id: str

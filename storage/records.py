@@ -81,6 +81,13 @@ class CallFactsRow(NamedTuple):
     facts: str
 
 
+class RecordedEvent(NamedTuple):
+    """A receipt, and the facts beside it if there are any and they were not erased."""
+
+    receipt: ReceiptRow
+    facts: CallFactsRow | None
+
+
 class OpenIntentRow(NamedTuple):
     """`open_intent`: an intent whose outcome is not recorded yet, and which boot holds it."""
 

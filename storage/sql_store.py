@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Protocol
 
-from storage.driver import Driver, Row, Script, StoreFacts, Value, fetch
+from storage.driver import Driver, Row, Script, StoreFacts, fetch
 from storage.errors import StoreCorrupt, StoreHeld
 from storage.guards import NO_RUN
 from storage.known_heads import KnownHeads, LostHead, Seen, asked, check_heads, lost_among
@@ -34,25 +33,23 @@ from storage.records import (
     Seal,
 )
 from storage.remembered import RememberedHeads
-from storage.standing import AgentRow, ApprovalRow, AuditRow, KeyRow, OnceRow, PinMark, PinRow
+from storage.standing import (
+    AgentRow,
+    ApprovalRow,
+    AuditRow,
+    KeyRow,
+    OnceRow,
+    PinMark,
+    PinRow,
+)
+from storage.watch_reads import WatchReads
+from storage.watch_writes import WatchWrites
 
 #: A few milliseconds of a disk.
 BUCKETS_DROPPED_AT_ONCE = 500
 SAID_FORGOTTEN_AT_ONCE = 500
 #: Before the names of values that move along with a store.
 KEPT = "keep:"
-
-
-class Reads(Protocol):
-    """The part of a driver that reading needs."""
-
-    async def fetch(self, sql: str, *parameters: Value, tenant: str | None = None) -> list[Row]:
-        """See `Driver.fetch`."""
-        ...
-
-    async def close(self) -> None:
-        """See `Driver.close`."""
-        ...
 
 
 def check_tail(sql: Mapping[str, str]) -> Script[None]:
@@ -64,12 +61,8 @@ def check_tail(sql: Mapping[str, str]) -> Script[None]:
         )
 
 
-class SqlReader:
-    """`storage.protocol.LedgerReader`."""
-
-    def __init__(self, reads: Reads, sql: Mapping[str, str]) -> None:
-        self._reads = reads
-        self._sql = sql
+class SqlReader(WatchReads):
+    """Every reader of storage.protocol."""
 
     async def head(self, tenant_id: str) -> HeadRow:
         """See `LedgerReader.head`."""
@@ -217,7 +210,7 @@ class SqlReader:
         await self._reads.close()
 
 
-class SqlStore(SqlReader):
+class SqlStore(SqlReader, WatchWrites):
     """`storage.protocol.Store`."""
 
     def __init__(

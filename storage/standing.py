@@ -9,6 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from storage.watch_rows import (
+    AlertRow,
+    ContainmentRow,
+    DeliveryRow,
+    IncidentRow,
+    WatchMark,
+    WatchMemory,
+)
+
 
 class PinRow(NamedTuple):
     """`tool_pin`: what an MCP server said of a tool when that was first seen or last accepted.
@@ -125,7 +134,10 @@ class AuditRow(NamedTuple):
 
 
 #: A row that is put only one version after the one that stands, or as the first.
-VersionedRow = PinRow | AgentRow | KeyRow | ApprovalRow | OnceRow
+VersionedRow = (
+    PinRow | AgentRow | KeyRow | ApprovalRow | OnceRow
+    | WatchMark | WatchMemory | AlertRow | IncidentRow | ContainmentRow | DeliveryRow
+)  # fmt: skip
 
 #: The statement that puts rows of a kind, and how many columns tell two of them apart.
 PUTS: dict[type, tuple[str, int]] = {
@@ -134,6 +146,12 @@ PUTS: dict[type, tuple[str, int]] = {
     KeyRow: ("put_api_key", 2),
     ApprovalRow: ("put_approval", 2),
     OnceRow: ("put_said_once", 4),
+    WatchMark: ("put_watch_mark", 2),
+    WatchMemory: ("put_watch_memory", 3),
+    AlertRow: ("put_alert", 2),
+    IncidentRow: ("put_incident", 2),
+    ContainmentRow: ("put_containment", 2),
+    DeliveryRow: ("put_delivery", 2),
 }
 
 
@@ -156,5 +174,13 @@ STANDING: Sequence[StandingTable] = (
     StandingTable("approval", "move_approvals", "put_approval", "count_approvals"),
     StandingTable("said_once", "move_said_once", "put_said_once", "count_said_once"),
     StandingTable("audit_event", "move_audit_events", "put_audit_event", "count_audit_events"),
+    StandingTable("watch_mark", "move_watch_marks", "put_watch_mark", "count_watch_marks"),
+    StandingTable(
+        "watch_memory", "move_watch_memories", "put_watch_memory", "count_watch_memories"
+    ),
+    StandingTable("alert", "move_alerts", "put_alert", "count_alerts"),
+    StandingTable("incident", "move_incidents", "put_incident", "count_incidents"),
+    StandingTable("containment", "move_containments", "put_containment", "count_containments"),
+    StandingTable("delivery", "move_deliveries", "put_delivery", "count_deliveries"),
     StandingTable("checkpoint", "move_checkpoints", "put_checkpoint", "count_checkpoints"),
 )

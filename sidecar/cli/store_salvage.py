@@ -27,6 +27,12 @@ _STANDING = {
     "approval": "what was asked and allowed; put in place, what was open has to be asked anew",
     "checkpoint": "the newest signed heads; where they were exported to has them",
     "said_once": "request ids and nonces of the last day; put in place, they may be said again",
+    "watch_mark": "how far the record was watched; put in place, watching begins at its end",
+    "watch_memory": "what detections remembered; put in place, first uses are noticed again",
+    "alert": "alerts; the receipts they rest on are not lost with them",
+    "incident": "incidents and what people noted of them; the audit of it is another table",
+    "containment": "what was contained; put in place, what is missing is not refused any more",
+    "delivery": "what was to be told; put in place, what is missing is told to nobody",
     "audit_event": "the list of who changed what; the receipts still commit to it",
 }
 

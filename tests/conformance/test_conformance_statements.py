@@ -24,11 +24,20 @@ from storage.records import (
 from storage.standing import AgentRow, ApprovalRow, AuditRow, KeyRow, OnceRow, PinMark, PinRow
 from storage.statements import SQL_FOLDER, load_statements
 from storage.tree import CheckpointRow, TileRow
+from storage.watch_rows import (
+    AlertRow,
+    ContainmentRow,
+    DeliveryRow,
+    IncidentRow,
+    WatchMark,
+    WatchMemory,
+)
 
 #: Tables whose rows belong to somebody.
 OWNED = (
     "chain_head", "receipts", "call_facts", "open_intent", "run_head", "limit_bucket", "tool_pin",
     "agent", "api_key", "approval", "said_once", "audit_event", "checkpoint", "tree_tile",
+    "watch_mark", "watch_memory", "alert", "incident", "containment", "delivery",
 )  # fmt: skip
 #: What a row of a query becomes.
 RECORDS: dict[str, Any] = {
@@ -48,6 +57,21 @@ RECORDS: dict[str, Any] = {
     "approvals_before": ApprovalRow,
     "said_once": OnceRow,
     "audit_events": AuditRow,
+    "watch_mark": WatchMark,
+    "watch_memories": WatchMemory,
+    "alert": AlertRow,
+    "alerts_quiet": AlertRow,
+    "alerts_before": AlertRow,
+    "alerts_of_incident": AlertRow,
+    "incident": IncidentRow,
+    "open_incidents": IncidentRow,
+    "incidents_before": IncidentRow,
+    "containment": ContainmentRow,
+    "active_containments": ContainmentRow,
+    "containments_before": ContainmentRow,
+    "delivery": DeliveryRow,
+    "deliveries_due": DeliveryRow,
+    "deliveries_before": DeliveryRow,
     "latest_checkpoint": CheckpointRow,
     "latest_checkpoints": CheckpointRow,
     "checkpoints_before": CheckpointRow,
@@ -70,6 +94,12 @@ MANY: dict[str, Any] = {
     "put_api_key": KeyRow,
     "put_approval": ApprovalRow,
     "put_said_once": OnceRow,
+    "put_watch_mark": WatchMark,
+    "put_watch_memory": WatchMemory,
+    "put_alert": AlertRow,
+    "put_incident": IncidentRow,
+    "put_containment": ContainmentRow,
+    "put_delivery": DeliveryRow,
     "put_audit_event": AuditRow,
     "put_checkpoint": CheckpointRow,
     "set_checkpoint": CheckpointRow,

@@ -24,6 +24,8 @@ def test_the_numbers_beside_a_running_sidecar(
         "chain_head": 2, "receipts": 7, "call_facts": 4, "open_intent": 1, "run_head": 0,
         "limit_bucket": 0, "tool_pin": 0, "agent": 0, "api_key": 0,
         "approval": 0, "said_once": 0, "audit_event": 0, "checkpoint": 0, "tree_tile": 0,
+        "watch_mark": 0, "watch_memory": 0, "alert": 0, "incident": 0, "containment": 0,
+        "delivery": 0,
         "store_state": 0,
     }  # fmt: skip
     assert (found["oldest_us"], found["newest_us"]) == (NOW_US - 3 * 86_400_000_000, NOW_US)
