@@ -65,8 +65,8 @@ class AlertRow(NamedTuple):
 
 
 class IncidentRow(NamedTuple):
-    """`incident`: alerts that belong together (`AlertRow.incident_id`), and what people did about
-    them, as JSON in `notes`. `agent_id` and `run_id` are "" without."""
+    """`incident`: alerts that belong together (`AlertRow.incident_id`), how many, and what people
+    did about them, as JSON in `notes`. `agent_id` and `run_id` are "" without."""
 
     tenant_id: str
     incident_id: str
@@ -80,6 +80,7 @@ class IncidentRow(NamedTuple):
     opened_us: int
     last_us: int
     changed_at_us: int
+    alerts: int = 0
 
 
 class ContainmentRow(NamedTuple):

@@ -66,6 +66,7 @@ CREATE TABLE incident (
     opened_us BIGINT NOT NULL,
     last_us BIGINT NOT NULL,
     changed_at_us BIGINT NOT NULL,
+    alerts BIGINT NOT NULL,
     PRIMARY KEY (tenant_id, incident_id)
 );
 

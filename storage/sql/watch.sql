@@ -45,8 +45,8 @@ WHERE alert.version = excluded.version - 1;
 -- An incident, one version at a time; whom it is about stays as it was.
 INSERT INTO incident (
     tenant_id, incident_id, version, state, severity, agent_id, run_id, title, notes, opened_us,
-    last_us, changed_at_us
-) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+    last_us, changed_at_us, alerts
+) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 ON CONFLICT (tenant_id, incident_id) DO UPDATE SET
     version = excluded.version,
     state = excluded.state,
@@ -55,7 +55,8 @@ ON CONFLICT (tenant_id, incident_id) DO UPDATE SET
     title = excluded.title,
     notes = excluded.notes,
     last_us = excluded.last_us,
-    changed_at_us = excluded.changed_at_us
+    changed_at_us = excluded.changed_at_us,
+    alerts = excluded.alerts
 WHERE incident.version = excluded.version - 1;
 
 -- name: put_containment
@@ -174,7 +175,7 @@ LIMIT $4;
 -- One incident.
 SELECT
     tenant_id, incident_id, version, state, severity, agent_id, run_id, title, notes, opened_us,
-    last_us, changed_at_us
+    last_us, changed_at_us, alerts
 FROM incident
 WHERE tenant_id = $1 AND incident_id = $2;
 
@@ -182,7 +183,7 @@ WHERE tenant_id = $1 AND incident_id = $2;
 -- A tenant's incidents that are not closed, the newest first.
 SELECT
     tenant_id, incident_id, version, state, severity, agent_id, run_id, title, notes, opened_us,
-    last_us, changed_at_us
+    last_us, changed_at_us, alerts
 FROM incident
 WHERE tenant_id = $1 AND state <> 'closed'
 ORDER BY incident_id DESC
@@ -192,7 +193,7 @@ LIMIT $2;
 -- A tenant's incidents, the newest first, before a given one. '' asks for any.
 SELECT
     tenant_id, incident_id, version, state, severity, agent_id, run_id, title, notes, opened_us,
-    last_us, changed_at_us
+    last_us, changed_at_us, alerts
 FROM incident
 WHERE tenant_id = $1
     AND incident_id < $2
@@ -304,7 +305,7 @@ FROM alert;
 -- Job across tenants: all rows of incident.
 SELECT
     tenant_id, incident_id, version, state, severity, agent_id, run_id, title, notes, opened_us,
-    last_us, changed_at_us
+    last_us, changed_at_us, alerts
 FROM incident;
 
 -- name: move_containments
