@@ -119,13 +119,15 @@ def committed(told: Told) -> dict[str, Any]:
 
 
 def raised_alert(row: AlertRow) -> dict[str, Any]:
-    """An alert as the receipt of its raising tells of it: what never changes of it."""
+    """An alert as the receipt of its raising tells of it: what never changes of it, and to which
+    incident it came then, if to any."""
     return {
         "alert_id": row.alert_id,
         "detection": row.detection,
         "subject": orjson.loads(row.subject),
         "agent": row.agent_id,
         "run": row.run_id,
+        "incident_id": row.incident_id,
         "first_us": row.first_us,
         "evidence_sha256": evidence_digest(read_evidence(row.evidence).raised),
     }
