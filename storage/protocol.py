@@ -265,8 +265,18 @@ class WatchReader(Protocol):
         """One delivery."""
         ...
 
-    async def deliveries_due(self, tenant_id: str, at_us: int, limit: int) -> list[DeliveryRow]:
-        """What is to be told by `at_us`, what is due longest first."""
+    async def deliveries_due(
+        self, tenant_id: str, sink: str, at_us: int, limit: int
+    ) -> list[DeliveryRow]:
+        """What a sink is to be told by `at_us`, what is due longest first."""
+        ...
+
+    async def sinks_due(self, at_us: int) -> list[tuple[str, str]]:
+        """Job across tenants: tenants and sinks that have something due by `at_us`, sorted."""
+        ...
+
+    async def deliveries_least(self, tenant_id: str, limit: int) -> list[DeliveryRow]:
+        """Waiting ones, the least severe first, of those the oldest."""
         ...
 
     async def deliveries_before(
@@ -277,6 +287,10 @@ class WatchReader(Protocol):
 
     async def count_open_deliveries(self, tenant_id: str) -> list[OpenDeliveries]:
         """How many wait, and how many are given up, by sink."""
+        ...
+
+    async def count_every_open_delivery(self) -> list[OpenDeliveries]:
+        """Job across tenants: the same of every tenant, sorted."""
         ...
 
 
@@ -298,6 +312,14 @@ class WatchStore(WatchReader, Protocol):
 
     async def forget_delivered(self, tenant_id: str, before_us: int) -> int:
         """Forgets some of what was delivered before a time; gives how many."""
+        ...
+
+    async def forget_dead(self, tenant_id: str, before_us: int) -> int:
+        """Forgets some of what was given up before a time; gives how many."""
+        ...
+
+    async def forget_oldest_dead(self, tenant_id: str, count: int) -> int:
+        """Forgets some of the `count` oldest that were given up; gives how many."""
         ...
 
 

@@ -143,9 +143,21 @@ class WatchReads:
         rows = await self._asked("delivery", tenant_id, delivery_id)
         return DeliveryRow._make(rows[0]) if rows else None
 
-    async def deliveries_due(self, tenant_id: str, at_us: int, limit: int) -> list[DeliveryRow]:
+    async def deliveries_due(
+        self, tenant_id: str, sink: str, at_us: int, limit: int
+    ) -> list[DeliveryRow]:
         """See `WatchReader.deliveries_due`."""
-        rows = await self._asked("deliveries_due", tenant_id, at_us, limit)
+        rows = await self._asked("deliveries_due", tenant_id, sink, at_us, limit)
+        return [DeliveryRow._make(row) for row in rows]
+
+    async def sinks_due(self, at_us: int) -> list[tuple[str, str]]:
+        """See `WatchReader.sinks_due`."""
+        rows = await self._reads.fetch(self._sql["sinks_due"], at_us)
+        return [(row[0], row[1]) for row in rows]
+
+    async def deliveries_least(self, tenant_id: str, limit: int) -> list[DeliveryRow]:
+        """See `WatchReader.deliveries_least`."""
+        rows = await self._asked("deliveries_least", tenant_id, limit)
         return [DeliveryRow._make(row) for row in rows]
 
     async def deliveries_before(
@@ -158,6 +170,11 @@ class WatchReads:
     async def count_open_deliveries(self, tenant_id: str) -> list[OpenDeliveries]:
         """See `WatchReader.count_open_deliveries`."""
         rows = await self._asked("count_open_deliveries", tenant_id)
+        return [OpenDeliveries._make(row) for row in rows]
+
+    async def count_every_open_delivery(self) -> list[OpenDeliveries]:
+        """See `WatchReader.count_every_open_delivery`."""
+        rows = await self._reads.fetch(self._sql["count_every_open_delivery"])
         return [OpenDeliveries._make(row) for row in rows]
 
     async def _asked(self, name: str, tenant_id: str, *parameters: Value) -> list[Row]:

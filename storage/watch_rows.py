@@ -108,8 +108,9 @@ class ContainmentRow(NamedTuple):
 class DeliveryRow(NamedTuple):
     """`delivery`: what is to be told to a sink, from `due_us` on.
 
-    `body` is JSON and never changes; `attempts` have been made, the last of which ended as `said`.
-    States: waiting, delivered, dead.
+    `severity` is its rank: of what there is no room for, the least severe is given up first. `body`
+    is JSON and never changes; `attempts` have been made, the last of which ended as `said`. States:
+    waiting, delivered, dead.
     """
 
     tenant_id: str
@@ -118,6 +119,7 @@ class DeliveryRow(NamedTuple):
     state: str
     sink: str
     kind: str
+    severity: int
     body: str
     attempts: int
     due_us: int
@@ -132,8 +134,9 @@ UnrecordedRow = WatchMark | WatchMemory | DeliveryRow | AlertRow | IncidentRow
 
 
 class OpenDeliveries(NamedTuple):
-    """How many deliveries of a sink are in a state (waiting or dead), and since when."""
+    """How many of a tenant's deliveries to a sink are in a state (waiting or dead), since when."""
 
+    tenant_id: str
     sink: str
     state: str
     deliveries: int

@@ -64,6 +64,16 @@ class WatchWrites:
             "forget_delivered", tenant_id, before_us, DELIVERIES_FORGOTTEN_AT_ONCE
         )
 
+    async def forget_dead(self, tenant_id: str, before_us: int) -> int:
+        """See `WatchStore.forget_dead`."""
+        return await self._forget("forget_dead", tenant_id, before_us, DELIVERIES_FORGOTTEN_AT_ONCE)
+
+    async def forget_oldest_dead(self, tenant_id: str, count: int) -> int:
+        """See `WatchStore.forget_oldest_dead`."""
+        limit = min(count, DELIVERIES_FORGOTTEN_AT_ONCE)
+        script = partial(fetch, self._sql["forget_oldest_dead"], tenant_id, limit)
+        return len(await self._driver.transaction(script, [tenant_id]))
+
     async def _forget(self, name: str, tenant_id: str, before_us: int, limit: int) -> int:
         script = partial(fetch, self._sql[name], tenant_id, before_us, limit)
         return len(await self._driver.transaction(script, [tenant_id]))

@@ -102,6 +102,7 @@ CREATE TABLE delivery (
     state TEXT NOT NULL,
     sink TEXT NOT NULL,
     kind TEXT NOT NULL,
+    severity BIGINT NOT NULL,
     body TEXT NOT NULL,
     attempts BIGINT NOT NULL,
     due_us BIGINT NOT NULL,
@@ -111,6 +112,9 @@ CREATE TABLE delivery (
     PRIMARY KEY (tenant_id, delivery_id)
 );
 
-CREATE INDEX delivery_waiting ON delivery (tenant_id, due_us) WHERE state = 'waiting';
+-- Sink by sink, so that those that answer do not wait for one that does not.
+CREATE INDEX delivery_waiting ON delivery (tenant_id, sink, due_us) WHERE state = 'waiting';
 
 CREATE INDEX delivery_dead ON delivery (tenant_id, delivery_id) WHERE state = 'dead';
+
+CREATE INDEX delivery_told ON delivery (tenant_id, changed_at_us) WHERE state = 'delivered';

@@ -77,9 +77,9 @@ WHERE containment.version = excluded.version - 1;
 -- name: put_delivery
 -- What is to be told, one version at a time; what and whom stays as it was.
 INSERT INTO delivery (
-    tenant_id, delivery_id, version, state, sink, kind, body, attempts, due_us, said,
+    tenant_id, delivery_id, version, state, sink, kind, severity, body, attempts, due_us, said,
     created_us, changed_at_us
-) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 ON CONFLICT (tenant_id, delivery_id) DO UPDATE SET
     version = excluded.version,
     state = excluded.state,
@@ -236,25 +236,43 @@ LIMIT $5;
 -- name: delivery
 -- One delivery.
 SELECT
-    tenant_id, delivery_id, version, state, sink, kind, body, attempts, due_us, said,
+    tenant_id, delivery_id, version, state, sink, kind, severity, body, attempts, due_us, said,
     created_us, changed_at_us
 FROM delivery
 WHERE tenant_id = $1 AND delivery_id = $2;
 
 -- name: deliveries_due
--- What is to be told by now, what is due longest first.
+-- What a sink is to be told by now, what is due longest first.
 SELECT
-    tenant_id, delivery_id, version, state, sink, kind, body, attempts, due_us, said,
+    tenant_id, delivery_id, version, state, sink, kind, severity, body, attempts, due_us, said,
     created_us, changed_at_us
 FROM delivery
-WHERE tenant_id = $1 AND state = 'waiting' AND due_us <= $2
-ORDER BY due_us
-LIMIT $3;
+WHERE tenant_id = $1 AND sink = $2 AND state = 'waiting' AND due_us <= $3
+ORDER BY due_us, delivery_id
+LIMIT $4;
+
+-- name: sinks_due
+-- Job across tenants: whose deliveries to which sinks are due.
+SELECT tenant_id, sink
+FROM delivery
+WHERE state = 'waiting' AND due_us <= $1
+GROUP BY tenant_id, sink
+ORDER BY tenant_id, sink;
+
+-- name: deliveries_least
+-- What of a tenant's waiting deliveries matters least: the least severe, of those the oldest.
+SELECT
+    tenant_id, delivery_id, version, state, sink, kind, severity, body, attempts, due_us, said,
+    created_us, changed_at_us
+FROM delivery
+WHERE tenant_id = $1 AND state = 'waiting'
+ORDER BY severity, created_us, delivery_id
+LIMIT $2;
 
 -- name: deliveries_before
 -- A tenant's deliveries, the newest first, before a given one. '' asks for any.
 SELECT
-    tenant_id, delivery_id, version, state, sink, kind, body, attempts, due_us, said,
+    tenant_id, delivery_id, version, state, sink, kind, severity, body, attempts, due_us, said,
     created_us, changed_at_us
 FROM delivery
 WHERE tenant_id = $1
@@ -266,11 +284,43 @@ LIMIT $5;
 
 -- name: count_open_deliveries
 -- How many of a tenant's deliveries wait, and how many are given up, by sink.
-SELECT sink, state, count(*) AS deliveries, min(created_us) AS oldest_us
+SELECT tenant_id, sink, state, count(*) AS deliveries, min(created_us) AS oldest_us
 FROM delivery
 WHERE tenant_id = $1 AND (state = 'waiting' OR state = 'dead')
-GROUP BY sink, state
+GROUP BY tenant_id, sink, state
 ORDER BY sink, state;
+
+-- name: count_every_open_delivery
+-- Job across tenants: how many deliveries wait, and how many are given up, by tenant and sink.
+SELECT tenant_id, sink, state, count(*) AS deliveries, min(created_us) AS oldest_us
+FROM delivery
+WHERE state = 'waiting' OR state = 'dead'
+GROUP BY tenant_id, sink, state
+ORDER BY tenant_id, sink, state;
+
+-- name: forget_dead
+-- Forgets some of what was given up before a time.
+DELETE FROM delivery
+WHERE tenant_id = $1 AND state = 'dead' AND changed_at_us < $2 AND delivery_id IN (
+    SELECT old.delivery_id
+    FROM delivery AS old
+    WHERE old.tenant_id = $1 AND old.state = 'dead' AND old.changed_at_us < $2
+    ORDER BY old.delivery_id
+    LIMIT $3
+)
+RETURNING 1;
+
+-- name: forget_oldest_dead
+-- Forgets the oldest of what was given up.
+DELETE FROM delivery
+WHERE tenant_id = $1 AND state = 'dead' AND delivery_id IN (
+    SELECT old.delivery_id
+    FROM delivery AS old
+    WHERE old.tenant_id = $1 AND old.state = 'dead'
+    ORDER BY old.delivery_id
+    LIMIT $2
+)
+RETURNING 1;
 
 -- name: forget_delivered
 -- Forgets some of what was told before a time.
@@ -279,7 +329,7 @@ WHERE tenant_id = $1 AND state = 'delivered' AND changed_at_us < $2 AND delivery
     SELECT old.delivery_id
     FROM delivery AS old
     WHERE old.tenant_id = $1 AND old.state = 'delivered' AND old.changed_at_us < $2
-    ORDER BY old.delivery_id
+    ORDER BY old.changed_at_us
     LIMIT $3
 )
 RETURNING 1;
@@ -318,7 +368,7 @@ FROM containment;
 -- name: move_deliveries
 -- Job across tenants: all rows of delivery.
 SELECT
-    tenant_id, delivery_id, version, state, sink, kind, body, attempts, due_us, said,
+    tenant_id, delivery_id, version, state, sink, kind, severity, body, attempts, due_us, said,
     created_us, changed_at_us
 FROM delivery;
 

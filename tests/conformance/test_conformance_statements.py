@@ -72,6 +72,7 @@ RECORDS: dict[str, Any] = {
     "delivery": DeliveryRow,
     "deliveries_due": DeliveryRow,
     "deliveries_before": DeliveryRow,
+    "deliveries_least": DeliveryRow,
     "latest_checkpoint": CheckpointRow,
     "latest_checkpoints": CheckpointRow,
     "checkpoints_before": CheckpointRow,

@@ -33,7 +33,7 @@ INCIDENT = IncidentRow("acme", "i1", 1, "open", "high", "coder", "r1", "storm", 
 CONTAINMENT = ContainmentRow(
     "acme", "k1", 1, "active", "block-tool", "mail/send", "why", "ana", "i1", "", 1, FAR_US, 1
 )
-DELIVERY = DeliveryRow("acme", "d1", 1, "waiting", "ops", "alert", "{}", 0, 7, "", 1, 1)
+DELIVERY = DeliveryRow("acme", "d1", 1, "waiting", "ops", "alert", 3, "{}", 0, 7, "", 1, 1)
 
 
 def noticing(*rows: object, call_id: str = "c1") -> Entry:
@@ -62,9 +62,12 @@ async def test_rows_are_put_with_an_entry_and_there_after_opening_again(
     assert await store.containment("acme", "k1") == CONTAINMENT
     assert await store.active_containments("acme") == [CONTAINMENT]
     assert await store.delivery("acme", "d1") == DELIVERY
-    assert await store.deliveries_due("acme", 7, 9) == [DELIVERY]
-    assert await store.deliveries_due("acme", 6, 9) == []
-    assert await store.count_open_deliveries("acme") == [OpenDeliveries("ops", "waiting", 1, 1)]
+    assert await store.deliveries_due("acme", "ops", 7, 9) == [DELIVERY]
+    assert await store.deliveries_due("acme", "ops", 6, 9) == []
+    assert await store.deliveries_due("acme", "other", 7, 9) == []
+    assert await store.count_open_deliveries("acme") == [
+        OpenDeliveries("acme", "ops", "waiting", 1, 1)
+    ]
 
 
 async def test_nothing_of_another_tenant_is_seen(store: SqlStore) -> None:
@@ -197,6 +200,41 @@ async def test_what_says_nothing_any_more_is_forgotten(store: SqlStore) -> None:
         "d2",
         "d1",
     ]
+
+
+async def test_what_is_due_is_found_across_tenants_and_counted(store: SqlStore) -> None:
+    foreign = DELIVERY._replace(tenant_id="rival", due_us=9)
+    dead = DELIVERY._replace(delivery_id="d2", state="dead", created_us=4)
+    await store.put_rows("acme", [DELIVERY, dead, DELIVERY._replace(delivery_id="d3", sink="b")])
+    await store.put_rows("rival", [foreign])
+    assert await store.sinks_due(7) == [("acme", "b"), ("acme", "ops")]
+    assert await store.sinks_due(9) == [("acme", "b"), ("acme", "ops"), ("rival", "ops")]
+    assert await store.count_every_open_delivery() == [
+        OpenDeliveries("acme", "b", "waiting", 1, 1),
+        OpenDeliveries("acme", "ops", "dead", 1, 4),
+        OpenDeliveries("acme", "ops", "waiting", 1, 1),
+        OpenDeliveries("rival", "ops", "waiting", 1, 1),
+    ]
+
+
+async def test_the_least_severe_and_oldest_come_first_where_some_must_go(store: SqlStore) -> None:
+    rows = [
+        DELIVERY._replace(delivery_id=f"d{n}", severity=severity, created_us=created_us)
+        for n, (severity, created_us) in enumerate(((4, 1), (1, 9), (1, 2), (0, 8)))
+    ]
+    await store.put_rows("acme", [*rows, DELIVERY._replace(delivery_id="d9", state="dead")])
+    least = [row.delivery_id for row in await store.deliveries_least("acme", 3)]
+    assert least == ["d3", "d2", "d1"]
+
+
+async def test_what_was_given_up_is_forgotten_by_age_or_number(store: SqlStore) -> None:
+    dead = [DELIVERY._replace(delivery_id=f"d{n}", state="dead", changed_at_us=n) for n in range(4)]
+    await store.put_rows("acme", [*dead, DELIVERY._replace(delivery_id="d8", changed_at_us=0)])
+    assert await store.forget_dead("acme", 1) == 1
+    assert await store.forget_dead("rival", 9) == 0
+    assert await store.forget_oldest_dead("acme", 2) == 2
+    left = [row.delivery_id for row in await store.deliveries_before("acme", "z", 9)]
+    assert left == ["d8", "d3"]
 
 
 async def test_the_clock_of_the_store_goes_forward(store: SqlStore) -> None:
