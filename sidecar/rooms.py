@@ -67,6 +67,8 @@ def secrets_of(config: Config) -> list[str]:
         owned = [agent.token for agent in tenant.agents.values()]
         owned += [person.key for person in tenant.people.values()]
         secrets += [secret.reveal() for secret in owned if secret is not None]
+    for sink in config.sinks.values():
+        secrets += [secret.reveal() for secret in (sink.url, sink.secret) if secret is not None]
     password = store_password(config.store)
     return [*secrets, password] if password else secrets
 

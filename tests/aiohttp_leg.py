@@ -26,7 +26,7 @@ from yarl import URL
 
 from sidecar.config.upstream_tls import client_context, client_material
 from sidecar.errors import Refused
-from sidecar.proxy.addresses import PublicResolver, is_literal, is_public
+from sidecar.addresses import PublicResolver, is_literal, is_public
 from sidecar.proxy.arrived import arrived_body
 from sidecar.proxy.location import read_base
 from sidecar.proxy.reply_head import checked_headers

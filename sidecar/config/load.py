@@ -32,6 +32,7 @@ from sidecar.config.model import (
 from sidecar.config.receipts import read_receipts
 from sidecar.config.references import References
 from sidecar.config.settings import effective
+from sidecar.config.sinks import read_sinks
 from sidecar.config.store_url import SQLITE, checked_store, store_warning
 from sidecar.config.upstreams import read_host_names, read_upstreams
 from sidecar.problems import Position, Problem, errors_only
@@ -40,12 +41,13 @@ from sidecar.yaml_section import Section
 
 KEYS = (
     "default", "listen", "store", "policies", "tenants", "identity", "runs", "upstreams",
-    "approvals", "receipts", "record", "limits",
+    "approvals", "receipts", "sinks", "record", "limits",
 )  # fmt: skip
 NOT_YET = {
     "soc": "there are no detections yet",
-    "sinks": "there are no notifications yet",
 }
+#: What a problem begins with that commands of this machine do not mind.
+_NOT_LOCAL = ("upstreams.", "tenants.", "sinks.")
 _STORE = f"{SQLITE}aegis.db"
 _PACK = "pack:"
 _UPSTREAM = re.compile(r"upstreams\.([a-z0-9-]+)")
@@ -59,8 +61,8 @@ class Loaded:
     `is_readable` is False where the file could not even be read. With or without a Config there
     is what the policies can be checked by: the usable `entries` of `policies` with their places,
     and the `kinds` of all upstreams that are named.
-    `local` is the Config also where the only errors are about upstreams and tenants: enough for
-    commands that ask for the store or the listeners, and need no secret of an upstream or agent.
+    `local` is the Config also where the only errors are about upstreams, tenants and sinks: enough
+    for commands that ask for the store or the listeners, and need no secret of any of these.
     `upstreams` are those with no error of their own, where the only errors are about upstreams and
     the store: enough for commands that ask one of them, and need no other secret.
     """
@@ -105,7 +107,9 @@ def load_config(path: Path, environ: Mapping[str, str], overrides: Sequence[str]
     places = root.refused_places()  # nothing more is to be said of what stands there
     problems = [*refused, *(one for one in problems if one.position not in places)]
     errors = errors_only(problems)
-    is_local = all(error.message.startswith(("upstreams.", "tenants.")) for error in errors)
+    is_local = all(
+        error.message.startswith(("upstreams.", "tenants.", "sinks.")) for error in errors
+    )
     return Loaded(
         None if errors else config,
         _ordered(problems),
@@ -177,6 +181,7 @@ class _Reader:
             upstreams=read_upstreams(top, listen, limits.request_bytes, self.references),
             receipts=read_receipts(top, self.references, self.folder),
             approvals=self._approvals(listen.control),
+            sinks=read_sinks(top, self.references, written.tenants, listen),
             record=self._record(),
             limits=limits,
         )

@@ -11,11 +11,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, Literal
 
+from pydantic import Field
+
 from sidecar.config.identity_model import Agent, ConfiguredPerson, Issuer, Tenant
 from sidecar.config.settable import Group, Secret
 from sidecar.config.settable import setting as _setting
+from sidecar.config.sink_model import Sink
+from sidecar.config.tls_model import ListenerTls, Pem, UpstreamTls
 
-__all__ = ["Agent", "ConfiguredPerson", "Group", "Issuer", "Secret", "Tenant"]
+__all__ = [
+    "Agent",
+    "ConfiguredPerson",
+    "Group",
+    "Issuer",
+    "ListenerTls",
+    "Pem",
+    "Secret",
+    "Sink",
+    "Tenant",
+    "UpstreamTls",
+]
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -27,32 +42,6 @@ STDIO: Final = "stdio"
 AUTHORIZE: Final = "authorize"
 #: Smallest duration that bounds anything.
 MOMENT_S: Final = 0.001
-
-
-class Pem(Group):
-    """A text in PEM form: in a file, which is read again when it changes, or given once."""
-
-    path: Path | None = None
-    given: Secret | None = None
-
-    @property
-    def text(self) -> str:
-        """Where it comes from."""
-        return str(self.path) if self.path is not None else "***"
-
-
-class ListenerTls(Group):
-    """What a listener needs to speak TLS; with `client_ca` clients must show certificates."""
-
-    cert: Pem
-    key: Pem
-    client_ca: Pem | None = None
-
-    @property
-    def text(self) -> str:
-        """Where all of it comes from."""
-        parts = {"cert": self.cert, "key": self.key, "client_ca": self.client_ca}
-        return ", ".join(f"{name}: {pem.text}" for name, pem in parts.items() if pem is not None)
 
 
 class Address(Group):
@@ -132,27 +121,6 @@ class UpstreamLimits(Group):
     calls: int = _setting("calls in flight, open WebSockets too", 256, low=1, high=65_535)
     message_bytes: int = _setting(
         "largest message of a WebSocket, either way", 16 * MIB, low=1, high=1024 * MIB
-    )
-
-
-class UpstreamTls(Group):
-    """Of an https upstream; what stands in files is taken over when it changes."""
-
-    ca: Pem | None = _setting(
-        "the authorities that vouch for it, in place of the system's; changed files of these three "
-        "are taken over while it serves",
-        None,
-        form="ref, PEM",
-        default_text="the system's authorities",
-    )
-    cert: Pem | None = _setting(
-        "the certificate shown to it, with its chain",
-        None,
-        form="ref, PEM",
-        default_text="none is shown",
-    )
-    key: Pem | None = _setting(
-        "the key of that certificate", None, form="ref, PEM", default_text="none"
     )
 
 
@@ -346,5 +314,6 @@ class Config(Group):
     upstreams: dict[str, Upstream]
     receipts: Receipts = Receipts()
     approvals: Approvals = Approvals()
+    sinks: dict[str, Sink] = Field(default_factory=dict)
     record: Record = Record()
     limits: Limits = Limits()

@@ -19,7 +19,13 @@ from sidecar.config.store_url import shown_store
 from sidecar.config.units import duration_text, size_text
 
 #: How the table writes the names that users choose.
-_PLACEHOLDERS = {"tenants": "TENANT", "agents": "AGENT", "people": "PERSON", "upstreams": "NAME"}
+_PLACEHOLDERS = {
+    "tenants": "TENANT",
+    "agents": "AGENT",
+    "people": "PERSON",
+    "upstreams": "NAME",
+    "sinks": "NAME",
+}
 _UNITS = ("_s", "_bytes")
 
 

@@ -18,7 +18,7 @@ from aiohttp.resolver import ThreadedResolver
 
 from sidecar.config.upstream_tls import client_context, client_material
 from sidecar.errors import Refused
-from sidecar.proxy.addresses import PublicResolver, is_literal, is_public
+from sidecar.addresses import PublicResolver, is_literal, is_public
 from sidecar.proxy.location import read_base
 
 if TYPE_CHECKING:

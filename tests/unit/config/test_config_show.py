@@ -161,7 +161,8 @@ def test_every_setting_has_a_line_in_the_table() -> None:
 
 def test_what_is_shown_is_what_is_declared(path: Path) -> None:
     people = "{ana: {key: {env: ANA}}}"
-    path.write_text(f"{TEXT}tenants: {{default: {{agents: {{agent: {{}}}}, people: {people}}}}}\n")
+    tenants = f"tenants: {{default: {{agents: {{agent: {{}}}}, people: {people}}}}}"
+    path.write_text(f"{TEXT}{tenants}\nsinks: {{here: {{kind: stdout}}}}\n")
     environ = {"SHOP_TOKEN": "x", "ANA": "0123456789abcdef01234567"}
     config = load_config(path, environ, []).config
     assert config is not None
@@ -170,6 +171,7 @@ def test_what_is_shown_is_what_is_declared(path: Path) -> None:
         assert f".{name}." in "".join(key for key, _ in effective(config))
     generic = {
         key.replace(".shop.", ".NAME.")
+        .replace("sinks.here.", "sinks.NAME.")
         .replace("default.agents.agent", "TENANT.agents.AGENT")
         .replace("default.people.ana", "TENANT.people.PERSON")
         for key, _ in effective(config)

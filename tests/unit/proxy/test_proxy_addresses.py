@@ -7,7 +7,7 @@ import socket
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from sidecar.proxy.addresses import PublicResolver, is_literal, is_public
+from sidecar.addresses import PublicResolver, is_literal, is_public
 
 
 @pytest.mark.parametrize(
