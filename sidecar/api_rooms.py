@@ -1,6 +1,6 @@
-"""Makes the control API over the rooms of a composition that has listeners.
+"""Makes the control API and the console over the rooms of a composition that has listeners.
 
-Knows: which rooms the API speaks with. Part of the composition root, apart from what a composition
+Knows: which rooms the two speak with. Part of the composition root, apart from what a composition
 without listeners needs: this brings HTTP with it.
 """
 
@@ -15,6 +15,7 @@ from sidecar.control.api.backroom import Backroom
 from sidecar.control.api.mount import Api
 from sidecar.control.api.rooms import Rooms
 from sidecar.control.api.table import ROUTES
+from sidecar.control.console.mount import Console
 from sidecar.control.state import ControlState
 from sidecar.identity.callers import Callers
 from sidecar.policy_files import PolicyKeeper
@@ -31,8 +32,8 @@ async def made_api(
     policies: PolicyKeeper,
     callers: Callers,
     approvals: Approvals,
-) -> Api:
-    """The API, with connections that no decision waits for. Raises a StoreError."""
+) -> tuple[Api, Console]:
+    """Both, with connections that no decision waits for. Raises a StoreError."""
     backroom = Backroom()
     stack.callback(backroom.close)
     rooms = Rooms(
@@ -48,4 +49,5 @@ async def made_api(
         route_request=route_request,
         backroom=backroom,
     )
-    return Api(rooms, ROUTES)
+    console = Console(rooms, is_secure=config.listen.control.tls is not None)
+    return Api(rooms, ROUTES), console

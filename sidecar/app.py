@@ -25,6 +25,7 @@ from sidecar.clock import Clock
 from sidecar.config.model import STDIO, Config
 from sidecar.control.api.mount import Api
 from sidecar.control.caller_care import CallerCare
+from sidecar.control.console.mount import Console
 from sidecar.control.run_care import RunCare
 from sidecar.control.server import ControlServer
 from sidecar.control.socket import ControlSocket
@@ -145,8 +146,8 @@ async def running(
             certificates=certificates.all, upstream_certificates=certificates.of_upstreams,
         )  # fmt: skip
         tasks = Tasks(stack)
-        api = await made_api(stack, config, clock, state, policies, callers, approvals)
-        await _control(stack, config, state, certificates.control, api, authorize)
+        web = await made_api(stack, config, clock, state, policies, callers, approvals)
+        await _control(stack, config, state, certificates.control, *web, authorize)
         tasks.start(policies.run(), "policies")
         tasks.start(_tick(pressure), "pressure")
         tasks.start(history.run(pressure.snapshot), "trend")
@@ -206,11 +207,12 @@ async def _control(
     state: ControlState,
     keeper: CertificateKeeper | None,
     api: Api,
+    console: Console,
     authorize: AuthorizeDoor,
 ) -> None:
     context = keeper.context if keeper is not None else None
     before = [agents_first(authorize, config.limits)]
-    server = ControlServer(config.listen.control, state, context, api, before)
+    server = ControlServer(config.listen.control, state, context, api, before, console)
     if keeper is not None:
         keeper.on_change = server.speak
     await server.start()

@@ -45,6 +45,8 @@ class Load(Protocol):
 
 
 POLL_S: Final = 1.0
+#: Of a file, for whoever looks at it.
+TEXT_BYTES_MAX: Final = 1024 * 1024
 #: Even if the file system says that nothing changed, content is compared at every so many looks.
 LOOKS_PER_FULL_READ: Final = 30
 _READS_TO_STAND_STILL: Final = 5
@@ -146,6 +148,14 @@ class PolicyKeeper:
         )
 
     # -- in a worker thread ----------------------------------------------------------------
+
+    def text_of(self, name: str) -> str:
+        """What stands in one of `files` now, for whoever looks at it. Raises OSError, of a file
+        that is gone too."""
+        paths, _ = list_files(self._entries, self._base)
+        if name not in paths:
+            raise FileNotFoundError(name)
+        return paths[name].read_bytes()[:TEXT_BYTES_MAX].decode("utf-8", "replace")
 
     def _look(self) -> Reading | None:
         """A reading if the files may have changed since the last one, None if they cannot."""

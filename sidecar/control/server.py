@@ -1,9 +1,9 @@
-"""The control listener: metrics and health, read-only, signed links, the API below /v1.
+"""The control listener: metrics and health, read-only, signed links, the API, the console.
 
 Knows: HTTP, and which Host and Origin may ask (a web page that rebinds its name to this address
 may not). An address is never trusted here: whoever connects may read how the sidecar does, and
 nothing else without a key, or a link made for it.
-Must not know: how numbers and reasons are found, what the API serves.
+Must not know: how numbers and reasons are found, what the API serves, what a page shows.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sidecar.approvals.service import Approvals
     from sidecar.config.model import Address
     from sidecar.control.api.mount import Api
+    from sidecar.control.console.mount import Console
     from sidecar.control.state import ControlState
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -54,6 +55,7 @@ def control_app(
     api: Api | None = None,
     before: Sequence[Middleware] = (),
     approvals: Approvals | None = None,
+    console: Console | None = None,
 ) -> web.Application:
     """The application. `hosts` are the names that may stand in Host, without port; `before` are
     asked first."""
@@ -87,6 +89,8 @@ def control_app(
         add_link_routes(app, approvals)
     if api is not None:
         api.add_to(app)
+    if console is not None:
+        console.add_to(app)
     return app
 
 
@@ -100,6 +104,7 @@ class ControlServer:
         context: ssl.SSLContext | None = None,
         api: Api | None = None,
         before: Sequence[Middleware] = (),
+        console: Console | None = None,
     ) -> None:
         self._address = address
         self._context = context
@@ -113,6 +118,7 @@ class ControlServer:
             api=api,
             before=before,
             approvals=state.approvals,
+            console=console,
         )
         # Nothing that is sent here is decompressed: no route takes it, and it may be a bomb.
         self._runner = web.AppRunner(

@@ -116,6 +116,12 @@ PROBLEMS: Final = _table(
         "Send `Content-Type: application/json`.",
     ),
     (
+        "form_not_ours",
+        403,
+        "This form was not sent from a page of this console",
+        "Open the page again, in the browser you signed in with, and send its form.",
+    ),
+    (
         "read_timeout",
         503,
         "The store took too long to answer",

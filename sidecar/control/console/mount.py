@@ -1,0 +1,360 @@
+"""The console on an aiohttp application: signing in, pages, forms, the live list.
+
+Knows: HTTP. A page is for whoever is signed in; a form also proves that it is ours, by the token of
+its session and by the Origin that a browser names. Nothing may be framed, scripted or loaded from
+elsewhere; nothing is kept by caches but what has its version in its name.
+Must not know: what any page shows, or any form does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cached_property
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl, urlencode
+
+from aiohttp import web
+
+from sidecar.control.api.cursors import KEY_BYTES, Cursors
+from sidecar.control.api.parameters import read_path, read_query
+from sidecar.control.api.problems import ApiProblem, Problem, problem_of
+from sidecar.control.api.rooms import Rooms
+from sidecar.control.api.route import Asked
+from sidecar.control.api.times import time_text
+from sidecar.control.console import live
+from sidecar.control.console.actions import ACTIONS, OURS, done
+from sidecar.control.console.page import PREFIX, Page, queries_of
+from sidecar.control.console.sessions import LIFE_S, Session, Sessions
+from sidecar.control.console.table import PAGES, TABS
+from sidecar.model import Person
+from storage.listings import CallFilter
+
+if TYPE_CHECKING:
+    from sidecar.control.console.rendering import Templates
+
+_log = logging.getLogger("aegis.console")
+
+COOKIE: Final = "aegis_console"
+FORM_BYTES_MAX: Final = 64 * 1024
+FORM_FIELDS_MAX: Final = 64
+FORM_WAIT_S: Final = 30.0
+#: How long a page may take to be made.
+PAGE_S: Final = 15.0
+#: What is kept of the path that a form leads back to.
+BACK_MAX: Final = 2_048
+HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    # Not `no-referrer`: with it browsers send `Origin: null` with a form.
+    "Referrer-Policy": "same-origin",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "Server": "aegis-sidecar",
+}
+_STATIC: Final = {
+    "console.css": "text/css",
+    "console.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+    "uplot-1.6.32.min.js": "text/javascript",
+    "uplot-1.6.32.min.css": "text/css",
+}
+
+Answered = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class _SignIn(Exception):
+    """Nobody is signed in."""
+
+
+class Console:
+    """All of it over the rooms of one sidecar."""
+
+    def __init__(self, rooms: Rooms, *, is_secure: bool) -> None:
+        """`is_secure` says that the listener speaks TLS: then the cookie goes nowhere else."""
+        self._rooms = rooms
+        self._is_secure = is_secure
+        self._sessions = Sessions(rooms.doorman, rooms.clock)
+        self._cursors = Cursors(rooms.clock.random_bytes(KEY_BYTES))
+        self._streams = 0
+
+    def add_to(self, app: web.Application) -> None:
+        """Serves everything below /console of an application, and leads `/` there."""
+        add = app.router.add_route
+        add("GET", "/", self._guarded(self._lead_here))
+        add("GET", f"{PREFIX}/static/{{name}}", self._guarded(self._static))
+        add("GET", f"{PREFIX}/sign-in", self._guarded(self._show_sign_in))
+        add("POST", f"{PREFIX}/sign-in", self._guarded(self._sign_in))
+        add("POST", f"{PREFIX}/sign-out", self._guarded(self._sign_out))
+        add("POST", f"{PREFIX}/do/{{action}}", self._guarded(self._do))
+        add("GET", f"{PREFIX}/live/calls", self._guarded(self._live_calls))
+        add("GET", f"{PREFIX}/live/pressure", self._guarded(self._live_pressure))
+        for page in PAGES:
+            add("GET", f"{PREFIX}{page.path}", self._guarded(self._showing(page)))
+
+    @cached_property
+    def _templates(self) -> Templates:
+        # Here, for a sidecar at which nobody looks should not load what renders pages.
+        from sidecar.control.console.rendering import Templates
+
+        return Templates()
+
+    # -- the rim -----------------------------------------------------------------------------
+
+    def _guarded(self, answer: Answered) -> Answered:
+        async def serve(request: web.Request) -> web.StreamResponse:
+            try:
+                return await answer(request)
+            except _SignIn:
+                there = urlencode({"back": request.rel_url.raw_path_qs[:BACK_MAX]})
+                is_page = request.method == "GET"
+                return _lead(f"{PREFIX}/sign-in" + (f"?{there}" if is_page else ""))
+            except asyncio.CancelledError:
+                raise
+            except TimeoutError:
+                return self._problem(request, ApiProblem("read_timeout").said)
+            except Exception as error:
+                said = problem_of(error)
+                if said is None:
+                    _log.error("a page of the console failed", exc_info=error)
+                    said = ApiProblem("internal_error").said
+                return self._problem(request, said)
+
+        return serve
+
+    def _problem(self, request: web.Request, said: Problem) -> web.Response:
+        values = {"said": said, "page": None, "title": said.title}
+        return self._html("problem.html", values, status=said.status)
+
+    def _html(self, template: str, values: Mapping[str, Any], status: int = 200) -> web.Response:
+        common = {"tabs": TABS, "prefix": PREFIX, "person": None, "notice": "", "csrf": ""}
+        text = self._templates.page(template, common | dict(values))
+        return web.Response(
+            status=status, text=text, content_type="text/html", charset="utf-8", headers=HEADERS
+        )
+
+    async def _lead_here(self, _: web.Request) -> web.Response:
+        return _lead(PREFIX)
+
+    async def _static(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        kind = _STATIC.get(name)
+        if kind is None:
+            raise ApiProblem("not_found", "there is no such file")
+        body = (files("sidecar.control.console") / "static" / name).read_bytes()
+        lasting = "public, max-age=31536000, immutable" if ".min." in name else "no-cache"
+        return web.Response(
+            body=body, content_type=kind, charset="utf-8", headers={**HEADERS,
+                                                                    "Cache-Control": lasting},
+        )  # fmt: skip
+
+    # -- who it is ---------------------------------------------------------------------------
+
+    async def _signed_in(self, request: web.Request) -> tuple[Session, Person]:
+        token = request.cookies.get(COOKIE, "")
+        found = await self._sessions.find(token, request.remote or "") if token else None
+        if found is None:
+            raise _SignIn
+        return found
+
+    async def _show_sign_in(self, request: web.Request) -> web.Response:
+        back = dict(parse_qsl(request.rel_url.raw_query_string)).get("back", "")
+        return self._html("sign_in.html", {"title": "Sign in", "back": back, "failed": False})
+
+    async def _sign_in(self, request: web.Request) -> web.Response:
+        fields = await _form(request)
+        key, back = fields.get("key", "").strip(), fields.get("back", "")
+        token = await self._sessions.begin(key, request.remote or "") if key else None
+        if token is None:
+            values = {"title": "Sign in", "back": back, "failed": True}
+            return self._html("sign_in.html", values, status=401)
+        answer = _lead(_ours(back))
+        answer.set_cookie(
+            COOKIE, token, path=PREFIX, httponly=True, samesite="Strict", secure=self._is_secure,
+            max_age=int(LIFE_S),
+        )  # fmt: skip
+        return answer
+
+    async def _sign_out(self, request: web.Request) -> web.Response:
+        fields = await _form(request)
+        session, _ = await self._signed_in(request)
+        _require_ours(session, fields)
+        self._sessions.end(request.cookies.get(COOKIE, ""))
+        answer = _lead(f"{PREFIX}/sign-in")
+        answer.del_cookie(COOKIE, path=PREFIX)
+        return answer
+
+    # -- pages and forms ---------------------------------------------------------------------
+
+    def _showing(self, page: Page) -> Answered:
+        async def show(request: web.Request) -> web.StreamResponse:
+            session, person = await self._signed_in(request)
+            raw = _without_empty(request.rel_url.raw_query_string)
+            values = read_query(raw, page.parameters) | read_path(
+                request.match_info, page.parameters
+            )
+            asked = self._at_its_place(page, Asked(person, self._rooms, values))
+            async with asyncio.timeout(PAGE_S):
+                shown = await page.view(asked)
+            notice, session.notice = session.notice, ""
+            more = {
+                "title": page.title, "page": page, "person": person, "csrf": session.csrf,
+                "notice": notice, "asked": asked.values, "here": request.rel_url.raw_path_qs,
+                "next_page": self._next(page, asked, shown.get("next")),
+            }  # fmt: skip
+            return self._html(page.template, {**more, **shown})
+
+        return show
+
+    def _at_its_place(self, page: Page, asked: Asked) -> Asked:
+        cursor = asked.values.get("cursor") if page.pages else None
+        if not cursor:
+            return asked
+        at = self._cursors.read(page.pages, asked.tenant, _filters(asked), cursor)
+        return Asked(asked.person, asked.rooms, asked.values, None, at)
+
+    def _next(self, page: Page, asked: Asked, at: Any) -> str:
+        """The address of the next page of a list; "" after the last."""
+        if at is None or not page.pages:
+            return ""
+        filters = _filters(asked)
+        cursor = self._cursors.made(page.pages, asked.tenant, filters, at)
+        given = [(name, text) for name, text in _given(page, asked)]
+        return f"{PREFIX}{page.path}?{urlencode([*given, ('cursor', cursor)])}"
+
+    async def _do(self, request: web.Request) -> web.Response:
+        fields = await _form(request)
+        session, person = await self._signed_in(request)
+        _require_ours(session, fields)
+        action = request.match_info["action"]
+        answer = await done(action, fields, Asked(person, self._rooms, {}))
+        back = _ours(fields.get("back", ""))
+        if ACTIONS[action]:
+            session.notice = ACTIONS[action]
+            return _lead(back)
+        values = {
+            "title": "Done", "page": None, "person": person, "csrf": session.csrf, "back": back,
+            "answer": answer, "action": action,
+        }  # fmt: skip
+        return self._html("done.html", values)
+
+    # -- what changes while it is looked at --------------------------------------------------
+
+    async def _live_calls(self, request: web.Request) -> web.StreamResponse:
+        _, person = await self._signed_in(request)
+        raw = _without_empty(request.rel_url.raw_query_string)
+        values = read_query(raw, queries_of("list_decisions", "offset"))
+        if self._streams >= live.STREAMS_MAX:
+            raise ApiProblem("too_busy", "too many pages follow the calls")
+        wanted = CallFilter(
+            agent=values["agent_id"], tool=values["tool"], upstream=values["upstream"],
+            decision=values["decision"], rule=values["rule"], code=values["code"],
+            run=values["run_id"], trace=values["trace_id"], approval=values["approval_id"],
+        )  # fmt: skip
+
+        def render(rows: Any) -> str:
+            return self._templates.page("_call_rows.html", {"calls": rows, "prefix": PREFIX})
+
+        async def is_on() -> bool:
+            token = request.cookies.get(COOKIE, "")
+            return await self._sessions.find(token, request.remote or "") is not None
+
+        self._streams += 1
+        response = web.StreamResponse(
+            headers={**HEADERS, "Content-Type": "text/event-stream; charset=utf-8"}
+        )
+        try:
+            await response.prepare(request)
+            asked = Asked(person, self._rooms, values)
+            async for piece in live.calls(asked, wanted, render, is_on):
+                async with asyncio.timeout(FORM_WAIT_S):
+                    await response.write(piece)
+        except (ConnectionError, TimeoutError):
+            _log.debug("whoever followed the calls has gone")
+        finally:
+            self._streams -= 1
+        return response
+
+    async def _live_pressure(self, request: web.Request) -> web.Response:
+        """A few numbers for the drawing on the overview."""
+        await self._signed_in(request)
+        said = await self._rooms.state.status()
+        store, lanes = said["store"], said["queue"]["lanes"]
+        numbers = {
+            "depth": sum(lane["depth"] for lane in lanes.values()),
+            "utilisation": store["utilisation"],
+            "loop_busy": store["loop_busy"],
+            "calls_per_s": store["committed_calls_per_s"],
+        }
+        return web.json_response(numbers, headers=HEADERS)
+
+
+def _lead(there: str) -> web.Response:
+    return web.Response(status=303, headers={**HEADERS, "Location": there})
+
+
+def _ours(back: str) -> str:
+    """A place of the console to go to: never one of another site, whatever a form names."""
+    is_ours = back == PREFIX or back.startswith((f"{PREFIX}/", f"{PREFIX}?"))
+    is_plain = back.isascii() and back.isprintable() and "\\" not in back
+    return back if is_ours and is_plain and len(back) <= BACK_MAX else PREFIX
+
+
+def _filters(asked: Asked) -> dict[str, Any]:
+    return {k: v for k, v in asked.values.items() if k not in ("cursor", "limit")}
+
+
+def _given(page: Page, asked: Asked) -> list[tuple[str, str]]:
+    """The filters that are not as they are by default, as a query writes them."""
+    given = []
+    for one in page.parameters:
+        value = asked.values.get(one.name)
+        if one.place != "query" or one.name == "cursor" or value in (None, one.default):
+            continue
+        is_time = one.name in ("from", "to")
+        text = time_text(value) if is_time else str(value).lower() if value is True else str(value)
+        given.append((one.name, text))
+    return given
+
+
+def _without_empty(raw: str) -> str:
+    """A form sends every field; one that was left empty asks for nothing."""
+    return "&".join(pair for pair in raw.split("&") if pair.partition("=")[2])
+
+
+def _require_ours(session: Session, fields: Mapping[str, str]) -> None:
+    if not session.is_ours(fields.get(OURS[0], "")):
+        raise ApiProblem("form_not_ours")
+
+
+async def _form(request: web.Request) -> dict[str, str]:
+    """The fields of a form that one of our pages sent. Raises ApiProblem."""
+    if "Origin" not in request.headers:  # which ones may ask was looked at before
+        raise ApiProblem("form_not_ours", "a browser names the Origin of a form")
+    if request.content_type != "application/x-www-form-urlencoded":
+        raise ApiProblem("unsupported_media_type", "send a form")
+    pieces = bytearray()
+    try:
+        async with asyncio.timeout(FORM_WAIT_S):
+            async for piece in request.content.iter_any():
+                pieces += piece
+                if len(pieces) > FORM_BYTES_MAX:
+                    raise ApiProblem("body_too_large", f"at most {FORM_BYTES_MAX} bytes")
+    except TimeoutError:
+        raise ApiProblem("request_timeout") from None
+    try:
+        pairs = parse_qsl(
+            pieces.decode("ascii"), keep_blank_values=True, strict_parsing=bool(pieces),
+            errors="strict", max_num_fields=FORM_FIELDS_MAX,
+        )  # fmt: skip
+    except ValueError:
+        raise ApiProblem("invalid_body", "the form cannot be read") from None
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ApiProblem("invalid_body", "a field stands twice")
+    return fields

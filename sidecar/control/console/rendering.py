@@ -1,0 +1,101 @@
+"""From a template and plain values to the bytes of a page.
+
+Knows: that whatever a template prints is text: markup in it is escaped, and characters that cannot
+be seen (controls, bidirectional marks) stand as escapes, for tools and agents choose much of what
+is shown. A template that reads what it was not given fails.
+Must not know: HTTP, where the values come from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import jinja2
+from markupsafe import Markup
+
+from sidecar.control.api.times import time_text
+from sidecar.policy.reasons import printable
+
+FOLDER: Final = Path(__file__).parent / "templates"
+#: Characters of one value that a page shows; the API has the whole.
+SHOWN_MAX: Final = 20_000
+
+_SECOND_US: Final = 1_000_000
+
+
+def _seen(value: Any) -> Any:
+    """What a template prints: text in which nothing hides. Line ends and tabs stay."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    text = value if len(value) <= SHOWN_MAX else f"{value[:SHOWN_MAX]}… [cut]"
+    return "\n".join(
+        "\t".join(printable(piece) for piece in line.split("\t")) for line in text.split("\n")
+    )
+
+
+def moment(at_us: int | None) -> Markup | str:
+    """A time for people, with the exact one behind it."""
+    if not at_us:
+        return "—"
+    exact = time_text(at_us)
+    shown = exact[:19].replace("T", " ")
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(exact, exact, shown)
+
+
+def lasting(span_us: int) -> str:
+    """How long something is, in the largest unit that fits."""
+    seconds = max(0, span_us) / _SECOND_US
+    for unit_s, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= unit_s:
+            return f"{seconds / unit_s:.0f} {name}"
+    return f"{seconds:.0f} s"
+
+
+def pretty(value: Any) -> str:
+    """JSON as people read it."""
+    return json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
+
+
+def percent(share: float) -> str:
+    """A share of a limit."""
+    return f"{share:.0%}" if share >= 0.1 or share == 0 else f"{share:.1%}"
+
+
+def size(count: float) -> str:
+    """Bytes for people."""
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
+
+
+def _environment() -> jinja2.Environment:
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_seen,
+        auto_reload=False,
+    )
+    made.filters |= {
+        "moment": moment, "lasting": lasting, "pretty": pretty, "percent": percent, "size": size,
+    }  # fmt: skip
+    return made
+
+
+class Templates:
+    """All of them; each is compiled when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._environment = _environment()
+
+    def page(self, name: str, values: Mapping[str, Any]) -> str:
+        """The text of a page or of a part of one. Raises jinja2.TemplateError."""
+        return self._environment.get_template(name).render(values)

@@ -1,0 +1,100 @@
+"""The pages of what people decide: approvals, agents, tools."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sidecar.control.api.route import Asked
+from sidecar.control.console.page import listed, route_of, told
+
+#: Lines of a difference that are shown.
+DIFFERENCE_LINES_MAX: Final = 400
+CALLS_MAX: Final = 20
+
+
+async def approvals(asked: Asked) -> Mapping[str, Any]:
+    """What waits for a yes, oldest first; or all, newest first."""
+    found = await listed("list_approvals", asked)
+    return {"approvals": found.items, "next": found.next}
+
+
+async def approval(asked: Asked) -> Mapping[str, Any]:
+    """One approval, with the exact arguments and what was said of it."""
+    found = await told("get_approval", asked, approval_id=asked.values["approval_id"])
+    voted = {vote["actor"] for vote in found["votes"]}
+    person = asked.person
+    return {
+        "approval": found,
+        "may_vote": bool(person.roles & route_of("approve").roles)
+        and found["state"] == "pending"
+        and person.actor not in voted,
+        "has_voted": person.actor in voted,
+        "now_us": asked.rooms.clock.now_us(),
+    }
+
+
+async def agents(asked: Asked) -> Mapping[str, Any]:
+    """Agents, by name."""
+    found = await listed("list_agents", asked)
+    return {
+        "agents": found.items,
+        "next": found.next,
+        "may_act": bool(asked.person.roles & route_of("freeze_agent").roles),
+    }
+
+
+async def agent(asked: Asked) -> Mapping[str, Any]:
+    """One agent: its standing, what its run has gathered, its last calls."""
+    name = asked.values["agent_id"]
+    found = await told("get_agent", asked, agent_id=name)
+    calls = await told("list_decisions", asked, agent_id=name, limit=CALLS_MAX)
+    changes = await told("list_audit_events", asked, subject=f"agent:{name}", limit=CALLS_MAX)
+    return {
+        "agent": found,
+        "run": await told("get_run", asked, agent_id=name),
+        "calls": calls.items,
+        "changes": changes.items,
+        "moves": _moves(found["state"]),
+        "may_act": bool(asked.person.roles & route_of("freeze_agent").roles),
+    }
+
+
+def _moves(state: str) -> list[tuple[str, str, bool]]:
+    """What can be done to an agent as it stands: route, word, and whether it is for good."""
+    moves = {
+        "active": ["freeze", "quarantine", "revoke", "delete"],
+        "frozen": ["unfreeze", "quarantine", "revoke", "delete"],
+        "quarantined": ["restore", "revoke", "delete"],
+        "revoked": ["delete"],
+    }
+    return [(f"{verb}_agent", verb, verb in ("revoke", "delete")) for verb in moves.get(state, [])]
+
+
+async def tools(asked: Asked) -> Mapping[str, Any]:
+    """Tools by name, and what MCP servers say of theirs now that they did not when pinned."""
+    found = await listed("list_tools", asked)
+    drift = await told("get_drift", asked, upstream=asked.values["upstream"])
+    return {
+        "tools": found.items,
+        "next": found.next,
+        "drifted": [{**one, "difference": _difference(one)} for one in drift["tools"]],
+        "may_act": bool(asked.person.roles & route_of("accept_tools").roles),
+        "upstreams": sorted(asked.rooms.config.upstreams),
+    }
+
+
+def _difference(one: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Line by line: what is gone (`-`), what is new (`+`), what stands beside it."""
+    before, after = (
+        json.dumps(json.loads(one[name]), indent=2, sort_keys=True, ensure_ascii=False).split("\n")
+        for name in ("pinned", "seen")
+    )
+    lines = [
+        (line[0], line[1:])
+        for line in difflib.unified_diff(before, after, lineterm="", n=3)
+        if not line.startswith(("---", "+++", "@@"))
+    ]
+    return lines[:DIFFERENCE_LINES_MAX]

@@ -1,0 +1,78 @@
+"""The pages of policies: the set in force, its files with marks at the rules, an explanation."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from sidecar.control.api.problems import ApiProblem
+from sidecar.control.api.route import Asked
+from sidecar.control.console.page import route_of, told
+
+RULES_MAX: Final = 200
+#: Characters of a described call.
+CALL_MAX: Final = 32_000
+EXAMPLE: Final = '{"call": "github/merge_pull_request", "args": {"owner": "acme", "number": 7}}'
+
+
+async def policies(asked: Asked) -> Mapping[str, Any]:
+    """The set in force and its rules; and, of a described call, why it would be judged so."""
+    (found,) = await told("list_policies", asked)
+    rules = await told("list_rules", asked, limit=RULES_MAX)
+    described = asked.values["describe"]
+    places = asked.rooms.policies.places
+    return {
+        "set": found,
+        "rules": [{**rule, "at": places.get(rule["rule"])} for rule in rules.items],
+        "more_rules": rules.next is not None,
+        "described": described or EXAMPLE,
+        "explained": await _explained(asked, described) if described else None,
+    }
+
+
+async def policy_file(asked: Asked) -> Mapping[str, Any]:
+    """One file of the set in force, as it stands on disk now, with the lines at which its rules
+    begin and those of problems. Raises ApiProblem for any other file."""
+    name = asked.values["file"]
+    keeper = asked.rooms.policies
+    if name not in keeper.files:
+        raise ApiProblem("not_found", "the set in force was not read from such a file")
+    try:
+        text = await asyncio.to_thread(keeper.text_of, name)
+    except OSError as error:
+        raise ApiProblem("not_found", f"{name} cannot be read: {error.strerror}") from error
+    marks: dict[int, list[str]] = {}
+    for rule_id, place in keeper.places.items():
+        if place.source == name:
+            marks.setdefault(place.line, []).append(rule_id)
+    wrong: dict[int, list[str]] = {}
+    for problem in keeper.problems:
+        if problem.position.source == name:
+            wrong.setdefault(problem.position.line, []).append(problem.message)
+    return {
+        "file": name,
+        "lines": [
+            {"number": number, "text": line, "rules": marks.get(number, []),
+             "problems": wrong.get(number, [])}
+            for number, line in enumerate(text.splitlines(), 1)
+        ],
+    }  # fmt: skip
+
+
+async def _explained(asked: Asked, text: str) -> Any:
+    route = route_of("explain_policies")
+    try:
+        call = json.loads(text)
+        if not isinstance(call, dict) or route.body is None:
+            raise ValueError("not a JSON object")
+    except (ValueError, RecursionError):
+        return {"problem": "Describe the call as a JSON object."}
+    try:
+        return await route.handler(
+            replace(asked, values={}, body=route.body.model_validate({"call": call}))
+        )
+    except ApiProblem as problem:
+        return {"problem": problem.said.detail}
