@@ -150,7 +150,7 @@ async def list_rules(asked: Asked) -> Listed:
             rule
             for rule in keeper.current.rules
             if rule.rule_id > after
-            and _may_be_about(rule, asked.tenant)
+            and may_be_about(rule, asked.tenant)
             and values["policy"] in ("", rule.order[0])
             and values["mode"] in ("", rule.mode.value)
         ),
@@ -165,7 +165,8 @@ async def list_rules(asked: Asked) -> Listed:
     )  # fmt: skip
 
 
-def _may_be_about(rule: Rule, tenant: str) -> bool:
+def may_be_about(rule: Rule, tenant: str) -> bool:
+    """Whether a caller of this tenant can be meant by a rule."""
     return all(
         not one.tenants or any(glob.matches(tenant) for glob in one.tenants) for one in rule.callers
     )

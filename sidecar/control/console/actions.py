@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from sidecar.control.api.parameters import Text, Whole
+from sidecar.control.api.parameters import SEQ_MAX, Parameter, Text, Whole
 from sidecar.control.api.problems import ApiProblem
 from sidecar.control.api.route import Asked, Route
-from sidecar.control.console.page import route_of
+from sidecar.control.console.page import route_of, whole
 
 #: What may be done here, and what is told once it is done; "" shows the whole answer instead, for
 #: it holds something that is shown only once, or that was asked for to be read.
@@ -59,7 +59,7 @@ async def done(name: str, fields: Mapping[str, str], asked: Asked) -> dict[str, 
             text = given.pop(one.name, "")
             values[one.name] = one.read(text) if text else one.default
     said = await route.handler(replace(asked, values=values, body=_body(route, given)))
-    answer: dict[str, Any] = TypeAdapter(route.answer).validate_python(said).model_dump()
+    answer: dict[str, Any] = whole(name, said)
     return answer
 
 
@@ -79,9 +79,11 @@ def _body(route: Route, fields: Mapping[str, str]) -> Any:
             continue
         said = str(kinds[name].annotation)
         if "int" in said:
-            members[name] = Whole(0, 2**53 - 1).read(text)
+            members[name] = Parameter(name, Whole(0, SEQ_MAX), "").read(text)
         elif "list" in said:
-            members[name] = [Text().read(line) for line in text.splitlines() if line]
+            members[name] = [
+                Parameter(name, Text(), "").read(one) for one in text.splitlines() if one
+            ]
         else:
             members[name] = text.replace("\r\n", "\n")
     try:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final
 
+from pydantic import TypeAdapter
+
 from sidecar.control.api.parameters import Parameter
 from sidecar.control.api.route import Asked, Listed, Route
 from sidecar.control.api.table import ROUTES
@@ -47,6 +49,20 @@ def route_of(name: str) -> Route:
     return routes()[name]
 
 
+@cache
+def _adapter(name: str) -> TypeAdapter[Any]:
+    return TypeAdapter(route_of(name).answer)
+
+
+def whole(name: str, said: Any) -> Any:
+    """A route's answer as the API gives it, members that were left out included; of a list its
+    items."""
+    if isinstance(said, Listed):
+        return Listed(whole(name, said.items), said.next)
+    adapter = _adapter(name)
+    return adapter.dump_python(adapter.validate_python(said))
+
+
 async def told(name: str, asked: Asked, **values: Any) -> Any:
     """What a route answers the same person, asked with these values and its defaults else. Raises
     what the route's handler raises; whoever lacks the role gets None."""
@@ -54,14 +70,15 @@ async def told(name: str, asked: Asked, **values: Any) -> Any:
     if not asked.person.roles & route.roles:
         return None
     given = {one.name: values.get(one.name, one.default) for one in route.every_parameter}
-    return await route.handler(replace(asked, values=given, body=None, position=None))
+    said = await route.handler(replace(asked, values=given, body=None, position=None))
+    return whole(name, said)
 
 
 async def listed(name: str, asked: Asked) -> Listed:
     """A page of a list that is asked for with this page's own parameters, at its own place."""
     route = route_of(name)
     values = {one.name: asked.values.get(one.name, one.default) for one in route.every_parameter}
-    found: Listed = await route.handler(replace(asked, values=values, body=None))
+    found: Listed = whole(name, await route.handler(replace(asked, values=values, body=None)))
     return found
 
 

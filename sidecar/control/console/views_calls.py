@@ -27,6 +27,7 @@ async def call(asked: Asked) -> Mapping[str, Any]:
         "explained": await _explained(asked),
         "approval": await _approval(asked, found),
         "run": await _run(asked, found),
+        "gathered": (found["facts"] or {}).get("run"),
     }
 
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from sidecar.control.api.policies import may_be_about
 from sidecar.control.api.problems import ApiProblem
 from sidecar.control.api.route import Asked
-from sidecar.control.console.page import route_of, told
+from sidecar.control.console.page import route_of, told, whole
 
 RULES_MAX: Final = 200
 #: Characters of a described call.
@@ -26,6 +27,7 @@ async def policies(asked: Asked) -> Mapping[str, Any]:
     places = asked.rooms.policies.places
     return {
         "set": found,
+        "readable": _readable(asked),
         "rules": [{**rule, "at": places.get(rule["rule"])} for rule in rules.items],
         "more_rules": rules.next is not None,
         "described": described or EXAMPLE,
@@ -38,8 +40,8 @@ async def policy_file(asked: Asked) -> Mapping[str, Any]:
     begin and those of problems. Raises ApiProblem for any other file."""
     name = asked.values["file"]
     keeper = asked.rooms.policies
-    if name not in keeper.files:
-        raise ApiProblem("not_found", "the set in force was not read from such a file")
+    if name not in _readable(asked):
+        raise ApiProblem("not_found", "the set in force has no such file that is yours to read")
     try:
         text = await asyncio.to_thread(keeper.text_of, name)
     except OSError as error:
@@ -62,6 +64,17 @@ async def policy_file(asked: Asked) -> Mapping[str, Any]:
     }  # fmt: skip
 
 
+def _readable(asked: Asked) -> frozenset[str]:
+    """The files that may be read by this tenant: where there are others, those with policies and
+    catalogues in which no rule is about others alone."""
+    keeper = asked.rooms.policies
+    if len(asked.rooms.config.tenants) == 1:
+        return frozenset(keeper.files)
+    others = {rule.rule_id for rule in keeper.current.rules if not may_be_about(rule, asked.tenant)}
+    with_others = {place.source for name, place in keeper.places.items() if name in others}
+    return frozenset(place.source for place in keeper.places.values()) - with_others
+
+
 async def _explained(asked: Asked, text: str) -> Any:
     route = route_of("explain_policies")
     try:
@@ -71,8 +84,7 @@ async def _explained(asked: Asked, text: str) -> Any:
     except (ValueError, RecursionError):
         return {"problem": "Describe the call as a JSON object."}
     try:
-        return await route.handler(
-            replace(asked, values={}, body=route.body.model_validate({"call": call}))
-        )
+        body = route.body.model_validate({"call": call})
+        return whole(route.name, await route.handler(replace(asked, values={}, body=body)))
     except ApiProblem as problem:
         return {"problem": problem.said.detail}

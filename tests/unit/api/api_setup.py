@@ -64,6 +64,13 @@ from storage.write_queue import WriteQueue
 TENANTS = ("acme", "rival")
 #: Nobody gives so many yeses: the approval stays open.
 _TERMS = terms_text(Terms((Term("shop/asks", "ab" * 32, (), 99),), "", "cd" * 32))
+#: What an approver reads, with what an agent would like a browser to take for something else.
+HOSTILE = "<script>alert('x')</script>"
+_ASKED = {
+    "agent": "coder", "tool": "shop/get", "method": "GET", "path": "/orders/7",
+    "arguments": {"id": HOSTILE}, "headers": {}, "reason": "it asks", "rules": ["shop/asks"],
+    "risk": "medium", "mutates": False, "is_escaped": False, "is_cut": False,
+}  # fmt: skip
 ROLES = tuple(role.value for role in Role)
 #: Stands in everything that must never be shown: arguments, hashes of tokens and keys.
 CANARY = "c4n4ry5ecret"
@@ -252,8 +259,8 @@ class Recording:
         await self.call(tenant, f"refused-{tenant}", "shop/refund", {"amount": 70, "id": "7"})
         approval = ApprovalRow(
             tenant, ids["approval_id"], 1, "pending", f"action-{tenant}", ids["agent_id"],
-            ids["call_id"], "shop/get", _TERMS, orjson.dumps({"of": tenant}).decode(), "[]",
-            1, 2**52, 1, "",
+            ids["call_id"], "shop/get", _TERMS,
+            orjson.dumps(_ASKED | {"of": tenant}).decode(), "[]", 1, 2**52, 1, "",
         )  # fmt: skip
         second = approval._replace(
             approval_id=f"second-{ids['approval_id']}", action_sha256=f"second-{tenant}"
@@ -352,13 +359,13 @@ async def served_api(
         await checkpointer.begin()
         await checkpointer.turn(is_last=True)
         callers = await made_callers(stack, config, clock, store, queue, fence)
-        api = await made_api(
+        api, console = await made_api(
             stack, config, clock, state=state, policies=policies, callers=callers,
             approvals=made_approvals(config, clock, store, queue, fence),
         )  # fmt: skip
         if not has_real_doorman:
-            api._rooms.doorman = Doorman()
-        server = ControlServer(config.listen.control, state, api=api)
+            api._rooms.doorman = console._sessions._doorman = Doorman()
+        server = ControlServer(config.listen.control, state, api=api, console=console)
         await server.start()
         stack.push_async_callback(server.stop)
         client = await stack.enter_async_context(ClientSession())

@@ -105,7 +105,7 @@ async def test_e6_the_page_is_text_and_loads_and_runs_nothing(served: Served) ->
         text = await page.text()
     assert "<script>" not in text and "&lt;script&gt;tea&lt;/script&gt;" in text
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
-    assert page.headers["Referrer-Policy"] == "no-referrer" and "<button" in text
+    assert page.headers["Referrer-Policy"] == "same-origin" and "<button" in text
 
 
 async def test_e7_forged_links_and_foreign_groups(served: Served) -> None:

@@ -1,0 +1,397 @@
+"""The console over real rooms: every page, every form, in every role; and what may not be done."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+from aiohttp import ClientSession, CookieJar
+from api_setup import HOSTILE, ROLES, Served, ids_of, key_of, served_api
+from yarl import URL
+
+from sidecar.clock import Clock
+from sidecar.control.console import sessions as session_module
+from sidecar.control.console.actions import ACTIONS
+from sidecar.control.console.mount import _STATIC, COOKIE
+from sidecar.control.console.page import route_of
+from sidecar.control.console.rendering import FOLDER, Templates
+from sidecar.control.console.sessions import Sessions
+from sidecar.control.console.table import PAGES, TABS
+from sidecar.model import Person, Role
+
+#: Every page of a tenant, by what it has.
+PATHS = {
+    **{page.path: page.path for page in PAGES if "{" not in page.path},
+    "/calls/{call_id}": "/calls/{call_id}",
+    "/approvals/{approval_id}": "/approvals/{approval_id}",
+    "/agents/{agent_id}": "/agents/{agent_id}",
+    "/receipts/{seq}": "/receipts/1",
+    "/policies/file": "/policies/file?file=policies/catalogue.yaml",
+}
+
+
+class Browser:
+    """What a browser does: keeps a cookie, follows, names its Origin with a form."""
+
+    def __init__(self, served: Served, client: ClientSession) -> None:
+        self.url, self.client = served.url, client
+        self.csrf = ""
+
+    async def open(self, path: str) -> tuple[int, str]:
+        """The page a path ends at."""
+        async with self.client.get(URL(self.url + "/console" + path, encoded=True)) as answer:
+            text = await answer.text()
+            assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+            assert answer.headers["Cache-Control"] == "no-store"
+            found = re.search('name="csrf" value="([^"]+)"', text)
+            self.csrf = found[1] if found else ""
+            return answer.status, text
+
+    async def send(self, path: str, fields: dict[str, str], **headers: str) -> tuple[int, str, str]:
+        """Status, text and where a form leads."""
+        named = {"Origin": self.url} | {k.replace("_", "-"): v for k, v in headers.items()}
+        named = {name: value for name, value in named.items() if value}
+        async with self.client.post(
+            f"{self.url}/console{path}", data=fields, headers=named, allow_redirects=False
+        ) as answer:
+            return answer.status, await answer.text(), answer.headers.get("Location", "")
+
+    async def sign_in(self, tenant: str = "acme", role: str = "admin") -> Browser:
+        """As the person of a tenant with a role."""
+        status, _, there = await self.send("/sign-in", {"key": key_of(tenant, role)})
+        assert (status, there) == (303, "/console")
+        await self.open("/agents")
+        return self
+
+
+def browser(served: Served) -> Browser:
+    """One more, with cookies of its own."""
+    return Browser(served, ClientSession(cookie_jar=CookieJar(unsafe=True)))
+
+
+@pytest.mark.parametrize("role", ["admin", "viewer"])
+async def test_every_page_is_made_and_shows_nothing_of_others(
+    served_by_each: Served, role: str
+) -> None:
+    assert set(PATHS) == {page.path for page in PAGES}, "every page is tried"
+    at = await browser(served_by_each).sign_in("acme", role)
+    for path in PATHS.values():
+        status, text = await at.open(path.format(**ids_of("acme")))
+        assert status == 200, (path, text[-2000:])
+        assert "rival" not in text.replace("only-rival", ""), path
+        assert "<script>alert" not in text, path
+        assert "c4n4ry5ecret" not in text, path
+        assert re.search(r'<nav aria-label="Pages">', text)
+    status, text = await at.open(f"/approvals/{ids_of('acme')['approval_id']}")
+    assert HOSTILE.replace("<", "&lt;").replace(">", "&gt;").replace("'", "&#39;") in text
+    await at.client.close()
+
+
+async def test_g8_what_is_another_tenants_is_not_there(served: Served) -> None:
+    at = await browser(served).sign_in()
+    for path in ("/calls/{call_id}", "/approvals/{approval_id}", "/agents/{agent_id}"):
+        own, foreign = (path.format(**ids_of(tenant)) for tenant in ("acme", "rival"))
+        assert (await at.open(own))[0] == 200, "positive control"
+        status, text = await at.open(foreign)
+        assert status == 404 and "not_found" in text
+        unknown = await at.open(path.format(call_id="none", approval_id="none", agent_id="none"))
+        assert unknown[0] == 404
+    fields = {"csrf": at.csrf or (await at.open("/agents"), at.csrf)[1]}
+    approval_id = ids_of("rival")["approval_id"]
+    assert (await at.send("/do/approve", fields | {"approval_id": approval_id}))[0] == 404
+    agent_id = ids_of("rival")["agent_id"]
+    assert (await at.send("/do/freeze_agent", fields | {"agent_id": agent_id}))[0] == 404
+    await at.client.close()
+
+
+async def test_nobody_sees_a_page_who_is_not_signed_in(served: Served) -> None:
+    at = browser(served)
+    for path in PATHS.values():
+        status, text = await at.open(path.format(**ids_of("acme")))
+        assert status == 200 and "Your key" in text and "Sign out" not in text
+    for cookie in ("", "x" * 43, "é", "a" * 5000):
+        at.client.cookie_jar.update_cookies({COOKIE: cookie}, URL(served.url))
+        assert "Your key" in (await at.open("/calls"))[1]
+    async with at.client.get(f"{served.url}/console/live/calls", allow_redirects=False) as answer:
+        assert answer.status == 303
+    async with at.client.get(f"{served.url}/console/live/pressure") as answer:
+        assert "Your key" in await answer.text()
+    await at.client.close()
+
+
+async def test_g8_keys_that_are_nobodys_or_have_no_role_do_not_sign_in(served: Served) -> None:
+    at = browser(served)
+    for key in ("", "wrong", "nobody-key", "x" * 10_000, "acme-admin-key\n\x00"):
+        status, text, _ = await at.send("/sign-in", {"key": key})
+        assert status == 401 and "Your key" in text and COOKIE not in str(at.client.cookie_jar)
+    status, _, there = await at.send(
+        "/sign-in", {"key": key_of("acme", "viewer"), "back": "/console/calls?decision=deny"}
+    )
+    assert (status, there) == (303, "/console/calls?decision=deny"), "positive control"
+    (cookie,) = list(at.client.cookie_jar)
+    assert cookie["httponly"] and cookie["samesite"] == "Strict" and cookie["path"] == "/console"
+    assert not cookie["secure"], "plain HTTP: TLS sets it"
+    await at.client.close()
+
+
+@pytest.mark.parametrize("back", [
+    "https://evil.example/", "//evil.example", "/\\evil.example", "/console\\..\\x",
+    "/console\r\nX: y", "/consoleevil", "javascript:alert(1)", "/console/é", "/v1/keys",
+    "/console/" + "a" * 3000,
+])  # fmt: skip
+async def test_g8_a_form_leads_nowhere_else(served: Served, back: str) -> None:
+    at = browser(served)
+    fields = {"key": key_of("acme", "viewer"), "back": back}
+    assert (await at.send("/sign-in", fields))[2] == "/console"
+    await at.client.close()
+
+
+async def test_g8_forms_that_are_not_ours_do_nothing(served: Served) -> None:
+    at = await browser(served).sign_in()
+    before = await served.seq()
+    agent_id = ids_of("acme")["agent_id"]
+    whole = {"csrf": at.csrf, "agent_id": agent_id, "reason": "why"}
+    other = await browser(served).sign_in()
+    for fields in (whole | {"csrf": ""}, whole | {"csrf": other.csrf}, {"agent_id": agent_id}):
+        status, text, _ = await at.send("/do/freeze_agent", fields)
+        assert status == 403 and "form_not_ours" in text
+    for origin in ("https://evil.example", "null", ""):
+        status, text, _ = await at.send("/do/freeze_agent", whole, Origin=origin)
+        assert status == 403, origin
+    assert (await at.send("/do/freeze_agent", whole, Host="evil.example"))[0] == 421
+    assert (await at.send("/sign-out", {"csrf": other.csrf}))[0] == 403
+    async with at.client.get(f"{served.url}/console/do/freeze_agent", params=whole) as answer:
+        assert answer.status in (404, 405)
+    assert await served.seq() == before, "nothing was recorded"
+    status, _, there = await at.send("/do/freeze_agent", whole | {"back": "/console/agents"})
+    assert (status, there) == (303, "/console/agents"), "positive control"
+    assert "The agent is frozen" in (await at.open("/agents"))[1]
+    assert "The agent is frozen" not in (await at.open("/agents"))[1], "told once"
+    await at.client.close()
+    await other.client.close()
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_a_form_does_what_the_role_may_and_no_more(served: Served, role: str) -> None:
+    at = await browser(served).sign_in("acme", role)
+    await at.open("/agents")
+    ids = {**ids_of("acme"), "seq": "1", "agent_key": "fresh", "upstream": "mail", "tools": "send"}
+    for action in ACTIONS:
+        route = route_of(action)
+        names = {one.name for one in route.parameters} | set(
+            route.body.model_fields if route.body else ()
+        )
+        fields = {name: value for name, value in ids.items() if name in names}
+        status, text, _ = await at.send(f"/do/{action}", fields | {"csrf": at.csrf})
+        may = Role(role) in route.roles
+        assert (status == 403 and "role_required" in text) is not may, (action, status, text[-800:])
+    await at.client.close()
+
+
+async def test_forms_take_their_own_fields_only(served: Served) -> None:
+    at = await browser(served).sign_in()
+    agent_id = ids_of("acme")["agent_id"]
+    wrong = [
+        ("freeze_agent", {"agent_id": agent_id, "tenant": "rival"}, 400),
+        ("freeze_agent", {}, 400),
+        ("freeze_agent", {"agent_id": agent_id, "reason": "x" * 2000}, 400),
+        ("verify_range", {"from_seq": "one"}, 400),
+        ("verify_receipt", {"seq": "1", "reason": "none"}, 400),
+        ("make_key", {"name": "x"}, 404),
+        ("no_such", {}, 404),
+    ]
+    for action, fields, expected in wrong:
+        await at.open("/agents")
+        status, text, _ = await at.send(f"/do/{action}", fields | {"csrf": at.csrf})
+        assert status == expected, (action, fields, text[-500:])
+    async with at.client.post(
+        f"{served.url}/console/do/freeze_agent", json={}, headers={"Origin": served.url}
+    ) as answer:
+        assert answer.status == 415
+    big = {"csrf": at.csrf, "agent_id": agent_id, "reason": "x" * 70_000}
+    assert (await at.send("/do/freeze_agent", big))[0] == 413
+    twice = f"csrf={at.csrf}&agent_id={agent_id}&agent_id=other"
+    async with at.client.post(
+        f"{served.url}/console/do/freeze_agent", data=twice,
+        headers={"Origin": served.url, "Content-Type": "application/x-www-form-urlencoded"},
+    ) as answer:  # fmt: skip
+        assert answer.status == 400
+    await at.client.close()
+
+
+async def test_what_is_shown_once_is_shown_and_what_is_verified_is_told(served: Served) -> None:
+    at = await browser(served).sign_in()
+    fields = {"csrf": at.csrf, "agent_key": "fresh", "owner_team": "", "risk_tier": "low"}
+    status, text, _ = await at.send("/do/register_agent", fields)
+    assert status == 200 and re.search(r'class="secret">[^<]{20,}<', text)
+    last = str(await served.seq())
+    status, text, _ = await at.send(
+        "/do/verify_range", {"csrf": at.csrf, "from_seq": "1", "to_seq": last}
+    )
+    assert status == 200 and "It holds" in text
+    await served.store._driver.transaction(  # type: ignore[attr-defined]
+        lambda: _spoil(served), ["acme"]
+    )
+    status, text, _ = await at.send("/do/verify_receipt", {"csrf": at.csrf, "seq": "2"})
+    assert status == 200 and "It does not hold" in text
+    await at.client.close()
+
+
+def _spoil(served: Served):  # type: ignore[no-untyped-def]
+    from storage.driver import fetch
+
+    sql = "UPDATE receipts SET agent_id = 'other' WHERE tenant_id = ?1 AND seq = 2 RETURNING 1"
+    return (yield from fetch(sql, "acme"))
+
+
+async def test_filters_and_pages_are_those_of_the_api(served: Served) -> None:
+    at = await browser(served).sign_in("rival")
+    status, text = await at.open("/calls?limit=2&decision=")
+    assert status == 200 and text.count("<tr>") == 3
+    following = re.search(r'href="(/console/calls[^"]+cursor[^"]+)"', text)
+    assert following is not None
+    status, more = await at.open(following[1].replace("&amp;", "&").removeprefix("/console"))
+    assert status == 200 and more != text
+    assert (await at.open("/calls?cursor=abc"))[0] == 400
+    assert (await at.open("/calls?colour=red"))[0] == 400
+    assert (await at.open("/calls?limit=9999"))[0] == 400
+    assert (await at.open("/policies/file?file=/etc/passwd"))[0] == 404
+    status, text = await at.open("/policies/file?file=policies/shop.yaml")
+    assert status == 200 and 'class="rule"' in text and "shop/small" in text
+    other = await browser(served).sign_in("acme")
+    path = "/policies/file?file=policies/shop.yaml"
+    assert (await other.open(path))[0] == 404, "a rule in it is about the rival alone"
+    await other.client.close()
+    described = urlencode({"describe": '{"call": "shop/refund", "args": {"amount": 7}}'})
+    status, text = await at.open(f"/policies?{described}")
+    assert status == 200 and "args.amount" in text and 'class="tag yes"' in text
+    assert "Describe the call" in (await at.open("/policies?describe=nothing"))[1]
+    await at.client.close()
+
+
+async def test_calls_appear_as_they_are_recorded(served: Served) -> None:
+    at = await browser(served).sign_in()
+    async with at.client.get(f"{served.url}/console/live/calls?decision=deny") as answer:
+        assert answer.content_type == "text/event-stream"
+        assert await answer.content.readline() == b"retry: 2000\n"
+        await served.recorder.call("acme", "allowed-now", args={"id": "1"})
+        await served.recorder.call("acme", "refused-now", "shop/refund", {"amount": 99})
+        await served.recorder.call("rival", "foreign-now", "shop/refund", {"amount": 99})
+        seen = b""
+        async with asyncio.timeout(10):
+            while b"refused-now" not in seen:
+                seen += await answer.content.readany()
+        assert b"event: calls" in seen and b"allowed-now" not in seen
+        assert b"foreign-now" not in seen
+    await at.client.close()
+
+
+async def test_g4_a_key_that_ends_ends_its_sessions(tmp_path: Path) -> None:
+    async with served_api(tmp_path, has_real_doorman=True) as served:
+        status, made, _ = await served.ask(
+            "/v1/keys", method="POST", body={"name": "eva", "roles": ["viewer"]}
+        )
+        assert status == 201
+        at = browser(served)
+        assert (await at.send("/sign-in", {"key": made["key"]}))[0] == 303
+        assert "Sign out" in (await at.open("/calls"))[1], "positive control"
+        await served.ask(f"/v1/keys/{made['key_id']}/revoke", method="POST", body={})
+        assert "Your key" in (await at.open("/calls"))[1]
+        await at.client.close()
+
+
+async def test_signing_out_ends_the_session_for_whoever_has_the_cookie(served: Served) -> None:
+    at = await browser(served).sign_in()
+    (cookie,) = list(at.client.cookie_jar)
+    assert (await at.send("/sign-out", {"csrf": at.csrf}))[0] == 303
+    at.client.cookie_jar.update_cookies({COOKIE: cookie.value}, URL(served.url + "/console"))
+    assert "Your key" in (await at.open("/calls"))[1]
+    await at.client.close()
+
+
+async def test_files_of_pages_are_served_and_no_others(served: Served) -> None:
+    at = browser(served)
+    for name, kind in _STATIC.items():
+        async with at.client.get(f"{served.url}/console/static/{name}") as answer:
+            assert (answer.status, answer.content_type) == (200, kind)
+    for name in ("..%2Fmount.py", "uplot.LICENSE", "..", "%2e%2e%2f__init__.py"):
+        url = URL(f"{served.url}/console/static/{name}", encoded=True)
+        async with at.client.get(url) as answer:
+            assert answer.status == 404
+    async with at.client.get(served.url, allow_redirects=False) as answer:
+        assert (answer.status, answer.headers["Location"]) == (303, "/console")
+    await at.client.close()
+
+
+# -- without a listener --------------------------------------------------------------------------
+
+
+class _Doorman:
+    def __init__(self) -> None:
+        self.roles: frozenset[Role] = frozenset({Role.VIEWER})
+
+    async def person(self, authorization: str | None, address: str) -> Person | None:
+        return Person("acme", "eva", "key:k1", self.roles)
+
+
+class _Clock(Clock):
+    moved_s = 0.0
+
+    def monotonic_ns(self) -> int:  # type: ignore[override]
+        return int(1e9 + self.moved_s * 1e9)
+
+
+async def test_sessions_end_when_idle_when_old_and_when_roles_are_gone() -> None:
+    for gap_s, rounds, is_over in (
+        (session_module.IDLE_S - 1, 1, False),
+        (session_module.IDLE_S + 1, 1, True),
+        (session_module.IDLE_S / 2, 30, True),
+    ):
+        clock, doorman = _Clock(), _Doorman()
+        sessions = Sessions(doorman, clock)
+        token = await sessions.begin("key", "::1") or ""
+        found = None
+        for _ in range(rounds):
+            clock.moved_s += gap_s
+            found = await sessions.find(token, "::1")
+        assert (found is None) is is_over, gap_s
+    clock, doorman = _Clock(), _Doorman()
+    sessions = Sessions(doorman, clock)
+    token = await sessions.begin("key", "::1") or ""
+    doorman.roles = frozenset()
+    assert await sessions.find(token, "::1") is None and len(sessions) == 0
+    assert await sessions.begin("key", "::1") is None
+
+
+async def test_there_are_so_many_sessions_and_the_idlest_makes_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session_module, "SESSIONS_MAX", 3)
+    sessions = Sessions(_Doorman(), _Clock())
+    tokens = [await sessions.begin("key", "::1") or "" for _ in range(3)]
+    assert await sessions.find(tokens[0], "::1") is not None
+    tokens.append(await sessions.begin("key", "::1") or "")
+    there = [await sessions.find(token, "::1") is not None for token in tokens]
+    assert there == [True, False, True, True]
+    found = await sessions.find(tokens[0], "::1")
+    assert len(set(tokens)) == 4 and found is not None and "key" not in repr(found[0])
+
+
+def test_nothing_hides_in_what_a_template_prints() -> None:
+    templates = Templates()
+    made = templates._environment.from_string("{{ text }}|{{ text | pretty }}")
+    shown = made.render(text="a<b>\u202e\x1b[31m\x00\u200bz\n\tend")
+    assert "<b>" not in shown and "&lt;b&gt;" in shown
+    assert not set("\u202e\x1b\x00\u200b") & set(shown)
+    assert "\n\tend" in shown, "lines stay lines"
+
+
+def test_every_template_compiles_and_every_tab_leads_to_a_page() -> None:
+    templates = Templates()
+    for path in FOLDER.glob("*.html"):
+        templates._environment.get_template(path.name)
+    assert {path for _, path in TABS} <= {page.path for page in PAGES}
+    assert {page.tab for page in PAGES} == {word for word, _ in TABS}
