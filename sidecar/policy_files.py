@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -69,7 +69,7 @@ class PolicyKeeper:
     For status and metrics: `problems` of the last attempt, `reload_succeeded`, `loaded_at_us`
     (when the set in force was loaded), `reloads` and `failures` counted since the start; `files`
     and `places` of the set in force: the names of what it was read from, and where rules and tools
-    stand in them.
+    stand in them. `detections` are those loaded with it, whatever they are to whoever knows them.
     """
 
     current: PolicySet
@@ -90,6 +90,7 @@ class PolicyKeeper:
         self.loaded_at_us = 0
         self.files: tuple[str, ...] = ()
         self.places: Mapping[str, Position] = {}
+        self.detections: object = None
         self.reloads = 0
         self.failures = 0
 
@@ -198,7 +199,7 @@ class PolicyKeeper:
             loaded = LoadedPolicies(None, [problem])
         problems = [*reading.problems, *loaded.problems]
         found = None if errors_only(problems) else loaded.policy_set
-        return LoadedPolicies(found, problems, loaded.places)
+        return replace(loaded, policy_set=found, problems=problems)
 
     # -- on the loop -----------------------------------------------------------------------
 
@@ -229,6 +230,7 @@ class PolicyKeeper:
         self.current = loaded.policy_set
         self.files = tuple(source.name for source in reading.sources)
         self.places = loaded.places
+        self.detections = loaded.detections
         self.loaded_at_us = self._clock.now_us()
         self.reloads += 1
         _log.info(

@@ -29,7 +29,7 @@ from sidecar.ledger.pin_keeper import PinKeeper
 from sidecar.ledger.recorder import Recorder
 from sidecar.ledger.run_keeper import RunKeeper
 from sidecar.ledger.said_care import forget_what_was_said
-from sidecar.policy.load import LoadedPolicies, Source, load_policies
+from sidecar.policy.load import LoadedPolicies, Source
 from sidecar.policy_files import Load, PolicyKeeper, ReadFile
 from sidecar.proxy.bindings import Bindings
 from sidecar.proxy.dialects import DIALECTS
@@ -44,6 +44,7 @@ from sidecar.proxy.redaction import Redactor
 from sidecar.proxy.server_requests import ServerRequests
 from sidecar.proxy.tool_lists import ToolLists
 from sidecar.proxy.upstream import UpstreamLeg
+from sidecar.soc.loading import load_all
 from sidecar.telemetry.counters import Counters
 from storage import SqlStore, hints_of
 from storage.write_queue import WriteQueue
@@ -177,11 +178,11 @@ def _hang(bells: Mapping[str, Bell], config: Config, tasks: Tasks) -> None:
 
 
 def policy_loader(config: Config) -> Load:
-    """How a policy set is loaded under this configuration."""
+    """How a policy set, with the detections beside it, is loaded under this configuration."""
     kinds = {name: upstream.kind for name, upstream in config.upstreams.items()}
 
     def load(sources: Sequence[Source], read_file: ReadFile) -> LoadedPolicies:
-        return load_policies(
+        return load_all(
             sources,
             upstreams=kinds,
             default=config.default,

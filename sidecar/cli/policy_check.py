@@ -1,4 +1,4 @@
-"""`aegis-sidecar policy check PATH…`: loads catalogues and policies as `serve` would."""
+"""`aegis-sidecar policy check PATH…`: loads what stands there as `serve` would."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from sidecar.policy.index import PolicySet
+    from sidecar.cli.policy_sources import Chosen
     from sidecar.problems import Position, Problem
 
 NAME = "check"
@@ -47,26 +47,30 @@ def run(args: argparse.Namespace) -> int:
     code = 1 if chosen.policy_set is None or has_errors else 0
     found = chosen.policy_set
     if args.json:
-        print(json.dumps(_data(chosen.problems, found), ensure_ascii=False))
+        print(json.dumps(_data(chosen), ensure_ascii=False))
         return code
     show_problems(chosen.problems)
     if code or found is None:
         print(count_text(chosen.problems), file=sys.stderr)
         return 1
     tools = len(found.catalogue.tools)
+    watched = len(chosen.detections.all)
+    detections = f"{watched} detection{plural(watched)}, " if watched else ""
     print(
         f"{found.rule_count} rule{plural(found.rule_count)}, {tools} tool{plural(tools)}, "
-        f"revision {found.revision}"
+        f"{detections}revision {found.revision}"
     )
     return 0
 
 
-def _data(problems: list[Problem], found: PolicySet | None) -> dict[str, Any]:
+def _data(chosen: Chosen) -> dict[str, Any]:
+    found = chosen.policy_set
     return {
         "loads": found is not None,
-        "problems": [problem.as_json() for problem in problems],
+        "problems": [problem.as_json() for problem in chosen.problems],
         "rules": found.rule_count if found is not None else None,
         "tools": len(found.catalogue.tools) if found is not None else None,
+        "detections": len(chosen.detections.all) if found is not None else None,
         "revision": found.revision if found is not None else None,
     }
 
@@ -74,13 +78,13 @@ def _data(problems: list[Problem], found: PolicySet | None) -> dict[str, Any]:
 def problems_of(
     places: Mapping[str, Position], base: Path, upstreams: Mapping[str, str]
 ) -> list[Problem]:
-    """All that is wrong with the policies of a configuration, in order. `places` are its entries
-    and where they are written, `upstreams` the kinds by name."""
-    from sidecar.policy.load import load_policies
+    """All that is wrong with the policies and detections of a configuration, in order. `places` are
+    its entries and where they are written, `upstreams` the kinds by name."""
     from sidecar.policy_reading import take_reading
+    from sidecar.soc.loading import load_all
 
     reading = take_reading(places, base, places=places)
-    loaded = load_policies(
+    loaded = load_all(
         reading.sources, upstreams=upstreams, default="deny", read_file=reading.read_file
     )
     return sorted({*reading.problems, *loaded.problems})

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sidecar.policy.load import LoadedPolicies
     from sidecar.policy_reading import Reading
     from sidecar.problems import Position, Problem
+    from sidecar.soc.detection import Detections
     from sidecar.yaml_reader import Node
 
 
@@ -35,7 +36,8 @@ class NothingChosen(Exception):
 class Chosen:
     """What was named: the files as read, the set (None if there are errors), every problem, the
     kinds of the upstreams by name, where rules and tools stand (`where`), which arguments are
-    secrets, and the agents of the configuration (None without one)."""
+    secrets, the detections beside the set, and the agents of the configuration (None without
+    one)."""
 
     reading: Reading
     policy_set: PolicySet | None
@@ -43,6 +45,7 @@ class Chosen:
     kinds: Mapping[str, str]
     where: Mapping[str, Position]
     secrets: Sequence[str]
+    detections: Detections
     default: Literal["deny", "observe"] = "deny"
     agents: Sequence[Principal] | None = None
 
@@ -71,8 +74,8 @@ def load_chosen(args: argparse.Namespace) -> Chosen:
     from pathlib import Path
 
     from sidecar.cli.policy_agents import agents_of, unmet_callers
-    from sidecar.policy.load import load_policies
     from sidecar.policy_reading import take_reading
+    from sidecar.soc.loading import detections_of, load_all
 
     root, base = None, Path.cwd()
     problems: list[Problem] = []
@@ -94,7 +97,7 @@ def load_chosen(args: argparse.Namespace) -> Chosen:
     if root is not None and _default(root) == "observe":
         default = "observe"
     secrets = _secrets(root)
-    loaded = load_policies(
+    loaded = load_all(
         reading.sources,
         upstreams=kinds,
         default=default,
@@ -106,15 +109,23 @@ def load_chosen(args: argparse.Namespace) -> Chosen:
     if agents is not None and loaded.policy_set is not None:
         found.update(unmet_callers(loaded.policy_set, agents, loaded.places))
     return Chosen(
-        reading, loaded.policy_set, sorted(found), kinds, loaded.places, secrets, default, agents
+        reading,
+        loaded.policy_set,
+        sorted(found),
+        kinds,
+        loaded.places,
+        secrets,
+        detections_of(loaded),
+        default,
+        agents,
     )
 
 
 def reload_chosen(chosen: Chosen, reading: Reading) -> LoadedPolicies:
     """What would be made of other files, for the same upstreams and with the same default."""
-    from sidecar.policy.load import load_policies
+    from sidecar.soc.loading import load_all
 
-    return load_policies(
+    return load_all(
         reading.sources,
         upstreams=chosen.kinds,
         default=chosen.default,

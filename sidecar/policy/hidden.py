@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sidecar.policy.cel_tree import CALL, IDENTIFIER, SELECT, Term, decode
+from sidecar.policy.conditions import Condition
 from sidecar.policy.rule import Rule
 from sidecar.policy.secret_names import MASK
 
@@ -82,14 +83,19 @@ def reads_of(rule: Rule) -> Reads:
     """What the rule's matchers and its condition, with all variables, read of a call."""
     facts = {fact for key, fact in _READ_BY_MATCHERS.items() if getattr(rule, key)}
     facts |= rule.run_names
+    if rule.condition is None:
+        return Reads(frozenset(facts), frozenset())
+    read = reads_of_condition(rule.condition)
+    return Reads(read.facts | facts, read.arguments)
+
+
+def reads_of_condition(condition: Condition) -> Reads:
+    """What a condition, with all variables, reads of a call."""
     arguments: set[ArgumentPath] = set()
-    condition = rule.condition
-    if condition is not None:
-        facts |= condition.facts - {"args"}
-        expressions = [condition.expression, *(one.expression for one in condition.variables)]
-        for expression in expressions:
-            arguments.update(argument_paths(decode(expression.serialize())))
-    return Reads(frozenset(facts), frozenset(arguments))
+    expressions = [condition.expression, *(one.expression for one in condition.variables)]
+    for expression in expressions:
+        arguments.update(argument_paths(decode(expression.serialize())))
+    return Reads(condition.facts - {"args"} | condition.run, frozenset(arguments))
 
 
 def argument_paths(term: Term) -> Iterator[ArgumentPath]:

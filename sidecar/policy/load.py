@@ -55,11 +55,14 @@ class Source:
 @dataclass(slots=True)
 class LoadedPolicies:
     """The set, None if there are errors or a source is missing; every problem, sorted; and where
-    rules and tools stand, by name."""
+    rules and tools stand, by name. `detection_documents` are files that begin with `detection:`,
+    read by whoever knows what they mean, who puts what they are in `detections`."""
 
     policy_set: PolicySet | None
     problems: list[Problem] = field(default_factory=list)
     places: dict[str, Position] = field(default_factory=dict)
+    detection_documents: tuple[Node, ...] = ()
+    detections: object = None
 
 
 @dataclass(slots=True)
@@ -68,6 +71,7 @@ class Files:
 
     catalogues: list[CatalogueFile] = field(default_factory=list)
     policies: list[PolicyFile] = field(default_factory=list)
+    detections: list[Node] = field(default_factory=list)
     has_broken_catalogue: bool = False
     lacks_catalogues: bool = False
     lacks_policies: bool = False
@@ -102,7 +106,7 @@ def load_policies(
     check_counts(compiled, names, catalogue.tools, problems)
     found = sorted(set(problems.found))
     if problems.error_count or _is_partial(sources):
-        return LoadedPolicies(None, found)
+        return LoadedPolicies(None, found, detection_documents=tuple(files.detections))
     policy_set = PolicySet(
         revision=_revision(files, default),
         catalogue=catalogue,
@@ -110,7 +114,8 @@ def load_policies(
         default=default,
         secrets=names,
     )
-    return LoadedPolicies(policy_set, found, places_of(compiled, files.catalogues))
+    places = places_of(compiled, files.catalogues)
+    return LoadedPolicies(policy_set, found, places, tuple(files.detections))
 
 
 def places_of(
@@ -125,7 +130,8 @@ def places_of(
 
 
 def read_files(sources: Sequence[Source], read_file: ReadFile, problems: Problems) -> Files:
-    """Reads every source as what its first key says; tests and detections are passed over."""
+    """Reads every source as what its first key says; tests are passed over, and detections kept as
+    they are."""
     files = Files()
     for source in sorted(sources, key=lambda one: one.name):
         if source.is_missing:
@@ -155,7 +161,7 @@ def _read_document(
 ) -> None:
     """Reads the first document as what it is; tests may have several, other files have one."""
     kind = _kind(documents[0], problems)
-    if kind in ("policy", "catalogue") and len(documents) > 1:
+    if kind in ("policy", "catalogue", "detection") and len(documents) > 1:
         problems.error(documents[1].position, "a second document in one file")
     if kind is None:
         files.lacks_all()
@@ -163,6 +169,8 @@ def _read_document(
         catalogue = read_catalogue(documents[0], problems, read_file)
         files.catalogues += [catalogue] if catalogue is not None else []
         files.has_broken_catalogue |= bool(problems.error_count)
+    elif kind == "detection":
+        files.detections.append(documents[0])
     elif kind == "policy":
         policy = read_policy(documents[0], problems, is_pack=source.is_pack)
         files.policies.append(policy)

@@ -8,7 +8,7 @@ Must not know: YAML, windows and what is remembered (engine), stores, the clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -190,13 +190,19 @@ _SUBJECT: Final[dict[str, Callable[[Event], str]]] = {
 
 class Detections:
     """All detections in force, by name in order; never changed. Another `revision` is another set:
-    whoever watches starts anew."""
+    whoever watches starts anew. `secrets` are names of arguments whose values are never shown."""
 
-    __slots__ = ("_by_name", "all", "revision")
+    __slots__ = ("_by_name", "all", "revision", "secrets")
 
-    def __init__(self, detections: Iterable[Detection], revision: str) -> None:
+    def __init__(
+        self,
+        detections: Iterable[Detection],
+        revision: str,
+        secrets: Container[str] = frozenset(),
+    ) -> None:
         self.all = tuple(sorted(detections, key=lambda one: one.name))
         self.revision = revision
+        self.secrets = secrets
         self._by_name = {one.name: one for one in self.all}
 
     def named(self, name: str) -> Detection | None:
@@ -206,7 +212,8 @@ class Detections:
     def only(self, names: Iterable[str]) -> Detections:
         """A set of these alone, as far as they are there."""
         wanted = frozenset(names)
-        return Detections((one for one in self.all if one.name in wanted), self.revision)
+        found = (one for one in self.all if one.name in wanted)
+        return Detections(found, self.revision, self.secrets)
 
 
 #: Where nothing is watched.

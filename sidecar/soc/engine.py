@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 from sidecar.soc.detection import Detection, Detections, Wanted
@@ -84,11 +84,9 @@ class Engine:
     room for more, `failed` conditions that could not be evaluated on an event, by detection.
     """
 
-    def __init__(
-        self, detections: Detections, tenant: str, secrets: Container[str] = frozenset()
-    ) -> None:
+    def __init__(self, detections: Detections, tenant: str) -> None:
         self._tenant = tenant
-        self._secrets = secrets
+        self._secrets = detections.secrets
         self._watching = [_Watching(one) for one in detections.all]
         self._by_name = {one.detection.name: one for one in self._watching}
         self._plans: dict[tuple[object, ...], _Plan] = {}
