@@ -75,7 +75,7 @@ async def _replay(args: argparse.Namespace) -> int:
     from sidecar.clock import Clock
     from sidecar.policy.replay import Replay
 
-    since_us = _since(args.since, Clock().now_us())
+    since_us = since_us_of(args.since, Clock().now_us())
     url = store_url(args)
     chosen = load_chosen(argparse.Namespace(paths=args.paths, config=None))
     if chosen.policy_set is None:
@@ -98,7 +98,7 @@ async def _replay(args: argparse.Namespace) -> int:
     return 1 if replay.changed else 0
 
 
-def _since(text: str, now_us: int) -> int:
+def since_us_of(text: str, now_us: int) -> int:
     """The moment a duration before now, or a time, stands for; raises WrongUsage."""
     from sidecar.policy.case_values import read_moment
 

@@ -8,7 +8,7 @@ import sys
 NAME = "schema"
 HELP = "print the JSON Schema of a kind of file, for editors"
 
-KINDS = ("policy", "catalogue", "test", "sidecar")
+KINDS = ("policy", "catalogue", "test", "detection", "sidecar")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from sidecar.cli.policy_sources import count_text, plural, show_problems
+from sidecar.cli.soc_results import DetectionOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,13 +58,13 @@ def run(args: argparse.Namespace) -> int:
 
     outcome = Outcome()
     for path in args.paths:
-        entry, only = _folder_of(path, Path.cwd())
+        entry, only = folder_of(path, Path.cwd())
         outcome.add(take_reading([entry], Path.cwd()), only)
     show_problems(outcome.problems)
     if outcome.has_errors:
         print(count_text(outcome.problems), file=sys.stderr)
         return 2
-    if not outcome.results:
+    if not (outcome.results or outcome.detections.results):
         where = ", ".join(args.paths)
         print(f"there is no test in {where}: test files begin with `test:`", file=sys.stderr)
         return 2
@@ -74,15 +75,19 @@ def run(args: argparse.Namespace) -> int:
     for result, places in outcome.results:
         if not result.passed:
             show_failure(result, places)
+    outcome.detections.show_failures()
     if args.coverage is not None:
         outcome.show_lacking()
-    print(outcome.summary())
+    if outcome.results or not outcome.detections.results:
+        print(outcome.summary())
+    if outcome.detections.results:
+        print(outcome.detections.summary())
     if not is_covered:
         print(f"coverage is below {args.coverage:g} %", file=sys.stderr)
     return 0 if is_covered and not outcome.failed else 1
 
 
-def _folder_of(path: str, base: Path) -> tuple[str, str | None]:
+def folder_of(path: str, base: Path) -> tuple[str, str | None]:
     """The entry to read, and the one test file in it that is meant (None: all of them). A test
     file is run with the policies and catalogues of its folder."""
     from sidecar.policy_reading import PACK_PREFIX
@@ -96,9 +101,11 @@ def _folder_of(path: str, base: Path) -> tuple[str, str | None]:
 
 
 class Outcome:
-    """What came of all tests: problems, results with the places of rules and tools, coverage."""
+    """What came of all tests: problems, results with the places of rules and tools, coverage; and
+    what came of those of detections that stand among them."""
 
     def __init__(self) -> None:
+        self.detections = DetectionOutcome()
         self.problems: list[Problem] = []
         self.results: list[tuple[CaseResult, Mapping[str, Position]]] = []
         self._coverages: list[Coverage] = []
@@ -112,7 +119,7 @@ class Outcome:
     @property
     def failed(self) -> int:
         """How many cases failed."""
-        return sum(not result.passed for result, _ in self.results)
+        return sum(not one.passed for one, _ in self.results) + self.detections.failed
 
     @property
     def percent(self) -> float:
@@ -130,13 +137,17 @@ class Outcome:
         problems = Problems()
         problems.take(reading.problems)
         context = read_context(reading.sources, reading.read_file, problems)
-        meant = _display_name(reading, only)
+        tests = self.detections.read(reading, problems)
+        meant = display_name(reading, only)
         files = [one for one in context.tests if meant is None or one.position.source == meant]
-        if meant is not None and not files and not problems.error_count:
+        is_of_detections = any(one.position.source == meant for one in tests.files)
+        if not (meant is None or files or is_of_detections or problems.error_count):
             from sidecar.problems import Position
 
             problems.error(Position(str(only), 1, 1), "this is no test file", "begin with `test:`")
         sets = [case_set(context, file, problems) for file in files]
+        if not problems.error_count:
+            self.detections.run(tests, problems, meant)
         self.problems = sorted({*self.problems, *problems.found})
         if problems.error_count:
             return
@@ -174,7 +185,7 @@ class Outcome:
         lacking = [one for coverage in self._coverages for one in coverage.lacking]
         return {
             "cases": len(self.results),
-            "failed": self.failed,
+            "failed": self.failed - self.detections.failed,
             "failures": [_failure_data(one) for one, _ in self.results if not one.passed],
             "coverage": {
                 "rules": sum(len(one.by_rule) for one in self._coverages),
@@ -190,11 +201,12 @@ class Outcome:
                     for one in lacking
                 ],
             },
+            **({"detections": self.detections.data()} if self.detections.results else {}),
         }
 
     def summary(self) -> str:
         """One line."""
-        count, failed = len(self.results), self.failed
+        count, failed = len(self.results), self.failed - self.detections.failed
         files = len({result.case.position.source for result, _ in self.results})
         rules = sum(len(one.by_rule) for one in self._coverages)
         lacking = sum(len(one.lacking) for one in self._coverages)
@@ -218,7 +230,7 @@ def _failure_data(result: CaseResult) -> dict[str, Any]:
     }
 
 
-def _display_name(reading: Reading, only: str | None) -> str | None:
+def display_name(reading: Reading, only: str | None) -> str | None:
     """The name under which the one file that is meant was read."""
     if only is None:
         return None

@@ -1,6 +1,6 @@
 """Test files: YAML nodes become cases, every problem with its place.
 
-Knows: every key of a test file and of a case, and which of them this version refuses by name.
+Knows: every key of a test file and of a case, and which documents are tests of detections instead.
 Must not know: which policies and tools there are, how a case is judged.
 """
 
@@ -32,7 +32,6 @@ from sidecar.policy.fields import (
     did_you_mean,
     list_of,
     name,
-    not_carried_out,
     one_of,
     read_fields,
     text,
@@ -80,10 +79,17 @@ class CaseFile:
     cases: tuple[Case, ...]
 
 
+def is_of_detections(node: Node) -> bool:
+    """Whether a document is the test of detections: a case of it has `events`."""
+    cases = node.value.get("cases") if node.is_mapping and "test" in node.value else None
+    listed = cases.value if cases is not None and cases.is_list else []
+    return any(one.is_mapping and "events" in one.value for one in listed)
+
+
 def read_case_file(node: Node, problems: Problems) -> CaseFile:
     """A document that begins with `test:`; problems are noted, what is sound is given."""
-    values = read_fields(node, "a test file", _FILE_FIELDS, problems)
-    agents = _agents(values.get("agents"), problems)
+    values = read_fields(node, "a test file", FILE_FIELDS, problems)
+    agents = agents_of(values.get("agents"), problems)
     cases: list[Case] = []
     listed: Node | None = values.get("cases")
     if listed is not None and not listed.is_list:
@@ -226,7 +232,7 @@ def _refuse_twice(cases: list[Case], problems: Problems) -> None:
 # -- agents --------------------------------------------------------------------------------
 
 
-def _agents(node: Node | None, problems: Problems) -> dict[str, Principal]:
+def agents_of(node: Node | None, problems: Problems) -> dict[str, Principal]:
     """By name, never empty; the first is the default."""
     agents: dict[str, Principal] = {}
     if node is not None and not node.is_mapping:
@@ -285,9 +291,8 @@ _CASE_FIELDS = {
     "reason": Field(text_glob),
     "code": Field(code),
     "obligations": _RULE_FIELDS["obligations"],
-    "events": not_carried_out("`events`, the test of a detection,"),
 }
-_FILE_FIELDS = {
+FILE_FIELDS = {
     "test": Field(list_of(policy_name), is_required=True),
     "description": Field(text),
     "tools": Field(as_node),

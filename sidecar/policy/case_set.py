@@ -15,7 +15,7 @@ from typing import Final
 
 from sidecar.policy.abilities import WHOLE, Abilities
 from sidecar.policy.canonical import canonical_hash
-from sidecar.policy.case_file import Case, CaseFile, read_case_file
+from sidecar.policy.case_file import Case, CaseFile, is_of_detections, read_case_file
 from sidecar.policy.catalogue import Catalogue
 from sidecar.policy.catalogue_building import build_catalogue
 from sidecar.policy.catalogue_file import CatalogueFile, ReadFile, ToolDraft, read_tool
@@ -87,6 +87,8 @@ def _tests_of(source: Source, problems: Problems) -> list[CaseFile]:
         return []
     found = []
     for document in documents:
+        if is_of_detections(document):
+            continue  # read by whoever knows detections
         if _begins_with_test(document):
             further = Problems()
             found.append(read_case_file(document, further))
@@ -111,7 +113,7 @@ def case_set(context: Context, file: CaseFile, problems: Problems) -> CaseSet | 
             problems.error(position, f'there is no policy "{policy}" here', hint)
     wanted = [one for one, _ in file.policies if one in named]
     rules = [one.rule for one in context.rules if one.rule.order[0] in wanted]
-    catalogues = _with_tools(context.files.catalogues, file.tools, problems)
+    catalogues = with_tools(context.files.catalogues, file.tools, problems)
     kinds = kinds_of(catalogues)
     catalogue = build_catalogue(catalogues, kinds, problems, needs_routes=False)
     _check_names(file.cases, [rule.rule_id for rule in rules], catalogue, problems)
@@ -127,7 +129,7 @@ def case_set(context: Context, file: CaseFile, problems: Problems) -> CaseSet | 
     return CaseSet(file, policy_set, kinds)
 
 
-def _with_tools(
+def with_tools(
     catalogues: Sequence[CatalogueFile], tools: Mapping[str, Node], problems: Problems
 ) -> list[CatalogueFile]:
     """The catalogues with a test's tools added, or in the place of entries."""

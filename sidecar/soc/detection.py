@@ -1,8 +1,8 @@
 """A detection ready to watch: what an event must be, whom it counts apart, what it says.
 
 Knows: which part of what a detection wants is settled by the receipt alone, and which needs the
-call as it was recorded; that what is not known of a call (masked, erased, never recorded) fits
-nothing. All of it is frozen and pure.
+call as it was recorded; that what is not known of a call (erased, kept as a digest, never recorded)
+fits nothing, and a masked argument reads `***`. All of it is frozen and pure.
 Must not know: YAML, windows and what is remembered (engine), stores, the clock.
 """
 
@@ -100,7 +100,10 @@ class Looked:
     def _condition_holds(self, recorded: RecordedCall) -> bool:
         if self.condition is None or self.scope is None or self.reads is None:
             return True
-        if recorded.hidden.of(self.reads):
+        hidden, reads = recorded.hidden, self.reads
+        if not hidden.facts.isdisjoint(reads.facts):
+            return False
+        if reads.arguments and hidden.covers("args"):
             return False
         facts = Facts(recorded.principal, recorded.call, recorded.at_us, recorded.run)
         return self.scope.holds(self.condition, facts)

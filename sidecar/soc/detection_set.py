@@ -36,7 +36,8 @@ def read_detections(
     catalogue: Catalogue | None = None,
 ) -> Detections:
     """The detections of a set of files, every problem noted; those with problems are left out.
-    With the catalogue of the set, labels that no tool of it carries are pointed out."""
+    With the catalogue of the set, if it declares any tool, labels that none carries are pointed
+    out."""
     drafts: list[DetectionDraft] = []
     for node in documents:
         further = Problems()
@@ -48,7 +49,7 @@ def read_detections(
     _refuse_twice(drafts, problems)
     compiler = _Compiler(texts, secrets, problems)
     found = [one for draft in drafts if (one := compiler.compiled(draft)) is not None]
-    if catalogue is not None:
+    if catalogue is not None and catalogue.entries:
         _check_labels(drafts, catalogue, problems)
     revision = canonical_hash({draft.name: draft.plain for draft in drafts}) if drafts else ""
     return Detections(found, revision, secrets)

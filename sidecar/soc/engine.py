@@ -101,6 +101,12 @@ class Engine:
         return max((part.horizon_us for part in parts if part is not None), default=0)
 
     @property
+    def warm_up_us(self) -> int:
+        """How far back everything lies that can matter, for who has nothing that was remembered."""
+        parts = (one.parts for one in self._watching)
+        return max((part.memory_us for part in parts if part is not None), default=0)
+
+    @property
     def dropped(self) -> int:
         """What was forgotten before its time."""
         return sum(one.parts.dropped for one in self._watching if one.parts is not None)

@@ -122,6 +122,7 @@ class First:
     """A value a subject has never shown, or not for `FIRST_KEPT_US`."""
 
     horizon_us: Final = 0
+    memory_us: Final = FIRST_KEPT_US + DAY_US
 
     def __init__(self, name: str) -> None:
         self.memories: Memories[_Values] = Memories(f"first:{name}")
@@ -197,6 +198,7 @@ class Usual:
     def __init__(self, sigma: float, history_us: int, buckets: int) -> None:
         self._sigma = sigma
         self._history_us = history_us
+        self.memory_us = history_us + HOUR_US
         self._buckets = buckets
         self.memories: Memories[_Hours] = Memories("unusual")
 

@@ -112,7 +112,7 @@ class Counting:
         self._within_us = within_us
         self._subjects: Subjects[_Counted] = Subjects(within_us)
         #: How much must be read again to know what was counted, and what was found already.
-        self.horizon_us = 2 * within_us
+        self.horizon_us = self.memory_us = 2 * within_us
 
     @property
     def dropped(self) -> int:
@@ -186,7 +186,7 @@ class Sequence:
         self._last = steps - 1
         self._within_us = within_us
         self._subjects: Subjects[_Chains] = Subjects(within_us)
-        self.horizon_us = within_us
+        self.horizon_us = self.memory_us = within_us
 
     @property
     def dropped(self) -> int:

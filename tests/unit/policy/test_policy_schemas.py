@@ -59,7 +59,7 @@ TABLES: list[tuple[str, tuple[str, ...], Mapping[str, Field]]] = [
     ("catalogue", (), catalogue_file._FILE_FIELDS),
     ("catalogue", ("$defs", "tool", "anyOf", "1"), catalogue_file._TOOL_FIELDS),
     ("catalogue", ("$defs", "defaults"), catalogue_file._FACT_FIELDS),
-    ("test", (), case_file._FILE_FIELDS),
+    ("test", (), case_file.FILE_FIELDS),
     ("test", ("$defs", "tool", "anyOf", "1"), catalogue_file._TOOL_FIELDS),
     ("test", ("$defs", "case"), case_file._CASE_FIELDS),
     ("test", ("$defs", "agent"), case_file._AGENT_FIELDS),

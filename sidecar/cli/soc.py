@@ -1,0 +1,26 @@
+"""`aegis-sidecar soc VERB`: one file for each verb."""
+
+from __future__ import annotations
+
+import argparse
+
+from sidecar.cli import soc_backtest, soc_test
+
+NAME = "soc"
+HELP = "test detections, and try them on what is recorded"
+
+VERBS = (soc_test, soc_backtest)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verbs."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for verb in VERBS:
+        verb.add_arguments(actions.add_parser(verb.NAME, help=verb.HELP))
+
+
+def run(args: argparse.Namespace) -> int:
+    """What the verb gives."""
+    verb = next(verb for verb in VERBS if args.action == verb.NAME)
+    code: int = verb.run(args)
+    return code
