@@ -46,16 +46,20 @@ def _list(as_json: bool) -> int:
 
 
 def description_of(folder: Path) -> str:
-    """What the policies of a pack say of themselves, in one line."""
+    """What the policies of a pack say of themselves, and which detections it has, in one line."""
     from sidecar.yaml_reader import read_documents
 
-    found = []
+    found, detections = [], []
     for path in sorted(folder.rglob("*.yaml")):
         documents, _ = read_documents(path.name, path.read_bytes())
         node = documents[0] if documents else None
         if node is not None and node.is_mapping and next(iter(node.value), "") == "policy":
             said = node.value.get("description")
             found.append(said.plain() if said is not None else f"the policy {path.stem}")
+        elif node is not None and node.is_mapping and next(iter(node.value), "") == "detection":
+            detections.append(str(node.value["detection"].plain()))
+    if detections:
+        found.append(f"detections: {', '.join(detections)}")
     return "; ".join(found)
 
 

@@ -80,10 +80,11 @@ class CaseFile:
 
 
 def is_of_detections(node: Node) -> bool:
-    """Whether a document is the test of detections: a case of it has `events`."""
+    """Whether a document is the test of detections: a case of it has `events` and no `call`."""
     cases = node.value.get("cases") if node.is_mapping and "test" in node.value else None
     listed = cases.value if cases is not None and cases.is_list else []
-    return any(one.is_mapping and "events" in one.value for one in listed)
+    mappings = (one.value for one in listed if one.is_mapping)
+    return any("events" in one and "call" not in one for one in mappings)
 
 
 def read_case_file(node: Node, problems: Problems) -> CaseFile:

@@ -370,5 +370,5 @@ def test_a_schema_is_printed(kind: str, capsys: Captured) -> None:
 
 def test_schemas_are_written_for_an_editor(tmp_path: Path, capsys: Captured) -> None:
     assert main(["policy", "schema", "--to", str(tmp_path / "s")]) == 0
-    assert len(list((tmp_path / "s").iterdir())) == 4
+    assert len(list((tmp_path / "s").iterdir())) == 5
     assert "yaml-language-server" in capsys.readouterr().out

@@ -45,6 +45,15 @@ def test_the_readme_of_the_packs_tells_of_each_and_of_no_other() -> None:
         ("shell/policy.yaml", "\\.gnupg|\\.env|", ""),
         ("github/policy.yaml", 'own: "agent/*"', 'own: "agent*"'),
         ("egress/policy.yaml", "gh[pousr]_[A-Za-z0-9]{36}|", ""),
+        ("soc/deny-storm.yaml", "at_least: 5", "at_least: 6"),
+        ("soc/runaway.yaml", "within: 10s", "within: 9s"),
+        ("soc/confused-deputy.yaml", "  mutates: true\n", ""),
+        ("soc/exfiltration.yaml", "by: agent", "by: tenant"),
+        ("soc/trust-escalation.yaml", "by: [agent, tool]", "by: agent"),
+        ("soc/replay-or-tamper.yaml", "    - approval_spent\n", ""),
+        ("soc/first-use.yaml", "by: agent", "by: tenant"),
+        ("soc/unusual-rate.yaml", "buckets: 24", "buckets: 6"),
+        ("soc/credential-in-arguments.yaml", r"\*\*\*|", ""),
     ],
 )
 def test_a_pack_that_protects_less_fails_its_tests(

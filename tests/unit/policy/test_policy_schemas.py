@@ -29,12 +29,13 @@ from sidecar.policy.case_set import case_set, read_context
 from sidecar.policy.fields import Field, Problems
 from sidecar.policy.load import Source, load_policies
 from sidecar.problems import Problem
+from sidecar.soc import detection_cases, detection_file, detection_values
 from sidecar.yaml_reader import read_documents
 
 ROOT = Path(__file__).parents[3]
 SCHEMAS = {
     kind: json.loads((ROOT / f"sidecar/schemas/{kind}.schema.json").read_text())
-    for kind in ("policy", "catalogue", "test", "sidecar")
+    for kind in ("policy", "catalogue", "test", "detection", "sidecar")
 }
 VALIDATORS = {kind: jsonschema.Draft202012Validator(schema) for kind, schema in SCHEMAS.items()}
 LATER = "not carried out by this version"
@@ -65,6 +66,13 @@ TABLES: list[tuple[str, tuple[str, ...], Mapping[str, Field]]] = [
     ("test", ("$defs", "agent"), case_file._AGENT_FIELDS),
     ("test", ("$defs", "request"), case_values._REQUEST_FIELDS),
     ("test", ("$defs", "case", "http"), case_values._HTTP_FIELDS),
+    ("test", ("$defs", "detectionCase"), detection_cases.CASE_FIELDS),
+    ("test", ("$defs", "event"), detection_cases.EVENT_FIELDS),
+    ("test", ("$defs", "event", "run"), detection_cases.RUN_FIELDS),
+    ("detection", (), detection_file.FILE_FIELDS),
+    ("detection", ("$defs", "where"), detection_file.WHERE_FIELDS),
+    ("detection", ("unusual",), detection_values.UNUSUAL_FIELDS),
+    ("detection", ("respond",), detection_values.RESPOND_FIELDS),
 ]
 
 
