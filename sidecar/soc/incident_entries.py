@@ -124,10 +124,12 @@ def raised_alert(row: AlertRow) -> dict[str, Any]:
     return {
         "alert_id": row.alert_id,
         "detection": row.detection,
+        "severity": row.severity,
         "subject": orjson.loads(row.subject),
         "agent": row.agent_id,
         "run": row.run_id,
         "incident_id": row.incident_id,
+        "reason": row.reason,
         "first_us": row.first_us,
         "evidence_sha256": evidence_digest(read_evidence(row.evidence).raised),
     }

@@ -1,0 +1,288 @@
+"""Whether the alerts, states and notes of a pack are those that its receipts commit to. Pure.
+
+Knows: what a receipt commits to: `alerts.raised` to alerts, their incident and the receipts they
+were raised for; a move to who, from what state to which and why; an end to all that an alert rests
+on by then. What later hits joined to an alert that is still open nothing commits to.
+Must not know: whether a receipt holds; only such as do are given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from sidecar.soc.alert_states import AlertState, IncidentState, Move
+from sidecar.soc.evidence import evidence_digest
+from sidecar.soc.incident_entries import RAISED
+from sidecar.soc.incident_moves import alert_subject, incident_subject
+from sidecar.soc.model import SEVERITIES, Evidence
+from sidecar.soc.pack_form import NamedReceipt, Pack, PackedAlert, PackedChange, SaidNote
+
+Body = Mapping[str, Any]
+
+#: Moves that the receipts of incidents and alerts tell of; a containment has receipts of its own.
+_TOLD: Final = frozenset({Move.ACKNOWLEDGE.value, Move.CLOSE.value, Move.NOTE.value})
+
+
+class _Done(NamedTuple):
+    """A change as its receipt commits to it; `said` is None where that was erased or archived, and
+    then the audit row alone tells of it."""
+
+    change: PackedChange
+    said: Mapping[str, Any] | None
+
+    @property
+    def verb(self) -> str:
+        """What was done, without to what."""
+        return self.change.action.partition(".")[2]
+
+    def state(self, which: str) -> Any:
+        """The state before or after."""
+        text = self.change.before if which == "before" else self.change.after
+        kept = _json(text)
+        return kept.get("state") if isinstance(kept, dict) else None
+
+    def after(self) -> Mapping[str, Any]:
+        """What the change left."""
+        kept = _json(self.change.after)
+        return kept if isinstance(kept, dict) else {}
+
+
+@dataclass(slots=True)
+class _Findings:
+    faults: list[str] = field(default_factory=list)
+    not_shown: list[str] = field(default_factory=list)
+
+    def unknown(self, what: str) -> None:
+        """Said once."""
+        if what not in self.not_shown:
+            self.not_shown.append(what)
+
+
+def change_faults(pack: Pack, bodies: Mapping[int, Body]) -> tuple[list[str], list[str]]:
+    """What is wrong, and what is not shown; `bodies` are the receipts that hold, by seq, with what
+    stands beside them."""
+    findings = _Findings()
+    done = [
+        _Done(change, _committed(change, pack, bodies, findings))
+        for change in sorted(pack.changes, key=lambda one: one.seq)
+    ]
+    passes = [one for one in done if one.change.action == RAISED]
+    for alert in pack.alerts:
+        _check_raised(pack, alert, passes, findings)
+    _check_none_left_out(pack, passes, findings)
+    _check_incident(pack, done, findings)
+    for alert in pack.alerts:
+        _check_alert(pack, alert, done, findings)
+    return findings.faults, findings.not_shown
+
+
+def _committed(
+    change: PackedChange, pack: Pack, bodies: Mapping[int, Body], findings: _Findings
+) -> Mapping[str, Any] | None:
+    """What the receipt of a change commits to, if the audit row says the same."""
+    body = bodies.get(change.seq)
+    if body is None:
+        if change.seq not in pack.archived:
+            findings.faults.append(f"{change.action}: its receipt {change.seq} is not here")
+        return None
+    told = (body["kind"], body["action"], body["approver"], body["resource"])
+    if told != ("control", change.action, change.actor, change.subject):
+        findings.faults.append(f"receipt {change.seq} is not of {change.action} as it is told")
+        return None
+    arguments = body.get("arguments")
+    if arguments is None:
+        findings.unknown(f"what receipt {change.seq} ({change.action}) commits to: that was erased")
+        return None
+    said = _json(arguments)
+    told_again = {
+        "actor": change.actor,
+        "subject": change.subject,
+        "before": _json(change.before) if change.before else None,
+        "after": _json(change.after),
+        "reason": change.reason,
+    }
+    if said != told_again:
+        findings.faults.append(
+            f"{change.action}: the audit row {change.seq} is not what its receipt commits to"
+        )
+        return None
+    return told_again
+
+
+# -- raising -----------------------------------------------------------------------------------
+
+
+def _check_raised(pack: Pack, alert: PackedAlert, passes: list[_Done], findings: _Findings) -> None:
+    """That a receipt tells of the alert as it is here, and how it came to the incident."""
+    name = f"alert {alert.alert_id}"
+    found: Mapping[str, Any] | None = None
+    incident = ""
+    is_unsaid = any(one.said is None for one in passes) or bool(pack.archived)
+    for one in passes:
+        after = one.after() if one.said is not None else {}
+        for told in after.get("alerts", ()):
+            if told.get("alert_id") == alert.alert_id:
+                found, incident = told, told.get("incident_id", "")
+        incident = after.get("linked", {}).get(alert.alert_id, incident)
+    if found is None:
+        what = f"that {name} was raised for what it names"
+        if is_unsaid:
+            findings.unknown(f"{what}: its receipt is archived, or what it commits to was erased")
+        else:
+            findings.faults.append(f"{name}: no receipt tells that it was raised")
+        return
+    expected = {
+        "detection": alert.detection,
+        "subject": alert.subject,
+        "agent": alert.agent,
+        "run": alert.run,
+        "reason": alert.reason,
+        "first_us": alert.first_us,
+        "evidence_sha256": _digest(alert.evidence.raised),
+    }
+    for key, value in expected.items():
+        if found.get(key) != value:
+            what = "the receipts it was raised for" if key == "evidence_sha256" else f"its {key}"
+            findings.faults.append(f"{name}: {what} was changed since it was raised")
+    if _rank(alert.severity) < _rank(str(found.get("severity"))):
+        findings.faults.append(f"{name}: its severity was lowered")
+    if incident != pack.incident.incident_id and not is_unsaid:
+        findings.faults.append(f"{name}: no receipt tells that it belongs to the incident")
+    if alert.evidence.joined and alert.state != AlertState.CLOSED:
+        findings.unknown(
+            f"that the {len(alert.evidence.joined)} receipts of later hits belong to {name}: they "
+            "hold, and nothing commits to the alert's naming them before it is closed"
+        )
+
+
+def _check_none_left_out(pack: Pack, passes: list[_Done], findings: _Findings) -> None:
+    here = {one.alert_id for one in pack.alerts}
+    told: set[str] = set()
+    for one in passes:
+        after = one.after() if one.said is not None else {}
+        for alert in after.get("alerts", ()):
+            if alert.get("incident_id") == pack.incident.incident_id:
+                told.add(alert["alert_id"])
+        for alert_id, incident_id in after.get("linked", {}).items():
+            if incident_id == pack.incident.incident_id:
+                told.add(alert_id)
+    for alert_id in sorted(told - here):
+        findings.faults.append(f"alert {alert_id} of the incident is missing")
+    if len(here) != pack.incident.alerts:
+        findings.faults.append(
+            f"the incident has {len(here)} alerts, and says that it has {pack.incident.alerts}"
+        )
+
+
+# -- moves -------------------------------------------------------------------------------------
+
+
+def _check_incident(pack: Pack, done: list[_Done], findings: _Findings) -> None:
+    incident = pack.incident
+    own = [one for one in done if one.change.subject == incident_subject(incident.incident_id)]
+    moves = [one for one in own if one.change.action.startswith("incident.")]
+    _check_states("the incident", IncidentState.OPEN, moves, incident.state, findings)
+    _check_notes(
+        "the incident",
+        [(one.change.actor, one.verb, one.change.reason) for one in moves],
+        incident.notes,
+        findings,
+    )
+    highest = max((_rank(one.severity) for one in pack.alerts), default=-1)
+    if _rank(incident.severity) != highest:
+        findings.faults.append("the incident's severity is not the highest of its alerts")
+
+
+def _check_alert(pack: Pack, alert: PackedAlert, done: list[_Done], findings: _Findings) -> None:
+    name = f"alert {alert.alert_id}"
+    subjects = {
+        alert_subject(alert.alert_id): "alert.",
+        incident_subject(pack.incident.incident_id): "incident.close",
+    }
+    state: Any = AlertState.OPEN.value
+    told: list[tuple[str, str, str]] = []
+    for one in done:
+        change = one.change
+        prefix = subjects.get(change.subject)
+        if prefix is None or not change.action.startswith(prefix):
+            continue
+        if prefix == "incident.close":
+            _check_end(name, alert, one.after().get("evidence_sha256"), findings)
+            if state != AlertState.CLOSED:
+                told.append((change.actor, one.verb, f"with incident {pack.incident.incident_id}"))
+            state = AlertState.CLOSED.value
+            continue
+        if one.state("before") != state:
+            findings.faults.append(f"{name}: {change.action} does not follow what was before")
+        state = one.state("after")
+        if state == AlertState.CLOSED:
+            rests = one.after().get("evidence_sha256")
+            _check_end(name, alert, {alert.alert_id: rests}, findings)
+        told.append((change.actor, one.verb, change.reason))
+    if state != alert.state:
+        findings.faults.append(f"{name} is {alert.state}, by its receipts it is {state}")
+    _check_notes(name, told, alert.notes, findings)
+
+
+def _check_end(name: str, alert: PackedAlert, said: Any, findings: _Findings) -> None:
+    """An end commits to everything an alert rests on."""
+    every = [*alert.evidence.raised, *alert.evidence.joined]
+    if not isinstance(said, dict) or said.get(alert.alert_id) != _digest(every):
+        findings.faults.append(f"{name}: the receipts it rests on were changed after its end")
+
+
+def _check_states(
+    name: str, first: str, moves: list[_Done], last: str, findings: _Findings
+) -> None:
+    state: Any = str(first)
+    for one in moves:
+        before = one.state("before")
+        if before != state:
+            if before != IncidentState.CONTAINED:
+                findings.faults.append(
+                    f"{name}: {one.change.action} does not follow what was before"
+                )
+            else:
+                findings.unknown(_CONTAINED)
+        state = one.state("after")
+    if state != last:
+        if last == IncidentState.CONTAINED and state != IncidentState.CLOSED:
+            findings.unknown(_CONTAINED)
+        else:
+            findings.faults.append(f"{name} is {last}, by its receipts it is {state}")
+
+
+_CONTAINED: Final = "who contained the incident: the receipt of the containment tells that"
+
+
+def _check_notes(
+    name: str, told: list[tuple[str, str, str]], notes: list[SaidNote], findings: _Findings
+) -> None:
+    noted = [(one.actor, one.did, one.text) for one in notes if one.did in _TOLD]
+    if noted != [one for one in told if one[1] in _TOLD]:
+        findings.faults.append(f"{name}: its notes are not those that receipts tell of")
+
+
+def _digest(named: list[NamedReceipt]) -> str:
+    return evidence_digest(list(_evidence(named)))
+
+
+def _evidence(named: list[NamedReceipt]) -> Iterator[Evidence]:
+    for one in named:
+        yield Evidence(one.seq, one.receipt_hash, one.call_id, one.at_us)
+
+
+def _rank(severity: str) -> int:
+    found = SEVERITIES.get(severity)
+    return -1 if found is None else int(found)
+
+
+def _json(text: Any) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
