@@ -90,8 +90,8 @@ class ToolServer:
         self._sessions = 0
         self._runner: web.AppRunner | None = None
 
-    async def start(self, port: int = 0) -> None:
-        """Listens on loopback; port 0 takes a free one, told in `port`."""
+    async def start(self, port: int = 0, host: str = "127.0.0.1") -> None:
+        """Listens on loopback, or where it is told; port 0 takes a free one, told in `port`."""
         app = web.Application(middlewares=[self._note_request])
         app.router.add_get("/shop/orders/{number}", self._get_order)
         app.router.add_post("/shop/orders/{number}/refund", self._refund)
@@ -99,7 +99,7 @@ class ToolServer:
         app.router.add_post("/mcp", self._mcp)
         runner = self._runner = web.AppRunner(app, access_log=None)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", port)
+        site = web.TCPSite(runner, host, port)
         await site.start()
         self.port = runner.addresses[0][1]
 
