@@ -42,6 +42,8 @@ tools=(
     "strace strace the durability tests"
     "taskset util-linux the benchmarks"
     "shellcheck shellcheck the lint of shell scripts"
+    "systemd-analyze systemd the lint of the systemd unit"
+    "bwrap bubblewrap the test of the service under the unit's restrictions"
 )
 
 missing_tools() {

@@ -81,7 +81,12 @@ def lint_unit(text: str, folder: Path) -> list[str]:
     done = ran(analyze, "verify", "--man=no", str(path))
     found = [line for line in done.stderr.splitlines() if line.strip()]
     exposed = ran(
-        analyze, "security", "--offline=true", f"--threshold={EXPOSURE_MAX}", "--no-pager", str(path)
+        analyze,
+        "security",
+        "--offline=true",
+        f"--threshold={EXPOSURE_MAX}",
+        "--no-pager",
+        str(path),
     )
     if exposed.returncode != 0:
         found.append(exposed.stdout.strip().splitlines()[-1])

@@ -1,4 +1,5 @@
-"""The manifests hold together: what one names, another has, and no container may more than it must."""
+"""The manifests hold together: what one names, another has, and no container may do more than it
+must."""
 
 from __future__ import annotations
 
@@ -209,9 +210,7 @@ def test_only_prometheus_reaches_the_control_listener_and_no_rule_is_open_to_all
     control = [rule for rule in spec["ingress"] if rule["ports"] == [{"port": "control"}]]
     (rule,) = control
     (peer,) = rule["from"]
-    assert peer["namespaceSelector"]["matchLabels"] == {
-        "kubernetes.io/metadata.name": "monitoring"
-    }
+    assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "monitoring"}
 
 
 # -- as the product and kustomize see it ----------------------------------------------------------

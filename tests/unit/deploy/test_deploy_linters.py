@@ -108,4 +108,4 @@ def test_the_image_installs_by_hash_runs_as_a_number_and_is_asked_how_it_is() ->
         assert "--require-hashes" in install or "--no-index" in install, install
     last = stages[-1]
     assert "USER 10001:10001" in last and "pip" not in last
-    assert 'HEALTHCHECK' in last and '"aegis-sidecar", "health"' in last
+    assert "HEALTHCHECK" in last and '"aegis-sidecar", "health"' in last
