@@ -5,131 +5,38 @@ Names and label values are compared with a real exposition, so a renamed metric 
 
 from __future__ import annotations
 
-import asyncio
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import yaml
-from prometheus_client.parser import text_string_to_metric_families
-from telemetry_setup import make_sources
+from promql_names import (
+    FOLDER,
+    RULE_FILES,
+    Series,
+    asked_by,
+    exported_series,
+    expressions,
+    rules_of,
+    texts,
+    wrong_names,
+)
 
-from sidecar.telemetry.exposition import Exposition
-
-FOLDER = Path(__file__).parents[3] / "deploy" / "prometheus"
-RULE_FILES = ("aegis-recording.yaml", "aegis-alerts.yaml")
 CASES = sorted((FOLDER / "tests").glob("*.yaml"))
 #: Cases that last for days, written and run with hours in their place.
 BY_THE_HOUR = sorted((FOLDER / "tests" / "by-the-hour").glob("*.yaml"))
 
-#: What Prometheus itself adds: series, and labels of every target.
-OF_PROMETHEUS = frozenset({"up"})
-OF_TARGETS = frozenset({"job", "instance"})
-
-WORDS = frozenset({"and", "or", "unless", "bool", "offset", "inf", "nan"})
-STRING = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'")
-GROUPING = re.compile(
-    r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)", re.IGNORECASE
-)
-SELECTOR = re.compile(r"([a-zA-Z_:][\w:]*)\s*\{([^}]*)\}")
-MATCHER = re.compile(r"(\w+)\s*(=~|!~|!=|=)\s*(\"[^\"]*\"|'[^']*'|%q)")
-NAME = re.compile(r"(?<![\w:.])([a-zA-Z_:][\w:]*)\b(?!\s*\()")
-QUERY = re.compile(r"\bprintf\s+\"((?:[^\"\\]|\\.)*)\"[^}|]*\|\s*query\b")
-
-
-class Asked(NamedTuple):
-    """What an expression asks for: series, labels it groups by, and (series, label, values)."""
-
-    names: set[str]
-    labels: set[str]
-    matched: list[tuple[str, str, list[str]]]
-
-
-def asked_by(expression: str) -> Asked:
-    matched = []
-    for name, matchers in SELECTOR.findall(expression):
-        for label, operator, quoted in MATCHER.findall(matchers):
-            value = quoted.strip("\"'")
-            values = value.split("|") if operator in ("=~", "!~") else [value]
-            matched.append((name, label, [] if value == "%q" else values))
-    labels = {
-        label.strip()
-        for group in GROUPING.findall(expression)
-        for label in group.split(",")
-        if label.strip()
-    }
-    bare = re.sub(r"\{[^}]*\}", "", STRING.sub("", GROUPING.sub(" ", expression)))
-    bare = re.sub(r"\[[^\]]*\]", "", bare)
-    names = {name for name in NAME.findall(bare) if name.lower() not in WORDS}
-    return Asked(names, labels, matched)
-
 
 @pytest.fixture(scope="module")
-def exported() -> dict[str, dict[str, set[str]]]:
-    """Every series of a real exposition: its labels, and the values seen of each."""
-    body, _ = asyncio.run(Exposition(make_sources()).render())
-    series: dict[str, dict[str, set[str]]] = {}
-    for family in text_string_to_metric_families(body.decode()):
-        for sample in family.samples:
-            labels = series.setdefault(sample.name, {})
-            for label, value in sample.labels.items():
-                labels.setdefault(label, set()).add(value)
-    return series
-
-
-def rules_of(text: str) -> list[dict[str, Any]]:
-    return [rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"]]
-
-
-def texts() -> dict[str, str]:
-    return {name: (FOLDER / name).read_text("utf-8") for name in RULE_FILES}
-
-
-def expressions(rule: dict[str, Any]) -> Iterator[str]:
-    """What a rule asks for, in its expression and in the queries of its annotations."""
-    yield rule["expr"]
-    for text in rule.get("annotations", {}).values():
-        yield from QUERY.findall(text)
-
-
-def wrong_names(files: dict[str, str], exported: dict[str, dict[str, set[str]]]) -> list[str]:
-    """A line for each series, label or value that is asked for and that nothing gives."""
-    rules = [rule for text in files.values() for rule in rules_of(text)]
-    recorded: dict[str, dict[str, set[str]]] = {}
-    for rule in rules:
-        if "record" in rule:
-            given = recorded.setdefault(rule["record"], {})
-            for label, value in rule.get("labels", {}).items():
-                given.setdefault(label, set()).add(value)
-            for name in asked_by(rule["expr"]).names:
-                for label, values in {**exported, **recorded}.get(name, {}).items():
-                    given.setdefault(label, set()).update(values)
-    known = {**exported, **recorded, **{name: {} for name in OF_PROMETHEUS}}
-    every_label = {label for labels in known.values() for label in labels} | OF_TARGETS
-    found = []
-    for rule in rules:
-        of = rule.get("alert") or rule["record"]
-        for expression in expressions(rule):
-            asked = asked_by(expression)
-            found += [f"{of}: no series {name}" for name in sorted(asked.names - set(known))]
-            found += [f"{of}: no label {label}" for label in sorted(asked.labels - every_label)]
-            for name, label, values in asked.matched:
-                if label in OF_TARGETS or name not in known:
-                    continue
-                has = known[name].get(label)
-                if has is None:
-                    found.append(f"{of}: {name} has no label {label}")
-                else:
-                    found += [f"{of}: no {name}{{{label}={v}}}" for v in values if v not in has]
-    return found
+def exported() -> Series:
+    return exported_series()
 
 
 def test_every_series_label_and_value_that_is_asked_for_is_exported_or_recorded(
-    exported: dict[str, dict[str, set[str]]],
+    exported: Series,
 ) -> None:
     assert wrong_names(texts(), exported) == []
     names = set().union(
@@ -153,9 +60,7 @@ def test_every_series_label_and_value_that_is_asked_for_is_exported_or_recorded(
         ("completed|aborted", "complete|aborted", "{outcome=complete}"),
     ],
 )
-def test_a_planted_wrong_name_is_found(
-    exported: dict[str, dict[str, set[str]]], right: str, wrong: str, said: str
-) -> None:
+def test_a_planted_wrong_name_is_found(exported: Series, right: str, wrong: str, said: str) -> None:
     files = texts()
     assert any(right in text for text in files.values()), "the plant has its place"
     planted = {name: text.replace(right, wrong) for name, text in files.items()}
