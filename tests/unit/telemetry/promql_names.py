@@ -18,7 +18,13 @@ from telemetry_setup import make_sources
 from sidecar.telemetry.exposition import Exposition
 
 FOLDER = Path(__file__).parents[3] / "deploy" / "prometheus"
-RULE_FILES = ("aegis-recording.yaml", "aegis-alerts.yaml")
+#: Recording rules come before what reads them.
+RULE_FILES = (
+    "aegis-recording.yaml",
+    "aegis-alerts.yaml",
+    "aegis-budgets.yaml",
+    "aegis-upkeep.yaml",
+)
 #: Every series: its labels, and the values seen of each.
 Series = dict[str, dict[str, set[str]]]
 

@@ -110,5 +110,6 @@ def make_sources(upstreams: tuple[str, ...] = ("github", "files"), **changes: An
                 listener="data", expires_us=1_800_000_000_000_000, reload_succeeded=True
             )
         ],
+        "upstream_certificates": [SimpleNamespace(upstream="github", reload_succeeded=True)],
     }
     return Sources(**(parts | changes))

@@ -69,7 +69,7 @@ def test_a_planted_wrong_name_is_found(exported: Series, right: str, wrong: str,
 
 
 def alerts() -> list[dict[str, Any]]:
-    return [rule for rule in rules_of(texts()["aegis-alerts.yaml"]) if "alert" in rule]
+    return [rule for text in texts().values() for rule in rules_of(text) if "alert" in rule]
 
 
 def unexplained(rules: list[dict[str, Any]], readme: str) -> list[str]:
@@ -102,7 +102,8 @@ def test_every_alert_says_what_it_is_and_has_its_paragraph() -> None:
 
 def test_the_readme_names_every_recorded_series() -> None:
     readme = (FOLDER / "README.md").read_text("utf-8")
-    recorded = {rule["record"] for rule in rules_of(texts()["aegis-recording.yaml"])}
+    rules = [rule for text in texts().values() for rule in rules_of(text)]
+    recorded = {rule["record"] for rule in rules if "record" in rule}
     listed = set(re.findall(r"^\| `(aegis:[\w:]+)", readme, re.M))
     assert listed == recorded
 
@@ -193,6 +194,8 @@ def test_promtool_finds_every_case_of_days_as_expected(tmp_path: Path, case: Pat
         ("delta(aegis_store_wal_bytes[10m]) > 0", "aegis_store_wal_bytes > 1", "write-path"),
         ("+ ignoring (lane) aegis_write_queue_reserved", "", "write-path"),
         ("quantile_over_time(0.99,", "max_over_time(", "trend"),
+        ("aegis:refused_closed:share5m > 14.4", "aegis:refused_closed:share5m >= 0", "budgets"),
+        ("aegis:added_late:share6h > 6 * 0.01", "aegis:added_late:share6h > 11 * 0.01", "budgets"),
     ],
 )
 def test_promtool_would_find_a_changed_rule(
