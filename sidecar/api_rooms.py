@@ -41,6 +41,7 @@ async def made_api(
         clock=clock,
         doorman=callers.doorman,
         changes=callers.changes,
+        containing=callers.containing,
         approvals=approvals,
         state=state,
         reader=await opened_reader(stack, config),

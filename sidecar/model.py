@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from sidecar.policy.contained import Contained
     from sidecar.policy.reasons import Reason
     from sidecar.policy.terms import ApprovalTerms, Charge, Obligations
 
@@ -104,7 +105,8 @@ class Principal:
     """Who calls: one agent of one tenant, with what the configuration says of it.
 
     `state` is how it stood at the tenant's `epoch`; what is recorded for it holds only while that
-    is still the epoch. `run` divides its work where a signed claim names the run.
+    is still the epoch. `run` divides its work where a signed claim names the run. `contained` is
+    what its calls were held to at that epoch, None if nothing.
     """
 
     tenant: str
@@ -118,6 +120,7 @@ class Principal:
     state: AgentState = AgentState.ACTIVE
     epoch: int = 0
     run: str = ""
+    contained: Contained | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.tenant or not self.agent:

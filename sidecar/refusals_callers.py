@@ -35,4 +35,10 @@ OF_CALLERS: Final = (
         "This agent is in quarantine",
         "Ask the operator, who sees why in `agents show` and ends it with `agents restore`.",
     ),
+    RefusalKind(
+        "contained",
+        403,
+        "This call is contained",
+        "Do not repeat it. Ask the operator, who sees why in `containments show`.",
+    ),
 )

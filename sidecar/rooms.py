@@ -22,6 +22,7 @@ from sidecar.bell import Bell
 from sidecar.clock import Clock
 from sidecar.config.model import Config
 from sidecar.config.store_url import store_password
+from sidecar.identity import containment_sweep
 from sidecar.identity.callers import Callers
 from sidecar.ledger.bucket_care import forget_idle_buckets
 from sidecar.ledger.fence import Fence
@@ -148,6 +149,7 @@ def start_upkeep(
     tasks.start(forget_idle_buckets(store, clock, fence), "limits")
     tasks.start(forget_what_was_said(store, clock, fence), "repeats")
     tasks.start(sweep(approvals.changes, store, is_alone=is_alone), "approvals")
+    tasks.start(containment_sweep.sweep(callers.containing, clock), "containments")
     if checkpoints is not None:
         tasks.start(checkpoints.run(), "checkpoints")
     if not is_alone:

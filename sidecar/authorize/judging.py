@@ -29,6 +29,7 @@ from sidecar.ledger.fence import Fence
 from sidecar.ledger.run_keeper import RunBefore, RunKeeper
 from sidecar.ledger.run_text import UnreadableRun
 from sidecar.model import Decision, Effect, OutcomeKind
+from sidecar.policy.contained import barred_by
 from sidecar.policy.decide import decide
 from sidecar.policy.facts import Facts
 from sidecar.policy.index import PolicySet
@@ -97,6 +98,19 @@ class AuthorizeJudging:
         self._rates.give_back(counted)
         raise Refused("stale_decision")
 
+    async def require_uncontained(self, case: Case, policy_set: PolicySet) -> None:
+        """Raises Refused for a call that a containment refuses by now, whatever was said of it
+        before."""
+        contained = case.principal.contained
+        if contained is None:
+            return
+        run = (await self._run_before(case)).state
+        block = contained.barring(case.call, run, self._clock.steady_us())
+        if block is not None:
+            allowed = Decision(Effect.ALLOW, "policy_allow", "", policy_set.revision)
+            decision = barred_by(block, allowed, case.call)
+            raise Refused(decision.code, decision.reason, decision=decision)
+
     async def _require_pinned(self, case: Case, policy_set: PolicySet) -> None:
         """A tool of an MCP server has to be what it was pinned to, also for who calls it himself.
         Raises Refused."""
@@ -140,6 +154,9 @@ class AuthorizeJudging:
         """The decision, with what it obliges to looked at, and a word for operators."""
         case.shown, case.redacted = case.call, ()
         decision = decide(policy_set, case.principal, case.call, now_us, case.run)
+        contained = case.principal.contained
+        if contained is not None and case.run is not None:
+            decision = contained.applied(decision, case.call, case.run, self._clock.steady_us())
         wanted = decision.obligations
         if wanted is None:
             return decision, ""

@@ -9,6 +9,7 @@ Must not know: listeners, how a request is parsed, how a rule is judged, how a r
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Final, NamedTuple, Protocol
 
 from sidecar.authorize.answers import (
@@ -36,6 +37,7 @@ from sidecar.ledger.canonical import NotCanonical
 from sidecar.ledger.delegations import Delegations, Mark, SaidBefore, refused_by
 from sidecar.ledger.recorder import Recorder
 from sidecar.model import AgentState, Decision, Principal
+from sidecar.policy.contained import CONTAINED
 from sidecar.policy.index import PolicySet
 from sidecar.policy_files import PolicyKeeper
 from sidecar.proxy.agent_side import ClientGone
@@ -211,6 +213,8 @@ class AuthorizeLine:
             now = rooms.registry.agent(principal.tenant, principal.agent)
             if now is None or now.state is not AgentState.ACTIVE:
                 raise barred(AgentState.DELETED if now is None else now.state)
+            case.principal = replace(case.principal, contained=now.contained)
+            await rooms.judging.require_uncontained(case, rooms.policies.current)
             said = await self._from_record(case, said_then)
         except StoreError as error:
             raise refused_by(error) from error
@@ -254,7 +258,8 @@ class AuthorizeLine:
         recorded: Recorded | SaidBefore | None = None
         is_decision = refused.code in DECISIONS
         if not (refused.is_recorded or case.request.dry_run):
-            if not is_decision:  # the request may be sent again under the same id
+            if not is_decision or refused.code == CONTAINED:
+                # The request may be sent again under the same id.
                 case.mark = case.mark._replace(says=())
             recorded = await self._record(case, refused)
         if isinstance(recorded, SaidBefore):

@@ -22,7 +22,7 @@ from sidecar.errors import SidecarError
 
 COMMANDS = (
     "serve", "wrap", "demo", "status", "reload", "health", "store", "config", "policy", "tools",
-    "receipts", "runs", "approvals", "agents", "keys", "soc",
+    "receipts", "runs", "approvals", "agents", "keys", "soc", "contain", "containments",
 )  # fmt: skip
 
 _PROGRAM = "aegis-sidecar"

@@ -8,13 +8,15 @@ Must not know: HTTP, the command line, how a change is made.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from sidecar.control.containment_care import ContainmentCare, Reads
 from sidecar.identity.agent_states import Move
 from sidecar.identity.changes import ChangeRefused
 from sidecar.identity.profiles import AgentProfile, KeyProfile, key_profile
 from sidecar.model import RiskLevel, Role, TrustLevel
 from storage.errors import StoreError
+from storage.protocol import RegistryReader
 
 if TYPE_CHECKING:
     from sidecar.config.model import Config
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from sidecar.identity.changes import AgentChanged
     from sidecar.identity.registry import TenantView
     from sidecar.model import Principal
-    from storage.protocol import RegistryReader
     from storage.standing import KeyRow
 
 #: Changes that are shown with an agent, the last ones first.
@@ -33,15 +34,21 @@ _NEWEST: Final = 2**62
 Asked = Mapping[str, Any]
 
 
+class CallerStore(RegistryReader, Reads, Protocol):
+    """What is needed of a store."""
+
+
 class CallerCare:
     """For the tenants of one sidecar's configuration."""
 
-    def __init__(self, config: Config, callers: Callers, store: RegistryReader) -> None:
+    def __init__(self, config: Config, callers: Callers, store: CallerStore) -> None:
         self._config = config
         #: Whose numbers are published.
         self.counts = callers
         self._registry = callers.registry
         self._changes = callers.changes
+        #: What holds their calls.
+        self.containments = ContainmentCare(tuple(config.tenants), callers.containing, store)
         self._store = store
 
     # -- agents ------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Agents and keys over control.sock: which path asks what of whom.
+"""Agents, keys and containments over control.sock: which path asks what of whom.
 
 Knows: who acts: the user at the other end of the socket, as the kernel knows them.
 Must not know: what is answered.
@@ -15,6 +15,7 @@ from aiohttp import web
 
 if TYPE_CHECKING:
     from sidecar.control.caller_care import CallerCare
+    from sidecar.control.containment_care import ContainmentCare
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Asked = dict[str, Any]
@@ -23,6 +24,7 @@ Asked = dict[str, Any]
 def add_caller_routes(
     app: web.Application,
     care: CallerCare,
+    containments: ContainmentCare,
     *,
     asked: Callable[[web.Request], Awaitable[Asked]],
     user_id: Callable[[web.Request], int],
@@ -50,6 +52,10 @@ def add_caller_routes(
     app.router.add_post("/keys/list", reads(care.keys))
     app.router.add_post("/keys/create", acts(care.make_key))
     app.router.add_post("/keys/revoke", acts(care.revoke_key))
+    app.router.add_post("/containments/begin", acts(containments.begin))
+    app.router.add_post("/containments/list", reads(containments.list))
+    app.router.add_post("/containments/show", reads(containments.show))
+    app.router.add_post("/containments/undo", acts(containments.undo))
 
 
 def user_name(uid: int) -> str:

@@ -2,8 +2,8 @@
 
 Knows: HTTP over a Unix socket that only its owner may open (mode 0600), and that checks who has
 connected all the same: the sidecar's user or root. GET /status reads; POST /reload, POST /fence,
-DELETE /fence and POST /fence/moved act, as do POST /runs/…, /tools/…, /approvals/…, /agents/… and
-/keys/….
+DELETE /fence and POST /fence/moved act, as do POST /runs/…, /tools/…, /approvals/…, /agents/…,
+/keys/… and /containments/….
 Must not know: what a status holds, how a reload is done, what a fence is.
 """
 
@@ -103,7 +103,9 @@ def _app(state: ControlState) -> web.Application:
     if state.approval_care is not None:
         _add_approvals(app, state.approval_care)
     if state.callers is not None:
-        add_caller_routes(app, state.callers, asked=_asked, user_id=_user_id)
+        add_caller_routes(
+            app, state.callers, state.callers.containments, asked=_asked, user_id=_user_id
+        )
     return app
 
 

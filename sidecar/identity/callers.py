@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sidecar.identity.authenticator import Authenticator, FailureCounts
 from sidecar.identity.changes import Changes
+from sidecar.identity.containing import Containing, ReadsContainments
 from sidecar.identity.doorman import Doorman
 from sidecar.identity.registry import ReadsRegistry, Registry
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from sidecar.ledger.pin_keeper import Submits
 
 
-class SharedStore(ReadsRegistry, Protocol):
+class SharedStore(ReadsRegistry, ReadsContainments, Protocol):
     """What is needed of a store."""
 
     @property
@@ -42,6 +43,7 @@ class Callers:
     authenticator: Authenticator
     doorman: Doorman
     changes: Changes
+    containing: Containing
     failures: FailureCounts
 
     @property
@@ -57,6 +59,10 @@ class Callers:
     def agents_by_state(self) -> Mapping[str, int]:
         """How many agents stand how."""
         return self.registry.agents_by_state()
+
+    def containments_by_action(self) -> Mapping[str, int]:
+        """How many containments are active, by what they do."""
+        return self.registry.containments_by_action()
 
 
 async def made_callers(
@@ -80,4 +86,5 @@ async def made_callers(
     authenticator = Authenticator(config, registry, clock, failures, signed)
     doorman = Doorman(config, registry, clock, failures, is_alone=is_alone)
     changes = Changes(config, registry, queue, clock, fence)
-    return Callers(registry, authenticator, doorman, changes, failures)
+    containing = Containing(config, changes, registry, store, clock)
+    return Callers(registry, authenticator, doorman, changes, containing, failures)

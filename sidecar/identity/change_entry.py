@@ -1,4 +1,4 @@
-"""The one entry that a change of agents or keys is: row, receipt and audit event together.
+"""The one entry that a change of agents, keys or containments is: rows, receipt and audit event.
 
 Knows: what a receipt of kind `control` says of a change (who in `approver`, what in `action`, and a
 commitment to what was before and after), and that every change makes decisions in flight stale.
@@ -20,6 +20,7 @@ from storage.standing import AgentRow, AuditRow, KeyRow
 if TYPE_CHECKING:
     from sidecar.clock import Clock
     from sidecar.identity.profiles import KeyProfile
+    from storage.watch_rows import ContainmentRow
 
 SALT_BYTES: Final = 16
 
@@ -28,7 +29,7 @@ Shown = Mapping[str, Any]
 
 class Change(NamedTuple):
     """What is to change: `action` e.g. `agent.freeze`, `subject` e.g. `agent:coder`; before and
-    after as an auditor reads them, before None of what was not there."""
+    after as an auditor reads them, before None of what was not there. `also` changes with it."""
 
     tenant: str
     actor: str
@@ -37,7 +38,8 @@ class Change(NamedTuple):
     before: Shown | None
     after: Shown
     reason: str
-    put: AgentRow | KeyRow
+    put: AgentRow | KeyRow | ContainmentRow
+    also: tuple[AgentRow, ...] = ()
 
 
 def change_entry(clock: Clock, change: Change) -> Entry:
@@ -51,14 +53,15 @@ def change_entry(clock: Clock, change: Change) -> Entry:
         "reason": change.reason,
     }
     arguments = canonical_arguments(told)
-    put = change.put
+    puts = (change.put, *change.also)
+    agents = [row.agent_id for row in puts if isinstance(row, AgentRow)]
     receipt = blank_receipt(
         change.tenant,
         "control",
         event_id=clock.new_id(),
         call_id=None,
         ts_us=now_us,
-        agent_id=put.agent_id if isinstance(put, AgentRow) else None,
+        agent_id=agents[0] if agents else None,
     )._replace(
         action=change.action,
         approver=change.actor,
@@ -76,7 +79,7 @@ def change_entry(clock: Clock, change: Change) -> Entry:
         change.reason,
     )
     facts = CallFactsRow(change.tenant, 0, salt.hex(), arguments.decode(), "{}")
-    return Entry(receipt, facts, puts=(put,), audit=audit, raises_epoch=True)
+    return Entry(receipt, facts, puts=puts, audit=audit, raises_epoch=True)
 
 
 def shown_agent(row: AgentRow) -> dict[str, Any]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sidecar.identity.registry import Registry, TenantView
     from sidecar.ledger.fence import Fence
     from sidecar.ledger.pin_keeper import Submits
+    from storage.watch_rows import ContainmentRow
 
 #: Of one tenant.
 AGENTS_MAX: Final = 10_000
@@ -79,13 +80,16 @@ class KeyChanged:
         return f"KeyChanged({self.key_id!r}, {self.state!r}, {self.seq!r})"
 
 
-class _Planned(NamedTuple):
-    """A change worked out from a tenant as it is known, and what comes of it."""
+class Planned(NamedTuple):
+    """A change worked out from a tenant as it is known, and what comes of it. `also` stands or
+    falls with it. With `epoch` it counts only while that is the tenant's."""
 
     action: str
     before: dict[str, Any] | None
     after: dict[str, Any]
-    put: AgentRow | KeyRow
+    put: AgentRow | KeyRow | ContainmentRow
+    also: tuple[AgentRow, ...] = ()
+    epoch: int | None = None
 
 
 class Changes:
@@ -106,11 +110,11 @@ class Changes:
         self, tenant: str, agent: str, profile: AgentProfile, *, actor: str, reason: str = ""
     ) -> AgentChanged:
         """A new agent with a token of its own. Raises ChangeRefused: unknown_tenant, bad_name,
-        agent_exists (in whatever state: nothing is revived), too_many, and as `_made` does."""
+        agent_exists (in whatever state: nothing is revived), too_many, and as `made` does."""
         _require_name(agent)
         token = made_token(self._clock, tenant, agent)
 
-        def plan(view: TenantView) -> _Planned:
+        def plan(view: TenantView) -> Planned:
             if agent in view.agents:
                 raise ChangeRefused(
                     "agent_exists",
@@ -128,19 +132,19 @@ class Changes:
                 sha256_of(token),
                 self.now_us(),
             )
-            return _Planned("agent.register", None, shown_agent(row), row)
+            return Planned("agent.register", None, shown_agent(row), row)
 
-        seq = await self._made(tenant, f"agent:{agent}", plan, actor, reason)
+        seq = await self.made(tenant, f"agent:{agent}", plan, actor, reason)
         return AgentChanged(self._standing(tenant, agent), seq, token)
 
     async def move(
         self, tenant: str, agent: str, move: Move, *, actor: str, reason: str = ""
     ) -> AgentChanged:
         """An agent that stands otherwise. Raises ChangeRefused: unknown_tenant, unknown_agent,
-        wrong_state (what is at its end stays there), and as `_made` does."""
+        wrong_state (what is at its end stays there), and as `made` does."""
 
-        def plan(view: TenantView) -> _Planned | None:
-            now = _existing(view, agent)
+        def plan(view: TenantView) -> Planned | None:
+            now = existing(view, agent)
             state = after(now.state, move)
             if state is None:
                 if now.state is after(_origin(move), move):
@@ -149,26 +153,26 @@ class Changes:
                     "wrong_state",
                     f"{tenant}/{agent} is {now.state}, and such an agent is not to be moved by "
                     f"{move}",
-                    _way_on(now.state),
+                    way_on(now.state),
                 )
-            row = _row(view, now)
+            row = row_of(view, now)
             put = row._replace(
                 version=row.version + 1, state=state.value, changed_at_us=self.now_us()
             )
-            return _Planned(f"agent.{move}", shown_agent(row), shown_agent(put), put)
+            return Planned(f"agent.{move}", shown_agent(row), shown_agent(put), put)
 
-        seq = await self._made(tenant, f"agent:{agent}", plan, actor, reason)
+        seq = await self.made(tenant, f"agent:{agent}", plan, actor, reason)
         return AgentChanged(self._standing(tenant, agent), seq)
 
     async def rotate_token(
         self, tenant: str, agent: str, *, actor: str, reason: str = ""
     ) -> AgentChanged:
         """A new token; the one before counts for nothing from now on. Raises ChangeRefused:
-        unknown_tenant, unknown_agent, token_in_configuration, wrong_state, and as `_made` does."""
+        unknown_tenant, unknown_agent, token_in_configuration, wrong_state, and as `made` does."""
         token = made_token(self._clock, tenant, agent)
 
-        def plan(view: TenantView) -> _Planned:
-            now = _existing(view, agent)
+        def plan(view: TenantView) -> Planned:
+            now = existing(view, agent)
             if self._has_configured_token(tenant, agent):
                 raise ChangeRefused(
                     "token_in_configuration",
@@ -177,15 +181,15 @@ class Changes:
                 )
             if after(now.state, Move.REVOKE) is None:
                 raise ChangeRefused(
-                    "wrong_state", f"{tenant}/{agent} is {now.state}", _way_on(now.state)
+                    "wrong_state", f"{tenant}/{agent} is {now.state}", way_on(now.state)
                 )
-            row = _row(view, now)
+            row = row_of(view, now)
             put = row._replace(
                 version=row.version + 1, token_sha256=sha256_of(token), changed_at_us=self.now_us()
             )
-            return _Planned("agent.rotate_token", shown_agent(row), shown_agent(put), put)
+            return Planned("agent.rotate_token", shown_agent(row), shown_agent(put), put)
 
-        seq = await self._made(tenant, f"agent:{agent}", plan, actor, reason)
+        seq = await self.made(tenant, f"agent:{agent}", plan, actor, reason)
         return AgentChanged(self._standing(tenant, agent), seq, token)
 
     # -- keys --------------------------------------------------------------------------------
@@ -200,7 +204,7 @@ class Changes:
         reason: str = "",
     ) -> KeyChanged:
         """A new key of the control listener; 0 is one that does not end by itself. Raises
-        ChangeRefused: unknown_tenant, bad_name, bad_key, too_many, and as `_made` does."""
+        ChangeRefused: unknown_tenant, bad_name, bad_key, too_many, and as `made` does."""
         _require_name(profile.name)
         for group in profile.groups:
             _require_name(group)
@@ -211,26 +215,26 @@ class Changes:
         key_id = f"k{self._clock.new_id()}"
         key = made_key(self._clock, tenant, key_id)
 
-        def plan(view: TenantView) -> _Planned:
+        def plan(view: TenantView) -> Planned:
             if sum(one.state == KEY_ACTIVE for one in view.keys.values()) >= KEYS_MAX:
                 raise ChangeRefused("too_many", f"{tenant} has {KEYS_MAX} keys already")
             row = KeyRow(
                 tenant, key_id, 1, KEY_ACTIVE, profile.text(), sha256_of(key), expires_at_us,
                 self.now_us(),
             )  # fmt: skip
-            return _Planned("key.create", None, shown_key(row, profile), row)
+            return Planned("key.create", None, shown_key(row, profile), row)
 
-        seq = await self._made(tenant, f"key:{key_id}", plan, actor, reason)
+        seq = await self.made(tenant, f"key:{key_id}", plan, actor, reason)
         return KeyChanged(key_id, profile, KEY_ACTIVE, expires_at_us, seq or 0, key)
 
     async def revoke_key(
         self, tenant: str, key_id: str, *, actor: str, reason: str = ""
     ) -> KeyChanged:
         """A key that opens nothing any more. Raises ChangeRefused: unknown_tenant, unknown_key,
-        wrong_state, and as `_made` does."""
+        wrong_state, and as `made` does."""
         found: list[KeyRow] = []
 
-        def plan(view: TenantView) -> _Planned:
+        def plan(view: TenantView) -> Planned:
             row = view.keys.get(key_id)
             if row is None:
                 raise ChangeRefused(
@@ -243,25 +247,26 @@ class Changes:
             )
             found[:] = [put]
             profile = key_profile(row)
-            return _Planned("key.revoke", shown_key(row, profile), shown_key(put, profile), put)
+            return Planned("key.revoke", shown_key(row, profile), shown_key(put, profile), put)
 
-        seq = await self._made(tenant, f"key:{key_id}", plan, actor, reason)
+        seq = await self.made(tenant, f"key:{key_id}", plan, actor, reason)
         (row,) = found
         profile = key_profile(row) or KeyProfile("unreadable", frozenset())
         return KeyChanged(key_id, profile, row.state, row.expires_at_us, seq or 0)
 
     # -- how it is made ----------------------------------------------------------------------
 
-    async def _made(
+    async def made(
         self,
         tenant: str,
         subject: str,
-        plan: Callable[[TenantView], _Planned | None],
+        plan: Callable[[TenantView], Planned | None],
         actor: str,
         reason: str,
     ) -> int | None:
         """The number of the receipt that tells of the change; None if there was nothing to change.
 
+        `plan` works it out from the tenant as it is known, and again if that is another by then.
         Raises ChangeRefused: unknown_tenant, bad_reason, store_fenced, stale, and the store's.
         """
         if tenant not in self._tenants:
@@ -283,11 +288,13 @@ class Changes:
                     raise ChangeRefused(
                         "store_fenced", "the store stands still", self._fence.sentence()
                     )
-                action, shown_before, shown_after, put = planned
                 change = Change(
-                    tenant, actor, action, subject, shown_before, shown_after, reason, put
-                )
-                answer = await self._queue.submit(change_entry(self._clock, change))
+                    tenant, actor, planned.action, subject, planned.before, planned.after, reason,
+                    planned.put, planned.also,
+                )  # fmt: skip
+                entry = change_entry(self._clock, change)
+                entry.epoch = planned.epoch
+                answer = await self._queue.submit(entry)
                 if isinstance(answer, Recorded):
                     self._registry.bell.ring_elsewhere()
                     await self._registry.renew(tenant)
@@ -311,7 +318,8 @@ class Changes:
         return self._clock.now_us()
 
 
-def _existing(view: TenantView, agent: str) -> Principal:
+def existing(view: TenantView, agent: str) -> Principal:
+    """An agent of the tenant, in any state. Raises ChangeRefused("unknown_agent")."""
     found = view.agents.get(agent)
     if found is None:
         raise ChangeRefused(
@@ -322,7 +330,7 @@ def _existing(view: TenantView, agent: str) -> Principal:
     return found
 
 
-def _row(view: TenantView, now: Principal) -> AgentRow:
+def row_of(view: TenantView, now: Principal) -> AgentRow:
     """What the store keeps of an agent; of one that only the configuration knows, version 0."""
     row = view.rows.get(now.agent)
     return row or AgentRow(view.tenant, now.agent, 0, now.state.value, "{}", "", 0)
@@ -333,7 +341,8 @@ def _origin(move: Move) -> AgentState:
     return next(state for state in AgentState if after(state, move) is not None)
 
 
-def _way_on(state: AgentState) -> str:
+def way_on(state: AgentState) -> str:
+    """What can be done with an agent that stands so."""
     ways = {
         AgentState.ACTIVE: "It may call as it is.",
         AgentState.FROZEN: "`agents unfreeze` ends a freeze.",

@@ -5,7 +5,7 @@ never older than the epoch it bears: an intent is guarded by that epoch, and who
 since finds it raised. A tenant is read again when the store says that a record was stale, at once
 after a change of this process, and, where several processes write to one store, whenever its epoch
 is another than the one known. What the configuration says of an agent counts; the store adds how
-it stands, and agents that were registered.
+it stands, agents that were registered, and what their calls are held to (containments).
 Must not know: HTTP, what a credential looks like, how a change is made.
 """
 
@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Final, Protocol
 from sidecar.bell import Bell
 from sidecar.errors import Refused
 from sidecar.identity.agent_states import FINAL, barred
+from sidecar.identity.containment_subjects import blocks_of, contained_of
 from sidecar.identity.profiles import principal_of, state_of
 from sidecar.identity.tokens import is_same, sha256_of
 from sidecar.model import AgentState, Principal
+from sidecar.policy.contained import Action, host_of
 from storage.errors import StoreError
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from sidecar.config.model import Config
     from storage.records import HeadRow
     from storage.standing import AgentRow, KeyRow
+    from storage.watch_rows import ContainmentRow
 
 _log = logging.getLogger("aegis.identity")
 
@@ -60,11 +63,20 @@ class ReadsRegistry(Protocol):
         """Its keys in any state."""
         ...
 
+    async def active_containments(self, tenant_id: str) -> list[ContainmentRow]:
+        """What is contained, over by its time or not."""
+        ...
+
+    async def clock_us(self) -> int:
+        """Now, by the clock that says when a containment is over."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class TenantView:
     """One tenant as it stood at `epoch`, or after it. `rows` are what the store keeps of agents,
-    `tokens` the hashes of tokens that let an agent in, by agent."""
+    `tokens` the hashes of tokens that let an agent in, by agent. `containments` are the
+    active ones; they end by the store's clock, which is `ahead_us` ahead of `Clock.steady_us`."""
 
     tenant: str
     epoch: int
@@ -72,6 +84,8 @@ class TenantView:
     rows: Mapping[str, AgentRow]
     keys: Mapping[str, KeyRow]
     tokens: Mapping[str, str]
+    containments: tuple[ContainmentRow, ...] = ()
+    ahead_us: int = 0
 
 
 class Registry:
@@ -92,6 +106,10 @@ class Registry:
         #: By the first digits of the hash: the rest is compared in constant time.
         self._by_token: dict[str, tuple[str, Principal]] = {}
         self._looked_ns = clock.monotonic_ns()
+        #: The host that each upstream leads to.
+        self._hosts = {name: host_of(one.url) for name, one in config.upstreams.items()}
+        #: Set where what is contained may be another: the next end may be too.
+        self.containments_changed = asyncio.Event()
         #: Rung where another process changed who may call.
         self.bell = Bell()
         #: Who calls without a credential, however it stands; None if nobody may.
@@ -136,6 +154,14 @@ class Registry:
             for principal in view.agents.values():
                 counts[principal.state] += 1
         return {state.value: count for state, count in counts.items()}
+
+    def containments_by_action(self) -> dict[str, int]:
+        """How many containments are active, over all tenants."""
+        counts = dict.fromkeys((action.value for action in Action), 0)
+        for view in self._views.values():
+            for row in view.containments:
+                counts[row.action] = counts.get(row.action, 0) + 1
+        return counts
 
     # -- what has changed --------------------------------------------------------------------
 
@@ -207,7 +233,14 @@ class Registry:
         epoch = (await self._store.head(tenant)).epoch  # first: the rows may only be newer
         rows = {row.agent_id: row for row in await self._store.agents(tenant)}
         keys = {row.key_id: row for row in await self._store.api_keys(tenant)}
-        self._views[tenant] = self._made(tenant, epoch, rows, keys)
+        contained = tuple(await self._store.active_containments(tenant))
+        ahead_us = 0
+        if contained:  # asked before our own clock: what is contained rather ends late than early
+            ahead_us = await self._store.clock_us() - self._clock.steady_us()
+        before = self._views.get(tenant)
+        self._views[tenant] = self._made(tenant, epoch, rows, keys, contained, ahead_us)
+        if contained != (before.containments if before is not None else ()):
+            self.containments_changed.set()
         self._by_token = {
             sha256[:INDEXED_DIGITS]: (sha256, view.agents[agent])
             for view in self._views.values()
@@ -223,14 +256,21 @@ class Registry:
         epoch: int,
         rows: Mapping[str, AgentRow],
         keys: Mapping[str, KeyRow],
+        containments: tuple[ContainmentRow, ...],
+        ahead_us: int,
     ) -> TenantView:
         configured = self._config.tenants[tenant].agents
+        names = (*configured, *(name for name in rows if name not in configured))
+        contained = contained_of(blocks_of(containments, self._hosts, ahead_us), names)
         agents: dict[str, Principal] = {}
         tokens: dict[str, str] = {}
-        for name in (*configured, *(name for name in rows if name not in configured)):
+        for name in names:
             row = rows.get(name)
             state = AgentState.ACTIVE if row is None else state_of(row)
-            agents[name] = principal_of(tenant, name, configured.get(name), row, state, epoch)
+            agent = principal_of(tenant, name, configured.get(name), row, state, epoch)
+            if contained:
+                agent = replace(agent, contained=contained.get(name))
+            agents[name] = agent
             if state in FINAL:
                 continue
             own = configured.get(name)
@@ -238,4 +278,4 @@ class Registry:
                 tokens[sha256_of(own.token.reveal())] = name
             elif row is not None and row.token_sha256:
                 tokens[row.token_sha256] = name
-        return TenantView(tenant, epoch, agents, rows, keys, tokens)
+        return TenantView(tenant, epoch, agents, rows, keys, tokens, containments, ahead_us)

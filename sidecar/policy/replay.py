@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from sidecar.model import Principal, ToolCall
 from sidecar.policy.catalogue import Catalogue, Entry
+from sidecar.policy.contained import CONTAINED, RULE_PREFIX
 from sidecar.policy.hidden import Hidden, ReadsOfRules
 from sidecar.policy.index import PolicySet
 from sidecar.policy.matchers import MCP_PREFIX
@@ -22,9 +23,10 @@ from sidecar.policy.runs import RunState
 from sidecar.policy.verdicts import rule_on
 
 EXAMPLES_MAX: Final = 3
-#: Refusals that no rule can be asked about again: they rested on what was used up then, or on how
-#: the call was sent; by code, with the cause under which they are counted.
+#: Refusals that no rule can be asked about again: they rested on what was used up or
+#: contained then, or on how the call was sent; by code, with the cause they are counted under.
 _NOT_BY_RULES: Final = {
+    CONTAINED: "containment",
     "rate_limited": "limit",
     "idempotency_key_required": "obligation",
     "unredactable_request": "obligation",
@@ -140,6 +142,9 @@ class Replay:
         """Judges one call that was judged then, in the run as it was."""
         if code_then in _NOT_BY_RULES:
             self.skip(_NOT_BY_RULES[code_then])
+            return
+        if rule_then is not None and rule_then.startswith(RULE_PREFIX):
+            self.skip("containment")  # it was asked for though the rules did not ask
             return
         if revision_then == self._policy_set.revision:
             self.same += 1  # the very same policies: whatever is hidden, they said what they said

@@ -244,10 +244,15 @@ class Judging:
         permit: Permit | None,
     ) -> tuple[Decision, int | None]:
         """The decision, with limits looked at, and how long to wait where one was reached."""
+        run, contained = before.state, principal.contained
         if call.is_protocol:
-            return _protocol_decision(policy_set), None
-        run = before.state
-        decision = decide(policy_set, principal, call, now_us, run)
+            decision = _protocol_decision(policy_set)
+        else:
+            decision = decide(policy_set, principal, call, now_us, run)
+        if contained is not None:
+            decision = contained.applied(decision, call, run, self._clock.steady_us())
+        if call.is_protocol:
+            return decision, None
         if permit is not None:
             decision = permit.granted(decision)
         shown = _shown(call, decision)

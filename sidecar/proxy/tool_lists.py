@@ -44,6 +44,7 @@ _TELLING: Final = frozenset(
         "policy_deny",
         "default_deny",
         "condition_error",
+        "contained",
         "obligations_conflict",
         "invalid_argument",
         "ambiguous_argument",

@@ -193,6 +193,9 @@ METRICS: Final[tuple[Metric, ...]] = (
     # of callers
     Metric("aegis_agents", "gauge", "Agents of all tenants, by how they stand.", ("state",),
            of_callers(lambda callers: callers.agents_by_state())),
+    Metric("aegis_containments", "gauge",
+           "Active containments of all tenants, by what they do; a revocation is none.",
+           ("action",), of_callers(lambda callers: callers.containments_by_action())),
     Metric("aegis_authentication_failures_total", "counter",
            "Callers who were not known, on either listener, by why; callers are not told.",
            ("reason",), of_callers(lambda callers: callers.failures_by_reason)),

@@ -169,6 +169,9 @@ class CallerCounts(Protocol):
     def agents_by_state(self) -> Mapping[str, int]:
         """How many agents stand how."""
 
+    def containments_by_action(self) -> Mapping[str, int]:
+        """How many containments are active, by what they do."""
+
 
 class LineCounts(Protocol):
     """What the logs count of lines that were not written."""

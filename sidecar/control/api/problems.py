@@ -150,10 +150,15 @@ PROBLEMS: Final = _table(
 RETRY_AFTER_S: Final = 1
 #: Codes of rooms that say: there is no such thing.
 _UNKNOWN: Final = frozenset(
-    {"unknown_agent", "unknown_key", "unknown_tenant", "unknown_upstream", "not_drifted"}
-)
+    {
+        "unknown_agent", "unknown_containment", "unknown_key", "unknown_tenant",
+        "unknown_upstream", "not_drifted",
+    }
+)  # fmt: skip
 #: Codes of rooms that say: that is no name, no reason, no expiry.
-_ILL_FORMED: Final = frozenset({"bad_name", "bad_reason", "bad_key"})
+_ILL_FORMED: Final = frozenset(
+    {"bad_action", "bad_expiry", "bad_key", "bad_name", "bad_reason", "bad_subject"}
+)
 #: Codes of rooms that say: not now.
 _NOT_NOW: Final = frozenset({"store_fenced", "store_moved", "shutting_down"})
 

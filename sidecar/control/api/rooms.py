@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sidecar.control.api.backroom import Backroom
     from sidecar.control.state import ControlState
     from sidecar.identity.changes import Changes
+    from sidecar.identity.containing import Containing
     from sidecar.model import Person, ToolCall
     from sidecar.policy.case_values import Request
     from sidecar.policy.index import PolicySet
@@ -43,12 +44,13 @@ class Doorman(Protocol):
 @dataclass(slots=True)
 class Rooms:
     """All of them. `reader` has connections and a time limit of its own; `changes` makes those of
-    agents and keys."""
+    agents and keys, `containing` those of containments."""
 
     config: Config
     clock: Clock
     doorman: Doorman
     changes: Changes
+    containing: Containing
     approvals: Approvals
     state: ControlState
     reader: SqlReader

@@ -59,6 +59,7 @@ from sidecar.telemetry.counters import Counters
 from storage.pressure import Pressure
 from storage.records import Entry, Recorded
 from storage.standing import AgentRow, ApprovalRow, AuditRow, KeyRow, PinRow
+from storage.watch_rows import ContainmentRow
 from storage.write_queue import WriteQueue
 
 TENANTS = ("acme", "rival")
@@ -134,6 +135,7 @@ def ids_of(tenant: str) -> dict[str, str]:
         "agent_id": f"coder-{tenant}",
         "approval_id": f"approval-of-{tenant}",
         "key_id": f"key-of-{tenant}",
+        "containment_id": f"containment-of-{tenant}",
     }
 
 
@@ -267,9 +269,13 @@ class Recording:
         )
         pin = PinRow(tenant, "mail", "send", 1, f'{{"of": "{tenant}"}}', "ab" * 32, 5,
                      f'{{"of": "{tenant}", "new": 1}}', "cd" * 32, 6)  # fmt: skip
+        block = ContainmentRow(
+            tenant, ids["containment_id"], 1, "active", "block-tool", "mail/send", f"for {tenant}",
+            f"person:{tenant}", "", "", 7, 0, 7,
+        )  # fmt: skip
         changes: tuple[tuple[Any, ...], ...] = (
             (_agent(tenant, ids["agent_id"]),), (_agent(tenant, f"stored-{tenant}", "frozen"),),
-            (_key(tenant, ids["key_id"], "ana", ["viewer"]),), (approval, second), (pin,),
+            (_key(tenant, ids["key_id"], "ana", ["viewer"]),), (approval, second), (pin, block),
         )  # fmt: skip
         for puts in changes:
             now_us = self._clock.now_us()

@@ -17,8 +17,12 @@ from sidecar.model import AgentState, Principal
 from storage.errors import StoreUnavailable
 from storage.records import HeadRow
 from storage.standing import AgentRow, KeyRow
+from storage.watch_rows import ContainmentRow
 
 ROW = AgentRow("acme", "coder", 1, "frozen", "{}", "", 7)
+BLOCK = ContainmentRow(
+    "acme", "k1", 1, "active", "block-tool", "shop/get", "why", "ana", "", "", 1, 0, 1
+)
 
 
 class Scripted:
@@ -29,6 +33,8 @@ class Scripted:
         self.rows: list[AgentRow] = []
         self.fails = False
         self.changes_after_head = False
+        self.contained: list[ContainmentRow] = []
+        self.changes_after_containments = False
 
     async def head(self, tenant_id: str) -> HeadRow:
         if self.fails:
@@ -48,6 +54,16 @@ class Scripted:
 
     async def api_keys(self, _: str) -> list[KeyRow]:
         return []
+
+    async def active_containments(self, tenant_id: str) -> list[ContainmentRow]:
+        found = self.contained if tenant_id == "acme" else []
+        if self.changes_after_containments and tenant_id == "acme":
+            self.changes_after_containments, self.contained = False, [BLOCK]
+            self.epoch += 1
+        return found
+
+    async def clock_us(self) -> int:
+        return 0
 
 
 async def scripted(folder: Path) -> tuple[Scripted, Registry]:
@@ -70,6 +86,19 @@ async def test_what_is_read_is_never_older_than_its_epoch(tmp_path: Path) -> Non
     store.changes_after_head = True
     await registry.renew("acme")
     assert (coder(registry).state, coder(registry).epoch) == (AgentState.FROZEN, 0)
+
+
+async def test_what_is_contained_is_never_older_than_the_epoch_it_bears(tmp_path: Path) -> None:
+    """A containment commits right after containments were read: the view must not bear its epoch.
+    A view that took the epoch last would, and let a call through that rests on it."""
+    store, registry = await scripted(tmp_path)
+    store.changes_after_containments = True
+    await registry.renew("acme")
+    assert (coder(registry).contained, coder(registry).epoch) == (None, 0)
+    await registry.reload("acme", 1)
+    held = coder(registry).contained
+    assert held is not None and coder(registry).epoch == 1, "positive control"
+    assert [block.what for block in held.blocks] == ["shop/get"]
 
 
 async def test_after_a_stale_record_the_caller_is_looked_up_again(tmp_path: Path) -> None:

@@ -1,0 +1,380 @@
+"""Containments: begun, undone, ended by their time, each on record and counted at once.
+
+Knows: that a containment is worked out from its tenant as it is known, and counts only while that
+holds (two people who contain at once do not overshoot a bound); that it makes decisions in flight
+stale, like a freeze; that what is done to an agent's standing goes by the moves of agents, and is
+taken back only if nobody has changed the agent meanwhile; that a revocation is never taken back;
+that times are the store's.
+Must not know: HTTP, the command line, who may do what, detections.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from sidecar.identity.agent_states import Move, after
+from sidecar.identity.changes import ChangeRefused, Planned, existing, row_of, way_on
+from sidecar.identity.containment_subjects import (
+    ACTIVE,
+    EXPIRED,
+    FINAL_STATE,
+    OF_STANDING,
+    UNDONE,
+    BadSubject,
+    Subject,
+    action_of,
+    before_of,
+    read_subject,
+    subject_of,
+    text_of,
+)
+from sidecar.ledger.run_text import UnreadableRun, read_run
+from sidecar.policy.contained import Action
+from storage.errors import StoreError
+from storage.standing import AgentRow
+from storage.watch_rows import ContainmentRow
+
+if TYPE_CHECKING:
+    from sidecar.clock import Clock
+    from sidecar.config.model import Config
+    from sidecar.identity.changes import Changes
+    from sidecar.identity.registry import Registry, TenantView
+    from storage.records import RunHead
+
+#: Active ones of a tenant. Every call of it is compared with all of them.
+CONTAINMENTS_MAX: Final = 200
+#: A containment with an end lasts so long.
+FOR_US_MIN: Final = 1_000_000
+FOR_US_MAX: Final = 366 * 86_400_000_000
+
+_MOVES: Final = {
+    Action.FREEZE_AGENT: Move.FREEZE,
+    Action.QUARANTINE_AGENT: Move.QUARANTINE,
+    Action.REVOKE_AGENT: Move.REVOKE,
+}
+
+
+class ReadsContainments(Protocol):
+    """What is needed of a store."""
+
+    async def clock_us(self) -> int:
+        """Now, by the clock that says when a containment is over."""
+        ...
+
+    async def containment(self, tenant_id: str, containment_id: str) -> ContainmentRow | None:
+        """One containment, in any state."""
+        ...
+
+    async def run_head(self, tenant_id: str, run_key: str) -> RunHead:
+        """A run, as the store keeps it."""
+        ...
+
+
+class Wanted(NamedTuple):
+    """What is to be contained. `for_us` 0 is until it is undone; without `containment_id` one is
+    made."""
+
+    tenant: str
+    action: Action
+    subject: Subject
+    actor: str
+    reason: str = ""
+    for_us: int = 0
+    incident_id: str = ""
+    containment_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Contains:
+    """A containment as it stands after a change, and the receipt that tells of it; None where it
+    stood so already. `agent_state` is how the agent stands whose standing it is about, "" of any
+    other."""
+
+    row: ContainmentRow
+    seq: int | None
+    agent_state: str = ""
+
+
+class Containing:
+    """For the tenants of one sidecar's configuration."""
+
+    def __init__(
+        self,
+        config: Config,
+        changes: Changes,
+        registry: Registry,
+        store: ReadsContainments,
+        clock: Clock,
+    ) -> None:
+        self._upstreams = config.upstreams
+        #: As `ledger.run_keeper` judges it: the last call is written down a tenth late at most.
+        self._idle_us = int(config.runs.idle_s * 1.1e6)
+        self._changes = changes
+        self._registry = registry
+        self._store = store
+        self._clock = clock
+
+    @property
+    def registry(self) -> Registry:
+        """What is contained, as it is known here."""
+        return self._registry
+
+    async def contain(self, wanted: Wanted) -> Contains:
+        """Begins one. Raises ChangeRefused: unknown_tenant, unknown_agent, unknown_upstream,
+        bad_expiry, no_run, wrong_state, already_contained, too_many, and as `Changes.made` does."""
+        _require_expiry(wanted)
+        action, subject = wanted.action, wanted.subject
+        if action is Action.BLOCK_UPSTREAM and subject.what not in self._upstreams:
+            raise ChangeRefused(
+                "unknown_upstream",
+                f"there is no upstream {subject.what!r}",
+                f"There is {', '.join(self._upstreams)}.",
+            )
+        containment_id = wanted.containment_id or self._clock.new_id()
+        at_us = await self._now_us()
+        found = await self._found(wanted, at_us)
+        begun: list[ContainmentRow] = []
+
+        def plan(view: TenantView) -> Planned:
+            _require_room(view, wanted)
+            if subject.agent:
+                existing(view, subject.agent)
+            before, also = dict(found), None
+            if action in OF_STANDING:
+                before, also = _moved(view, wanted, self._changes.now_us())
+            row = ContainmentRow(
+                wanted.tenant, containment_id, 1,
+                FINAL_STATE if action is Action.REVOKE_AGENT else ACTIVE,
+                action.value, text_of(action, subject), wanted.reason, wanted.actor,
+                wanted.incident_id, json.dumps(before, sort_keys=True) if before else "",
+                at_us, at_us + wanted.for_us if wanted.for_us else 0, at_us,
+            )  # fmt: skip
+            begun[:] = [row]
+            return Planned(
+                "containment.begin", None, shown_containment(row), row,
+                () if also is None else (also,), epoch=view.epoch,
+            )  # fmt: skip
+
+        seq = await self._changes.made(
+            wanted.tenant, _audited(action, subject, containment_id), plan, wanted.actor,
+            wanted.reason,
+        )  # fmt: skip
+        return self._contains(begun[0], seq)
+
+    async def undo(
+        self, tenant: str, containment_id: str, *, actor: str, reason: str = ""
+    ) -> Contains:
+        """Ends one; the agent it stopped stands as before, unless somebody has changed it since.
+        Raises ChangeRefused: unknown_tenant, unknown_containment, wrong_state, and as
+        `Changes.made` does."""
+        row = await self._kept(tenant, containment_id)
+        if row.state != ACTIVE:
+            raise _not_active(row)
+        at_us = await self._now_us()
+        ended = await self._ended(row, UNDONE, "containment.undo", at_us, actor, reason)
+        if ended is None:  # somebody else ended it just now
+            raise _not_active(await self._kept(tenant, containment_id))
+        return ended
+
+    async def expire(self, row: ContainmentRow, actor: str) -> bool:
+        """Ends one whose time has run out, on record; False where the store's clock says that it
+        has not. One that has ended already is left as it is. Raises ChangeRefused."""
+        at_us = await self._now_us()
+        if not row.until_us or at_us < row.until_us:
+            return False
+        await self._ended(row, EXPIRED, "containment.expire", at_us, actor, "its time is over")
+        return True
+
+    # -- how it is made ----------------------------------------------------------------------
+
+    async def _ended(
+        self, row: ContainmentRow, state: str, verb: str, at_us: int, actor: str, reason: str
+    ) -> Contains | None:
+        """None if it is not active any more."""
+        tenant, containment_id = row.tenant_id, row.containment_id
+        put: list[ContainmentRow] = []
+
+        def plan(view: TenantView) -> Planned | None:
+            now = next(
+                (one for one in view.containments if one.containment_id == containment_id), None
+            )
+            if now is None:
+                return None
+            after_it = now._replace(version=now.version + 1, state=state, changed_at_us=at_us)
+            put[:] = [after_it]
+            restored = _restored(view, now, self._changes.now_us())
+            return Planned(
+                verb, shown_containment(now), shown_containment(after_it), after_it,
+                () if restored is None else (restored,),
+            )  # fmt: skip
+
+        action = action_of(row)
+        subject = Subject("", "") if action is None else read_subject(action, row.subject)
+        audited = f"containment:{containment_id}"
+        if action is not None:
+            audited = _audited(action, subject, containment_id)
+        seq = await self._changes.made(tenant, audited, plan, actor, reason)
+        return None if seq is None else self._contains(put[0], seq)
+
+    async def _found(self, wanted: Wanted, at_us: int) -> Mapping[str, Any]:
+        """What has to be known of a run that has no id: when it began. Raises ChangeRefused."""
+        agent, run_id = wanted.subject
+        if wanted.action is not Action.BLOCK_RUN or run_id:
+            return {}
+        try:
+            kept = read_run((await self._store.run_head(wanted.tenant, agent)).state)
+        except StoreError as error:
+            raise ChangeRefused(error.code, str(error), error.next_step) from error
+        except UnreadableRun as error:
+            raise ChangeRefused(
+                "no_run", str(error), "`runs reset` ends a run that is unreadable."
+            ) from error
+        started_us = None if kept is None else kept.state.started_us
+        if kept is None or started_us is None or at_us - kept.last_us > self._idle_us:
+            raise ChangeRefused(
+                "no_run",
+                f"{wanted.tenant}/{agent} has no run now",
+                "Freeze the agent, or name a run as AGENT/RUN-ID.",
+            )
+        return {"run_started_us": started_us}
+
+    async def _kept(self, tenant: str, containment_id: str) -> ContainmentRow:
+        try:
+            row = await self._store.containment(tenant, containment_id)
+        except StoreError as error:
+            raise ChangeRefused(error.code, str(error), error.next_step) from error
+        if row is None:
+            raise ChangeRefused(
+                "unknown_containment",
+                f"{tenant} has no containment {containment_id!r}",
+                "`containments list` shows them.",
+            )
+        return row
+
+    async def _now_us(self) -> int:
+        try:
+            return await self._store.clock_us()
+        except StoreError as error:
+            raise ChangeRefused(error.code, str(error), error.next_step) from error
+
+    def _contains(self, row: ContainmentRow, seq: int | None) -> Contains:
+        action = action_of(row)
+        if action not in OF_STANDING:
+            return Contains(row, seq)
+        agent = self._registry.agent(row.tenant_id, row.subject)
+        return Contains(row, seq, "" if agent is None else agent.state.value)
+
+
+def read_wanted(
+    tenant: str,
+    action: str,
+    subject: str,
+    agent: str = "",
+    *,
+    actor: str,
+    for_s: float = 0,
+    reason: str = "",
+    incident_id: str = "",
+) -> Wanted:
+    """What somebody asks for in words; `for_s` 0 is until it is undone. Raises ChangeRefused:
+    bad_action, bad_subject."""
+    try:
+        meant = Action(action)
+    except ValueError:
+        known = ", ".join(one.value for one in Action)
+        raise ChangeRefused("bad_action", f"an action is one of {known}") from None
+    try:
+        about = subject_of(meant, subject, agent)
+    except BadSubject as error:
+        raise ChangeRefused("bad_subject", str(error)) from error
+    return Wanted(tenant, meant, about, actor, reason, int(for_s * 1e6), incident_id)
+
+
+def shown_containment(row: ContainmentRow) -> dict[str, Any]:
+    """A containment as people and programs read it."""
+    action = action_of(row)
+    subject = Subject("", row.subject) if action is None else read_subject(action, row.subject)
+    return {
+        "containment_id": row.containment_id,
+        "tenant": row.tenant_id,
+        "state": row.state,
+        "action": row.action,
+        "subject": row.subject,
+        "agent": subject.agent or None,
+        "reason": row.reason,
+        "actor": row.actor,
+        "incident_id": row.incident_id or None,
+        "started_us": row.started_us,
+        "until_us": row.until_us or None,
+        "changed_at_us": row.changed_at_us,
+    }
+
+
+def _require_expiry(wanted: Wanted) -> None:
+    if not wanted.for_us:
+        return
+    if wanted.action is Action.REVOKE_AGENT:
+        raise ChangeRefused(
+            "bad_expiry", "a revocation does not end", "Freeze the agent instead, or leave it out."
+        )
+    if not FOR_US_MIN <= wanted.for_us <= FOR_US_MAX:
+        raise ChangeRefused("bad_expiry", "a containment with an end lasts 1 second to 366 days")
+
+
+def _require_room(view: TenantView, wanted: Wanted) -> None:
+    text = text_of(wanted.action, wanted.subject)
+    for row in view.containments:
+        if row.action == wanted.action.value and row.subject == text:
+            raise ChangeRefused(
+                "already_contained",
+                f"{wanted.action} of {text} is active already: {row.containment_id}",
+                "`containments undo` ends it; then it may begin anew.",
+            )
+    # What ends an agent is never kept out: it takes no place.
+    if len(view.containments) >= CONTAINMENTS_MAX and wanted.action is not Action.REVOKE_AGENT:
+        raise ChangeRefused(
+            "too_many",
+            f"{view.tenant} has {CONTAINMENTS_MAX} active containments already",
+            "Undo some of them: `containments list`.",
+        )
+
+
+def _moved(view: TenantView, wanted: Wanted, now_us: int) -> tuple[dict[str, Any], AgentRow]:
+    """What undoing has to know, and the agent as it is to stand."""
+    now = existing(view, wanted.subject.agent)
+    state = after(now.state, _MOVES[wanted.action])
+    if state is None:
+        raise ChangeRefused(
+            "wrong_state", f"{view.tenant}/{now.agent} is {now.state}", way_on(now.state)
+        )
+    row = row_of(view, now)
+    put = row._replace(version=row.version + 1, state=state.value, changed_at_us=now_us)
+    return {"agent_state": row.state, "agent_version": put.version}, put
+
+
+def _restored(view: TenantView, row: ContainmentRow, now_us: int) -> AgentRow | None:
+    """The agent as it stood before, if nobody has changed it since; None if there is nothing to
+    restore."""
+    before = before_of(row)
+    agent = view.rows.get(row.subject)
+    if agent is None or agent.version != before.get("agent_version"):
+        return None
+    return agent._replace(
+        version=agent.version + 1, state=str(before["agent_state"]), changed_at_us=now_us
+    )
+
+
+def _not_active(row: ContainmentRow) -> ChangeRefused:
+    if row.state == FINAL_STATE:
+        return ChangeRefused(
+            "wrong_state", "a revocation is final", "Register an agent of another name."
+        )
+    return ChangeRefused("wrong_state", f"the containment {row.containment_id} is {row.state}")
+
+
+def _audited(action: Action, subject: Subject, containment_id: str) -> str:
+    """What an auditor finds it under."""
+    return f"agent:{subject.agent}" if action in OF_STANDING else f"containment:{containment_id}"
