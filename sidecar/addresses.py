@@ -1,4 +1,4 @@
-"""Which network addresses may be connected to where a name leads there, and a resolver that holds to it.
+"""Which network addresses may be connected to where a name leads there, and a strict resolver.
 
 Knows: the address itself decides, not the name: what was checked is what is connected to.
 Must not know: configuration, HTTP.

@@ -24,9 +24,9 @@ from aiohttp.streams import StreamReader
 from aiohttp_line import Line, LineProtocol
 from yarl import URL
 
+from sidecar.addresses import PublicResolver, is_literal, is_public
 from sidecar.config.upstream_tls import client_context, client_material
 from sidecar.errors import Refused
-from sidecar.addresses import PublicResolver, is_literal, is_public
 from sidecar.proxy.arrived import arrived_body
 from sidecar.proxy.location import read_base
 from sidecar.proxy.reply_head import checked_headers

@@ -16,9 +16,9 @@ from aiohappyeyeballs import AddrInfoType, start_connection
 from aiohttp.abc import AbstractResolver
 from aiohttp.resolver import ThreadedResolver
 
+from sidecar.addresses import PublicResolver, is_literal, is_public
 from sidecar.config.upstream_tls import client_context, client_material
 from sidecar.errors import Refused
-from sidecar.addresses import PublicResolver, is_literal, is_public
 from sidecar.proxy.location import read_base
 
 if TYPE_CHECKING:
