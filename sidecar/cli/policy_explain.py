@@ -234,10 +234,15 @@ def _belongs_lines(belongs: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _then_text(recorded: RecordedCall, found: Explanation) -> str:
+    from sidecar.policy.contained import RULE_PREFIX
+
     named = recorded.rule_id or recorded.code
     is_same = recorded.revision == found.decision.policy_revision
     under = "the same policies" if is_same else f"other policies, {recorded.revision[:8]}"
-    return f"      then: {recorded.effect} by {named}, under {under} (receipt {recorded.seq})"
+    then = f"      then: {recorded.effect} by {named}, under {under} (receipt {recorded.seq})"
+    if named.startswith(RULE_PREFIX):
+        then += "\n      a containment decided, whatever the rules say: see `containments show`"
+    return then
 
 
 def _hidden_text(recorded: RecordedCall) -> str:

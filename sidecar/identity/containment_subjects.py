@@ -57,7 +57,8 @@ def subject_of(action: Action, text: str, agent: str = "") -> Subject:
         return Subject(agent, text)
     if action is Action.BLOCK_DESTINATION:
         name = host_of(f"http://{text}/")
-        if not name or "/" in text or name.partition(":")[0] != text.lower().partition(":")[0]:
+        has_port = ":" in text and not text.endswith("]")
+        if not name or "/" in text or has_port:
             raise BadSubject("the subject of block-destination is a host, without scheme or port")
         return Subject(agent, name)
     if "/" not in text and action is Action.FORCE_APPROVAL:
