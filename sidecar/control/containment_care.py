@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sidecar.identity.changes import ChangeRefused
-from sidecar.identity.containing import Containing, Contains, read_wanted, shown_containment
+from sidecar.identity.containing import Containing, Contains
+from sidecar.identity.containment_words import read_wanted, shown_containment
 from storage.errors import StoreError
 from storage.watch_rows import ContainmentRow
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sidecar.identity.agent_states import Move, after
 from sidecar.identity.changes import ChangeRefused, Planned, existing, row_of, way_on
@@ -23,13 +23,17 @@ from sidecar.identity.containment_subjects import (
     FINAL_STATE,
     OF_STANDING,
     UNDONE,
-    BadSubject,
     Subject,
     action_of,
     before_of,
     read_subject,
-    subject_of,
     text_of,
+)
+from sidecar.identity.containment_words import (
+    Wanted,
+    read_wanted,
+    require_expiry,
+    shown_containment,
 )
 from sidecar.ledger.run_text import UnreadableRun, read_run
 from sidecar.policy.contained import Action
@@ -46,10 +50,6 @@ if TYPE_CHECKING:
 
 #: Active ones of a tenant. Every call of it is compared with all of them.
 CONTAINMENTS_MAX: Final = 200
-#: A containment with an end lasts so long.
-FOR_US_MIN: Final = 1_000_000
-FOR_US_MAX: Final = 366 * 86_400_000_000
-
 _MOVES: Final = {
     Action.FREEZE_AGENT: Move.FREEZE,
     Action.QUARANTINE_AGENT: Move.QUARANTINE,
@@ -71,20 +71,6 @@ class ReadsContainments(Protocol):
     async def run_head(self, tenant_id: str, run_key: str) -> RunHead:
         """A run, as the store keeps it."""
         ...
-
-
-class Wanted(NamedTuple):
-    """What is to be contained. `for_us` 0 is until it is undone; without `containment_id` one is
-    made."""
-
-    tenant: str
-    action: Action
-    subject: Subject
-    actor: str
-    reason: str = ""
-    for_us: int = 0
-    incident_id: str = ""
-    containment_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +111,7 @@ class Containing:
     async def contain(self, wanted: Wanted) -> Contains:
         """Begins one. Raises ChangeRefused: unknown_tenant, unknown_agent, unknown_upstream,
         bad_expiry, no_run, wrong_state, already_contained, too_many, and as `Changes.made` does."""
-        _require_expiry(wanted)
+        require_expiry(wanted)
         action, subject = wanted.action, wanted.subject
         if action is Action.BLOCK_UPSTREAM and subject.what not in self._upstreams:
             raise ChangeRefused(
@@ -163,6 +149,29 @@ class Containing:
             wanted.reason,
         )  # fmt: skip
         return self._contains(begun[0], seq)
+
+    async def begin(
+        self,
+        tenant: str,
+        action: str,
+        subject: str,
+        agent: str,
+        *,
+        containment_id: str,
+        actor: str,
+        for_us: int,
+        reason: str,
+        incident_id: str,
+    ) -> ContainmentRow | str:
+        """The same for whoever no person is behind: the containment, or the words of why not."""
+        try:
+            wanted = read_wanted(
+                tenant, action, subject, agent, actor=actor, reason=reason,
+                incident_id=incident_id,
+            )._replace(for_us=for_us, containment_id=containment_id)  # fmt: skip
+            return (await self.contain(wanted)).row
+        except ChangeRefused as refused:
+            return f"{refused.title} ({refused.code})"
 
     async def undo(
         self, tenant: str, containment_id: str, *, actor: str, reason: str = ""
@@ -266,62 +275,6 @@ class Containing:
             return Contains(row, seq)
         agent = self._registry.agent(row.tenant_id, row.subject)
         return Contains(row, seq, "" if agent is None else agent.state.value)
-
-
-def read_wanted(
-    tenant: str,
-    action: str,
-    subject: str,
-    agent: str = "",
-    *,
-    actor: str,
-    for_s: float = 0,
-    reason: str = "",
-    incident_id: str = "",
-) -> Wanted:
-    """What somebody asks for in words; `for_s` 0 is until it is undone. Raises ChangeRefused:
-    bad_action, bad_subject."""
-    try:
-        meant = Action(action)
-    except ValueError:
-        known = ", ".join(one.value for one in Action)
-        raise ChangeRefused("bad_action", f"an action is one of {known}") from None
-    try:
-        about = subject_of(meant, subject, agent)
-    except BadSubject as error:
-        raise ChangeRefused("bad_subject", str(error)) from error
-    return Wanted(tenant, meant, about, actor, reason, int(for_s * 1e6), incident_id)
-
-
-def shown_containment(row: ContainmentRow) -> dict[str, Any]:
-    """A containment as people and programs read it."""
-    action = action_of(row)
-    subject = Subject("", row.subject) if action is None else read_subject(action, row.subject)
-    return {
-        "containment_id": row.containment_id,
-        "tenant": row.tenant_id,
-        "state": row.state,
-        "action": row.action,
-        "subject": row.subject,
-        "agent": subject.agent or None,
-        "reason": row.reason,
-        "actor": row.actor,
-        "incident_id": row.incident_id or None,
-        "started_us": row.started_us,
-        "until_us": row.until_us or None,
-        "changed_at_us": row.changed_at_us,
-    }
-
-
-def _require_expiry(wanted: Wanted) -> None:
-    if not wanted.for_us:
-        return
-    if wanted.action is Action.REVOKE_AGENT:
-        raise ChangeRefused(
-            "bad_expiry", "a revocation does not end", "Freeze the agent instead, or leave it out."
-        )
-    if not FOR_US_MIN <= wanted.for_us <= FOR_US_MAX:
-        raise ChangeRefused("bad_expiry", "a containment with an end lasts 1 second to 366 days")
 
 
 def _require_room(view: TenantView, wanted: Wanted) -> None:

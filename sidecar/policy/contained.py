@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-from sidecar.model import Decision, Effect, Mode, ToolCall
+from sidecar.model import Decision, Effect, Mode, RuleMatch, ToolCall
 from sidecar.policy.cel_functions import host, in_domain
 from sidecar.policy.runs import RunState
 from sidecar.policy.terms import ApprovalTerms
@@ -137,6 +137,7 @@ def barred_by(block: Block, decision: Decision, call: ToolCall) -> Decision:
         rule_id=block.rule_id,
         rule_hash=None,
         mode=Mode.ENFORCE,
+        matches=(RuleMatch(block.rule_id, "", Effect.DENY), *decision.matches),
         approvals=(),
         charges=(),
         wording=None,
@@ -154,6 +155,7 @@ def _asked_by(block: Block, decision: Decision, call: ToolCall) -> Decision:
         rule_id=block.rule_id,
         rule_hash=None,
         mode=Mode.ENFORCE,
+        matches=(RuleMatch(block.rule_id, "", Effect.REQUIRE_APPROVAL), *decision.matches),
         approvals=(*decision.approvals, ApprovalTerms(rule_id=block.rule_id)),
         wording=None,
     )

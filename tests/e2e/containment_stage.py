@@ -1,6 +1,7 @@
 """Two sidecars on one PostgreSQL, or one on a file, with tools of every kind; calls to them.
 
-A call is a word (`get`, `mcp` …); its answer is "" where it went ahead, else the code it met.
+A call is a word (`get`, `mcp` …; `authorize#ID` is one under a request id); its answer is "" where
+it went ahead, else the code it met.
 """
 
 from __future__ import annotations
@@ -174,10 +175,12 @@ REQUESTS: dict[str, tuple[str, str, dict[str, str], Any]] = {
 
 def ask(process: Process, word: str, agent: str = "coder") -> str:
     """ "" where the call went ahead, else the code it met."""
-    method, path, headers, body = REQUESTS[word]
+    method, path, headers, body = REQUESTS[word.partition("#")[0]]
     token = {"Aegis-Token": TOKENS[agent]}
     if word.startswith("authorize"):
         body = {**body, "agent": {**body["agent"], "id": agent}}
+        if "#" in word:
+            body["request_id"] = word.partition("#")[2]
     status, said = _sent(process.data_port, method, path, {**token, **headers}, body)
     return "" if status == 101 else _code(status, said)
 
@@ -193,13 +196,15 @@ def _code(status: int, body: bytes) -> str:
     if "decision" in said:
         if said["decision"] == "allow":
             return ""
-        reason = said["reason"]
-        return next((code for code in CODES if code in json.dumps(said)), reason)
+        text = json.dumps(said)
+        if "is blocked (containment" in text:
+            return "contained"
+        return next((code for code in CODES if code in text), text)
     return str(said.get("code", said))
 
 
-#: Codes that these tests meet; of a message without its code its words.
-CODES = ("agent_frozen", "agent_quarantined", "approval_pending", "contained", "containment")
+#: Codes that these tests meet.
+CODES = ("agent_frozen", "agent_quarantined", "approval_pending", "contained")
 
 
 def manage(

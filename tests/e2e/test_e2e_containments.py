@@ -60,7 +60,7 @@ CASES: list[tuple[str, str, dict[str, Any], str, list[str], str, list[str]]] = [
     ("block-tool", "shop/get", {}, "coder", ["get"], "contained", ["look", "mcp"]),
     ("block-tool", "shop/live", {}, "coder", ["live"], "contained", ["get"]),
     ("block-tool", "tools/add", {}, "coder", ["mcp"], "contained", ["get", "mcp-list"]),
-    ("block-tool", "act/run", {}, "coder", ["authorize"], "containment", ["get"]),
+    ("block-tool", "act/run", {}, "coder", ["authorize"], "contained", ["get"]),
     ("block-tool", "shop/get", {"agent": "coder"}, "coder", ["get"], "contained", ["look"]),
     ("block-upstream", "shop", {}, "coder", ["get", "live"], "contained", ["web", "mcp"]),
     ("block-upstream", "tools", {}, "coder", ["mcp", "mcp-list"], "contained", ["get"]),
@@ -137,7 +137,7 @@ def test_a_yes_cannot_be_spent_by_what_is_contained(stage: Stage) -> None:
     """By the call itself, and by an agent that consumes it."""
     assert ask(stage.one, "buy") == "approval_pending"
     for process, word in ((stage.one, "authorize-pay"),):
-        assert "containment" not in ask(process, word)
+        assert "contained" not in ask(process, word)
     status, waiting = manage(stage.one, "GET", "/v1/approvals")
     assert status == 200
     wanted = {one["tool"]: one for one in waiting if one["tool"] in ("shop/buy", "act/pay")}
@@ -162,6 +162,19 @@ def test_a_yes_cannot_be_spent_by_what_is_contained(stage: Stage) -> None:
     status, said = manage(stage.one, "POST", consume, {})
     assert (status, said["status"]) == (200, "consumed"), "positive control"
     assert ask(stage.two, "buy") == "", "and the call's own yes is still there"
+
+
+def test_w2_a_repeated_request_is_not_answered_from_its_record_while_contained(
+    stage: Stage,
+) -> None:
+    """And what was refused so may be asked again under the same id."""
+    assert stage.said("authorize#r1") == {""}
+    contained = contain(stage.one, "block-tool", "act/run")
+    until(lambda: stage.said("authorize#r1") == {"contained"})
+    assert stage.said("authorize#r2") == {"contained"}
+    undo(stage.two, contained)
+    until(lambda: stage.said("authorize#r1") == {""})
+    assert stage.said("authorize#r2") == {""}
 
 
 def test_a_containment_ends_by_its_time_on_record(stage: Stage) -> None:

@@ -23,8 +23,9 @@ from sidecar.control.api.route import (
     Route,
     Shape,
 )
-from sidecar.identity.containing import FOR_US_MAX, Contains, read_wanted, shown_containment
+from sidecar.identity.containing import Contains
 from sidecar.identity.containment_subjects import STATES, SUBJECT_CHARS_MAX
+from sidecar.identity.containment_words import FOR_US_MAX, read_wanted, shown_containment
 from sidecar.model import Role
 from sidecar.policy.contained import Action
 

@@ -13,9 +13,10 @@ from identity_setup import MovedClock, Place, place
 from sidecar.identity import containing as containing_module
 from sidecar.identity.agent_states import Move
 from sidecar.identity.changes import ChangeRefused
-from sidecar.identity.containing import Contains, Wanted, read_wanted
+from sidecar.identity.containing import Contains
 from sidecar.identity.containment_subjects import read_subject, subject_of, text_of
 from sidecar.identity.containment_sweep import swept
+from sidecar.identity.containment_words import Wanted, read_wanted
 from sidecar.ledger.fence import Standing
 from sidecar.model import Principal
 from sidecar.policy.contained import Action
