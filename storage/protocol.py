@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from storage.known_heads import Seen
 from storage.records import (
     Answer,
     CallFactsRow,
@@ -181,6 +182,10 @@ class OnceStore(Protocol):
 class WatchReader(Protocol):
     """Reads of what is noticed in the record, what is contained and who is told. Lists give at
     most `limit` rows; newest first, those with an id below `before_id`; "" is any."""
+
+    async def heads_seen(self) -> dict[str, Seen]:
+        """Job across tenants: where every chain ends."""
+        ...
 
     async def recorded_after(
         self, tenant_id: str, after_seq: int, limit: int

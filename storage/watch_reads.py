@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from storage.driver import Row, Value
+from storage.known_heads import Seen
 from storage.records import CallFactsRow, ReceiptRow, RecordedEvent
 from storage.watch_rows import (
     AlertRow,
@@ -41,6 +42,11 @@ class WatchReads:
     def __init__(self, reads: Reads, sql: Mapping[str, str]) -> None:
         self._reads = reads
         self._sql = sql
+
+    async def heads_seen(self) -> dict[str, Seen]:
+        """See `WatchReader.heads_seen`."""
+        rows = await self._reads.fetch(self._sql["last_receipts"])
+        return {row[0]: Seen(row[1], row[2]) for row in rows}
 
     async def recorded_after(
         self, tenant_id: str, after_seq: int, limit: int

@@ -1,0 +1,154 @@
+"""Makes what was noticed durable: alerts, incidents, who is to be told, the cursor, in one entry.
+
+Knows: that hits which only join an alert need no receipt; that whoever is told is told by rows of
+the same transaction; that nobody is told below `Level.NOTIFY`, and nothing is done about it below
+`Level.RESPOND`.
+Must not know: how hits come about, how sinks are reached, what a response does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Final, Protocol
+
+from sidecar.soc.correlation import (
+    OPEN_INCIDENTS_MAX,
+    QUIET_ALERTS_MAX,
+    Noticed,
+    Raised,
+    correlate,
+    look_back_us,
+    response_text,
+)
+from sidecar.soc.deliveries import Ids, Kind, Told, deliveries_of
+from sidecar.soc.incident_entries import SALT_BYTES, Stamp, raised_entry
+from sidecar.soc.incident_shown import shown_alert, shown_incident
+from sidecar.soc.levels import Level
+from sidecar.soc.model import SEVERITIES, Hit
+from storage.record_batch import CHANGED
+from storage.records import Answer, Entry, Recorded, Unrecordable
+
+if TYPE_CHECKING:
+    from sidecar.clock import Clock
+    from sidecar.soc.watch_counts import WatchCounts
+    from sidecar.soc.watch_rooms import Put
+    from storage.protocol import WatchStore
+    from storage.watch_rows import DeliveryRow
+
+_log = logging.getLogger("aegis.soc")
+
+Responds = Callable[[Sequence[Raised]], Awaitable[None]]
+
+#: Alerts of one pass that are said in the log each; the log itself keeps back more.
+LOGGED_MAX: Final = 20
+
+
+class Submits(Protocol):
+    """The write queue."""
+
+    async def submit(self, entry: Entry) -> Answer:
+        """Waits until the entry is durable; raises a StoreError."""
+        ...
+
+
+def nobody() -> None:
+    """Where no task delivers."""
+
+
+class Raiser:
+    """See `watch_rooms.Raises`. `sinks` are the configuration's; `told` is rung when there is
+    something to deliver, and `responds` carries out what detections ask for."""
+
+    def __init__(
+        self,
+        store: WatchStore,
+        queue: Submits,
+        clock: Clock,
+        counts: WatchCounts,
+        *,
+        level: Level,
+        sinks: Iterable[Told] = (),
+        told: Callable[[], None] = nobody,
+        responds: Responds | None = None,
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._clock = clock
+        self._counts = counts
+        self._level = level
+        self._sinks = tuple(sinks) if level >= Level.NOTIFY else ()
+        self._told = told
+        self._responds = responds if level >= Level.RESPOND else None
+
+    async def __call__(self, tenant: str, hits: Sequence[Hit], puts: Sequence[Put]) -> bool:
+        """See `watch_rooms.Raises`."""
+        store, clock = self._store, self._clock
+        quiet = await store.alerts_quiet(tenant, look_back_us(hits), QUIET_ALERTS_MAX)
+        incidents = await store.open_incidents(tenant, OPEN_INCIDENTS_MAX)
+        noticed = correlate(tenant, hits, quiet, incidents, self._level, clock.now_us())
+        if not noticed.has_news:
+            is_put = await store.put_rows(tenant, [*noticed.alerts, *noticed.incidents, *puts])
+        else:
+            deliveries = deliveries_for(noticed, self._sinks, self._level)
+            stamp = Stamp(clock.new_id(), clock.random_bytes(SALT_BYTES), clock.now_us())
+            entry = raised_entry(tenant, noticed, stamp, (*deliveries, *puts))
+            is_put = _is_recorded(await self._queue.submit(entry))
+            if is_put and deliveries:
+                self._told()
+        if is_put:
+            await self._conclude(noticed)
+        return is_put
+
+    async def _conclude(self, noticed: Noticed) -> None:
+        self._counts.joined += noticed.joined
+        self._counts.withheld += noticed.withheld
+        for alert in noticed.opened_alerts:
+            self._counts.raised[alert.severity] += 1
+        for alert in noticed.opened_alerts[:LOGGED_MAX]:
+            _log.warning(
+                "an alert was raised",
+                extra={
+                    "code": alert.detection,
+                    "reason": alert.reason,
+                    "detail": f"{alert.severity} alert {alert.alert_id} of {alert.tenant_id}",
+                },
+            )
+        asked = [one for one in noticed.raised if one.hit.respond is not None]
+        if self._responds is not None and asked:
+            await self._responds(asked)
+
+
+def _is_recorded(answer: Answer) -> bool:
+    if isinstance(answer, Unrecordable) and answer.reason != CHANGED:
+        _log.error("alerts cannot be recorded", extra={"cause": answer.reason})
+    return isinstance(answer, Recorded)
+
+
+def deliveries_for(
+    noticed: Noticed, sinks: Sequence[Told], level: Level
+) -> tuple[DeliveryRow, ...]:
+    """Who is to be told of what is new: of each alert, and of each incident."""
+    rows: list[DeliveryRow] = []
+    for one in noticed.raised if sinks else ():
+        alert, body = one.alert, shown_alert(one.alert)
+        if level >= Level.RECOMMEND and one.hit.respond is not None:
+            body["recommended"] = response_text(one.hit.respond)
+        rows += deliveries_of(
+            Kind.ALERT_OPENED,
+            body,
+            SEVERITIES[alert.severity],
+            sinks,
+            Ids(alert.tenant_id, alert.alert_id),
+            alert.first_us,
+        )
+    for incident in noticed.opened_incidents if sinks else ():
+        rows += deliveries_of(
+            Kind.INCIDENT_OPENED,
+            shown_incident(incident),
+            SEVERITIES[incident.severity],
+            sinks,
+            Ids(incident.tenant_id, incident.incident_id),
+            incident.opened_us,
+        )
+    return tuple(rows)

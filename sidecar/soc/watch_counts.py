@@ -1,0 +1,42 @@
+"""What watching counts: plain numbers, published elsewhere.
+
+Knows: the numbers and their units. Must not know: how they are published.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sidecar.soc.model import SEVERITIES
+
+
+@dataclass(slots=True)
+class WatchCounts:
+    """Of one process. `passes` are pages that were read, `events` what of them detections looked
+    at; `overtaken` counts how often another node, or an earlier try, was faster; `rebuilds_cut`
+    are starts that could not read all that detections look back at; `errors` counts what a store
+    would not do, by its code; `breaks` places at which a chain does not hold."""
+
+    passes: int = 0
+    receipts: int = 0
+    events: int = 0
+    hits: int = 0
+    joined: int = 0
+    withheld: int = 0
+    overtaken: int = 0
+    rebuilds: int = 0
+    rebuilds_cut: int = 0
+    breaks: int = 0
+    swept: int = 0
+    dropped: int = 0
+    raised: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SEVERITIES, 0))
+    errors: dict[str, int] = field(default_factory=dict)
+
+    def looked(self, receipts: int) -> None:
+        """One page."""
+        self.passes += 1
+        self.receipts += receipts
+
+    def failed(self, code: str) -> None:
+        """The store would not do something."""
+        self.errors[code] = self.errors.get(code, 0) + 1

@@ -1,0 +1,178 @@
+"""A tenant's record, claimed: read in pages, shown to an engine, what comes of it committed.
+
+Knows: that what stands before the mark raises nothing, for it was looked at before; that hits, what
+detections remember, and the mark behind which they stand, are committed together or not at all, and
+kept until they are; that whoever is overtaken ends.
+Must not know: how a record is claimed, what a detection looks for, what becomes of a hit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from sidecar.soc.chain_link import BROKEN, Break, Link
+from sidecar.soc.events import event_of
+from sidecar.soc.model import Hit
+from sidecar.soc.watch_lease import LEASE_US, moved
+from sidecar.soc.watch_start import over_the_cut
+
+if TYPE_CHECKING:
+    from sidecar.soc.engine import Engine
+    from sidecar.soc.watch_rooms import Broke, Put, Rooms
+    from storage.known_heads import Seen
+    from storage.records import RecordedEvent
+    from storage.watch_rows import WatchMark
+
+#: Receipts that are read, and looked at, in one go.
+PAGE_ROWS: Final = 256
+#: The mark alone moves no more often than this.
+MARK_EVERY_NS: Final = 2_000_000_000
+#: While what is older is read again, the mark is renewed so often.
+RENEW_NS: Final = LEASE_US * 1_000 // 3
+#: Looks at a head whose receipts cannot be read, until that is taken for a break.
+EMPTY_LOOKS_MAX: Final = 5
+#: Tries to commit hits while people change the same alerts.
+TRIES_MAX: Final = 5
+
+
+class Overtaken(Exception):
+    """Another node watches, or this one did already what it cannot know it did."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    """What was noticed up to `seq` and is not committed yet."""
+
+    hits: Sequence[Hit]
+    memories: Sequence[Put]
+    seq: int
+    tries: int = 0
+
+
+class Reading:
+    """From `link` on; `mark` is this process's, `engine` knows nothing of what stands after
+    `link`."""
+
+    def __init__(
+        self, rooms: Rooms, broke: Broke, mark: WatchMark, engine: Engine, link: Link
+    ) -> None:
+        self.mark = mark
+        self.engine = engine
+        self.link = link
+        self._rooms = rooms
+        self._broke = broke
+        self._pending: _Pending | None = None
+        self._marked_ns = rooms.clock.monotonic_ns()
+        self._empty_looks = 0
+        #: Age of what was looked at last, while there is more.
+        self.behind_s = 0.0
+
+    def is_idle(self, head: Seen) -> bool:
+        """Whether a turn would find nothing to do."""
+        return self._pending is None and head.seq <= self.link.seq <= self.mark.seq
+
+    async def turn(self, head: Seen) -> bool:
+        """Looks at some of what is new, up to `head`; whether there is more to do at once.
+
+        Raises Overtaken, and a StoreError: then what was noticed is kept for the next turn.
+        """
+        if self._pending is not None:
+            await self._commit(self._pending)
+            return True
+        if head.seq <= self.link.seq:
+            self.behind_s = 0.0
+            await self._keep_mark()
+            return False
+        tenant = self.mark.tenant_id
+        rows = await self._rooms.store.recorded_after(tenant, self.link.seq, PAGE_ROWS)
+        if not rows:
+            self._miss(head)
+            return False
+        hits = await self._look_at(rows)
+        if hits:
+            await self._commit(_Pending(hits, self.engine.changed_memories(), self.link.seq))
+        else:
+            await self._keep_mark()
+        return head.seq > self.link.seq
+
+    async def end(self) -> None:
+        """Marks what was looked at, and lets others watch at once. Raises a StoreError."""
+        if self._pending is not None:
+            return
+        at_us = await self._rooms.store.clock_us()
+        seq = max(self.mark.seq, self.link.seq)
+        last = moved(self.mark, self._rooms.store.node_id, seq, at_us)._replace(until_us=at_us)
+        rows: list[Put] = [last, *self.engine.changed_memories()]
+        await self._rooms.store.put_rows(self.mark.tenant_id, rows)
+
+    # -- looking -------------------------------------------------------------------------------
+
+    async def _look_at(self, rows: Sequence[RecordedEvent]) -> list[Hit]:
+        rooms, share, tenant = self._rooms, self._rooms.share, self.mark.tenant_id
+        self._empty_looks = 0
+        if rows[0].receipt.seq > self.link.seq + 1:
+            self.link = await over_the_cut(rooms.store, tenant, self.link)
+        hits: list[Hit] = []
+        share.begin()
+        await share.rest(self.behind_s, len(rows))
+        for recorded in rows:
+            broken = self.link.follow(recorded.receipt)
+            if broken is not None:
+                self._broke(tenant, broken)
+            event = event_of(recorded)
+            if event is not None:
+                rooms.counts.events += 1
+                found = self.engine.see(event)
+                if found and event.evidence.seq > self.mark.seq:
+                    hits.extend(found)
+            if share.is_over():
+                await share.rest(self.behind_s)
+        share.end()
+        self.behind_s = max(0.0, (rooms.clock.now_us() - self.link.ts_us) / 1e6)
+        rooms.counts.looked(len(rows))
+        return hits
+
+    def _miss(self, head: Seen) -> None:
+        """A head beyond the last receipt that can be read: soon there, or gone for good."""
+        self._empty_looks += 1
+        if self._empty_looks < EMPTY_LOOKS_MAX:
+            return
+        self._empty_looks = 0
+        what = f"receipts {self.link.seq + 1} to {head.seq} are missing"
+        found = Break(self.link.seq + 1, BROKEN, what, self.link.evidence)
+        self._broke(self.mark.tenant_id, found)
+        self.link = Link(head.seq, head.receipt_hash, self.link.ts_us)
+
+    # -- committing ----------------------------------------------------------------------------
+
+    async def _keep_mark(self) -> None:
+        """Moves the mark alone, now and then; while reading up to it, only its lease."""
+        since_ns = self._rooms.clock.monotonic_ns() - self._marked_ns
+        if self.link.seq > self.mark.seq and since_ns >= MARK_EVERY_NS:
+            await self._commit(_Pending((), self.engine.changed_memories(), self.link.seq))
+        elif self.link.seq < self.mark.seq and since_ns >= RENEW_NS:
+            await self._commit(_Pending((), (), self.mark.seq))
+
+    async def _commit(self, pending: _Pending) -> None:
+        """The hits with what comes of them, and the mark behind them; kept until it is done."""
+        self._pending = pending
+        rooms, mark = self._rooms, self.mark
+        at_us = await rooms.store.clock_us()
+        ahead = moved(mark, rooms.store.node_id, pending.seq, at_us)
+        puts: list[Put] = [ahead, *pending.memories]
+        if pending.hits:
+            is_put = await rooms.raises(mark.tenant_id, pending.hits, puts)
+        else:
+            is_put = await rooms.store.put_rows(mark.tenant_id, puts)
+        if is_put:
+            rooms.counts.hits += len(pending.hits)
+            self.mark, self._pending = ahead, None
+            self._marked_ns = rooms.clock.monotonic_ns()
+            return
+        pending.tries += 1
+        stands = await rooms.store.watch_mark(mark.tenant_id, mark.watcher)
+        is_ours = stands is not None and stands.version == mark.version
+        if not is_ours or not pending.hits or pending.tries >= TRIES_MAX:
+            raise Overtaken
