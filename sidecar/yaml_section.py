@@ -6,7 +6,7 @@ Knows: how a wrong key or value is reported. Must not know: which files and sect
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from sidecar.problems import Position, Problem
@@ -57,19 +57,10 @@ class Section:
             position = (node.key_position or node.position) if at_key else node.position
         self.problems.append(Problem(position, message, hint))
 
-    def allow(self, known: Iterable[str], not_yet: Mapping[str, str] | None = None) -> None:
-        """Refuses every other key; those of `not_yet` by name, since ignoring them would lie."""
-        later = not_yet or {}
+    def allow(self, known: Iterable[str]) -> None:
+        """Refuses every other key."""
         for name, node in self.members.items():
-            if name in later:
-                what = later[name]
-                self.report(
-                    node,
-                    f"{self.key(name)} is not carried out by this version",
-                    f"remove it: {what}",
-                    at_key=True,
-                )
-            elif name not in known:
+            if name not in known:
                 of = f"of {self.noun or self.path or self.position.source}"
                 self.report(node, f'"{name}" is not a key {of}', suggest(name, known), at_key=True)
 

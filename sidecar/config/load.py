@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 from sidecar.config.bounded import read_bounded
 from sidecar.config.callers import read_callers
@@ -27,6 +28,7 @@ from sidecar.config.model import (
     Listen,
     Record,
     Runs,
+    Soc,
     Upstream,
 )
 from sidecar.config.receipts import read_receipts
@@ -41,11 +43,8 @@ from sidecar.yaml_section import Section
 
 KEYS = (
     "default", "listen", "store", "policies", "tenants", "identity", "runs", "upstreams",
-    "approvals", "receipts", "sinks", "record", "limits",
+    "approvals", "receipts", "soc", "sinks", "record", "limits",
 )  # fmt: skip
-NOT_YET = {
-    "soc": "there are no detections yet",
-}
 #: What a problem begins with that commands of this machine do not mind.
 _NOT_LOCAL = ("upstreams.", "tenants.", "sinks.")
 _STORE = f"{SQLITE}aegis.db"
@@ -93,7 +92,7 @@ def load_config(path: Path, environ: Mapping[str, str], overrides: Sequence[str]
         problems.append(Problem(root.position, f"must be a mapping, not {root.kind}"))
     merge = Merge(
         root if root is not None and root.is_mapping else Node({}, Position(source, 1, 1)),
-        (*KEYS, *NOT_YET),
+        KEYS,
     )
     merge.environment(environ)
     merge.flags(overrides)
@@ -160,7 +159,7 @@ class _Reader:
     def config(self) -> Config:
         """A Config, whole enough to go on finding problems."""
         top = self.top
-        top.allow(KEYS, NOT_YET)
+        top.allow(KEYS)
         listen = self._listen()
         limits = read_bounded(top.sub("limits"), Limits, {})
         store = self._store()
@@ -181,6 +180,7 @@ class _Reader:
             upstreams=read_upstreams(top, listen, limits.request_bytes, self.references),
             receipts=read_receipts(top, self.references, self.folder),
             approvals=self._approvals(listen.control),
+            soc=self._soc(),
             sinks=read_sinks(top, self.references, written.tenants, listen),
             record=self._record(),
             limits=limits,
@@ -270,6 +270,14 @@ class _Reader:
         return read_bounded(
             section, Approvals, {"url": control.url}, {"url": lambda value: read_url(value).url}
         )
+
+    def _soc(self) -> Soc:
+        section = self.top.sub("soc")
+        section.allow(("level",))
+        usual = Soc()
+        levels = get_args(Soc.model_fields["level"].annotation)
+        chosen = section.choice("level", levels, usual.level)
+        return Soc.model_validate({"level": chosen})
 
     def _record(self) -> Record:
         section = self.top.sub("record")

@@ -242,6 +242,16 @@ class Approvals(Group):
     )
 
 
+class Soc(Group):
+    """What becomes of what detections notice."""
+
+    level: Literal["log", "notify", "recommend", "respond"] = _setting(
+        "how far it goes by itself: alerts are stored, shown and logged; sinks are told; they are "
+        "told what a detection would do; it is done",
+        "notify",
+    )
+
+
 class Limits(Group):
     """Bounds of the whole sidecar."""
 
@@ -314,6 +324,7 @@ class Config(Group):
     upstreams: dict[str, Upstream]
     receipts: Receipts = Receipts()
     approvals: Approvals = Approvals()
+    soc: Soc = Soc()
     sinks: dict[str, Sink] = Field(default_factory=dict)
     record: Record = Record()
     limits: Limits = Limits()

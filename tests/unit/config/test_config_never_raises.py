@@ -10,12 +10,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.config.load import KEYS, NOT_YET, load_config
+from sidecar.config.load import KEYS, load_config
 from sidecar.config.settings import declared, effective
 from sidecar.problems import errors_only
 
 WORDS = sorted({part for setting in declared() for part in setting.key.split(".")} | {
-    *KEYS, *NOT_YET, "address", "bearer", "basic", "header", "env", "file", "user", "password",
+    *KEYS, "address", "bearer", "basic", "header", "env", "file", "user", "password",
     "name", "value", "shop", "v1", "acme", "coder", "people", "token", "tls",
 })  # fmt: skip
 VALUES = [

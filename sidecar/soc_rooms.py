@@ -1,0 +1,118 @@
+"""Makes what notices: the watcher, what makes alerts of hits, and the sweep over older receipts.
+
+Knows: which rooms and settings each of them takes, and which refusals are the store's. Part of the
+composition root, for a sidecar with listeners and for one without.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from sidecar.soc.beside import Beside
+from sidecar.soc.chain_sweep import ChainSweep
+from sidecar.soc.deliveries import Told
+from sidecar.soc.levels import LEVELS
+from sidecar.soc.loading import detections_of
+from sidecar.soc.model import SEVERITIES
+from sidecar.soc.raising import Raiser
+from sidecar.soc.watch_counts import WatchCounts
+from sidecar.soc.watch_rooms import Rooms
+from sidecar.soc.watch_share import Share
+from sidecar.soc.watcher import Watcher
+
+if TYPE_CHECKING:
+    from contextlib import AsyncExitStack
+
+    from sidecar.clock import Clock
+    from sidecar.config.model import Config
+    from sidecar.ledger.fence import Fence
+    from sidecar.policy_files import PolicyKeeper
+    from sidecar.telemetry.counters import Counters
+    from storage import SqlStore
+    from storage.write_queue import WriteQueue
+
+#: Reasons of a call that failed closed which are not the store's state.
+_NOT_THE_STORE: Final = frozenset(
+    {
+        "condition_error",
+        "stale_decision",
+        "internal_error",
+        "shutting_down",
+        "run_unreadable",
+        "unrecordable",
+    }
+)
+#: Reasons that are codes of store events themselves; the others are all `store_unavailable`.
+_CODES: Final = frozenset({"queue_full", "store_fenced", "store_moved"})
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """Both are run as background tasks."""
+
+    watcher: Watcher
+    sweep: ChainSweep
+
+
+def store_refusals(denied: Mapping[str, int]) -> dict[str, int]:
+    """Of the calls that failed closed, those the store's state refused, by code of the event."""
+    found: dict[str, int] = {}
+    for reason, count in denied.items():
+        if reason not in _NOT_THE_STORE:
+            code = reason if reason in _CODES else "store_unavailable"
+            found[code] = found.get(code, 0) + count
+    return found
+
+
+async def begun_watching(
+    stack: AsyncExitStack,
+    config: Config,
+    clock: Clock,
+    store: SqlStore,
+    queue: WriteQueue,
+    policies: PolicyKeeper,
+    counters: Counters,
+    fence: Fence,
+) -> Watching:
+    """What watches; from here on nothing that is recorded is passed over. Its marks are kept a last
+    time when the stack ends. Raises a StoreError."""
+    counts = WatchCounts()
+    raiser = Raiser(
+        store,
+        queue,
+        clock,
+        counts,
+        level=LEVELS[config.soc.level],
+        sinks=[Told(one.name, SEVERITIES[one.min_severity]) for one in config.sinks.values()],
+    )
+    share = Share(
+        cpu_ns=time.thread_time_ns,
+        monotonic_ns=clock.monotonic_ns,
+        calls=lambda: counters.intents + sum(counters.refusals.values()),
+    )
+    rooms = Rooms(
+        store=store,
+        clock=clock,
+        share=share,
+        counts=counts,
+        detections=lambda: detections_of(policies),
+        raises=raiser,
+        secrets=frozenset(config.record.secrets),
+    )
+    beside = Beside(rooms)
+    is_alone = not store.has_leases
+    watcher = Watcher(
+        config.tenants,
+        rooms,
+        beside,
+        fence,
+        refusals=lambda: store_refusals(counters.denied_fail_closed),
+        is_alone=is_alone,
+    )
+    await watcher.begin()
+    stack.push_async_callback(watcher.close)
+    sweep = ChainSweep(tuple(config.tenants), rooms, fence, beside.broke)
+    return Watching(watcher, sweep)
