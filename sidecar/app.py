@@ -56,6 +56,7 @@ from sidecar.rooms import (
     settle,
     start_upkeep,
 )
+from sidecar.soc_rooms import begun_watching
 from sidecar.telemetry.counters import Counters
 from sidecar.telemetry.logs import Logs
 from sidecar.write_path import (
@@ -110,8 +111,7 @@ async def running(
         certificates = Certificates(config.listen, config.upstreams)
         policies = PolicyKeeper(config.policies, Path.cwd(), policy_loader(config), clock)
         policies.load_first()
-        boot_id = clock.new_id()
-        fence = Fence()
+        boot_id, fence = clock.new_id(), Fence()
         store, lease = await opened_store(stack, config, clock, boot_id, fence)
         checkpoints = await begun_checkpoints(stack, config, clock, store, fence)
         recovered = await recover(store, seal, clock, boot_id=boot_id)
@@ -120,11 +120,9 @@ async def running(
         queue = made_queue(config, store, pressure, clock)
         stack.push_async_callback(queue.close)
         recorder = made_recorder(config, clock, queue, store, boot_id, fence)
-        queue.on_abandoned = recorder.abandoned
         callers = await made_callers(stack, config, clock, store, queue, fence)
         counters = Counters(config.upstreams)
-        leg = LeanLeg(certificates.contexts())
-        stack.push_async_callback(leg.close)
+        leg = _leg(stack, certificates)
         runs = run_keeper(config, clock, store)
         pins = PinKeeper(store, queue, clock, fence, is_alone=not store.has_leases)
         approvals = made_approvals(config, clock, store, queue, fence)
@@ -135,6 +133,9 @@ async def running(
         )  # fmt: skip
         authorize = made_authorize(shared, queue, store, boot_id, approvals)
         door = _door(config, pipeline, authorize)
+        watching = await begun_watching(
+            stack, config, clock, store, queue, policies, counters, fence
+        )
         state = ControlState(
             config=config, clock=clock, boot_id=boot_id, counters=counters, queue=queue,
             pressure=pressure, store=store, policies=policies, recorder=recorder, door=door,
@@ -144,14 +145,15 @@ async def running(
             tools=ToolCare.of_config(config, pins), pins=pins, checkpoints=checkpoints,
             approvals=approvals, callers=CallerCare(config, callers, store),
             certificates=certificates.all, upstream_certificates=certificates.of_upstreams,
+            watch=watching.watcher,
         )  # fmt: skip
         tasks = Tasks(stack)
         web = await made_api(stack, config, clock, state, policies, callers, approvals)
         await _control(stack, config, state, certificates.control, *web, authorize)
         tasks.start(policies.run(), "policies")
-        tasks.start(_tick(pressure), "pressure")
-        tasks.start(history.run(pressure.snapshot), "trend")
+        _follow(tasks, pressure, history)
         start_upkeep(config, tasks, store, clock, fence, callers, approvals, checkpoints)
+        watching.start(tasks)
         if lease is not None:
             tasks.start(lease.run(), "lease")
         tasks.start(certificates.run(), "certificates")
@@ -191,6 +193,12 @@ def _door(config: Config, pipeline: Pipeline, authorize: AuthorizeDoor) -> Front
         return pipeline.handle(exchange)
 
     return FrontDoor(handle, pipeline.refuse_head, rules=head_rules(config), limits=config.limits)
+
+
+def _leg(stack: AsyncExitStack, certificates: Certificates) -> LeanLeg:
+    leg = LeanLeg(certificates.contexts())
+    stack.push_async_callback(leg.close)
+    return leg
 
 
 def _history(stack: AsyncExitStack, config: Config, clock: Clock) -> PressureHistory:
@@ -234,6 +242,12 @@ async def _listen(
         raise StartRefused(
             f"the data listener cannot have {address.host}:{address.port}: {error.strerror}"
         ) from error
+
+
+def _follow(tasks: Tasks, pressure: Pressure, history: PressureHistory) -> None:
+    """What the store and the process have left, now and over weeks."""
+    tasks.start(_tick(pressure), "pressure")
+    tasks.start(history.run(pressure.snapshot), "trend")
 
 
 async def _tick(pressure: Pressure) -> None:

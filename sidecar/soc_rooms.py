@@ -7,9 +7,9 @@ composition root, for a sidecar with listeners and for one without.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sidecar.soc.beside import Beside
 from sidecar.soc.chain_sweep import ChainSweep
@@ -49,12 +49,25 @@ _NOT_THE_STORE: Final = frozenset(
 _CODES: Final = frozenset({"queue_full", "store_fenced", "store_moved"})
 
 
+class Starts(Protocol):
+    """Where background tasks are kept."""
+
+    def start(self, work: Coroutine[Any, Any, object], name: str) -> None:
+        """Begins one."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Watching:
-    """Both are run as background tasks."""
+    """What runs in the background."""
 
     watcher: Watcher
     sweep: ChainSweep
+
+    def start(self, tasks: Starts) -> None:
+        """Begins it."""
+        tasks.start(self.watcher.run(), "detections")
+        tasks.start(self.sweep.run(), "chains")
 
 
 def store_refusals(denied: Mapping[str, int]) -> dict[str, int]:
@@ -100,7 +113,6 @@ async def begun_watching(
         counts=counts,
         detections=lambda: detections_of(policies),
         raises=raiser,
-        secrets=frozenset(config.record.secrets),
     )
     beside = Beside(rooms)
     is_alone = not store.has_leases

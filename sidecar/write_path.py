@@ -124,8 +124,8 @@ def made_recorder(
     boot_id: str,
     fence: Fence,
 ) -> Recorder:
-    """The recorder of this node and boot."""
-    return Recorder(
+    """The recorder of this node and boot, which hears of what was recorded unheard."""
+    recorder = Recorder(
         queue,
         clock,
         node_id=store.node_id,
@@ -134,6 +134,8 @@ def made_recorder(
         keeps_arguments=config.record.arguments == "redacted",
         fence=fence,
     )
+    queue.on_abandoned = recorder.abandoned
+    return recorder
 
 
 async def seeded_pressure(

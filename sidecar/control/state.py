@@ -29,6 +29,7 @@ from sidecar.telemetry.sources import (
     Sources,
     StoreRole,
     UpstreamCertificate,
+    WatchCounts,
 )
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class ControlState:
         certificates: Sequence[Certificate] = (),
         upstream_certificates: Sequence[UpstreamCertificate] = (),
         checkpoints: CheckpointCounts | None = None,
+        watch: WatchCounts | None = None,
         has_listeners: bool = True,
         started_ns: int | None = None,
     ) -> None:
@@ -97,20 +99,15 @@ class ControlState:
             checkpoints=checkpoints,
             approvals=approvals.changes if approvals is not None else None,
             callers=callers.counts if callers is not None else None,
+            watch=watch,
         )
         self._exposition = Exposition(self._sources)
         self._readiness = Readiness(
             queue, policies, probe=store.probe, monotonic_ns=clock.monotonic_ns, fence=fence
         )
-        self._identity = Identity(
-            boot_id=boot_id,
-            node_id=store.node_id,
-            started_ns=clock.monotonic_ns() if started_ns is None else started_ns,
-            data_dir=str(config.data_dir),
-            data_url=config.listen.data.url if has_listeners else "",
-            control_url=config.listen.control.url if has_listeners else "",
-            upstreams={name: upstream.kind for name, upstream in config.upstreams.items()},
-            calibrated=calibrated,
+        began_ns = clock.monotonic_ns() if started_ns is None else started_ns
+        self._identity = _identity(
+            config, boot_id, store.node_id, began_ns, calibrated, has_listeners=has_listeners
         )
 
     @property
@@ -148,3 +145,24 @@ class ControlState:
             "text": result.text,
             "problems": [str(problem) for problem in self._policies.problems],
         }
+
+
+def _identity(
+    config: Config,
+    boot_id: str,
+    node_id: str,
+    started_ns: int,
+    calibrated: str,
+    *,
+    has_listeners: bool,
+) -> Identity:
+    return Identity(
+        boot_id=boot_id,
+        node_id=node_id,
+        started_ns=started_ns,
+        data_dir=str(config.data_dir),
+        data_url=config.listen.data.url if has_listeners else "",
+        control_url=config.listen.control.url if has_listeners else "",
+        upstreams={name: upstream.kind for name, upstream in config.upstreams.items()},
+        calibrated=calibrated,
+    )

@@ -122,7 +122,7 @@ class Beside:
         if known is None or known[0] != detections.revision:
             known = self._engines[tenant] = (
                 detections.revision,
-                Engine(detections, tenant, self._rooms.secrets),
+                Engine(detections, tenant),
             )
         return known[1]
 

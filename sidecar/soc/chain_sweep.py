@@ -19,12 +19,9 @@ from sidecar.soc.watch_start import link_at, over_the_cut
 from storage.errors import StoreError
 
 if TYPE_CHECKING:
-    from sidecar.clock import Clock
     from sidecar.ledger.fence import Fence
-    from sidecar.soc.watch_counts import WatchCounts
-    from sidecar.soc.watch_rooms import Broke
+    from sidecar.soc.watch_rooms import Broke, Rooms
     from storage.records import ReceiptRow
-    from storage.sql_store import SqlStore
     from storage.watch_rows import WatchMark
 
 _log = logging.getLogger("aegis.soc")
@@ -49,10 +46,8 @@ class ChainSweep:
     def __init__(
         self,
         tenants: Sequence[str],
-        store: SqlStore,
-        clock: Clock,
+        rooms: Rooms,
         fence: Fence,
-        counts: WatchCounts,
         broke: Broke,
         *,
         round_every_us: int = ROUND_EVERY_US,
@@ -60,10 +55,11 @@ class ChainSweep:
         rest_s: float = REST_MIN_S,
     ) -> None:
         self._tenants = tuple(tenants)
-        self._store = store
-        self._clock = clock
+        self._rooms = rooms
+        self._store = rooms.store
+        self._clock = rooms.clock
         self._fence = fence
-        self._counts = counts
+        self._counts = rooms.counts
         self._broke = broke
         self._round_every_us = round_every_us
         self._look_s = look_s
@@ -73,7 +69,7 @@ class ChainSweep:
         """For ever."""
         while True:
             for tenant in self._tenants:
-                if self._fence.is_up:
+                if self._fence.is_up or not self._rooms.detections().all:
                     break
                 try:
                     await self.round(tenant)

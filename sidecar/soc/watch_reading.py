@@ -64,14 +64,28 @@ class Reading:
         self._rooms = rooms
         self._broke = broke
         self._pending: _Pending | None = None
-        self._marked_ns = rooms.clock.monotonic_ns()
+        self._began_ns = self._marked_ns = rooms.clock.monotonic_ns()
         self._empty_looks = 0
-        #: Age of what was looked at last, while there is more.
-        self.behind_s = 0.0
+        self._has_more = False
+        self._failed = self._forgotten = 0
 
     def is_idle(self, head: Seen) -> bool:
         """Whether a turn would find nothing to do."""
         return self._pending is None and head.seq <= self.link.seq <= self.mark.seq
+
+    def lag_s(self) -> float:
+        """Age of what was looked at last, while there is more. While what is older is read again,
+        for how long that has been done."""
+        clock = self._rooms.clock
+        if self._is_rebuilding:
+            return (clock.monotonic_ns() - self._began_ns) / 1e9
+        if self._has_more or self._pending is not None:
+            return max(0.0, (clock.now_us() - self.link.ts_us) / 1e6)
+        return 0.0
+
+    @property
+    def _is_rebuilding(self) -> bool:
+        return self.link.seq < self.mark.seq
 
     async def turn(self, head: Seen) -> bool:
         """Looks at some of what is new, up to `head`; whether there is more to do at once.
@@ -82,7 +96,7 @@ class Reading:
             await self._commit(self._pending)
             return True
         if head.seq <= self.link.seq:
-            self.behind_s = 0.0
+            self._has_more = False
             await self._keep_mark()
             return False
         tenant = self.mark.tenant_id
@@ -91,11 +105,12 @@ class Reading:
             self._miss(head)
             return False
         hits = await self._look_at(rows)
+        self._has_more = head.seq > self.link.seq
         if hits:
             await self._commit(_Pending(hits, self.engine.changed_memories(), self.link.seq))
         else:
             await self._keep_mark()
-        return head.seq > self.link.seq
+        return self._has_more
 
     async def end(self) -> None:
         """Marks what was looked at, and lets others watch at once. Raises a StoreError."""
@@ -115,8 +130,9 @@ class Reading:
         if rows[0].receipt.seq > self.link.seq + 1:
             self.link = await over_the_cut(rooms.store, tenant, self.link)
         hits: list[Hit] = []
+        behind_s = float("inf") if self._is_rebuilding else self.lag_s()
         share.begin()
-        await share.rest(self.behind_s, len(rows))
+        await share.rest(behind_s, len(rows))
         for recorded in rows:
             broken = self.link.follow(recorded.receipt)
             if broken is not None:
@@ -128,11 +144,19 @@ class Reading:
                 if found and event.evidence.seq > self.mark.seq:
                     hits.extend(found)
             if share.is_over():
-                await share.rest(self.behind_s)
+                await share.rest(behind_s)
         share.end()
-        self.behind_s = max(0.0, (rooms.clock.now_us() - self.link.ts_us) / 1e6)
-        rooms.counts.looked(len(rows))
+        self._count(len(rows))
         return hits
+
+    def _count(self, receipts: int) -> None:
+        counts, engine = self._rooms.counts, self.engine
+        counts.passes += 1
+        counts.receipts += receipts
+        failed, forgotten = engine.failed.total(), engine.dropped
+        counts.condition_errors += failed - self._failed
+        counts.forgotten += forgotten - self._forgotten
+        self._failed, self._forgotten = failed, forgotten
 
     def _miss(self, head: Seen) -> None:
         """A head beyond the last receipt that can be read: soon there, or gone for good."""

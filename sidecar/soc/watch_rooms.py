@@ -5,7 +5,7 @@ Must not know: how any of it is done.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -42,7 +42,7 @@ class Broke(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rooms:
-    """`detections` gives those in force; `secrets` are names of arguments that no text may show."""
+    """`detections` gives those in force."""
 
     store: SqlStore
     clock: Clock
@@ -50,4 +50,3 @@ class Rooms:
     counts: WatchCounts
     detections: Callable[[], Detections]
     raises: Raises
-    secrets: Container[str] = frozenset()

@@ -53,10 +53,9 @@ class Watched:
         """Whether this process watches the tenant now."""
         return self._reading is not None
 
-    @property
-    def behind_s(self) -> float:
-        """Age of what was looked at last, while there is more; 0 of what another watches."""
-        return self._reading.behind_s if self._reading is not None else 0.0
+    def lag_s(self) -> float:
+        """How old what is to be looked at is; 0 of what another watches."""
+        return self._reading.lag_s() if self._reading is not None else 0.0
 
     def is_idle(self, head: Seen) -> bool:
         """Whether a turn would find nothing to do."""
@@ -137,7 +136,7 @@ class Watched:
         """A reading from so far back that all is known once it comes to the mark."""
         rooms, tenant = self._rooms, self.tenant
         detections = rooms.detections()
-        engine = Engine(detections, tenant, rooms.secrets)
+        engine = Engine(detections, tenant)
         after = ("", "")
         while rows := await rooms.store.watch_memories(tenant, after, MEMORIES_PAGE):
             engine.remember(rows)

@@ -96,7 +96,9 @@ class Watcher:
 
     async def begin(self) -> None:
         """Before the first call: from here on nothing that is recorded is passed over, whatever
-        happens. Raises a StoreError."""
+        happens. Without detections there is nothing to begin. Raises a StoreError."""
+        if not self._rooms.detections().all:
+            return
         heads = await self._rooms.store.heads_seen()
         for one in self._watched:
             await one.begin(heads.get(one.tenant, _NOTHING))
@@ -105,7 +107,7 @@ class Watcher:
         """For ever."""
         while True:
             has_more = False
-            if not self._fence.is_up:
+            if not self._fence.is_up and self._rooms.detections().all:
                 has_more = await self._round()
             if not has_more:
                 await asyncio.sleep(LOOK_S)
@@ -121,7 +123,7 @@ class Watcher:
 
     def lag_s(self) -> float:
         """Age of the oldest receipt that is to be looked at by this process, as far as known."""
-        return max((one.behind_s for one in self._watched), default=0.0)
+        return max((one.lag_s() for one in self._watched), default=0.0)
 
     @property
     def watching(self) -> int:

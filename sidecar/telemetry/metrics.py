@@ -31,6 +31,7 @@ from sidecar.telemetry.sources import (
     Sample,
     Scrape,
 )
+from sidecar.telemetry.watch_metrics import WATCH_METRICS
 from storage.queue_counters import BATCH_SIZE_BUCKETS, COMMIT_SECONDS_BUCKETS
 
 LANES: Final = ("committed", "queued")
@@ -326,6 +327,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric("aegis_checkpoint_export_lag_seconds", "gauge",
            "How long the signed head has waited that a target has not taken for longest.",
            ("target",), of_exports(lambda e: e.lag_s())),
+    *WATCH_METRICS,
     # of the policies
     Metric("aegis_policy_reload_success", "gauge",
            "1 if the files last tried are in force, 0 if they are broken (the last good set "

@@ -15,8 +15,10 @@ from sidecar.telemetry.sources import (
     CallerCounts,
     CheckpointCounts,
     ExportCounts,
+    NoticeCounts,
     Sample,
     Scrape,
+    WatchCounts,
 )
 
 
@@ -74,6 +76,28 @@ def of_callers(
     def read(scrape: Scrape) -> Iterable[Sample]:
         callers = scrape.sources.callers
         return [((name,), n) for name, n in values(callers).items()] if callers else []
+
+    return read
+
+
+def of_watch(value: Callable[[WatchCounts], float]) -> Callable[[Scrape], Iterable[Sample]]:
+    """No sample where nobody watches."""
+
+    def read(scrape: Scrape) -> Iterable[Sample]:
+        watch = scrape.sources.watch
+        return [] if watch is None else [((), value(watch))]
+
+    return read
+
+
+def each_of_watch(
+    values: Callable[[NoticeCounts], Mapping[str, float]],
+) -> Callable[[Scrape], Iterable[Sample]]:
+    """No sample where nobody watches."""
+
+    def read(scrape: Scrape) -> Iterable[Sample]:
+        watch = scrape.sources.watch
+        return [((name,), n) for name, n in values(watch.counts).items()] if watch else []
 
     return read
 

@@ -173,6 +173,46 @@ class CallerCounts(Protocol):
         """How many containments are active, by what they do."""
 
 
+class NoticeCounts(Protocol):
+    """What was counted of noticing."""
+
+    passes: int
+    receipts: int
+    events: int
+    hits: int
+    joined: int
+    dropped: int
+    withheld: int
+    overtaken: int
+    rebuilds: int
+    rebuilds_cut: int
+    condition_errors: int
+    forgotten: int
+    breaks: int
+    swept: int
+    raised: dict[str, int]
+    errors: dict[str, int]
+
+
+class WatchCounts(Protocol):
+    """What is known of noticing in this process."""
+
+    @property
+    def counts(self) -> NoticeCounts:
+        """What was counted."""
+
+    @property
+    def watching(self) -> int:
+        """Tenants whose record this process watches now."""
+
+    @property
+    def busy_s(self) -> float:
+        """What the event loop spent on it."""
+
+    def lag_s(self) -> float:
+        """How old what is to be looked at is."""
+
+
 class LineCounts(Protocol):
     """What the logs count of lines that were not written."""
 
@@ -205,6 +245,7 @@ class Sources:
     checkpoints: CheckpointCounts | None = None
     approvals: ApprovalCounts | None = None
     callers: CallerCounts | None = None
+    watch: WatchCounts | None = None
 
 
 class Scrape(NamedTuple):

@@ -43,6 +43,7 @@ from sidecar.rooms import (
     settle,
     start_upkeep,
 )
+from sidecar.soc_rooms import begun_watching
 from sidecar.telemetry.counters import Counters
 from sidecar.telemetry.logs import Logs
 from sidecar.wrap.control import LateControl, NoDoor
@@ -145,7 +146,6 @@ async def _rooms(
     queue = made_queue(config, store, pressure, clock)
     stack.push_async_callback(queue.close)
     recorder = made_recorder(config, clock, queue, store, boot_id, fence)
-    queue.on_abandoned = recorder.abandoned
     callers = await made_callers(stack, config, clock, store, queue, fence)
     runs, counters = run_keeper(config, clock, store), Counters(config.upstreams)
     pins = PinKeeper(store, queue, clock, fence, is_alone=not store.has_leases)
@@ -154,8 +154,10 @@ async def _rooms(
         config, clock, policies, recorder, callers, runs, pins, session, counters, fence, approvals,
         Bindings(clock.random_bytes(KEY_BYTES)),  # over a pipe there are no ids to bind
     )  # fmt: skip
+    watching = await begun_watching(stack, config, clock, store, queue, policies, counters, fence)
     tasks = Tasks(stack)
     tasks.start(policies.run(), "policies")
+    watching.start(tasks)
     start_upkeep(config, tasks, store, clock, fence, callers, approvals, checkpoints)
 
     started_ns = clock.monotonic_ns()
@@ -172,7 +174,7 @@ async def _rooms(
             runs=RunCare(config, clock, read=store.run_head, queue=queue, runs=runs, fence=fence),
             tools=ToolCare.of_config(config, pins), pins=pins, approvals=approvals,
             has_listeners=False, started_ns=started_ns, checkpoints=checkpoints,
-            callers=CallerCare(config, callers, store),
+            callers=CallerCare(config, callers, store), watch=watching.watcher,
         )  # fmt: skip
 
     control = LateControl(config.data_dir, tasks, made_state)
