@@ -110,7 +110,7 @@ class Reading:
             await self._commit(_Pending(hits, self.engine.changed_memories(), self.link.seq))
         else:
             await self._keep_mark()
-        return self._has_more
+        return self._has_more or self._pending is not None
 
     async def end(self) -> None:
         """Marks what was looked at, and lets others watch at once. Raises a StoreError."""

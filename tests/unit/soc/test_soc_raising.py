@@ -1,0 +1,97 @@
+"""Alerts, incidents, deliveries and the cursor stand or fall together; the level says how far."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from watch_setup import STORM, Desk, desk
+
+from sidecar.soc.correlation import Raised
+from sidecar.soc.deliveries import Told
+from sidecar.soc.levels import Level
+from sidecar.soc.model import Severity
+from sidecar.soc.raising import Raiser
+from sidecar.soc.watch_rooms import Rooms
+from sidecar.soc.watched import Watched
+
+ASKING = STORM + "respond: {action: freeze-agent, for: 1h}\n"
+SINKS = (Told("ops", Severity.LOW), Told("pager", Severity.CRITICAL))
+
+
+class Responding:
+    """Who carries out what detections ask for."""
+
+    def __init__(self) -> None:
+        self.asked: list[Raised] = []
+        self.rung = 0
+
+    def ring(self) -> None:
+        self.rung += 1
+
+    async def respond(self, raised: object) -> None:
+        self.asked += raised  # type: ignore[arg-type]
+
+
+async def stormed(at: Desk, level: Level, responding: Responding) -> None:
+    rooms = at.rooms()
+    raiser = Raiser(
+        at.store,
+        at.submitting,
+        at.clock,
+        at.counts,
+        level=level,
+        sinks=SINKS,
+        told=responding.ring,
+        responds=responding.respond,
+    )
+    watched = Watched(
+        "acme",
+        Rooms(at.store, at.clock, rooms.share, at.counts, rooms.detections, raiser),
+        lambda *_: None,
+    )
+    await watched.begin(at.head())
+    await at.refuse(3)
+    await at.look(watched)
+    at.clock.move(60)
+    await at.refuse(3)
+    await at.look(watched)
+
+
+@pytest.mark.parametrize(
+    ("level", "kinds", "asked"),
+    [
+        (Level.LOG, [], 0),
+        (Level.NOTIFY, ["alert.opened", "incident.opened"], 0),
+        (Level.RECOMMEND, ["alert.opened", "incident.opened"], 0),
+        (Level.RESPOND, ["alert.opened", "incident.opened"], 1),
+    ],
+)
+async def test_each_level_does_more_than_the_one_before(
+    tmp_path: Path, level: Level, kinds: list[str], asked: int
+) -> None:
+    async with desk(tmp_path, ASKING) as at:
+        responding = Responding()
+        await stormed(at, level, responding)
+        rows = await at.store.deliveries_before("acme", "z", 9)
+        assert sorted(row.kind for row in rows) == kinds
+        assert {row.sink for row in rows} == ({"ops"} if kinds else set())
+        assert responding.rung == bool(kinds)
+        assert len(responding.asked) == asked
+        told = [json.loads(row.body)["alert"] for row in rows if row.kind == "alert.opened"]
+        assert ["recommended" in one for one in told] == [level >= Level.RECOMMEND] * len(told)
+        (alert,) = await at.alerts()
+        assert alert.hits == 2, "the second storm joined: nobody was told again"
+
+
+async def test_of_an_entry_that_cannot_be_recorded_nothing_stands(tmp_path: Path) -> None:
+    async with desk(tmp_path, ASKING) as at:
+        responding = Responding()
+        at.submitting.fails = 1
+        with pytest.raises(Exception, match="reached"):
+            await stormed(at, Level.RESPOND, responding)
+        assert await at.alerts() == []
+        assert await at.store.deliveries_before("acme", "z", 9) == []
+        assert await at.store.open_incidents("acme", 9) == []
+        assert (responding.rung, responding.asked) == (0, [])
