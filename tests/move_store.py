@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
+import warm
 
 from sidecar.clock import Clock
 from sidecar.ledger.canonical import canonical_arguments
@@ -152,10 +153,7 @@ STOPPED = ROOT / "tests" / "move_stopped.py"
 def move(source: str, target: str, *more: str) -> subprocess.CompletedProcess[str]:
     """The real command, to its end."""
     command = [sys.executable, "-m", "sidecar.cli.main", "store", "move"]
-    return subprocess.run(
-        [*command, "--from", source, "--to", target, *more],
-        cwd=ROOT, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+    return warm.run([*command, "--from", source, "--to", target, *more], cwd=ROOT)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import warm
+
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 SCRIPT = [sys.executable, str(HERE / "stdio_script.py")]
@@ -40,7 +42,7 @@ class Wrap:
         self.errors_path = folder / f"stderr-{name}"
         self._unread = b""
         with self.errors_path.open("ab") as errors:
-            self.process = subprocess.Popen(
+            self.process = warm.popen(
                 wrap_command(name, server, *options),
                 cwd=ROOT,
                 stdin=subprocess.PIPE,
@@ -133,7 +135,7 @@ class Wrap:
 def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
     """One aegis-sidecar command to its end."""
     command = [sys.executable, "-m", "sidecar.cli.main", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    return warm.run(command, cwd=ROOT)
 
 
 def call(reply_id: Any, name: str, **arguments: Any) -> dict[str, Any]:

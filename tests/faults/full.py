@@ -28,11 +28,11 @@ import aiohttp
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-sys.path.insert(0, str(HERE))
-sys.path.insert(0, str(ROOT))
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(HERE), str(ROOT), str(ROOT / "tests"), str(ROOT / "tests/e2e")]
 
+import warm
 from full_report import checked_out, tell
+from running import keep_figures
 from upstream import MarkingUpstream
 
 import storage
@@ -104,7 +104,8 @@ class Sidecar:
                 data=self.data_port, control=self.control_port, upstream=upstream_port
             )
         )
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Any = None
+        keep_figures(folder)
 
     async def start(self) -> float:
         """Starts it and waits until it is ready; gives the seconds that took."""
@@ -114,7 +115,7 @@ class Sidecar:
         else:
             command = [sys.executable, str(HERE / "planted.py"), self.planted]
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = warm.popen(
                 [*command, "serve", "--config", str(self.config)],
                 cwd=ROOT, stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
@@ -211,12 +212,11 @@ def verify(sidecar: Sidecar) -> str | None:
     """Exports and verifies the chain with the product's own commands; None if it holds."""
     command = [sys.executable, "-m", "sidecar.cli.main", "receipts"]
     path = sidecar.folder / "receipts.jsonl"
-    with path.open("wb") as output:
-        subprocess.run(
-            [*command, "export", "--config", str(sidecar.config)],
-            check=True, cwd=ROOT, stdout=output,
-        )  # fmt: skip
-    done = subprocess.run([*command, "verify", str(path)], cwd=ROOT, capture_output=True, text=True)
+    exported = warm.run([*command, "export", "--config", str(sidecar.config)], cwd=ROOT)
+    if exported.returncode != 0:
+        return exported.stdout[-2000:] + exported.stderr
+    path.write_text(exported.stdout)
+    done = warm.run([*command, "verify", str(path)], cwd=ROOT)
     return None if done.returncode == 0 else done.stdout + done.stderr
 
 

@@ -29,6 +29,7 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 
+import warm
 from full_report import ROOT, checked_out, tell
 from wrap_mutants import Mutation
 
@@ -60,7 +61,7 @@ class Fuzzed:
             program = [str(here / "wrap_planted.py"), planted]
         sink = [sys.executable, str(here / "wrap_sink.py"), str(self.kept)]
         self.errors = (folder / "errors").open("wb")
-        self.process = subprocess.Popen(
+        self.process = warm.popen(
             [sys.executable, *program, "wrap", "--name", "files", "--data-dir", str(home), "--set",
              "limits.request=4KiB", "--", *sink],
             cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
@@ -137,8 +138,9 @@ class Fuzzed:
         path = self.folder / "receipts.jsonl"
         store = f"sqlite:///{self.folder / 'data' / 'aegis.db'}"
         export = [*cli, "export", "--store", store, "--output", str(path)]
-        subprocess.run(export, cwd=ROOT, check=True, capture_output=True)
-        verified = subprocess.run([*cli, "verify", str(path)], cwd=ROOT, capture_output=True)
+        exported = warm.run(export, cwd=ROOT)
+        assert exported.returncode == 0, exported.stderr
+        verified = warm.run([*cli, "verify", str(path)], cwd=ROOT)
         if verified.returncode != 0:
             self.wrong("the receipts do not verify", verified.stdout)
         return [json.loads(line) for line in path.read_text().splitlines()]

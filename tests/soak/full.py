@@ -213,7 +213,7 @@ async def run(minutes: float, rate: float, seed: int) -> dict[str, Any]:
     upstream = CountingUpstream()
     await upstream.start()
     with tempfile.TemporaryDirectory(prefix="aegis-soak-") as name:
-        sidecar = Process(Path(name))
+        sidecar = Process(Path(name), is_warm=False)
         url = f"  up: {{url: 'http://127.0.0.1:{upstream.port}'}}"
         sidecar.write(url, {"tools.yaml": CATALOGUE, "policy.yaml": POLICY})
         try:

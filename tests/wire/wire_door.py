@@ -96,7 +96,7 @@ class Door:
     def __init__(self, folder: Path) -> None:
         self.arrivals: list[Arrival] = []
         self.violations: list[str] = []
-        self.sidecar = Process(folder)
+        self.sidecar = Process(folder, is_warm=False)
         self._upstreams = [
             RecordingUpstream(name, self.arrivals, self.violations)
             for name in ("up", "tools", "open")

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
 from pathlib import Path
 
+import warm
 from control_setup import control_plane
 
 from sidecar.control.server import ControlServer
 
 
 async def health(*arguments: str) -> tuple[int, str, str]:
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "sidecar.cli.main", "health", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
+    command = [sys.executable, "-m", "sidecar.cli.main", "health", *arguments]
+    done = await asyncio.to_thread(warm.run, command)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
+import warm
 from control_setup import Setup, control_plane
 
 from sidecar.cli.control_client import Unreachable, ask_at
@@ -36,9 +37,13 @@ async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
 
 
 async def command(*arguments: str, user: int | None = None) -> tuple[int, str, str]:
+    line = [sys.executable, "-m", "sidecar.cli.main", *arguments]
+
     def run() -> subprocess.CompletedProcess[str]:
+        if user is None:
+            return warm.run(line)
         return subprocess.run(
-            [sys.executable, "-m", "sidecar.cli.main", *arguments],
+            line,
             capture_output=True,
             text=True,
             user=user,
