@@ -100,9 +100,7 @@ class Scene:
     async def trouble(self, tenant: str = "acme", agent: str = "coder") -> str:
         """An incident of two alerts, the first of which later hits joined; its id."""
         calls = [await self.refuse(f"{tenant}-{n}", tenant=tenant, agent=agent) for n in range(5)]
-        noticed = await self.notice(
-            self.hit(*calls[:3], tenant=tenant, agent=agent), tenant=tenant
-        )
+        noticed = await self.notice(self.hit(*calls[:3], tenant=tenant, agent=agent), tenant=tenant)
         (incident,) = noticed.opened_incidents
         late = self.hit(*calls[2:4], tenant=tenant, agent=agent)
         assert not (await self.notice(late, tenant=tenant)).has_news
