@@ -56,6 +56,7 @@ from sidecar.rooms import (
     settle,
     start_upkeep,
 )
+from sidecar.soc.incidents import Incidents
 from sidecar.soc_rooms import begun_watching
 from sidecar.telemetry.counters import Counters
 from sidecar.telemetry.logs import Logs
@@ -144,6 +145,7 @@ async def running(
             runs=RunCare(config, clock, read=store.run_head, queue=queue, runs=runs, fence=fence),
             tools=ToolCare.of_config(config, pins), pins=pins, checkpoints=checkpoints,
             approvals=approvals, callers=CallerCare(config, callers, store),
+            incidents=Incidents(store, queue, clock, fence),
             certificates=certificates.all, upstream_certificates=certificates.of_upstreams,
             watch=watching.watcher,
         )  # fmt: skip

@@ -22,7 +22,8 @@ from sidecar.errors import SidecarError
 
 COMMANDS = (
     "serve", "wrap", "demo", "status", "reload", "health", "store", "config", "policy", "tools",
-    "receipts", "runs", "approvals", "agents", "keys", "soc", "contain", "containments",
+    "receipts", "runs", "approvals", "agents", "keys", "soc",
+    "contain", "containments", "alerts", "incidents",
 )  # fmt: skip
 
 _PROGRAM = "aegis-sidecar"

@@ -1,15 +1,15 @@
-"""`aegis-sidecar soc VERB`: one file for each verb."""
+"""`aegis-sidecar soc VERB`: tests detections, proves incidents; one file for each verb."""
 
 from __future__ import annotations
 
 import argparse
 
-from sidecar.cli import soc_backtest, soc_test
+from sidecar.cli import soc_backtest, soc_pack, soc_test, soc_verify
 
 NAME = "soc"
-HELP = "test detections, and try them on what is recorded"
+HELP = "test detections, try them on what is recorded, prove an incident against the chain"
 
-VERBS = (soc_test, soc_backtest)
+VERBS = (soc_test, soc_backtest, soc_verify, soc_pack)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

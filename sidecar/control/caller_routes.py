@@ -33,14 +33,14 @@ def add_caller_routes(
 
     def reads(answer: Callable[[Asked], Awaitable[dict[str, Any]]]) -> Handler:
         async def handle(request: web.Request) -> web.Response:
-            return _json(await answer(await asked(request)))
+            return json_answer(await answer(await asked(request)))
 
         return handle
 
     def acts(answer: Callable[[Asked, str], Awaitable[dict[str, Any]]]) -> Handler:
         async def handle(request: web.Request) -> web.Response:
             actor = f"socket:{user_name(user_id(request))}"
-            return _json(await answer(await asked(request), actor))
+            return json_answer(await answer(await asked(request), actor))
 
         return handle
 
@@ -66,7 +66,8 @@ def user_name(uid: int) -> str:
         return str(uid)
 
 
-def _json(content: dict[str, Any]) -> web.Response:
+def json_answer(content: dict[str, Any]) -> web.Response:
+    """What the command line reads."""
     return web.Response(
         body=json.dumps(content).encode() + b"\n",
         content_type="application/json",

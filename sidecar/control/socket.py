@@ -3,7 +3,7 @@
 Knows: HTTP over a Unix socket that only its owner may open (mode 0600), and that checks who has
 connected all the same: the sidecar's user or root. GET /status reads; POST /reload, POST /fence,
 DELETE /fence and POST /fence/moved act, as do POST /runs/…, /tools/…, /approvals/…, /agents/…,
-/keys/… and /containments/….
+/keys/…, /containments/…, /alerts/… and /incidents/….
 Must not know: what a status holds, how a reload is done, what a fence is.
 """
 
@@ -25,11 +25,13 @@ from aiohttp import web
 from sidecar.control.approval_care import ApprovalCare, ApprovalCareRefused
 from sidecar.control.caller_routes import add_caller_routes
 from sidecar.control.fencing import FenceRefused, Fencing
+from sidecar.control.incident_routes import add_incident_routes
 from sidecar.control.run_care import RunCare, RunCareRefused
 from sidecar.control.socket_file import NAME, PATH_BYTES_MAX, bound
 from sidecar.control.tool_care import ToolCare, ToolCareRefused
 from sidecar.errors import StartRefused
 from sidecar.identity.changes import ChangeRefused
+from sidecar.soc.incidents import IncidentRefused
 
 if TYPE_CHECKING:
     from sidecar.control.state import ControlState
@@ -106,6 +108,8 @@ def _app(state: ControlState) -> web.Application:
         add_caller_routes(
             app, state.callers, state.callers.containments, asked=_asked, user_id=_user_id
         )
+    if state.incident_care is not None:
+        add_incident_routes(app, state.incident_care, asked=_asked, user_id=_user_id)
     return app
 
 
@@ -230,7 +234,8 @@ async def _owner_only(request: web.Request, handler: Handler) -> web.StreamRespo
     try:
         return await handler(request)
     except (
-        ApprovalCareRefused, ChangeRefused, FenceRefused, RunCareRefused, ToolCareRefused,
+        ApprovalCareRefused, ChangeRefused, FenceRefused, IncidentRefused, RunCareRefused,
+        ToolCareRefused,
     ) as error:  # fmt: skip
         said = {"code": error.code, "title": error.title, "next_step": error.next_step}
         return _json(409, said)

@@ -13,10 +13,12 @@ from sidecar.clock import Clock
 from sidecar.control.approval_care import ApprovalCare
 from sidecar.control.caller_care import CallerCare
 from sidecar.control.fencing import Fencing
+from sidecar.control.incident_care import IncidentCare
 from sidecar.control.readiness import Readiness
 from sidecar.control.run_care import RunCare
 from sidecar.control.status import Identity, status_of
 from sidecar.control.tool_care import ToolCare
+from sidecar.soc.incidents import Incidents
 from sidecar.telemetry.counters import Counters
 from sidecar.telemetry.exposition import Exposition
 from sidecar.telemetry.sources import (
@@ -70,6 +72,7 @@ class ControlState:
         upstream_certificates: Sequence[UpstreamCertificate] = (),
         checkpoints: CheckpointCounts | None = None,
         watch: WatchCounts | None = None,
+        incidents: Incidents | None = None,
         has_listeners: bool = True,
         started_ns: int | None = None,
     ) -> None:
@@ -77,6 +80,8 @@ class ControlState:
         # Each None where the embedding program has nobody who keeps such.
         self.fencing, self.runs, self.tools = fencing, runs, tools
         self.approvals, self.callers = approvals, callers
+        self.incidents = incidents
+        self.incident_care = IncidentCare(incidents, config.tenants) if incidents else None
         url = config.approvals.url if has_listeners else ""
         self.approval_care = ApprovalCare(approvals, config.tenants, url) if approvals else None
         self._outlook_at = outlook_at

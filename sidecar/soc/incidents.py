@@ -67,7 +67,7 @@ class Incidents:
     """One for a sidecar."""
 
     def __init__(self, reader: WatchReader, queue: Submits, clock: Clock, fence: Fence) -> None:
-        self._reader = reader
+        self.reader = reader
         self._queue = queue
         self._clock = clock
         self._fence = fence
@@ -80,7 +80,7 @@ class Incidents:
         found: list[AlertRow] = []
 
         async def plan(note: Note) -> _Planned:
-            row = await self._reader.alert(tenant, alert_id)
+            row = await self.reader.alert(tenant, alert_id)
             if row is None:
                 raise unknown_alert(alert_id)
             found[:] = [row]
@@ -103,7 +103,7 @@ class Incidents:
         found: list[IncidentRow] = []
 
         async def plan(note: Note) -> _Planned:
-            row = await self._reader.incident(tenant, incident_id)
+            row = await self.reader.incident(tenant, incident_id)
             if row is None:
                 raise unknown_incident(incident_id)
             found[:] = [row]
@@ -113,7 +113,7 @@ class Incidents:
                     f"the incident has {NOTES_MAX} notes already",
                     "Write it where the incident is worked on, and close it.",
                 )
-            alerts = await alerts_of(self._reader, tenant, incident_id)
+            alerts = await alerts_of(self.reader, tenant, incident_id)
             moved = incident_move(row, alerts, move, note)
             if moved is None:
                 if row.state == incident_after(IncidentState.OPEN, move):

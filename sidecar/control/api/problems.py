@@ -19,6 +19,7 @@ from sidecar.errors import RefusalKind
 from sidecar.identity.changes import ChangeRefused
 from sidecar.ledger.proofs import NoProof
 from sidecar.ledger.tiles import TreeIncomplete
+from sidecar.soc.incidents import IncidentRefused
 from storage.errors import ReadTimeout, StoreError
 
 TEXT_MAX: Final = 300
@@ -151,13 +152,13 @@ RETRY_AFTER_S: Final = 1
 #: Codes of rooms that say: there is no such thing.
 _UNKNOWN: Final = frozenset(
     {
-        "unknown_agent", "unknown_containment", "unknown_key", "unknown_tenant",
-        "unknown_upstream", "not_drifted",
+        "unknown_agent", "unknown_alert", "unknown_containment", "unknown_incident", "unknown_key",
+        "unknown_tenant", "unknown_upstream", "not_drifted",
     }
 )  # fmt: skip
 #: Codes of rooms that say: that is no name, no reason, no expiry.
 _ILL_FORMED: Final = frozenset(
-    {"bad_action", "bad_expiry", "bad_key", "bad_name", "bad_reason", "bad_subject"}
+    {"bad_action", "bad_expiry", "bad_key", "bad_name", "bad_note", "bad_reason", "bad_subject"}
 )
 #: Codes of rooms that say: not now.
 _NOT_NOW: Final = frozenset({"store_fenced", "store_moved", "shutting_down"})
@@ -218,7 +219,7 @@ def problem_of(error: Exception) -> Problem | None:
         return ApiProblem("store_unavailable", f"the store says {error.code}").said
     if isinstance(error, ApprovalRefused):
         return _said(error.code, error.title, error.next_step, error.status)
-    if isinstance(error, RunCareRefused | ToolCareRefused | ChangeRefused):
+    if isinstance(error, RunCareRefused | ToolCareRefused | ChangeRefused | IncidentRefused):
         if isinstance(error.__cause__, StoreError):
             return problem_of(error.__cause__)
         return _said(error.code, error.title, error.next_step, _status_of(error.code))

@@ -11,12 +11,14 @@ from typing import Any, Final
 
 from sidecar.control.api import (
     agents,
+    alerts,
     approvals,
     audit,
     checkpoints,
     containments,
     decisions,
     explaining,
+    incidents,
     keys,
     overview,
     policies,
@@ -50,6 +52,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     *checkpoints.ROUTES,
     *audit.ROUTES,
     *approvals.ROUTES,
+    *alerts.ROUTES,
+    *incidents.ROUTES,
     *agents.ROUTES,
     *containments.ROUTES,
     *tools.ROUTES,
