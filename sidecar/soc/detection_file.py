@@ -209,18 +209,17 @@ def _check_form(node: Node, values: Mapping[str, Any], problems: Problems) -> No
                 continue
             hint = "the steps of a sequence say what is looked for" if key == "where" else ""
             problems.error(_place(node, key), f"`{key}` has no place beside `{forms[0]}`", hint)
+    if "at_least" in keys and "at_least" not in values:
+        return  # what is wrong with it has been said, the rest would only follow
     at_least = values.get("at_least", 1)
-    needs_window = "sequence" in forms or (not forms and at_least > 1)
-    if needs_window and "within" not in keys:
+    is_single = not forms and at_least == 1
+    if "within" not in keys and (forms[:1] == ["sequence"] or at_least > 1):
         what = "a sequence" if forms else f"at_least: {at_least}"
         problems.error(node.position, f'{what} needs "within"', "in what time, e.g. 60s")
-    if not forms and "at_least" not in keys and "within" in keys:
-        problems.error(
-            _place(node, "within"), "`within` says nothing of a single event", "add `at_least`"
-        )
-    if not forms and "at_least" in keys and at_least == 1 and "within" in keys:
-        problems.error(_place(node, "within"), "`within` says nothing of a single event")
-    if not forms and "distinct" in keys and at_least < 2:
+    if is_single and "within" in keys:
+        hint = "" if "at_least" in keys else "add `at_least`"
+        problems.error(_place(node, "within"), "`within` says nothing of a single event", hint)
+    if is_single and "distinct" in keys:
         problems.error(_place(node, "distinct"), "`distinct` needs `at_least` of 2 or more")
 
 

@@ -229,7 +229,7 @@ class Sequence:
                 continue
             if step < self._last:
                 here = ways[step]
-                if not here or here[0].seq <= way[0].seq:
+                if not here or here[0].seq < way[0].seq:
                     ways[step] = (*way, evidence)
                 continue
             found = Found(len(way) + 1, (*way, evidence))
