@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from sidecar.approvals.register import Register
+from sidecar.soc.watch_counts import WatchCounts
 from sidecar.telemetry.counters import Counters
 from sidecar.telemetry.sources import Sources
 from storage.driver import StoreFacts
@@ -104,6 +105,16 @@ def make_sources(upstreams: tuple[str, ...] = ("github", "files"), **changes: An
                     failures_total=Counter({"unwritable": 1, "fork": 2, "ahead": 1}),
                 )
             ],
+        ),
+        "watch": SimpleNamespace(
+            counts=WatchCounts(
+                hits=7,
+                raised={"info": 0, "low": 0, "medium": 1, "high": 2, "critical": 0},
+                errors={"store_busy": 1},
+            ),
+            watching=2,
+            busy_s=0.75,
+            lag_s=lambda: 3.5,
         ),
         "certificates": [
             SimpleNamespace(

@@ -212,3 +212,15 @@ def test_the_reference_table_has_a_line_for_each_metric() -> None:
     assert table.endswith("\n")
     assert names(table.splitlines()[2:-1]) == [metric.name for metric in METRICS]
     assert all(line.count("|") == 5 for line in table.splitlines())
+
+
+def test_what_is_noticed_is_published_and_nothing_where_nobody_watches() -> None:
+    series = series_of(scrape(make_sources()))
+    assert value(series, "aegis_detection_lag_seconds") == 3.5
+    assert value(series, "aegis_detection_tenants") == 2
+    assert value(series, "aegis_detection_busy_seconds_total") == 0.75
+    assert value(series, "aegis_detection_hits_total") == 7
+    assert value(series, "aegis_alerts_raised_total", severity="high") == 2
+    assert value(series, "aegis_detection_errors_total", code="store_busy") == 1
+    names = {name for name, _ in series_of(scrape(make_sources(watch=None)))}
+    assert not [name for name in names if name.startswith(("aegis_detection", "aegis_alerts"))]
