@@ -13,7 +13,7 @@ from typing import Any
 from sidecar.cli.control_client import add_connection_arguments, tell
 
 NAME = "contain"
-HELP = "stop an agent, a tool, an upstream, a destination or a run, whatever the rules say"
+HELP = "stop an agent, a tool, an upstream, a destination or a run, now"
 
 ACTIONS = {
     "freeze-agent": "AGENT: refuse all its calls",

@@ -89,6 +89,7 @@ def make_sources(upstreams: tuple[str, ...] = ("github", "files"), **changes: An
             failures_by_reason={"unknown": 3, "jwt_expired": 1},
             lockouts_total=1,
             agents_by_state=lambda: {"active": 2, "frozen": 1},
+            containments_by_action=lambda: {"block-tool": 3, "block-run": 0},
         ),
         "pins": SimpleNamespace(
             drifts_total={"files": 3, "gone": 1}, drifted_by_upstream=lambda: {"files": 2}
