@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ from sidecar.rooms import (
     Tasks,
     made_approvals,
     made_pipeline,
+    made_spans,
     policy_loader,
     secrets_of,
     settle,
@@ -131,6 +133,7 @@ async def running(
         pipeline = made_pipeline(
             config, clock, policies, recorder, callers, runs, pins, leg, counters, fence,
             approvals, await kept_bindings(clock, store), shared.rates,
+            made_spans(stack, os.environ),
         )  # fmt: skip
         authorize = made_authorize(shared, queue, store, boot_id, approvals)
         door = _door(config, pipeline, authorize)

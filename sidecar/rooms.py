@@ -47,6 +47,8 @@ from sidecar.proxy.tool_lists import ToolLists
 from sidecar.proxy.upstream import UpstreamLeg
 from sidecar.soc.loading import load_all
 from sidecar.telemetry.counters import Counters
+from sidecar.telemetry.opentelemetry_spans import spans_of
+from sidecar.telemetry.spans import Spans
 from storage import SqlStore, hints_of
 from storage.write_queue import WriteQueue
 
@@ -89,6 +91,7 @@ def made_pipeline(
     approvals: Approvals,
     bindings: Bindings,
     rates: Rates | None = None,
+    spans: Spans | None = None,
 ) -> Pipeline:
     """The way of a call over these rooms."""
     # Upstreams that have a server; to others nothing can be forwarded.
@@ -115,8 +118,16 @@ def made_pipeline(
     return Pipeline(
         config=config, policies=policies, judging=judging, lists=ToolLists(policies, pins),
         authenticator=callers.authenticator, recorder=recorder, leg=leg, places=places,
-        answers=answers, counters=counters, clock=clock,
+        answers=answers, counters=counters, clock=clock, spans=spans,
     )  # fmt: skip
+
+
+def made_spans(stack: AsyncExitStack, environ: Mapping[str, str]) -> Spans | None:
+    """Where spans of calls go, closed with the stack; None where nobody asked for any."""
+    spans = spans_of(environ)
+    if spans is not None:
+        stack.push_async_callback(asyncio.to_thread, spans.close)
+    return spans
 
 
 def made_approvals(

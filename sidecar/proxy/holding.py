@@ -25,6 +25,7 @@ from sidecar.model import Decision, Effect, Principal, ToolCall
 from sidecar.proxy.agent_side import ClientGone
 from sidecar.proxy.dialects import DIALECTS
 from sidecar.proxy.dialects.mcp_methods import TOOLS_CALL
+from sidecar.telemetry.spans import HOLD
 
 if TYPE_CHECKING:
     from sidecar.clock import Clock
@@ -118,7 +119,10 @@ class Holding:
         finally:
             if key is not None:
                 self._in_sessions.pop(key, None)
-            visit.held_ns += self._clock.monotonic_ns() - waited_from_ns
+            until_ns = self._clock.monotonic_ns()
+            visit.held_ns += until_ns - waited_from_ns
+            if visit.stages is not None:
+                visit.stages.passes(HOLD, waited_from_ns, until_ns)
         self._places.take(name)
         visit.has_place = True
         return Permit(row, approver_of(row), asking.terms)

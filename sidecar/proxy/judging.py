@@ -30,6 +30,7 @@ from sidecar.proxy.obligations_request import fulfilled, recordable
 from sidecar.proxy.rates import Counted, Rates
 from sidecar.proxy.visit import Visit
 from sidecar.telemetry.counters import Counters
+from sidecar.telemetry.spans import JUDGE, RECORD
 from storage.errors import StoreError
 from storage.records import Stale
 
@@ -110,12 +111,15 @@ class Judging:
         decision, wait_s = self._decide(
             policy_set, principal, call, before, now_us, started_ns, counted, visit.permit
         )
+        took_ns = self._clock.monotonic_ns() - started_ns
+        if visit.stages is not None:
+            visit.stages.passes(JUDGE, started_ns, started_ns + took_ns)
+            visit.stages.effect, visit.stages.rule = decision.effect.value, decision.rule_id or ""
         if decision.effect is Effect.REQUIRE_APPROVAL and not decision.forward:
             if visit.agent is not None:
                 await self._hold(visit, policy_set, principal, call, decision)
                 return None  # judged anew, by the rules as they are once somebody has said yes
             decision = replace(decision, code="cannot_wait")  # in the middle of an answer
-        took_ns = self._clock.monotonic_ns() - started_ns
         claims = None
         if decision.charges and decision.forward:
             facts = Facts(principal, _shown(call, decision), now_us, before.state)
@@ -156,6 +160,7 @@ class Judging:
         """The durable intent of a call that goes ahead; None if it must be decided anew. Nothing is
         awaited before it waits in the queue."""
         stake = spend = None
+        begun_ns = self._clock.monotonic_ns() if visit.stages is not None else 0
         if not call.is_protocol:
             stake = self._runs.stake(before, principal, call, decision, policy_set, now_us)
         permit = visit.permit if decision.approver is not None else None
@@ -164,6 +169,8 @@ class Judging:
         said = await self._recorder.intent(
             principal, sent, decision, stake, before.state, claims, spend
         )
+        if visit.stages is not None:
+            visit.stages.passes(RECORD, begun_ns, self._clock.monotonic_ns())
         answer: Intent | Stale | Refused
         if isinstance(said, OverLimit):
             decision, answer = said.decision, _held(said)

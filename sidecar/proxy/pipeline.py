@@ -37,10 +37,12 @@ from sidecar.proxy.obligations_response import held_to
 from sidecar.proxy.places import Places
 from sidecar.proxy.server_requests import Within
 from sidecar.proxy.tool_lists import ToolLists
+from sidecar.proxy.traced import call_span
 from sidecar.proxy.upstream import Reply, UpstreamLeg
 from sidecar.proxy.visit import Visit
 from sidecar.proxy.websocket_relay import Relay
 from sidecar.telemetry.counters import Counters
+from sidecar.telemetry.spans import Spans, Stages
 
 _log = logging.getLogger("aegis.pipeline")
 
@@ -62,7 +64,10 @@ class Pipeline:
         answers: McpAnswers,
         counters: Counters,
         clock: Clock,
+        spans: Spans | None = None,
     ) -> None:
+        """`spans` are told of each call that has ended; without, none notes its stages."""
+        self._spans = spans
         self._places = places
         self._limits: Limits = config.limits
         self._identify = Identify(authenticator)
@@ -85,6 +90,7 @@ class Pipeline:
             await self._refuse(exchange, visit, refused)
             return
         visit.agent, visit.has_place = exchange, True
+        visit.stages = self._stages()
         self._counters.in_flight += 1
         try:
             head = exchange.head
@@ -127,6 +133,7 @@ class Pipeline:
             if visit.has_place:
                 self._places.give_back(upstream.name)
             self._counters.in_flight -= 1
+            self._tell(visit, exchange)
 
     async def refuse_head(self, exchange: AgentSide, refused: Refused) -> None:
         """Answers a request whose head was refused; there is no caller yet, and it was counted."""
@@ -267,13 +274,21 @@ class Pipeline:
 
     # -- its ends --------------------------------------------------------------------------
 
+    def _stages(self) -> Stages | None:
+        return Stages() if self._spans is not None else None
+
+    def _tell(self, visit: Visit, exchange: AgentSide) -> None:
+        """To whoever keeps traces."""
+        if self._spans is not None and visit.stages is not None:
+            self._spans.tell(call_span(visit, visit.stages, exchange.head, self._clock))
+
     def _conclude(self, visit: Visit, kind: OutcomeKind) -> None:
         """Records how a forwarded call ended; before an intent there is nothing to conclude."""
         if visit.intent is None:
             return
         outcome = Outcome(kind, visit.http_status, visit.request_state)
         self._recorder.outcome(visit.intent, outcome)
-        visit.intent = None
+        visit.intent, visit.ended = None, kind
         self._counters.ended(kind)
         if visit.upstream is None or not visit.answered_ns:
             return
@@ -313,6 +328,8 @@ class Pipeline:
             except Refused as other:
                 refused = other
         self._counters.refused(refused.code, refused.detail)
+        if visit.stages is not None:
+            visit.stages.refused = refused.code
         if visit.intent is not None:
             self._conclude(visit, ending_by(refused))
         elif refused.is_recorded:

@@ -15,6 +15,7 @@ from sidecar.model import OutcomeKind, Principal, ToolCall
 from sidecar.policy.index import PolicySet
 from sidecar.policy.runs import RunState
 from sidecar.policy.terms import Obligations
+from sidecar.telemetry.spans import Stages
 
 if TYPE_CHECKING:
     from sidecar.proxy.agent_side import AgentSide
@@ -50,3 +51,7 @@ class Visit:
     #: How the call ends once its answer is given, if nothing else comes of it.
     ends_as: OutcomeKind = OutcomeKind.COMPLETED
     request_state: str | None = None
+    #: How it ended, once it has.
+    ended: OutcomeKind | None = None
+    #: What it notes for whoever keeps traces; None where nobody does.
+    stages: Stages | None = None

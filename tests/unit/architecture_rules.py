@@ -45,6 +45,7 @@ ONE_PLACE = {
     "asyncpg": "storage/postgres.py",
     "prometheus_client": "sidecar/telemetry/",
     "cel_expr_python": "sidecar/policy/",
+    "opentelemetry": "sidecar/telemetry/",
 }
 #: `calibration` opens a scratch store of its own for the composition root, and removes it.
 OPENS_A_STORE = ("sidecar/write_path.py", "sidecar/calibration.py", "sidecar/cli/")
