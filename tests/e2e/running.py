@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import warm
+from kept_figures import keep_figures
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,26 +40,6 @@ def free_port() -> int:
                 continue
         _given.add(port)
         return port
-
-
-def keep_figures(folder: Path) -> None:
-    """Puts there what `store calibrate` keeps, measured once on this machine: a start finds it, and
-    does not measure anew what nobody asked to know."""
-    if not _figures:
-        with tempfile.TemporaryDirectory(dir=folder) as name:
-            config = Path(name) / "sidecar.yaml"
-            config.write_text(
-                "store: sqlite:///aegis.db\npolicies: [pack:read-only]\n"
-                "upstreams: {none: {url: 'http://127.0.0.1:9'}}\n"
-            )
-            command = [sys.executable, "-m", "sidecar.cli.main", "store", "calibrate"]
-            done = warm.run([*command, "--config", str(config), "--seconds", "1"], cwd=ROOT)
-            assert done.returncode == 0, done.stdout + done.stderr
-            _figures.append((Path(name) / "calibration.json").read_bytes())
-    (folder / "calibration.json").write_bytes(_figures[0])
-
-
-_figures: list[bytes] = []
 
 
 @dataclass

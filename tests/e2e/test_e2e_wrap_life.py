@@ -35,7 +35,7 @@ def tmp_path() -> Iterator[Path]:
 
 
 def test_the_first_start_writes_files_and_the_second_keeps_them(tmp_path: Path) -> None:
-    wrap = Wrap(tmp_path)
+    wrap = Wrap(tmp_path, finds_folder=False)
     assert wrap.asked(1, "echo", a=1)["result"]
     assert wrap.end() == 0
     home = wrap.home

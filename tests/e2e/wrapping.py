@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import warm
+from kept_figures import keep_figures
+
+from sidecar.wrap.files import make_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
@@ -27,7 +30,8 @@ def wrap_command(name: str, server: list[str], *options: str) -> list[str]:
 
 
 class Wrap:
-    """One wrapped server; `folder` is the per-user data folder of this test."""
+    """One wrapped server; `folder` is the per-user data folder of this test. The wrap finds its
+    own folder made, with the store's figures in it and nothing else, unless it is not to."""
 
     def __init__(
         self,
@@ -36,11 +40,15 @@ class Wrap:
         server: list[str] = SCRIPT,
         *options: str,
         environment: dict[str, str] | None = None,
+        finds_folder: bool = True,
     ) -> None:
         self.home = folder / "share" / "aegis-sidecar" / name
         self.seen_path = folder / f"seen-{name}"
         self.errors_path = folder / f"stderr-{name}"
         self._unread = b""
+        if finds_folder:
+            make_folder(self.home)
+            keep_figures(self.home)
         with self.errors_path.open("ab") as errors:
             self.process = warm.popen(
                 wrap_command(name, server, *options),

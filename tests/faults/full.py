@@ -28,11 +28,11 @@ import aiohttp
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-sys.path[:0] = [str(HERE), str(ROOT), str(ROOT / "tests"), str(ROOT / "tests/e2e")]
+sys.path[:0] = [str(HERE), str(ROOT), str(ROOT / "tests")]
 
 import warm
 from full_report import checked_out, tell
-from running import keep_figures
+from kept_figures import keep_figures
 from upstream import MarkingUpstream
 
 import storage

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientSession, ClientTimeout, UnixConnector
+from kept_figures import keep_figures
 
 from sidecar.app import Sidecar, running
 from sidecar.clock import Clock
@@ -278,6 +279,7 @@ async def stage(
     if not store and not (folder / "aegis.db").exists():
         await put(loaded.config.store, agent_row(), *rows)
     clock, log = MovedClock(), io.StringIO()
+    keep_figures(folder)
     async with (
         running(loaded.config, clock, log=log) as sidecar,
         ClientSession(timeout=ClientTimeout(10)) as session,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import ClientResponse, ClientSession, UnixConnector
+from kept_figures import keep_figures
 
 from sidecar.app import Sidecar, running
 from sidecar.approvals.links import Link, read, signed
@@ -71,6 +72,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
     )
     config = load_config(tmp_path / "sidecar.yaml", {}, ()).config
     assert config is not None
+    keep_figures(tmp_path)
     async with running(config) as sidecar, ClientSession() as client:
         async with client.post(f"{sidecar.data_url}/shop/buy/tea") as reply:
             approval_id = (await reply.json())["approval"]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientSession
+from kept_figures import keep_figures
 from proxy_wire_setup import Conversation, raw_upstream
 
 from sidecar.app import Sidecar, running
@@ -144,6 +145,7 @@ async def whole(
         loaded = load_config(folder / "sidecar.yaml", {}, [])
         assert loaded.config is not None, loaded.problems
         log = io.StringIO()
+        keep_figures(folder)
         async with running(loaded.config, log=log) as sidecar:
             yield Whole(sidecar, upstream.received, folder, log)
 
