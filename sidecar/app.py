@@ -137,9 +137,7 @@ async def running(
         )  # fmt: skip
         authorize = made_authorize(shared, queue, store, boot_id, approvals)
         door = _door(config, pipeline, authorize)
-        watching = await begun_watching(
-            stack, config, clock, store, queue, policies, counters, fence
-        )
+        watch = await begun_watching(stack, config, clock, store, queue, policies, counters, fence)
         state = ControlState(
             config=config, clock=clock, boot_id=boot_id, counters=counters, queue=queue,
             pressure=pressure, store=store, policies=policies, recorder=recorder, door=door,
@@ -150,7 +148,7 @@ async def running(
             approvals=approvals, callers=CallerCare(config, callers, store),
             incidents=Incidents(store, queue, clock, fence),
             certificates=certificates.all, upstream_certificates=certificates.of_upstreams,
-            watch=watching.watcher,
+            watch=watch.watcher,
         )  # fmt: skip
         tasks = Tasks(stack)
         web = await made_api(stack, config, clock, state, policies, callers, approvals)
@@ -158,7 +156,7 @@ async def running(
         tasks.start(policies.run(), "policies")
         _follow(tasks, pressure, history)
         start_upkeep(config, tasks, store, clock, fence, callers, approvals, checkpoints)
-        watching.start(tasks)
+        watch.start(tasks)
         if lease is not None:
             tasks.start(lease.run(), "lease")
         tasks.start(certificates.run(), "certificates")

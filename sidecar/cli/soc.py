@@ -7,7 +7,7 @@ import argparse
 from sidecar.cli import soc_backtest, soc_pack, soc_test, soc_verify
 
 NAME = "soc"
-HELP = "test detections, try them on what is recorded, prove an incident against the chain"
+HELP = "test detections, try them on the record, prove an incident"
 
 VERBS = (soc_test, soc_backtest, soc_verify, soc_pack)
 
