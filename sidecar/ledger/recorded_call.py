@@ -17,7 +17,7 @@ import orjson
 from sidecar.model import HttpFacts, Principal, RiskLevel, Tool, ToolCall, TrustLevel
 from sidecar.policy.cel_checks import COUNT
 from sidecar.policy.facts import FACTS
-from sidecar.policy.hidden import Hidden, masked_arguments
+from sidecar.policy.hidden import ArgumentPath, Hidden, masked_arguments
 from sidecar.policy.runs import RunState, beginning
 from sidecar.policy.secret_names import MASK
 from storage.records import CallFactsRow, ReceiptRow
@@ -47,6 +47,8 @@ _OF_THE_RUN: Final = frozenset({"run.trust", "run.labels", "run.calls", "run.sta
 _NEVER: Final = frozenset({COUNT, *FACTS}) - {
     name for name in FACTS if name in _RECORDED or name.startswith(_ALWAYS_KNOWN)
 }
+_ALL_ARGUMENTS: Final[frozenset[ArgumentPath]] = frozenset({()})
+_NO_ARGUMENTS: Final[frozenset[ArgumentPath]] = frozenset()
 _DECISIONS: Final = ("intent", "refusal")
 #: The dialect of calls that are not HTTP; what they were asked with stands under it in the facts.
 AUTHORIZE: Final = "authorize"
@@ -93,15 +95,26 @@ def recorded_call(receipt: ReceiptRow, beside: CallFactsRow | None) -> RecordedC
     try:
         facts = orjson.loads(beside.facts)
         args = orjson.loads(beside.arguments) if beside.arguments is not None else None
+        masked = _masked(beside.arguments, args)
         if facts["code"] == "protocol":
             raise NotReplayable("protocol", "carries the protocol itself and needs no rule")
-        return _recorded(receipt, facts, args)
+        return _recorded(receipt, facts, args, masked)
     except (KeyError, TypeError, ValueError) as error:
         raise NotReplayable("damaged", f"its facts cannot be read: {error}") from error
 
 
+def _masked(text: str | None, args: Mapping[str, Any] | None) -> frozenset[ArgumentPath]:
+    """The arguments that are not known; looked for only where the text holds a mask at all."""
+    if text is None or args is None:
+        return _ALL_ARGUMENTS
+    return masked_arguments(args) if MASK in text else _NO_ARGUMENTS
+
+
 def _recorded(
-    receipt: ReceiptRow, facts: Mapping[str, Any], args: Mapping[str, Any] | None
+    receipt: ReceiptRow,
+    facts: Mapping[str, Any],
+    args: Mapping[str, Any] | None,
+    masked: frozenset[ArgumentPath],
 ) -> RecordedCall:
     path = facts.get("path")
     hidden = set(_NEVER)
@@ -109,7 +122,6 @@ def _recorded(
     hidden |= {"http.query"} if facts.get("query") else set()
     run = _run(facts["run"], _TRUST[str(receipt.source_trust)]) if "run" in facts else None
     hidden -= _OF_THE_RUN if run is not None else frozenset()
-    arguments = masked_arguments(args) if args is not None else frozenset({()})
     principal = Principal(
         receipt.tenant_id,
         str(receipt.agent_id),
@@ -149,7 +161,7 @@ def _recorded(
         call,
         receipt.ts_us,
         receipt.seq,
-        Hidden(frozenset(hidden), arguments),
+        Hidden(frozenset(hidden), masked),
         str(receipt.decision),
         facts["code"],
         receipt.rule_id,
