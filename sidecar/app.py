@@ -58,7 +58,6 @@ from sidecar.rooms import (
     settle,
     start_upkeep,
 )
-from sidecar.soc.incidents import Incidents
 from sidecar.soc_rooms import begun_watching
 from sidecar.telemetry.counters import Counters
 from sidecar.telemetry.logs import Logs
@@ -131,13 +130,14 @@ async def running(
         approvals = made_approvals(config, clock, store, queue, fence)
         shared = Shared(config, clock, policies, callers, recorder, runs, pins, counters, fence)
         pipeline = made_pipeline(
-            config, clock, policies, recorder, callers, runs, pins, leg, counters, fence,
-            approvals, await kept_bindings(clock, store), shared.rates,
-            made_spans(stack, os.environ),
+            config, clock, policies, recorder, callers, runs, pins, leg, counters, fence, approvals,
+            await kept_bindings(clock, store), shared.rates, made_spans(stack, os.environ),
         )  # fmt: skip
         authorize = made_authorize(shared, queue, store, boot_id, approvals)
         door = _door(config, pipeline, authorize)
-        watch = await begun_watching(stack, config, clock, store, queue, policies, counters, fence)
+        watching = await begun_watching(
+            stack, config, clock, store, queue, policies, counters, fence, callers.containing
+        )
         state = ControlState(
             config=config, clock=clock, boot_id=boot_id, counters=counters, queue=queue,
             pressure=pressure, store=store, policies=policies, recorder=recorder, door=door,
@@ -146,9 +146,8 @@ async def running(
             runs=RunCare(config, clock, read=store.run_head, queue=queue, runs=runs, fence=fence),
             tools=ToolCare.of_config(config, pins), pins=pins, checkpoints=checkpoints,
             approvals=approvals, callers=CallerCare(config, callers, store),
-            incidents=Incidents(store, queue, clock, fence),
+            incidents=watching.incidents, watch=watching.watcher,
             certificates=certificates.all, upstream_certificates=certificates.of_upstreams,
-            watch=watch.watcher,
         )  # fmt: skip
         tasks = Tasks(stack)
         web = await made_api(stack, config, clock, state, policies, callers, approvals)
@@ -156,7 +155,7 @@ async def running(
         tasks.start(policies.run(), "policies")
         _follow(tasks, pressure, history)
         start_upkeep(config, tasks, store, clock, fence, callers, approvals, checkpoints)
-        watch.start(tasks)
+        watching.start(tasks)
         if lease is not None:
             tasks.start(lease.run(), "lease")
         tasks.start(certificates.run(), "certificates")

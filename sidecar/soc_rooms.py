@@ -1,4 +1,5 @@
-"""Makes what notices: the watcher, what makes alerts of hits, and the sweep over older receipts.
+"""Makes what notices: the watcher, what makes alerts of hits and responds to them, and the sweep
+over older receipts.
 
 Knows: which rooms and settings each of them takes, and which refusals are the store's. Part of the
 composition root, for a sidecar with listeners and for one without.
@@ -14,10 +15,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from sidecar.soc.beside import Beside
 from sidecar.soc.chain_sweep import ChainSweep
 from sidecar.soc.deliveries import Told
+from sidecar.soc.incidents import Incidents
 from sidecar.soc.levels import LEVELS
 from sidecar.soc.loading import detections_of
 from sidecar.soc.model import SEVERITIES
 from sidecar.soc.raising import Raiser
+from sidecar.soc.responding import Responding
+from sidecar.soc.response_notes import ResponseNotes
 from sidecar.soc.watch_counts import WatchCounts
 from sidecar.soc.watch_rooms import Rooms
 from sidecar.soc.watch_share import Share
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
 
     from sidecar.clock import Clock
     from sidecar.config.model import Config
+    from sidecar.identity.containing import Containing
     from sidecar.ledger.fence import Fence
     from sidecar.policy_files import PolicyKeeper
     from sidecar.telemetry.counters import Counters
@@ -59,10 +64,11 @@ class Starts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Watching:
-    """What runs in the background."""
+    """What runs in the background, and what people do with what it notices."""
 
     watcher: Watcher
     sweep: ChainSweep
+    incidents: Incidents
 
     def start(self, tasks: Starts) -> None:
         """Begins it."""
@@ -89,10 +95,14 @@ async def begun_watching(
     policies: PolicyKeeper,
     counters: Counters,
     fence: Fence,
+    containing: Containing,
 ) -> Watching:
     """What watches; from here on nothing that is recorded is passed over. Its marks are kept a last
     time when the stack ends. Raises a StoreError."""
     counts = WatchCounts()
+    incidents = Incidents(store, queue, clock, fence)
+    notes = ResponseNotes(store, incidents, clock)
+    responding = Responding(store, containing, notes, counts)
     raiser = Raiser(
         store,
         queue,
@@ -100,6 +110,7 @@ async def begun_watching(
         counts,
         level=LEVELS[config.soc.level],
         sinks=[Told(one.name, SEVERITIES[one.min_severity]) for one in config.sinks.values()],
+        responds=responding,
     )
     share = Share(
         cpu_ns=time.thread_time_ns,
@@ -127,4 +138,4 @@ async def begun_watching(
     await watcher.begin()
     stack.push_async_callback(watcher.close)
     sweep = ChainSweep(tuple(config.tenants), rooms, fence, beside.broke)
-    return Watching(watcher, sweep)
+    return Watching(watcher, sweep, incidents)

@@ -1,7 +1,8 @@
 """What clients of this API's contract may ask of the control listener and do not get, and why.
 
-Knows: that an answer which would have to be made up is not given: no alerts where nothing detects,
-no upload where files are what is in force. The answer is the same to everybody, and tells nothing.
+Knows: that an answer which would have to be made up is not given: no telling of an incident in
+prose, no upload where files are what is in force. The answer is the same to everybody, and tells
+nothing.
 Must not know: HTTP libraries, what is served elsewhere.
 """
 
@@ -10,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-_NO_DETECTIONS: Final = ("not_built", "Nothing detects here yet, so that there is nothing to list")
 _SERVERS: Final = (
     "kept_in_files",
     "MCP servers stand in sidecar.yaml under `upstreams`, and take effect at a start",
@@ -18,12 +18,14 @@ _SERVERS: Final = (
 
 #: By method and path below /v1, in which `*` is one segment: a code, and the reason.
 NOT_HERE: Final[Mapping[tuple[str, tuple[str, ...]], tuple[str, str]]] = {
-    ("GET", ("alerts",)): _NO_DETECTIONS,
-    ("GET", ("incidents",)): _NO_DETECTIONS,
-    ("GET", ("incidents", "*")): _NO_DETECTIONS,
-    ("POST", ("incidents", "*", "close")): _NO_DETECTIONS,
-    ("GET", ("incidents", "*", "narrate")): _NO_DETECTIONS,
-    ("GET", ("soc", "summary")): _NO_DETECTIONS,
+    ("GET", ("incidents", "*", "narrate")): (
+        "not_built",
+        "Nothing tells an incident in prose; GET /v1/incidents/ID has what it rests on",
+    ),
+    ("GET", ("soc", "summary")): (
+        "not_built",
+        "Nothing sums it up; GET /v1/incidents and /metrics have what there is",
+    ),
     ("POST", ("mcp", "servers")): _SERVERS,
     ("POST", ("mcp", "servers", "*", "tools")): (
         "kept_in_files",
@@ -31,11 +33,11 @@ NOT_HERE: Final[Mapping[tuple[str, tuple[str, ...]], tuple[str, str]]] = {
     ),
     ("POST", ("mcp", "servers", "*", "quarantine")): (
         "not_built",
-        "One server cannot be shut off yet; a deny rule on its tools does it",
+        "POST /v1/containments with block-upstream shuts a server off, until that is undone",
     ),
     ("POST", ("mcp", "servers", "*", "restore")): (
         "not_built",
-        "One server cannot be shut off yet, so that none is to be restored",
+        "POST /v1/containments/ID/undo ends a block-upstream",
     ),
     ("POST", ("mcp", "servers", "*", "inspect")): (
         "not_built",

@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import orjson
 
@@ -27,6 +27,9 @@ from sidecar.soc.model import Hit
 from storage.errors import StoreError
 from storage.records import CallFactsRow, RunHead
 from storage.watch_rows import AlertRow, ContainmentRow, IncidentRow
+
+if TYPE_CHECKING:
+    from sidecar.soc.watch_counts import WatchCounts
 
 _log = logging.getLogger("aegis.soc")
 
@@ -138,13 +141,11 @@ class Tells(Protocol):
 class Responding:
     """For all tenants of a sidecar; asked by whoever watches a tenant, and by nobody else."""
 
-    def __init__(self, store: Reads, begins: Begins, tells: Tells) -> None:
+    def __init__(self, store: Reads, begins: Begins, tells: Tells, counts: WatchCounts) -> None:
         self._store = store
         self._begins = begins
         self._tells = tells
-        #: How often something was done, and how often it was only recommended.
-        self.done_total = 0
-        self.recommended_total = 0
+        self._counts = counts
 
     async def __call__(self, raised: Sequence[Raised]) -> None:
         """Responds to alerts that were just raised and are durable. A failure of one never keeps
@@ -155,8 +156,7 @@ class Responding:
             responded = await self.respond(one)
             if responded is None:
                 continue
-            self.done_total += responded.is_done
-            self.recommended_total += not responded.is_done
+            self._counts.responses["done" if responded.is_done else "recommended"] += 1
             _log.warning(
                 "a detection was responded to" if responded.is_done else "a response is up to you",
                 extra={"code": one.hit.detection, "detail": responded.text},

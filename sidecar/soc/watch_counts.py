@@ -33,6 +33,8 @@ class WatchCounts:
     breaks: int = 0
     swept: int = 0
     dropped: int = 0
+    #: What became of the responses that detections asked for.
+    responses: dict[str, int] = field(default_factory=lambda: {"done": 0, "recommended": 0})
     raised: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SEVERITIES, 0))
     errors: dict[str, int] = field(default_factory=dict)
 

@@ -190,6 +190,7 @@ class NoticeCounts(Protocol):
     forgotten: int
     breaks: int
     swept: int
+    responses: dict[str, int]
     raised: dict[str, int]
     errors: dict[str, int]
 

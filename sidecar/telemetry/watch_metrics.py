@@ -60,6 +60,9 @@ WATCH_METRICS: Final[tuple[Metric, ...]] = (
     Metric("aegis_alerts_without_incident_total", "counter",
            "Alerts that would have opened an incident, where too many are open.", (),
            of_watch(lambda w: w.counts.withheld)),
+    Metric("aegis_detection_responses_total", "counter",
+           "Responses that detections asked for at soc.level respond: done, or recommended where "
+           "they may not be done.", ("result",), each_of_watch(lambda c: c.responses)),
     Metric("aegis_chain_breaks_total", "counter",
            "Places found at which a chain of receipts does not hold; should stay 0.", (),
            of_watch(lambda w: w.counts.breaks)),

@@ -154,7 +154,9 @@ async def _rooms(
         config, clock, policies, recorder, callers, runs, pins, session, counters, fence, approvals,
         Bindings(clock.random_bytes(KEY_BYTES)),  # over a pipe there are no ids to bind
     )  # fmt: skip
-    watching = await begun_watching(stack, config, clock, store, queue, policies, counters, fence)
+    watching = await begun_watching(
+        stack, config, clock, store, queue, policies, counters, fence, callers.containing
+    )
     tasks = Tasks(stack)
     tasks.start(policies.run(), "policies")
     watching.start(tasks)
@@ -175,6 +177,7 @@ async def _rooms(
             tools=ToolCare.of_config(config, pins), pins=pins, approvals=approvals,
             has_listeners=False, started_ns=started_ns, checkpoints=checkpoints,
             callers=CallerCare(config, callers, store), watch=watching.watcher,
+            incidents=watching.incidents,
         )  # fmt: skip
 
     control = LateControl(config.data_dir, tasks, made_state)

@@ -96,8 +96,10 @@ class Tools(QuietTools):
         self.close_connection = True
 
 
-def sidecar_in(folder: Path, tools: str, store: str = "", default: str = "deny") -> Process:
-    """One, not started yet."""
+def sidecar_in(
+    folder: Path, tools: str, store: str = "", default: str = "deny", more: str = ""
+) -> Process:
+    """One, not started yet; `more` stands in sidecar.yaml too."""
     folder.mkdir(exist_ok=True)
     keys = {"ANA_KEY": ANA_KEY, "OLE_KEY": OLE_KEY, "AEGIS_DB": store}
     secrets = {f"{name.upper()}_TOKEN": token for name, token in TOKENS.items()}
@@ -110,7 +112,7 @@ def sidecar_in(folder: Path, tools: str, store: str = "", default: str = "deny")
         f"  tools: {{url: '{tools}/mcp', kind: mcp}}\n"
         "  act: {kind: authorize}\n"
     )
-    process.write(upstreams, POLICIES, f"{REST}default: {default}\n")
+    process.write(upstreams, POLICIES, f"{REST}default: {default}\n{more}")
     return process
 
 
@@ -157,6 +159,7 @@ REQUESTS: dict[str, tuple[str, str, dict[str, str], Any]] = {
     "fetch-below": ("POST", "/shop/fetch", {}, {"urls": ["https://cdn.files.example:8443/a"]}),
     "fetch-odd": ("POST", "/shop/fetch", {}, {"url": "HTTPS://me@FILES.example/a"}),
     "fetch-other": ("POST", "/shop/fetch", {}, {"url": "https://myfiles.example/a"}),
+    "denied": ("POST", "/shop/nothing", {}, {}),
     "buy": ("POST", "/shop/buy", {}, {}),
     "live": ("GET", "/shop/live", _UPGRADE, None),
     "web": ("GET", "/web/get", {}, None),

@@ -12,6 +12,7 @@ from typing import Any
 import postgres_server
 import pytest
 from containment_stage import OLE_KEY, Stage, Tools, ask, contain, manage, sidecar_in, undo, until
+from running import Process
 from tool_server import serving
 from wrapping import Wrap, cli
 
@@ -249,6 +250,56 @@ def test_a_containment_refuses_under_observe_too(tmp_path: Path, tools: str) -> 
         assert ask(process, "get") == "approval_pending"
     finally:
         assert process.stop() == 0
+
+
+STORM = """detection: storm
+severity: high
+where: {effect: deny, code: default_deny}
+at_least: 3
+within: 60s
+respond: {action: %s, for: 1h}
+"""
+
+
+@pytest.mark.parametrize("level", ["respond", "recommend"])
+def test_at_level_respond_a_detection_freezes_its_agent_and_at_no_other(
+    tmp_path: Path, tools: str, level: str
+) -> None:
+    process = sidecar_in(tmp_path / "one", tools, more=f"soc: {{level: {level}}}\n")
+    (process.folder / "policies" / "storm.yaml").write_text(STORM % "freeze-agent")
+    process.start()
+    try:
+        assert ask(process, "get") == ask(process, "get", "helper") == ""
+        for _ in range(3):
+            assert ask(process, "denied") == "default_deny"
+        (incident,) = waits_for(process, "/v1/incidents")
+        if level == "respond":
+            until(lambda: ask(process, "get") == "agent_frozen", 4)
+            _, (contained,) = manage(process, "GET", "/v1/containments")
+            assert (contained["action"], contained["actor"]) == ("freeze-agent", "detection:storm")
+            assert contained["until_us"] - contained["started_us"] == 3_600_000_000
+            assert contained["incident_id"] == incident["incident_id"]
+            until(lambda: waits_for(process, "/v1/incidents")[0]["state"] == "contained", 4)
+            undo(process, contained)
+        assert ask(process, "get") == ask(process, "get", "helper") == ""
+        _, containments = manage(process, "GET", "/v1/containments")
+        assert len(containments) == (level == "respond")
+        result = process.metrics()['aegis_detection_responses_total{result="done"}']
+        assert result == (level == "respond")
+    finally:
+        assert process.stop() == 0
+
+
+def waits_for(process: Process, path: str) -> list[dict[str, Any]]:
+    """A list of the control API, once there is something in it."""
+    found: list[dict[str, Any]] = []
+
+    def is_there() -> bool:
+        found[:] = manage(process, "GET", path)[1]
+        return bool(found)
+
+    until(is_there, 6)
+    return found
 
 
 def test_a_wrapped_server_is_contained_by_its_own_socket(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from sidecar.policy.contained import Action
 from sidecar.soc import responding as responding_module
 from sidecar.soc.model import Evidence, Hit, Response, Severity
 from sidecar.soc.responding import AUTOMATIC_US_MAX, Raised, Responded, Responding
+from sidecar.soc.watch_counts import WatchCounts
 from storage.errors import StoreUnavailable
 from storage.records import CallFactsRow, Entry, Recorded
 from storage.watch_rows import AlertRow, IncidentRow
@@ -51,7 +52,8 @@ class Desk:
     def __init__(self, at: Place) -> None:
         self.at = at
         self.told: list[tuple[Responded, str]] = []
-        self.responding = Responding(at.store, at.callers.containing, self._tell)
+        self.counts = WatchCounts()
+        self.responding = Responding(at.store, at.callers.containing, self._tell, self.counts)
 
     async def _tell(self, raised: Raised, responded: Responded, actor: str) -> None:
         self.told.append((responded, actor))
@@ -128,7 +130,7 @@ async def test_what_is_not_done_by_itself_is_recommended_with_why(
         assert not said.is_done and why in said.text, said.text
         assert raised.hit.respond is not None and raised.hit.respond.action in said.text
         assert (await at.store.head("acme")).seq == 0
-        assert (desk.responding.done_total, desk.responding.recommended_total) == (0, 1)
+        assert desk.counts.responses == {"done": 0, "recommended": 1}
         (control,) = await desk.respond(found("freeze-agent"))
         assert control.is_done, "positive control"
 
