@@ -70,6 +70,7 @@ def change_faults(pack: Pack, bodies: Mapping[int, Body]) -> tuple[list[str], li
         _Done(change, _committed(change, pack, bodies, findings))
         for change in sorted(pack.changes, key=lambda one: one.seq)
     ]
+    _check_all_told(pack, bodies, findings)
     passes = [one for one in done if one.change.action == RAISED]
     for alert in pack.alerts:
         _check_raised(pack, alert, passes, findings)
@@ -113,6 +114,24 @@ def _committed(
     return told_again
 
 
+def _check_all_told(pack: Pack, bodies: Mapping[int, Body], findings: _Findings) -> None:
+    """That whatever a receipt says was done is told of."""
+    subjects = {
+        incident_subject(pack.incident.incident_id),
+        *(alert_subject(one.alert_id) for one in pack.alerts),
+    }
+    told = {one.seq for one in pack.changes}
+    for seq, body in sorted(bodies.items()):
+        if body["kind"] == "control" and body["resource"] in subjects and seq not in told:
+            findings.faults.append(
+                f"receipt {seq} tells of {body['action']!a}, and no audit row does"
+            )
+    if not pack.trees or pack.looked_until < pack.trees[-1].size:
+        findings.unknown(
+            f"whether more was done to the incident after receipt {pack.looked_until} than is told"
+        )
+
+
 # -- raising -----------------------------------------------------------------------------------
 
 
@@ -146,8 +165,9 @@ def _check_raised(pack: Pack, alert: PackedAlert, passes: list[_Done], findings:
     }
     for key, value in expected.items():
         if found.get(key) != value:
-            what = "the receipts it was raised for" if key == "evidence_sha256" else f"its {key}"
-            findings.faults.append(f"{name}: {what} was changed since it was raised")
+            what = "the receipts it was raised for were"
+            what = what if key == "evidence_sha256" else f"its {key} was"
+            findings.faults.append(f"{name}: {what} changed since")
     if _rank(alert.severity) < _rank(str(found.get("severity"))):
         findings.faults.append(f"{name}: its severity was lowered")
     if incident != pack.incident.incident_id and not is_unsaid:

@@ -139,9 +139,10 @@ class PackedTree(Part):
 
 class Pack(Part):
     """All of it. `archived` are receipts that are wanted and were cut off into archives, `missing`
-    such as are not there at all; `notes` says what could not be put in, and why. `consistency`
-    proves of each tree but the first that it goes on from the one before; None where that could not
-    be made."""
+    such as are not there at all; `left_out` says what could not be put in, and why. All receipts
+    up to `looked_until` were looked at for what was done to the incident. `consistency` proves of
+    each tree but the first that it goes on from the one before; None where that could not be made.
+    """
 
     form: Literal["aegis-sidecar/incident-pack@v1"]
     made_at_us: Moment
@@ -156,6 +157,7 @@ class Pack(Part):
     trees: Annotated[list[PackedTree], Field(max_length=TREES_MAX)]
     consistency: list[Path | None]
     left_out: list[str]
+    looked_until: Annotated[int, Field(ge=0, le=2**53 - 1)]
 
 
 def wanted_seqs(alerts: Sequence[PackedAlert], changes: Sequence[PackedChange]) -> list[int]:

@@ -86,7 +86,7 @@ def _receipts(pack: Pack, verdict: PackVerdict) -> dict[int, dict[str, Any]]:
         try:
             body = _body(one)
             if body["tenant_id"] != pack.tenant:
-                raise ValueError(f"it is tenant {body['tenant_id']!a}'s")
+                raise ValueError(f"it belongs to tenant {body['tenant_id']!a}")
             _check_places(pack.trees, one, body)
         except ValueError as error:
             verdict.faults.append(f"receipt {seq}: {error}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from sidecar.ledger.checkpoint import tenant_of
 from sidecar.ledger.merkle import frontier_from_hex, root
@@ -17,10 +17,8 @@ from sidecar.ledger.merkle_proofs import Span, consistency_spans, inclusion_span
 from sidecar.ledger.proofs import latest_checkpoint
 from sidecar.ledger.receipt import body_of
 from sidecar.ledger.tiles import TreeHashes, TreeIncomplete, hash_of
-from sidecar.soc.incident_entries import RAISED
-from sidecar.soc.incident_moves import alert_subject, incident_subject
+from sidecar.soc.incident_history import LOOKED_AT_MAX, acts, standing
 from sidecar.soc.incident_shown import shown_alert, shown_incident
-from sidecar.soc.incidents import TRIES_MAX, IncidentRefused, alerts_of, unknown_incident
 from sidecar.soc.pack_form import (
     FORM,
     Beside,
@@ -33,7 +31,7 @@ from sidecar.soc.pack_form import (
     wanted_seqs,
 )
 from storage.errors import StoreCorrupt
-from storage.listings import ChangeFilter, Listings
+from storage.listings import Listings
 from storage.records import HeadRow
 from storage.tree import TILE_WIDTH, TreeReader
 
@@ -42,13 +40,6 @@ if TYPE_CHECKING:
     from sidecar.ledger.checkpoint_file import Kept
     from storage.sql_store import SqlReader
     from storage.standing import AuditRow
-    from storage.watch_rows import AlertRow, IncidentRow
-
-#: Changes read at once, and passes that raised alerts that are looked at.
-PAGE_ROWS: Final = 500
-PASSES_MAX: Final = 50_000
-#: How far apart the clocks of nodes that share a store may be, in microseconds: 1 min.
-CLOCKS_APART_US: Final = 60_000_000
 
 
 async def packed(
@@ -60,19 +51,25 @@ async def packed(
     with_facts: bool = True,
     leaves_max: int | None = None,
     size: int | None = None,
+    looked_at_max: int = LOOKED_AT_MAX,
 ) -> Pack:
     """The pack of an incident. `leaves_max` bounds the receipts that are read for the head's tree
     beyond the hashes that are kept of it: with more of them the pack has no proofs to the head.
     `size` is of a tree, not larger than the head's, that somebody kept a checkpoint of.
+    `looked_at_max` bounds the receipts that are looked at for what was done to the incident and
+    no audit row tells of.
 
     Raises IncidentRefused (unknown_incident, stale), ValueError for rows that cannot be read at
     all, and any StoreError of reading.
     """
-    row, rows, found = await _standing(reader, tenant, incident_id)
+    head = await reader.head(tenant)
+    row, rows, found = await standing(reader, tenant, incident_id)
     changes = [_change(one) for one in found]
     alerts = [PackedAlert.model_validate(shown_alert(one)) for one in rows]
     gathering = _Gathering(reader, tenant, with_facts=with_facts, leaves_max=leaves_max, size=size)
-    await gathering.gather(wanted_seqs(alerts, changes))
+    seqs = wanted_seqs(alerts, changes)
+    done, until = await acts(reader, row, rows, min(seqs, default=1), head.seq, looked_at_max)
+    await gathering.gather(sorted({*seqs, *done}))
     return Pack(
         form=FORM,
         made_at_us=clock.now_us(),
@@ -87,6 +84,7 @@ async def packed(
         trees=gathering.trees,
         consistency=gathering.consistency,
         left_out=gathering.left_out,
+        looked_until=until,
     )
 
 
@@ -112,69 +110,6 @@ async def held_against(
         else:
             faults.append(f"REWRITTEN: the first {size} receipts are not what was signed")
     return agreed, faults
-
-
-async def _standing(
-    reader: SqlReader, tenant: str, incident_id: str
-) -> tuple[IncidentRow, list[AlertRow], list[AuditRow]]:
-    """The incident, its alerts and what was done, as they stood at one moment."""
-    row, alerts = await _rows(reader, tenant, incident_id)
-    for _ in range(TRIES_MAX):
-        changes = await _changes(reader, row, alerts)
-        again = await _rows(reader, tenant, incident_id)
-        if again == (row, alerts):
-            return row, alerts, changes
-        row, alerts = again
-    raise IncidentRefused("stale", "the incident keeps changing", "Try again.")
-
-
-async def _rows(
-    reader: SqlReader, tenant: str, incident_id: str
-) -> tuple[IncidentRow, list[AlertRow]]:
-    row = await reader.incident(tenant, incident_id)
-    if row is None:
-        raise unknown_incident(incident_id)
-    return row, await alerts_of(reader, tenant, incident_id)
-
-
-async def _changes(
-    reader: SqlReader, incident: IncidentRow, alerts: list[AlertRow]
-) -> list[AuditRow]:
-    """What was done to the incident and its alerts, and the passes that raised those, by seq."""
-    tenant = incident.tenant_id
-    found: dict[int, AuditRow] = {}
-    subjects = [
-        incident_subject(incident.incident_id),
-        *(alert_subject(one.alert_id) for one in alerts),
-    ]
-    for subject in subjects:
-        rows = await reader.audit_events(tenant, 2**53 - 1, PAGE_ROWS, subject=subject)
-        found |= {one.seq: one for one in rows}
-    names = [incident.incident_id, *(one.alert_id for one in alerts)]
-    for one in await _passes(reader, incident, alerts):
-        if any(name in one.after_state for name in names):
-            found[one.seq] = one
-    return [one for _, one in sorted(found.items())]
-
-
-async def _passes(
-    reader: SqlReader, incident: IncidentRow, alerts: list[AlertRow]
-) -> list[AuditRow]:
-    """Passes that raised alerts while the incident grew."""
-    wanted = ChangeFilter(
-        action=RAISED,
-        since_us=min((one.first_us for one in alerts), default=incident.opened_us)
-        - CLOCKS_APART_US,
-        until_us=incident.changed_at_us + CLOCKS_APART_US,
-    )
-    listings = Listings(reader)
-    found: list[AuditRow] = []
-    after, until = await listings.bounds(incident.tenant_id, wanted.since_us, wanted.until_us)
-    before = until + 1
-    while before > after + 1 and len(found) < PASSES_MAX:
-        rows, before = await listings.changes(incident.tenant_id, wanted, before, PAGE_ROWS)
-        found += rows
-    return found
 
 
 def _change(row: AuditRow) -> PackedChange:

@@ -50,6 +50,8 @@ ROOM: Final = "incidents"
 VERIFY_S: Final = 30.0
 #: Receipts of a tree whose hashes are not kept that one request has read.
 LEAVES_MAX: Final = 10_000
+#: Receipts that one request looks at for what was done.
+LOOKED_AT_MAX: Final = 20_000
 
 
 class IncidentShape(Shape):
@@ -192,6 +194,7 @@ async def _packed(asked: Asked, *, with_facts: bool) -> Pack:
         row.incident_id,
         with_facts=with_facts,
         leaves_max=LEAVES_MAX,
+        looked_at_max=LOOKED_AT_MAX,
     )
 
 

@@ -21,6 +21,7 @@ BODIES: dict[str, Any] = {
     "explain_policies": {"call": {"call": "shop/get", "args": {"id": "1"}}},
     "accept_tools": {"upstream": "mail", "tools": []},
     "contain": {"action": "block-tool", "subject": "shop/refund", "agent": "coder-{tenant}"},
+    "note_incident": {"text": "seen by {tenant}"},
     "verify_chain": {"receipts": [{"seq": 1}]},
 }
 QUERIES = {"get_consistency_proof": "first=1"}

@@ -55,6 +55,11 @@ from sidecar.policy_files import PolicyKeeper
 from sidecar.proxy.redaction import Redactor
 from sidecar.rooms import made_approvals, policy_loader
 from sidecar.signed_note import SigningKey
+from sidecar.soc.correlation import Noticed, Raised, correlate
+from sidecar.soc.incident_entries import Stamp, raised_entry
+from sidecar.soc.incidents import Incidents
+from sidecar.soc.levels import Level
+from sidecar.soc.model import Evidence, Hit, Severity
 from sidecar.telemetry.counters import Counters
 from storage.pressure import Pressure
 from storage.records import Entry, Recorded
@@ -136,6 +141,8 @@ def ids_of(tenant: str) -> dict[str, str]:
         "approval_id": f"approval-of-{tenant}",
         "key_id": f"key-of-{tenant}",
         "containment_id": f"containment-of-{tenant}",
+        "alert_id": f"alert-of-{tenant}",
+        "incident_id": f"incident-of-{tenant}",
     }
 
 
@@ -205,8 +212,10 @@ class Served:
 class Recording:
     """Calls judged by the real policies and recorded as the pipeline does."""
 
-    def __init__(self, queue: WriteQueue, policies: PolicyKeeper, clock: Clock) -> None:
-        self._queue, self._policies, self._clock = queue, policies, clock
+    def __init__(
+        self, store: storage.SqlStore, queue: WriteQueue, policies: PolicyKeeper, clock: Clock
+    ) -> None:
+        self._store, self._queue, self._policies, self._clock = store, queue, policies, clock
 
     async def call(
         self,
@@ -243,6 +252,22 @@ class Recording:
             )  # fmt: skip
             await self._queue.submit(Entry(ended))
         return answer
+
+    async def notice(self, tenant: str) -> None:
+        """An incident with an alert that rests on a refused call."""
+        (row,) = await self._store.receipts_of_call(tenant, f"refused-{tenant}")
+        ids, now_us = ids_of(tenant), self._clock.now_us()
+        hit = Hit(
+            "deny-storm", Severity.HIGH, tenant, (ids["agent_id"],), ids["agent_id"], "", "", "",
+            f"of {tenant}", (Evidence(row.seq, row.receipt_hash, row.call_id or "", row.ts_us),), 9,
+        )  # fmt: skip
+        found = correlate(tenant, [hit], [], [], Level.NOTIFY, now_us)
+        incident = found.incidents[0]._replace(incident_id=ids["incident_id"])
+        alert = found.alerts[0]._replace(alert_id=ids["alert_id"], incident_id=incident.incident_id)
+        noticed = Noticed((alert,), (incident,), (Raised(hit, alert, incident),), (incident,))
+        stamp = Stamp(self._clock.new_id(), self._clock.random_bytes(16), now_us)
+        answer = await self._queue.submit(raised_entry(tenant, noticed, stamp))
+        assert isinstance(answer, Recorded), answer
 
     async def fill_unread(self, tenant: str) -> None:
         """A request that never became a call."""
@@ -355,8 +380,9 @@ async def served_api(
             ),
             runs=RunCare(config, clock, read=store.run_head, queue=queue, runs=runs, fence=fence),
             tools=ToolCare.of_config(config, pins),
+            incidents=Incidents(store, queue, clock, fence),
         )  # fmt: skip
-        recording = Recording(queue, policies, desk_clock)
+        recording = Recording(store, queue, policies, desk_clock)
         for tenant in TENANTS:
             await recording.fill(tenant)
         await recording.call("rival", "one-more")

@@ -34,6 +34,12 @@ async def heads(served: Served) -> list[int]:
     return [(await served.store.head(tenant)).seq for tenant in TENANTS]
 
 
+async def notice(served: Served) -> None:
+    """Everybody has an incident too."""
+    for tenant in TENANTS:
+        await served.recorder.notice(tenant)
+
+
 async def test_g1_nobody_is_answered_without_a_key_or_a_role(served_by_each: Served) -> None:
     served, before = served_by_each, await heads(served_by_each)
     answers = set()
@@ -53,6 +59,7 @@ async def test_g1_every_route_is_served_to_its_roles_and_to_no_other(
     served_by_each: Served, tenant: str
 ) -> None:
     served, other = served_by_each, OTHER[tenant]
+    await notice(served)
     others_seq = await served.seq(other)
     for route in ROUTES:
         statuses = []
@@ -81,6 +88,7 @@ async def test_g1_what_another_tenant_has_answers_as_what_nobody_has(
     served_by_each: Served,
 ) -> None:
     served, told = served_by_each, 0
+    await notice(served)
     acmes_seq = await served.seq()
     rivals_last = str((await served.store.head("rival")).seq)
     rivals = {**ids_of("rival"), "seq": rivals_last}
