@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from typing import Final
 
-from sidecar.control.api.parameters import SEQ_MAX, Parameter, Text, Whole, in_path
+from sidecar.control.api.parameters import SEQ_MAX, Flag, Parameter, Text, Whole, in_path
 from sidecar.control.console import (
     views_calls,
     views_people,
     views_policies,
     views_record,
+    views_watch,
 )
 from sidecar.control.console.page import Page, queries_of
 
 #: Tabs of the menu: the word, and the page it leads to.
 TABS: Final = (
     ("Overview", ""), ("Calls", "/calls"), ("Approvals", "/approvals"), ("Agents", "/agents"),
-    ("Tools", "/tools"), ("Policies", "/policies"), ("Receipts", "/receipts"),
-    ("Changes", "/changes"), ("Store", "/store"),
+    ("Incidents", "/incidents"), ("Containments", "/containments"), ("Tools", "/tools"),
+    ("Policies", "/policies"), ("Receipts", "/receipts"), ("Changes", "/changes"),
+    ("Store", "/store"),
 )  # fmt: skip
 
 PAGES: Final = (
@@ -45,6 +47,25 @@ PAGES: Final = (
     Page(
         "/agents/{agent_id}", "agent.html", "Agent", "Agents", views_people.agent,
         (in_path("agent_id", "its name"),),
+    ),
+    Page(
+        "/incidents", "incidents.html", "Incidents", "Incidents", views_watch.incidents,
+        queries_of("list_incidents", "offset"), pages="list_incidents",
+    ),
+    Page(
+        "/incidents/{incident_id}", "incident.html", "Incident", "Incidents", views_watch.incident,
+        (
+            in_path("incident_id", "its id"),
+            Parameter("verify", Flag(), "held against the chain", False),
+        ),
+    ),
+    Page(
+        "/alerts", "alerts.html", "Alerts", "Incidents", views_watch.alerts,
+        queries_of("list_alerts", "offset"), pages="list_alerts",
+    ),
+    Page(
+        "/containments", "containments.html", "Containments", "Containments",
+        views_watch.containments, queries_of("list_containments"), pages="list_containments",
     ),
     Page(
         "/tools", "tools.html", "Tools", "Tools", views_people.tools,

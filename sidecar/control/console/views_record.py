@@ -10,6 +10,7 @@ from sidecar.control.console.page import listed, route_of, told
 
 WAITING_MAX: Final = 5
 REFUSED_MAX: Final = 8
+INCIDENTS_MAX: Final = 5
 
 
 async def overview(asked: Asked) -> Mapping[str, Any]:
@@ -21,6 +22,11 @@ async def overview(asked: Asked) -> Mapping[str, Any]:
         "status": await told("get_store", asked),
         "waiting": waiting.items,
         "refused": refused.items,
+        "incidents": [
+            one
+            for one in (await told("list_incidents", asked, limit=INCIDENTS_MAX)).items
+            if one["state"] != "closed"
+        ],
     }
 
 
