@@ -48,6 +48,15 @@ rules:
     reason: "a refund of {args.amount} asks a person"
   - {id: nothing-is-deleted, effect: deny, tools: shop/delete_order, reason: "orders are kept"}
 """
+DETECTION = """detection: deny-storm
+severity: high
+where: {effect: deny}
+at_least: 5
+within: 60s
+quiet: 1s
+reason: "{agent.name}: {count} refusals in {within}"
+"""
+FILES = {"catalogue.yaml": CATALOGUE, "shop.yaml": POLICY, "storm.yaml": DETECTION}
 REST = """approvals: {hold: 20s}
 tenants:
   acme:
@@ -135,7 +144,7 @@ def run(folder: Path, size: str) -> dict[str, Any]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     process = Process(folder, environment=KEYS)
     upstream = f"  shop: {{url: 'http://127.0.0.1:{server.server_address[1]}'}}\n"
-    process.write(upstream, {"catalogue.yaml": CATALOGUE, "shop.yaml": POLICY}, REST)
+    process.write(upstream, FILES, REST)
     process.start()
     held: list[int] = []
     try:
@@ -163,6 +172,9 @@ def run(folder: Path, size: str) -> dict[str, Any]:
                     time.sleep(0.05)
                 walk.stdin.write(json.dumps(held) + "\n")
                 walk.stdin.flush()
+            elif said == "storm":
+                for number in range(6):
+                    agent.call("DELETE", f"/shop/orders/{number}")
             elif said == "frozen":
                 walk.stdin.write(json.dumps(agent.call("GET", "/shop/orders/1")) + "\n")
                 walk.stdin.flush()

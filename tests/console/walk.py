@@ -1,6 +1,6 @@
 """The browser's side of the walk; runs where Playwright is. Speaks with full.py line by line:
-`"call"` asks it to let an agent call, `"answered"` for what became of that, `"frozen"` for another
-call; the last line is the report.
+`"call"` asks it to let an agent call, `"answered"` for what became of that, `"storm"` for calls
+that are refused, `"frozen"` for what another call gets; the last line is the report.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ CONTROL, CHROMIUM, SIZE, ADMIN, VIEWER = sys.argv[1:6]
 CONSOLE = f"{CONTROL}/console"
 PICTURES = Path(__file__).resolve().parents[2] / "deploy" / "screenshots"
 #: Pages whose pictures stand in the documentation.
-KEPT = ("overview", "one-approval", "one-call")
+KEPT = ("overview", "one-approval", "one-call", "one-incident")
 SERIOUS = ("serious", "critical")
 PAGES = (
     "", "/calls", "/approvals?state=any", "/agents", "/agents/coder", "/tools", "/policies",
-    "/receipts", "/receipts/1", "/changes", "/store",
+    "/receipts", "/receipts/1", "/changes", "/store", "/incidents", "/alerts", "/containments",
 )  # fmt: skip
 #: Colours and widths every page is looked at in.
 LOOKS: tuple[tuple[str, Any, int, int], ...] = (
@@ -99,6 +99,32 @@ def walk(page: Page) -> None:
     expect(page.locator("#calls tr").first).to_contain_text("deny")
 
 
+def incident(page: Page) -> None:
+    """Refusals become an incident; it is verified, the agent is frozen from there and refused; the
+    containment is undone and the incident closed."""
+    page.goto(f"{CONSOLE}/incidents")
+    say("storm")
+    opened_one = page.get_by_role("link", name="refusals in")
+    for _ in range(40):
+        page.goto(f"{CONSOLE}/incidents")
+        if opened_one.count():
+            break
+        page.wait_for_timeout(250)
+    opened_one.first.click()
+    page.get_by_role("button", name="Verify").click()
+    expect(page.get_by_role("status")).to_contain_text("It holds")
+    page.get_by_role("button", name="Freeze the agent for an hour").click()
+    expect(page.get_by_role("status").first).to_contain_text("It is contained")
+    say("frozen")
+    check(heard() == 403, "an agent frozen from an incident was not refused")
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_role("status").first).to_contain_text("The containment has ended")
+    say("frozen")
+    check(heard() == 200, "an agent whose freeze was undone was refused")
+    page.get_by_role("button", name="Close").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("closed")
+
+
 def without_a_script(browser: Browser) -> None:
     """Signing in, deciding and filtering need none."""
     context = browser.new_context(java_script_enabled=False)
@@ -129,7 +155,11 @@ def look(browser: Browser, one: tuple[str, Any, int, int]) -> None:
     by the keyboard's Tab alone."""
     context, page = opened(browser, one, ADMIN)
     paths = list(PAGES)
-    for list_path, link in (("/approvals?state=any", "article a"), ("/calls", "#calls code")):
+    for list_path, link in (
+        ("/approvals?state=any", "article a"),
+        ("/calls", "#calls code"),
+        ("/incidents", "article a"),
+    ):
         page.goto(CONSOLE + list_path)
         page.locator(link).first.click()
         paths.append(page.url.removeprefix(CONSOLE))
@@ -182,6 +212,7 @@ def main() -> None:
         )
         context, page = opened(browser, LOOKS[0], ADMIN)
         walk(page)
+        incident(page)
         context.close()
         without_a_script(browser)
         as_a_viewer(browser)
@@ -190,7 +221,7 @@ def main() -> None:
             look(browser, one)
         version = browser.version
         browser.close()
-    say({"browser": f"Chromium {version}", "pages": len(PAGES) + 2, "violations": found})
+    say({"browser": f"Chromium {version}", "pages": len(PAGES) + 3, "violations": found})
 
 
 main()

@@ -28,9 +28,16 @@ PATHS = {
     "/calls/{call_id}": "/calls/{call_id}",
     "/approvals/{approval_id}": "/approvals/{approval_id}",
     "/agents/{agent_id}": "/agents/{agent_id}",
+    "/incidents/{incident_id}": "/incidents/{incident_id}?verify=true",
     "/receipts/{seq}": "/receipts/1",
     "/policies/file": "/policies/file?file=policies/catalogue.yaml",
 }
+
+
+async def notice(served: Served) -> None:
+    """An incident of each tenant."""
+    for tenant in ("acme", "rival"):
+        await served.recorder.notice(tenant)
 
 
 class Browser:
@@ -77,6 +84,7 @@ async def test_every_page_is_made_and_shows_nothing_of_others(
     served_by_each: Served, role: str
 ) -> None:
     assert set(PATHS) == {page.path for page in PAGES}, "every page is tried"
+    await notice(served_by_each)
     at = await browser(served_by_each).sign_in("acme", role)
     for path in PATHS.values():
         status, text = await at.open(path.format(**ids_of("acme")))
@@ -91,13 +99,17 @@ async def test_every_page_is_made_and_shows_nothing_of_others(
 
 
 async def test_g8_what_is_another_tenants_is_not_there(served: Served) -> None:
+    await notice(served)
     at = await browser(served).sign_in()
-    for path in ("/calls/{call_id}", "/approvals/{approval_id}", "/agents/{agent_id}"):
+    for path in (
+        "/calls/{call_id}", "/approvals/{approval_id}", "/agents/{agent_id}",
+        "/incidents/{incident_id}",
+    ):  # fmt: skip
         own, foreign = (path.format(**ids_of(tenant)) for tenant in ("acme", "rival"))
         assert (await at.open(own))[0] == 200, "positive control"
         status, text = await at.open(foreign)
         assert status == 404 and "not_found" in text
-        unknown = await at.open(path.format(call_id="none", approval_id="none", agent_id="none"))
+        unknown = await at.open(path.format(**dict.fromkeys(ids_of("acme"), "none")))
         assert unknown[0] == 404
     fields = {"csrf": at.csrf or (await at.open("/agents"), at.csrf)[1]}
     approval_id = ids_of("rival")["approval_id"]
@@ -176,9 +188,13 @@ async def test_g8_forms_that_are_not_ours_do_nothing(served: Served) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 async def test_a_form_does_what_the_role_may_and_no_more(served: Served, role: str) -> None:
+    await notice(served)
     at = await browser(served).sign_in("acme", role)
     await at.open("/agents")
-    ids = {**ids_of("acme"), "seq": "1", "agent_key": "fresh", "upstream": "mail", "tools": "send"}
+    ids = ids_of("acme") | {
+        "seq": "1", "agent_key": "fresh", "upstream": "mail", "tools": "send",
+        "action": "block-tool", "subject": "shop/none", "text": "seen",
+    }  # fmt: skip
     for action in ACTIONS:
         route = route_of(action)
         names = {one.name for one in route.parameters} | set(
