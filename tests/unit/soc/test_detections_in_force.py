@@ -1,0 +1,59 @@
+"""Detections are loaded, and loaded again, with the policies they stand beside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from soc_setup import event
+
+from sidecar.clock import Clock
+from sidecar.policy.load import LoadedPolicies, Source
+from sidecar.policy_files import PolicyKeeper, ReadFile
+from sidecar.soc.detection import NO_DETECTIONS
+from sidecar.soc.engine import Engine
+from sidecar.soc.loading import detections_of, load_all
+
+POLICY = "policy: p\nrules:\n  - {id: r, effect: allow, tools: github/read}\n"
+CATALOGUE = "catalogue: github\ntools:\n  read: GET /read\n"
+DETECTION = "detection: each\nseverity: low\nwhere: {effect: deny}\n"
+
+
+def loader(sources: list[Source], read_file: ReadFile) -> LoadedPolicies:
+    return load_all(sources, upstreams={"github": "rest"}, default="deny", read_file=read_file)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    (tmp_path / "tools.yaml").write_text(CATALOGUE)
+    return tmp_path
+
+
+async def test_d2_detections_reload_with_policies_and_a_broken_one_replaces_nothing(
+    folder: Path,
+) -> None:
+    keeper = PolicyKeeper([str(folder)], folder, loader, Clock())  # type: ignore[arg-type]
+    keeper.load_first()
+    assert detections_of(keeper) is NO_DETECTIONS
+    revision = keeper.current.revision
+
+    (folder / "each.yaml").write_text(DETECTION)
+    assert (await keeper.reload()).succeeded
+    found = detections_of(keeper)
+    assert [one.name for one in found.all] == ["each"]
+    assert keeper.current.revision == revision
+    assert len(Engine(found, "acme").see(event(1, 1))) == 1
+
+    (folder / "each.yaml").write_text(DETECTION.replace("effect", "effects"))
+    assert not (await keeper.reload()).succeeded
+    assert detections_of(keeper) is found
+    assert "did you mean" in str(keeper.problems[0])
+
+    (folder / "each.yaml").unlink()
+    assert await keeper.poll() is False and await keeper.poll() is True
+    assert detections_of(keeper) is NO_DETECTIONS
+
+
+def test_an_object_that_carries_no_detections_has_none() -> None:
+    assert detections_of(object()) is NO_DETECTIONS
