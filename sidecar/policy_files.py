@@ -18,7 +18,7 @@ from typing import Final, Protocol
 from sidecar.clock import Clock
 from sidecar.errors import ConfigurationError
 from sidecar.policy.index import PolicySet
-from sidecar.policy.load import LoadedPolicies, Source
+from sidecar.policy.load import LoadedPolicies, Source, Watching
 from sidecar.policy_loading import let_go, load_without_collections
 from sidecar.policy_reading import (
     Reading,
@@ -90,7 +90,7 @@ class PolicyKeeper:
         self.loaded_at_us = 0
         self.files: tuple[str, ...] = ()
         self.places: Mapping[str, Position] = {}
-        self.detections: object = None
+        self.detections: Watching | None = None
         self.reloads = 0
         self.failures = 0
 
@@ -131,7 +131,7 @@ class PolicyKeeper:
     async def reload(self) -> Reload:
         """Loads now what is there, changed or not; the set in force stays if it is broken."""
         async with self._turn:
-            before = self.current.revision
+            before, watched_before = self.current.revision, self.detections
             reading = await asyncio.to_thread(self._read_standing)
             succeeded = await self._attempt(reading)
         if not succeeded:
@@ -141,6 +141,8 @@ class PolicyKeeper:
                 f"{count} problem{'s' if count != 1 else ''}; revision {before} stays in force",
             )
         now = self.current
+        if now.revision == before and _watched(self.detections) != _watched(watched_before):
+            return Reload(True, f"revision {before} stays in force, beside other detections")
         if now.revision == before:
             return Reload(True, f"in force already: revision {before}, {now.rule_count} rules")
         return Reload(
@@ -237,3 +239,7 @@ class PolicyKeeper:
             "policies are in force",
             extra={"revision": loaded.policy_set.revision, "rules": loaded.policy_set.rule_count},
         )
+
+
+def _watched(detections: Watching | None) -> str:
+    return detections.revision if detections is not None else ""

@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from sidecar.policy.abilities import ABILITIES, Abilities
 from sidecar.policy.canonical import canonical_hash_of_much
@@ -52,6 +52,15 @@ class Source:
             object.__setattr__(self, "is_pack", True)
 
 
+class Watching(Protocol):
+    """The detections beside a set, as far as who only carries them knows them."""
+
+    @property
+    def revision(self) -> str:
+        """Another one tells of other detections; "" of none."""
+        ...
+
+
 @dataclass(slots=True)
 class LoadedPolicies:
     """The set, None if there are errors or a source is missing; every problem, sorted; and where
@@ -62,7 +71,7 @@ class LoadedPolicies:
     problems: list[Problem] = field(default_factory=list)
     places: dict[str, Position] = field(default_factory=dict)
     detection_documents: tuple[Node, ...] = ()
-    detections: object = None
+    detections: Watching | None = None
 
 
 @dataclass(slots=True)

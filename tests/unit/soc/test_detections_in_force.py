@@ -39,7 +39,10 @@ async def test_d2_detections_reload_with_policies_and_a_broken_one_replaces_noth
     revision = keeper.current.revision
 
     (folder / "each.yaml").write_text(DETECTION)
-    assert (await keeper.reload()).succeeded
+    reload = await keeper.reload()
+    assert reload.succeeded
+    assert reload.text == f"revision {revision} stays in force, beside other detections"
+    assert (await keeper.reload()).text.startswith("in force already")
     found = detections_of(keeper)
     assert [one.name for one in found.all] == ["each"]
     assert keeper.current.revision == revision
