@@ -1,13 +1,13 @@
 """Detection files: YAML nodes become drafts, everything checked that needs no compiled condition.
 
-Knows: every key of a detection, of `where` and of a step of a sequence; which of its four forms a
-detection has, which keys go together, and what each kind of event tells at all.
+Knows: every key of a detection, of `where` and of a step of a sequence, and about which of them
+each kind of event tells anything at all.
 Must not know: CEL (conditions stay nodes here), tools, other files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -27,15 +27,9 @@ from sidecar.policy.rule_values import rule_effect
 from sidecar.policy.rules import _RULE_FIELDS
 from sidecar.problems import Position
 from sidecar.soc.detection import AGENT, RUN, TENANT, TOOL, Heard, Looked, Unusual
-from sidecar.soc.detection_reasons import (
-    COUNT,
-    USUAL,
-    WITHIN,
-    DetectionReason,
-    parse_detection_reason,
-)
+from sidecar.soc.detection_checks import an, check_form, check_names, check_reason, place_of
+from sidecar.soc.detection_reasons import DetectionReason, parse_detection_reason
 from sidecar.soc.detection_values import (
-    ACTIONS,
     AT_LEAST_MAX,
     NAMES,
     QUIET_MAX_US,
@@ -59,9 +53,6 @@ from sidecar.yaml_reader import Node
 STEPS_MAX: Final = 8
 QUIET_US: Final = 3_600_000_000
 _EVERY_TOOL: Final = (Glob("*"),)
-_FORMS: Final = ("sequence", "first", "unusual")
-#: What stands in the place of each form's own key in the others.
-_OF_COUNTING: Final = ("where", "at_least", "distinct")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +147,7 @@ def read_detection(node: Node, problems: Problems) -> DetectionDraft | None:
         return None
     kind: EventKind = values.get("event", EventKind.DECISION)
     has_kind = "event" in values or "event" not in node.value
-    _check_form(node, values, problems)
+    check_form(node, values, problems)
     told = _told(kind) if has_kind else frozenset(WHERE_FIELDS)
     wanted = tuple(
         one
@@ -168,9 +159,9 @@ def read_detection(node: Node, problems: Problems) -> DetectionDraft | None:
     by = values.get("by", ((default_by, node.position),))
     reason, reason_position = values.get("reason", (None, node.position))
     if has_kind:
-        _check_names(node, kind, by, values, problems)
+        check_names(node, kind, by, values, problems)
         if reason is not None:
-            _check_reason(reason, reason_position, kind, values, problems)
+            check_reason(reason, reason_position, kind, node.value, problems)
     listed = [*_labels(values.get("where")), *_labels_of_steps(values.get("sequence"))]
     return DetectionDraft(
         name=values["detection"],
@@ -192,98 +183,6 @@ def read_detection(node: Node, problems: Problems) -> DetectionDraft | None:
         plain=node.plain(),
         is_sound=problems.error_count == before,
     )
-
-
-# -- which keys go together ------------------------------------------------------------------
-
-
-def _check_form(node: Node, values: Mapping[str, Any], problems: Problems) -> None:
-    keys = node.value
-    forms = [form for form in _FORMS if form in keys]
-    for form in forms[1:]:
-        problems.error(_place(node, form), f"`{form}` has no place beside `{forms[0]}`")
-    if forms:
-        beside = [key for key in (*_OF_COUNTING, "within") if key in keys]
-        for key in beside:
-            if key == "within" and forms[0] == "sequence":
-                continue
-            hint = "the steps of a sequence say what is looked for" if key == "where" else ""
-            problems.error(_place(node, key), f"`{key}` has no place beside `{forms[0]}`", hint)
-    if "at_least" in keys and "at_least" not in values:
-        return  # what is wrong with it has been said, the rest would only follow
-    at_least = values.get("at_least", 1)
-    is_single = not forms and at_least == 1
-    if "within" not in keys and (forms[:1] == ["sequence"] or at_least > 1):
-        what = "a sequence" if forms else f"at_least: {at_least}"
-        problems.error(node.position, f'{what} needs "within"', "in what time, e.g. 60s")
-    if is_single and "within" in keys:
-        hint = "" if "at_least" in keys else "add `at_least`"
-        problems.error(_place(node, "within"), "`within` says nothing of a single event", hint)
-    if is_single and "distinct" in keys:
-        problems.error(_place(node, "distinct"), "`distinct` needs `at_least` of 2 or more")
-
-
-def _place(node: Node, key: str) -> Position:
-    member: Node = node.value[key]
-    return member.key_position or member.position
-
-
-def _check_names(
-    node: Node,
-    kind: EventKind,
-    by: Iterable[tuple[str, Position]],
-    values: Mapping[str, Any],
-    problems: Problems,
-) -> None:
-    """What is counted, remembered or done needs something that such events name."""
-    for one, position in by:
-        if one not in NAMES[kind]:
-            problems.error(
-                position,
-                f"{_an(kind)} event names no {one}",
-                f"count by {' or '.join(NAMES[kind])}",
-            )
-    for key in ("distinct", "first"):
-        named: Named | None = values.get(key)
-        if named is None:
-            continue
-        holder = named.name.partition(".")[0]
-        is_told = kind is EventKind.DECISION or holder not in (*NAMES[EventKind.DECISION], "args")
-        if not (is_told or holder in NAMES[kind]) or (
-            named.is_of_call and kind is not EventKind.DECISION
-        ):
-            problems.error(named.position, f'{_an(kind)} event tells no "{named.name}"')
-    respond: Response | None = values.get("respond")
-    if respond is not None and ACTIONS[respond.action] not in NAMES[kind]:
-        problems.error(
-            node.value["respond"].value["action"].position,
-            f"{_an(kind)} event names no {ACTIONS[respond.action]} for {respond.action}",
-        )
-
-
-def _check_reason(
-    reason: DetectionReason,
-    position: Position,
-    kind: EventKind,
-    values: Mapping[str, Any],
-    problems: Problems,
-) -> None:
-    """A reason shows what there is."""
-    if reason.needs_call and kind is not EventKind.DECISION:
-        problems.error(
-            position, f"reason: {_an(kind)} event tells of no call", "show what its receipt tells"
-        )
-    if WITHIN in reason.shows and "within" not in values:
-        problems.error(position, "reason: {within} says nothing without `within`")
-    if USUAL in reason.shows and "unusual" not in values:
-        problems.error(position, "reason: {usual} says nothing without `unusual`")
-    if COUNT in reason.shows and "first" in values:
-        problems.error(position, "reason: {count} says nothing of a first time")
-
-
-def _an(kind: EventKind) -> str:
-    article = "an" if kind.value[0] in "aeiou" else "a"
-    return f"{article} {kind.value}"
 
 
 # -- what is looked for ----------------------------------------------------------------------
@@ -321,7 +220,7 @@ def _wanted(
         problems.error(node.position, f"{what} says nothing", hint)
     for key in node.value:
         if key in WHERE_FIELDS and key not in told:
-            problems.error(_place(node, key), f'{_an(kind)} event tells nothing of "{key}"')
+            problems.error(place_of(node, key), f'{an(kind)} event tells nothing of "{key}"')
     check_codes(values.get("code", ()), kind, problems)
     heard = Heard(
         kind,
