@@ -21,7 +21,7 @@ from sidecar.policy.case_runner import named_call
 from sidecar.policy.catalogue import Catalogue
 from sidecar.policy.runs import beginning
 from sidecar.soc.detection import Detections
-from sidecar.soc.detection_cases import DetectionCase, DetectionCaseFile, GivenEvents
+from sidecar.soc.detection_cases import YES, DetectionCase, DetectionCaseFile, GivenEvents
 from sidecar.soc.engine import Engine
 from sidecar.soc.events import event_of
 from sidecar.soc.model import Event, EventKind, Evidence, Hit
@@ -32,6 +32,7 @@ Redact = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 _REVISION: Final = "test"
 _SALT: Final = bytes(16)
+_APPROVER: Final = "somebody"
 #: What a decision came to where a test says only its effect.
 _USUAL_CODES: Final = {
     Effect.ALLOW: "policy_allow",
@@ -183,7 +184,8 @@ def _decided(
     run = beginning(given.principal.trust)
     if given.run is not None:
         run = given.run.state(given.principal.trust, at_us)
-    decision = Decision(effect, code, "", _REVISION, mode=given.mode)
+    approver = _APPROVER if code == YES else None
+    decision = Decision(effect, code, "", _REVISION, mode=given.mode, approver=approver)
     refused = None if decision.forward else Refused(code, decision=decision)
     return call_draft(
         "intent" if refused is None else "refusal",

@@ -48,6 +48,10 @@ from sidecar.soc.detection_values import (
 from sidecar.soc.model import EventKind
 from sidecar.yaml_reader import Node
 
+#: The code of what rules allow, and that of what went ahead because a person said yes.
+ALLOWED: Final = "policy_allow"
+YES: Final = "approval_required"
+_GOES_WITH: Final = {ALLOWED: Effect.ALLOW, YES: Effect.REQUIRE_APPROVAL}
 ALERTS_MAX: Final = 10_000
 #: Between two events that say nothing else.
 EVERY_US: Final = SECOND_US
@@ -200,6 +204,10 @@ def check_event(given: GivenEvents, kind: EventKind, problems: Problems) -> None
         return
     if given.effect is None:
         problems.error(place, 'a decision needs "effect"', "allow, deny or require_approval")
+    elif _GOES_WITH.get(given.code, given.effect) is not given.effect or (
+        given.effect is Effect.ALLOW and given.code not in ("", ALLOWED)
+    ):
+        problems.error(place, f"{given.effect.value} does not come with the code {given.code}")
     elif not given.call and (given.effect is not Effect.DENY or not given.code):
         problems.error(
             place,

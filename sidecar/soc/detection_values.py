@@ -22,7 +22,7 @@ from sidecar.policy.fields import Field, Parse, Problems, did_you_mean, read_fie
 from sidecar.policy.matchers import Glob
 from sidecar.policy.quantities import duration_text, duration_us
 from sidecar.problems import Position
-from sidecar.soc.detection import AGENT, BY, RUN, TENANT, TOOL, Unusual, Value
+from sidecar.soc.detection import AGENT, BY, TENANT, TOOL, Unusual, Value
 from sidecar.soc.detection_reasons import NEVER_RECORDED, OF_EVENT
 from sidecar.soc.events import APPROVAL_CODES, CHAIN_CODES, DEFINITION_CODES, STORE_CODES
 from sidecar.soc.model import SEVERITIES, Event, EventKind, Response, Severity
@@ -47,7 +47,7 @@ ACTIONS: Final[Mapping[str, str]] = {
     "block-tool": TOOL,
     "block-upstream": TOOL,
     "block-destination": TOOL,
-    "block-run": RUN,
+    "block-run": AGENT,
     "force-approval": AGENT,
 }
 #: What each kind of event names of `BY`.
@@ -59,8 +59,10 @@ NAMES: Final[Mapping[EventKind, tuple[str, ...]]] = {
     EventKind.STORE: (TENANT,),
     EventKind.CHAIN: (TENANT,),
 }
+#: Codes of decisions that no refusal has: what rules allow, and what a person did.
+_GOES_AHEAD: Final = ("policy_allow", "approval_required")
 CODES: Final[Mapping[EventKind, tuple[str, ...]]] = {
-    EventKind.DECISION: ("policy_allow", *REFUSALS),
+    EventKind.DECISION: (*_GOES_AHEAD, *REFUSALS),
     EventKind.OUTCOME: tuple(kind.value for kind in OutcomeKind),
     EventKind.APPROVAL: APPROVAL_CODES,
     EventKind.DEFINITION: DEFINITION_CODES,

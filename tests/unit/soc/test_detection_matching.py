@@ -55,6 +55,11 @@ KEYS = {
     ),
     "effect": ("effect: [deny, require_approval]", "{effect: deny, call: a/b}", "call: mail/send"),
     "code": ("code: 'approval_*'", "{effect: deny, code: approval_spent, call: a/b}", "call: a/b"),
+    "code-of-a-yes": (
+        "code: approval_required",
+        "{effect: require_approval, code: approval_required, call: a/b}",
+        "{effect: require_approval, call: a/b}",
+    ),
     "mode": ("mode: observe", "{effect: deny, mode: observe, call: a/b}", "call: a/b"),
 }  # fmt: skip
 TEST = """test: sought
