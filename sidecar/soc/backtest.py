@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from sidecar.soc.detection import Detections
-from sidecar.soc.detection_case_runner import Alerts
 from sidecar.soc.engine import Engine
 from sidecar.soc.events import event_of
+from sidecar.soc.joining import Alerts
 from sidecar.soc.model import EventKind, Hit
 from storage.records import RecordedEvent
 
@@ -45,14 +45,12 @@ class Backtest:
     def __init__(self, detections: Detections, since_us: int) -> None:
         self._detections = detections
         self._since_us = since_us
-        self.raised = {one.name: Raised() for one in self._watched()}
+        watched = (one for one in detections.all if one.event not in _NO_RECEIPTS)
+        self.raised = {one.name: Raised() for one in watched}
         self.opened: list[Hit] = []
         self.events = 0
         self.failed: Counter[str] = Counter()
         self.dropped = 0
-
-    def _watched(self) -> list[Any]:
-        return [one for one in self._detections.all if one.event not in _NO_RECEIPTS]
 
     @property
     def not_told(self) -> tuple[str, ...]:

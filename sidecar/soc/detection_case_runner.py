@@ -1,16 +1,15 @@
 """Runs the cases of a detection: each event is drafted as the record would have it, read back from
 there, shown to an engine, and the alerts are counted.
 
-Knows: that hits of one detection and subject are one alert while it is quiet; that a detection sees
-of a call only what was recorded, so that a test shows what it would see. Events of the store and
-the chain have no receipt.
+Knows: that a detection sees of a call only what was recorded, so that a test shows what it would
+see. Events of the store and the chain have no receipt.
 Must not know: files, stores, how results are shown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from sidecar.errors import Refused
@@ -24,6 +23,7 @@ from sidecar.soc.detection import Detections
 from sidecar.soc.detection_cases import YES, DetectionCase, DetectionCaseFile, GivenEvents
 from sidecar.soc.engine import Engine
 from sidecar.soc.events import event_of
+from sidecar.soc.joining import Alerts
 from sidecar.soc.model import Event, EventKind, Evidence, Hit
 from storage.records import CallFactsRow, ReceiptRow, RecordedEvent
 
@@ -55,24 +55,6 @@ class DetectionCases:
             return given.kind
         found = self.detections.named(self.file.detections[0][0])
         return found.event if found is not None else EventKind.DECISION
-
-
-@dataclass(slots=True)
-class Alerts:
-    """Hits, joined: one alert of a detection and subject for as long as it is quiet, from its
-    first hit on."""
-
-    opened: list[Hit] = field(default_factory=list)
-    _quiet_until_us: dict[tuple[str, tuple[str, ...]], int] = field(default_factory=dict)
-
-    def take(self, hit: Hit) -> bool:
-        """Whether a hit opens an alert."""
-        key = (hit.detection, hit.subject)
-        if hit.at_us < self._quiet_until_us.get(key, 0):
-            return False
-        self._quiet_until_us[key] = hit.at_us + hit.quiet_us
-        self.opened.append(hit)
-        return True
 
 
 @dataclass(frozen=True, slots=True)
