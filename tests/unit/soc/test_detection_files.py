@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from sidecar.problems import Problem, errors_only
 from sidecar.soc.loading import detections_of
 from sidecar.soc.model import EventKind, Response, Severity
 
+PACKS = CASES.parents[2] / "policies"
 FILES = sorted(CASES.glob("*.yaml"))
 #: Loads, with something said of it.
 ONLY_WARNED = "label-nobody-carries"
@@ -99,3 +101,19 @@ def test_detections_have_a_revision_of_their_own() -> None:
     assert None not in sets and len({one.revision for one in sets if one is not None}) == 1
     revisions = [detections_of(one).revision for one in (plain, watched, commented, changed)]
     assert revisions[0] == "" and revisions[1] == revisions[2] != revisions[3]
+
+
+@pytest.mark.parametrize(
+    "catalogue", ["", "catalogue: crm\ntools: {}\n", "catalogue: crm\ntools: {a: {}}\n"]
+)
+def test_the_shipped_detections_load_with_any_catalogue_and_stand_in_the_readme(
+    catalogue: str,
+) -> None:
+    files = {path.name: path.read_text() for path in sorted((PACKS / "soc").glob("*.yaml"))}
+    loaded = load({**files, **({"c.yaml": catalogue} if catalogue else {})})
+    assert errors_only(loaded.problems) == []
+    found = {one.name: one.severity.label for one in detections_of(loaded).all}
+    assert len(found) == 14
+    readme = (PACKS / "README.md").read_text()
+    told = re.findall(r"^\| ([a-z]+) \| `([a-z-]+)` \|", readme, re.MULTILINE)
+    assert {name: severity for severity, name in told} == found
