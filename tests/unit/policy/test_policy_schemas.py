@@ -118,6 +118,7 @@ def leaves(schema: Mapping[str, Any], node: Any, prefix: str) -> Iterator[str]:
     """Dotted keys of settings; where names are chosen, as the settings' table writes them."""
     node = follow(schema, node)
     chosen = {"tenants": "TENANT", "agents": "AGENT", "people": "PERSON", "upstreams": "NAME"}
+    chosen["sinks"] = "NAME"
     forms = node.get("anyOf", node.get("oneOf", [node]))
     groups = [form for one in forms for form in follow(schema, one).get("oneOf", [one])]
     groups = [follow(schema, one) for one in groups]
@@ -269,6 +270,10 @@ upstreams:
   gitlab: {url: "https://gitlab.acme.io/api", private: true, redirects: [cdn.acme.io]}
 receipts: {key: {env: KEY}, checkpoint: {every: 1s, receipts: 9, to: ["file:x", "https://w/add"]}}
 record: {arguments: digest}
+soc: {level: respond}
+sinks:
+  ops: {kind: webhook, url: {env: HOOK}, secret: {env: KEY}, tls: {ca: {file: ca.pem}}}
+  out: {kind: stdout}
 limits: {queue: 10, drain: 0s}
 """
     documents, problems = read_documents("sidecar.yaml", text)
