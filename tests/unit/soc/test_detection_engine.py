@@ -250,7 +250,7 @@ def steps_of(*tools: str) -> list[tuple[int, int, str, str, str]]:
     return [(1, 0, "coder", tool, "allow") for tool in tools]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(HISTORIES)
 @example(steps_of("a/x", "b/x", "b/x", "c/x"))
 @example(steps_of("a/x", "b/x", "a/y", "a/x", "c/x", "c/x", "b/x", "c/x"))
@@ -265,7 +265,7 @@ def test_the_engine_finds_what_a_look_at_the_whole_history_finds(
     assert engine.dropped == 0 and not engine.failed
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(HISTORIES, st.integers(0, 40), st.integers(1, 7))
 def test_whoever_begins_anew_from_any_cut_comes_to_the_same_hits(
     history: list[tuple[int, int, str, str, str]], cut: int, page: int
