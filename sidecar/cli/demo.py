@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from sidecar.app import Sidecar
     from sidecar.config.model import Config
-    from sidecar.demo.scenario import Approve, EndRun, Waiting
+    from sidecar.demo.operator import Operator
     from sidecar.demo.tool_server import ToolServer
+    from storage.sql_store import SqlReader
 
 NAME = "demo"
-HELP = "play the demo: calls allowed and refused, a trick that fails, the record proved"
+HELP = "play the demo: calls allowed and refused, an attack noticed, the record proved"
 DATA_PORT, CONTROL_PORT, TOOL_PORT = 8080, 8081, 8090
 
 
@@ -71,9 +72,10 @@ async def _play(config: Config, folder: Path, tools: ToolServer, log: TextIO, *,
 
     async with running(config, log=log) as sidecar:
         print(f"The sidecar runs in front of two tool servers; its files are in {folder}.\n")
-        end_run = await _run_ended_before(config)
-        waiting, approve = _approvals(config)
-        story = Story(sidecar.data_url, print, tools.seen, end_run, waiting, approve)
+        operator = _operator(config)
+        if await operator.clear_up():
+            print("It was played here before; what was left of then was ended.\n")
+        story = Story(sidecar.data_url, print, tools.seen, operator)
         await story.play()
         prove(story, await _receipts(config), folder)
         if story.failures:
@@ -124,56 +126,49 @@ def _port_or_free(wanted: int) -> int:
     return wanted
 
 
-async def _run_ended_before(config: Config) -> EndRun:
-    """How to end the agent's run. A run that an earlier playing left behind is ended first, or
-    this one would begin with what that one had read."""
+def _operator(config: Config) -> Operator:
+    """Who does what the command line does, in the same way: over control.sock, and from the
+    store."""
     import asyncio
 
     from sidecar.cli.control_client import SOCKET_NAME, ask_at
-
-    socket = Path(config.data_dir) / SOCKET_NAME
-    agent = next(iter(next(iter(config.tenants.values())).agents))
-
-    async def ask(verb: str, **more: str) -> dict[str, Any]:
-        asked = {"agent": agent, "tenant": None, "run_id": "", **more}
-        return await asyncio.to_thread(ask_at, socket, "POST", f"/runs/{verb}", asked)
-
-    async def end_run(reason: str) -> None:
-        await ask("reset", reason=reason)
-
-    if "trust" in await ask("show"):
-        await end_run("the demo begins anew")
-        print("It was played here before; the agent's run of then was ended.\n")
-    return end_run
-
-
-def _approvals(config: Config) -> tuple[Waiting, Approve]:
-    """How a person looks at what waits and says yes, as `aegis-sidecar approvals` does."""
-    import asyncio
-
-    from sidecar.cli.control_client import SOCKET_NAME, ask_at
+    from sidecar.demo.operator import Operator
 
     socket = Path(config.data_dir) / SOCKET_NAME
 
-    async def ask(verb: str, **asked: str) -> dict[str, Any]:
-        return await asyncio.to_thread(ask_at, socket, "POST", f"/approvals/{verb}", asked)
+    async def ask(path: str, asked: dict[str, Any]) -> dict[str, Any]:
+        return await asyncio.to_thread(ask_at, socket, "POST", path, asked)
 
-    async def waiting() -> list[dict[str, Any]]:
-        found = (await ask("list"))["approvals"]
-        return [one for one in found if one["state"] == "pending"]
+    async def verify(incident_id: str) -> tuple[bool, list[str]]:
+        from sidecar.cli.soc_verify import packed_from, verdict_lines
+        from sidecar.soc.pack_verdict import pack_verdict
 
-    async def approve(approval_id: str, reason: str) -> dict[str, Any]:
-        return await ask("approve", id=approval_id, reason=reason)
+        reader = await _reader(config)
+        try:
+            tenant = next(iter(config.tenants))
+            pack = await packed_from(reader, tenant, incident_id, with_facts=True)
+        finally:
+            await reader.close()
+        if pack is None:
+            return False, []
+        verdict = pack_verdict(pack, [], [])
+        return verdict.holds, verdict_lines(verdict)
 
-    return waiting, approve
+    return Operator(ask, verify, next(iter(next(iter(config.tenants.values())).agents)))
+
+
+async def _reader(config: Config) -> SqlReader:
+    """The demo's own store, read beside the sidecar."""
+    import storage
+
+    return await storage.open_reader(config.store)
 
 
 async def _receipts(config: Config) -> list[bytes]:
     """All receipts of the demo's only tenant, as `receipts export` writes them."""
-    import storage
     from sidecar.ledger.export import export_lines
 
-    reader = await storage.open_reader(config.store)
+    reader = await _reader(config)
     try:
         return [line async for line in export_lines(reader, next(iter(config.tenants)))]
     finally:
@@ -194,5 +189,6 @@ def _say_where_to_go(folder: Path, sidecar: Sidecar, *, once: bool) -> None:
     )
     print(f"   what its run read    {command} runs show agent --config {folder}/sidecar.yaml")
     print(f"   what waits for you   {command} approvals list --config {folder}/sidecar.yaml")
+    print(f"   what was noticed     {command} incidents list --config {folder}/sidecar.yaml")
     print(f"   how near the limit   {command} store status --config {folder}/sidecar.yaml")
     print(f"   verify it again      {command} receipts verify {folder}/receipts.jsonl\n")

@@ -138,11 +138,12 @@ def _said(args: argparse.Namespace, verdict: PackVerdict) -> int:
 
         print(json.dumps({"holds": verdict.holds, **dataclasses.asdict(verdict)}))
     else:
-        print("\n".join(_lines(verdict)))
+        print("\n".join(verdict_lines(verdict)))
     return 0 if verdict.holds else 1
 
 
-def _lines(verdict: PackVerdict) -> list[str]:
+def verdict_lines(verdict: PackVerdict) -> list[str]:
+    """A verdict, as people read it."""
     what = f"incident {verdict.incident_id!a} of tenant {verdict.tenant!a}"
     if not verdict.holds:
         lines = [f"TAMPERED: {what}", *(f"    {_plain(one)}" for one in verdict.faults)]

@@ -1,4 +1,4 @@
-"""The files the demo writes for its user to read and edit: configuration, catalogues, policy.
+"""The files the demo writes for its user to read and edit: settings, catalogues, rules, detections.
 
 Knows: their texts. They are ordinary files of the product; nothing in them is special.
 """
@@ -15,6 +15,7 @@ listen:
   control: 127.0.0.1:{control_port}
 store: sqlite:///aegis.db
 policies: [pack:confused-deputy, ./policies]
+soc: {{level: respond}}                 # what a detection asks for is done; `notify` only tells
 upstreams:
   shop:
     url: http://127.0.0.1:{tool_port}/shop
@@ -86,6 +87,25 @@ rules:
 """
 
 
+DETECTION = """\
+# What is noticed in the record, beside the policies; `pack:soc` has more. The agent is stopped for
+# ten minutes, or until somebody undoes it (`aegis-sidecar containments`).
+detection: keeps-trying
+severity: high
+where:
+  effect: deny
+  tools: "*/unknown"                   # tools and paths that nobody has declared
+by: agent
+at_least: 5
+within: 5s
+reason: "{agent.name} asked {count} times in {within} for what nobody has declared"
+quiet: 1s
+respond:
+  action: freeze-agent
+  for: 10m
+"""
+
+
 def write_files(folder: Path, *, data_port: int, control_port: int, tool_port: int) -> list[Path]:
     """Writes the demo's files into `folder`, the configuration first. The story needs the rules it
     tells of; those that its user has changed meanwhile are kept beside, and given as well."""
@@ -102,6 +122,7 @@ def write_files(folder: Path, *, data_port: int, control_port: int, tool_port: i
         ("shop-tools.yaml", SHOP_CATALOGUE),
         ("notes-tools.yaml", NOTES_CATALOGUE),
         ("demo.yaml", POLICY),
+        ("keeps-trying.yaml", DETECTION),
     ):
         kept += _kept_beside(policies / name, text)
         (policies / name).write_text(text)

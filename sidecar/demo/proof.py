@@ -77,10 +77,11 @@ def flip_a_byte(source: Path, target: Path) -> None:
 
 def _line(receipt: dict[str, Any]) -> str:
     if receipt["kind"] == "control":
-        what = f"{receipt['action']} {receipt['agent_id']}"
+        what = " ".join([receipt["action"], receipt["agent_id"] or ""])
     elif receipt["kind"] == "approval":
         by = f" by {receipt['approver']}" if receipt["approver"] else ""
         what = f"{receipt['action']} {receipt['tool']}{by}"
     else:
-        what = f"{receipt['decision']:<16} {receipt['tool']:<20} {receipt['rule_id'] or 'no rule'}"
+        by = receipt["rule_id"] or ("no rule" if receipt["tool"] else receipt["outcome"])
+        what = f"{receipt['decision'] or 'deny':<16} {receipt['tool'] or '-':<20} {by}"
     return f"#{receipt['seq']:<3} {what:<72} {receipt['receipt_hash'][:12]}…"

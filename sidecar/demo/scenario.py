@@ -11,28 +11,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import aiohttp
 
 from sidecar.clock import Clock
+from sidecar.demo.operator import Operator
 from sidecar.demo.tool_server import LEGACY
 
 Say = Callable[[str], None]
-#: Ends the agent's run on record, for a reason, as `aegis-sidecar runs reset` does.
-EndRun = Callable[[str], Awaitable[None]]
-
-#: The approvals that wait, as `aegis-sidecar approvals list` asks for them.
-Waiting = Callable[[], Awaitable[list[dict[str, Any]]]]
-#: Approves one, for a reason, as `aegis-sidecar approvals approve` does.
-Approve = Callable[[str, str], Awaitable[dict[str, Any]]]
-
 AGREED = "the customer sent the tea back"
 #: How often it is looked whether the call waits yet.
 LOOK_S = 0.05
 
+#: More than the detection keeps-trying.yaml lets pass.
+TRIES = 6
 REVIEWED = "looked into it: the web page was a trick, nothing was done"
 
 
@@ -61,9 +56,7 @@ class Story:
     data_url: str
     say: Say
     seen: Sequence[str]
-    end_run: EndRun
-    waiting: Waiting
-    approve: Approve
+    operator: Operator
     clock: Clock = field(default_factory=Clock)
     failures: list[str] = field(default_factory=list)
     told: list[Told] = field(default_factory=list)
@@ -78,6 +71,7 @@ class Story:
             await self._uses_a_note(agent)
             await self._reads_a_planted_page(agent)
             await self._is_let_go_on(agent)
+            await self._keeps_trying(agent)
 
     def check(self, holds: bool, what: str) -> None:
         """Notes a failure if `holds` is false."""
@@ -112,7 +106,7 @@ class Story:
         call = asyncio.ensure_future(self._refund(agent, "1002", 12000))
         asked: list[dict[str, Any]] = []
         while not asked and not call.done():
-            asked = [one for one in await self.waiting() if one["tool"] == "shop/refund"]
+            asked = [one for one in await self.operator.waiting() if one["tool"] == "shop/refund"]
             await asyncio.sleep(LOOK_S)
         self.check(bool(asked), "the larger refund waits for a person")
         for one in asked[:1]:
@@ -120,7 +114,7 @@ class Story:
             arguments = one["asked"]["arguments"]
             self.say(f"   {one['asked']['reason']}; order {arguments['number']}")
             self.say(f'   aegis-sidecar approvals approve {one["approval_id"]} --reason "{AGREED}"')
-            decided = await self.approve(one["approval_id"], AGREED)
+            decided = await self.operator.approve(one["approval_id"], AGREED)
             self.say(
                 f"   {decided['state']} by {decided['votes'][0]['actor']}, for this call only."
             )
@@ -179,10 +173,46 @@ class Story:
     async def _is_let_go_on(self, agent: aiohttp.ClientSession) -> None:
         self.step("The operator looks into it and ends the run, which is put on record:")
         self.say(f'   aegis-sidecar runs reset agent --reason "{REVIEWED}"')
-        await self.end_run(REVIEWED)
+        await self.operator.end_run(REVIEWED)
         again = await self._refund(agent, "1001", 1200)
         self._allowed(again, "demo/small-refunds", "the refund is allowed in a new run")
         self.say("   The same refund, now for a customer: allowed by rule demo/small-refunds.")
+
+    async def _keeps_trying(self, agent: aiohttp.ClientSession) -> None:
+        self.step(f"Misled anew, it asks {TRIES} times for a tool that nobody has declared:")
+        session = await self._session(agent)
+        before = len(self.seen)
+        for number in range(TRIES):
+            asked = await self._tool(agent, session, "export_all_notes", to=f"page-{number}")
+            self.told.append(Told(asked.call_id, None, "deny"))
+        self.check(len(self.seen) == before, "the notebook never saw what it asked for")
+        noticed = await self.operator.noticed()
+        self.check(noticed is not None, "the refusals become an incident, and the agent is frozen")
+        if noticed is None:
+            return
+        incident, contained = noticed
+        self.say(f"   Incident {incident['incident_id']}: {incident['title']}")
+        self.say(f"   {contained['action']} {contained['subject']}, by {contained['actor']}")
+        read = await self._call(agent, "GET", "/shop/orders/1001")
+        self.told.append(Told(read.call_id, None, "deny"))
+        self.check(read.body.get("code") == "agent_frozen", "a frozen agent is refused")
+        self.say(f"   From here on nothing of it goes ahead: {read.body.get('detail')}")
+
+        self.step(
+            f"Does the record bear it out? aegis-sidecar soc verify {incident['incident_id']}"
+        )
+        holds, lines = await self.operator.verify(incident["incident_id"])
+        self.check(holds, "the incident holds against the chain")
+        for line in lines:
+            self.say(f"   {line}")
+        undone = await self.operator.undo(contained["containment_id"], REVIEWED)
+        self.check(undone["state"] == "undone", "the freeze is undone")
+        await self.operator.close(incident["incident_id"], REVIEWED)
+        self.say(f"   aegis-sidecar containments undo {contained['containment_id']}")
+        self.say(f"   aegis-sidecar incidents close {incident['incident_id']}")
+        read = await self._call(agent, "GET", "/shop/orders/1001")
+        self._allowed(read, "demo/reads", "the agent may read again")
+        self.say("   The agent may read again; what was decided, by whom and why is on record.")
 
     # -- what an answer must be ------------------------------------------------------------
 

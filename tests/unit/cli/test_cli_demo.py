@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,10 @@ def free_ports(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other tests run beside this one: any free port will do."""
     for name in ("DATA_PORT", "CONTROL_PORT", "TOOL_PORT"):
         monkeypatch.setattr(demo, name, 0)
+
+
+#: As long as the demo's detection looks back: what comes sooner is the same incident going on.
+PAUSE_S = 5.2
 
 
 def play(folder: Path) -> int:
@@ -34,9 +39,10 @@ def test_the_demo_can_be_played_again_and_keeps_what_its_user_wrote(
     (tmp_path / "policies/more.yaml").write_text(
         "policy: more\nrules: [{id: none, effect: deny, tools: shop/events}]\n"
     )
+    time.sleep(PAUSE_S)
     assert play(tmp_path) == 0
     again = capsys.readouterr().out
-    assert "the agent's run of then was ended" in again and f"kept in {mine}.1" in again
+    assert "what was left of then was ended" in again and f"kept in {mine}.1" in again
     assert Path(f"{mine}.1").read_text().endswith("# mine\n")
     assert (tmp_path / "policies/more.yaml").exists()
     assert again.count("demo/no-large-refunds   ") == 1, "the receipts of this playing only"
@@ -51,6 +57,8 @@ FALSE_STORIES = [
     ("POLICY", "small-refunds", "some-refunds", "told allow by demo/small-refunds, not ('allow', "),
     ("POLICY", "effect: require_approval", "effect: allow", "larger refund waits for a person"),
     ("POLICY", 'tools: "*"\n    mutates: false', 'tools: ["*"]', "the deletion is refused"),
+    ("DETECTION", "at_least: 5", "at_least: 50", "the refusals become an incident"),
+    ("CONFIGURATION", "level: respond", "level: notify ", "the refusals become an incident"),
 ]  # fmt: skip
 
 
