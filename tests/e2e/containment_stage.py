@@ -108,7 +108,7 @@ def sidecar_in(
         process.store = "{env: AEGIS_DB}"
     upstreams = (
         f"  shop: {{url: '{tools}'}}\n"
-        f"  web: {{url: '{tools.replace('127.0.0.1', 'localhost')}'}}\n"
+        f"  web: {{url: '{tools.replace('127.0.0.1', 'localhost')}', run: trusted}}\n"
         f"  tools: {{url: '{tools}/mcp', kind: mcp}}\n"
         "  act: {kind: authorize}\n"
     )
@@ -163,6 +163,8 @@ REQUESTS: dict[str, tuple[str, str, dict[str, str], Any]] = {
     "buy": ("POST", "/shop/buy", {}, {}),
     "live": ("GET", "/shop/live", _UPGRADE, None),
     "web": ("GET", "/web/get", {}, None),
+    "web-r1": ("GET", "/web/get", {"Aegis-Run": "r1"}, None),
+    "web-r2": ("GET", "/web/get", {"Aegis-Run": "r2"}, None),
     "mcp": (
         "POST", "/tools/mcp", _LISTEN,
         {"jsonrpc": "2.0", "id": 1, "method": "tools/call",
@@ -200,6 +202,8 @@ def _code(status: int, body: bytes) -> str:
         if said["decision"] == "allow":
             return ""
         text = json.dumps(said)
+        if said["decision"] == "require_approval":
+            return "approval_pending"
         if "is blocked (containment" in text:
             return "contained"
         return next((code for code in CODES if code in text), text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,12 +46,26 @@ def pair(tools: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage
         assert two.stop() == 0
 
 
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder with a short name: a Unix socket's path has about 100 bytes."""
+    with tempfile.TemporaryDirectory(prefix="aegis-wrap-") as name:
+        yield Path(name)
+
+
 @pytest.fixture(params=["pair", "single"])
 def stage(request: pytest.FixtureRequest) -> Stage:
     """Each of them."""
     found: Stage = request.getfixturevalue(request.param)
     return found
 
+
+#: What calls are recorded as.
+TOOLS = {
+    "get": "shop/get", "live": "shop/live", "web": "web/get", "web-r1": "web/get",
+    "mcp": "tools/add", "authorize": "act/run",
+}  # fmt: skip
+RUNS = {"web-r1": "r1"}
 
 #: action, subject, further members, whose calls; calls that are refused and with which code, and
 #: calls that go on.
@@ -69,6 +84,8 @@ CASES: list[tuple[str, str, dict[str, Any], str, list[str], str, list[str]]] = [
      ["fetch", "fetch-below", "fetch-odd", "mcp"], "contained", ["fetch-other", "get"]),
     ("block-destination", "localhost", {}, "coder", ["web"], "contained", ["get"]),
     ("block-run", "coder", {}, "coder", ["get", "mcp", "live"], "contained", []),
+    ("block-run", "coder/r1", {}, "coder", ["web-r1"], "contained", ["web-r2", "get"]),
+    ("force-approval", "act/run", {}, "coder", ["authorize"], "approval_pending", ["get"]),
     ("force-approval", "shop/get", {}, "coder", ["get"], "approval_pending", ["look"]),
     ("force-approval", "coder", {}, "coder", ["get", "mcp"], "approval_pending", ["mcp-list"]),
 ]  # fmt: skip
@@ -101,10 +118,10 @@ def test_each_containment_holds_at_every_sidecar_until_it_is_undone(
     undone = undo(stage.two, contained)
     assert undone["state"] == "undone"
     between = stage.receipts(contained, undone)
-    tool = {"get": "shop/get", "live": "shop/live", "web": "web/get"}.get(refused[0])
     passed = [
         one for one in between
-        if one["went_ahead"] and one["tool"] == tool and one["agent_id"] == agent
+        if one["went_ahead"] and one["tool"] == TOOLS.get(refused[0]) and one["agent_id"] == agent
+        and (one["run_id"] or "") == RUNS.get(refused[0], one["run_id"] or "")
     ]  # fmt: skip
     assert not passed, "no call goes on record after the containment"
     assert [one for one in between if not one["went_ahead"]], "positive control"
@@ -176,6 +193,20 @@ def test_w2_a_repeated_request_is_not_answered_from_its_record_while_contained(
     undo(stage.two, contained)
     until(lambda: stage.said("authorize#r1") == {""})
     assert stage.said("authorize#r2") == {""}
+
+
+def test_what_has_to_be_asked_for_goes_ahead_once_by_a_yes(single: Stage) -> None:
+    contained = contain(single.one, "force-approval", "shop/get", agent="helper")
+    assert ask(single.one, "get", "helper") == "approval_pending"
+    _, waiting = manage(single.one, "GET", "/v1/approvals")
+    (one,) = [one for one in waiting if one["agent"] == "helper"]
+    assert one["terms"][0]["rule"] == f"containment/{contained['containment_id']}"
+    status, _ = manage(single.one, "POST", f"/v1/approvals/{one['approval_id']}/approve", {})
+    assert status == 200
+    assert ask(single.one, "get", "helper") == "", "once"
+    assert ask(single.one, "get", "helper") == "approval_pending"
+    undo(single.one, contained)
+    assert ask(single.one, "get", "helper") == ""
 
 
 def test_a_containment_ends_by_its_time_on_record(stage: Stage) -> None:
@@ -302,8 +333,8 @@ def waits_for(process: Process, path: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_a_wrapped_server_is_contained_by_its_own_socket(tmp_path: Path) -> None:
-    wrap = Wrap(tmp_path)
+def test_a_wrapped_server_is_contained_by_its_own_socket(short_path: Path) -> None:
+    wrap = Wrap(short_path)
     try:
         assert "contained" not in json.dumps(wrap.asked(1, "echo", text="a"))
         done = cli("contain", "block-upstream", "files", "--data-dir", str(wrap.home))

@@ -105,6 +105,11 @@ def test_what_is_no_subject_is_refused(action: str, text: str, agent: str) -> No
     assert caught.value.code in ("bad_subject", "bad_action")
 
 
+def test_the_bound_is_the_one_that_readme_names() -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    assert f"up to {containing_module.CONTAINMENTS_MAX} active ones" in readme
+
+
 async def test_g10_a_containment_is_one_receipt_with_actor_and_reason(tmp_path: Path) -> None:
     async with place(tmp_path) as at:
         done = await freeze(at, reason="it mails customers")
