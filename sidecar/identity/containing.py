@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from sidecar.identity.changes import Changes
     from sidecar.identity.registry import Registry, TenantView
     from storage.records import RunHead
+    from storage.watch_rows import IncidentRow
 
 #: Active ones of a tenant. Every call of it is compared with all of them.
 CONTAINMENTS_MAX: Final = 200
@@ -66,6 +67,10 @@ class ReadsContainments(Protocol):
 
     async def containment(self, tenant_id: str, containment_id: str) -> ContainmentRow | None:
         """One containment, in any state."""
+        ...
+
+    async def incident(self, tenant_id: str, incident_id: str) -> IncidentRow | None:
+        """One incident."""
         ...
 
     async def run_head(self, tenant_id: str, run_key: str) -> RunHead:
@@ -110,7 +115,8 @@ class Containing:
 
     async def contain(self, wanted: Wanted) -> Contains:
         """Begins one. Raises ChangeRefused: unknown_tenant, unknown_agent, unknown_upstream,
-        bad_expiry, no_run, wrong_state, already_contained, too_many, and as `Changes.made` does."""
+        unknown_incident, bad_expiry, no_run, wrong_state, already_contained, too_many, and as
+        `Changes.made` does."""
         require_expiry(wanted)
         action, subject = wanted.action, wanted.subject
         if action is Action.BLOCK_UPSTREAM and subject.what not in self._upstreams:
@@ -121,6 +127,7 @@ class Containing:
             )
         containment_id = wanted.containment_id or self._clock.new_id()
         at_us = await self._now_us()
+        await self._require_incident(wanted)
         found = await self._found(wanted, at_us)
         begun: list[ContainmentRow] = []
 
@@ -249,6 +256,22 @@ class Containing:
                 "Freeze the agent, or name a run as AGENT/RUN-ID.",
             )
         return {"run_started_us": started_us}
+
+    async def _require_incident(self, wanted: Wanted) -> None:
+        """Raises ChangeRefused for an incident that nobody could look up."""
+        tenant, incident_id = wanted.tenant, wanted.incident_id
+        if not incident_id:
+            return
+        try:
+            found = await self._store.incident(tenant, incident_id)
+        except StoreError as error:
+            raise ChangeRefused(error.code, str(error), error.next_step) from error
+        if found is None:
+            raise ChangeRefused(
+                "unknown_incident",
+                f"{tenant} has no incident {incident_id!r}",
+                "`incidents list` shows them.",
+            )
 
     async def _kept(self, tenant: str, containment_id: str) -> ContainmentRow:
         try:

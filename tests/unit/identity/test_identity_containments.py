@@ -172,6 +172,7 @@ async def test_what_cannot_be_contained_is_refused_and_leaves_nothing(tmp_path: 
             "unknown_agent": wanted("block-tool", "shop/get", "nobody"),
             "unknown_upstream": wanted("block-upstream", "nowhere"),
             "no_run": wanted("block-run", "coder"),
+            "unknown_incident": wanted("block-tool", "shop/get", incident_id="i9"),
             "bad_expiry": wanted("block-tool", "shop/get", for_s=400 * 86400),
             "bad_reason": wanted("block-tool", "shop/get", reason="x" * 1025),
             "unknown_tenant": wanted("block-tool", "shop/get")._replace(tenant="nobody"),

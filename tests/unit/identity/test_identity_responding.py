@@ -20,6 +20,9 @@ from storage.records import CallFactsRow, Entry, Recorded
 from storage.watch_rows import AlertRow, IncidentRow
 
 HOUR_US = 3_600_000_000
+INCIDENT = IncidentRow(
+    "acme", "i1", 1, "open", "high", "coder", "", "coder: 5 refusals", "[]", 5, 5, 5, 1
+)
 
 
 class Found(NamedTuple):
@@ -60,6 +63,8 @@ class Desk:
 
     async def respond(self, *raised: Found) -> list[Responded]:
         """What was told of these."""
+        if await self.at.store.incident("acme", "i1") is None:
+            await self.at.store.put_rows("acme", [INCIDENT])
         before = len(self.told)
         await self.responding(raised)
         return [responded for responded, _ in self.told[before:]]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from policy_setup import policies
 
-from sidecar.model import Decision, Effect, HttpFacts, Mode, Tool, ToolCall
+from sidecar.model import Decision, Effect, HttpFacts, Mode, Principal, Tool, ToolCall
 from sidecar.policy.contained import Action, Block, Contained, hosts_in
+from sidecar.policy.hidden import Hidden
+from sidecar.policy.replay import Replay
 from sidecar.policy.runs import RunState, beginning
 from sidecar.policy.terms import ApprovalTerms, Obligations
 
@@ -111,8 +115,6 @@ def test_at_its_end_it_counts_no_more() -> None:
 @pytest.mark.parametrize("mode", [Mode.ENFORCE, Mode.OBSERVE])
 @pytest.mark.parametrize("decision", [ALLOW, DENY, ASKS])
 def test_a_block_refuses_in_every_mode_whatever_was_decided(decision: Decision, mode: Mode) -> None:
-    from dataclasses import replace
-
     given = replace(decision, mode=mode, obligations=Obligations(add_labels=("x",)))
     made = block("block-tool", "mail/send").applied(given, call(), RUN, 0)
     assert (made.effect, made.code, made.mode, made.forward) == (
@@ -125,8 +127,6 @@ def test_a_block_refuses_in_every_mode_whatever_was_decided(decision: Decision, 
 
 
 def test_a_forced_approval_asks_for_what_would_go_ahead_and_for_nothing_else() -> None:
-    from dataclasses import replace
-
     held = block("force-approval", "", "coder", ends_at_us=1_700_000_000_000_000)
     made = held.applied(ALLOW, call(), RUN, 0)
     assert (made.effect, made.code, made.forward) == (
@@ -142,6 +142,26 @@ def test_a_forced_approval_asks_for_what_would_go_ahead_and_for_nothing_else() -
     assert [one.rule_id for one in asked.approvals] == ["p/a", "containment/k1"]
     protocol = call("mail/mcp:initialize", is_protocol=True)
     assert held.applied(ALLOW, protocol, RUN, 0) is ALLOW
+
+
+def test_a_replay_passes_over_what_a_containment_decided() -> None:
+    """No rule can be asked about it again."""
+    replay = Replay(policies("policy: p\nrules: [{id: r, effect: allow, tools: github/*}]\n"))
+    for effect, code, rule in (
+        ("deny", "contained", "containment/k1"),
+        ("require_approval", "approval_required", "containment/k1"),
+    ):
+        replay.add(
+            Principal("acme", "coder"), call("github/get"), 0, Hidden(), effect_then=effect,
+            code_then=code, rule_then=rule, revision_then="another",
+        )  # fmt: skip
+    assert replay.skipped == {"containment": 2} and not replay.changes
+    replay.add(
+        Principal("acme", "coder"), call("github/get"), 0, Hidden(),
+        effect_then="require_approval", code_then="approval_required", rule_then="p/d",
+        revision_then="another",
+    )  # fmt: skip
+    assert replay.changed == 1, "positive control"
 
 
 def test_a_block_goes_before_a_forced_approval() -> None:
