@@ -7,6 +7,8 @@ Knows, as rules:
 - **It concerns the agent of the hit and nobody else.** Whoever can make a detection fire must not
   be able to keep others from working: a tool or a destination is blocked, and approval is forced,
   for the hit's agent only. An upstream is never blocked and nobody is revoked by itself.
+- **It does not feed on itself**: who tries again what is contained is refused again and again, and
+  is not contained further for that.
 - **It is bounded**: so many at once and so many an hour of a tenant. A noise that fires for many
   agents stops at that; people see the rest as recommendations.
 What is not done becomes a recommendation, with why. Must not know: how a containment is recorded,
@@ -22,10 +24,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import orjson
 
-from sidecar.policy.contained import Action, hosts_in
+from sidecar.policy.contained import CONTAINED, Action, hosts_in
 from sidecar.soc.model import Hit
 from storage.errors import StoreError
-from storage.records import CallFactsRow, RunHead
+from storage.records import CallFactsRow, ReceiptRow, RunHead
 from storage.watch_rows import AlertRow, ContainmentRow, IncidentRow
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ DETECTION: Final = "detection:"
 LOOKED_AT_MAX: Final = 200
 REASON_CHARS_MAX: Final = 1024
 
+#: What calls are refused with that are contained already.
+_REFUSALS: Final = frozenset({CONTAINED, "agent_frozen", "agent_quarantined"})
 #: After every id there is: ids are hex digits.
 _LAST: Final = "~"
 _TIME_DIGITS: Final = 12
@@ -103,6 +107,10 @@ class Reads(Protocol):
 
     async def run_head(self, tenant_id: str, run_key: str) -> RunHead:
         """A run; version 0 of which nothing is kept."""
+        ...
+
+    async def receipts(self, tenant_id: str, after_seq: int, limit: int) -> list[ReceiptRow]:
+        """Receipts with seq > after_seq, oldest first."""
         ...
 
     async def call_facts(self, tenant_id: str, seq: int) -> CallFactsRow | None:
@@ -176,9 +184,9 @@ class Responding:
             about = await self._about(hit)
             if isinstance(about, str):
                 return _recommended(hit, about)
-            over = await self._over_bounds(hit.tenant)
-            if over:
-                return _recommended(hit, over)
+            why = await self._echo(hit) or await self._over_bounds(hit.tenant)
+            if why:
+                return _recommended(hit, why)
         except StoreError as error:
             return _recommended(hit, f"the store says {error.code}")
         subject, agent = about
@@ -235,6 +243,13 @@ class Responding:
         if not hosts:
             return "its call names no destination on record"
         return f"its call names several destinations: {', '.join(hosts[:5])}"
+
+    async def _echo(self, hit: Hit) -> str:
+        """Why nothing is done about what another containment's refusals set off; "" otherwise."""
+        rows = await self._store.receipts(hit.tenant, hit.seq - 1, 1)
+        if rows and rows[0].seq == hit.seq and rows[0].outcome in _REFUSALS:
+            return "a containment's own refusals set it off"
+        return ""
 
     async def _over_bounds(self, tenant: str) -> str:
         """Why no more may be done by itself now; "" if it may."""

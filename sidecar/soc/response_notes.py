@@ -40,15 +40,14 @@ class ResponseNotes:
     async def __call__(self, raised: Raised, responded: Responded, actor: str) -> None:
         """Once for each alert."""
         text = responded.text[:NOTE_CHARS_MAX]
-        try:
-            await self._on_alert(raised, responded, actor, text)
-            if raised.alert.incident_id:
-                await self._on_incident(raised, responded, actor, text)
-        except (StoreError, IncidentRefused) as error:
-            _log.warning(
-                "what became of a response could not be noted",
-                extra={"code": raised.hit.detection, "cause": error.code, "detail": text},
-            )
+        for write in (self._on_alert, self._on_incident):
+            try:
+                await write(raised, responded, actor, text)
+            except (StoreError, IncidentRefused) as error:
+                _log.warning(
+                    "what became of a response could not be noted",
+                    extra={"code": raised.hit.detection, "cause": error.code, "detail": text},
+                )
 
     async def _on_alert(self, raised: Raised, responded: Responded, actor: str, text: str) -> None:
         tenant, alert_id = raised.alert.tenant_id, raised.alert.alert_id
@@ -58,11 +57,11 @@ class ResponseNotes:
             if row is None:
                 return
             now_us = self._clock.now_us()
-            put = row._replace(
-                version=row.version + 1,
-                notes=with_note(row.notes, Note(now_us, actor, did, text)),
-                changed_at_us=now_us,
-            )
+            try:
+                notes = with_note(row.notes, Note(now_us, actor, did, text))
+            except ValueError as error:
+                raise IncidentRefused("unreadable", "its notes cannot be read") from error
+            put = row._replace(version=row.version + 1, notes=notes, changed_at_us=now_us)
             if await self._store.put_rows(tenant, [put]):
                 return
         raise IncidentRefused("stale", "the alert kept changing meanwhile", "")
@@ -71,6 +70,8 @@ class ResponseNotes:
         self, raised: Raised, responded: Responded, actor: str, text: str
     ) -> None:
         tenant, incident_id = raised.alert.tenant_id, raised.alert.incident_id
+        if not incident_id:
+            return
         if responded.is_done:
             moved = await self._incidents.move_incident(
                 tenant, incident_id, Move.CONTAIN, actor=actor, text=text

@@ -13,7 +13,14 @@ from sidecar.ledger.receipt import blank_receipt
 from sidecar.policy.contained import Action
 from sidecar.soc import responding as responding_module
 from sidecar.soc.model import Evidence, Hit, Response, Severity
-from sidecar.soc.responding import AUTOMATIC_US_MAX, Raised, Responded, Responding
+from sidecar.soc.responding import (
+    AUTOMATIC_MAX,
+    AUTOMATIC_PER_HOUR_MAX,
+    AUTOMATIC_US_MAX,
+    Raised,
+    Responded,
+    Responding,
+)
 from sidecar.soc.watch_counts import WatchCounts
 from storage.errors import StoreUnavailable
 from storage.records import CallFactsRow, Entry, Recorded
@@ -202,6 +209,18 @@ async def test_a_destination_is_the_one_host_that_the_call_named(tmp_path: Path)
         assert await desk.subjects() == [("block-destination", "coder:evil.example")]
 
 
+@pytest.mark.parametrize("code", ["contained", "agent_frozen", "policy_deny"])
+async def test_refusals_of_a_containment_lead_to_no_other(tmp_path: Path, code: str) -> None:
+    async with place(tmp_path) as at:
+        row = blank_receipt(
+            "acme", "refusal", event_id="e1", call_id="c1", ts_us=1, agent_id="coder", outcome=code
+        )
+        assert isinstance(await at.queue.submit(Entry(row)), Recorded)
+        (said,) = await Desk(at).respond(found("freeze-agent"))
+        assert said.is_done == (code == "policy_deny"), "positive control"
+        assert said.is_done or "own refusals" in said.text
+
+
 async def test_a_store_that_fails_leaves_a_recommendation_and_the_others_are_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,6 +244,12 @@ async def test_a_hit_without_a_response_is_left_alone(tmp_path: Path) -> None:
         one = found("freeze-agent")
         assert await desk.respond(one._replace(hit=replace(one.hit, respond=None))) == []
         assert desk.told == []
+
+
+def test_the_bounds_are_those_that_readme_names() -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    assert f"up to {AUTOMATIC_MAX} at once and {AUTOMATIC_PER_HOUR_MAX} an hour" in readme
+    assert AUTOMATIC_US_MAX == 24 * HOUR_US and "for a day at most" in readme
 
 
 def test_every_action_of_the_language_is_one_of_ours() -> None:
