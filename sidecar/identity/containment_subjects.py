@@ -117,9 +117,9 @@ def blocks_of(
     blocks = []
     for row in rows:
         action = action_of(row)
-        if action is None or action in OF_STANDING:
+        if action in OF_STANDING:
             continue
-        agent, what = read_subject(action, row.subject)
+        agent, what = ("", "") if action is None else read_subject(action, row.subject)
         upstreams: frozenset[str] = frozenset()
         if action is Action.BLOCK_DESTINATION:
             upstreams = frozenset(

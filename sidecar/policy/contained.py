@@ -45,14 +45,15 @@ class Action(enum.StrEnum):
 class Block(NamedTuple):
     """One containment as decisions see it.
 
-    `agent` is the only one it is about, "" for all. `what` is a tool, an upstream, a host or the id
+    `action` is None of one that a later version wrote: it bars all it may be about. `agent` is the
+    only one it is about, "" for all. `what` is a tool, an upstream, a host or the id
     of a run; "" the agent's run without an id, or all its calls. `until_us` is when it ends by the
     clock that is asked with, `ends_at_us` by the store's, 0 never. `upstreams` are those that lead
     to the destination; `run_started_us` is when the run without an id began.
     """
 
     containment_id: str
-    action: Action
+    action: Action | None
     agent: str
     what: str
     until_us: int = 0
@@ -72,6 +73,8 @@ class Block(NamedTuple):
     def concerns(self, call: ToolCall, run: RunState) -> bool:
         """Whether the call, made in this run by an agent it is about, is contained by it."""
         action = self.action
+        if action is None:
+            return True
         if action is Action.BLOCK_TOOL:
             return self.what in names_of(call)
         if action is Action.BLOCK_UPSTREAM:
@@ -81,7 +84,8 @@ class Block(NamedTuple):
         if action is Action.BLOCK_RUN:
             if self.what:
                 return run.run_id == self.what
-            return not run.run_id and run.started_us == self.run_started_us
+            began_us = self.run_started_us
+            return not run.run_id and (began_us is None or run.started_us == began_us)
         if action is Action.FORCE_APPROVAL:
             return not call.is_protocol and (not self.what or self.what in names_of(call))
         return False  # an agent's own standing is looked at before
@@ -164,7 +168,8 @@ def _asked_by(block: Block, decision: Decision, call: ToolCall) -> Decision:
 def _reason(block: Block, call: ToolCall) -> str:
     """For the caller: what is contained, and the id by which the operator finds why."""
     whose = f" for {block.agent}" if block.agent else ""
-    what = {
+    what: str = {
+        None: "a later version of the sidecar contained something",
         Action.BLOCK_TOOL: f"{block.what} is blocked{whose}",
         Action.BLOCK_UPSTREAM: f"the upstream {block.what} is blocked{whose}",
         Action.BLOCK_DESTINATION: f"the destination {block.what} is blocked{whose}",

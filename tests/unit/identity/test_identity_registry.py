@@ -101,6 +101,14 @@ async def test_what_is_contained_is_never_older_than_the_epoch_it_bears(tmp_path
     assert [block.what for block in held.blocks] == ["shop/get"]
 
 
+async def test_a_containment_that_cannot_be_read_bars_everybody(tmp_path: Path) -> None:
+    store, registry = await scripted(tmp_path)
+    store.contained = [BLOCK._replace(action="melt-down")]
+    await registry.renew("acme")
+    held = coder(registry).contained
+    assert held is not None and held.blocks[0].action is None and held.blocks[0].agent == ""
+
+
 async def test_after_a_stale_record_the_caller_is_looked_up_again(tmp_path: Path) -> None:
     store, registry = await scripted(tmp_path)
     called = replace(coder(registry), claims={"sub": "x"}, run="r1")

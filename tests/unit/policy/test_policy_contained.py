@@ -105,6 +105,16 @@ def test_a_run_is_blocked_by_its_id_or_by_when_it_began() -> None:
     assert not is_barred(nameless, call(), RUN._replace(run_id="r1")), "another run"
 
 
+def test_what_cannot_be_told_is_barred() -> None:
+    """A containment of a later version; a run of which it is not known when it began."""
+    unknown = Contained((Block("k1", None, "", ""),))
+    made = unknown.applied(ALLOW, call(), RUN, 0)
+    assert made.code == "contained" and "later version" in made.reason
+    nameless = block("block-run", "", "coder", run_started_us=None)
+    assert is_barred(nameless, call()) and is_barred(nameless, call(), beginning(RUN.trust))
+    assert not is_barred(nameless, call(), RUN._replace(run_id="r1"))
+
+
 def test_at_its_end_it_counts_no_more() -> None:
     held = block("block-tool", "mail/send", until_us=100)
     assert is_barred(held, call(), at_us=99)
