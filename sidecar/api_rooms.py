@@ -12,6 +12,7 @@ from sidecar.approvals.service import Approvals
 from sidecar.clock import Clock
 from sidecar.config.model import Config
 from sidecar.control.api.backroom import Backroom
+from sidecar.control.api.cursors import KEY_BYTES, Cursors
 from sidecar.control.api.mount import Api
 from sidecar.control.api.rooms import Rooms
 from sidecar.control.api.table import ROUTES
@@ -22,6 +23,7 @@ from sidecar.policy_files import PolicyKeeper
 from sidecar.proxy.described_request import route_request
 from sidecar.rooms import policy_loader
 from sidecar.write_path import opened_reader
+from storage import SqlStore
 
 
 async def made_api(
@@ -32,6 +34,7 @@ async def made_api(
     policies: PolicyKeeper,
     callers: Callers,
     approvals: Approvals,
+    store: SqlStore,
 ) -> tuple[Api, Console]:
     """Both, with connections that no decision waits for. Raises a StoreError."""
     backroom = Backroom()
@@ -50,5 +53,7 @@ async def made_api(
         route_request=route_request,
         backroom=backroom,
     )
+    # Kept by the store, so that a list goes on after a restart and on every node.
+    key = await store.keep("api_cursors", clock.random_bytes(KEY_BYTES).hex())
     console = Console(rooms, is_secure=config.listen.control.tls is not None)
-    return Api(rooms, ROUTES), console
+    return Api(rooms, ROUTES, Cursors(bytes.fromhex(key))), console

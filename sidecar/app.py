@@ -150,7 +150,7 @@ async def running(
             certificates=certificates.all, upstream_certificates=certificates.of_upstreams,
         )  # fmt: skip
         tasks = Tasks(stack)
-        web = await made_api(stack, config, clock, state, policies, callers, approvals)
+        web = await made_api(stack, config, clock, state, policies, callers, approvals, store)
         await _control(stack, config, state, certificates.control, *web, authorize)
         tasks.start(policies.run(), "policies")
         _follow(tasks, pressure, history)

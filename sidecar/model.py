@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from sidecar.policy.contained import Contained
@@ -88,6 +88,10 @@ class OutcomeKind(enum.StrEnum):
     WITHHELD = "withheld"
     DELEGATED = "delegated"
     UNKNOWN = "unknown"
+
+
+#: What no agent may be called: `/v1/agents/register` is where agents are made known.
+RESERVED_AGENT_NAMES: Final = frozenset({"register"})
 
 
 class AgentState(enum.StrEnum):

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from sidecar.config.model import Agent, ConfiguredPerson, Secret, Tenant
 from sidecar.config.references import References
-from sidecar.model import RiskLevel, Role, TrustLevel
+from sidecar.model import RESERVED_AGENT_NAMES, RiskLevel, Role, TrustLevel
 from sidecar.yaml_reader import Node
 from sidecar.yaml_section import Section, suggest
 
@@ -106,6 +106,8 @@ class _Secrets:
 
 def _agent(section: Section, name: str, secrets: _Secrets) -> Agent:
     check_name(section, name)
+    if name in RESERVED_AGENT_NAMES:
+        section.report(section.members[name], f"the name {name} is taken", at_key=True)
     agent = section.sub(name)
     agent.allow(AGENT_KEYS)
     usual = Agent()

@@ -17,7 +17,7 @@ from sidecar.identity.agent_states import Move, after
 from sidecar.identity.change_entry import Change, change_entry, shown_agent, shown_key
 from sidecar.identity.profiles import AgentProfile, KeyProfile, key_profile
 from sidecar.identity.tokens import made_key, made_token, sha256_of
-from sidecar.model import AgentState, Principal
+from sidecar.model import RESERVED_AGENT_NAMES, AgentState, Principal
 from storage.errors import StoreError
 from storage.records import Recorded
 from storage.standing import AgentRow, KeyRow
@@ -112,6 +112,10 @@ class Changes:
         """A new agent with a token of its own. Raises ChangeRefused: unknown_tenant, bad_name,
         agent_exists (in whatever state: nothing is revived), too_many, and as `made` does."""
         _require_name(agent)
+        if agent in RESERVED_AGENT_NAMES:
+            raise ChangeRefused(
+                "bad_name", f"the name {agent} is taken by the API itself", "Take another name."
+            )
         token = made_token(self._clock, tenant, agent)
 
         def plan(view: TenantView) -> Planned:

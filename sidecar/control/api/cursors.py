@@ -1,9 +1,8 @@
-"""Cursors: where a list left off, as a text that only this process can have made.
+"""Cursors: where a list left off, as a text that only a sidecar of this store can have made.
 
 Knows: that a cursor is bound to its route, its tenant and its filters, so that none of another
-list, of another tenant or of somebody's own making is taken. The key is drawn when the process
-starts: a cursor is a place to go on from, not a thing to keep.
-Must not know: what a position means.
+list, of another tenant or of somebody's own making is taken.
+Must not know: what a position means, where the key is kept.
 """
 
 from __future__ import annotations

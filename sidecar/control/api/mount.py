@@ -18,7 +18,7 @@ from typing import Any, Final
 from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
-from sidecar.control.api.cursors import KEY_BYTES, Cursors, Position
+from sidecar.control.api.cursors import Cursors, Position
 from sidecar.control.api.parameters import Whole, read_path, read_query
 from sidecar.control.api.problems import (
     RETRY_AFTER_S,
@@ -53,10 +53,10 @@ HEADERS: Final = {
 class Api:
     """All routes over the rooms of one sidecar."""
 
-    def __init__(self, rooms: Rooms, routes: Sequence[Route]) -> None:
+    def __init__(self, rooms: Rooms, routes: Sequence[Route], cursors: Cursors) -> None:
         self._rooms = rooms
         self.routes = tuple(routes)
-        self._cursors = Cursors(rooms.clock.random_bytes(KEY_BYTES))
+        self._cursors = cursors
         self._adapters = {route.name: TypeAdapter(route.answer) for route in self.routes}
         self._open = 0
         self._streams = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,6 +159,8 @@ class Served:
     clock: Clock
     recorder: Recording
     api: Any
+    #: Starts another listener over the same store, as another node has one; its URL.
+    another: Callable[[], Awaitable[str]]
 
     async def seq(self, tenant: str = "acme") -> int:
         """How many receipts a tenant has: what is changed adds some."""
@@ -391,17 +393,26 @@ async def served_api(
         await checkpointer.begin()
         await checkpointer.turn(is_last=True)
         callers = await made_callers(stack, config, clock, store, queue, fence)
-        api, console = await made_api(
-            stack, config, clock, state=state, policies=policies, callers=callers,
-            approvals=made_approvals(config, clock, store, queue, fence),
-        )  # fmt: skip
-        if not has_real_doorman:
-            api._rooms.doorman = console._sessions._doorman = Doorman()
-        server = ControlServer(config.listen.control, state, api=api, console=console)
-        await server.start()
-        stack.push_async_callback(server.stop)
+        approvals = made_approvals(config, clock, store, queue, fence)
+
+        async def begun() -> tuple[Any, ControlServer]:
+            api, console = await made_api(
+                stack, config, clock, state=state, policies=policies, callers=callers,
+                approvals=approvals, store=store,
+            )  # fmt: skip
+            if not has_real_doorman:
+                api._rooms.doorman = console._sessions._doorman = Doorman()
+            server = ControlServer(config.listen.control, state, api=api, console=console)
+            await server.start()
+            stack.push_async_callback(server.stop)
+            return api, server
+
+        async def another() -> str:
+            return f"http://127.0.0.1:{(await begun())[1].port}"
+
+        api, server = await begun()
         client = await stack.enter_async_context(ClientSession())
         yield Served(
             f"http://127.0.0.1:{server.port}", client, store, queue, api._rooms.reader, policies,
-            clock, recording, api,
+            clock, recording, api, another,
         )  # fmt: skip

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import urllib.parse
+from dataclasses import replace
 
 from api_setup import TENANTS, Served, key_of
 
+from sidecar.control.api.cursors import KEY_BYTES, Cursors
 from sidecar.control.api.parameters import CURSOR, Parameter, Text
 from sidecar.control.api.route import Route
 from sidecar.control.api.table import ROUTES
@@ -89,6 +91,19 @@ async def test_g2_a_cursor_is_good_for_its_own_list_alone(served_by_each: Served
     for where, whose in others:
         status, body, _ = await served.ask(where + good, whose)
         assert (status, body["code"]) == (400, "invalid_cursor"), where
+
+
+async def test_a_cursor_is_good_on_another_node_and_after_a_restart(
+    served_by_each: Served,
+) -> None:
+    served, key = served_by_each, key_of("acme", "viewer")
+    path = "/v1/decisions?limit=1"
+    whole = (await served.ask("/v1/decisions", key))[1]
+    good = await cursor(served, path, key)
+    other = replace(served, url=await served.another())
+    assert (await other.ask(f"{path}&cursor={good}", key))[1] == whole[1:2]
+    elsewhere = Cursors(bytes(KEY_BYTES)).made("list_decisions", "acme", {}, (0, 1))
+    assert (await served.ask(f"{path}&cursor={elsewhere}", key))[1]["code"] == "invalid_cursor"
 
 
 async def test_every_list_goes_on_where_it_left_off(served: Served) -> None:

@@ -192,6 +192,15 @@ async def test_a_name_is_a_name(tmp_path: Path, name: str) -> None:
         assert await refused(key) == "bad_name"
 
 
+async def test_no_agent_has_the_name_of_a_path_of_the_api(tmp_path: Path) -> None:
+    async with place(tmp_path) as at:
+        made = at.callers.changes.register_agent("acme", "register", PROFILE, actor=WHO)
+        assert await refused(made) == "bad_name"
+        await at.callers.changes.register_agent("acme", "register-1", PROFILE, actor=WHO)
+        key = at.callers.changes.make_key("acme", KeyProfile("register", KEY.roles), actor=WHO)
+        assert (await key).profile.name == "register", "of agents alone"
+
+
 async def test_a_reason_is_bounded(tmp_path: Path) -> None:
     async with place(tmp_path) as at:
         for reason in ("x" * 1025, "\ud800"):
