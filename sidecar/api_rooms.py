@@ -9,13 +9,14 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 
 from sidecar.approvals.service import Approvals
+from sidecar.authorize.described import described
 from sidecar.clock import Clock
 from sidecar.config.model import Config
 from sidecar.control.api.backroom import Backroom
 from sidecar.control.api.cursors import KEY_BYTES, Cursors
 from sidecar.control.api.mount import Api
 from sidecar.control.api.rooms import Rooms
-from sidecar.control.api.table import ROUTES
+from sidecar.control.api.table import ROUTES, written_document
 from sidecar.control.console.mount import Console
 from sidecar.control.state import ControlState
 from sidecar.identity.callers import Callers
@@ -52,6 +53,7 @@ async def made_api(
         load=policy_loader(config),
         route_request=route_request,
         backroom=backroom,
+        document=written_document(described()),
     )
     # Kept by the store, so that a list goes on after a restart and on every node.
     key = await store.keep("api_cursors", clock.random_bytes(KEY_BYTES).hex())

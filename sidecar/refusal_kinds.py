@@ -54,7 +54,7 @@ OF_APPROVALS: Final = (
         "approval_withdrawn",
         403,
         "The approval was withdrawn",
-        "Ask the operator: the agent may not use it any more.",
+        "Do not make this call again unless who withdrew it agrees: it would ask anew.",
     ),
     RefusalKind(
         "approvals_full",

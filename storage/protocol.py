@@ -159,6 +159,13 @@ class ApprovalReader(Protocol):
         """In any state, with id < before_id, newest first, at most `limit`."""
         ...
 
+    async def approval_granted_before(
+        self, tenant_id: str, before_id: str, agent_id: str, tool: str, looked_at: int
+    ) -> ApprovalRow | None:
+        """The newest of an agent and a tool with id < before_id that got its yes and was not left
+        to expire, among the `looked_at` newest of the tenant."""
+        ...
+
     async def count_open_approvals(self, tenant_id: str) -> int:
         """How many are pending or approved."""
         ...

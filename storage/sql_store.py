@@ -175,6 +175,15 @@ class SqlReader(WatchReads):
         rows = await self._reads.fetch(sql, tenant_id, before_id, limit, tenant=tenant_id)
         return [ApprovalRow._make(row) for row in rows]
 
+    async def approval_granted_before(
+        self, tenant_id: str, before_id: str, agent_id: str, tool: str, looked_at: int
+    ) -> ApprovalRow | None:
+        """See `ApprovalReader.approval_granted_before`."""
+        sql = self._sql["approval_granted_before"]
+        asked = (tenant_id, before_id, agent_id, tool, looked_at)
+        rows = await self._reads.fetch(sql, *asked, tenant=tenant_id)
+        return ApprovalRow._make(rows[0]) if rows else None
+
     async def count_open_approvals(self, tenant_id: str) -> int:
         """See `ApprovalReader.count_open_approvals`."""
         sql = self._sql["count_open_approvals"]

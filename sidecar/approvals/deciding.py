@@ -1,7 +1,8 @@
-"""What people do with approvals: look at those of their tenant, and say yes or no, on record.
+"""What people do with approvals: look at those of their tenant, say yes or no, or take one back.
 
 Knows: that nobody decides on his own, that a person is asked once, that the first end stands; that
-what belongs to another tenant answers as what does not exist.
+what belongs to another tenant answers as what does not exist. To take back only makes stricter, so
+that whoever may approve or operate can, also what was asked on his own behalf.
 Must not know: HTTP, how a person is known, the calls that wait.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from sidecar.approvals.changes import Changes
-from sidecar.approvals.entries import APPROVE, REJECT
+from sidecar.approvals.entries import APPROVE, REJECT, WITHDRAW
 from sidecar.approvals.refusals import ApprovalRefused, already
 from sidecar.approvals.states import (
     CHANGED,
@@ -19,11 +20,14 @@ from sidecar.approvals.states import (
     VOTED,
     State,
     Vote,
+    closing,
     counts_for,
     is_own,
+    moved,
     read_terms,
     voting,
 )
+from sidecar.model import Role
 from storage.records import Declined, Recorded
 from storage.standing import ApprovalRow
 
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
 #: How often a vote is begun anew because others voted meanwhile.
 TRIES_MAX: Final = 16
 REASON_LENGTH_MAX: Final = 1000
+#: Approvals that are looked at for the last one that was given.
+LOOKED_AT_MAX: Final = 1000
 #: Above every id: they are lower-case hex.
 _NEWEST: Final = "g"
 
@@ -51,6 +57,12 @@ class Deciding:
         if row is None:
             raise ApprovalRefused("unknown_approval")
         return self._changes.as_it_is(row)
+
+    async def granted_before(self, row: ApprovalRow) -> ApprovalRow | None:
+        """The one that the same agent was given for the same tool last before this one."""
+        return await self._reader.approval_granted_before(
+            row.tenant_id, row.approval_id, row.agent_id, row.tool, LOOKED_AT_MAX
+        )
 
     async def waiting_ones(self, tenant: str, after_id: str, limit: int) -> list[ApprovalRow]:
         """Those that are open, the oldest first."""
@@ -77,6 +89,37 @@ class Deciding:
         return await self._changes.whole(
             self._vote(tenant, approval_id, person, reason, is_yes=False)
         )
+
+    async def withdraw(
+        self, tenant: str, approval_id: str, person: Person, reason: str = ""
+    ) -> ApprovalRow:
+        """Takes back the question, or a yes that nothing was done by yet, on record; the approval
+        after it. Raises ApprovalRefused, StoreError."""
+        return await self._changes.whole(self._withdraw(tenant, approval_id, person, reason))
+
+    async def _withdraw(
+        self, tenant: str, approval_id: str, person: Person, reason: str
+    ) -> ApprovalRow:
+        if person.tenant != tenant:
+            raise ApprovalRefused("unknown_approval")
+        if person.agent is not None or not (person.may(Role.OPERATOR) or person.may(Role.APPROVER)):
+            raise ApprovalRefused("not_an_approver")
+        for _ in range(TRIES_MAX):
+            row = await self.show(tenant, approval_id)
+            if row.state not in OPEN:
+                raise already(row.state)
+            after = moved(row, State.WITHDRAWN, self._changes.now_us())
+            step = closing(State.WITHDRAWN, row.version)
+            why = reason[:REASON_LENGTH_MAX]
+            answer = await self._changes.change(row, WITHDRAW, step, person.actor, after, why)
+            if isinstance(answer, Recorded):
+                self._changes.ended_here(after)
+                self._changes.waiting.wake((tenant, approval_id))
+                self._changes.waiting.bell.ring_elsewhere()
+                return after
+            if isinstance(answer, Declined) and answer.why != CHANGED:
+                raise _vote_refused(answer.why)
+        raise ApprovalRefused("approval_changing")
 
     async def _vote(
         self, tenant: str, approval_id: str, person: Person, reason: str, *, is_yes: bool

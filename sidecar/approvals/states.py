@@ -25,7 +25,7 @@ class State(enum.StrEnum):
     REJECTED = "rejected"
     EXPIRED = "expired"
     SPENT = "spent"
-    #: The agent may not call any more.
+    #: A person took it back before anything was done by it.
     WITHDRAWN = "withdrawn"
     #: What has to be given is another by now; a new approval was opened.
     SUPERSEDED = "superseded"

@@ -9,8 +9,14 @@ from typing import Any
 
 import orjson
 
+from sidecar.approvals.difference import compared
 from sidecar.approvals.states import read_terms, read_votes
 from storage.standing import ApprovalRow
+
+
+def compared_with(row: ApprovalRow, before: ApprovalRow | None) -> dict[str, Any]:
+    """The same, and in what it differs from the one that was given last."""
+    return {**shown(row), "last_approved": compared(row, before)}
 
 
 def shown(row: ApprovalRow) -> dict[str, Any]:

@@ -30,7 +30,7 @@ DECISIONS: Final = frozenset(
     }
 )  # fmt: skip
 #: What the envelope calls a status.
-_REASONS: Final = {
+STATUS_REASONS: Final = {
     400: "BadRequest", 401: "Unauthorized", 403: "Forbidden", 404: "NotFound",
     405: "MethodNotAllowed", 408: "Timeout", 409: "Conflict", 413: "PayloadTooLarge",
     415: "UnsupportedMediaType", 429: "TooManyRequests", 501: "NotImplemented",
@@ -141,7 +141,7 @@ def error_reply(
         "apiVersion": "v1",
         "status": "Failure",
         "message": _sentence(refused),
-        "reason": _REASONS[status],
+        "reason": STATUS_REASONS[status],
         "details": {
             "reason": refused.code,
             "next_step": refused.kind.next_step,
@@ -171,7 +171,7 @@ def status_of(refused: Refused) -> int:
         return 200
     if refused.code in _WAITS:
         return 429
-    return refused.status if refused.status in _REASONS else 503
+    return refused.status if refused.status in STATUS_REASONS else 503
 
 
 def dashed(call_id: str) -> str:

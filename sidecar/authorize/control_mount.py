@@ -22,8 +22,8 @@ from sidecar.errors import Refused
 if TYPE_CHECKING:
     from aiohttp.typedefs import Middleware
 
-#: Paths of ours are plain; any other is not.
-_PATH: Final = re.compile(rf"/{RESERVED}/([A-Za-z0-9_-]+(?:/[A-Za-z0-9_-]+)*)")
+#: As they were sent: an id with an escape in it is nobody's.
+_PATH: Final = re.compile(rf"/{RESERVED}/([^/?#]+(?:/[^/?#]+)*)")
 #: Headers that are read here, of which there must be one each.
 _READ: Final = (
     "aegis-token", "authorization", "content-encoding", "content-type",

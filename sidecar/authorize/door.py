@@ -77,8 +77,15 @@ class AuthorizeDoor:
         if isinstance(serve, Refused):
             self._counters.refused(serve.code)
             self._counters.unrecorded_refusals += 1
-            return error_reply(serve, self._clock.new_id())
+            reply = error_reply(serve, self._clock.new_id())
+            if serve.code == "method_not_allowed":
+                reply.headers.append(("Allow", ", ".join(self._methods(asked))))
+            return reply
         return await serve(asked)
+
+    def _methods(self, asked: AskedHttp) -> list[str]:
+        """Those by which a path is served here."""
+        return sorted({method for method, path in self._routes if _fits(path, asked.segments)})
 
     def _route(self, asked: AskedHttp) -> Serve | Refused:
         serve = _found(self._routes, asked)

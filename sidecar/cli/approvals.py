@@ -1,4 +1,4 @@
-"""`aegis-sidecar approvals list|show|approve|reject|link|watch`: what waits for a person.
+"""`aegis-sidecar approvals list|show|approve|reject|withdraw|link|watch`: what waits for a person.
 
 Asks the running sidecar over control.sock. What is shown was made fit to be read when it was asked:
 nothing in it is invisible, and what was cut or masked says so.
@@ -25,9 +25,12 @@ _VERBS: Final = (
     ("show", "one of them, whole: the arguments, who may decide, what was said"),
     ("approve", "say yes, on record"),
     ("reject", "say no, on record"),
+    ("withdraw", "take it back, on record: a question, or a yes that was not used yet"),
     ("link", "make a link by which one person decides on it, without a key"),
     ("watch", "show each that is asked from now on, until Ctrl-C"),
 )
+
+_ACTS: Final = ("approve", "reject", "withdraw")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,11 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="ACTION")
     for verb, what in _VERBS:
         one = verbs.add_parser(verb, help=what)
-        if verb in ("show", "approve", "reject", "link"):
+        if verb in ("show", "link", *_ACTS):
             one.add_argument("id", metavar="ID")
         if verb == "list":
             one.add_argument("--all", action="store_true", help="decided ones too, newest first")
-        if verb in ("approve", "reject"):
+        if verb in _ACTS:
             one.add_argument("--reason", default="", help="why; it stands in the record")
         if verb == "link":
             one.add_argument(
@@ -78,7 +81,7 @@ def _asked(args: argparse.Namespace) -> dict[str, Any]:
         asked["all"] = args.all
     else:
         asked["id"] = args.id
-    if args.verb in ("approve", "reject"):
+    if args.verb in _ACTS:
         asked["reason"] = args.reason
     if args.verb == "link":
         asked["name"], asked["groups"] = args.name, args.group
@@ -134,6 +137,8 @@ def _lines(one: dict[str, Any]) -> list[str]:
         labels = ", ".join(asked["run"]["labels"]) or "none"
         lines.append(f"  run        trust {asked['run']['trust']}; labels {labels}")
     lines += [f"  {name:<10} {text}" for name, text in _arguments(asked)]
+    if "last_approved" in one:
+        lines += _compared(one["last_approved"])
     if asked["is_cut"]:
         lines.append("  NOTE       some of it was too long and is cut; it says how much is missing")
     if asked["is_escaped"]:
@@ -161,6 +166,26 @@ def _arguments(asked: dict[str, Any]) -> list[tuple[str, str]]:
         said.append(("arguments" if not number else "", f"{name} = {text}"))
     said += [("header", f"{name}: {', '.join(held)}") for name, held in asked["headers"].items()]
     return said
+
+
+def _compared(last: dict[str, Any] | None) -> list[str]:
+    if last is None:
+        return ["  before     nothing of this tool was approved for this agent yet"]
+    head = f"approved last at {_time(last['asked_at_us'])}, {last['approval_id']}"
+    if not last["differences"]:
+        lines = [f"  before     the same as {head}"]
+    else:
+        lines = [f"  before     {len(last['differences'])} differences from {head}"]
+    for one in last["differences"]:
+        what = {
+            "added": f"{one['at']} = {one['now']} is new",
+            "removed": f"{one['at']} = {one['before']} is gone",
+            "changed": f"{one['at']}: {one['before']} -> {one['now']}",
+        }.get(one["what"], f"{one['at']} is not shown, and may be another")
+        lines.append(f"{'':13}{what}")
+    if not last["is_whole"]:
+        lines.append(f"{'':13}and not all of it can be compared")
+    return lines
 
 
 def _time(at_us: int) -> str:

@@ -14,12 +14,23 @@ from pydantic import Field
 
 from sidecar.config.bounded import read_bounded
 from sidecar.config.endpoints import is_loopback
-from sidecar.config.identity import AgentKey, Written, every_agent, read_subject
+from sidecar.config.identity import (
+    AgentKey,
+    Written,
+    every_agent,
+    every_person,
+    read_subject,
+)
 from sidecar.config.model import Address, Agent, Group, Issuer
 from sidecar.yaml_section import Section, suggest
 
 ISSUER_KEYS = (
-    "issuer", "audience", "jwks", "agent_claim", "tenant_claim", "run_claim", "leeway",
+    "issuer", "audience", "jwks", "agent_claim", "tenant_claim", "run_claim",
+    "people_audience", "person_claim", "leeway",
+)  # fmt: skip
+_NAMED = (
+    "issuer", "audience", "agent_claim", "tenant_claim", "run_claim", "people_audience",
+    "person_claim",
 )  # fmt: skip
 _CREDENTIALS = "token, mtls or jwt"
 
@@ -48,6 +59,14 @@ def read_callers(top: Section, written: Written, data: Address) -> Callers:
         own = written.sections.get(key)
         if own is not None:
             _check_credentials(own, agent, mtls, issuers)
+    for key, person in every_person(written.tenants):
+        own = written.people.get(key)
+        if own is not None and person.jwt and not any(one.people_audience for one in issuers):
+            own.report(
+                own.members["jwt"],
+                f"{own.key('jwt')}: there is no issuer whose tokens of people are taken",
+                "say which audience they have: identity.jwt: {people_audience: …, …}",
+            )
     _check_unique(written, issuers)
     return Callers(_default_agent(top, section, written, is_loopback(data.host)), mtls, issuers)
 
@@ -132,11 +151,13 @@ def _issuer(section: Section) -> Issuer | None:
     missing = [key for key in ("issuer", "audience", "jwks") if key not in section.members]
     for key in missing:
         section.report(section.node, f"{section.key(key)} is missing")
-    named = {
-        key: section.read(key, read_subject, "")
-        for key in ("issuer", "audience", "agent_claim", "tenant_claim", "run_claim")
-        if key in section.members
-    }
+    named = {key: section.read(key, read_subject, "") for key in _NAMED if key in section.members}
+    if named.get("people_audience") and named["people_audience"] == named.get("audience"):
+        section.report(
+            section.members["people_audience"],
+            f"{section.key('people_audience')}: agents have this audience",
+            "give people another: a token must not be an agent's and a person's",
+        )
     jwks = section.read("jwks", _read_jwks, "")
     only = {key: node for key, node in section.members.items() if key == "leeway"}
     measured = Section(None, section.path, section.problems)
@@ -184,17 +205,19 @@ def _check_credentials(
 
 
 def _check_unique(written: Written, issuers: tuple[Issuer, ...]) -> None:
-    """A certificate or a claim must lead to one agent."""
+    """A certificate or a claim must lead to one agent, a claim of a person to one person."""
     names_tenant = bool(issuers) and all(issuer.tenant_claim for issuer in issuers)
     owners: dict[tuple[str, ...], str] = {}
+    found: list[tuple[AgentKey, Section | None, str, str, str]] = []
     for key, agent in every_agent(written.tenants):
         own = written.sections.get(key)
-        if own is None:
-            continue
-        for kind, value in (("mtls", agent.mtls), ("jwt", agent.jwt)):
-            if not value:
-                continue
-            place = (kind, value, key[0]) if kind == "jwt" and names_tenant else (kind, value)
+        found += [(key, own, "agent", "mtls", agent.mtls), (key, own, "agent", "jwt", agent.jwt)]
+    for key, person in every_person(written.tenants):
+        found.append((key, written.people.get(key), "person", "jwt", person.jwt))
+    for key, own, whose, kind, value in found:
+        if own is not None and value:
+            by_tenant = (key[0],) if kind == "jwt" and names_tenant else ()
+            place = (whose, kind, value, *by_tenant)
             owner = owners.setdefault(place, own.key(kind))
             if owner != own.key(kind):
                 own.report(own.members[kind], f"{own.key(kind)}: {owner} says the same")

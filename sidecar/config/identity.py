@@ -20,7 +20,7 @@ from sidecar.yaml_section import Section, suggest
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 NAME_RULE = "a name has lower-case letters, digits and -, at most 63, and no - in front"
 AGENT_KEYS: Final = ("team", "environment", "risk", "trust", "token", "mtls", "jwt")
-PERSON_KEYS: Final = ("roles", "groups", "key")
+PERSON_KEYS: Final = ("roles", "groups", "key", "jwt")
 #: What a secret must have at least: 24 characters of `openssl rand` are beyond any guessing.
 SECRET_CHARS_MIN: Final = 24
 SECRET_KINDS_MIN: Final = 8
@@ -37,15 +37,17 @@ class Written(NamedTuple):
 
     tenants: dict[str, Tenant]
     sections: dict[AgentKey, Section]
+    people: dict[AgentKey, Section]
 
 
 def read_tenants(top: Section, references: References) -> Written:
     """The tenants by name; without any, `default` with the one agent `agent`."""
     section = top.sub("tenants")
     if not section.members:
-        return Written({"default": Tenant(agents={"agent": Agent()})}, {})
+        return Written({"default": Tenant(agents={"agent": Agent()})}, {}, {})
     tenants = {}
     sections: dict[AgentKey, Section] = {}
+    persons: dict[AgentKey, Section] = {}
     secrets = _Secrets(references)
     for name in section.members:
         check_name(section, name)
@@ -56,11 +58,13 @@ def read_tenants(top: Section, references: References) -> Written:
             section.report(section.members[name], f"{tenant.path} has no agents", at_key=True)
         for agent in agents.members:
             sections[name, agent] = agents.sub(agent)
+        for person in people.members:
+            persons[name, person] = people.sub(person)
         tenants[name] = Tenant(
             agents={agent: _agent(agents, agent, secrets) for agent in agents.members},
             people={person: _person(people, person, secrets) for person in people.members},
         )
-    return Written(tenants, sections)
+    return Written(tenants, sections, persons)
 
 
 def every_agent(tenants: dict[str, Tenant]) -> Iterator[tuple[AgentKey, Agent]]:
@@ -68,6 +72,13 @@ def every_agent(tenants: dict[str, Tenant]) -> Iterator[tuple[AgentKey, Agent]]:
     for tenant, one in tenants.items():
         for name, agent in one.agents.items():
             yield (tenant, name), agent
+
+
+def every_person(tenants: dict[str, Tenant]) -> Iterator[tuple[AgentKey, ConfiguredPerson]]:
+    """All people of all tenants, in their order."""
+    for tenant, one in tenants.items():
+        for name, person in one.people.items():
+            yield (tenant, name), person
 
 
 def check_name(section: Section, name: str) -> None:
@@ -126,12 +137,14 @@ def _person(section: Section, name: str, secrets: _Secrets) -> ConfiguredPerson:
     check_name(section, name)
     person = section.sub(name)
     person.allow(PERSON_KEYS)
+    is_signed = "jwt" in person.members and "key" not in person.members
     roles = _items(person, "roles", _role)
     groups = _items(person, "groups", _group)
     return ConfiguredPerson(
         roles=tuple(Role(role) for role in roles),
         groups=tuple(groups),
-        key=secrets.read(person, "key"),
+        key=None if is_signed else secrets.read(person, "key"),
+        jwt=person.read("jwt", read_subject, ""),
     )
 
 

@@ -49,7 +49,15 @@ class ConfiguredPerson(Group):
         "groups whose approval they can give", (), form="list of names"
     )
     key: Secret | None = setting(
-        "the secret they send to the control listener", form="ref", default_text="required"
+        "the secret they send to the control listener",
+        None,
+        form="ref",
+        default_text="none; one of key and jwt is required",
+    )
+    jwt: str = setting(
+        "what names them in signed tokens for `people_audience`, in `person_claim`",
+        "",
+        default_text="none",
     )
 
 
@@ -61,7 +69,8 @@ class Tenant(Group):
 
 
 class Issuer(Group):
-    """Who signs tokens of agents (RFC 7519), and what stands in them."""
+    """Who signs tokens of agents and people (RFC 7519), and what stands in them. No token is both:
+    `audience` is of agents, `people_audience` of people; "" takes none of theirs."""
 
     issuer: str
     audience: str
@@ -69,4 +78,6 @@ class Issuer(Group):
     agent_claim: str = "sub"
     tenant_claim: str = ""
     run_claim: str = ""
+    people_audience: str = ""
+    person_claim: str = "sub"
     leeway_s: float = 60.0

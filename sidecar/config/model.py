@@ -313,12 +313,13 @@ class Config(Group):
     )
     issuers: tuple[Issuer, ...] = _setting(
         "who signs tokens (JWT) of agents; they come as Aegis-Token, or as a bearer where the "
-        "sidecar sends the upstream's own credential; `run_claim` names what divides their runs",
+        "sidecar sends the upstream's own credential; `run_claim` names what divides their runs; "
+        "with a `people_audience` of people too, for the control listener",
         (),
         form="one, or a list of `{issuer, audience, jwks: URL, agent_claim, tenant_claim, "
-        "run_claim, leeway}`",
+        "run_claim, people_audience, person_claim, leeway}`",
         key="identity.jwt",
-        default_text="none; agent_claim: sub, leeway: 60s",
+        default_text="none; agent_claim and person_claim: sub, leeway: 60s",
     )
     runs: Runs = Runs()
     upstreams: dict[str, Upstream]

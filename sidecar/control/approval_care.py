@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.approvals.refusals import ApprovalRefused, already
-from sidecar.approvals.view import shown
+from sidecar.approvals.view import compared_with, shown
 from sidecar.control.approval_links import PATH as LINK_PATH
 from sidecar.errors import Refused
 from sidecar.model import Person, Role
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from sidecar.config.identity_model import Tenant as ConfiguredTenant
     from storage.standing import ApprovalRow
 
+#: What a person does with one.
+VERBS: Final = ("approve", "reject", "withdraw")
 #: So many are listed at once.
 LISTED_MAX: Final = 200
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -69,18 +71,25 @@ class ApprovalCare:
         return {"approvals": [shown(row) for row in rows[:LISTED_MAX]]}
 
     async def show(self, approval_id: str, tenant: str) -> dict[str, Any]:
-        """One of them. Raises ApprovalCareRefused."""
-        return shown(await self._found(approval_id, tenant))
+        """One of them, beside the one that was approved before it. Raises ApprovalCareRefused."""
+        row = await self._found(approval_id, tenant)
+        try:
+            return compared_with(row, await self._deciding.granted_before(row))
+        except StoreError as error:
+            raise _of_the_store(error) from error
 
-    async def decide(
-        self, approval_id: str, tenant: str, uid: int, reason: str, *, is_yes: bool
+    async def act(
+        self, verb: str, approval_id: str, tenant: str, uid: int, reason: str
     ) -> dict[str, Any]:
-        """The approval after a vote. Raises ApprovalCareRefused."""
+        """The approval after one of VERBS. Raises ApprovalCareRefused."""
         row = await self._found(approval_id, tenant)
         person = peer_person(row.tenant_id, uid)
-        vote = self._deciding.approve if is_yes else self._deciding.reject
+        deciding = self._deciding
+        acts = {
+            "approve": deciding.approve, "reject": deciding.reject, "withdraw": deciding.withdraw,
+        }  # fmt: skip
         try:
-            return shown(await vote(row.tenant_id, approval_id, person, reason))
+            return shown(await acts[verb](row.tenant_id, approval_id, person, reason))
         except ApprovalRefused as refused:
             raise _refused(refused) from refused
         except StoreError as error:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
+from sidecar.control.approval_care import VERBS as APPROVAL_VERBS
 from sidecar.control.approval_care import ApprovalCare, ApprovalCareRefused
 from sidecar.control.caller_routes import add_caller_routes
 from sidecar.control.fencing import FenceRefused, Fencing
@@ -123,15 +124,15 @@ def _add_approvals(app: web.Application, approvals: ApprovalCare) -> None:
         asked = await _asked(request)
         return _json(200, await approvals.show(_text(asked, "id"), _text(asked, "tenant")))
 
-    async def post_vote(request: web.Request) -> web.Response:
+    async def post_act(request: web.Request) -> web.Response:
         asked, connection = await _asked(request), _connection_of(request)
         uid = os.geteuid() if connection is None else peer_uid(connection)
-        said = await approvals.decide(
+        said = await approvals.act(
+            request.path.rpartition("/")[2],
             _text(asked, "id"),
             _text(asked, "tenant"),
             uid,
             _text(asked, "reason"),
-            is_yes=request.path.endswith("/approve"),
         )
         return _json(200, said)
 
@@ -147,8 +148,8 @@ def _add_approvals(app: web.Application, approvals: ApprovalCare) -> None:
     app.router.add_post("/approvals/link", post_link)
     app.router.add_post("/approvals/list", post_list)
     app.router.add_post("/approvals/show", post_show)
-    app.router.add_post("/approvals/approve", post_vote)
-    app.router.add_post("/approvals/reject", post_vote)
+    for verb in APPROVAL_VERBS:
+        app.router.add_post(f"/approvals/{verb}", post_act)
 
 
 def _add_tools(app: web.Application, tools: ToolCare) -> None:

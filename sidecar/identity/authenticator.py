@@ -152,7 +152,7 @@ class Authenticator:
             said = self._signed.read(token, sha256)
         except BadToken as bad:
             raise self._refused(bad.reason, address) from None
-        named = self._by_claim.get((said.tenant, said.agent))
+        named = self._by_claim.get((said.tenant, said.name))
         standing = None if named is None else self._registry.agent(*named)
         if standing is None:
             return None

@@ -84,7 +84,7 @@ async def made_callers(
         signed = JwtTokens(config.issuers, clock)
         stack.push_async_callback(signed.close)
     authenticator = Authenticator(config, registry, clock, failures, signed)
-    doorman = Doorman(config, registry, clock, failures, is_alone=is_alone)
+    doorman = Doorman(config, registry, clock, failures, signed, is_alone=is_alone)
     changes = Changes(config, registry, queue, clock, fence)
     containing = Containing(config, changes, registry, store, clock)
     return Callers(registry, authenticator, doorman, changes, containing, failures)

@@ -1,8 +1,9 @@
 """Who looks and decides: from a key shown to the control listener to a person, or to nobody.
 
-Knows: the keys of sidecar.yaml and of the store, by their hash, and when they end. An agent's own
-token is known too, and proves an agent, who has no role. Where others write to the store, what is
-known is never older than `AGE_MAX_S`, for no guard stands behind a read.
+Knows: the keys of sidecar.yaml and of the store, by their hash, and when they end; tokens that an
+issuer signed for people. An agent's own token is known too, and proves an agent, who has no role; a
+token that an issuer signed for an agent proves nobody here. Where others write to the store, what
+is known is never older than `AGE_MAX_S`, for no guard stands behind a read.
 Must not know: HTTP, what the person asks for.
 """
 
@@ -12,6 +13,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from sidecar.identity.changes import KEY_ACTIVE
+from sidecar.identity.jwks import BadToken, KeysWanted
 from sidecar.identity.lockout import Lockout
 from sidecar.identity.profiles import key_profile
 from sidecar.identity.tokens import TOKEN_CHARS_MAX, bearer_of, is_same, owner_of, sha256_of
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from sidecar.clock import Clock
     from sidecar.config.model import Config
     from sidecar.identity.authenticator import FailureCounts
+    from sidecar.identity.jwt_tokens import JwtTokens
     from sidecar.identity.registry import Registry
 
 _log = logging.getLogger("aegis.identity")
@@ -37,29 +40,38 @@ class Doorman:
         registry: Registry,
         clock: Clock,
         failures: FailureCounts,
+        signed: JwtTokens | None = None,
         *,
         is_alone: bool,
     ) -> None:
-        """`is_alone` says that no other process writes to the store."""
+        """`is_alone` says that no other process writes to the store; `signed` reads tokens of the
+        configuration's issuers."""
+        self._signed = signed
         self._registry = registry
         self._clock = clock
         self._failures = failures
         self._is_alone = is_alone
         self.lockout = Lockout(clock)
         self._people: dict[str, Person] = {}
+        self._by_claim: dict[tuple[str | None, str], Person] = {}
         for tenant, one in config.tenants.items():
-            for name, person in one.people.items():
-                if person.key is not None:
-                    self._people[sha256_of(person.key.reveal())] = Person(
-                        tenant=tenant,
-                        name=name,
-                        actor=f"person:{name}",
-                        roles=frozenset(person.roles),
-                        groups=frozenset(person.groups),
-                    )
+            for name, configured in one.people.items():
+                person = Person(
+                    tenant=tenant,
+                    name=name,
+                    actor=f"person:{name}",
+                    roles=frozenset(configured.roles),
+                    groups=frozenset(configured.groups),
+                )
+                if configured.key is not None:
+                    self._people[sha256_of(configured.key.reveal())] = person
+                if configured.jwt:
+                    self._by_claim[tenant, configured.jwt] = person
+                    self._by_claim[None, configured.jwt] = person
 
     async def person(self, authorization: str | None, address: str) -> Person | None:
-        """Whose key this is, `Bearer KEY` or the key itself; None for nobody, whatever the reason.
+        """Whose key or token this is, `Bearer KEY` or the key itself; None for nobody, whatever the
+        reason.
 
         Raises StoreError where it cannot be known whether the key still counts.
         """
@@ -72,15 +84,32 @@ class Doorman:
         if not self._is_alone:
             await self._registry.fresh(AGE_MAX_S)
         key = bearer_of(authorization) or authorization
-        found = None if len(key) > TOKEN_CHARS_MAX else self._known(key)
+        found, why = None, "unknown"
+        if len(key) <= TOKEN_CHARS_MAX:
+            found = self._known(key)
+            if found is None and self._signed is not None and key.count(".") == 2:
+                found, why = await self._of_signed(self._signed, key)
         if found is None:
-            self._failures.failed("unknown")
+            self._failures.failed(why)
             if self.lockout.failed(address):
                 _log.warning(
                     "too many keys failed from one address; it is locked out for a while",
                     extra={"source_ip": address},
                 )
         return found
+
+    async def _of_signed(self, signed: JwtTokens, token: str) -> tuple[Person | None, str]:
+        """The person whom a signed token names, or why there is none."""
+        sha256 = sha256_of(token)
+        while True:
+            try:
+                said = signed.read(token, sha256, is_person=True)
+            except KeysWanted as wanted:
+                await wanted.keys.fetch()
+            except BadToken as bad:
+                return None, bad.reason
+            else:
+                return self._by_claim.get((said.tenant, said.name)), "unknown"
 
     def _known(self, key: str) -> Person | None:
         sha256 = sha256_of(key)

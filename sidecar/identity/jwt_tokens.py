@@ -1,9 +1,10 @@
-"""Signed tokens of agents (RFC 7519): whether they hold, and what they claim.
+"""Signed tokens of agents and people (RFC 7519): whether they hold, and what they claim.
 
 Knows: that only a few asymmetric algorithms are taken and the issuer's own keys (RFC 8725 sections
 3.1 and 3.2), that issuer, audience and expiry must stand in a token, and how far clocks may differ.
+A token is an agent's or a person's by its audience, and never both.
 A token that held is remembered by its hash until it expires or its issuer's keys change.
-Must not know: which agents there are, HTTP.
+Must not know: which agents and people there are, HTTP.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ _REASONS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What a token that holds says. `tenant` is None where its issuer names none."""
+    """What a token that holds says: whom it names. `tenant` is None where its issuer names none."""
 
-    agent: str
+    name: str
     tenant: str | None
     run: str
     claims: Mapping[str, Any]
@@ -54,20 +55,22 @@ class JwtTokens:
     def __init__(self, issuers: Sequence[Issuer], clock: Clock, fetch: Fetch = fetched) -> None:
         self._issuers = {one.issuer: (one, KeySet(one.jwks, clock, fetch)) for one in issuers}
         self._clock = clock
-        self._verified: dict[str, Verified] = {}
+        self._verified: dict[tuple[str, bool], Verified] = {}
 
-    def read(self, token: str, sha256: str) -> Verified:
-        """What the token says; `sha256` is its hash. Raises BadToken, KeysWanted."""
-        known = self._verified.get(sha256)
+    def read(self, token: str, sha256: str, *, is_person: bool = False) -> Verified:
+        """What an agent's token says, or a person's; `sha256` is its hash. Raises BadToken,
+        KeysWanted."""
+        place = (sha256, is_person)
+        known = self._verified.get(place)
         if known is not None:
             is_current = known.generation == known.keys.generation and not known.keys.is_too_old
             if is_current and self._clock.now_us() < known.until_s * 1e6:
                 return known
-            del self._verified[sha256]
-        verified = self._verify(token)
+            del self._verified[place]
+        verified = self._verify(token, is_person)
         if len(self._verified) >= VERIFIED_MAX:
             del self._verified[next(iter(self._verified))]
-        self._verified[sha256] = verified
+        self._verified[place] = verified
         return verified
 
     async def close(self) -> None:
@@ -75,7 +78,7 @@ class JwtTokens:
         for _, keys in self._issuers.values():
             await keys.close()
 
-    def _verify(self, token: str) -> Verified:
+    def _verify(self, token: str, is_person: bool) -> Verified:
         try:
             header = jwt.get_unverified_header(token)
             said = jwt.decode(token, options={"verify_signature": False})
@@ -95,16 +98,24 @@ class JwtTokens:
             if keys.may_fetch:
                 raise KeysWanted(keys)
             raise BadToken("jwt_key")
-        return _said(issuer, keys, self._claims(token, key, algorithm, issuer))
+        ours, others = issuer.audience, issuer.people_audience
+        if is_person:
+            ours, others = others, ours
+        if not ours or others in _audiences(said):
+            raise BadToken("jwt_audience")
+        claims = self._claims(token, key, algorithm, issuer, ours)
+        return _said(issuer, keys, claims, issuer.person_claim if is_person else issuer.agent_claim)
 
-    def _claims(self, token: str, key: Any, algorithm: str, issuer: Issuer) -> dict[str, Any]:
+    def _claims(
+        self, token: str, key: Any, algorithm: str, issuer: Issuer, audience: str
+    ) -> dict[str, Any]:
         try:
             claims: dict[str, Any] = jwt.decode(
                 token,
                 key,
                 algorithms=[algorithm],
                 issuer=issuer.issuer,
-                audience=issuer.audience,
+                audience=audience,
                 leeway=issuer.leeway_s,
                 options={"require": ["exp", "iss", "aud"]},
             )
@@ -120,14 +131,20 @@ class JwtTokens:
         return claims
 
 
-def _said(issuer: Issuer, keys: KeySet, claims: dict[str, Any]) -> Verified:
-    agent = _text(claims, issuer.agent_claim)
+def _audiences(said: Mapping[str, Any]) -> list[Any]:
+    """For whom a token says it is, before anything of it is believed: to refuse by alone."""
+    audience = said.get("aud")
+    return audience if isinstance(audience, list) else [audience]
+
+
+def _said(issuer: Issuer, keys: KeySet, claims: dict[str, Any], claim: str) -> Verified:
+    name = _text(claims, claim)
     tenant = _text(claims, issuer.tenant_claim) if issuer.tenant_claim else None
     run = _text(claims, issuer.run_claim) if issuer.run_claim in claims else ""
     if len(run) > RUN_CHARS_MAX or not run.isprintable():
         raise BadToken("jwt_claims")
     until_s = float(claims["exp"]) + issuer.leeway_s
-    return Verified(agent, tenant, run, MappingProxyType(claims), until_s, keys.generation, keys)
+    return Verified(name, tenant, run, MappingProxyType(claims), until_s, keys.generation, keys)
 
 
 def _text(claims: Mapping[str, Any], name: str) -> str:

@@ -110,6 +110,25 @@ WHERE tenant_id = $1 AND approval_id < $2
 ORDER BY approval_id DESC
 LIMIT $3;
 
+-- name: approval_granted_before
+-- The newest approval of an agent and a tool that got its yes, before a given one, of so many that
+-- are looked at.
+SELECT
+    tenant_id, approval_id, version, state, action_sha256, agent_id, call_id, tool, terms, asked,
+    votes, asked_at_us, expires_at_us, changed_at_us, spent_by
+FROM (
+    SELECT
+        tenant_id, approval_id, version, state, action_sha256, agent_id, call_id, tool, terms,
+        asked, votes, asked_at_us, expires_at_us, changed_at_us, spent_by
+    FROM approval
+    WHERE tenant_id = $1 AND approval_id < $2
+    ORDER BY approval_id DESC
+    LIMIT $5
+) AS looked
+WHERE agent_id = $3 AND tool = $4 AND (state = 'approved' OR state = 'spent')
+ORDER BY approval_id DESC
+LIMIT 1;
+
 -- name: count_open_approvals
 -- How many of a tenant's approvals are open.
 SELECT count(*) FROM approval

@@ -9,14 +9,23 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "unit" / "api")]
+
+from api_setup import agent_token
+
 ROOT = HERE.parents[1]
 TENANTS = {"acme": "rival", "rival": "acme"}
+#: Paths that agents ask for, and those that nobody else does.
+OF_AGENTS = r"^/v1/(authorize|approvals/\{approval_id\}(/consume)?)$"
+OF_AGENTS_ALONE = r"^/v1/(authorize|approvals/\{approval_id\}/consume)$"
 _CASES = re.compile(r"(\d+) generated")
 
 
@@ -47,24 +56,40 @@ def served() -> Iterator[str]:
 
 
 def run(examples: int, seconds: int) -> dict[str, Any]:
-    """What it finds with each tenant's admin key, and how many requests it made."""
+    """What it finds with each tenant's admin key and with an agent's token, and how many requests
+    it made."""
     found: dict[str, Any] = {"cases": 0, "violations": []}
     for tenant, other in TENANTS.items():
-        with served() as url:
-            done = _tried(url, tenant, other, examples, seconds)
-        count = _CASES.search(done.stdout)
-        found["cases"] += int(count[1]) if count else 0
-        if done.returncode:
-            found["violations"].append(done.stdout[-8000:] + done.stderr[-2000:])
+        with served() as url, tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "openapi.json"
+            file.write_bytes(_document(url, f"{tenant}-admin-key"))
+            asking = (
+                (f"{tenant}-admin-key", ["--exclude-path-regex", OF_AGENTS_ALONE]),
+                (agent_token(tenant), ["--include-path-regex", OF_AGENTS]),
+            )
+            for key, which in asking:
+                done = _tried(url, file, key, which, other, examples, seconds)
+                count = _CASES.search(done.stdout)
+                found["cases"] += int(count[1]) if count else 0
+                if done.returncode:
+                    found["violations"].append(done.stdout[-8000:] + done.stderr[-2000:])
     return found
 
 
+def _document(url: str, key: str) -> bytes:
+    """The document, which is served to people alone."""
+    request = Request(f"{url}/v1/openapi.json", headers={"Authorization": f"Bearer {key}"})
+    with urlopen(request, timeout=10) as reply:
+        said: bytes = reply.read()
+        return said
+
+
 def _tried(
-    url: str, tenant: str, other: str, examples: int, seconds: int
+    url: str, file: Path, key: str, which: list[str], other: str, examples: int, seconds: int
 ) -> subprocess.CompletedProcess[str]:
     command = [
-        str(environment() / "schemathesis"), "run", f"{url}/v1/openapi.json",
-        "-H", f"Authorization: Bearer {tenant}-admin-key", "-n", str(examples),
+        str(environment() / "schemathesis"), "run", str(file), "--url", url, *which,
+        "-H", f"Authorization: Bearer {key}", "-n", str(examples),
         "--max-time", str(seconds), "--continue-on-failure", "--no-color", "--warnings", "off",
     ]  # fmt: skip
     foreign = [f"coder-{other}", f"call-of-{other}", f"of-{other}", f"person:{other}"]

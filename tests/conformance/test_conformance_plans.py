@@ -1,4 +1,4 @@
-"""How a server reads pages of a long chain: along the key, also before it has figures of the table."""
+"""How a server reads pages of a chain: along the key, also without any figures of the table."""
 
 from __future__ import annotations
 

@@ -89,6 +89,23 @@ async def test_rows_are_there_after_opening_again(open_it: OpenStore) -> None:
     assert await store.audit_events("acme", answer.seq, 10) == []
 
 
+async def test_the_last_one_given_of_an_agent_and_a_tool(store: SqlStore) -> None:
+    states = ("spent", "approved", "expired", "rejected", "pending")
+    for number, state in enumerate(states):
+        other = ASKED._replace(approval_id=f"b{number}", state=state, action_sha256=f"{number}")
+        await store.record([change(other)], seal)
+    look = store.approval_granted_before
+    found = await look("acme", "b9", ASKED.agent_id, ASKED.tool, 10)
+    assert found is not None and found.approval_id == "b1"
+    found = await look("acme", "b1", ASKED.agent_id, ASKED.tool, 10)
+    assert found is not None and found.approval_id == "b0"
+    assert await look("acme", "b0", ASKED.agent_id, ASKED.tool, 10) is None
+    assert await look("acme", "b9", ASKED.agent_id, ASKED.tool, 3) is None, "so many are looked at"
+    assert await look("acme", "b9", "other", ASKED.tool, 10) is None
+    assert await look("acme", "b9", ASKED.agent_id, "other/tool", 10) is None
+    assert await look("rival", "b9", ASKED.agent_id, ASKED.tool, 10) is None
+
+
 async def test_a_row_that_changed_meanwhile_is_not_overwritten(store: SqlStore) -> None:
     await store.record([change(AGENT)], seal)
     late = change(AGENT._replace(state="active"))

@@ -53,6 +53,7 @@ RECORDS: dict[str, Any] = {
     "api_keys": KeyRow,
     "approval": ApprovalRow,
     "approval_of_action": ApprovalRow,
+    "approval_granted_before": ApprovalRow,
     "open_approvals": ApprovalRow,
     "approvals_before": ApprovalRow,
     "said_once": OnceRow,

@@ -1,4 +1,4 @@
-"""Approvals: what waits for a person's yes, what became of it, and the vote itself.
+"""Approvals: what waits for a person's yes, what became of it, the vote, and taking back.
 
 Knows: that an approval is shown as it stands in the store, with what was asked as it was written
 down for the approver; and that whether somebody may vote is the approval desk's to say.
@@ -12,11 +12,22 @@ from typing import Any, Final
 
 from pydantic import Field
 
+from sidecar.approvals.deciding import LOOKED_AT_MAX
+from sidecar.approvals.difference import compared
 from sidecar.approvals.view import shown
 from sidecar.approvals.words import action_hash_of, status_of
 from sidecar.control.api.parameters import Choice, Parameter, in_path
 from sidecar.control.api.problems import not_found
-from sidecar.control.api.route import APPROVERS, READERS, Asked, Listed, Reason, Route, Shape
+from sidecar.control.api.route import (
+    APPROVERS,
+    OPERATORS,
+    READERS,
+    Asked,
+    Listed,
+    Reason,
+    Route,
+    Shape,
+)
 from sidecar.control.api.times import time_text
 from storage.standing import ApprovalRow
 
@@ -74,6 +85,32 @@ class ApprovalShape(Shape):
     changed_at_us: int
 
 
+class DifferenceShape(Shape):
+    """One difference, `at` a place of what is asked: `added`, `removed`, `changed`, or `unknown`
+    where it is masked, or not kept, and may be another."""
+
+    what: str
+    at: str
+    before: str | None
+    now: str | None
+
+
+class LastApprovedShape(Shape):
+    """The last approved action of the same agent and tool, and the differences from it; some may
+    be missing unless `is_whole`."""
+
+    approval_id: str
+    asked_at_us: int
+    differences: list[DifferenceShape]
+    is_whole: bool
+
+
+class ApprovalDetail(ApprovalShape):
+    """An approval beside the one that was given before it; null if there is none."""
+
+    last_approved: LastApprovedShape | None
+
+
 class Voted(Reason):
     """A vote. `approver_user_id` is taken for the sake of clients that send one: who votes is known
     by the key alone, and stands on record."""
@@ -119,7 +156,11 @@ async def get_approval(asked: Asked) -> dict[str, Any]:
     found = await asked.rooms.reader.approval(asked.tenant, _id(asked))
     if found is None:
         raise not_found("approval", asked.values["approval_id"])
-    return told(asked, found)
+    reader = asked.rooms.reader
+    before = await reader.approval_granted_before(
+        asked.tenant, found.approval_id, found.agent_id, found.tool, LOOKED_AT_MAX
+    )
+    return {**told(asked, found), "last_approved": compared(found, before)}
 
 
 async def approve(asked: Asked) -> dict[str, Any]:
@@ -132,6 +173,12 @@ async def reject(asked: Asked) -> dict[str, Any]:
     """A no."""
     deciding = asked.rooms.approvals.deciding
     return await _voted(asked, deciding.reject)
+
+
+async def withdraw(asked: Asked) -> dict[str, Any]:
+    """Taken back."""
+    deciding = asked.rooms.approvals.deciding
+    return await _voted(asked, deciding.withdraw)
 
 
 async def _voted(asked: Asked, vote: Callable[..., Awaitable[ApprovalRow]]) -> dict[str, Any]:
@@ -152,14 +199,21 @@ ROUTES: Final = (
         pages="offset", time_limit_s=READ_S, room=ROOM,
     ),
     Route(
-        "get_approval", "GET", "/v1/approvals/{approval_id}", "One approval",
-        READERS, get_approval, ApprovalShape, (APPROVAL,),
+        "get_approval", "GET", "/v1/approvals/{approval_id}",
+        "One approval, and in what it differs from the last one of the same agent and tool",
+        READERS, get_approval, ApprovalDetail, (APPROVAL,),
         problems=("not_found",), time_limit_s=READ_S, room=ROOM,
     ),
     Route(
         "approve", "POST", "/v1/approvals/{approval_id}/approve", "Says yes, on record",
         APPROVERS, approve, ApprovalShape, (APPROVAL,), body=Voted, is_body_optional=True,
         problems=("not_found", "refused"), room=ROOM,
+    ),
+    Route(
+        "withdraw", "POST", "/v1/approvals/{approval_id}/withdraw",
+        "Takes back a question, or a yes that nothing was done by yet, on record",
+        APPROVERS | OPERATORS, withdraw, ApprovalShape, (APPROVAL,), body=Reason,
+        is_body_optional=True, problems=("not_found", "refused"), room=ROOM,
     ),
     Route(
         "reject", "POST", "/v1/approvals/{approval_id}/reject", "Says no, on record",

@@ -209,7 +209,7 @@ def _refusal(error: Exception) -> web.Response:
     if said is None:
         _log.error("a request to the API failed", exc_info=error)
         said = ApiProblem("internal_error").said
-    elif isinstance(error, StoreError):
+    elif isinstance(error, StoreError) and said.status >= 500:
         _log.warning(
             "the store did not answer the API", extra={"code": error.code, "detail": str(error)}
         )

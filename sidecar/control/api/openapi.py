@@ -6,8 +6,8 @@ Must not know: what a route does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
@@ -31,12 +31,28 @@ _DESCRIPTION: Final = (
 )
 
 
-def document(routes: Iterable[Route]) -> dict[str, Any]:
-    """The document for these routes."""
+class Described(NamedTuple):
+    """What is served beside the routes of people, as the document tells of it: operations by path
+    and method, schemas by name, and ways to prove who asks by name."""
+
+    paths: Mapping[str, Mapping[str, Any]]
+    schemas: Mapping[str, Any]
+    security: Mapping[str, Any]
+
+
+NOTHING: Final = Described({}, {}, {})
+
+
+def document(routes: Iterable[Route], beside: Described = NOTHING) -> dict[str, Any]:
+    """The document for these routes, and for what is served beside them."""
     routes = list(routes)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    for path, methods in beside.paths.items():
+        for method, said in methods.items():
+            at = paths.setdefault(path, {})
+            at[method] = _together(at[method], said) if method in at else dict(said)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -47,8 +63,8 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
         "security": [{"key": []}],
         "paths": paths,
         "components": {
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
-            "schemas": _schemas(routes),
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}, **beside.security},
+            "schemas": dict(sorted((_schemas(routes) | dict(beside.schemas)).items())),
         },
     }
 
@@ -79,6 +95,24 @@ def _operation(route: Route) -> dict[str, Any]:
             "content": {"application/json": {"schema": schema}},
         }
     return said
+
+
+def _together(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """One operation for people and for whoever else may ask for the same path by the same method:
+    who asks decides which of the answers it is."""
+    responses = {status: dict(one) for status, one in ours["responses"].items()}
+    for status, one in theirs["responses"].items():
+        if status not in responses:
+            responses[status] = dict(one)
+            continue
+        content = dict(responses[status]["content"])
+        for media_type, said in one["content"].items():
+            if media_type in content:
+                said = {"schema": {"anyOf": [content[media_type]["schema"], said["schema"]]}}
+            content[media_type] = said
+        responses[status]["content"] = content
+    security = [{"key": []}, *theirs["security"]]
+    return {**ours, "security": security, "responses": dict(sorted(responses.items()))}
 
 
 def _responses(route: Route) -> dict[str, Any]:

@@ -6,7 +6,6 @@ A route is added in the file of its subject and is then served, authorised, desc
 from __future__ import annotations
 
 import json
-from functools import cache
 from typing import Any, Final
 
 from sidecar.control.api import (
@@ -26,18 +25,18 @@ from sidecar.control.api import (
     tools,
     verifying,
 )
-from sidecar.control.api.openapi import document
+from sidecar.control.api.openapi import Described, document
 from sidecar.control.api.route import READERS, Asked, Route
 
 
-@cache
-def _written() -> bytes:
-    return json.dumps(document(ROUTES)).encode() + b"\n"
+async def get_document(asked: Asked) -> bytes:
+    """The document of these very routes, and of what is served beside them."""
+    return asked.rooms.document
 
 
-async def get_document(_: Asked) -> bytes:
-    """The document of these very routes."""
-    return _written()
+def written_document(beside: Described) -> bytes:
+    """The document as it is served."""
+    return json.dumps(document(ROUTES, beside)).encode() + b"\n"
 
 
 _DOCUMENT: Final = Route(

@@ -23,6 +23,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 import storage
 from sidecar.api_rooms import made_api
 from sidecar.approvals.states import Term, Terms, terms_text
+from sidecar.authorize.control_mount import agents_first
+from sidecar.authorize_rooms import Shared, made_authorize
 from sidecar.clock import Clock
 from sidecar.config.identity_model import ConfiguredPerson
 from sidecar.config.model import (
@@ -41,6 +43,7 @@ from sidecar.control.state import ControlState
 from sidecar.control.tool_care import ToolCare
 from sidecar.errors import Refused
 from sidecar.identity.callers import made_callers
+from sidecar.identity.lockout import Lockout
 from sidecar.ledger.chain import seal
 from sidecar.ledger.checkpointer import Checkpointer
 from sidecar.ledger.drafts import call_draft, unread_draft
@@ -61,6 +64,7 @@ from sidecar.soc.incidents import Incidents
 from sidecar.soc.levels import Level
 from sidecar.soc.model import Evidence, Hit, Severity
 from sidecar.telemetry.counters import Counters
+from sidecar.write_path import made_recorder
 from storage.pressure import Pressure
 from storage.records import Entry, Recorded
 from storage.standing import AgentRow, ApprovalRow, AuditRow, KeyRow, PinRow
@@ -346,14 +350,42 @@ def make_config(folder: Path, url: str) -> Config:
     )
 
 
+class NeverLocked(Lockout):
+    """Lets everybody try again."""
+
+    def is_locked(self, address: str) -> bool:
+        """Nobody is."""
+        return False
+
+
+def agent_token(tenant: str) -> str:
+    """What the agent of a tenant calls with that asks on the control listener."""
+    return f"token-of-the-asker-of-{tenant}"
+
+
+def with_askers(config: Config) -> Config:
+    """The configuration with an agent more for each tenant, who has a token."""
+    tenants = {
+        name: one.model_copy(
+            update={
+                "agents": {**one.agents, f"asker-{name}": Agent(token=Secret(agent_token(name)))}
+            }
+        )
+        for name, one in config.tenants.items()
+    }
+    return config.model_copy(update={"tenants": tenants})
+
+
 @asynccontextmanager
 async def served_api(
-    folder: Path, url: str = "", *, has_real_doorman: bool = False
+    folder: Path, url: str = "", *, has_real_doorman: bool = False, has_agents: bool = False
 ) -> AsyncIterator[Served]:
     """Everything started, with one of everything recorded for each tenant, and two more calls of
-    the rival's."""
+    the rival's. With `has_agents` the listener serves what agents use too."""
     clock, desk_clock = Clock(), Clock()
     config = make_config(folder, url or f"sqlite:///{folder / 'aegis.db'}")
+    if has_agents:
+        config = with_askers(config)
     (folder / "policies").mkdir()
     (folder / "policies" / "catalogue.yaml").write_text(CATALOGUE)
     (folder / "policies" / "shop.yaml").write_text(POLICY)
@@ -395,6 +427,18 @@ async def served_api(
         callers = await made_callers(stack, config, clock, store, queue, fence)
         approvals = made_approvals(config, clock, store, queue, fence)
 
+        before = []
+        if has_agents:
+            recorder = made_recorder(config, clock, queue, store, "b1", fence)
+            shared = Shared(
+                config, clock, policies, callers, recorder, runs, pins,
+                Counters(config.upstreams), fence,
+            )  # fmt: skip
+            # Who tries every token there is, on purpose, would be let in nowhere after a while.
+            callers.authenticator.lockout = NeverLocked(clock)
+            door = made_authorize(shared, queue, store, "b1", approvals)
+            before = [agents_first(door, config.limits)]
+
         async def begun() -> tuple[Any, ControlServer]:
             api, console = await made_api(
                 stack, config, clock, state=state, policies=policies, callers=callers,
@@ -402,7 +446,7 @@ async def served_api(
             )  # fmt: skip
             if not has_real_doorman:
                 api._rooms.doorman = console._sessions._doorman = Doorman()
-            server = ControlServer(config.listen.control, state, api=api, console=console)
+            server = ControlServer(config.listen.control, state, api=api, console=console, before=before)
             await server.start()
             stack.push_async_callback(server.stop)
             return api, server

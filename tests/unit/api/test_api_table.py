@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 from api_setup import Served
 
+from sidecar.authorize.described import described
 from sidecar.control.api.openapi import document, problems_of
 from sidecar.control.api.problems import PROBLEMS
 from sidecar.control.api.route import READERS
@@ -51,7 +52,8 @@ def test_the_router_has_every_route_and_no_other(served: Served) -> None:
 
 async def test_the_document_that_is_served_is_that_of_the_table(served: Served) -> None:
     status, body, headers = await served.ask("/v1/openapi.json")
-    assert (status, body) == (200, DOCUMENT)
+    assert (status, body) == (200, document(ROUTES, described()))
+    assert body["paths"].keys() > DOCUMENT["paths"].keys(), "and what agents use"
     assert headers["Content-Type"] == "application/json"
     assert body["openapi"] == "3.1.0"
 

@@ -23,7 +23,7 @@ from sidecar.errors import Refused
 from sidecar.identity import jwks
 from sidecar.identity.agent_states import Move
 from sidecar.identity.jwks import KeysWanted
-from sidecar.model import Principal
+from sidecar.model import Principal, Role
 
 TENANTS = """
 tenants:
@@ -276,3 +276,73 @@ async def test_the_tenants_claim_must_name_the_agents_tenant(tmp_path: Path) -> 
             ({"azp": "coder", "org": "acme", "sid": 7}, "jwt_claims"),
         ):
             assert await one.why_not(one.idp.token("k1", **claims)) == why, claims
+
+
+PEOPLE = ", people_audience: console, person_claim: email"
+ANA = "ana@acme.io"
+
+
+@asynccontextmanager
+async def people_world(folder: Path) -> AsyncIterator[World]:
+    async with provider() as idp:
+        idp.add("k1")
+        text = (
+            TENANTS.replace("URL", idp.url)
+            .replace("MORE", PEOPLE)
+            .replace(
+                "tester: {jwt: tester}}}",
+                f"tester: {{jwt: tester}}}}, people: {{ana: {{roles: approver, jwt: '{ANA}'}}}}}}",
+            )
+        )
+        async with place(folder, configured(folder, text)) as at:
+            yield World(idp, at)
+
+
+def anas(one: World, **claims: Any) -> str:
+    return one.idp.token("k1", **{"aud": "console", "sub": None, "email": ANA, **claims})
+
+
+async def test_a_signed_token_says_which_person_asks(tmp_path: Path) -> None:
+    async with people_world(tmp_path) as one:
+        person = one.at.callers.doorman.person
+        for sent in (f"Bearer {anas(one)}", anas(one)):
+            found = await person(sent, "10.0.0.1")
+            assert found is not None
+            assert (found.tenant, found.actor, found.agent) == ("acme", "person:ana", None)
+            assert found.roles == {Role.APPROVER}
+        assert one.idp.asked == 1, "keys are fetched once"
+
+
+@pytest.mark.parametrize(("claims", "why"), [
+    ({"aud": AUDIENCE}, "jwt_audience"),
+    ({"aud": [AUDIENCE, "console"]}, "jwt_audience"),
+    ({"aud": None}, "jwt_claims"),
+    ({"aud": "others"}, "jwt_audience"),
+    ({"exp": time.time() - 60}, "jwt_expired"),
+    ({"iss": "https://idp.rival.io"}, "jwt_issuer"),
+    ({"email": None, "sub": ANA}, "jwt_claims"),
+    ({"email": "ana"}, "unknown"),
+    ({"email": "coder"}, "unknown"),
+])  # fmt: skip
+async def test_g4_nobody_is_a_person_by_a_token_that_is_not_a_persons(
+    tmp_path: Path, claims: dict[str, Any], why: str
+) -> None:
+    async with people_world(tmp_path) as one:
+        person = one.at.callers.doorman.person
+        assert await person(f"Bearer {anas(one, **claims)}", "10.0.0.1") is None
+        assert one.at.callers.failures_by_reason[why] == 1
+        assert await person(f"Bearer {anas(one)}", "10.0.0.1") is not None, "positive control"
+
+
+async def test_g4_a_person_is_no_agent_and_an_agent_no_person(tmp_path: Path) -> None:
+    async with people_world(tmp_path) as one:
+        person, agents = one.at.callers.doorman.person, one.idp.token("k1", email=ANA)
+        assert (await one.who(agents)).agent == "coder"
+        assert await person(f"Bearer {agents}", "10.0.0.1") is None, "though it held as an agent's"
+        persons = anas(one, sub="coder")
+        assert await person(f"Bearer {persons}", "10.0.0.1") is not None
+        assert await one.why_not(persons) == "jwt_audience", "though it held as a person's"
+        both = one.idp.token("k1", aud=[AUDIENCE, "console"], email=ANA)
+        assert await one.why_not(both) == "jwt_audience"
+        assert await person(f"Bearer {both}", "10.0.0.1") is None
+        assert one.at.callers.doorman.lockout.locked_total == 0

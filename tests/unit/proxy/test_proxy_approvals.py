@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import json
 import sqlite3
+from collections.abc import Awaitable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import ClientSession, UnixConnector
@@ -29,8 +31,9 @@ from proxy_whole_setup import Whole, receipts
 
 from sidecar.approvals.refusals import ApprovalRefused
 from sidecar.ledger.verify import verify_lines
-from sidecar.model import Principal
+from sidecar.model import Person, Principal, Role
 from sidecar.proxy.bindings import Bindings
+from storage.standing import ApprovalRow
 
 SHORT = "approvals: {hold: 0s}\n"
 
@@ -73,6 +76,74 @@ async def test_the_next_identical_call_spends_the_yes(tmp_path: Path) -> None:
         await approved(one)
         assert (await refund(one)).status == 200 and sent(one) == 1
         assert (await refund(one)).json["approval"] != first.json["approval"]
+
+
+OLA = Person(TENANT, "ola", "person:ola", frozenset({Role.OPERATOR}))
+
+
+async def test_a_question_that_is_taken_back_ends_the_call_that_waits(tmp_path: Path) -> None:
+    async with asking(tmp_path) as one:
+        deciding = one.sidecar.approvals.deciding
+        call = asyncio.create_task(refund(one))
+        waits = await pending(one)
+        row = await deciding.withdraw(TENANT, waits.approval_id, OLA, "asked by mistake")
+        answer = await call
+        assert (answer.status, answer.json["code"]) == (403, "approval_withdrawn")
+        assert row.state == "withdrawn" and sent(one) == 0
+        for act in (deciding.approve, deciding.reject, deciding.withdraw):
+            assert await _refused(act(TENANT, row.approval_id, ANA)) == "approval_already_decided"
+        again = asyncio.create_task(refund(one))
+        assert (await pending(one)).approval_id != row.approval_id, "it asks anew"
+        await approved(one)
+        assert (await again).status == 200
+    with contextlib.closing(sqlite3.connect(tmp_path / "aegis.db")) as store:
+        (audit,) = store.execute(
+            "SELECT actor, reason, before_state, after_state FROM audit_event "
+            "WHERE action = 'approval.withdraw'"
+        ).fetchall()
+    assert audit[:2] == ("person:ola", "asked by mistake")
+    assert '"pending"' in audit[2] and '"withdrawn"' in audit[3]
+
+
+async def test_what_is_asked_is_shown_beside_what_was_approved_last(tmp_path: Path) -> None:
+    async with asking(tmp_path, SHORT) as one:
+        await refund(one, 5)
+        before = await approved(one)
+        await one.ask("POST", "/api/pay", {"cents": 5})
+        await refund(one, 9, order="8")
+        found = await open_ones(one)
+        said = [await _told(one, "approvals/show", {"id": row.approval_id}) for row in found]
+        first, other, last = (one["last_approved"] for one in said)
+        assert (first, other) == (None, None), "of the same tool alone"
+        assert (last["approval_id"], last["is_whole"]) == (before, True)
+        assert [tuple(one.values()) for one in last["differences"]] == [
+            ("changed", "path", "/refund/7", "/refund/8"),
+            ("changed", "args.cents", "5", "9"), ("changed", "args.order", "7", "8"),
+        ]  # fmt: skip
+
+
+async def test_a_yes_that_is_taken_back_is_not_spent(tmp_path: Path) -> None:
+    async with asking(tmp_path, SHORT) as one:
+        deciding = one.sidecar.approvals.deciding
+        await refund(one)
+        approval_id = await approved(one)
+        for who, code in (
+            (person("eve", tenant="other"), "unknown_approval"),
+            (Person(TENANT, "vic", "person:vic", frozenset({Role.VIEWER})), "not_an_approver"),
+            (person("agent", agent="agent"), "not_an_approver"),
+        ):
+            assert await _refused(deciding.withdraw(TENANT, approval_id, who)) == code
+        await deciding.withdraw(TENANT, approval_id, BO)
+        assert (await refund(one)).json["code"] == "approval_pending" and sent(one) == 0
+        spent = await approved(one)
+        assert (await refund(one)).status == 200, "positive control"
+        assert await _refused(deciding.withdraw(TENANT, spent, ANA)) == "approval_already_decided"
+
+
+async def _refused(act: Awaitable[ApprovalRow]) -> str:
+    with pytest.raises(ApprovalRefused) as caught:
+        await act
+    return caught.value.code
 
 
 SWAPPED = {
@@ -473,9 +544,10 @@ async def test_a_frozen_agent_cannot_spend_and_what_it_asked_for_stays_unspent(
         assert (await refund(one)).status == 200, "positive control"
 
 
-async def _told(one: Whole, path: str, asked: dict[str, str]) -> None:
+async def _told(one: Whole, path: str, asked: dict[str, str]) -> Any:
     """What the command line says over control.sock."""
     connector = UnixConnector(path=str(one.folder / "control.sock"))
     url = f"http://localhost/{path}"
     async with ClientSession(connector=connector) as s, s.post(url, json=asked) as reply:
         assert reply.status == 200, await reply.text()
+        return await reply.json()

@@ -1,0 +1,98 @@
+"""In what an action differs from the last one that was approved of the same tool by the same agent.
+Pure.
+
+Knows: that both are compared as approvers were shown them: what is masked stays masked, and cannot
+be told to be the same; what was cut cannot either. At most so many differences are told.
+Must not know: where approvals come from, who looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import orjson
+
+from sidecar.policy.secret_names import MASK
+from storage.standing import ApprovalRow
+
+DIFFERENCES_MAX: Final = 64
+#: Characters of one value; the whole of it stands in what is asked.
+VALUE_LENGTH_MAX: Final = 256
+#: What is compared beside the arguments.
+_BESIDE: Final = ("method", "path", "user", "headers")
+_NOTHING: Final = object()
+
+
+def compared(row: ApprovalRow, before: ApprovalRow | None) -> dict[str, Any] | None:
+    """The approval before, and the differences from it; None if there is none."""
+    if before is None:
+        return None
+    old, new = orjson.loads(before.asked), orjson.loads(row.asked)
+    found: list[dict[str, Any]] = []
+    is_whole = not (old.get("is_cut") or new.get("is_cut"))
+    for one in _differences(old, new):
+        if len(found) == DIFFERENCES_MAX:
+            is_whole = False
+            break
+        found.append(one)
+    return {
+        "approval_id": before.approval_id,
+        "asked_at_us": before.asked_at_us,
+        "differences": found,
+        "is_whole": is_whole and not any(one["what"] == "unknown" for one in found),
+    }
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for name in _BESIDE:
+        yield from _between(name, old.get(name, _NOTHING), new.get(name, _NOTHING))
+    left, right = old.get("arguments", {}), new.get("arguments", {})
+    if isinstance(left, dict) and isinstance(right, dict):
+        yield from _members("", left, right)
+    else:  # a text in place of what is not kept
+        yield _told("unknown", "arguments", left, right)
+
+
+def _members(at: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for name in sorted(old.keys() | new.keys()):
+        place = f"{at}.{name}" if at else f"args.{name}"
+        yield from _between(place, old.get(name, _NOTHING), new.get(name, _NOTHING))
+
+
+def _between(at: str, old: Any, new: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        yield from _members(at, old, new)
+    elif old is _NOTHING and new is _NOTHING:
+        return
+    elif old is _NOTHING:
+        yield _told("added", at, None, new)
+    elif new is _NOTHING:
+        yield _told("removed", at, old, None)
+    elif _is_masked(old) and _is_masked(new):
+        yield _told("unknown", at, old, new)
+    elif type(old) is not type(new) or old != new:
+        yield _told("changed", at, old, new)
+
+
+def _is_masked(value: Any) -> bool:
+    """Whether something of a value was masked."""
+    if isinstance(value, list):
+        return any(map(_is_masked, value))
+    if isinstance(value, dict):
+        return any(map(_is_masked, value.values()))
+    return bool(value == MASK)
+
+
+def _told(what: str, at: str, old: Any, new: Any) -> dict[str, Any]:
+    return {"what": what, "at": at[:VALUE_LENGTH_MAX], "before": _short(old), "now": _short(new)}
+
+
+def _short(value: Any) -> str | None:
+    """A value as text; None for one that is not there."""
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    if len(text) <= VALUE_LENGTH_MAX:
+        return text
+    return f"{text[:VALUE_LENGTH_MAX]}… [{len(text) - VALUE_LENGTH_MAX} characters more]"
