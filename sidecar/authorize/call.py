@@ -95,15 +95,17 @@ def _arguments(parameters: Any) -> Mapping[str, Any]:
 
 
 def _beside(request: AuthorizeRequest) -> dict[str, Any]:
-    """The caller's words that no column of a receipt holds, as far as he said any."""
+    """The caller's words that no column of a receipt holds, as far as he said any; a level is one
+    there is, for in its place could stand anything."""
     said = {
         "tool": request.tool,
         "agent": request.agent_id,
         "environment": request.environment,
         "resource": request.resource,
         "mutates_state": request.mutates_state,
-        "source_trust": request.source_trust,
-        "root_trust_level": request.root_trust_level,
+        "source_trust": TrustLevel.named(request.source_trust).label,
+        "root_trust_level": request.root_trust_level
+        and TrustLevel.named(request.root_trust_level).label,
         "contains_sensitive_data": request.contains_sensitive_data or None,
         "user_role": request.user_role,
         "parent_run_id": request.parent_run_id,

@@ -35,6 +35,8 @@ tools:
 """,
     "tools.yaml": "catalogue: tools\n"
     "tools: {add: {}, told: {}, masked: {}, typed: {args: {token: int}}}\n",
+    "asks.yaml": "catalogue: asks\n"
+    "tools: {any: {}, told: {}, waits: {}, masked: {}, spent: {}, typed: {args: {token: int}}}\n",
     "shop.yaml": 'catalogue: shop\ntools: {items: GET /items, answer: "GET /answer/{kind}"}\n',
     "bank.yaml": 'catalogue: bank\ntools: {answer: "GET /answer/{kind}"}\n',
     "keyed.yaml": 'catalogue: keyed\ntools: {answer: "GET /answer/{kind}"}\n',
@@ -47,11 +49,11 @@ constants: {table: {a: 1}}
 rules:
   - id: allowed
     effect: allow
-    tools: [open/*, tools/*, "tools/mcp:prompts/get", shop/*, bank/*, keyed/*, gone/*]
+    tools: [open/*, tools/*, "tools/mcp:prompts/get", shop/*, bank/*, keyed/*, gone/*, asks/*]
     except: open/nothing
   - id: told
     effect: deny
-    tools: [open/told, open/told_path, tools/told]
+    tools: [open/told, open/told_path, tools/told, asks/told]
     reason: "{args.password} {args.apiKey} {args.user} {args.user.api-key} {args}
       {http.query} {http.path}"
   - {id: by-key, tools: open/lookup, effect: allow, when: 'constants.table[args.token] == 1'}
@@ -71,8 +73,12 @@ rules:
     when: args[string(args.token)] == 1
   - {id: limited, tools: open/limited, limits: {per: args.token, max: 5, window: 1h}}
   - {id: over, tools: open/over, limits: {max: 1, window: 8000h}, reason: "{args} is over"}
+  - id: waits
+    tools: asks/waits
+    effect: require_approval
+    reason: "{args.password} {args.card} {args}"
   - id: spent
-    tools: open/spent
+    tools: [open/spent, asks/spent]
     limits: {max: 1, window: 8000h, shared: true}
     reason: "{args} is over"
   - id: over-masked
@@ -92,7 +98,7 @@ rules:
 #: Left out where it is shown that the search finds what they would have kept.
 OBLIGATIONS = """\
   - id: masked
-    tools: [open/masked*, tools/masked]
+    tools: [open/masked*, tools/masked, asks/masked, asks/waits]
     obligations:
       redact:
         request: [args.card, args.customer.tax, card_number, iban, api_key, private_key, email]

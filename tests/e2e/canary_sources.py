@@ -243,6 +243,72 @@ _OBLIGED = (
             value=card_number),
 )  # fmt: skip
 
+
+def _ask(action: str, parameters: Any = None, **more: Any) -> str:
+    """An authorize request; `more` are members of its parts, by dotted path."""
+    asked: dict[str, Any] = {
+        "agent": {"id": "agent", "environment": "production"},
+        "tool_call": {
+            "tool": "asks", "action": action, "resource": None, "mutates_state": False,
+            "parameters": {} if parameters is None else parameters,
+        },
+        "context": {"source_trust": "trusted_internal_signed"},
+    }  # fmt: skip
+    for path, value in more.items():
+        *parents, last = path.split("__")
+        at = asked
+        for parent in parents:
+            at = at.setdefault(parent, {})
+        at[last] = value
+    return json.dumps(asked)
+
+
+_ASKED = "POST /v1/authorize"
+_SECRET = {"password": HERE}
+_SHOWN = {"note": f"see {HERE} there"}
+_AUTHORIZED = (
+    *(
+        _refused(f"authorize: {name}", _ASKED, body, 200)
+        for name, body in (
+            ("a parameter", _ask("any", _SECRET)),
+            ("deep", _ask("any", {"a": [[{"api.key": {"b": HERE}}]]})),
+            ("denied, the reason names it", _ask("told", _SECRET)),
+            ("not declared", _ask("other", _SECRET)),
+            ("waits for a yes, the reason names it", _ask("waits", _SECRET)),
+            ("with a request id", _ask("any", _SECRET, request_id="r-1")),
+        )
+    ),
+    _refused("authorize: a parameter of the wrong type", _ASKED, _ask("typed", {"token": HERE}),
+             200),
+    _refused("authorize: over a limit of the store", _ASKED, _ask("spent", _SECRET), 429),
+    _unread("authorize: a dry run", _ask("any", _SECRET, dry_run=True), 200, request=_ASKED),
+    _unread("authorize: a member nobody knows", _ask("any", tool_call__token=HERE), 400,
+            request=_ASKED),
+    _unread("authorize: a callback", _ask("any", callback={"secret": HERE}), 400, request=_ASKED),
+    _unread("authorize: cut off", _ask("any", _SECRET)[:-2], 400, request=_ASKED),
+    _unread("authorize: a timestamp", _ask("any", timestamp=HERE), 400, request=_ASKED),
+    _unread("authorize: a level nobody knows", _ask("any", context__source_trust=HERE), 200,
+            request=_ASKED),
+    _unread("authorize: a root level nobody knows",
+            _ask("any", trace={"run_id": "r", "trace_id": "t", "root_trust_level": HERE}), 200,
+            request=_ASKED),
+    _unread("consume: a hash that is none", json.dumps({"claimed_action_hash": HERE}), 400,
+            request=f"POST /v1/approvals/{'0' * 32}/consume"),
+    _unread("consume: an id that is none", "", 404, request=f"POST /v1/approvals/{HERE}/consume"),
+    _unread("poll: an id that is none", "", 404, request=f"GET /v1/approvals/{HERE}", headers={}),
+    _header("authorize: a signature", {**JSON, "X-Aegis-Request-Signature": HERE}, _ASKED,
+            status=401, arrives=False),
+    *(
+        _masked(f"authorize, masked: {name}", _ASKED, body, value=make)
+        for name, body, make in (
+            ("at a path", _ask("masked", {"card": HERE}), word),
+            ("a card number", _ask("masked", _SHOWN), card_number),
+            ("waits for a yes, at a path", _ask("waits", {"card": HERE}), word),
+            ("waits for a yes, a card number", _ask("waits", _SHOWN), card_number),
+        )
+    ),
+)  # fmt: skip
+
 #: What is kept as it is, because nobody named it: the positive control of every search.
 _KEPT = (
     Source("kept: an argument", Keeper.NOTHING, "POST /open/any", '{"note": "@"}', headers=JSON),
@@ -251,6 +317,8 @@ _KEPT = (
            arrives=False),
     Source("kept: a reason", Keeper.NOTHING, "POST /open/told", '{"user": "@"}', headers=JSON,
            status=403, arrives=False),
+    Source("kept: a parameter", Keeper.NOTHING, _ASKED, _ask("any", {"note": HERE}), headers=JSON,
+           arrives=False),
 )  # fmt: skip
 
-SOURCES = (*_ARGUMENTS, *_REFUSED, *_UNREAD, *_HEADERS, *_OBLIGED, *_KEPT)
+SOURCES = (*_ARGUMENTS, *_REFUSED, *_UNREAD, *_HEADERS, *_OBLIGED, *_AUTHORIZED, *_KEPT)

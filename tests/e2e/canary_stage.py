@@ -99,6 +99,7 @@ class Stage:
             f"  keyed: {{url: '{url}/keyed', "
             f"auth: {{header: {{name: X-Key, value: {{file: {folder}/keyed.secret}}}}}}}}\n"
             f"  tools: {{url: '{url}/tools', kind: mcp}}\n"
+            "  asks: {kind: authorize}\n"
             f"  gone: {{url: 'http://127.0.0.1:{free_port()}'}}\n",
             {**CATALOGUES, "rules.yaml": rules},
             f"record: {{secrets: {json.dumps(secrets)}}}\n"
