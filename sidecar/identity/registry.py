@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -114,6 +114,8 @@ class Registry:
         self.bell = Bell()
         #: Who calls without a credential, however it stands; None if nobody may.
         self.default: Principal | None = None
+        #: Each is called with a tenant that was read anew.
+        self.on_read: list[Callable[[str], None]] = []
         #: How often a tenant was read from the store.
         self.reads_total = 0
 
@@ -249,6 +251,8 @@ class Registry:
         chosen = self._config.default_agent
         if chosen is not None:
             self.default = self.agent(*chosen)
+        for hear in self.on_read:
+            hear(tenant)
 
     def _made(
         self,

@@ -11,10 +11,14 @@ from sidecar.model import OutcomeKind
 
 #: Codes after which it is certain that no byte of the call reached the upstream.
 NOT_FORWARDED = frozenset({"upstream_unreachable", "upstream_busy"})
-#: Codes that say that an answer came and the policies keep it, or the rest of it, from the caller.
+#: Codes that say that an answer came and the policies, or that its caller may not call any more,
+#: keep it, or the rest of it, from the caller.
 _WITHHELD = frozenset(
-    {"response_too_large", "cannot_redact", "list_unchecked", "answer_unchecked", "input_refused"}
-)
+    {
+        "response_too_large", "cannot_redact", "list_unchecked", "answer_unchecked",
+        "input_refused", "agent_frozen", "agent_quarantined", "unauthenticated",
+    }
+)  # fmt: skip
 
 
 def ending_by(refused: Refused) -> OutcomeKind:

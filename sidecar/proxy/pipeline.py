@@ -34,6 +34,7 @@ from sidecar.proxy.identify import Identify
 from sidecar.proxy.judging import Judging
 from sidecar.proxy.mcp_answers import McpAnswers
 from sidecar.proxy.obligations_response import held_to
+from sidecar.proxy.open_streams import OpenStreams
 from sidecar.proxy.places import Places
 from sidecar.proxy.server_requests import Within
 from sidecar.proxy.tool_lists import ToolLists
@@ -62,6 +63,7 @@ class Pipeline:
         lists: ToolLists,
         places: Places,
         answers: McpAnswers,
+        streams: OpenStreams,
         counters: Counters,
         clock: Clock,
         spans: Spans | None = None,
@@ -69,6 +71,7 @@ class Pipeline:
         """`spans` are told of each call that has ended; without, none notes its stages."""
         self._spans = spans
         self._places = places
+        self._streams = streams
         self._limits: Limits = config.limits
         self._identify = Identify(authenticator)
         self._policies = policies
@@ -110,7 +113,7 @@ class Pipeline:
                 if reply.status in CHALLENGES:
                     headers = self._authorization.challenges(headers, upstream, head)
                 if not reply.complete:
-                    await self._streamed(exchange, visit, upstream, headers, reply)
+                    await self._streamed(exchange, visit, upstream, principal, headers, reply)
                 elif exchange.write(reply.status, headers, reply.first):
                     await exchange.drain()
             finally:
@@ -225,17 +228,21 @@ class Pipeline:
         exchange: AgentSide,
         visit: Visit,
         upstream: Upstream,
+        principal: Principal,
         headers: list[tuple[str, str]],
         reply: Reply,
     ) -> None:
-        """A reply as it comes, or a WebSocket, whose frames are not judged."""
+        """A reply as it comes, or a WebSocket, whose frames are not judged; for as long as the
+        agent may call."""
         if reply.switched is None:
-            await exchange.stream(reply.status, headers, reply.chunks)
+            async with self._streams.cut_for(principal):
+                await exchange.stream(reply.status, headers, reply.chunks)
             return
         counts = self._counters.websockets
         relay = Relay(reply.switched, upstream, counts, self._clock.random_bytes)
         try:
-            await exchange.switch(headers, relay)
+            with self._streams.ended_by(principal, relay.bar):
+                await exchange.switch(headers, relay)
         finally:
             relay.cut()
         visit.ends_as = relay.kind
@@ -321,7 +328,8 @@ class Pipeline:
         )
 
     async def _refuse(self, exchange: AgentSide, visit: Visit, refused: Refused) -> None:
-        if refused.code == "unauthenticated" and visit.upstream is not None:
+        is_new = visit.intent is None
+        if refused.code == "unauthenticated" and visit.upstream is not None and is_new:
             try:
                 if await self._looked_up(exchange, visit.upstream, visit.call_id):
                     return

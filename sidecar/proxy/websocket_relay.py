@@ -45,6 +45,7 @@ ENDINGS: Final = {
     "idle": OutcomeKind.WITHHELD,
     "open_too_long": OutcomeKind.WITHHELD,
     "slow_reader": OutcomeKind.WITHHELD,
+    "agent_barred": OutcomeKind.WITHHELD,
     "shutting_down": OutcomeKind.UNKNOWN,
 }
 
@@ -168,6 +169,10 @@ class Relay:
     def go_away(self) -> None:
         """The sidecar is stopping."""
         self._end("shutting_down", GOING_AWAY)
+
+    def bar(self) -> None:
+        """The agent may not call any more."""
+        self._end("agent_barred", POLICY_VIOLATION)
 
     def cut(self) -> None:
         """Drops both connections, if they are still there."""

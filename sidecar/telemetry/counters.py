@@ -126,7 +126,7 @@ class Histogram:
 #: Why an open WebSocket ended.
 WEBSOCKET_ENDINGS: Final = (
     "closed", "agent_gone", "agent_fault", "upstream_gone", "upstream_fault", "message_too_large",
-    "idle", "open_too_long", "slow_reader", "shutting_down",
+    "idle", "open_too_long", "slow_reader", "agent_barred", "shutting_down",
 )  # fmt: skip
 
 

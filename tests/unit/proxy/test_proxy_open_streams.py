@@ -1,0 +1,102 @@
+"""What is open when its agent is frozen ends, and is on record as kept back; over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+from aiohttp import WSMsgType
+from proxy_whole_setup import Whole, receipts, whole
+from proxy_wire_setup import read_request, until
+from websocket_setup import ALLOW, echo, served
+
+from sidecar.identity.agent_states import Move
+from sidecar.identity.profiles import AgentProfile
+
+TENANT, AGENT = "default", "agent"
+#: From the freeze to the end of what is open.
+ENDS_S_MAX = 1.0
+SSE = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"3\r\n:a\n\r\n"
+)
+POLICIES = {"tools.yaml": "catalogue: api\ntools: {events: GET /events}\n", "rules.yaml": ALLOW}
+#: What the caller, who sends no credential, is told afterwards.
+CODES = {Move.FREEZE: "agent_frozen", Move.QUARANTINE: "agent_quarantined", Move.REVOKE: ""}
+
+
+async def move(proxy: Whole, verb: Move, agent: str = AGENT) -> None:
+    await proxy.sidecar.callers.changes.move(TENANT, agent, verb, actor="socket:tests")
+
+
+def last_outcome(folder: Path) -> str | None:
+    ended = [one["outcome"] for one in receipts(folder) if one["kind"] == "outcome"]
+    return ended[-1] if ended else None
+
+
+async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Events without an end."""
+    while True:
+        await read_request(reader)
+        writer.write(SSE)
+        while not writer.is_closing():
+            writer.write(b"3\r\n:a\n\r\n")
+            await asyncio.sleep(0.02)
+
+
+async def listening(proxy: Whole) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A client that has heard the first event."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    writer.write(f"GET /api/events HTTP/1.1\r\nHost: 127.0.0.1:{proxy.port}\r\n\r\n".encode())
+    await reader.readuntil(b":a\n\r\n")
+    return reader, writer
+
+
+@pytest.mark.parametrize("verb", CODES)
+async def test_a_stream_ends_when_its_agent_may_not_call_any_more(
+    tmp_path: Path, verb: Move
+) -> None:
+    async with whole(tmp_path, endless, POLICIES) as proxy:
+        reader, writer = await listening(proxy)
+        changes = proxy.sidecar.callers.changes
+        await changes.register_agent(TENANT, "other", AgentProfile(), actor="socket:tests")
+        await move(proxy, verb, "other")
+        await asyncio.sleep(0.1)
+        await reader.readuntil(b":a\n\r\n")
+        assert last_outcome(tmp_path) is None, "positive control: another agent's end is none of it"
+        began_s = time.perf_counter()
+        await move(proxy, verb)
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            async with asyncio.timeout(5):
+                while True:
+                    await reader.readuntil(b":a\n\r\n")
+        assert time.perf_counter() - began_s < ENDS_S_MAX
+        writer.close()
+        await until(lambda: last_outcome(tmp_path) == "withheld")
+        refused = await proxy.ask("GET", "/api/events")
+        assert refused.json["code"] == (CODES[verb] or "unauthenticated")
+
+
+async def test_a_websocket_is_closed_when_its_agent_is_frozen(tmp_path: Path) -> None:
+    async with served(tmp_path, echo) as (proxy, server, client):
+        url = f"{proxy.sidecar.data_url}/api/live"
+        async with client.ws_connect(url, autoclose=False) as socket:
+            await socket.send_str("hello")
+            assert await socket.receive_str() == "hello", "positive control"
+            began_s = time.perf_counter()
+            await move(proxy, Move.FREEZE)
+            said = await socket.receive(5)
+            assert (said.type, said.data) == (WSMsgType.CLOSE, 1008)
+            assert time.perf_counter() - began_s < ENDS_S_MAX
+            await socket.close()
+        await until(lambda: bool(server.closed))
+        assert server.closed == [1008], "the upstream is told too"
+        await until(lambda: last_outcome(tmp_path) == "withheld")
+        ended = await proxy.metric("aegis_websockets_ended_total")
+        assert ended == {'{cause="agent_barred"}': 1}
+        await move(proxy, Move.UNFREEZE)
+        async with client.ws_connect(url) as socket:
+            await socket.send_str("again")
+            assert await socket.receive_str() == "again"
