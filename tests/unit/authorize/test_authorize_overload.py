@@ -1,0 +1,48 @@
+"""Too many at once: who is only in a crowd is told to wait and never by a 5xx, after which clients
+try again by themselves; what was told to wait was not decided, and asked again it is decided once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+
+from authorize_setup import AGENT_TOKEN, Answer, Stage, call, stage
+
+AGENTS = 24
+
+
+def went_ahead(one: Stage) -> int:
+    """How many calls may go ahead; those that were turned away stand there as that, if at all."""
+    rows = one.receipts()
+    turned_away = {row["outcome"] for row in rows if row["kind"] != "intent"}
+    assert turned_away <= {"queue_full"}
+    return len(rows) - sum(row["kind"] != "intent" for row in rows)
+
+
+async def test_w_a_crowd_is_told_to_wait_and_nothing_is_doubled(tmp_path: Path) -> None:
+    async with stage(tmp_path, more="limits: {queue: 1}\n") as one:
+
+        async def ask(number: int) -> Answer:
+            request = call(request_id=f"r-{number}", parameters={"number": number})
+            return await one.authorize(request, token=AGENT_TOKEN)
+
+        answers = await asyncio.gather(*map(ask, range(AGENTS)))
+        statuses = Counter(one.status for one in answers)
+        assert statuses.keys() == {200, 429}, statuses
+        waits = [one for one in answers if one.status == 429]
+        assert {one.json["details"]["reason"] for one in waits} == {"queue_full"}
+        assert all(int(one.headers["Retry-After"]) >= 1 for one in waits)
+        assert went_ahead(one) == statuses[200], "what is told to wait is not decided"
+        heard = {one.json["decision_id"] for one in answers if one.status == 200}
+
+        async def until_decided(number: int) -> str:
+            while (answer := await ask(number)).status == 429:
+                await asyncio.sleep(0.01)
+            assert answer.status == 200, answer.json
+            return str(answer.json["decision_id"])
+
+        decided = await asyncio.gather(*map(until_decided, range(AGENTS)))
+        assert len(set(decided)) == AGENTS and heard <= set(decided)
+        assert went_ahead(one) == AGENTS, "each once, however often it was asked"
