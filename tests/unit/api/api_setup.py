@@ -446,7 +446,9 @@ async def served_api(
             )  # fmt: skip
             if not has_real_doorman:
                 api._rooms.doorman = console._sessions._doorman = Doorman()
-            server = ControlServer(config.listen.control, state, api=api, console=console, before=before)
+            server = ControlServer(
+                config.listen.control, state, api=api, console=console, before=before
+            )
             await server.start()
             stack.push_async_callback(server.stop)
             return api, server
