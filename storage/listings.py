@@ -13,7 +13,6 @@ from typing import Final, NamedTuple
 
 from storage.records import ReceiptRow
 from storage.retention import CareReader
-from storage.sql_store import SqlReader
 from storage.standing import AuditRow
 
 #: Receipts that one page of calls looks at.
@@ -84,15 +83,10 @@ class ChangeFilter:
 class Listings(CareReader):
     """Reads pages; of a reader that has its own connections and time limit."""
 
-    def __init__(self, reader: SqlReader) -> None:
-        super().__init__(reader)
-        self._reader = reader
-
     async def bounds(self, tenant_id: str, since_us: int, until_us: int) -> tuple[int, int]:
         """The seqs between which everything recorded from `since_us` up to (and without)
         `until_us` stands: those after the first and up to the second."""
-        head = await self._reader.head(tenant_id)
-        cut = await self.cut(tenant_id)
+        head, cut = await self.ends(tenant_id)
         if since_us > head.ts_us or until_us <= since_us:
             return head.seq, head.seq
         low, high = cut.seq, head.seq

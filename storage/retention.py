@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from storage.driver import Row, Script, Value, execute_many, fetch
 from storage.errors import StoreCorrupt, StoreError
+from storage.record_batch import empty_head
 from storage.records import CallFactsRow, HeadRow
 from storage.sql_store import SqlReader, SqlStore
 from storage.standing import STANDING
@@ -79,12 +80,15 @@ class CareReader:
     async def cut(self, tenant_id: str) -> Cut:
         """Where the chain begins: WHOLE, or the recorded cut. Raises StoreCorrupt."""
         rows = await self._reads.fetch(self._sql["state"], _CUT + tenant_id)
+        return _cut_of(tenant_id, rows[0][0]) if rows else WHOLE
+
+    async def ends(self, tenant_id: str) -> tuple[HeadRow, Cut]:
+        """Where the chain ends and where it begins, in one read. Raises StoreCorrupt."""
+        rows = await self._fetch("ends_of_chain", tenant_id, _CUT + tenant_id)
         if not rows:
-            return WHOLE
-        try:
-            return Cut(**json.loads(rows[0][0]))
-        except (TypeError, ValueError) as error:
-            raise StoreCorrupt(f"the cut of tenant {tenant_id!r} cannot be read") from error
+            return empty_head(tenant_id), WHOLE
+        *head, cut = rows[0]
+        return HeadRow._make(head), _cut_of(tenant_id, cut) if cut else WHOLE
 
     async def tenants_with_receipts(self) -> list[str]:
         """Job across tenants: everyone with receipts, also one whose head was lost."""
@@ -254,6 +258,13 @@ def _delete_facts(
     if end is None:
         return None, 0
     return end, (yield from execute_many(sql["delete_facts"], [(tenant_id, after_seq, end)]))
+
+
+def _cut_of(tenant_id: str, text: str) -> Cut:
+    try:
+        return Cut(**json.loads(text))
+    except (TypeError, ValueError) as error:
+        raise StoreCorrupt(f"the cut of tenant {tenant_id!r} cannot be read") from error
 
 
 def _record_cut(sql: Mapping[str, str], tenant_id: str, cut: Cut) -> Script[None]:

@@ -37,6 +37,14 @@ LEFT JOIN receipts AS ended
     AND (ended.kind = 'outcome' OR ended.kind = 'recovery')
 ORDER BY page.seq DESC;
 
+-- name: ends_of_chain
+-- A tenant's head, and where its chain was cut ('' where it never was), in one go.
+SELECT
+    tenant_id, seq, receipt_hash, ts_us, frontier, epoch,
+    COALESCE((SELECT value FROM store_state WHERE name = $2), '')
+FROM chain_head
+WHERE tenant_id = $1;
+
 -- name: last_seq_before
 -- The last receipt between two that was recorded before a time, found by halving in one go: times
 -- never fall in a chain.

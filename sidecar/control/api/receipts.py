@@ -93,11 +93,9 @@ async def list_receipts(asked: Asked) -> Listed:
 
 async def _newest(asked: Asked) -> Listed:
     reader, tenant = asked.rooms.reader, asked.tenant
-    if asked.position is None:
-        until = (await reader.head(tenant)).seq - asked.values["offset"]
-    else:
-        until = int(asked.position[0])
-    cut = await CareReader(reader).cut(tenant)
+    head, cut = await CareReader(reader).ends(tenant)
+    at = asked.position
+    until = head.seq - asked.values["offset"] if at is None else int(at[0])
     floor = max(cut.seq, asked.values["after"] or 0)
     first = max(until - asked.limit, floor)
     rows = await reader.receipts(tenant, max(first - 1, cut.seq), max(until - first, 0) + 1)
@@ -126,9 +124,7 @@ async def receipt_at(asked: Asked) -> ReceiptRow:
 
 async def get_head(asked: Asked) -> dict[str, Any]:
     """Where the chain ends, and where it begins."""
-    reader = asked.rooms.reader
-    head = await reader.head(asked.tenant)
-    cut = await CareReader(reader).cut(asked.tenant)
+    head, cut = await CareReader(asked.rooms.reader).ends(asked.tenant)
     return {
         "seq": head.seq,
         "receipt_hash": head.receipt_hash,
