@@ -66,22 +66,27 @@ def _between(at: str, old: Any, new: Any) -> Iterator[dict[str, Any]]:
     elif old is _NOTHING and new is _NOTHING:
         return
     elif old is _NOTHING:
-        yield _told("added", at, None, new)
+        yield _told("added", at, old, new)
     elif new is _NOTHING:
-        yield _told("removed", at, old, None)
-    elif _is_masked(old) and _is_masked(new):
-        yield _told("unknown", at, old, new)
-    elif type(old) is not type(new) or old != new:
+        yield _told("removed", at, old, new)
+    elif _written(old) != _written(new):
         yield _told("changed", at, old, new)
+    elif _is_masked(old):
+        yield _told("unknown", at, old, new)
 
 
 def _is_masked(value: Any) -> bool:
-    """Whether something of a value was masked."""
+    """Whether something of a value was masked, be it a part of a text."""
     if isinstance(value, list):
         return any(map(_is_masked, value))
     if isinstance(value, dict):
         return any(map(_is_masked, value.values()))
-    return bool(value == MASK)
+    return isinstance(value, str) and MASK in value
+
+
+def _written(value: Any) -> bytes:
+    """As JSON: 1, 1.0 and true are three values."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 def _told(what: str, at: str, old: Any, new: Any) -> dict[str, Any]:
@@ -90,9 +95,9 @@ def _told(what: str, at: str, old: Any, new: Any) -> dict[str, Any]:
 
 def _short(value: Any) -> str | None:
     """A value as text; None for one that is not there."""
-    if value is None:
+    if value is _NOTHING:
         return None
-    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    text = value if isinstance(value, str) else _written(value).decode()
     if len(text) <= VALUE_LENGTH_MAX:
         return text
     return f"{text[:VALUE_LENGTH_MAX]}… [{len(text) - VALUE_LENGTH_MAX} characters more]"
