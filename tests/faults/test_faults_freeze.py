@@ -33,6 +33,7 @@ from sidecar.ledger.chain import seal
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.recorder import Intent, Recorder
 from sidecar.model import AgentState, Principal, Role
+from sidecar.proxy.open_streams import OpenStreams
 from storage import open_store
 from storage.records import Recorded, Stale
 from storage.sql_store import SqlStore
@@ -218,6 +219,28 @@ async def test_a_quiet_node_hears_of_every_change_within_a_second(tmp_path: Path
         await changes.revoke_key("acme", key.key_id, actor="t")
         await asyncio.sleep(0.6)
         assert await other.callers.doorman.person(f"Bearer {key.key}", "10.0.0.1") is None
+
+
+async def test_what_is_open_at_another_node_ends_within_a_second(tmp_path: Path, url: str) -> None:
+    config = configured(tmp_path)
+    async with node(config, url, "one") as one, node(config, url, "other", watches=True) as other:
+        streams, coder = OpenStreams(other.callers.registry), other.coder()
+
+        async def endless() -> None:
+            async with streams.cut_for(coder):
+                await asyncio.sleep(60)
+
+        stream = asyncio.ensure_future(endless())
+        await one.callers.changes.move("acme", "tester", Move.FREEZE, actor="t")
+        await asyncio.sleep(0.6)
+        assert not stream.done(), "positive control: somebody else was frozen"
+        began = time.monotonic()
+        await one.callers.changes.move("acme", "coder", Move.FREEZE, actor="t")
+        with pytest.raises(Refused) as cut:
+            await stream
+        assert cut.value.code == "agent_frozen" and time.monotonic() - began < 1
+        with pytest.raises(Refused):
+            await endless()
 
 
 async def test_a_node_that_hears_nothing_lets_no_revoked_key_in(
