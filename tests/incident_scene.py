@@ -97,9 +97,11 @@ class Scene:
         assert isinstance(answer, Recorded), answer
         return noticed
 
-    async def trouble(self, tenant: str = "acme", agent: str = "coder") -> str:
+    async def trouble(
+        self, tenant: str = "acme", agent: str = "coder", calls_of: str = "acme"
+    ) -> str:
         """An incident of two alerts, the first of which later hits joined; its id."""
-        calls = [await self.refuse(f"{tenant}-{n}", tenant=tenant, agent=agent) for n in range(5)]
+        calls = [await self.refuse(f"{calls_of}-{n}", tenant=tenant, agent=agent) for n in range(5)]
         noticed = await self.notice(self.hit(*calls[:3], tenant=tenant, agent=agent), tenant=tenant)
         (incident,) = noticed.opened_incidents
         late = self.hit(*calls[2:4], tenant=tenant, agent=agent)
