@@ -28,6 +28,7 @@ from storage.watch_rows import (
     DeliveryRow,
     IncidentRow,
     OpenDeliveries,
+    Tally,
     UnrecordedRow,
     WatchMark,
     WatchMemory,
@@ -236,6 +237,14 @@ class WatchReader(Protocol):
         self, tenant_id: str, incident_id: str, after_id: str, limit: int
     ) -> list[AlertRow]:
         """An incident's alerts, oldest first."""
+        ...
+
+    async def tally_alerts(self, tenant_id: str) -> list[Tally]:
+        """How many alerts there are, by state and severity."""
+        ...
+
+    async def tally_incidents(self, tenant_id: str) -> list[Tally]:
+        """How many incidents there are, by state and severity."""
         ...
 
     async def incident(self, tenant_id: str, incident_id: str) -> IncidentRow | None:

@@ -17,6 +17,7 @@ from storage.watch_rows import (
     DeliveryRow,
     IncidentRow,
     OpenDeliveries,
+    Tally,
     WatchMark,
     WatchMemory,
 )
@@ -100,6 +101,14 @@ class WatchReads:
         """See `WatchReader.alerts_of_incident`."""
         rows = await self._asked("alerts_of_incident", tenant_id, incident_id, after_id, limit)
         return [AlertRow._make(row) for row in rows]
+
+    async def tally_alerts(self, tenant_id: str) -> list[Tally]:
+        """See `WatchReader.tally_alerts`."""
+        return [Tally._make(row) for row in await self._asked("tally_alerts", tenant_id)]
+
+    async def tally_incidents(self, tenant_id: str) -> list[Tally]:
+        """See `WatchReader.tally_incidents`."""
+        return [Tally._make(row) for row in await self._asked("tally_incidents", tenant_id)]
 
     async def incident(self, tenant_id: str, incident_id: str) -> IncidentRow | None:
         """See `WatchReader.incident`."""

@@ -133,6 +133,14 @@ class DeliveryRow(NamedTuple):
 UnrecordedRow = WatchMark | WatchMemory | DeliveryRow | AlertRow | IncidentRow
 
 
+class Tally(NamedTuple):
+    """How many alerts or incidents of a tenant are in a state, by severity."""
+
+    state: str
+    severity: str
+    rows: int
+
+
 class OpenDeliveries(NamedTuple):
     """How many of a tenant's deliveries to a sink are in a state (waiting or dead), since when."""
 

@@ -1,8 +1,7 @@
 """What clients of this API's contract may ask of the control listener and do not get, and why.
 
-Knows: that an answer which would have to be made up is not given: no telling of an incident in
-prose, no upload where files are what is in force. The answer is the same to everybody, and tells
-nothing.
+Knows: that an answer which would have to be made up is not given: no upload where files are what
+is in force. The answer is the same to everybody, and tells nothing.
 Must not know: HTTP libraries, what is served elsewhere.
 """
 
@@ -18,14 +17,6 @@ _SERVERS: Final = (
 
 #: By method and path below /v1, in which `*` is one segment: a code, and the reason.
 NOT_HERE: Final[Mapping[tuple[str, tuple[str, ...]], tuple[str, str]]] = {
-    ("GET", ("incidents", "*", "narrate")): (
-        "not_built",
-        "Nothing tells an incident in prose; GET /v1/incidents/ID has what it rests on",
-    ),
-    ("GET", ("soc", "summary")): (
-        "not_built",
-        "Nothing sums it up; GET /v1/incidents and /metrics have what there is",
-    ),
     ("POST", ("mcp", "servers")): _SERVERS,
     ("POST", ("mcp", "servers", "*", "tools")): (
         "kept_in_files",
@@ -33,11 +24,11 @@ NOT_HERE: Final[Mapping[tuple[str, tuple[str, ...]], tuple[str, str]]] = {
     ),
     ("POST", ("mcp", "servers", "*", "quarantine")): (
         "not_built",
-        "POST /v1/containments with block-upstream shuts a server off, until that is undone",
+        "One server cannot be shut off yet; a deny rule on its tools does it",
     ),
     ("POST", ("mcp", "servers", "*", "restore")): (
         "not_built",
-        "POST /v1/containments/ID/undo ends a block-upstream",
+        "One server cannot be shut off yet, so that none is to be restored",
     ),
     ("POST", ("mcp", "servers", "*", "inspect")): (
         "not_built",

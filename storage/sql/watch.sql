@@ -171,6 +171,22 @@ WHERE tenant_id = $1 AND incident_id = $2 AND incident_id <> '' AND alert_id > $
 ORDER BY alert_id
 LIMIT $4;
 
+-- name: tally_alerts
+-- How many alerts a tenant has, by state and severity.
+SELECT state, severity, count(*) AS alerts
+FROM alert
+WHERE tenant_id = $1
+GROUP BY state, severity
+ORDER BY state, severity;
+
+-- name: tally_incidents
+-- How many incidents a tenant has, by state and severity.
+SELECT state, severity, count(*) AS incidents
+FROM incident
+WHERE tenant_id = $1
+GROUP BY state, severity
+ORDER BY state, severity;
+
 -- name: incident
 -- One incident.
 SELECT

@@ -40,6 +40,7 @@ from sidecar.control.api.times import time_text
 from sidecar.soc.alert_states import IncidentState, Move
 from sidecar.soc.incident_shown import shown_incident
 from sidecar.soc.incidents import alerts_of
+from sidecar.soc.narrative import narrative
 from sidecar.soc.notes import NOTE_CHARS_MAX
 from sidecar.soc.pack_form import Pack
 from sidecar.soc.pack_verdict import pack_verdict
@@ -88,6 +89,13 @@ class MovedIncidentShape(IncidentShape):
 
     seq: int | None
     already_closed: bool
+
+
+class NarrativeShape(Shape):
+    """An incident told in order of time, in lines."""
+
+    incident_id: str
+    narrative: str
 
 
 class NewNote(Body):
@@ -166,6 +174,13 @@ async def move_incident(move: Move, asked: Asked) -> dict[str, Any]:
     }
 
 
+async def narrate_incident(asked: Asked) -> dict[str, Any]:
+    """What happened, in order of time, made of the rows alone."""
+    row = await _found(asked)
+    alerts = await alerts_of(asked.rooms.reader, asked.tenant, row.incident_id)
+    return {"incident_id": row.incident_id, "narrative": narrative(row, alerts)}
+
+
 async def get_pack(asked: Asked) -> dict[str, Any]:
     """The incident with all it rests on, for `aegis-sidecar soc verify FILE`."""
     return (await _packed(asked, with_facts=asked.values["facts"])).model_dump()
@@ -218,6 +233,12 @@ ROUTES: Final = (
     Route(
         "get_incident", "GET", "/v1/incidents/{incident_id}", "One incident with its alerts",
         READERS, get_incident, WholeIncidentShape, (INCIDENT,),
+        problems=("not_found",), time_limit_s=READ_S, room=ROOM,
+    ),
+    Route(
+        "narrate_incident", "GET", "/v1/incidents/{incident_id}/narrate",
+        "What happened, in order of time, a line each",
+        READERS, narrate_incident, NarrativeShape, (INCIDENT,),
         problems=("not_found",), time_limit_s=READ_S, room=ROOM,
     ),
     Route(

@@ -22,6 +22,7 @@ from sidecar.control.api import (
     overview,
     policies,
     receipts,
+    soc_summary,
     tools,
     verifying,
 )
@@ -53,6 +54,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *approvals.ROUTES,
     *alerts.ROUTES,
     *incidents.ROUTES,
+    *soc_summary.ROUTES,
     *agents.ROUTES,
     *containments.ROUTES,
     *tools.ROUTES,

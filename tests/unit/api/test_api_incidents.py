@@ -35,6 +35,7 @@ async def test_an_incident_is_looked_at_moved_and_proven(
             status, body, _ = await served.ask(f"/v1/{name}?{query}")
             assert (status, len(body)) == (200, count), (name, query)
     assert len((await served.ask("/v1/alerts?detection=deny-storm"))[1]) == 1
+    assert (await served.ask("/v1/soc/summary"))[1]["risk_posture"] == "high"
     bad = await served.ask("/v1/incidents?status=lost")
     assert (bad[0], bad[1]["parameter"]) == (400, "status")
 
@@ -57,6 +58,19 @@ async def test_an_incident_is_looked_at_moved_and_proven(
     assert (status, said["code"]) == (409, "wrong_state")
     _, whole, _ = await served.ask(INCIDENT)
     assert [one["state"] for one in whole["alert_list"]] == ["closed"]
+    _, told, _ = await served.ask(f"{INCIDENT}/narrate")
+    lines = told["narrative"].splitlines()
+    assert lines[0].endswith("about agent coder-acme: closed, high.")
+    assert "deny-storm (high) noticed: of acme. It rests on receipts" in lines[1]
+    assert lines[-1].endswith("person:operator: close. done") and len(lines) == 5
+    _, summary, _ = await served.ask("/v1/soc/summary")
+    assert summary["alerts_total"] == summary["alerts_high"] == 1
+    assert [summary[f"incidents_{one}"] for one in ("total", "open", "closed")] == [1, 0, 1]
+    assert (summary["risk_posture"], summary["is_complete"]) == ("none", True)
+    assert len(summary["hourly_decisions_24h"]) == 24
+    made = [one["count"] for one in summary["hourly_decisions_24h"]]
+    assert sum(made) == 4 and sum(one["denies"] for one in summary["hourly_decisions_24h"]) == 1
+    assert summary["approvals_pending"] == 2
     actors = {one["actor"] for one in whole["notes"]}
     assert actors == {"person:operator"}
     _, verdict, _ = await served.ask(f"{INCIDENT}/verify")

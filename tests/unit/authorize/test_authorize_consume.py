@@ -126,7 +126,6 @@ async def test_e5_nobody_approves_what_he_is_named_for(tmp_path: Path, asked_by:
 async def test_what_is_not_kept_here_says_why(tmp_path: Path) -> None:
     async with stage(tmp_path) as one:
         for method, path, status in (
-            ("GET", "/v1/incidents/7/narrate", 501), ("GET", "/v1/soc/summary", 501),
             ("POST", "/v1/policies", 403),
             ("POST", "/v1/mcp/servers", 403), ("POST", "/v1/mcp/servers/files/inspect", 501),
         ):  # fmt: skip
@@ -134,8 +133,5 @@ async def test_what_is_not_kept_here_says_why(tmp_path: Path) -> None:
             assert answer.status == status and answer.json["kind"] == "Status", path
             elsewhere = await one.ask(method, path, token=AGENT_TOKEN)
             assert elsewhere.status == 404, "on the data listener there is nothing of it"
-        for method, path in (("GET", "/v1/alerts"), ("POST", "/v1/incidents/7/close")):
-            answer = await one.ask(method, path, {} if method == "POST" else None, control=True)
-            assert (answer.status, answer.json["code"]) == (401, "unauthenticated"), "served there"
         health = await one.ask("GET", "/health", control=True)
         assert (health.status, health.json["status"]) == (200, "healthy")
