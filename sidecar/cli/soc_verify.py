@@ -119,6 +119,7 @@ async def packed_from(
     """The pack; None, and said on stderr, where there is none. Raises a StoreError."""
     from sidecar.clock import Clock
     from sidecar.soc.incidents import IncidentRefused
+    from sidecar.soc.pack_verdict import unreadable
     from sidecar.soc.packing import packed
 
     try:
@@ -126,8 +127,7 @@ async def packed_from(
     except IncidentRefused as refused:
         print(f"{refused.title} [{refused.code}]\n    {refused.next_step}", file=sys.stderr)
     except ValueError as error:
-        first = str(error).splitlines()[:3]
-        print(f"TAMPERED: what the store keeps of it cannot be read: {' '.join(first)}")
+        print("\n".join(_lines(unreadable(tenant, incident, error))))
     return None
 
 

@@ -62,6 +62,13 @@ def read_pack(data: bytes) -> Pack:
         raise ValueError(f"it is no evidence pack: {' '.join(first)}") from None
 
 
+def unreadable(tenant: str, incident_id: str, error: ValueError) -> PackVerdict:
+    """The verdict on an incident whose rows are not such as this sidecar writes."""
+    first = " ".join(str(error).splitlines()[:3])
+    fault = f"what the store keeps of it cannot be read: {first}"
+    return PackVerdict(tenant, incident_id, faults=[fault])
+
+
 def pack_verdict(
     pack: Pack, heads: Sequence[Kept] = (), trusted: Sequence[TrustedKey] = ()
 ) -> PackVerdict:

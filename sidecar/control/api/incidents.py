@@ -43,7 +43,7 @@ from sidecar.soc.incidents import alerts_of
 from sidecar.soc.narrative import narrative
 from sidecar.soc.notes import NOTE_CHARS_MAX
 from sidecar.soc.pack_form import Pack
-from sidecar.soc.pack_verdict import pack_verdict
+from sidecar.soc.pack_verdict import pack_verdict, unreadable
 from sidecar.soc.packing import packed
 from storage.watch_rows import IncidentRow
 
@@ -188,8 +188,12 @@ async def get_pack(asked: Asked) -> dict[str, Any]:
 
 async def verify_incident(asked: Asked) -> dict[str, Any]:
     """Whether the incident is what the chain says, as far as this sidecar can show."""
-    pack = await _packed(asked, with_facts=False)
-    found = await asked.rooms.backroom.do(partial(pack_verdict, pack))
+    try:
+        pack = await _packed(asked, with_facts=False)
+    except ValueError as error:
+        found = unreadable(asked.tenant, asked.values["incident_id"], error)
+    else:
+        found = await asked.rooms.backroom.do(partial(pack_verdict, pack))
     return {
         "verified": found.holds,
         **{

@@ -107,3 +107,15 @@ async def test_lists_go_on_page_after_page(served: Served) -> None:
     assert len(incidents) == 5
     _, body, _ = await served.ask("/v1/incidents?offset=3")
     assert [one["incident_id"] for one in body] == ["more-0", "incident-of-acme"]
+
+
+async def test_a_row_that_was_made_unreadable_is_a_fault_and_no_error(served: Served) -> None:
+    await served.recorder.notice("acme")
+    found = await served.store.alert("acme", "alert-of-acme")
+    assert found is not None
+    assert await served.store.put_rows("acme", [found._replace(version=2, evidence="[]")])
+    status, verdict, _ = await served.ask(f"{INCIDENT}/verify")
+    assert (status, verdict["verified"]) == (200, False)
+    assert "cannot be read" in verdict["faults"][0]
+    said = await served.ask(f"{INCIDENT}/close", OPERATOR, method="POST", body={})
+    assert (said[0], said[1]["code"]) == (409, "unreadable")
