@@ -23,8 +23,9 @@ from sidecar.soc.pack_form import NamedReceipt, Pack, PackedAlert, PackedChange,
 
 Body = Mapping[str, Any]
 
-#: Moves that the receipts of incidents and alerts tell of; a containment has receipts of its own.
-_TOLD: Final = frozenset({Move.ACKNOWLEDGE.value, Move.CLOSE.value, Move.NOTE.value})
+#: Notes that receipts tell of: those of moves. What a detection recommends, or what was done at its
+#: word, is noted on alerts without one; the containment itself has its own.
+_TOLD: Final = frozenset(move.value for move in Move)
 
 
 class _Done(NamedTuple):
@@ -260,30 +261,18 @@ def _check_states(
 ) -> None:
     state: Any = str(first)
     for one in moves:
-        before = one.state("before")
-        if before != state:
-            if before != IncidentState.CONTAINED:
-                findings.faults.append(
-                    f"{name}: {one.change.action} does not follow what was before"
-                )
-            else:
-                findings.unknown(_CONTAINED)
+        if one.state("before") != state:
+            findings.faults.append(f"{name}: {one.change.action} does not follow what was before")
         state = one.state("after")
     if state != last:
-        if last == IncidentState.CONTAINED and state != IncidentState.CLOSED:
-            findings.unknown(_CONTAINED)
-        else:
-            findings.faults.append(f"{name} is {last}, by its receipts it is {state}")
-
-
-_CONTAINED: Final = "who contained the incident: the receipt of the containment tells that"
+        findings.faults.append(f"{name} is {last}, by its receipts it is {state}")
 
 
 def _check_notes(
     name: str, told: list[tuple[str, str, str]], notes: list[SaidNote], findings: _Findings
 ) -> None:
     noted = [(one.actor, one.did, one.text) for one in notes if one.did in _TOLD]
-    if noted != [one for one in told if one[1] in _TOLD]:
+    if noted != told:
         findings.faults.append(f"{name}: its notes are not those that receipts tell of")
 
 

@@ -54,13 +54,14 @@ async def test_an_incident_is_proven_from_its_opening_to_its_end(scene: Scene) -
         "acme", second.alert_id, Move.CLOSE, actor="person:bob", text="as asked"
     )
     assert (moved.alert.state, moved.seq) == ("closed", 10)
-    assert await done(scene, incident, Move.CLOSE, "the agent is gone") == 11
+    assert await done(scene, incident, Move.CONTAIN, "frozen") == 11
+    assert await done(scene, incident, Move.CLOSE, "the agent is gone") == 12
     assert [one.state for one in await scene.alerts(incident)] == ["closed", "closed"]
     key = TrustedKey(scene.key.public)
     pack = await packed(scene.store, scene.clock, "acme", incident)
     found = pack_verdict(pack, (), [key])
-    assert (found.faults, found.receipts, found.wanted) == ([], 11, 11)
-    assert (found.signed_size, found.head_size) == (7, 11)
+    assert (found.faults, found.receipts, found.wanted) == ([], 12, 12)
+    assert (found.signed_size, found.head_size) == (7, 12)
     assert not any("later hits" in one for one in found.not_shown), "its end commits to them too"
     offline = pack_verdict(read_pack(pack.model_dump_json().encode()), (), [key])
     assert offline == found
@@ -199,6 +200,10 @@ TAMPERINGS: dict[str, Tampering] = {
     "an incident's state": (
         "UPDATE incident SET state = 'open' WHERE tenant_id = $1",
         "the incident is open, by its receipts it is closed",
+    ),
+    "an incident that nobody contained": (
+        "UPDATE incident SET state = 'contained' WHERE tenant_id = $1",
+        "the incident is contained, by its receipts it is closed",
     ),
     "an incident's severity": (
         "UPDATE incident SET severity = 'low' WHERE tenant_id = $1",
