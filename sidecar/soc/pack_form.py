@@ -34,10 +34,11 @@ class Part(BaseModel):
 
 
 class NamedReceipt(Part):
-    """A receipt by its number, as an alert names what it rests on."""
+    """A receipt by its number, as an alert names what it rests on. 0 and "" where something was
+    noticed before there was any."""
 
-    seq: Seq
-    receipt_hash: Digest
+    seq: Annotated[int, Field(ge=0, le=2**53 - 1)]
+    receipt_hash: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]
     call_id: str
     at_us: Moment
 
@@ -165,4 +166,4 @@ def wanted_seqs(alerts: Sequence[PackedAlert], changes: Sequence[PackedChange]) 
     named = {
         one.seq for alert in alerts for one in (*alert.evidence.raised, *alert.evidence.joined)
     }
-    return sorted(named | {one.seq for one in changes})
+    return sorted((named | {one.seq for one in changes}) - {0})

@@ -213,7 +213,7 @@ def _evidence(pack: Pack, bodies: dict[int, dict[str, Any]], verdict: PackVerdic
             fault = _named_fault(pack, bodies, one)
             if fault:
                 verdict.faults.append(f"alert {alert.alert_id}: {fault}")
-    wanted |= {one.seq for one in pack.changes}
+    wanted = (wanted | {one.seq for one in pack.changes}) - {0}
     verdict.wanted = len(wanted)
     verdict.receipts = len(wanted & bodies.keys())
     proofs = {one.receipt.get("seq"): {int(size) for size in one.proofs} for one in pack.receipts}
@@ -237,6 +237,8 @@ def _evidence(pack: Pack, bodies: dict[int, dict[str, Any]], verdict: PackVerdic
 
 def _named_fault(pack: Pack, bodies: dict[int, dict[str, Any]], one: NamedReceipt) -> str:
     body = bodies.get(one.seq)
+    if not one.seq and not one.receipt_hash and not one.call_id:
+        return ""
     if body is None:
         if one.seq in pack.archived:
             return ""

@@ -15,6 +15,7 @@ from sidecar.ledger.checkpoint_file import Kept
 from sidecar.ledger.fence import Standing
 from sidecar.soc.alert_states import Move
 from sidecar.soc.incidents import IncidentRefused
+from sidecar.soc.model import Evidence
 from sidecar.soc.pack_form import Pack
 from sidecar.soc.pack_verdict import PackVerdict, pack_verdict, read_pack
 from sidecar.soc.packing import held_against, packed
@@ -275,6 +276,20 @@ async def _put_back(store: SqlStore, table: str, rows: list[Any]) -> None:
             yield from fetch(f"INSERT INTO {table} VALUES ({holes})", *row)
 
     await store._driver.transaction(script, ["acme"])
+
+
+async def test_what_no_receipt_tells_of_rests_on_the_last_one_before_if_there_is_any(
+    scene: Scene,
+) -> None:
+    at_us = scene.clock.now_us()
+    nothing = scene.hit(Evidence(0, "", "", at_us), detection="store-refusing", agent="")
+    (incident,) = (await scene.notice(nothing)).opened_incidents
+    found = await verdict_of(scene, incident.incident_id)
+    assert (found.faults, found.receipts, found.wanted) == ([], 1, 1)
+    last = (await scene.refuse("c1"))._replace(call_id="", at_us=at_us + 10)
+    await scene.notice(scene.hit(last, detection="chain-break", agent=""))
+    found = await verdict_of(scene, incident.incident_id)
+    assert (found.faults, found.receipts, found.wanted) == ([], 3, 3)
 
 
 async def test_what_was_not_looked_for_is_said(scene: Scene) -> None:

@@ -315,6 +315,9 @@ def test_at_level_respond_a_detection_freezes_its_agent_and_at_no_other(
         assert ask(process, "get") == ask(process, "get", "helper") == ""
         _, containments = manage(process, "GET", "/v1/containments")
         assert len(containments) == (level == "respond")
+        proven = manage(process, "GET", f"/v1/incidents/{incident['incident_id']}/verify")[1]
+        assert (proven["faults"], proven["verified"]) == ([], True), "what was done, with receipts"
+        assert proven["receipts"] == proven["wanted"] >= 4 + (level == "respond")
         result = process.metrics()['aegis_detection_responses_total{result="done"}']
         assert result == (level == "respond")
     finally:
