@@ -107,6 +107,7 @@ async def test_a_cursor_is_good_on_another_node_and_after_a_restart(
 
 
 async def test_every_list_goes_on_where_it_left_off(served: Served) -> None:
+    await served.recorder.notice("acme")
     lists = [one for one in ROUTES if one.pages]
     assert len(lists) >= 8
     for route in lists:
