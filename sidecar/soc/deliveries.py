@@ -105,7 +105,7 @@ def _row(
         "tenant": ids.tenant,
         "severity": severity.label,
         "at_us": at_us,
-        kind.partition(".")[0]: {**body, "id": ids.about},
+        kind.value.partition(".")[0]: {**body, "id": ids.about},
     }
     return DeliveryRow(
         tenant_id=ids.tenant,
