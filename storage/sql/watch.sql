@@ -302,7 +302,12 @@ LIMIT $5;
 -- How many of a tenant's deliveries wait, and how many are given up, by sink.
 SELECT tenant_id, sink, state, count(*) AS deliveries, min(created_us) AS oldest_us
 FROM delivery
-WHERE tenant_id = $1 AND (state = 'waiting' OR state = 'dead')
+WHERE tenant_id = $1 AND state = 'waiting'
+GROUP BY tenant_id, sink, state
+UNION ALL
+SELECT tenant_id, sink, state, count(*) AS deliveries, min(created_us) AS oldest_us
+FROM delivery
+WHERE tenant_id = $1 AND state = 'dead'
 GROUP BY tenant_id, sink, state
 ORDER BY sink, state;
 
@@ -310,7 +315,12 @@ ORDER BY sink, state;
 -- Job across tenants: how many deliveries wait, and how many are given up, by tenant and sink.
 SELECT tenant_id, sink, state, count(*) AS deliveries, min(created_us) AS oldest_us
 FROM delivery
-WHERE state = 'waiting' OR state = 'dead'
+WHERE state = 'waiting'
+GROUP BY tenant_id, sink, state
+UNION ALL
+SELECT tenant_id, sink, state, count(*) AS deliveries, min(created_us) AS oldest_us
+FROM delivery
+WHERE state = 'dead'
 GROUP BY tenant_id, sink, state
 ORDER BY tenant_id, sink, state;
 
