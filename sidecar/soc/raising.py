@@ -40,6 +40,8 @@ _log = logging.getLogger("aegis.soc")
 
 Responds = Callable[[Sequence[Raised]], Awaitable[None]]
 
+#: Under this code a response that failed is counted.
+RESPONSE_FAILED: Final = "response_failed"
 #: Alerts of one pass that are said in the log each; the log itself keeps back more.
 LOGGED_MAX: Final = 20
 
@@ -116,7 +118,15 @@ class Raiser:
             )
         asked = [one for one in noticed.raised if one.hit.respond is not None]
         if self._responds is not None and asked:
-            await self._responds(asked)
+            await self._respond(self._responds, asked)
+
+    async def _respond(self, responds: Responds, asked: Sequence[Raised]) -> None:
+        """The alerts are durable: whatever fails from here on, they are not raised again."""
+        try:
+            await responds(asked)
+        except Exception:
+            self._counts.failed(RESPONSE_FAILED)
+            _log.exception("what detections ask for could not be done")
 
 
 def _is_recorded(answer: Answer) -> bool:

@@ -8,6 +8,7 @@ Must not know: how a record is claimed, what a detection looks for, what becomes
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from storage.known_heads import Seen
     from storage.records import RecordedEvent
     from storage.watch_rows import WatchMark
+
+_log = logging.getLogger("aegis.soc")
 
 #: Receipts that are read, and looked at, in one go.
 PAGE_ROWS: Final = 256
@@ -128,7 +131,7 @@ class Reading:
         rooms, share, tenant = self._rooms, self._rooms.share, self.mark.tenant_id
         self._empty_looks = 0
         if rows[0].receipt.seq > self.link.seq + 1:
-            self.link = await over_the_cut(rooms.store, tenant, self.link)
+            await self._pass_the_cut()
         hits: list[Hit] = []
         behind_s = float("inf") if self._is_rebuilding else self.lag_s()
         share.begin()
@@ -148,6 +151,15 @@ class Reading:
         share.end()
         self._count(len(rows))
         return hits
+
+    async def _pass_the_cut(self) -> None:
+        """What was archived is not missing; what of it nobody had looked at is said."""
+        self.link = await over_the_cut(self._rooms.store, self.mark.tenant_id, self.link)
+        if self.link.seq > self.mark.seq:
+            _log.warning(
+                "receipts were archived before detections had looked at them",
+                extra={"count": self.link.seq - self.mark.seq},
+            )
 
     def _count(self, receipts: int) -> None:
         counts, engine = self._rooms.counts, self.engine

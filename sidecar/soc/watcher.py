@@ -49,20 +49,27 @@ Refusals = Callable[[], Mapping[str, int]]
 class _Patience:
     """When something that failed is tried again."""
 
-    __slots__ = ("at_ns", "wait_ns")
+    __slots__ = ("at_ns", "since_ns", "wait_ns")
 
     def __init__(self) -> None:
         self.at_ns = 0
+        self.since_ns: int | None = None
         self.wait_ns = AGAIN_NS
 
     def fail(self, now_ns: int) -> None:
         """Not at once, and less soon each time."""
+        if self.since_ns is None:
+            self.since_ns = now_ns
         self.at_ns = now_ns + self.wait_ns
         self.wait_ns = min(AGAIN_MAX_NS, self.wait_ns * 2)
 
     def succeed(self) -> None:
         """The next failure is the first again."""
-        self.at_ns, self.wait_ns = 0, AGAIN_NS
+        self.at_ns, self.since_ns, self.wait_ns = 0, None, AGAIN_NS
+
+    def failing_s(self, now_ns: int) -> float:
+        """For how long it has failed."""
+        return 0.0 if self.since_ns is None else (now_ns - self.since_ns) / 1e9
 
 
 class Watcher:
@@ -114,7 +121,9 @@ class Watcher:
 
     async def close(self) -> None:
         """Keeps how far it has come; `run` has ended. What that needs and is not there costs the
-        next start some reading."""
+        next start some reading. Behind a fence nothing is written."""
+        if self._fence.is_up:
+            return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_S):
                 for one in self._watched:
@@ -122,8 +131,11 @@ class Watcher:
                         await one.end()
 
     def lag_s(self) -> float:
-        """Age of the oldest receipt that is to be looked at by this process, as far as known."""
-        return max((one.lag_s() for one in self._watched), default=0.0)
+        """How old what this process is to look at is; of what it cannot, for how long not."""
+        now_ns = self._rooms.clock.monotonic_ns()
+        lags = [one.lag_s() for one in self._watched]
+        failing = [one.failing_s(now_ns) for one in self._patience.values()]
+        return max((*lags, *failing), default=0.0)
 
     @property
     def watching(self) -> int:

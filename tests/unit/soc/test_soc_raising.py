@@ -85,6 +85,18 @@ async def test_each_level_does_more_than_the_one_before(
         assert alert.hits == 2, "the second storm joined: nobody was told again"
 
 
+async def test_a_response_that_fails_raises_nothing_a_second_time(tmp_path: Path) -> None:
+    class Failing(Responding):
+        async def respond(self, raised: object) -> None:
+            raise RuntimeError("a fault")
+
+    async with desk(tmp_path, ASKING) as at:
+        await stormed(at, Level.RESPOND, Failing())
+        (alert,) = await at.alerts()
+        assert (alert.hits, at.counts.overtaken) == (2, 0)
+        assert at.counts.errors == {"response_failed": 1}
+
+
 async def test_of_an_entry_that_cannot_be_recorded_nothing_stands(tmp_path: Path) -> None:
     async with desk(tmp_path, ASKING) as at:
         responding = Responding()

@@ -78,9 +78,11 @@ async def test_a_store_that_fails_is_counted_and_asked_less_and_less_often(tmp_p
         await turns.rounds(60)  # half a minute
         tries = turns.watcher.counts.errors["store_unavailable"]
         assert 5 <= tries <= 15
+        assert turns.watcher.lag_s() > 25, "nobody looks, and that shows"
         at.submitting.fails = 0
         await turns.rounds(12)
         assert len(await at.alerts()) == 1
+        assert turns.watcher.lag_s() == 0.0
 
 
 async def test_a_fault_of_ours_ends_nobody_elses_watching(
@@ -111,6 +113,7 @@ async def test_behind_a_fence_nothing_is_committed(tmp_path: Path) -> None:
         at.fence.stand(Standing("f1", "elsewhere", "a move", 0))
         mark = await at.store.watch_mark("acme", WATCHER)
         await turns.rounds()
+        await turns.watcher.close()
         assert await at.store.watch_mark("acme", WATCHER) == mark
         at.fence.lift()
         await turns.rounds()
