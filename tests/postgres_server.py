@@ -8,6 +8,7 @@ The wheel's own starter is not used: as root it changes the modes of every folde
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib.util
 import os
@@ -25,6 +26,10 @@ from typing import Any
 #: Of every role made here; a text that must not be found anywhere else.
 PASSWORD = "pg-canary-3f9a"
 SYSTEM_PLACES = ("/usr/lib/postgresql", "/opt/homebrew/opt", "/usr/local/opt")
+
+
+#: A cluster as initdb made it, never started.
+_first: list[Path] = []
 
 
 class NoPostgres(RuntimeError):
@@ -79,10 +84,16 @@ class Cluster:
         return done.stdout
 
     def initialise(self) -> None:
-        self.run(
-            "initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust",
-            "--no-sync", "--no-locale", "-E", "UTF8",
-        )  # fmt: skip
+        """Takes a copy of the first cluster made by this process: a fifth of the work."""
+        if not _first:
+            _first.append(Path(tempfile.mkdtemp(prefix="aegis-pg-first-", dir="/tmp")))
+            atexit.register(shutil.rmtree, _first[0], ignore_errors=True)
+            _drop_privileges(_first[0])
+            self.run(
+                "initdb", "-D", str(_first[0] / "data"), "-U", "postgres", "-A", "trust",
+                "--no-sync", "--no-locale", "-E", "UTF8",
+            )  # fmt: skip
+        subprocess.run(["cp", "-a", str(_first[0] / "data"), str(self.data)], check=True)
 
     def admit(self, *lines: str) -> None:
         """Who may connect and how: the lines of pg_hba.conf, before the start."""
