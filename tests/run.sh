@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the test environment and runs every test; with --ci also lint and types, first.
+# Makes the test environment and runs every test; with --ci also lint and types, beside them.
 #
 #   bash tests/run.sh [--ci]
 #
@@ -109,11 +109,24 @@ export PATH="$venv/bin:$PATH:/usr/sbin:/sbin"
 unset PYTHONDONTWRITEBYTECODE
 provide_tools
 
-if [ -n "$is_ci" ]; then
+checks() {
     part lint ruff check .
     part format ruff format --check .
     part types mypy
     part shellcheck lint_shell
+    [ -z "$failed" ]
+}
+
+# Beside the tests, for they keep one core at most and the tests often wait. Never beside the serial
+# ones, and behind the tests wherever both want a core.
+if [ -n "$is_ci" ]; then
+    checks_said=$(mktemp)
+    trap 'rm -f "$checks_said"' EXIT
+    (
+        renice -n 10 -p "$BASHPID" >/dev/null 2>&1
+        checks
+    ) >"$checks_said" 2>&1 &
+    checks_pid=$!
 fi
 # The folders whose files take long come first, so that no worker is left alone with one at the end.
 # More than one for each of two cores gains little, and makes tests late that mind the time.
@@ -127,6 +140,10 @@ for folder in tests/*/; do
 done
 part tests "$python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not serial" \
     --durations=15 "${folders[@]}"
+if [ -n "$is_ci" ]; then
+    wait "$checks_pid" || failed="$failed checks"
+    cat "$checks_said"
+fi
 if [ -n "$failed" ]; then
     echo "FAILED so far:$failed"
 fi

@@ -94,6 +94,8 @@ def run(
 
 
 def _forkable(command: Sequence[str], environment: Mapping[str, str]) -> bool:
+    if not hasattr(os, "pidfd_open"):  # Linux has it
+        return False
     if command[0] != sys.executable or (command[1].startswith("-") and command[1] != "-m"):
         return False
 
@@ -146,9 +148,9 @@ class Forked:
             for descriptor in theirs:
                 os.close(descriptor)
         self._hearing = threading.Lock()
-        self.pid = self._hear()
+        self.pid = self._hear("started")
 
-    def _hear(self) -> int:
+    def _hear(self, what: str) -> int:
         """The next number that is told: the pid, then the exit code."""
         said = b""
         while not said.endswith(b"\n"):
@@ -156,13 +158,16 @@ class Forked:
             if not more:
                 raise RuntimeError(f"the template of the tests' processes has ended: {self.args}")
             said += more
-        return int(said)
+        kind, number = said.decode().split()
+        if kind != what:
+            raise OSError(f"it did not start: {self.args}")
+        return int(number)
 
     def poll(self) -> int | None:
         """The exit code, negative for a signal; None while it runs."""
         with self._hearing:
             if self.returncode is None and select.select([self._told], [], [], 0)[0]:
-                self.returncode = self._hear()
+                self.returncode = self._hear("ended")
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:

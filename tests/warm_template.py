@@ -3,8 +3,8 @@
     python warm_template.py CONTROL_FD MODULE...
 
 A request is one datagram, what to run as JSON with the files for its stdin, stdout and stderr and
-the pipe on which it is told which pid the process has and, later, how it ended. Ends when whoever
-started it does: the other end of CONTROL_FD is closed then.
+the pipe on which it is told when the process stands, with which pid, and later how it ended. The
+template ends when whoever started it does: the other end of CONTROL_FD is closed then.
 Must not start a thread or a loop: a fork would take half of it along.
 """
 
@@ -50,7 +50,6 @@ def serve(control: socket.socket) -> dict[str, Any] | None:
                     control.close()
                     return {**json.loads(message), "files": files}
                 end = files.pop()
-                os.write(end, f"{pid}\n".encode())
                 for descriptor in files:
                     os.close(descriptor)
                 pidfd = os.pidfd_open(pid)
@@ -64,7 +63,7 @@ def _told(waiting: selectors.BaseSelector, pidfd: int, pid: int, end: int) -> No
     waiting.unregister(pidfd)
     os.close(pidfd)
     try:
-        os.write(end, f"{os.waitstatus_to_exitcode(status)}\n".encode())
+        os.write(end, f"ended {os.waitstatus_to_exitcode(status)}\n".encode())
     except BrokenPipeError:
         pass  # whoever started it did not wait for it
     finally:
@@ -74,7 +73,6 @@ def _told(waiting: selectors.BaseSelector, pidfd: int, pid: int, end: int) -> No
 def become(wanted: dict[str, Any]) -> list[str]:
     """Makes this fork what a process started with this request would be; gives its arguments."""
     *standard, end = wanted["files"]
-    os.close(end)
     for descriptor, file in enumerate(standard):
         os.dup2(file, descriptor)
     for file in standard:
@@ -87,6 +85,8 @@ def become(wanted: dict[str, Any]) -> list[str]:
     time.tzset()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.enable()
+    os.write(end, f"started {os.getpid()}\n".encode())
+    os.close(end)
     arguments: list[str] = wanted["arguments"]
     return arguments
 

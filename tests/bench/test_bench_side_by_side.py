@@ -13,7 +13,6 @@ BENCH = Path(__file__).with_name("side_by_side.py")
 ROOT = BENCH.parents[2]
 
 
-@pytest.mark.serial
 @pytest.mark.timeout(120)
 def test_two_trees_are_measured_beside_the_bare_pass_through() -> None:
     command = [sys.executable, str(BENCH), f"a={ROOT}", f"b={ROOT}"]

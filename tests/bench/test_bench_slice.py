@@ -41,7 +41,6 @@ def test_four_times_the_capacity_is_refused_quickly_and_nothing_collapses() -> N
     assert figures["receipts"]["intent"] == figures["receipts"]["outcome"], figures
 
 
-@pytest.mark.serial
 @pytest.mark.timeout(120)
 def test_decisions_and_commits_are_measured_beside_their_yardsticks() -> None:
     policy, store = bench("policy"), bench("store")

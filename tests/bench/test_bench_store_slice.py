@@ -38,7 +38,6 @@ def slice_of(tmp_path: Path, *parts: str) -> dict[str, Any]:
     return figures
 
 
-@pytest.mark.serial
 def test_both_engines_are_measured_beside_their_raw_loops(tmp_path: Path) -> None:
     figures = slice_of(tmp_path, "postgres", "processes")
     postgres, processes = figures["postgres"], figures["processes"]

@@ -30,7 +30,6 @@ def soak() -> ModuleType:
     return module
 
 
-@pytest.mark.serial
 def test_c17_ten_seconds_of_steady_load_leave_nothing_behind() -> None:
     done = subprocess.run(
         [sys.executable, str(HARNESS), "--size", "0.17", "--rate", "100"],
