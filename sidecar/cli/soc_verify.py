@@ -127,7 +127,7 @@ async def packed_from(
     except IncidentRefused as refused:
         print(f"{refused.title} [{refused.code}]\n    {refused.next_step}", file=sys.stderr)
     except ValueError as error:
-        print("\n".join(_lines(unreadable(tenant, incident, error))))
+        print("\n".join(verdict_lines(unreadable(tenant, incident, error))))
     return None
 
 
