@@ -26,8 +26,9 @@ ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_EN
 PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 PROTOCOL: Final = "http/protobuf"
 SERVICE: Final = "aegis-sidecar"
-#: How long a stop waits for what is left.
-CLOSE_MS: Final = 3000
+TIMEOUTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT")
+#: How long a batch is tried, the last one when the sidecar stops too, unless a variable says more.
+SEND_S: Final = 3.0
 _PREFIX: Final = "aegis."
 
 
@@ -54,7 +55,8 @@ def spans_of(environ: Mapping[str, str]) -> Spans | None:
     except ImportError:
         _log.warning("spans are asked for and cannot be made: install aegis-sidecar[otel]")
         return None
-    return OpenTelemetrySpans(environ, OTLPSpanExporter())
+    timeout_s = None if any(environ.get(name) for name in TIMEOUTS) else SEND_S
+    return OpenTelemetrySpans(environ, OTLPSpanExporter(timeout=timeout_s))
 
 
 class OpenTelemetrySpans:
@@ -104,7 +106,6 @@ class OpenTelemetrySpans:
 
     def close(self) -> None:
         """Hands on what is left, for some seconds at most. Blocks."""
-        self._provider.force_flush(CLOSE_MS)
         self._provider.shutdown()
 
 

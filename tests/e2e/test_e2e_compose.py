@@ -3,11 +3,13 @@ PostgreSQL; and a real sidecar's /metrics has every name that dashboards and rul
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -121,6 +123,13 @@ def test_the_demo_runs_and_every_name_that_is_asked_for_is_exported(
     with started(tmp_path, secrets) as sidecar:
         metrics = until_it_has_something_to_show(sidecar)
         names = exported_names(sidecar)
+        agent, operator = secrets["DEMO_AGENT_TOKEN"], secrets["OPERATOR_KEY"]
+        order = asked_of(f"{sidecar.url}/shop/orders/1001", "Aegis-Token", agent)
+        assert json.loads(order)["customer"] == "Ada"
+        seen = asked_of(
+            f"{sidecar.control_url}/v1/decisions", "Authorization", f"Bearer {operator}"
+        )
+        assert "shop/get_order" in seen, "the guide's two calls"
         status = sidecar.cli("health", "--config", str(sidecar.config))
         assert (status.returncode, status.stdout) == (0, "ready\n"), "the image's health check"
     assert {'aegis_store_info{engine="sqlite"' in name for name in metrics} == {True, False}
@@ -134,10 +143,14 @@ def test_the_demo_runs_and_every_name_that_is_asked_for_is_exported(
     assert "aegis_refused_total" not in names, "a name that nothing has would be found"
 
 
+def asked_of(url: str, header: str, value: str) -> str:
+    request = urllib.request.Request(url, headers={header: value})
+    with urllib.request.urlopen(request, timeout=10) as reply:
+        return reply.read().decode()
+
+
 def exported_names(sidecar: Process) -> set[str]:
     """Every series that /metrics declares, with or without samples."""
-    import urllib.request
-
     with urllib.request.urlopen(f"{sidecar.control_url}/metrics", timeout=5) as reply:
         text = reply.read().decode()
     names = set()

@@ -156,17 +156,3 @@ def test_a_call_and_its_stages_arrive_at_a_collector_and_nothing_of_its_argument
     for word in (CANARY, "vendor=1"):
         found = [body for body in Collector.bodies if word.encode() in body]
         assert bool(found) == (word == "vendor=1"), "the caller's state goes on, nothing else"
-
-
-def test_a_collector_that_is_not_there_holds_up_nothing(
-    sidecar: Process, servers: tuple[str, str]
-) -> None:
-    sidecar.write(
-        f"  up: {{url: '{servers[0]}'}}", {"tools.yaml": CATALOGUE, "policy.yaml": POLICY}
-    )
-    sidecar.environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
-    sidecar.start()
-    assert called(urllib.request.Request(f"{sidecar.url}/up/get/x")) == 200
-    begun = time.monotonic()
-    assert sidecar.stop() == 0
-    assert time.monotonic() - begun < 15

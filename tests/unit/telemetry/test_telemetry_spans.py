@@ -167,3 +167,14 @@ def test_a_failing_library_does_not_fail_the_call(spans: OpenTelemetrySpans) -> 
     with pytest.raises(TypeError):
         spans._tell(broken)
     spans.tell(broken)
+
+
+def test_a_collector_that_is_not_there_holds_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", ENDPOINT["OTEL_EXPORTER_OTLP_ENDPOINT"])
+    spans = spans_of(ENDPOINT)
+    assert spans is not None
+    begun = time.monotonic()
+    spans.tell(call(Stages()))
+    assert time.monotonic() - begun < 1
+    spans.close()
+    assert time.monotonic() - begun < 10
