@@ -222,6 +222,45 @@ SECURITY = Dashboard(
     "aegis-sidecar: security",
     "Who is refused and why, who is contained, whether the record can still be trusted.",
     [
+        Row("Noticed", [
+            Panel("Alerts raised", "By severity.",
+                  [(rate_of("aegis_alerts_raised_total", "severity"), "{{severity}}")], "ops",
+                  width=6, stacked=True),
+            Panel("What followed", "Events that completed what a detection looks for, those that "
+                  "joined an alert there was, and alerts without an incident because too many are "
+                  "open.",
+                  [(rate_of("aegis_detection_hits_total", "instance"), "hits, {{instance}}"),
+                   (rate_of("aegis_alerts_joined_total", "instance"), "joined, {{instance}}"),
+                   (rate_of("aegis_alerts_without_incident_total", "instance"),
+                    "no incident, {{instance}}")], "ops", width=6),
+            Panel("Containments", "Active ones of all tenants, by what they do.",
+                  [("max by (action) (aegis_containments{<of>})", "{{action}}")], width=6),
+            Panel("Responses", "What detections asked for: done, or recommended where it may not "
+                  "be done.",
+                  [(rate_of("aegis_detection_responses_total", "result"), "{{result}}")], "ops",
+                  width=6),
+            Panel("How far behind", "Age of the oldest receipt that detections have not looked at.",
+                  [("max by (instance) (aegis_detection_lag_seconds{<of>})", "{{instance}}")], "s",
+                  width=6, steps={60: "orange"}),
+            Panel("What it costs", "Share of the event loop's time spent on detections. It is "
+                  "bounded.",
+                  [(rate_of("aegis_detection_busy_seconds_total", "instance"), "{{instance}}")],
+                  "percentunit", width=6),
+            Panel("Looked at", "Receipts, and events among them.",
+                  [(rate_of("aegis_detection_receipts_total", "instance"),
+                    "receipts, {{instance}}"),
+                   (rate_of("aegis_detection_events_total", "instance"), "events, {{instance}}")],
+                  "ops", width=6),
+            Panel("Detections that fail", "Conditions that could not be evaluated, hits that were "
+                  "lost, what was forgotten early, and pauses by cause.",
+                  [(rate_of("aegis_detection_condition_errors_total", "instance"),
+                    "condition, {{instance}}"),
+                   (rate_of("aegis_detection_dropped_total", "instance"), "lost, {{instance}}"),
+                   (rate_of("aegis_detection_forgotten_total", "instance"),
+                    "forgotten, {{instance}}"),
+                   (rate_of("aegis_detection_errors_total", "code"), "paused: {{code}}")], "ops",
+                  width=6),
+        ]),
         Row("Agents", [
             Panel("Agents, by how they stand", "Of all tenants.",
                   [("max by (state) (aegis_agents{<of>})", "{{state}}")], kind="stat"),
@@ -269,6 +308,9 @@ SECURITY = Dashboard(
             Panel("Chains that differ", "Receipts in the store are not what the head of their "
                   "chain stands for.", [("sum(aegis_checkpoint_chains_differing{<of>})", "")],
                   "short", "stat", 6, 8, {1: "red"}),
+            Panel("Breaks", "Places found at which a chain of receipts does not hold.",
+                  [("sum(aegis_chain_breaks_total{<of>})", "")], "short", "stat", 6, 8,
+                  {1: "red"}),
             Panel("Not signed for", "How long the oldest receipt has waited that no signed head "
                   "covers.", [("max by (instance) (aegis_checkpoint_lag_seconds{<of>})",
                                "{{instance}}")], "s", width=6, steps={300: "orange"}),
