@@ -25,26 +25,36 @@ _log = logging.getLogger("aegis.traces")
 ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 PROTOCOL: Final = "http/protobuf"
+EXPORTER: Final = "otlp"
 SERVICE: Final = "aegis-sidecar"
 TIMEOUTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT")
 #: How long a batch is tried, the last one when the sidecar stops too, unless a variable says more.
 SEND_S: Final = 3.0
 _PREFIX: Final = "aegis."
+#: Any other is said as the conventions say it, for a caller may have made it up.
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 def are_wanted(environ: Mapping[str, str]) -> bool:
     """Whether the environment asks for spans: it names an endpoint, and nothing says no."""
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
-    if environ.get("OTEL_TRACES_EXPORTER", "otlp").strip() != "otlp":
+    if _exporter(environ) == "none":
         return False
     return any(environ.get(name, "").strip() for name in ENDPOINTS)
+
+
+def _exporter(environ: Mapping[str, str]) -> str:
+    return environ.get("OTEL_TRACES_EXPORTER", "").strip() or EXPORTER
 
 
 def spans_of(environ: Mapping[str, str]) -> Spans | None:
     """Where spans go, None where nobody asked for any. What was asked for and cannot be is said in
     the log; calls go on without."""
     if not are_wanted(environ):
+        return None
+    if _exporter(environ) != EXPORTER:
+        _log.warning("spans are not sent: the exporter is not known", extra={"detail": EXPORTER})
         return None
     protocol = next((environ[name] for name in PROTOCOLS if environ.get(name)), PROTOCOL)
     if protocol != PROTOCOL:
@@ -134,7 +144,7 @@ def _attributes(call: CallSpan) -> dict[str, Any]:
         "outcome": call.outcome,
     }
     attributes: dict[str, Any] = {_PREFIX + name: value for name, value in said.items() if value}
-    attributes["http.request.method"] = call.method
+    attributes["http.request.method"] = call.method if call.method in METHODS else "_OTHER"
     if call.stages.refused:
         attributes["error.type"] = call.stages.refused
     elif call.http_status is not None:

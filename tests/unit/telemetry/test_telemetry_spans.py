@@ -107,6 +107,14 @@ def test_what_its_caller_does_not_sample_is_not_told(
     assert len(told(spans, exporter, call(Stages()))) == 1
 
 
+def test_a_method_that_nobody_knows_is_not_repeated(
+    spans: OpenTelemetrySpans, exporter: InMemorySpanExporter
+) -> None:
+    (whole,) = told(spans, exporter, call(Stages(), method="HUNTER-TWO"))
+    assert whole.attributes is not None
+    assert whole.attributes["http.request.method"] == "_OTHER"
+
+
 def test_stages_are_bounded() -> None:
     stages = Stages()
     for number in range(STAGES_MAX + 5):
@@ -134,7 +142,7 @@ def test_the_standard_variables_say_whether_they_are_wanted(
         assert spans_of(environ) is None
 
 
-def said(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> tuple[object, list[str]]:
+def said(environ: dict[str, str]) -> tuple[object, list[str]]:
     stream = io.StringIO()
     logs = Logs(monotonic_ns=time.perf_counter_ns, stream=stream)
     try:
@@ -145,10 +153,12 @@ def said(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> tuple[obje
 
 
 def test_what_is_asked_for_and_cannot_be_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    made, events = said({**ENDPOINT, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, monkeypatch)
+    made, events = said({**ENDPOINT, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
     assert (made, events) == (None, ["spans are not sent: the protocol is not known"])
+    made, events = said({**ENDPOINT, "OTEL_TRACES_EXPORTER": "zipkin"})
+    assert (made, events) == (None, ["spans are not sent: the exporter is not known"])
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
-    made, events = said(ENDPOINT, monkeypatch)
+    made, events = said(ENDPOINT)
     assert made is None
     assert events == ["spans are asked for and cannot be made: install aegis-sidecar[otel]"]
 
