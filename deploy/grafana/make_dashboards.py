@@ -74,6 +74,19 @@ OVERVIEW = Dashboard(
                   [(rate_of("aegis_shadow_decisions_total", "effect, would_be"),
                     "{{effect}}, would be {{would_be}}")], "reqps"),
         ]),
+        Row("Budgets", [
+            Panel("Calls that failed here", "Share of calls that could not be judged or recorded, "
+                  "over two windows. The objective is 0.1 % over a month; the lines are the speeds "
+                  "at which it is gone in five days and in two.",
+                  [("max(aegis:refused_closed:share1h{<of>})", "an hour"),
+                   ("max(aegis:refused_closed:share6h{<of>})", "six hours")], "percentunit",
+                  width=12, steps={0.006: "orange", 0.0144: "red"}),
+            Panel("Calls that were delayed", "Share of calls to which more than 25 ms were added. "
+                  "The objective is 1 % over a month; the lines are the same speeds.",
+                  [("max(aegis:added_late:share1h{<of>})", "an hour"),
+                   ("max(aegis:added_late:share6h{<of>})", "six hours")], "percentunit",
+                  width=12, steps={0.06: "orange", 0.144: "red"}),
+        ]),
         Row("Waiting for people", [
             Panel("Approvals that wait", "Those that wait for a person, and calls held for one.",
                   [("max(aegis_approvals_pending{<of>})", "approvals"),

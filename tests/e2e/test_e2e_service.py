@@ -155,6 +155,9 @@ def test_the_installed_wheel_serves_and_records_under_the_restrictions(
     assert all(path.lstat().st_mode & 0o077 == 0 for path in kept.values() if not path.is_symlink())
     code, said = service.run("/opt/aegis/bin/aegis-sidecar", "policy", "packs", "list")
     assert code == 0 and "confused-deputy" in said, "the packs are in the wheel"
+    status, page = ask(control, "/console/sign-in")
+    assert status == 200 and "<form" in page, "the console's pages are in the wheel"
+    assert ask(control, "/console/static/console.css")[0] == 200
 
 
 #: A Python text that tries something, and what comes of it under the unit.
