@@ -21,8 +21,15 @@ from running import ROOT, Process, free_port
 
 sys.path.insert(0, str(ROOT / "tests" / "unit" / "telemetry"))
 
-from promql_names import asked_by, expressions, rules_of, texts
-from test_telemetry_dashboards import FILES, dashboard, queries
+from promql_names import (
+    DASHBOARDS,
+    asked_by,
+    dashboard,
+    expressions,
+    queries,
+    rules_of,
+    texts,
+)
 
 COMPOSE = ROOT / "deploy" / "compose"
 PATIENCE_S = 40.0
@@ -137,7 +144,7 @@ def test_the_demo_runs_and_every_name_that_is_asked_for_is_exported(
     rules = [rule for text in texts().values() for rule in rules_of(text)]
     recorded = {rule["record"] for rule in rules if "record" in rule}
     asked = {n for rule in rules for e in expressions(rule) for n in asked_by(e).names}
-    asked |= {n for path in FILES for e in queries(dashboard(path)) for n in asked_by(e).names}
+    asked |= {n for path in DASHBOARDS for e in queries(dashboard(path)) for n in asked_by(e).names}
     assert len(asked) > 60
     assert asked - recorded - NOT_EXPORTED - names == set()
     assert "aegis_refused_total" not in names, "a name that nothing has would be found"

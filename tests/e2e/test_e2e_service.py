@@ -51,8 +51,10 @@ def install(wheel: Path, service: Service) -> None:
     outside = service.folder / "aegis"
     inside = [
         "bwrap", "--dev-bind", "/", "/", "--tmpfs", "/opt", "--bind", str(outside), "/opt/aegis",
-        "--",
     ]  # fmt: skip
+    for folder in (sys.base_prefix, sys.prefix):  # wherever they are, in /opt too
+        inside += ["--ro-bind", folder, folder]
+    inside.append("--")
     python = os.path.realpath(sys.executable)
     venv = [*inside, python, "-m", "venv", "--without-pip", "/opt/aegis"]
     subprocess.run(venv, check=True, timeout=60)

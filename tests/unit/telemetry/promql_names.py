@@ -6,6 +6,7 @@ Knows: enough of the language's form to find names of series, labels and their v
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from telemetry_setup import make_sources
 from sidecar.telemetry.exposition import Exposition
 
 FOLDER = Path(__file__).parents[3] / "deploy" / "prometheus"
+GRAFANA = FOLDER.parent / "grafana"
+DASHBOARDS = sorted((GRAFANA / "dashboards").glob("*.json"))
 #: Recording rules come before what reads them.
 RULE_FILES = (
     "aegis-recording.yaml",
@@ -139,3 +142,21 @@ def wrong_names(files: dict[str, str], exported: Series) -> list[str]:
         for expression in expressions(rule)
         for line in wrong_in(expression, known)
     ]
+
+
+# -- of dashboards ----------------------------------------------------------------------------
+
+
+def dashboard(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text("utf-8"))
+
+
+def pictures(board: dict[str, Any]) -> list[dict[str, Any]]:
+    return [panel for panel in board["panels"] if panel["type"] != "row"]
+
+
+def queries(board: dict[str, Any]) -> Iterator[str]:
+    """What a dashboard asks for, with a time where Grafana puts one."""
+    for panel in pictures(board):
+        for target in panel["targets"]:
+            yield target["expr"].replace("$__rate_interval", "1m").replace("$instance", ".*")

@@ -78,7 +78,7 @@ def make_sources(upstreams: tuple[str, ...] = ("github", "files"), **changes: An
         "door": SimpleNamespace(
             open_connections=6,
             malformed_total=Counter({"ambiguous_path": 9}),
-            turned_away_total=Counter({"per_address": 1}),
+            turned_away_total=Counter({"per_address": 1, "connections": 0}),
         ),
         "logs": SimpleNamespace(suppressed_total=8, dropped_total=0),
         "default": "deny",

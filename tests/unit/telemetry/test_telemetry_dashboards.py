@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -14,33 +13,21 @@ from typing import Any
 import pytest
 import yaml
 from promql_names import (
+    DASHBOARDS,
+    GRAFANA,
     OF_PROMETHEUS,
     Series,
+    dashboard,
     exported_series,
+    pictures,
+    queries,
     recorded_series,
     rules_of,
     texts,
     wrong_in,
 )
 
-GRAFANA = Path(__file__).parents[3] / "deploy" / "grafana"
-FILES = sorted((GRAFANA / "dashboards").glob("*.json"))
 COLUMNS = 24
-
-
-def dashboard(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text("utf-8"))
-
-
-def pictures(board: dict[str, Any]) -> list[dict[str, Any]]:
-    return [panel for panel in board["panels"] if panel["type"] != "row"]
-
-
-def queries(board: dict[str, Any]) -> Iterator[str]:
-    """What a dashboard asks for, with a time where Grafana puts one."""
-    for panel in pictures(board):
-        for target in panel["targets"]:
-            yield target["expr"].replace("$__rate_interval", "1m").replace("$instance", ".*")
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +44,13 @@ def test_the_files_are_what_their_source_makes(tmp_path: Path) -> None:
     (tmp_path / "dashboards").mkdir()
     subprocess.run([sys.executable, str(tmp_path / "make_dashboards.py")], check=True, timeout=30)
     made = {path.name: path.read_text() for path in (tmp_path / "dashboards").iterdir()}
-    assert made == {path.name: path.read_text() for path in FILES}, (
+    assert made == {path.name: path.read_text() for path in DASHBOARDS}, (
         "run python3 deploy/grafana/make_dashboards.py"
     )
-    assert len(FILES) == 3
+    assert len(DASHBOARDS) == 3
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
 def test_every_series_and_label_of_a_dashboard_is_exported_or_recorded(
     path: Path, known: Series
 ) -> None:
@@ -119,7 +106,7 @@ def malformed(board: dict[str, Any]) -> Iterator[str]:
             yield f"{panel['title']}: of all sidecars, whichever are chosen"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
 def test_a_dashboard_has_the_form_that_grafana_reads(path: Path) -> None:
     board = dashboard(path)
     assert list(malformed(board)) == []
@@ -127,7 +114,7 @@ def test_a_dashboard_has_the_form_that_grafana_reads(path: Path) -> None:
 
 
 def test_a_malformed_dashboard_is_found() -> None:
-    board = dashboard(FILES[0])
+    board = dashboard(DASHBOARDS[0])
     first, second, third = pictures(board)[:3]
     second["id"], second["gridPos"] = first["id"], dict(first["gridPos"])
     third["gridPos"]["x"] = COLUMNS
@@ -149,7 +136,7 @@ def test_the_dashboards_are_provisioned_from_where_they_are_mounted() -> None:
 
 
 def test_prometheus_understands_every_query(tmp_path: Path) -> None:
-    asked = [e for path in FILES for e in queries(dashboard(path))]
+    asked = [e for path in DASHBOARDS for e in queries(dashboard(path))]
 
     def checked(expressions: list[str]) -> int:
         rules = [{"record": f"asked:{number}", "expr": e} for number, e in enumerate(expressions)]
