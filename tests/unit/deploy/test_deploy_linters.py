@@ -13,6 +13,8 @@ from deploy_linters import (
     lint_manifest,
     lint_shell,
     lint_unit,
+    ran,
+    tool,
 )
 
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text("utf-8")
@@ -61,6 +63,18 @@ def test_systemd_knows_every_word_of_the_unit_and_finds_it_hardly_exposed(tmp_pa
     assert "ProtectSytem" in said
     (said,) = lint_unit(planted(UNIT, "CapabilityBoundingSet=\n", ""), tmp_path)
     assert "exposure level" in said
+
+
+def test_systemd_makes_the_user_that_the_unit_names(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    sysusers = tool("systemd-sysusers", "Debian's package systemd")
+    done = ran(
+        sysusers, f"--root={tmp_path}", str(DEPLOY / "systemd" / "aegis-sidecar.sysusers")
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    name, _, uid, _, _, home, shell = (tmp_path / "etc" / "passwd").read_text().strip().split(":")
+    assert f"User={name}\n" in UNIT and uid != "0"
+    assert (home, shell) == ("/var/lib/aegis-sidecar", "/usr/sbin/nologin")
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: p.stem)
