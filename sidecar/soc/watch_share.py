@@ -10,12 +10,17 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-#: Share of the loop's time while calls go through; once what was not looked at is older than
-#: `FAR_BEHIND_S`; and while nobody calls.
-SHARE_WITH_CALLS: Final = 0.04
+#: Share of the loop's time while calls go through and it is busy with them; while they leave it
+#: room; once what was not looked at is older than `FAR_BEHIND_S`; and while nobody calls.
+SHARE_WITH_CALLS: Final = 0.03
+SHARE_WITH_ROOM: Final = 0.10
 SHARE_FAR_BEHIND: Final = 0.12
 SHARE_IDLE: Final = 0.5
 FAR_BEHIND_S: Final = 30.0
+#: There is room while calls take less of the loop than this, measured over `WINDOW_NS`. As many
+#: calls as it can carry take two thirds of it, for they wait for commits too.
+ROOM_BELOW: Final = 0.25
+WINDOW_NS: Final = 500_000_000
 #: The loop is given back after so much work at the latest.
 SLICE_NS: Final = 500_000
 #: Calls count as going through for so long after the last one.
@@ -44,6 +49,9 @@ class Share:
         self._slice_began_ns = 0
         self._calls_seen = 0
         self._calls_at_ns = -CALLS_LINGER_NS
+        #: What others computed is measured from here; until it is, there is no room.
+        self._window = (monotonic_ns(), cpu_ns(), 0)
+        self._others = 1.0
         #: All work so far, for the share that is published.
         self.used_ns = 0
 
@@ -76,4 +84,16 @@ class Share:
             self._calls_seen, self._calls_at_ns = calls, now_ns
         if now_ns - self._calls_at_ns >= CALLS_LINGER_NS:
             return SHARE_IDLE
-        return SHARE_FAR_BEHIND if behind_s > FAR_BEHIND_S else SHARE_WITH_CALLS
+        if behind_s > FAR_BEHIND_S:
+            return SHARE_FAR_BEHIND
+        return SHARE_WITH_ROOM if self._others_use(now_ns) < ROOM_BELOW else SHARE_WITH_CALLS
+
+    def _others_use(self, now_ns: int) -> float:
+        """What all others took of the loop in the last whole window."""
+        began_ns, cpu_ns, used_ns = self._window
+        if now_ns - began_ns >= WINDOW_NS:
+            now_cpu_ns = self._cpu_ns()
+            others_ns = (now_cpu_ns - cpu_ns) - (self.used_ns - used_ns)
+            self._others = others_ns / (now_ns - began_ns)
+            self._window = (now_ns, now_cpu_ns, self.used_ns)
+        return self._others

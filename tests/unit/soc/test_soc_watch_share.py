@@ -12,7 +12,9 @@ from sidecar.soc.watch_share import (
     SHARE_FAR_BEHIND,
     SHARE_IDLE,
     SHARE_WITH_CALLS,
+    SHARE_WITH_ROOM,
     SLICE_NS,
+    WINDOW_NS,
     Share,
 )
 
@@ -24,6 +26,8 @@ class Machine:
         self.cpu_ns = 0
         self.now_ns = 0
         self.calls = 0
+        #: What calls take of the loop while the watcher rests.
+        self.others = 0.9
         self.rests: list[float] = []
         self.share = Share(
             cpu_ns=lambda: self.cpu_ns,
@@ -35,6 +39,7 @@ class Machine:
     async def sleep(self, seconds: float) -> None:
         self.rests.append(seconds)
         self.now_ns += int(seconds * 1e9)
+        self.cpu_ns += int(seconds * 1e9 * self.others)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +55,7 @@ async def test_after_each_slice_there_is_rest_for_the_share(
     calls: bool, behind_s: float, share: float
 ) -> None:
     machine = Machine()
-    machine.now_ns = CALLS_LINGER_NS
+    machine.now_ns = machine.cpu_ns = CALLS_LINGER_NS
     worked = 0
     for _ in range(50):
         machine.calls += calls
@@ -70,7 +75,8 @@ async def test_reading_counts_as_work_and_no_rest_is_endless() -> None:
     machine.calls = 1
     machine.share.begin()
     await machine.share.rest(0.0, rows_read=10)
-    assert machine.rests[0] == pytest.approx(10 * READ_ROW_NS / 1e9 * 24)
+    times = (1 - SHARE_WITH_CALLS) / SHARE_WITH_CALLS
+    assert machine.rests[0] == pytest.approx(10 * READ_ROW_NS / 1e9 * times)
     machine.cpu_ns += 10**12
     await machine.share.rest(0.0)
     assert machine.rests[1] == REST_MAX_S
@@ -85,3 +91,16 @@ async def test_what_others_compute_between_slices_is_not_its_work() -> None:
     machine.share.begin()
     assert not machine.share.is_over()
     assert machine.share.used_ns == 1_000
+
+
+@pytest.mark.parametrize(("others", "share"), [(0.1, SHARE_WITH_ROOM), (0.6, SHARE_WITH_CALLS)])
+async def test_calls_that_leave_the_loop_room_let_it_have_more(others: float, share: float) -> None:
+    machine = Machine()
+    for _ in range(4):
+        machine.calls += 1
+        machine.now_ns += WINDOW_NS
+        machine.cpu_ns += int(others * WINDOW_NS)
+        machine.share.begin()
+        machine.cpu_ns += SLICE_NS
+        await machine.share.rest(0.0)
+    assert machine.share.share(0.0) == share
