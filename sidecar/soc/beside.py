@@ -32,6 +32,8 @@ PLACES_MAX: Final = 1_000
 REMEMBERED_US: Final = 100 * 365 * 86_400_000_000
 #: Events of a tenant that wait for the store.
 WAITING_MAX: Final = 200
+#: Tries against people and processes that change the same alert at the same time.
+TRIES_MAX: Final = 5
 
 
 class _Held(NamedTuple):
@@ -70,10 +72,10 @@ class Beside:
 
     async def turn(self) -> None:
         """Commits what waits. Raises a StoreError; then it waits on."""
-        for tenant, broken in self._broken.items():
+        for tenant, broken in list(self._broken.items()):  # chains are swept meanwhile
             while broken:
                 await self._notice(tenant, *next(iter(broken.items())))
-        for tenant, held in self._held.items():
+        for tenant, held in list(self._held.items()):
             while held:
                 await self._commit(tenant, held[0])
                 held.popleft()
@@ -151,7 +153,3 @@ class Beside:
             if held.place and held.place in await self._read_places(tenant):
                 return  # another process told of it
         self._rooms.counts.dropped += len(held.hits)
-
-
-#: Tries against people and processes that change the same alert at the same time.
-TRIES_MAX: Final = 5

@@ -41,7 +41,12 @@ TRIES_MAX: Final = 5
 
 
 class Overtaken(Exception):
-    """Another node watches, or this one did already what it cannot know it did."""
+    """Another node watches, or this one did already what it cannot know it did. With `stuck_seq`
+    neither: hits up to there are not taken by a store that works."""
+
+    def __init__(self, stuck_seq: int = 0) -> None:
+        super().__init__()
+        self.stuck_seq = stuck_seq
 
 
 @dataclass(slots=True)
@@ -55,11 +60,17 @@ class _Pending:
 
 
 class Reading:
-    """From `link` on; `mark` is this process's, `engine` knows nothing of what stands after
-    `link`."""
+    """From `link` on; `mark` is this process's, `engine` knows nothing of what stands after `link`.
+    Hits up to `given_up_seq` are dropped, and counted."""
 
     def __init__(
-        self, rooms: Rooms, broke: Broke, mark: WatchMark, engine: Engine, link: Link
+        self,
+        rooms: Rooms,
+        broke: Broke,
+        mark: WatchMark,
+        engine: Engine,
+        link: Link,
+        given_up_seq: int = 0,
     ) -> None:
         self.mark = mark
         self.engine = engine
@@ -70,6 +81,9 @@ class Reading:
         self._began_ns = self._marked_ns = rooms.clock.monotonic_ns()
         self._empty_looks = 0
         self._has_more = False
+        #: A page was begun, and what came of it is not kept yet.
+        self._is_amid = False
+        self._given_up_seq = given_up_seq
         self._failed = self._forgotten = 0
 
     def is_idle(self, head: Seen) -> bool:
@@ -107,7 +121,9 @@ class Reading:
         if not rows:
             self._miss(head)
             return False
+        self._is_amid = True
         hits = await self._look_at(rows)
+        self._is_amid = False
         self._has_more = head.seq > self.link.seq
         if hits:
             await self._commit(_Pending(hits, self.engine.changed_memories(), self.link.seq))
@@ -116,8 +132,9 @@ class Reading:
         return self._has_more or self._pending is not None
 
     async def end(self) -> None:
-        """Marks what was looked at, and lets others watch at once. Raises a StoreError."""
-        if self._pending is not None:
+        """Marks what was looked at, and lets others watch at once. Raises a StoreError. Amid
+        something nothing is marked: the next start looks at it again."""
+        if self._pending is not None or self._is_amid:
             return
         at_us = await self._rooms.store.clock_us()
         seq = max(self.mark.seq, self.link.seq)
@@ -145,12 +162,23 @@ class Reading:
                 rooms.counts.events += 1
                 found = self.engine.see(event)
                 if found and event.evidence.seq > self.mark.seq:
-                    hits.extend(found)
+                    hits.extend(self._kept(found))
             if share.is_over():
                 await share.rest(behind_s)
         share.end()
         self._count(len(rows))
         return hits
+
+    def _kept(self, found: Sequence[Hit]) -> Sequence[Hit]:
+        """All of them, but for what was given up."""
+        if found[-1].seq > self._given_up_seq:
+            return found
+        self._rooms.counts.dropped += len(found)
+        _log.error(
+            "what a detection found cannot be recorded",
+            extra={"code": found[0].detection, "reason": found[0].reason},
+        )
+        return ()
 
     async def _pass_the_cut(self) -> None:
         """What was archived is not missing; what of it nobody had looked at is said."""
@@ -210,5 +238,7 @@ class Reading:
         pending.tries += 1
         stands = await rooms.store.watch_mark(mark.tenant_id, mark.watcher)
         is_ours = stands is not None and stands.version == mark.version
-        if not is_ours or not pending.hits or pending.tries >= TRIES_MAX:
+        if not is_ours or not pending.hits:
             raise Overtaken
+        if pending.tries >= TRIES_MAX:
+            raise Overtaken(pending.seq)

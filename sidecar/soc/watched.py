@@ -44,6 +44,7 @@ class Watched:
         self._receipts_max = receipts_max
         self._reading: Reading | None = None
         self._revision = ""
+        self._stuck_seq = self._given_up_seq = 0
         self._ask_ns = 0
         self._foreign_version = 0
         self._foreign_since_ns = 0
@@ -83,12 +84,24 @@ class Watched:
             self._reading = await self._claimed(head)
         if self._reading is None:
             return False
+        reading = self._reading
         try:
-            return await self._reading.turn(head)
-        except Overtaken:
+            has_more = await reading.turn(head)
+        except Overtaken as overtaken:
             self._rooms.counts.overtaken += 1
+            self._give_up(overtaken.stuck_seq)
             self.drop()
             return True
+        if reading.mark.seq >= self._stuck_seq:
+            self._stuck_seq = 0
+        return has_more
+
+    def _give_up(self, stuck_seq: int) -> None:
+        """What an engine made anew finds, and is not taken again, must not keep all that comes
+        after it from being noticed."""
+        if stuck_seq and self._stuck_seq:
+            self._given_up_seq = max(stuck_seq, self._stuck_seq)
+        self._stuck_seq = stuck_seq
 
     def drop(self) -> None:
         """Forgets all; the next turn claims and reads anew."""
@@ -158,4 +171,4 @@ class Watched:
             )
         rooms.counts.rebuilds += 1
         self._revision = detections.revision
-        return Reading(rooms, self._broke, mark, engine, start.link)
+        return Reading(rooms, self._broke, mark, engine, start.link, self._given_up_seq)

@@ -187,6 +187,14 @@ async def test_events_come_with_their_facts(store: SqlStore) -> None:
     assert [first.receipt] == await store.receipts("acme", 0, 1)
 
 
+async def test_where_every_chain_ends_is_known_in_one_look(store: SqlStore) -> None:
+    assert await store.heads_seen() == {}
+    await store.record([intent("c1"), intent("c2"), intent("c3", "rival")], seal)
+    heads = await store.heads_seen()
+    assert {tenant: seen.seq for tenant, seen in heads.items()} == {"acme": 2, "rival": 1}
+    assert heads["acme"].receipt_hash == (await store.head("acme")).receipt_hash
+
+
 async def test_what_says_nothing_any_more_is_forgotten(store: SqlStore) -> None:
     old = MEMORY._replace(subject="old", until_us=5)
     told = DELIVERY._replace(delivery_id="d0", state="delivered", changed_at_us=4)

@@ -84,6 +84,7 @@ def main() -> int:
         "seed": options.seed,
         "planted": options.planted,
         "kills": report.kills,
+        "stops": report.stops,
         "calls": report.calls,
         "hits": report.hits,
         "takeovers": report.takeovers,

@@ -30,6 +30,8 @@ CALLING_S = (0.05, 0.5)
 #: Until a kill, once calls have ended: within the watcher's look, page and commit.
 LATER_S = (0.0, 0.35)
 CAUGHT_UP_S = 60.0
+#: Share of ends in order (SIGTERM), which must not lose what was begun either.
+STOPS = 0.2
 
 
 @dataclass
@@ -37,6 +39,7 @@ class Report:
     """Sums over all kills; `violations` is empty in a good run."""
 
     kills: int = 0
+    stops: int = 0
     calls: int = 0
     hits: int = 0
     takeovers: int = 0
@@ -89,7 +92,7 @@ async def call_for(processes: list[Planted], seconds: float, chance: random.Rand
 async def run_on_a_file(
     folder: Path, kills: int, seed: int, fault: str = "", report: Report | None = None
 ) -> Report:
-    """One process, killed so often."""
+    """One process, ended so often, mostly killed."""
     report, chance = report or Report(), random.Random(seed)
     url = f"sqlite:///{folder}/kill/aegis.db"
     process = made(folder / "kill", url, fault)
@@ -98,8 +101,12 @@ async def run_on_a_file(
         for _ in range(kills):
             report.calls += await call_for([process], chance.uniform(*CALLING_S), chance)
             await asyncio.sleep(chance.uniform(*LATER_S))
-            process.kill()
-            report.kills += 1
+            if chance.random() < STOPS:
+                await asyncio.to_thread(process.stop)
+                report.stops += 1
+            else:
+                process.kill()
+                report.kills += 1
             await asyncio.to_thread(process.start)
         await _conclude(url, report)
         if process.stop() != 0:

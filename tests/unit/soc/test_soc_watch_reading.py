@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from watch_setup import STORM, Desk, desk, detections
 
 from sidecar.soc import watch_reading
 from sidecar.soc.watch_lease import WATCHER
+from sidecar.soc.watch_share import Share
 from sidecar.soc.watched import Watched
 from storage.errors import StoreUnavailable
 from storage.watch_rows import WatchMark
@@ -247,3 +249,44 @@ async def test_how_far_it_has_come_is_kept_at_the_end(tmp_path: Path) -> None:
         await watched.end()
         mark = await mark_of(at)
         assert (mark.seq, mark.until_us) == (2, at.clock.now_us())
+
+
+async def test_a_stop_amid_a_page_loses_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Share, "is_over", lambda _: True)
+    async with desk(tmp_path) as at:
+        rests: list[float] = []
+
+        async def stopped(seconds: float) -> None:
+            rests.append(seconds)
+            if len(rests) == 5:  # after the fourth receipt: the third completed a storm
+                raise asyncio.CancelledError
+
+        at.sleep = stopped
+        watched = await begun(at)
+        await at.refuse(6)
+        with pytest.raises(asyncio.CancelledError):
+            await at.look(watched)
+        await watched.end()
+        assert (await mark_of(at)).seq == 0
+        await at.look(at.watched())
+        assert [one.hits for one in await at.alerts()] == [1]
+
+
+async def test_what_is_never_taken_is_given_up_and_what_comes_after_it_is_noticed(
+    tmp_path: Path,
+) -> None:
+    async with desk(tmp_path) as at:
+        watched = await _after_a_storm(at)
+        at.submitting.refuses = watch_reading.TRIES_MAX  # and then it works
+        await at.look(watched)
+        assert (len(await at.alerts()), at.counts.dropped) == (1, 0), "positive control"
+        at.clock.move(4000)
+        await at.refuse(3)
+        at.submitting.refuses = 2 * watch_reading.TRIES_MAX
+        await at.look(watched)
+        assert (len(await at.alerts()), at.counts.dropped) == (1, 1)
+        await at.refuse(3, agent="other")
+        await at.look(watched)
+        assert [one.agent_id for one in await at.alerts()] == ["coder", "other"]

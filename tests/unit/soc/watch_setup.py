@@ -26,7 +26,7 @@ from sidecar.soc.watch_share import Share
 from sidecar.soc.watched import Watched
 from storage.errors import StoreUnavailable
 from storage.known_heads import Seen
-from storage.records import Answer, Entry, ReceiptRow
+from storage.records import Answer, Entry, ReceiptRow, Unrecordable
 
 BEGAN_US = 1_790_000_000_000_000
 SECOND_US = 1_000_000
@@ -69,17 +69,21 @@ class HandClock(Clock):
 
 
 class Submitting:
-    """The write queue, without a queue; `fails` times it cannot."""
+    """The write queue, without a queue; `fails` times it cannot, `refuses` times it will not."""
 
     def __init__(self, store: storage.SqlStore) -> None:
         self._store = store
         self.fails = 0
+        self.refuses = 0
         self.submitted = 0
 
     async def submit(self, entry: Entry) -> Answer:
         if self.fails:
             self.fails -= 1
             raise StoreUnavailable
+        if self.refuses:
+            self.refuses -= 1
+            return Unrecordable("it cannot be written")
         self.submitted += 1
         (answer,) = await self._store.record([entry], seal)
         return answer
@@ -100,6 +104,8 @@ class Desk:
         self.detections = detections(*(texts or (STORM,)))
         self.submitting = Submitting(store)
         self.broken: list[Any] = []
+        #: How a watcher rests: not at all.
+        self.sleep = no_sleep
         self.counts = WatchCounts()
 
     def rooms(self, level: Level = Level.LOG, sinks: tuple[Told, ...] = ()) -> Rooms:
@@ -110,7 +116,7 @@ class Desk:
             cpu_ns=lambda: 0,
             monotonic_ns=self.clock.monotonic_ns,
             calls=lambda: 0,
-            sleep=no_sleep,
+            sleep=self.sleep,
         )
         return Rooms(
             store=self.store,
