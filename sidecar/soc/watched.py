@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger("aegis.soc")
 
 MEMORIES_PAGE: Final = 500
-#: How often a tenant that another node watches is asked for.
+#: How often a tenant is asked for that another node watched, and, while its lease runs, watches.
 ASK_AGAIN_NS: Final = 1_000_000_000
+ASK_HELD_NS: Final = 3_000_000_000
 
 
 class Watched:
@@ -126,7 +127,8 @@ class Watched:
             return None
         at_us = await store.clock_us()
         if not self._is_free(mark, head, at_us, now_ns):
-            self._ask_ns = now_ns + ASK_AGAIN_NS
+            left_ns = (mark.until_us - at_us) * 1_000
+            self._ask_ns = now_ns + min(max(ASK_AGAIN_NS, left_ns), ASK_HELD_NS)
             return None
         claimed = moved(mark, store.node_id, mark.seq, at_us)
         if not await store.put_rows(self.tenant, [claimed]):

@@ -290,3 +290,44 @@ async def test_what_is_never_taken_is_given_up_and_what_comes_after_it_is_notice
         await at.refuse(3, agent="other")
         await at.look(watched)
         assert [one.agent_id for one in await at.alerts()] == ["coder", "other"]
+
+
+async def test_another_node_waits_for_the_lease_and_then_whether_nobody_looks(
+    tmp_path: Path,
+) -> None:
+    async with desk(tmp_path) as at:
+        watched = await begun(at)
+        await at.refuse(2)
+        at.clock.move(3)
+        await at.look(watched)
+        at.store.node_id = "n2"
+        other = at.watched()
+        await at.refuse(1, every_s=0)
+        waited = 0
+        while not other.is_watching:
+            at.clock.move(1)
+            waited += 1
+            await at.look(other)
+            assert waited < 20
+        assert 12 <= waited <= 15, "a lease of ten seconds, and three more"
+        await at.look(other)
+        assert [one.hits for one in await at.alerts()] == [1]
+        at.store.node_id = "n1"
+        await at.refuse(1)
+        await at.look(watched)
+        assert at.counts.overtaken == 1, "the first one finds that it does not watch any more"
+
+
+async def test_where_nothing_is_new_a_lease_that_ran_out_is_left_alone(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        watched = await begun(at)
+        await at.refuse(2)
+        await at.look(watched)
+        at.clock.move(3)
+        await at.look(watched)
+        at.store.node_id = "n2"
+        other = at.watched()
+        for _ in range(30):
+            at.clock.move(1)
+            await at.look(other)
+        assert not other.is_watching
