@@ -129,6 +129,7 @@ class Containing:
         at_us = await self._now_us()
         await self._require_incident(wanted)
         found = await self._found(wanted, at_us)
+        await self._end_what_is_lifted(wanted, at_us)
         begun: list[ContainmentRow] = []
 
         def plan(view: TenantView) -> Planned:
@@ -272,6 +273,19 @@ class Containing:
                 f"{tenant} has no incident {incident_id!r}",
                 "`incidents list` shows them.",
             )
+
+    async def _end_what_is_lifted(self, wanted: Wanted, at_us: int) -> None:
+        """The same containment of an agent whom somebody has let go by other means: it holds
+        nothing any more, and must not keep the agent from being contained anew."""
+        view = self._registry.view(wanted.tenant)
+        if view is None or wanted.action not in OF_STANDING:
+            return
+        agent = view.agents.get(wanted.subject.agent)
+        for row in view.containments:
+            is_same = row.action == wanted.action.value and row.subject == wanted.subject.agent
+            if is_same and agent is not None and after(agent.state, _MOVES[wanted.action]):
+                why = "somebody has let the agent go meanwhile"
+                await self._ended(row, UNDONE, "containment.undo", at_us, wanted.actor, why)
 
     async def _kept(self, tenant: str, containment_id: str) -> ContainmentRow:
         try:

@@ -150,6 +150,21 @@ async def test_undo_leaves_an_agent_whom_somebody_else_has_changed(tmp_path: Pat
         assert (done.row.state, done.agent_state) == ("undone", "frozen"), "ana's freeze stays"
 
 
+async def test_who_was_let_go_by_other_means_is_contained_anew(tmp_path: Path) -> None:
+    async with place(tmp_path) as at:
+        first = await freeze(at)
+        assert await refused(freeze(at)) == "already_contained", "positive control"
+        await at.callers.changes.move("acme", "coder", Move.UNFREEZE, actor="ana")
+        again = await freeze(at)
+        assert coder(at).state == "frozen"
+        (active,) = await at.store.active_containments("acme")
+        assert active == again.row
+        before = await at.store.containment("acme", first.row.containment_id)
+        assert before is not None and before.state == "undone"
+        done = await at.callers.containing.undo("acme", again.row.containment_id, actor=WHO)
+        assert done.agent_state == "active"
+
+
 async def test_a_revocation_is_never_undone_and_takes_no_place(tmp_path: Path) -> None:
     async with place(tmp_path) as at:
         containing = at.callers.containing
