@@ -15,8 +15,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from sidecar.identity.agent_states import Move, after
-from sidecar.identity.changes import ChangeRefused, Planned, existing, row_of, way_on
+from sidecar.identity.agent_states import after
+from sidecar.identity.changes import ChangeRefused, Planned, existing
+from sidecar.identity.containment_plans import (
+    MOVES,
+    audited,
+    moved,
+    not_active,
+    require_room,
+    restored,
+)
 from sidecar.identity.containment_subjects import (
     ACTIVE,
     EXPIRED,
@@ -38,7 +46,7 @@ from sidecar.identity.containment_words import (
 from sidecar.ledger.run_text import UnreadableRun, read_run
 from sidecar.policy.contained import Action
 from storage.errors import StoreError
-from storage.standing import AgentRow
+from storage.standing import AuditRow
 from storage.watch_rows import ContainmentRow
 
 if TYPE_CHECKING:
@@ -49,13 +57,10 @@ if TYPE_CHECKING:
     from storage.records import RunHead
     from storage.watch_rows import IncidentRow
 
-#: Active ones of a tenant. Every call of it is compared with all of them.
-CONTAINMENTS_MAX: Final = 200
-_MOVES: Final = {
-    Action.FREEZE_AGENT: Move.FREEZE,
-    Action.QUARANTINE_AGENT: Move.QUARANTINE,
-    Action.REVOKE_AGENT: Move.REVOKE,
-}
+#: Tokens an agent may have got while it was stopped, and still stand as before afterwards.
+ROTATIONS_MAX: Final = 10
+ROTATED: Final = "agent.rotate_token"
+_NEWEST: Final = 2**62
 
 
 class ReadsContainments(Protocol):
@@ -71,6 +76,13 @@ class ReadsContainments(Protocol):
 
     async def incident(self, tenant_id: str, incident_id: str) -> IncidentRow | None:
         """One incident."""
+        ...
+
+    async def audit_events(
+        self, tenant_id: str, before_seq: int, limit: int, *, actor: str = "", action: str = "",
+        subject: str = "",
+    ) -> list[AuditRow]:  # fmt: skip
+        """Changes of state, newest first."""
         ...
 
     async def run_head(self, tenant_id: str, run_key: str) -> RunHead:
@@ -133,12 +145,12 @@ class Containing:
         begun: list[ContainmentRow] = []
 
         def plan(view: TenantView) -> Planned:
-            _require_room(view, wanted)
+            require_room(view, wanted)
             if subject.agent:
                 existing(view, subject.agent)
             before, also = dict(found), None
             if action in OF_STANDING:
-                before, also = _moved(view, wanted, self._changes.now_us())
+                before, also = moved(view, wanted, self._changes.now_us())
             row = ContainmentRow(
                 wanted.tenant, containment_id, 1,
                 FINAL_STATE if action is Action.REVOKE_AGENT else ACTIVE,
@@ -153,7 +165,7 @@ class Containing:
             )  # fmt: skip
 
         seq = await self._changes.made(
-            wanted.tenant, _audited(action, subject, containment_id), plan, wanted.actor,
+            wanted.tenant, audited(action, subject, containment_id), plan, wanted.actor,
             wanted.reason,
         )  # fmt: skip
         return self._contains(begun[0], seq)
@@ -189,11 +201,11 @@ class Containing:
         `Changes.made` does."""
         row = await self._kept(tenant, containment_id)
         if row.state != ACTIVE:
-            raise _not_active(row)
+            raise not_active(row)
         at_us = await self._now_us()
         ended = await self._ended(row, UNDONE, "containment.undo", at_us, actor, reason)
         if ended is None:  # somebody else ended it just now
-            raise _not_active(await self._kept(tenant, containment_id))
+            raise not_active(await self._kept(tenant, containment_id))
         return ended
 
     async def expire(self, row: ContainmentRow, actor: str) -> bool:
@@ -212,6 +224,7 @@ class Containing:
     ) -> Contains | None:
         """None if it is not active any more."""
         tenant, containment_id = row.tenant_id, row.containment_id
+        rotated = await self._only_rotated(row)
         put: list[ContainmentRow] = []
 
         def plan(view: TenantView) -> Planned | None:
@@ -222,19 +235,38 @@ class Containing:
                 return None
             after_it = now._replace(version=now.version + 1, state=state, changed_at_us=at_us)
             put[:] = [after_it]
-            restored = _restored(view, now, self._changes.now_us())
+            stands_again = restored(view, now, self._changes.now_us(), rotated)
             return Planned(
                 verb, shown_containment(now), shown_containment(after_it), after_it,
-                () if restored is None else (restored,),
+                () if stands_again is None else (stands_again,),
             )  # fmt: skip
 
         action = action_of(row)
         subject = Subject("", "") if action is None else read_subject(action, row.subject)
-        audited = f"containment:{containment_id}"
+        name = f"containment:{containment_id}"
         if action is not None:
-            audited = _audited(action, subject, containment_id)
-        seq = await self._changes.made(tenant, audited, plan, actor, reason)
+            name = audited(action, subject, containment_id)
+        seq = await self._changes.made(tenant, name, plan, actor, reason)
         return None if seq is None else self._contains(put[0], seq)
+
+    async def _only_rotated(self, row: ContainmentRow) -> int | None:
+        """The agent's version if all that was done to it since is that its token was changed, as
+        one does with an agent that was stopped; None otherwise."""
+        view, version = self._registry.view(row.tenant_id), before_of(row).get("agent_version")
+        agent = None if view is None else view.rows.get(row.subject)
+        if agent is None or not isinstance(version, int):
+            return None
+        since = agent.version - version
+        if not 0 < since <= ROTATIONS_MAX:
+            return None
+        try:
+            events = await self._store.audit_events(
+                row.tenant_id, _NEWEST, since, subject=f"agent:{row.subject}"
+            )
+        except StoreError as error:
+            raise ChangeRefused(error.code, str(error), error.next_step) from error
+        is_all = len(events) == since and all(one.action == ROTATED for one in events)
+        return agent.version if is_all else None
 
     async def _found(self, wanted: Wanted, at_us: int) -> Mapping[str, Any]:
         """What has to be known of a run that has no id: when it began. Raises ChangeRefused."""
@@ -283,7 +315,7 @@ class Containing:
         agent = view.agents.get(wanted.subject.agent)
         for row in view.containments:
             is_same = row.action == wanted.action.value and row.subject == wanted.subject.agent
-            if is_same and agent is not None and after(agent.state, _MOVES[wanted.action]):
+            if is_same and agent is not None and after(agent.state, MOVES[wanted.action]):
                 why = "somebody has let the agent go meanwhile"
                 await self._ended(row, UNDONE, "containment.undo", at_us, wanted.actor, why)
 
@@ -312,59 +344,3 @@ class Containing:
             return Contains(row, seq)
         agent = self._registry.agent(row.tenant_id, row.subject)
         return Contains(row, seq, "" if agent is None else agent.state.value)
-
-
-def _require_room(view: TenantView, wanted: Wanted) -> None:
-    text = text_of(wanted.action, wanted.subject)
-    for row in view.containments:
-        if row.action == wanted.action.value and row.subject == text:
-            raise ChangeRefused(
-                "already_contained",
-                f"{wanted.action} of {text} is active already: {row.containment_id}",
-                "`containments undo` ends it; then it may begin anew.",
-            )
-    # What ends an agent is never kept out: it takes no place.
-    if len(view.containments) >= CONTAINMENTS_MAX and wanted.action is not Action.REVOKE_AGENT:
-        raise ChangeRefused(
-            "too_many",
-            f"{view.tenant} has {CONTAINMENTS_MAX} active containments already",
-            "Undo some of them: `containments list`.",
-        )
-
-
-def _moved(view: TenantView, wanted: Wanted, now_us: int) -> tuple[dict[str, Any], AgentRow]:
-    """What undoing has to know, and the agent as it is to stand."""
-    now = existing(view, wanted.subject.agent)
-    state = after(now.state, _MOVES[wanted.action])
-    if state is None:
-        raise ChangeRefused(
-            "wrong_state", f"{view.tenant}/{now.agent} is {now.state}", way_on(now.state)
-        )
-    row = row_of(view, now)
-    put = row._replace(version=row.version + 1, state=state.value, changed_at_us=now_us)
-    return {"agent_state": row.state, "agent_version": put.version}, put
-
-
-def _restored(view: TenantView, row: ContainmentRow, now_us: int) -> AgentRow | None:
-    """The agent as it stood before, if nobody has changed it since; None if there is nothing to
-    restore."""
-    before = before_of(row)
-    agent = view.rows.get(row.subject)
-    if agent is None or agent.version != before.get("agent_version"):
-        return None
-    return agent._replace(
-        version=agent.version + 1, state=str(before["agent_state"]), changed_at_us=now_us
-    )
-
-
-def _not_active(row: ContainmentRow) -> ChangeRefused:
-    if row.state == FINAL_STATE:
-        return ChangeRefused(
-            "wrong_state", "a revocation is final", "Register an agent of another name."
-        )
-    return ChangeRefused("wrong_state", f"the containment {row.containment_id} is {row.state}")
-
-
-def _audited(action: Action, subject: Subject, containment_id: str) -> str:
-    """What an auditor finds it under."""
-    return f"agent:{subject.agent}" if action in OF_STANDING else f"containment:{containment_id}"

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from identity_setup import MovedClock, Place, place
 
-from sidecar.identity import containing as containing_module
+from sidecar.identity import containment_plans as plans_module
 from sidecar.identity.agent_states import Move
 from sidecar.identity.changes import ChangeRefused
 from sidecar.identity.containing import Contains
 from sidecar.identity.containment_subjects import read_subject, subject_of, text_of
 from sidecar.identity.containment_sweep import swept
 from sidecar.identity.containment_words import Wanted, read_wanted
+from sidecar.identity.tokens import sha256_of
 from sidecar.ledger.fence import Standing
 from sidecar.model import Principal
 from sidecar.policy.contained import Action
@@ -107,7 +108,7 @@ def test_what_is_no_subject_is_refused(action: str, text: str, agent: str) -> No
 
 def test_the_bound_is_the_one_that_readme_names() -> None:
     readme = (Path(__file__).parents[3] / "README.md").read_text()
-    assert f"up to {containing_module.CONTAINMENTS_MAX} active ones" in readme
+    assert f"up to {plans_module.CONTAINMENTS_MAX} active ones" in readme
 
 
 async def test_g10_a_containment_is_one_receipt_with_actor_and_reason(tmp_path: Path) -> None:
@@ -148,6 +149,20 @@ async def test_undo_leaves_an_agent_whom_somebody_else_has_changed(tmp_path: Pat
         await at.callers.changes.move("acme", "coder", Move.FREEZE, actor="ana")
         done = await at.callers.containing.undo("acme", frozen.row.containment_id, actor=WHO)
         assert (done.row.state, done.agent_state) == ("undone", "frozen"), "ana's freeze stays"
+
+
+async def test_a_new_token_meanwhile_keeps_no_agent_stopped(tmp_path: Path) -> None:
+    async with place(tmp_path) as at:
+        changes, containing = at.callers.changes, at.callers.containing
+        for is_moved in (False, True):
+            stopped = await containing.contain(wanted("freeze-agent", "tester"))
+            made = [await changes.rotate_token("acme", "tester", actor="ana") for _ in range(2)]
+            if is_moved:
+                await changes.move("acme", "tester", Move.QUARANTINE, actor="ana")
+            done = await containing.undo("acme", stopped.row.containment_id, actor=WHO)
+            assert done.agent_state == ("quarantined" if is_moved else "active")
+            tester = at.callers.registry.by_token(sha256_of(made[1].token or ""))
+            assert tester is not None and tester.state == done.agent_state, "the last token counts"
 
 
 async def test_who_was_let_go_by_other_means_is_contained_anew(tmp_path: Path) -> None:
@@ -247,7 +262,7 @@ async def test_of_two_operators_who_contain_the_same_one_does(tmp_path: Path) ->
 async def test_operators_at_once_do_not_overshoot_the_bound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(containing_module, "CONTAINMENTS_MAX", 3)
+    monkeypatch.setattr(plans_module, "CONTAINMENTS_MAX", 3)
     async with place(tmp_path) as at:
         tries = [
             at.callers.containing.contain(wanted("block-tool", f"shop/t{n}")) for n in range(9)
