@@ -239,6 +239,13 @@ class WatchReader(Protocol):
         """An incident's alerts, oldest first."""
         ...
 
+    async def control_subjects(
+        self, tenant_id: str, after_seq: int, until_seq: int
+    ) -> list[tuple[int, str]]:
+        """Receipts of the kind control with after_seq < seq <= until_seq, oldest first, and what
+        each is about; not those that are about nothing."""
+        ...
+
     async def tally_alerts(self, tenant_id: str) -> list[Tally]:
         """How many alerts there are, by state and severity."""
         ...

@@ -102,6 +102,13 @@ class WatchReads:
         rows = await self._asked("alerts_of_incident", tenant_id, incident_id, after_id, limit)
         return [AlertRow._make(row) for row in rows]
 
+    async def control_subjects(
+        self, tenant_id: str, after_seq: int, until_seq: int
+    ) -> list[tuple[int, str]]:
+        """See `WatchReader.control_subjects`."""
+        rows = await self._asked("control_subjects", tenant_id, after_seq, until_seq)
+        return [(row[0], row[1]) for row in rows]
+
     async def tally_alerts(self, tenant_id: str) -> list[Tally]:
         """See `WatchReader.tally_alerts`."""
         return [Tally._make(row) for row in await self._asked("tally_alerts", tenant_id)]

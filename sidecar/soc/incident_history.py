@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 #: Changes read at once, and passes that raised alerts that are looked at.
 PAGE_ROWS: Final = 500
 PASSES_MAX: Final = 50_000
-#: Receipts that are looked at for what was done, and those read at once.
+#: Receipts that are looked at for what was done, in all and at once.
 LOOKED_AT_MAX: Final = 1_000_000
-LOOKED_AT_ROWS: Final = 1_000
+LOOKED_AT_ONCE: Final = 5_000
 #: How far apart the clocks of nodes that share a store may be, in microseconds: 1 min.
 CLOCKS_APART_US: Final = 60_000_000
 
@@ -85,13 +85,13 @@ async def acts(
         incident_subject(incident.incident_id),
         *(alert_subject(one.alert_id) for one in alerts),
     }
-    found, at, until = [], first - 1, min(last, first - 1 + looked_at_max)
+    found: list[int] = []
+    at, until = first - 1, min(last, first - 1 + looked_at_max)
     while at < until:
-        rows = await reader.receipts(incident.tenant_id, at, min(LOOKED_AT_ROWS, until - at))
-        if not rows or rows[0].seq > until:
-            break
-        found += [row.seq for row in rows if row.kind == "control" and row.resource in subjects]
-        at = rows[-1].seq
+        end = min(at + LOOKED_AT_ONCE, until)
+        rows = await reader.control_subjects(incident.tenant_id, at, end)
+        found += [seq for seq, subject in rows if subject in subjects]
+        at = end
     return found, until
 
 

@@ -171,6 +171,13 @@ WHERE tenant_id = $1 AND incident_id = $2 AND incident_id <> '' AND alert_id > $
 ORDER BY alert_id
 LIMIT $4;
 
+-- name: control_subjects
+-- What receipts of the kind control are about, within a stretch of the chain.
+SELECT seq, resource
+FROM receipts
+WHERE tenant_id = $1 AND seq > $2 AND seq <= $3 AND kind = 'control' AND resource IS NOT NULL
+ORDER BY seq;
+
 -- name: tally_alerts
 -- How many alerts a tenant has, by state and severity.
 SELECT state, severity, count(*) AS alerts

@@ -195,6 +195,18 @@ async def test_where_every_chain_ends_is_known_in_one_look(store: SqlStore) -> N
     assert heads["acme"].receipt_hash == (await store.head("acme")).receipt_hash
 
 
+async def test_what_control_receipts_are_about_is_told_by_stretch(store: SqlStore) -> None:
+    about = [
+        Entry(draft("acme", "control", resource=f"alert:{n}" if n != 2 else None)) for n in range(4)
+    ]
+    await store.record([*about[:2], intent("c1"), *about[2:]], seal)
+    assert await store.control_subjects("acme", 0, 9) == [
+        (1, "alert:0"), (2, "alert:1"), (5, "alert:3"),
+    ]  # fmt: skip
+    assert await store.control_subjects("acme", 1, 4) == [(2, "alert:1")]
+    assert await store.control_subjects("rival", 0, 9) == []
+
+
 async def test_what_says_nothing_any_more_is_forgotten(store: SqlStore) -> None:
     old = MEMORY._replace(subject="old", until_us=5)
     told = DELIVERY._replace(delivery_id="d0", state="delivered", changed_at_us=4)

@@ -181,9 +181,10 @@ async def narrate_incident(asked: Asked) -> dict[str, Any]:
     return {"incident_id": row.incident_id, "narrative": narrative(row, alerts)}
 
 
-async def get_pack(asked: Asked) -> dict[str, Any]:
+async def get_pack(asked: Asked) -> bytes:
     """The incident with all it rests on, for `aegis-sidecar soc verify FILE`."""
-    return (await _packed(asked, with_facts=asked.values["facts"])).model_dump()
+    pack = await _packed(asked, with_facts=asked.values["facts"])
+    return await asked.rooms.backroom.do(lambda: pack.model_dump_json().encode())
 
 
 async def verify_incident(asked: Asked) -> dict[str, Any]:
