@@ -349,6 +349,9 @@ async def test_checkpoints_kept_elsewhere_show_a_cut_and_a_rewritten_chain(scene
     later = await packed(scene.store, scene.clock, "acme", incident, size=3)
     assert [tree.size for tree in later.trees] == [3, 7, 8]
     assert pack_verdict(later).faults == []
+    await tamper(scene.store, "UPDATE receipts SET tool = 'x' WHERE tenant_id = $1 AND seq = 2")
+    _, (fault,) = await held_against(scene.store, "acme", heads)
+    assert "receipt 2 of 'acme' is not what its hash says" in fault
 
 
 def _read(note: str) -> Any:

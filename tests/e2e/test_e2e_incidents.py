@@ -113,6 +113,11 @@ def test_incidents_are_worked_on_and_proven_from_the_command_line(
     assert "anchored at" in said and "shown: " in said
     assert "TAMPERED" in told("soc", "verify", str(pack), "--key", str(other_key(tmp_path)), code=1)
     assert proven("verify", new, "--key", str(public), "--json").startswith('{"holds": true')
+    note = str(tmp_path / "kept.note")
+    told("receipts", "checkpoint", "--output", note, "--tenant", "acme", "--store", store)
+    kept = ("--checkpoint", note, "--key", str(public))
+    assert "anchored at" in proven("verify", new, *kept)
+    assert "anchored at" in told("soc", "verify", str(pack), *kept)
     archive = str(tmp_path / "archive.jsonl")
     told("store", "prune", "receipts", "--older-than", "1d", "--archive", archive, "--tenant",
          "acme", "--store", store)  # fmt: skip
@@ -124,7 +129,9 @@ def test_incidents_are_worked_on_and_proven_from_the_command_line(
     database.close()
     said = proven("verify", new, code=1)
     assert "TAMPERED" in said and "does not match its receipt_hash" in said
+    assert "does not match its receipt_hash" in proven("verify", new, *kept, code=1)
     assert "there is no incident" in proven("verify", "nobody", code=1)
+    assert "holds no checkpoint" in proven("verify", new, "--checkpoint", str(public), code=2)
 
 
 POLICY = "policy: p\nrules:\n  - {id: all, effect: allow, tools: '*'}\n"
