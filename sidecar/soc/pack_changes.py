@@ -112,7 +112,22 @@ def _committed(
             f"{change.action}: the audit row {change.seq} is not what its receipt commits to"
         )
         return None
+    if change.action == RAISED and not _is_pass(told_again["after"]):
+        findings.faults.append(f"receipt {change.seq} tells of alerts in no form of this sidecar's")
+        return None
     return told_again
+
+
+def _is_pass(after: Any) -> bool:
+    """Whether it has the form of what a pass raised, as `raised_entry` writes it."""
+    if not isinstance(after, dict):
+        return False
+    alerts, linked = after.get("alerts"), after.get("linked")
+    return (
+        isinstance(alerts, list)
+        and all(isinstance(one, dict) and isinstance(one.get("alert_id"), str) for one in alerts)
+        and isinstance(linked, dict)
+    )
 
 
 def _check_all_told(pack: Pack, bodies: Mapping[int, Body], findings: _Findings) -> None:
@@ -141,7 +156,8 @@ def _check_raised(pack: Pack, alert: PackedAlert, passes: list[_Done], findings:
     name = f"alert {alert.alert_id}"
     found: Mapping[str, Any] | None = None
     incident = ""
-    is_unsaid = any(one.said is None for one in passes) or bool(pack.archived)
+    # Of what was archived or erased the audit row alone tells.
+    is_unsaid = any(one.said is None and alert.alert_id in one.change.after for one in passes)
     for one in passes:
         after = one.after() if one.said is not None else {}
         for told in after.get("alerts", ()):

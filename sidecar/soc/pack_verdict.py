@@ -229,6 +229,10 @@ def _evidence(pack: Pack, bodies: dict[int, dict[str, Any]], verdict: PackVerdic
             f"that {_seqs(unproven)} stand in the chain: the pack has no proof of it"
         )
     archived = sorted(wanted & set(pack.archived))
+    if archived and max(archived) >= min(bodies, default=archived[-1] + 1):
+        verdict.faults.append(
+            f"receipt {archived[-1]} is said to be archived, and receipt {min(bodies)} is here"
+        )
     if archived:
         verdict.not_shown.append(
             f"{_seqs(archived)}: archived. `receipts verify` verifies the archive"

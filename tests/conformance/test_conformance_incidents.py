@@ -14,6 +14,7 @@ from sidecar.ledger.anchors import TrustedKey
 from sidecar.ledger.checkpoint_file import Kept
 from sidecar.ledger.fence import Standing
 from sidecar.soc.alert_states import Move
+from sidecar.soc.incident_entries import Stamp, Told, told_entry
 from sidecar.soc.incidents import IncidentRefused
 from sidecar.soc.model import Evidence
 from sidecar.soc.pack_form import Pack
@@ -401,6 +402,13 @@ FORGERIES: dict[str, tuple[Callable[[Any], None], str]] = {
     "archived": (
         lambda pack: (pack["receipts"].pop(0), pack["archived"].append(99)), "receipt 1 is missing",
     ),
+    "archived out of turn": (
+        lambda pack: (pack["receipts"].pop(1), pack["archived"].append(2)),
+        "receipt 2 is said to be archived, and receipt 1 is here",
+    ),
+    "no changes, for they are archived": (
+        lambda pack: pack.update(changes=[], archived=[99]), "no receipt tells that it was raised",
+    ),
     "twice": (
         lambda pack: pack["receipts"].append(pack["receipts"][0]), "receipt 1 stands twice",
     ),
@@ -422,6 +430,18 @@ async def test_a_forged_pack_is_found_without_any_store(scene: Scene) -> None:
         forge(forged)
         faults = pack_verdict(read_pack(json.dumps(forged).encode()), (), trusted).faults
         assert any(expected in one for one in faults), (what, faults)
+
+
+async def test_a_made_up_receipt_in_a_form_of_its_own_is_a_fault(scene: Scene) -> None:
+    incident = await scene.trouble()
+    for after in ({"alerts": 5}, {"alerts": [5], "linked": {}}, {"alerts": [], "linked": 5}):
+        told = Told("x", "alerts.raised", f"incident:{incident}", None, after, "")
+        stamp = Stamp(scene.clock.new_id(), b"s" * 16, scene.clock.now_us())
+        await Queue(scene.store).submit(told_entry("acme", told, stamp, ()))
+    faults = (await verdict_of(scene, incident)).faults
+    assert faults == [
+        f"receipt {seq} tells of alerts in no form of this sidecar's" for seq in (8, 9, 10)
+    ]
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"\xff", b'{"form": "other"}'])
