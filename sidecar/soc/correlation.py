@@ -137,13 +137,13 @@ class _Desk:
     level: Level
     at_us: int
     alerts: dict[str, AlertRow] = field(default_factory=dict)
-    #: What each alert rests on; of one that changed its row is behind.
+    #: What alerts rest on that are new, or that a hit joins: of those the row is behind.
     resting: dict[str, Resting] = field(default_factory=dict)
     incidents: dict[str, IncidentRow] = field(default_factory=dict)
     #: By detection and subject, those that take hits.
     quiet: dict[tuple[str, str], str] = field(default_factory=dict)
     #: Alerts by agent.
-    of_agent: dict[str, list[str]] = field(default_factory=dict)
+    of_agent: dict[str, dict[str, None]] = field(default_factory=dict)
     #: Versions that stand in the store; 0 of what is new.
     versions: dict[str, int] = field(default_factory=dict)
     changed: dict[str, None] = field(default_factory=dict)
@@ -156,12 +156,9 @@ class _Desk:
     def know_alert(self, row: AlertRow) -> None:
         """One that stands."""
         self._own(row.tenant_id)
-        try:
-            resting, _ = read_evidence(row.evidence), SEVERITIES[row.severity]
-        except (ValueError, KeyError):
-            return
-        self.versions[row.alert_id] = row.version
-        self._keep(row, resting)
+        if row.severity in SEVERITIES:
+            self.versions[row.alert_id] = row.version
+            self._keep(row)
 
     def know_incident(self, row: IncidentRow) -> None:
         """One that stands and is not closed."""
@@ -202,7 +199,17 @@ class _Desk:
         if found is None:
             return None
         alert = self.alerts[found]
-        return alert if hit.at_us < alert.quiet_until_us else None
+        is_quiet = hit.at_us < alert.quiet_until_us
+        return alert if is_quiet and self._is_readable(alert) else None
+
+    def _is_readable(self, alert: AlertRow) -> bool:
+        """Reads what an alert rests on, when that is wanted: of most it never is."""
+        if alert.alert_id not in self.resting:
+            try:
+                self.resting[alert.alert_id] = read_evidence(alert.evidence)
+            except ValueError:
+                return False
+        return True
 
     def _joined(self, alert: AlertRow, hit: Hit) -> AlertRow:
         self.joined += 1
@@ -218,7 +225,7 @@ class _Desk:
 
     def _raised(self, hit: Hit) -> AlertRow:
         key = alert_id(hit)
-        if key in self.alerts:
+        if key in self.alerts and self._is_readable(self.alerts[key]):
             # The very hit again, after people closed what it raised.
             return self._joined(self.alerts[key], hit)
         notes: tuple[Note, ...] = ()
@@ -232,14 +239,14 @@ class _Desk:
             evidence_text(resting), notes_text(notes), hit.at_us, hit.at_us,
             hit.at_us + hit.quiet_us, self.at_us,
         )  # fmt: skip
-        self._keep(alert, resting)
+        self.resting[key] = resting
+        self._keep(alert)
         self.raising.append((hit, key))
         return alert
 
-    def _keep(self, row: AlertRow, resting: Resting) -> None:
+    def _keep(self, row: AlertRow) -> None:
         self.alerts[row.alert_id] = row
-        self.resting[row.alert_id] = resting
-        self.of_agent.setdefault(row.agent_id, []).append(row.alert_id)
+        self.of_agent.setdefault(row.agent_id, {})[row.alert_id] = None
         if row.state != AlertState.CLOSED:
             key = (row.detection, row.subject)
             other = self.alerts.get(self.quiet.get(key, ""))
@@ -325,9 +332,10 @@ class _Desk:
     # -- rows ----------------------------------------------------------------------------------
 
     def _next_alert(self, key: str) -> AlertRow:
-        return self.alerts[key]._replace(
+        row, resting = self.alerts[key], self.resting.get(key)
+        return row._replace(
             version=self.versions.get(key, 0) + 1,
-            evidence=evidence_text(self.resting[key]),
+            evidence=row.evidence if resting is None else evidence_text(resting),
             changed_at_us=self.at_us,
         )
 
