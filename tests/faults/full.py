@@ -156,7 +156,7 @@ async def keep_calling(port: int, seen: Seen, label: str, stop: asyncio.Event) -
         while not stop.is_set():
             count += 1
             mark = f"{label}-{number}-{count}"
-            path = "never" if count % 5 == 0 else "do"
+            path = "never" if (number + count) % 5 == 0 else "do"
             try:
                 async with session.post(
                     f"http://127.0.0.1:{port}/up/{path}", json={"mark": mark, "size": count}
