@@ -260,39 +260,42 @@ def _remove(scratch: Path) -> None:
 # -- what a call writes --------------------------------------------------------------------
 
 
+_INTENT = blank_receipt(
+    _TENANT, "intent", event_id="", call_id="", ts_us=0, agent_id="agent"
+)._replace(
+    upstream="upstream",
+    tool="upstream/operation",
+    action="tools/call",
+    source_trust="trusted_internal_unsigned",
+    decision="allow",
+    mode="enforce",
+    rule_id="policy/rule",
+    rule_hash=_HASH[:32],
+    policy_revision=_HASH[:32],
+    request_sha256=_HASH,
+    args_commitment=_HASH,
+)
+_OUTCOME = blank_receipt(
+    _TENANT, "outcome", event_id="", call_id="", ts_us=0, agent_id="agent",
+    outcome="completed", http_status=200,
+)  # fmt: skip
+_CALL_FACTS = CallFactsRow(_TENANT, 0, _HASH[:32], _ARGUMENTS, _FACTS)
+
+
 def ordinary_call(clock: Clock) -> tuple[Entry, Entry]:
-    """The intent and the outcome of a call of ordinary size."""
-    call_id = clock.new_id()
-    intent = blank_receipt(
-        _TENANT, "intent", event_id=call_id, call_id=call_id, ts_us=clock.now_us(), agent_id="agent"
-    )._replace(
-        upstream="upstream",
-        tool="upstream/operation",
-        action="tools/call",
-        source_trust="trusted_internal_unsigned",
-        decision="allow",
-        mode="enforce",
-        rule_id="policy/rule",
-        rule_hash=_HASH[:32],
-        policy_revision=_HASH[:32],
-        request_sha256=_HASH,
-        args_commitment=_HASH,
-    )
-    outcome = blank_receipt(
-        _TENANT,
-        "outcome",
-        event_id=clock.new_id(),
-        call_id=call_id,
-        ts_us=clock.now_us(),
-        agent_id="agent",
-        outcome="completed",
-        http_status=200,
-    )
+    """The intent and the outcome of a call of ordinary size.
+
+    A start makes thousands of them: each is a copy of one that was put together once.
+    """
+    call_id, at_us = clock.new_id(), clock.now_us()
     return (
         Entry(
-            intent,
-            CallFactsRow(_TENANT, 0, _HASH[:32], _ARGUMENTS, _FACTS),
+            _INTENT._replace(event_id=call_id, call_id=call_id, ts_us=at_us),
+            _CALL_FACTS,
             OpenIntentRow(_TENANT, call_id, "node", "boot"),
         ),
-        Entry(outcome, closes=call_id),
+        Entry(
+            _OUTCOME._replace(event_id=clock.new_id(), call_id=call_id, ts_us=at_us),
+            closes=call_id,
+        ),
     )
