@@ -114,9 +114,9 @@ async def test_a_client_of_the_contract_lives_on_one_base_url(tmp_path: Path) ->
         assert not sdk_verifies(forged)
         status, said = await client.post("/v1/receipts/verify-chain", {"receipts": forged})
         assert status == 200 and said["verified"] is False
-        for path in ("/health", "/v1/stats", "/v1/audit/events?limit=10"):
+        for path in ("/health", "/v1/stats", "/v1/audit/events?limit=10", "/v1/soc/summary"):
             assert (await client.get(path))[0] == 200, path
-        assert (await client.get("/v1/soc/summary"))[0] == 501
+        assert (await client.post("/v1/mcp/servers/a/quarantine", {}))[0] == 501
         status, said = await client.post("/v1/policies", {"policy_key": "a", "name": "a"})
         assert (status, said["details"]["reason"]) == (403, "kept_in_files")
 
