@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from sidecar.errors import StartRefused
 from sidecar.identity.callers import Callers, made_callers
 from sidecar.ledger.chain import seal
 from sidecar.ledger.fence import Fence
+from sidecar.ledger.lease import Lease
 from sidecar.ledger.pin_keeper import PinKeeper
 from sidecar.ledger.recovery import recover
 from sidecar.listening import listening_sockets
@@ -61,6 +63,7 @@ from sidecar.rooms import (
 from sidecar.soc_rooms import begun_watching
 from sidecar.telemetry.counters import Counters
 from sidecar.telemetry.logs import Logs
+from sidecar.telling_rooms import Telling
 from sidecar.write_path import (
     begun_checkpoints,
     kept_bindings,
@@ -127,7 +130,8 @@ async def running(
         leg = _leg(stack, certificates)
         runs = run_keeper(config, clock, store)
         pins = PinKeeper(store, queue, clock, fence, is_alone=not store.has_leases)
-        approvals = made_approvals(config, clock, store, queue, fence)
+        telling = Telling(config, clock, store, queue, fence, stdout=sys.stdout)
+        approvals = made_approvals(config, clock, store, queue, fence, telling.approval_news)
         shared = Shared(config, clock, policies, callers, recorder, runs, pins, counters, fence)
         pipeline = made_pipeline(
             config, clock, policies, recorder, callers, runs, pins, leg, counters, fence, approvals,
@@ -145,7 +149,7 @@ async def running(
             fencing=made_fencing(config, clock, fence, queue, store, lease),
             runs=RunCare(config, clock, read=store.run_head, queue=queue, runs=runs, fence=fence),
             tools=ToolCare.of_config(config, pins), pins=pins, checkpoints=checkpoints,
-            approvals=approvals, callers=CallerCare(config, callers, store),
+            approvals=approvals, callers=CallerCare(config, callers, store), telling=telling,
             incidents=watching.incidents, watch=watching.watcher,
             certificates=certificates.all, upstream_certificates=certificates.of_upstreams,
         )  # fmt: skip
@@ -153,12 +157,9 @@ async def running(
         web = await made_api(stack, config, clock, state, policies, callers, approvals, store)
         await _control(stack, config, state, certificates.control, *web, authorize)
         tasks.start(policies.run(), "policies")
-        _follow(tasks, pressure, history)
-        start_upkeep(config, tasks, store, clock, fence, callers, approvals, checkpoints)
+        _follow(tasks, pressure, history, lease, certificates)
+        start_upkeep(config, tasks, store, clock, fence, callers, approvals, checkpoints, telling)
         watching.start(tasks)
-        if lease is not None:
-            tasks.start(lease.run(), "lease")
-        tasks.start(certificates.run(), "certificates")
         keeper = await _listen(config, door, certificates.data)
         stack.push_async_callback(_drain, config, keeper, door, counters, queue, state, approvals)
         settle()
@@ -246,10 +247,19 @@ async def _listen(
         ) from error
 
 
-def _follow(tasks: Tasks, pressure: Pressure, history: PressureHistory) -> None:
-    """What the store and the process have left, now and over weeks."""
+def _follow(
+    tasks: Tasks,
+    pressure: Pressure,
+    history: PressureHistory,
+    lease: Lease | None,
+    certificates: Certificates,
+) -> None:
+    """What the store and the process have left, now and over weeks; and what may run out."""
     tasks.start(_tick(pressure), "pressure")
     tasks.start(history.run(pressure.snapshot), "trend")
+    if lease is not None:
+        tasks.start(lease.run(), "lease")
+    tasks.start(certificates.run(), "certificates")
 
 
 async def _tick(pressure: Pressure) -> None:

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from sidecar.approvals.changes import Changes
+from sidecar.approvals.changes import Changes, Tells
 from sidecar.approvals.service import Approvals
 from sidecar.approvals.sweeping import sweep
 from sidecar.bell import Bell
@@ -78,6 +78,16 @@ def secrets_of(config: Config) -> list[str]:
     return [*secrets, password] if password else secrets
 
 
+class Upkept(Protocol):
+    """Who tells others of what happened."""
+
+    bell: Bell
+
+    def upkeep(self, approvals: Approvals) -> Mapping[str, Coroutine[Any, Any, None]]:
+        """What runs beside the way of calls, by name."""
+        ...
+
+
 def made_pipeline(
     config: Config,
     clock: Clock,
@@ -138,11 +148,12 @@ def made_approvals(
     store: SqlStore,
     queue: WriteQueue,
     fence: Fence,
+    tells: Tells | None = None,
     *,
     has_listeners: bool = True,
 ) -> Approvals:
     """What waits for people; without listeners there is no address to send them to."""
-    changes = Changes(queue=queue, clock=clock, fence=fence)
+    changes = Changes(queue=queue, clock=clock, fence=fence, tells=tells)
     url = config.approvals.url if has_listeners else ""
     return Approvals(config.approvals, changes, store, store, clock, url=url)
 
@@ -156,6 +167,7 @@ def start_upkeep(
     callers: Callers,
     approvals: Approvals,
     checkpoints: Checkpointer | None,
+    telling: Upkept,
 ) -> None:
     """What is over is forgotten or ended, and what other processes change is heard of."""
     is_alone = not store.has_leases
@@ -165,10 +177,16 @@ def start_upkeep(
     tasks.start(containment_sweep.sweep(callers.containing, clock), "containments")
     if checkpoints is not None:
         tasks.start(checkpoints.run(), "checkpoints")
+    for name, work in telling.upkeep(approvals).items():
+        tasks.start(work, name)
     if not is_alone:
         tasks.start(callers.registry.watch(), "registry")
         tasks.start(approvals.changes.waiting.poll(store.approvals_decided), "approvals-poll")
-        bells = {"callers": callers.registry.bell, "approvals": approvals.changes.waiting.bell}
+        bells = {
+            "callers": callers.registry.bell,
+            "approvals": approvals.changes.waiting.bell,
+            "deliveries": telling.bell,
+        }
         _hang(bells, config, tasks)
 
 

@@ -8,8 +8,8 @@ Must not know: who asks or votes, and what for.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sidecar.approvals.entries import EXPIRE, SIDECAR, approval_entry
 from sidecar.approvals.register import Register
@@ -21,15 +21,47 @@ from storage.standing import ApprovalRow
 if TYPE_CHECKING:
     from sidecar.clock import Clock
     from sidecar.ledger.fence import Fence
+    from storage.watch_rows import DeliveryRow
     from storage.write_queue import WriteQueue
 
 T = TypeVar("T")
 
 
+class Tells(Protocol):
+    """Who is told of changes."""
+
+    def rows(
+        self, verb: str, row: ApprovalRow, after: ApprovalRow | None, actor: str, reason: str
+    ) -> Sequence[DeliveryRow]:
+        """What is put in the transaction of a change (`entries.ASK` and the like): `row` as it
+        was looked at (of a new one its draft), `after` as it will be."""
+        ...
+
+    def recorded(self) -> None:
+        """Such a transaction is durable."""
+        ...
+
+
+class Nobody:
+    """Nobody is told."""
+
+    def rows(
+        self, verb: str, row: ApprovalRow, after: ApprovalRow | None, actor: str, reason: str
+    ) -> Sequence[DeliveryRow]:
+        """See `Tells.rows`."""
+        return ()
+
+    def recorded(self) -> None:
+        """See `Tells.recorded`."""
+
+
 class Changes:
     """One for a sidecar. All is done on the event loop's thread."""
 
-    def __init__(self, *, queue: WriteQueue, clock: Clock, fence: Fence) -> None:
+    def __init__(
+        self, *, queue: WriteQueue, clock: Clock, fence: Fence, tells: Tells | None = None
+    ) -> None:
+        self._tells = tells or Nobody()
         self._queue = queue
         self._clock = clock
         self._fence = fence
@@ -85,10 +117,15 @@ class Changes:
         """Submits one; what it came to. Raises StoreError, Refused while the store is fenced."""
         if self._fence.is_up:
             raise self._fence.refused()
+        puts = self._tells.rows(verb, row, after, actor, reason)
         entry = approval_entry(
-            self._clock, row, verb, self.noting(step), actor=actor, after=after, reason=reason
-        )
-        return await self._queue.submit(entry)
+            self._clock, row, verb, self.noting(step), actor=actor, after=after, reason=reason,
+            puts=puts,
+        )  # fmt: skip
+        answer = await self._queue.submit(entry)
+        if puts and isinstance(answer, Recorded):
+            self._tells.recorded()
+        return answer
 
     def noting(self, step: Step) -> Step:
         """The step, which keeps in mind what the store's clock says."""

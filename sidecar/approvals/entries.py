@@ -8,7 +8,7 @@ Must not know: queues, when an approval changes.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -18,6 +18,7 @@ from sidecar.ledger.canonical import canonical_arguments
 from sidecar.ledger.receipt import blank_receipt
 from storage.records import CallFactsRow, Entry, Ticket
 from storage.standing import ApprovalRow, AuditRow
+from storage.watch_rows import DeliveryRow
 
 if TYPE_CHECKING:
     from sidecar.clock import Clock
@@ -43,9 +44,11 @@ def approval_entry(
     actor: str,
     after: ApprovalRow | None,
     reason: str = "",
+    puts: Sequence[DeliveryRow] = (),
 ) -> Entry:
     """The entry by which `step` becomes true, or nothing. `row` is the approval as it was looked
-    at (of a new one its draft), `after` as it will be if it still stands so."""
+    at (of a new one its draft), `after` as it will be if it still stands so; `puts` tell others of
+    it, if it does."""
     action = f"approval.{verb}"
     at_us, salt = clock.now_us(), clock.random_bytes(SALT_BYTES)
     said = {
@@ -75,6 +78,7 @@ def approval_entry(
         receipt,
         CallFactsRow(row.tenant_id, 0, salt.hex(), arguments.decode(), "{}"),
         ticket=Ticket(row.approval_id, clock.steady_us(), step, lambda _why: None),
+        puts=puts,
         audit=AuditRow(
             row.tenant_id,
             0,

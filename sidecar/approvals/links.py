@@ -29,6 +29,8 @@ KEY_BYTES: Final = 32
 #: What the signature is over, besides the link: it can be taken for nothing else.
 _PURPOSE: Final = b"aegis-sidecar approval link v1\n"
 LINK_CHARS_MAX: Final = 2048
+#: Where a link is followed, on the control listener.
+PATH: Final = "/approvals/link"
 
 
 class KeepsState(Protocol):

@@ -12,9 +12,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from sidecar.approvals.links import PATH as LINK_PATH
 from sidecar.approvals.refusals import ApprovalRefused, already
 from sidecar.approvals.view import compared_with, shown
-from sidecar.control.approval_links import PATH as LINK_PATH
 from sidecar.errors import Refused
 from sidecar.model import Person, Role
 from storage.errors import StoreError

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
+from sidecar.approvals.links import PATH
 from sidecar.approvals.refusals import ApprovalRefused
 from sidecar.approvals.view import shown
 from sidecar.errors import Refused
@@ -21,7 +22,6 @@ from storage.errors import StoreError
 if TYPE_CHECKING:
     from sidecar.approvals.service import Approvals
 
-PATH: Final = "/approvals/link"
 _HEADERS: Final = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",

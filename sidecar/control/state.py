@@ -7,7 +7,7 @@ Must not know: HTTP, sockets, the form of an answer beyond plain values.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sidecar.clock import Clock
 from sidecar.control.approval_care import ApprovalCare
@@ -16,6 +16,7 @@ from sidecar.control.fencing import Fencing
 from sidecar.control.incident_care import IncidentCare
 from sidecar.control.readiness import Readiness
 from sidecar.control.run_care import RunCare
+from sidecar.control.sink_care import ReadsDeliveries, SinkCare
 from sidecar.control.status import Identity, status_of
 from sidecar.control.tool_care import ToolCare
 from sidecar.soc.incidents import Incidents
@@ -24,6 +25,7 @@ from sidecar.telemetry.exposition import Exposition
 from sidecar.telemetry.sources import (
     Certificate,
     CheckpointCounts,
+    DeliveryCounts,
     Door,
     LineCounts,
     PinCounts,
@@ -38,9 +40,17 @@ if TYPE_CHECKING:
     from sidecar.approvals.service import Approvals
     from sidecar.config.model import Config
     from sidecar.policy_files import PolicyKeeper
+    from sidecar.soc.delivery_changes import DeliveryChanges
     from storage.forecast import Outlook
     from storage.pressure import Pressure
     from storage.write_queue import WriteQueue
+
+
+class Telling(DeliveryCounts, Protocol):
+    """Who tells others of what happened."""
+
+    reader: ReadsDeliveries
+    changes: DeliveryChanges
 
 
 class ControlState:
@@ -68,6 +78,7 @@ class ControlState:
         pins: PinCounts | None = None,
         approvals: Approvals | None = None,
         callers: CallerCare | None = None,
+        telling: Telling | None = None,
         certificates: Sequence[Certificate] = (),
         upstream_certificates: Sequence[UpstreamCertificate] = (),
         checkpoints: CheckpointCounts | None = None,
@@ -82,6 +93,8 @@ class ControlState:
         self.approvals, self.callers = approvals, callers
         self.incidents = incidents
         self.incident_care = IncidentCare(incidents, config.tenants) if incidents else None
+        self.deliveries = telling.changes if telling is not None else None
+        self.sinks = SinkCare(config, telling.reader, telling.changes) if telling else None
         url = config.approvals.url if has_listeners else ""
         self.approval_care = ApprovalCare(approvals, config.tenants, url) if approvals else None
         self._outlook_at = outlook_at
@@ -105,6 +118,7 @@ class ControlState:
             approvals=approvals.changes if approvals is not None else None,
             callers=callers.counts if callers is not None else None,
             watch=watch,
+            deliveries=telling,
         )
         self._exposition = Exposition(self._sources)
         self._readiness = Readiness(

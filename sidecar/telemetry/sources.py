@@ -214,6 +214,21 @@ class WatchCounts(Protocol):
         """How old what is to be looked at is."""
 
 
+class DeliveryCounts(Protocol):
+    """What is known of who is told."""
+
+    results: Mapping[tuple[str, str], int]
+
+    def waiting_by_sink(self) -> Mapping[str, int]:
+        """How many deliveries wait."""
+
+    def dead_by_sink(self) -> Mapping[str, int]:
+        """How many were given up."""
+
+    def oldest_s_by_sink(self) -> Mapping[str, float]:
+        """For how long the oldest of those that wait has."""
+
+
 class LineCounts(Protocol):
     """What the logs count of lines that were not written."""
 
@@ -247,6 +262,7 @@ class Sources:
     approvals: ApprovalCounts | None = None
     callers: CallerCounts | None = None
     watch: WatchCounts | None = None
+    deliveries: DeliveryCounts | None = None
 
 
 class Scrape(NamedTuple):

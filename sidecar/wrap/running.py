@@ -46,6 +46,7 @@ from sidecar.rooms import (
 from sidecar.soc_rooms import begun_watching
 from sidecar.telemetry.counters import Counters
 from sidecar.telemetry.logs import Logs
+from sidecar.telling_rooms import Telling
 from sidecar.wrap.control import LateControl, NoDoor
 from sidecar.wrap.files import STORE_NAME, make_folder
 from sidecar.write_path import (
@@ -149,7 +150,10 @@ async def _rooms(
     callers = await made_callers(stack, config, clock, store, queue, fence)
     runs, counters = run_keeper(config, clock, store), Counters(config.upstreams)
     pins = PinKeeper(store, queue, clock, fence, is_alone=not store.has_leases)
-    approvals = made_approvals(config, clock, store, queue, fence, has_listeners=False)
+    telling = Telling(config, clock, store, queue, fence, stdout=None, has_listeners=False)
+    approvals = made_approvals(
+        config, clock, store, queue, fence, telling.approval_news, has_listeners=False
+    )
     pipeline = made_pipeline(
         config, clock, policies, recorder, callers, runs, pins, session, counters, fence, approvals,
         Bindings(clock.random_bytes(KEY_BYTES)),  # over a pipe there are no ids to bind
@@ -160,7 +164,7 @@ async def _rooms(
     tasks = Tasks(stack)
     tasks.start(policies.run(), "policies")
     watching.start(tasks)
-    start_upkeep(config, tasks, store, clock, fence, callers, approvals, checkpoints)
+    start_upkeep(config, tasks, store, clock, fence, callers, approvals, checkpoints, telling)
 
     started_ns = clock.monotonic_ns()
 
@@ -177,7 +181,7 @@ async def _rooms(
             tools=ToolCare.of_config(config, pins), pins=pins, approvals=approvals,
             has_listeners=False, started_ns=started_ns, checkpoints=checkpoints,
             callers=CallerCare(config, callers, store), watch=watching.watcher,
-            incidents=watching.incidents,
+            incidents=watching.incidents, telling=telling,
         )  # fmt: skip
 
     control = LateControl(config.data_dir, tasks, made_state)

@@ -28,7 +28,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"demo", "wrap"}),
     frozenset({"app"}),
     frozenset({"api_rooms"}),
-    frozenset({"rooms", "write_path", "authorize_rooms", "soc_rooms"}),
+    frozenset({"rooms", "write_path", "authorize_rooms", "soc_rooms", "telling_rooms"}),
     frozenset({"calibration"}),
     frozenset({"authorize"}),
     frozenset({"control", "proxy"}),
