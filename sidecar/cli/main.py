@@ -23,7 +23,7 @@ from sidecar.errors import SidecarError
 COMMANDS = (
     "serve", "wrap", "demo", "status", "reload", "health", "store", "config", "policy", "tools",
     "receipts", "runs", "approvals", "agents", "keys", "soc",
-    "contain", "containments", "alerts", "incidents",
+    "contain", "containments", "alerts", "incidents", "sinks",
 )  # fmt: skip
 
 _PROGRAM = "aegis-sidecar"

@@ -3,7 +3,7 @@
 Knows: HTTP over a Unix socket that only its owner may open (mode 0600), and that checks who has
 connected all the same: the sidecar's user or root. GET /status reads; POST /reload, POST /fence,
 DELETE /fence and POST /fence/moved act, as do POST /runs/…, /tools/…, /approvals/…, /agents/…,
-/keys/…, /containments/…, /alerts/… and /incidents/….
+/keys/…, /containments/…, /alerts/…, /incidents/… and /sinks/….
 Must not know: what a status holds, how a reload is done, what a fence is.
 """
 
@@ -28,6 +28,8 @@ from sidecar.control.caller_routes import add_caller_routes
 from sidecar.control.fencing import FenceRefused, Fencing
 from sidecar.control.incident_routes import add_incident_routes
 from sidecar.control.run_care import RunCare, RunCareRefused
+from sidecar.control.sink_care import SinkCareRefused
+from sidecar.control.sink_routes import add_sink_routes
 from sidecar.control.socket_file import NAME, PATH_BYTES_MAX, bound
 from sidecar.control.tool_care import ToolCare, ToolCareRefused
 from sidecar.errors import StartRefused
@@ -105,6 +107,8 @@ def _app(state: ControlState) -> web.Application:
         _add_tools(app, state.tools)
     if state.approval_care is not None:
         _add_approvals(app, state.approval_care)
+    if state.sinks is not None:
+        add_sink_routes(app, state.sinks, asked=_asked, user_id=_user_id)
     if state.callers is not None:
         add_caller_routes(
             app, state.callers, state.callers.containments, asked=_asked, user_id=_user_id
@@ -236,6 +240,7 @@ async def _owner_only(request: web.Request, handler: Handler) -> web.StreamRespo
         return await handler(request)
     except (
         ApprovalCareRefused, ChangeRefused, FenceRefused, IncidentRefused, RunCareRefused,
+        SinkCareRefused,
         ToolCareRefused,
     ) as error:  # fmt: skip
         said = {"code": error.code, "title": error.title, "next_step": error.next_step}

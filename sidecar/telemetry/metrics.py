@@ -16,11 +16,13 @@ import sidecar
 from sidecar.telemetry.counters import OTHER, Histogram
 from sidecar.telemetry.room_readings import (
     approval_results,
+    delivery_results,
     export_failures,
     lockouts,
     of_approvals,
     of_callers,
     of_checkpoints,
+    of_deliveries,
     of_exports,
 )
 from sidecar.telemetry.sources import (
@@ -191,6 +193,19 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric("aegis_approval_decision_seconds", "histogram",
            "Time from asking to a person's last word.", (),
            lambda s: of_approvals(s, lambda a: _buckets(a.register.decision_seconds))),
+    # of deliveries
+    Metric("aegis_deliveries_total", "counter",
+           "Attempts of this node to tell a sink, by what they came to: retried ones will be made "
+           "again, dead ones were given up.", ("sink", "result"), delivery_results),
+    Metric("aegis_deliveries_waiting", "gauge",
+           "Deliveries in the store that no sink has taken yet; every node on it says the same.",
+           ("sink",), of_deliveries(lambda told: told.waiting_by_sink())),
+    Metric("aegis_deliveries_oldest_waiting_seconds", "gauge",
+           "How long the oldest of them has waited.", ("sink",),
+           of_deliveries(lambda told: told.oldest_s_by_sink())),
+    Metric("aegis_deliveries_dead", "gauge",
+           "Deliveries that were given up and wait for a person: `sinks dead`.", ("sink",),
+           of_deliveries(lambda told: told.dead_by_sink())),
     # of callers
     Metric("aegis_agents", "gauge", "Agents of all tenants, by how they stand.", ("state",),
            of_callers(lambda callers: callers.agents_by_state())),

@@ -1,5 +1,5 @@
 """How the numbers of rooms that a sidecar may or may not keep are read: signed heads, approvals,
-callers.
+callers, deliveries.
 
 Knows: that where there is no such room there is no sample.
 Must not know: the names of metrics, who counts what when.
@@ -14,6 +14,7 @@ from sidecar.telemetry.sources import (
     Buckets,
     CallerCounts,
     CheckpointCounts,
+    DeliveryCounts,
     ExportCounts,
     NoticeCounts,
     Sample,
@@ -66,6 +67,24 @@ def approval_results(scrape: Scrape) -> Iterable[Sample]:
     if approvals is None:
         return []
     return [((result,), count) for result, count in approvals.register.results.items()]
+
+
+def delivery_results(scrape: Scrape) -> Iterable[Sample]:
+    """By sink and result; no sample where nobody is told."""
+    deliveries = scrape.sources.deliveries
+    return [] if deliveries is None else list(deliveries.results.items())
+
+
+def of_deliveries(
+    values: Callable[[DeliveryCounts], Mapping[str, float]],
+) -> Callable[[Scrape], Iterable[Sample]]:
+    """By sink; no sample where nobody is told."""
+
+    def read(scrape: Scrape) -> Iterable[Sample]:
+        deliveries = scrape.sources.deliveries
+        return [((name,), n) for name, n in values(deliveries).items()] if deliveries else []
+
+    return read
 
 
 def of_callers(

@@ -19,6 +19,7 @@ from sidecar.errors import RefusalKind
 from sidecar.identity.changes import ChangeRefused
 from sidecar.ledger.proofs import NoProof
 from sidecar.ledger.tiles import TreeIncomplete
+from sidecar.soc.delivery_changes import DeliveryRefused
 from sidecar.soc.incidents import IncidentRefused
 from storage.errors import ReadTimeout, StoreError
 
@@ -217,7 +218,7 @@ def problem_of(error: Exception) -> Problem | None:
     if isinstance(error, StoreError):
         # The text of an engine may tell of servers and files: it is for the log.
         return ApiProblem("store_unavailable", f"the store says {error.code}").said
-    if isinstance(error, ApprovalRefused):
+    if isinstance(error, ApprovalRefused | DeliveryRefused):
         return _said(error.code, error.title, error.next_step, error.status)
     if isinstance(error, RunCareRefused | ToolCareRefused | ChangeRefused | IncidentRefused):
         if isinstance(error.__cause__, StoreError):

@@ -22,6 +22,8 @@ BODIES: dict[str, Any] = {
     "accept_tools": {"upstream": "mail", "tools": []},
     "contain": {"action": "block-tool", "subject": "shop/refund", "agent": "coder-{tenant}"},
     "note_incident": {"text": "seen by {tenant}"},
+    "test_sink": {"sink": "ops"},
+    "retry_sink": {"sink": "ops"},
     "verify_chain": {"receipts": [{"seq": 1}]},
 }
 QUERIES = {"get_consistency_proof": "first=1"}

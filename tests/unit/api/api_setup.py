@@ -32,6 +32,7 @@ from sidecar.config.model import (
     Agent,
     Config,
     Listen,
+    Sink,
     Tenant,
     Upstream,
     UpstreamLimits,
@@ -64,11 +65,12 @@ from sidecar.soc.incidents import Incidents
 from sidecar.soc.levels import Level
 from sidecar.soc.model import Evidence, Hit, Severity
 from sidecar.telemetry.counters import Counters
+from sidecar.telling_rooms import Telling
 from sidecar.write_path import made_recorder
 from storage.pressure import Pressure
 from storage.records import Entry, Recorded
 from storage.standing import AgentRow, ApprovalRow, AuditRow, KeyRow, PinRow
-from storage.watch_rows import ContainmentRow
+from storage.watch_rows import ContainmentRow, DeliveryRow
 from storage.write_queue import WriteQueue
 
 TENANTS = ("acme", "rival")
@@ -147,6 +149,7 @@ def ids_of(tenant: str) -> dict[str, str]:
         "containment_id": f"containment-of-{tenant}",
         "alert_id": f"alert-of-{tenant}",
         "incident_id": f"incident-of-{tenant}",
+        "delivery_id": f"delivery-of-{tenant}",
     }
 
 
@@ -304,9 +307,14 @@ class Recording:
             tenant, ids["containment_id"], 1, "active", "block-tool", "mail/send", f"for {tenant}",
             f"person:{tenant}", "", "", 7, 0, 7,
         )  # fmt: skip
+        told = DeliveryRow(
+            tenant, ids["delivery_id"], 1, "dead", "ops", "test", 0, f'{{"of": "of-{tenant}"}}',
+            1, 0, "it answered 410", 1, 1,
+        )  # fmt: skip
         changes: tuple[tuple[Any, ...], ...] = (
             (_agent(tenant, ids["agent_id"]),), (_agent(tenant, f"stored-{tenant}", "frozen"),),
-            (_key(tenant, ids["key_id"], "ana", ["viewer"]),), (approval, second), (pin, block),
+            (_key(tenant, ids["key_id"], "ana", ["viewer"]),), (approval, second),
+            (pin, block, told),
         )  # fmt: skip
         for puts in changes:
             now_us = self._clock.now_us()
@@ -346,6 +354,14 @@ def make_config(folder: Path, url: str) -> Config:
         upstreams={
             "shop": Upstream(name="shop", url="https://shop.example", limits=limits),
             "mail": Upstream(name="mail", url="https://mail.example", kind="mcp", limits=limits),
+        },
+        sinks={
+            "ops": Sink(
+                name="ops",
+                kind="webhook",
+                url=Secret(f"https://{CANARY}.example"),
+                secret=Secret(CANARY),
+            )
         },
     )
 
@@ -415,6 +431,7 @@ async def served_api(
             runs=RunCare(config, clock, read=store.run_head, queue=queue, runs=runs, fence=fence),
             tools=ToolCare.of_config(config, pins),
             incidents=Incidents(store, queue, clock, fence),
+            telling=Telling(config, clock, store, queue, fence, stdout=None),
         )  # fmt: skip
         recording = Recording(store, queue, policies, desk_clock)
         for tenant in TENANTS:

@@ -85,6 +85,12 @@ def make_sources(upstreams: tuple[str, ...] = ("github", "files"), **changes: An
         "approvals": SimpleNamespace(
             register=Register(), waiting=SimpleNamespace(count=0), now_us=lambda: 0
         ),
+        "deliveries": SimpleNamespace(
+            results={("ops", "delivered"): 3, ("ops", "dead"): 1},
+            waiting_by_sink=lambda: {"ops": 2},
+            dead_by_sink=lambda: {"ops": 1},
+            oldest_s_by_sink=lambda: {"ops": 4.5},
+        ),
         "callers": SimpleNamespace(
             failures_by_reason={"unknown": 3, "jwt_expired": 1},
             lockouts_total=1,
