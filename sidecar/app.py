@@ -130,7 +130,7 @@ async def running(
         leg = _leg(stack, certificates)
         runs = run_keeper(config, clock, store)
         pins = PinKeeper(store, queue, clock, fence, is_alone=not store.has_leases)
-        telling = Telling(config, clock, store, queue, fence, stdout=sys.stdout)
+        telling = Telling(config, clock, store, queue, fence, callers.containing, sys.stdout)
         approvals = made_approvals(config, clock, store, queue, fence, telling.approval_news)
         shared = Shared(config, clock, policies, callers, recorder, runs, pins, counters, fence)
         pipeline = made_pipeline(
@@ -140,8 +140,9 @@ async def running(
         authorize = made_authorize(shared, queue, store, boot_id, approvals)
         door = _door(config, pipeline, authorize)
         watching = await begun_watching(
-            stack, config, clock, store, queue, policies, counters, fence, callers.containing
-        )
+            stack, config, clock, store, queue, policies, counters, fence, callers.containing,
+            telling,
+        )  # fmt: skip
         state = ControlState(
             config=config, clock=clock, boot_id=boot_id, counters=counters, queue=queue,
             pressure=pressure, store=store, policies=policies, recorder=recorder, door=door,

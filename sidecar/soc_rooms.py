@@ -18,7 +18,6 @@ from sidecar.soc.deliveries import Told
 from sidecar.soc.incidents import Incidents
 from sidecar.soc.levels import LEVELS
 from sidecar.soc.loading import detections_of
-from sidecar.soc.model import SEVERITIES
 from sidecar.soc.raising import Raiser
 from sidecar.soc.responding import Responding
 from sidecar.soc.response_notes import ResponseNotes
@@ -76,6 +75,16 @@ class Watching:
         tasks.start(self.sweep.run(), "chains")
 
 
+class Tells(Protocol):
+    """Who is told: the sinks, and a ring when there is something for them."""
+
+    told: tuple[Told, ...]
+
+    def ring(self) -> None:
+        """Something was put, and is durable."""
+        ...
+
+
 def store_refusals(denied: Mapping[str, int]) -> dict[str, int]:
     """Of the calls that failed closed, those the store's state refused, by code of the event."""
     found: dict[str, int] = {}
@@ -96,6 +105,7 @@ async def begun_watching(
     counters: Counters,
     fence: Fence,
     containing: Containing,
+    telling: Tells,
 ) -> Watching:
     """What watches; from here on nothing that is recorded is passed over. Its marks are kept a last
     time when the stack ends. Raises a StoreError."""
@@ -109,7 +119,8 @@ async def begun_watching(
         clock,
         counts,
         level=LEVELS[config.soc.level],
-        sinks=[Told(one.name, SEVERITIES[one.min_severity]) for one in config.sinks.values()],
+        sinks=telling.told,
+        told=telling.ring,
         responds=responding,
     )
     share = Share(

@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from sidecar.bell import Bell
 from sidecar.control.approval_news import ApprovalNews, approval_addition
+from sidecar.control.containment_news import ContainmentNews
 from sidecar.control.sink_care import ReadsDeliveries
 from sidecar.errors import StartRefused
 from sidecar.soc.deliveries import Told, severity_named
 from sidecar.soc.delivering import Delivering
 from sidecar.soc.delivery_care import DeliveryCare
 from sidecar.soc.delivery_changes import DeliveryChanges
+from sidecar.soc.levels import LEVELS, Level
 
 if TYPE_CHECKING:
     from sidecar.approvals.service import Approvals
     from sidecar.clock import Clock
     from sidecar.config.model import Config
+    from sidecar.identity.containing import Containing
     from sidecar.ledger.fence import Fence
     from storage import SqlStore
     from storage.write_queue import WriteQueue
@@ -38,12 +41,13 @@ class Telling:
         store: SqlStore,
         queue: WriteQueue,
         fence: Fence,
+        containing: Containing | None = None,
+        stdout: TextIO | None = None,
         *,
-        stdout: TextIO | None,
         has_listeners: bool = True,
     ) -> None:
         """`stdout` is None where standard output is somebody else's: raises StartRefused for a
-        sink that would write there."""
+        sink that would write there. `containing` is asked to tell of containments."""
         self._config = config
         self._clock = clock
         self._store = store
@@ -59,6 +63,8 @@ class Telling:
         self.told = tuple(
             Told(name, severity_named(sink.min_severity)) for name, sink in config.sinks.items()
         )
+        if containing is not None and LEVELS[config.soc.level] >= Level.NOTIFY:
+            containing.tells = ContainmentNews(self.told, self.ring)
         self.approval_news = ApprovalNews(self.told, clock.now_us, self.ring)
         self._care = DeliveryCare(store, fence, config.sinks)
         self.changes = DeliveryChanges(

@@ -31,7 +31,7 @@ class Sink(Group):
         default_text="required for webhook; none for the others",
     )
     min_severity: Literal["info", "low", "medium", "high", "critical"] = _setting(
-        "it is told of this and worse; approvals count as `high`", "low"
+        "it is told of this and worse; approvals and containments count as `high`", "low"
     )
     private: bool = _setting(
         "its name may resolve to private addresses",

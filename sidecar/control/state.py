@@ -90,16 +90,13 @@ class ControlState:
         fence = fencing.fence if fencing is not None else None
         # Each None where the embedding program has nobody who keeps such.
         self.fencing, self.runs, self.tools = fencing, runs, tools
-        self.approvals, self.callers = approvals, callers
-        self.incidents = incidents
+        self.approvals, self.callers, self.incidents = approvals, callers, incidents
         self.incident_care = IncidentCare(incidents, config.tenants) if incidents else None
-        self.deliveries = telling.changes if telling is not None else None
+        self.deliveries = telling.changes if telling else None
         self.sinks = SinkCare(config, telling.reader, telling.changes) if telling else None
         url = config.approvals.url if has_listeners else ""
         self.approval_care = ApprovalCare(approvals, config.tenants, url) if approvals else None
-        self._outlook_at = outlook_at
-        self._clock = clock
-        self._policies = policies
+        self._clock, self._policies, self._outlook_at = clock, policies, outlook_at
         self._sources = Sources(
             counters=counters,
             queue=queue,

@@ -20,7 +20,7 @@ from storage.standing import AgentRow, AuditRow, KeyRow
 if TYPE_CHECKING:
     from sidecar.clock import Clock
     from sidecar.identity.profiles import KeyProfile
-    from storage.watch_rows import ContainmentRow
+    from storage.watch_rows import ContainmentRow, DeliveryRow
 
 SALT_BYTES: Final = 16
 
@@ -39,7 +39,7 @@ class Change(NamedTuple):
     after: Shown
     reason: str
     put: AgentRow | KeyRow | ContainmentRow
-    also: tuple[AgentRow, ...] = ()
+    also: tuple[AgentRow | DeliveryRow, ...] = ()
 
 
 def change_entry(clock: Clock, change: Change) -> Entry:

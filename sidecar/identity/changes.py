@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sidecar.identity.registry import Registry, TenantView
     from sidecar.ledger.fence import Fence
     from sidecar.ledger.pin_keeper import Submits
-    from storage.watch_rows import ContainmentRow
+    from storage.watch_rows import ContainmentRow, DeliveryRow
 
 #: Of one tenant.
 AGENTS_MAX: Final = 10_000
@@ -88,7 +88,7 @@ class Planned(NamedTuple):
     before: dict[str, Any] | None
     after: dict[str, Any]
     put: AgentRow | KeyRow | ContainmentRow
-    also: tuple[AgentRow, ...] = ()
+    also: tuple[AgentRow | DeliveryRow, ...] = ()
     epoch: int | None = None
 
 

@@ -37,6 +37,7 @@ from sidecar.identity.containment_subjects import (
     read_subject,
     text_of,
 )
+from sidecar.identity.containment_telling import Nobody, TellsContainments
 from sidecar.identity.containment_words import (
     Wanted,
     read_wanted,
@@ -119,6 +120,8 @@ class Containing:
         self._registry = registry
         self._store = store
         self._clock = clock
+        #: Who is told when one begins and ends.
+        self.tells: TellsContainments = Nobody()
 
     @property
     def registry(self) -> Registry:
@@ -159,15 +162,17 @@ class Containing:
                 at_us, at_us + wanted.for_us if wanted.for_us else 0, at_us,
             )  # fmt: skip
             begun[:] = [row]
+            told = self.tells.rows(row, wanted.actor, wanted.reason)
             return Planned(
                 "containment.begin", None, shown_containment(row), row,
-                () if also is None else (also,), epoch=view.epoch,
+                told if also is None else (also, *told), epoch=view.epoch,
             )  # fmt: skip
 
         seq = await self._changes.made(
             wanted.tenant, audited(action, subject, containment_id), plan, wanted.actor,
             wanted.reason,
         )  # fmt: skip
+        self.tells.recorded()
         return self._contains(begun[0], seq)
 
     async def begin(
@@ -236,9 +241,10 @@ class Containing:
             after_it = now._replace(version=now.version + 1, state=state, changed_at_us=at_us)
             put[:] = [after_it]
             stands_again = restored(view, now, self._changes.now_us(), rotated)
+            told = self.tells.rows(after_it, actor, reason)
             return Planned(
                 verb, shown_containment(now), shown_containment(after_it), after_it,
-                () if stands_again is None else (stands_again,),
+                told if stands_again is None else (stands_again, *told),
             )  # fmt: skip
 
         action = action_of(row)
@@ -247,7 +253,10 @@ class Containing:
         if action is not None:
             name = audited(action, subject, containment_id)
         seq = await self._changes.made(tenant, name, plan, actor, reason)
-        return None if seq is None else self._contains(put[0], seq)
+        if seq is None:
+            return None
+        self.tells.recorded()
+        return self._contains(put[0], seq)
 
     async def _only_rotated(self, row: ContainmentRow) -> int | None:
         """The agent's version if all that was done to it since is that its token was changed, as

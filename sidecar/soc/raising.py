@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sidecar.soc.watch_counts import WatchCounts
     from sidecar.soc.watch_rooms import Put
     from storage.protocol import WatchStore
-    from storage.watch_rows import DeliveryRow
+    from storage.watch_rows import DeliveryRow, IncidentRow
 
 _log = logging.getLogger("aegis.soc")
 
@@ -92,7 +92,7 @@ class Raiser:
         if not noticed.has_news:
             is_put = await store.put_rows(tenant, [*noticed.alerts, *noticed.incidents, *puts])
         else:
-            deliveries = deliveries_for(noticed, self._sinks, self._level)
+            deliveries = deliveries_for(noticed, self._sinks, self._level, incidents)
             stamp = Stamp(clock.new_id(), clock.random_bytes(SALT_BYTES), clock.now_us())
             entry = raised_entry(tenant, noticed, stamp, (*deliveries, *puts))
             is_put = _is_recorded(await self._queue.submit(entry))
@@ -136,9 +136,10 @@ def _is_recorded(answer: Answer) -> bool:
 
 
 def deliveries_for(
-    noticed: Noticed, sinks: Sequence[Told], level: Level
+    noticed: Noticed, sinks: Sequence[Told], level: Level, before: Sequence[IncidentRow]
 ) -> tuple[DeliveryRow, ...]:
-    """Who is to be told of what is new: of each alert, and of each incident."""
+    """Who is to be told of what is new: of each alert, of each incident, and of each that matters
+    more than it did `before`."""
     rows: list[DeliveryRow] = []
     for one in noticed.raised if sinks else ():
         alert, body = one.alert, shown_alert(one.alert)
@@ -161,4 +162,16 @@ def deliveries_for(
             Ids(incident.tenant_id, incident.incident_id),
             incident.opened_us,
         )
+    known = {one.incident_id: SEVERITIES[one.severity] for one in before}
+    for incident in noticed.incidents if sinks else ():
+        severity = SEVERITIES[incident.severity]
+        if severity > known.get(incident.incident_id, severity):
+            rows += deliveries_of(
+                Kind.INCIDENT_RAISED,
+                shown_incident(incident),
+                severity,
+                sinks,
+                Ids(incident.tenant_id, incident.incident_id, incident.version),
+                incident.last_us,
+            )
     return tuple(rows)

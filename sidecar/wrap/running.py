@@ -150,16 +150,15 @@ async def _rooms(
     callers = await made_callers(stack, config, clock, store, queue, fence)
     runs, counters = run_keeper(config, clock, store), Counters(config.upstreams)
     pins = PinKeeper(store, queue, clock, fence, is_alone=not store.has_leases)
-    telling = Telling(config, clock, store, queue, fence, stdout=None, has_listeners=False)
-    approvals = made_approvals(
-        config, clock, store, queue, fence, telling.approval_news, has_listeners=False
-    )
+    telling = Telling(config, clock, store, queue, fence, callers.containing, has_listeners=False)
+    news = telling.approval_news
+    approvals = made_approvals(config, clock, store, queue, fence, news, has_listeners=False)
     pipeline = made_pipeline(
         config, clock, policies, recorder, callers, runs, pins, session, counters, fence, approvals,
         Bindings(clock.random_bytes(KEY_BYTES)),  # over a pipe there are no ids to bind
     )  # fmt: skip
     watching = await begun_watching(
-        stack, config, clock, store, queue, policies, counters, fence, callers.containing
+        stack, config, clock, store, queue, policies, counters, fence, callers.containing, telling
     )
     tasks = Tasks(stack)
     tasks.start(policies.run(), "policies")

@@ -19,10 +19,20 @@ import pytest
 from running import Process, free_port
 from tool_server import QuietTools, serving
 
-CATALOGUE = "catalogue: shop\ntools:\n  buy: POST /buy/{what}\n  look: GET /look\n"
+CATALOGUE = """catalogue: shop
+tools:
+  buy: POST /buy/{what}
+  look: GET /look
+  empty: DELETE /all
+"""
+DETECTION = """detection: refused
+severity: critical
+where: {effect: deny}
+reason: "{agent.name} was refused"
+"""
 POLICY = """policy: shop
 rules:
-  - {id: all, effect: allow, tools: shop/*}
+  - {id: all, effect: allow, tools: [shop/buy, shop/look]}
   - {id: asks, effect: require_approval, tools: shop/buy, reason: "buys {args.what}"}
 """
 KEY = "a-signing-key-of-this-test"
@@ -128,7 +138,7 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
         lines.append("  here: {kind: stdout}")
         process.write(
             f"  shop: {{url: '{shop}'}}\n",
-            {"shop.yaml": CATALOGUE, "policy.yaml": POLICY},
+            {"shop.yaml": CATALOGUE, "policy.yaml": POLICY, "refused.yaml": DETECTION},
             "approvals: {hold: 20s}\n"
             "tenants: {default: {agents: {agent: {}}, people: {ana: "
             "{roles: [approver], key: {env: ANA}}}}}\n"
@@ -223,6 +233,23 @@ def test_e7_an_approval_is_asked_for_by_webhook_and_decided_by_the_link_in_it(
     assert "approvals/link" not in json.dumps(delivered), "the link lies in no store"
 
 
+def test_an_alert_its_incident_and_a_containment_are_told(process: Process) -> None:
+    began = time.monotonic()
+    assert call(process, "DELETE", "/shop/all") == 403
+    ((_, body),) = until(lambda: told(_Hook, "alert.opened", "agent was refused"))
+    assert time.monotonic() - began < 5
+    assert (body["severity"], body["alert"]["detection"]) == ("critical", "refused")
+    assert body["alert"]["evidence"]["raised"][0]["receipt_hash"]
+    assert until(lambda: told(_Hook, "incident.opened", body["alert"]["incident_id"]))
+    where = ("--data-dir", str(process.folder))
+    assert process.cli("contain", "block-tool", "shop/empty", *where).returncode == 0
+    ((_, body),) = until(lambda: told(_Hook, "containment.started", "shop/empty"))
+    undo = process.cli("containments", "undo", body["containment"]["id"], *where)
+    assert undo.returncode == 0, undo.stderr
+    ((_, body),) = until(lambda: told(_Hook, "containment.ended", "shop/empty"))
+    assert body["containment"]["state"] == "undone"
+
+
 def test_g11_no_sink_touches_a_call(process: Process) -> None:
     """Every sink that means no good has something to be told while calls go through."""
     with ThreadPoolExecutor(4) as pool:
@@ -256,9 +283,9 @@ def test_the_command_line_tests_a_sink_and_has_the_dead_tried_again(process: Pro
     assert f"{len(dead) - 1} will be tried again" in sinks(process, "retry", "--all", "gone")
     until(lambda: "nothing was given up" in sinks(process, "dead", "gone"))
     assert "It is not given up" in sinks(process, "retry", one, code=1)
-    samples = until(lambda: process.metrics())
-    assert samples['aegis_deliveries_total{result="delivered",sink="gone"}'] >= len(dead)
-    assert samples['aegis_deliveries_dead{sink="ops"}'] == 0
+    key = 'aegis_deliveries_total{result="delivered",sink="gone"}'
+    until(lambda: process.metrics()[key] >= len(dead))
+    assert process.metrics()['aegis_deliveries_dead{sink="ops"}'] == 0
 
 
 def test_g11_kill_9_loses_nothing_that_was_to_be_told(process: Process) -> None:

@@ -29,7 +29,7 @@ HEADLINES: Final = {
 MEMBERS: Final = (
     "title", "reason", "why", "detection", "state", "action", "agent", "agent_id", "user", "run",
     "run_id", "tool", "upstream", "method", "path", "subject", "arguments", "hits", "votes",
-    "actor", "until_us", "incident_id", "recommendation", "id",
+    "actor", "until_us", "ended_by", "ended_reason", "incident_id", "recommended", "id",
 )  # fmt: skip
 VALUE_CHARACTERS_MAX: Final = 200
 FACTS_MAX: Final = 14

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from identity_setup import MovedClock, Place, place
 
+from sidecar.control.containment_news import ContainmentNews
 from sidecar.identity import containment_plans as plans_module
 from sidecar.identity.agent_states import Move
 from sidecar.identity.changes import ChangeRefused
@@ -21,6 +22,8 @@ from sidecar.identity.tokens import sha256_of
 from sidecar.ledger.fence import Standing
 from sidecar.model import Principal
 from sidecar.policy.contained import Action
+from sidecar.soc.deliveries import Told
+from sidecar.soc.model import Severity
 from storage.errors import StoreUnavailable
 
 WHO = "socket:root"
@@ -348,3 +351,28 @@ async def test_a_store_that_does_not_answer_ends_nothing(
         monkeypatch.undo()
         await swept(at.callers.containing, clock)
         assert coder(at).state == "active", "positive control"
+
+
+async def test_a_containment_is_told_in_its_own_transaction_when_it_begins_and_ends(
+    tmp_path: Path,
+) -> None:
+    async with place(tmp_path) as at:
+        rings: list[int] = []
+        told = (Told("ops", Severity.HIGH), Told("pager", Severity.CRITICAL))
+        at.callers.containing.tells = ContainmentNews(told, lambda: rings.append(1))
+        begun = await freeze(at, reason="leaks")
+        assert await refused(freeze(at)) == "already_contained"
+        await at.callers.containing.undo(
+            "acme", begun.row.containment_id, actor=WHO, reason="was nothing"
+        )
+        rows = await at.store.deliveries_before("acme", "~", 9)
+        bodies = {row.kind: json.loads(row.body)["containment"] for row in rows}
+        assert len(rows) == len(rings) == 2, "what was refused was told to nobody"
+        started, ended = bodies["containment.started"], bodies["containment.ended"]
+        assert (started["action"], started["agent"], started["reason"], started["state"]) == (
+            "freeze-agent", "coder", "leaks", "active",
+        )  # fmt: skip
+        assert (ended["state"], ended["ended_by"], ended["ended_reason"]) == (
+            "undone", WHO, "was nothing",
+        )  # fmt: skip
+        assert coder(at).state == "active", "what is told takes nothing's place"

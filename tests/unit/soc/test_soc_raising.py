@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from watch_setup import STORM, Desk, desk
 
-from sidecar.soc.correlation import Raised
+from sidecar.soc.correlation import Noticed, Raised
 from sidecar.soc.deliveries import Told
 from sidecar.soc.levels import Level
 from sidecar.soc.model import Severity
-from sidecar.soc.raising import Raiser
+from sidecar.soc.raising import Raiser, deliveries_for
 from sidecar.soc.watch_rooms import Rooms
 from sidecar.soc.watched import Watched
+from storage.watch_rows import IncidentRow
 
 ASKING = STORM + "respond: {action: freeze-agent, for: 1h}\n"
 SINKS = (Told("ops", Severity.LOW), Told("pager", Severity.CRITICAL))
@@ -107,3 +108,20 @@ async def test_of_an_entry_that_cannot_be_recorded_nothing_stands(tmp_path: Path
         assert await at.store.deliveries_before("acme", "z", 9) == []
         assert await at.store.open_incidents("acme", 9) == []
         assert (responding.rung, responding.asked) == (0, [])
+
+
+def test_an_incident_that_comes_to_matter_more_is_told_of_again() -> None:
+    before = IncidentRow(
+        "acme", "i1", 1, "open", "high", "coder", "", "storm", "[]", 1, 1, 5, 5
+    )  # fmt: skip
+    raised = before._replace(version=2, severity="critical", last_us=9)
+    joined = before._replace(version=2, incident_id="i2")
+    known = [before, before._replace(incident_id="i2")]
+    noticed = Noticed(incidents=(raised, joined))
+    rows = deliveries_for(noticed, SINKS, Level.NOTIFY, known)
+    assert [(row.kind, row.sink) for row in rows] == [
+        ("incident.raised", "ops"), ("incident.raised", "pager"),
+    ]  # fmt: skip
+    assert json.loads(rows[0].body)["incident"]["severity"] == "critical"
+    assert deliveries_for(noticed, SINKS, Level.NOTIFY, known) == rows, "made again, the same"
+    assert deliveries_for(noticed, (), Level.NOTIFY, known) == ()

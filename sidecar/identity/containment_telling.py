@@ -1,0 +1,34 @@
+"""Who is told of containments.
+
+Must not know: who that is, how they are reached.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from storage.watch_rows import ContainmentRow, DeliveryRow
+
+
+class TellsContainments(Protocol):
+    """Who is told when one begins and ends."""
+
+    def rows(self, row: ContainmentRow, actor: str, reason: str) -> tuple[DeliveryRow, ...]:
+        """What is put in the transaction in which it comes to stand so; of a new one its version
+        is 1."""
+        ...
+
+    def recorded(self) -> None:
+        """Such a transaction is durable."""
+        ...
+
+
+class Nobody:
+    """Nobody is told."""
+
+    def rows(self, row: ContainmentRow, actor: str, reason: str) -> tuple[DeliveryRow, ...]:
+        """See `TellsContainments.rows`."""
+        return ()
+
+    def recorded(self) -> None:
+        """See `TellsContainments.recorded`."""
