@@ -123,6 +123,16 @@ async def test_what_nobody_decided_in_time_is_told_once(desk: Desk) -> None:
     assert len(await desk.told()) == 2
 
 
+async def test_a_yes_that_nobody_spent_in_time_is_not_told_again(desk: Desk) -> None:
+    approval_id = await desk.ask(life_us=300_000)
+    row = await desk.approvals.deciding.approve("acme", approval_id, ANA)
+    await asyncio.sleep(0.35)
+    assert await desk.approvals.changes.expire(row)
+    kept = await desk.store.approval("acme", approval_id)
+    assert kept is not None and kept.state == "expired", "positive control"
+    assert [row.kind for row in await desk.told()] == ["approval.requested", "approval.decided"]
+
+
 async def test_what_did_not_come_true_is_told_to_nobody(desk: Desk) -> None:
     approval_id = await desk.ask()
     deciding = desk.approvals.deciding

@@ -101,6 +101,7 @@ async def test_g11_an_answer_that_is_no_yes_is_told_in_few_words(
     assert (error.is_final, error.wait_s) == (is_final, wait_s)
     assert len(error.said) <= seam.SAID_CHARACTERS_MAX and "hunter2" not in error.said
     assert error.said.isprintable()
+    assert "000000" not in error.said, "nothing is unpacked"
 
 
 async def test_g11_a_redirect_is_not_followed() -> None:
