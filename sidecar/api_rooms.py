@@ -7,9 +7,9 @@ without listeners needs: this brings HTTP with it.
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from functools import cache
 
 from sidecar.approvals.service import Approvals
-from sidecar.authorize.described import described
 from sidecar.clock import Clock
 from sidecar.config.model import Config
 from sidecar.control.api.backroom import Backroom
@@ -53,9 +53,17 @@ async def made_api(
         load=policy_loader(config),
         route_request=route_request,
         backroom=backroom,
-        document=written_document(described()),
+        document=_document,
     )
     # Kept by the store, so that a list goes on after a restart and on every node.
     key = await store.keep("api_cursors", clock.random_bytes(KEY_BYTES).hex())
     console = Console(rooms, is_secure=config.listen.control.tls is not None)
     return Api(rooms, ROUTES, Cursors(bytes.fromhex(key))), console
+
+
+@cache
+def _document() -> bytes:
+    """What is said of the API to programs: seldom asked for, and long in the making."""
+    from sidecar.authorize.described import described
+
+    return written_document(described())

@@ -44,8 +44,8 @@ class Doorman(Protocol):
 @dataclass(slots=True)
 class Rooms:
     """All of them. `reader` has connections and a time limit of its own; `changes` makes those of
-    agents and keys, `containing` those of containments; `document` is what is said of the API to
-    programs."""
+    agents and keys, `containing` those of containments; `document` gives what is said of the
+    API to programs."""
 
     config: Config
     clock: Clock
@@ -59,7 +59,7 @@ class Rooms:
     load: Load
     route_request: RouteRequest
     backroom: Backroom
-    document: bytes
+    document: Callable[[], bytes]
 
 
 def kept(room: T | None, what: str) -> T:

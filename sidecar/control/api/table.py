@@ -33,7 +33,7 @@ from sidecar.control.api.route import READERS, Asked, Route
 
 async def get_document(asked: Asked) -> bytes:
     """The document of these very routes, and of what is served beside them."""
-    return asked.rooms.document
+    return asked.rooms.document()
 
 
 def written_document(beside: Described) -> bytes:

@@ -21,7 +21,7 @@ def went_ahead(one: Stage) -> int:
     return len(rows) - sum(row["kind"] != "intent" for row in rows)
 
 
-async def test_w_a_crowd_is_told_to_wait_and_nothing_is_doubled(tmp_path: Path) -> None:
+async def test_a_crowd_is_told_to_wait_and_nothing_is_doubled(tmp_path: Path) -> None:
     async with stage(tmp_path, more="limits: {queue: 1}\n") as one:
 
         async def ask(number: int) -> Answer:
