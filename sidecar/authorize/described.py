@@ -23,7 +23,6 @@ _SECURITY: Final[list[dict[str, Any]]] = [{"agent": []}, {"agent_bearer": []}]
 
 #: JSON text with a NUL in it is refused wherever it stands.
 _NO_NUL: Final = "^[^\\u0000]*$"
-_SAFE_INTEGER: Final = 2**53
 Name = Annotated[str, Field(min_length=1, max_length=NAME_LENGTH_MAX, pattern=_NO_NUL)]
 Kept = Annotated[str, Field(min_length=1, max_length=KEY_LENGTH_MAX, pattern=_NO_NUL)]
 Resource = Annotated[str, Field(max_length=RESOURCE_LENGTH_MAX, pattern=_NO_NUL)]
@@ -296,11 +295,12 @@ def _plain() -> dict[str, Any]:
     text = {"type": "string", "pattern": _NO_NUL}
     return {
         "title": _PLAIN,
-        "description": "JSON that every reader reads alike: integers within ±2^53, no NUL",
+        "description": "JSON that every reader reads alike: no NUL, and numbers that are written "
+        "without a fraction or an exponent within ±2^53",
         "anyOf": [
             {"type": "null"},
             {"type": "boolean"},
-            {"type": "number", "minimum": -_SAFE_INTEGER, "maximum": _SAFE_INTEGER},
+            {"type": "number"},
             text,
             {"type": "array", "items": again},
             {"type": "object", "propertyNames": text, "additionalProperties": again},

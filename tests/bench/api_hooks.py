@@ -20,6 +20,28 @@ def map_query(context, query):  # type: ignore[no-untyped-def]
     return query
 
 
+SAFE_INTEGER = 2**53
+
+
+def within(value):  # type: ignore[no-untyped-def]
+    """The value with integers that JSON readers agree on: a schema cannot tell 1e300 from the same
+    number written with 301 digits, and only the first is taken."""
+    if isinstance(value, dict):
+        return {name: within(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [within(one) for one in value]
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    return value % SAFE_INTEGER if is_integer and abs(value) > SAFE_INTEGER else value
+
+
+@schemathesis.hook
+def map_body(context, body):  # type: ignore[no-untyped-def]
+    """What is asked to be authorized, with such integers."""
+    if isinstance(body, dict) and isinstance(body.get("tool_call"), dict):
+        return {**body, "tool_call": within(body["tool_call"])}
+    return body
+
+
 @schemathesis.hook
 def before_call(context, case, kwargs):  # type: ignore[no-untyped-def]
     """The same for requests that were not generated but enumerated."""

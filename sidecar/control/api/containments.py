@@ -6,7 +6,7 @@ where it is ended a moment later.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from pydantic import Field
 
@@ -15,6 +15,7 @@ from sidecar.control.api.problems import ApiProblem, not_found
 from sidecar.control.api.route import (
     OPERATORS,
     READERS,
+    WHOLE,
     Asked,
     Body,
     Line,
@@ -73,7 +74,7 @@ class NewContainment(Body):
     action: str = Field(pattern=f"^({'|'.join(ACTIONS)})$")
     subject: Line = Field(min_length=1, max_length=SUBJECT_CHARS_MAX)
     agent: Line = Field("", max_length=63)
-    for_s: int | None = Field(None, ge=1, le=FOR_S_MAX)
+    for_s: Annotated[int, Field(ge=1, le=FOR_S_MAX), WHOLE] | None = None
     reason: Line = Field("", max_length=1024)
     incident_id: Line = Field("", max_length=64)
 

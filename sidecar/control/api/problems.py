@@ -159,7 +159,7 @@ _UNKNOWN: Final = frozenset(
 )  # fmt: skip
 #: Codes of rooms that say: that is no name, no reason, no expiry.
 _ILL_FORMED: Final = frozenset(
-    {"bad_action", "bad_expiry", "bad_key", "bad_name", "bad_note", "bad_reason", "bad_subject"}
+    {"bad_action", "bad_expiry", "bad_key", "bad_name", "bad_note", "bad_reason"}
 )
 #: Codes of rooms that say: not now.
 _NOT_NOW: Final = frozenset({"store_fenced", "store_moved", "shutting_down"})
