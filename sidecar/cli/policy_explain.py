@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 NAME = "explain"
 HELP = "why a call is judged as it is: every rule that names its tool, with values"
 
+_DECISION_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which policies, and which call."""
@@ -43,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a call as JSON (or YAML), - for standard input: {call, args, agent, http, claims, "
         "now, after}; `call` is a tool, or {method, path, body}",
     )
-    call.add_argument("--id", metavar="ID", help="a recorded call, by its Aegis-Call-Id")
+    call.add_argument(
+        "--id", metavar="ID", help="a recorded call, by its Aegis-Call-Id or decision_id"
+    )
     parser.add_argument("--store", help="store URL, instead of the configuration's (with --id)")
     parser.add_argument("--tenant", help="of which tenant (default: the only one there is)")
     parser.add_argument("--json", action="store_true", help="as one JSON object")
@@ -164,7 +169,7 @@ async def _explain_recorded(args: argparse.Namespace, chosen: Chosen, policy_set
     reader = await storage.open_reader(store_url(args))
     try:
         tenant_id = await tenant_of(reader, args.tenant)
-        receipts = await reader.receipts_of_call(tenant_id, args.id)
+        receipts = await reader.receipts_of_call(tenant_id, _call_id(args.id))
         if not receipts:
             print(f"no call {args.id!a} of tenant {tenant_id!a} is recorded", file=sys.stderr)
             return 1
@@ -201,6 +206,11 @@ async def _explain_recorded(args: argparse.Namespace, chosen: Chosen, policy_set
             print(f"      {line}")
         print(f"      not recorded of it: {_hidden_text(recorded)}")
     return 0
+
+
+def _call_id(given: str) -> str:
+    """The id of a call: /v1/authorize gives it with the dashes of a UUID, as `decision_id`."""
+    return given.replace("-", "") if _DECISION_ID.fullmatch(given) else given
 
 
 async def _belongs(

@@ -1,6 +1,7 @@
 """The MCP client of openai-agents with the fixture server at a URL; what it saw, as JSON.
 
-python driver_agents.py URL      (in an environment of its own; openai-agents unmodified)
+python driver_agents.py URL      (in an environment of its own; openai-agents unmodified;
+`server_at` is what deploy/guides/openai-agents.md shows)
 """
 
 from __future__ import annotations
@@ -13,8 +14,12 @@ from typing import Any
 from agents.mcp import MCPServerStreamableHttp
 
 
+def server_at(url: str, headers: dict[str, str]) -> MCPServerStreamableHttp:
+    return MCPServerStreamableHttp(params={"url": url, "headers": headers})
+
+
 async def main(url: str) -> dict[str, Any]:
-    async with MCPServerStreamableHttp(params={"url": url}) as server:
+    async with server_at(url, {}) as server:
         called = {
             name: (await server.call_tool(name, {})).model_dump(mode="json", exclude={"meta"})
             for name in ("test_simple_text", "test_multiple_content_types", "test_error_handling")

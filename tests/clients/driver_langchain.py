@@ -1,6 +1,7 @@
 """langchain-mcp-adapters with the fixture server at a URL; what it saw, as JSON.
 
-python driver_langchain.py URL      (in an environment of its own; the adapters unmodified)
+python driver_langchain.py URL      (in an environment of its own; the adapters unmodified;
+`tools_of` is what deploy/guides/langchain.md shows)
 """
 
 from __future__ import annotations
@@ -10,12 +11,18 @@ import json
 import sys
 from typing import Any
 
+from langchain_core.tools import BaseTool
 from langchain_mcp_adapters.client import MultiServerMCPClient
+
+
+async def tools_of(url: str, headers: dict[str, str]) -> list[BaseTool]:
+    servers = {"files": {"transport": "streamable_http", "url": url, "headers": headers}}
+    return await MultiServerMCPClient(servers).get_tools()
 
 
 async def main(url: str) -> dict[str, Any]:
     client = MultiServerMCPClient({"fixture": {"transport": "streamable_http", "url": url}})
-    tools = {tool.name: tool for tool in await client.get_tools()}
+    tools = {tool.name: tool for tool in await tools_of(url, {})}
     said = await tools["test_simple_text"].ainvoke({})
     mixed = await tools["test_multiple_content_types"].ainvoke({})
     try:
