@@ -22,11 +22,16 @@ from running import ROOT, free_port
 _APPROVED = (
     "nothing waits here, and nobody's id is ID: test_e2e_approvals runs it where calls are held"
 )
+_SINKS = "nobody is told here: test_e2e_sinks runs it where somebody is"
 #: Commands of README that are not run here as they stand, and why.
 NOT_RUN = {
     "aegis-sidecar approvals list": _APPROVED,
     "aegis-sidecar approvals show ID": _APPROVED,
     'aegis-sidecar approvals approve ID --reason "the customer called"': _APPROVED,
+    "aegis-sidecar sinks list": _SINKS,
+    "aegis-sidecar sinks test ops": _SINKS,
+    "aegis-sidecar sinks dead ops": _SINKS,
+    "aegis-sidecar sinks retry --all ops": _SINKS,
     "bash deploy/quickstart.sh": "test_e2e_quickstart runs it in a fresh clone; here the demo that "
     "it starts is running already",
     "aegis-sidecar serve": "it stays until it is told to stop: served() starts and stops it",

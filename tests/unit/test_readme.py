@@ -186,6 +186,22 @@ def test_the_readmes_configuration_loads(tmp_path: Path) -> None:
     assert set(loaded.config.upstreams) == {"github", "files"}
 
 
+def test_the_readmes_sinks_load_beside_its_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "sidecar.yaml"
+    ana = "{ana: {roles: [approver], key: {env: ANA}}}"
+    people = f"tenants: {{default: {{agents: {{agent: {{}}}}, people: {ana}}}}}\n"
+    path.write_text(files()["gate/sidecar.yaml"] + files()["gate/sinks.yaml"] + people)
+    environment = {
+        "GITHUB_TOKEN": "x", "ANA": "a key of ana, long enough", "HOOK_KEY": "a key of the hook's",
+        "HOOK_URL": "https://ops.example/", "CHAT_URL": "https://chat.example/",
+        "SYSLOG_URL": "syslog+tls://logs.internal:6514",
+    }  # fmt: skip
+    loaded = load_config(path, environment, [])
+    assert loaded.problems == []
+    assert loaded.config is not None
+    assert set(loaded.config.sinks) == {"ops", "chat", "siem", "here"}
+
+
 def test_the_readmes_catalogue_and_policy_load_and_decide() -> None:
     named = files()
     loaded = load_policies(
