@@ -5,7 +5,6 @@ sidecar: its files are written where they say, its commands run in order, its an
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -70,11 +69,7 @@ class Reader:
     def ask(self, line: str) -> str:
         """One command of the product, forked; what follows `>` is the file it writes to."""
         asked, _, target = line.partition(" >")
-        done = warm.run(
-            self.sidecar.command(*asked.split()[1:]),
-            cwd=self.place,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
+        done = warm.run(self.sidecar.command(*asked.split()[1:]), cwd=self.place)
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
         if target:
             (self.place / target).write_text(done.stdout)
