@@ -47,7 +47,9 @@ class Block:
 
     def commands(self) -> list[str]:
         """One command a line, continued lines joined, without what is said of it behind it."""
-        whole = self.text.replace("\\\n", " ")
+        # Between single quotes a shell joins nothing: a backslash there would be sent.
+        whole = re.sub(r"'[^']*'", lambda said: said[0].replace("\n", " "), self.text)
+        whole = whole.replace("\\\n", " ")
         return [line.partition("   # ")[0].strip() for line in whole.splitlines() if line.strip()]
 
 

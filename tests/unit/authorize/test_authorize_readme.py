@@ -33,7 +33,7 @@ async def test_the_example_of_readme_asks_for_an_approval(tmp_path: Path) -> Non
     async with stage(
         tmp_path, policy=POLICY, catalogue=TOOLS, upstream="shop: {kind: authorize}"
     ) as one:
-        script = command.replace("\\\n", " ").replace("http://127.0.0.1:8080", one.sidecar.data_url)
+        script = command.replace("http://127.0.0.1:8080", one.sidecar.data_url)
         run = await asyncio.create_subprocess_exec(
             "bash", "-ec", script, stdout=asyncio.subprocess.PIPE
         )

@@ -34,8 +34,9 @@ class Block:
         return named[1] if named else ""
 
     def lines(self) -> list[str]:
-        """Of a block of commands: one a line, continued lines joined."""
-        whole = self.text.replace("\\\n", " ")
+        """Of a block of commands: one a line, continued lines joined, as a shell joins them."""
+        whole = re.sub(r"'[^']*'", lambda said: said[0].replace("\n", " "), self.text)
+        whole = whole.replace("\\\n", " ")
         return [line.strip() for line in whole.splitlines() if line.strip()]
 
 
