@@ -138,6 +138,8 @@ class Delivering:
                     if told != error.code:  # once, until it is something else
                         _log.warning("nobody can be told now", extra={"cause": error.code})
                     told = error.code
+                except Exception:  # a fault of ours must not silence every sink for good
+                    _log.exception("a turn of deliveries failed")
                 await self._bell.rest(POLL_S)
                 await asyncio.sleep(GATHER_S)
         finally:

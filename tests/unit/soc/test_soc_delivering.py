@@ -375,3 +375,22 @@ def test_looking_for_what_is_due_reads_indexes_and_not_what_was_delivered(tmp_pa
 async def _made(url: str) -> None:
     async with opened(url):
         pass
+
+
+async def test_g11_a_fault_of_ours_in_one_turn_silences_nobody(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = Answers(lambda _: None)
+    faults = iter([TypeError("ours"), ValueError("ours too")])
+    due = store.sinks_due
+
+    async def sometimes(at_us: int) -> list[tuple[str, str]]:
+        for fault in faults:
+            raise fault
+        return await due(at_us)
+
+    monkeypatch.setattr(store, "sinks_due", sometimes)
+    await store.put_rows("acme", news(1, "ops"))
+    async with Desk(store, {"ops": told}).running():
+        await until(lambda: told.sent)
+    assert caplog.text.count("a turn of deliveries failed") == 2
