@@ -5,18 +5,13 @@ Knows: the paths of control.sock. Must not know: how they are reached, what the 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any
 
 #: Asks the running sidecar at a path of control.sock.
 Ask = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 #: What `soc verify INCIDENT` prints, line by line, and whether the incident holds.
 Verify = Callable[[str], Awaitable[tuple[bool, list[str]]]]
-
-#: How long is waited for what happens beside calls, and how often it is looked for.
-WAIT_S: Final = 10.0
-LOOK_S: Final = 0.05
 
 
 class Operator:
@@ -66,14 +61,10 @@ class Operator:
         return [one for one in found if one["state"] == "active"]
 
     async def noticed(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """The incident that opens, and what was done about it by itself; None if there is none
-        within the time."""
-        for _ in range(int(WAIT_S / LOOK_S)):
-            incidents, contained = await self.open_incidents(), await self.contained()
-            if incidents and contained:
-                return incidents[0], contained[0]
-            await asyncio.sleep(LOOK_S)
-        return None
+        """The incident that is open, and what was done about it by itself; None while there is
+        none."""
+        incidents, contained = await self.open_incidents(), await self.contained()
+        return (incidents[0], contained[0]) if incidents and contained else None
 
     async def undo(self, containment_id: str, reason: str) -> dict[str, Any]:
         """As `containments undo ID`."""

@@ -26,8 +26,9 @@ AGREED = "the customer sent the tea back"
 #: How often it is looked whether the call waits yet.
 LOOK_S = 0.05
 
-#: More than the detection keeps-trying.yaml lets pass.
-TRIES = 6
+#: Many times more than the detection keeps-trying.yaml lets pass: an agent that was just let go on
+#: has a few seconds before the same is noticed anew.
+TRIES_MAX = 200
 REVIEWED = "looked into it: the web page was a trick, nothing was done"
 
 
@@ -179,14 +180,17 @@ class Story:
         self.say("   The same refund, now for a customer: allowed by rule demo/small-refunds.")
 
     async def _keeps_trying(self, agent: aiohttp.ClientSession) -> None:
-        self.step(f"Misled anew, it asks {TRIES} times for a tool that nobody has declared:")
+        self.step("Misled anew, it keeps asking for a tool that nobody has declared:")
         session = await self._session(agent)
-        before = len(self.seen)
-        for number in range(TRIES):
-            asked = await self._tool(agent, session, "export_all_notes", to=f"page-{number}")
+        before, tries = len(self.seen), 0
+        noticed = None
+        while noticed is None and tries < TRIES_MAX:
+            tries += 1
+            asked = await self._tool(agent, session, "export_all_notes", to=f"page-{tries}")
             self.told.append(Told(asked.call_id, None, "deny"))
+            noticed = await self.operator.noticed()
+            await asyncio.sleep(LOOK_S)
         self.check(len(self.seen) == before, "the notebook never saw what it asked for")
-        noticed = await self.operator.noticed()
         self.check(noticed is not None, "the refusals become an incident, and the agent is frozen")
         if noticed is None:
             return

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
 
 from sidecar.cli import demo
 from sidecar.cli.main import main
-from sidecar.demo import files
+from sidecar.demo import files, scenario
 
 
 @pytest.fixture(autouse=True)
@@ -17,10 +16,6 @@ def free_ports(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other tests run beside this one: any free port will do."""
     for name in ("DATA_PORT", "CONTROL_PORT", "TOOL_PORT"):
         monkeypatch.setattr(demo, name, 0)
-
-
-#: As long as the demo's detection looks back: what comes sooner is the same incident going on.
-PAUSE_S = 5.2
 
 
 def play(folder: Path) -> int:
@@ -39,7 +34,6 @@ def test_the_demo_can_be_played_again_and_keeps_what_its_user_wrote(
     (tmp_path / "policies/more.yaml").write_text(
         "policy: more\nrules: [{id: none, effect: deny, tools: shop/events}]\n"
     )
-    time.sleep(PAUSE_S)
     assert play(tmp_path) == 0
     again = capsys.readouterr().out
     assert "what was left of then was ended" in again and f"kept in {mine}.1" in again
@@ -57,7 +51,7 @@ FALSE_STORIES = [
     ("POLICY", "small-refunds", "some-refunds", "told allow by demo/small-refunds, not ('allow', "),
     ("POLICY", "effect: require_approval", "effect: allow", "larger refund waits for a person"),
     ("POLICY", 'tools: "*"\n    mutates: false', 'tools: ["*"]', "the deletion is refused"),
-    ("DETECTION", "at_least: 5", "at_least: 50", "the refusals become an incident"),
+    ("DETECTION", "at_least: 5", "at_least: 1000", "the refusals become an incident"),
     ("CONFIGURATION", "level: respond", "level: notify ", "the refusals become an incident"),
 ]  # fmt: skip
 
@@ -75,6 +69,7 @@ def test_a_false_story_fails(
     told = getattr(files, text)
     assert told.count(old) >= 1
     monkeypatch.setattr(files, text, told.replace(old, new))
+    monkeypatch.setattr(scenario, "TRIES_MAX", 20)
     assert play(tmp_path) == 1
     shown = capsys.readouterr()
     assert said in shown.err, shown.err

@@ -336,6 +336,8 @@ async def test_an_open_one_is_a_call_in_flight(tmp_path: Path) -> None:
                     second = await client.ws_connect(live(proxy))
         await second.send_str("x")
         assert await second.receive_str() == "x"
+        await second.close()  # a connection that is forgotten is told of in another test
+        assert second.close_code == 1000
 
 
 async def test_a_slow_reader_makes_the_other_side_wait(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ async def test_a10_a_place_without_shared_memory_is_refused_at_the_start(tmp_pat
 
 # -- bits that flipped -----------------------------------------------------------------------
 
-CALLS = 150
+CALLS = 200
 
 
 async def sound(path: Path) -> list[bytes]:
