@@ -1,4 +1,7 @@
-"""From a call to its alert it takes no longer than two seconds, for 95 of 100."""
+"""From a call to its alert it takes no longer than two seconds, for 95 of 100; also beside calls
+that detections can follow. As many as a sidecar can carry they cannot: they take a small share of a
+busy event loop, and their lag is a metric.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ import storage
 
 AGENTS = 40
 DELAY_S_MAX = 2.0
+#: Of each of those who call beside: some 200 calls/s of eight.
+PAUSE_S = 0.035
 #: An upstream that nobody answers for.
 NOWHERE = "http://127.0.0.1:9"
 FILES = {
@@ -49,6 +54,7 @@ async def test_an_alert_is_raised_within_two_seconds(tmp_path: Path, others: int
             async def keep_calling() -> None:
                 while True:
                     await call("a0", "do")
+                    await asyncio.sleep(PAUSE_S)
 
             busy = [running.create_task(keep_calling()) for _ in range(others)]
             for agent in tokens:
