@@ -110,7 +110,8 @@ def test_each_containment_holds_at_every_sidecar_until_it_is_undone(
         for word in refused[1:]:
             assert ask(stage.two, word, agent) == code, word
         seen = {at: len(said) for at, said in answers.items()}
-        until(lambda: all(len(said) > seen[at] for at, said in answers.items()), 10)
+        # More than the one that was on its way already.
+        until(lambda: all(len(said) > seen[at] + 1 for at, said in answers.items()), 10)
     for said in answers.values():
         first = said.index(code)
         assert first > 0 and set(said[:first]) == {""}, "positive control"
