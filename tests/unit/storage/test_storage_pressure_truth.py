@@ -32,6 +32,9 @@ TOLERANCE = 0.15
 #: A machine that others use changes while it is measured, so a level may be tried again; each
 #: figure is judged by its best try. A figure that is wrong by nature stays wrong.
 TRIES = 5
+#: What a calibration found holds for the machine as it was: one that others share may have another
+#: speed for all that follows, and is measured once more from the beginning.
+MACHINES = 2
 
 Open = Callable[[str], Awaitable[RecordingStore]]
 
@@ -149,8 +152,13 @@ async def stores_in(folder: Path) -> AsyncIterator[Open]:
 
 @pytest.mark.serial
 async def test_utilisation_is_the_truth_on_this_disk(tmp_path: Path) -> None:
-    async with stores_in(tmp_path) as open_one:
-        judge(await measure(open_one, level_s=2.0, ceiling_s=0.5))
+    for number in range(MACHINES):
+        (tmp_path / str(number)).mkdir()
+        async with stores_in(tmp_path / str(number)) as open_one:
+            levels = await measure(open_one, level_s=2.0, ceiling_s=0.5)
+        if all(is_true(tries[-1]) for tries in levels):
+            break
+    judge(levels)
 
 
 @pytest.mark.serial
