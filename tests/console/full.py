@@ -161,8 +161,8 @@ def run(folder: Path, size: str) -> dict[str, Any]:
         report: dict[str, Any] = {}
         for line in walk.stdout:
             said = json.loads(line)
-            if said == "call":  # the inbox is open: now an agent asks
-                refund = ("POST", "/shop/orders/7/refund", {"amount": 120, "why": "broken <b>"})
+            if isinstance(said, int):  # the inbox is open: now an agent asks for so much
+                refund = ("POST", "/shop/orders/7/refund", {"amount": said, "why": "broken <b>"})
                 threading.Thread(
                     target=lambda what=refund: held.append(agent.call(*what)), daemon=True
                 ).start()
@@ -172,6 +172,7 @@ def run(folder: Path, size: str) -> dict[str, Any]:
                     time.sleep(0.05)
                 walk.stdin.write(json.dumps(held) + "\n")
                 walk.stdin.flush()
+                held.clear()
             elif said == "storm":
                 for number in range(6):
                     agent.call("DELETE", f"/shop/orders/{number}")

@@ -1,6 +1,7 @@
-"""The browser's side of the walk; runs where Playwright is. Speaks with full.py line by line:
-`"call"` asks it to let an agent call, `"answered"` for what became of that, `"storm"` for calls
-that are refused, `"frozen"` for what another call gets; the last line is the report.
+"""The browser's side of the walk; runs where Playwright is. Speaks with full.py line by line: a
+number asks it to let an agent ask for a refund of so much, `"answered"` for what became of that,
+`"storm"` for calls that are refused, `"frozen"` for what another call gets; the last line is the
+report.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def walk(page: Page) -> None:
     receipt verifies; a viewer has no say; a frozen agent is refused."""
     page.goto(f"{CONSOLE}/approvals")
     expect(page.get_by_text("Nothing waits for a yes.")).to_be_visible()
-    say("call")
+    say(120)
     waiting = page.get_by_role("link", name="shop/refund")
     expect(waiting).to_be_visible(timeout=10_000)
     waiting.click()
@@ -74,7 +75,7 @@ def walk(page: Page) -> None:
     expect(arguments).to_contain_text('"amount": 120')
     expect(arguments).to_contain_text("broken <b>")
     expect(page.get_by_text("a refund of 120 asks a person")).to_be_visible()
-    page.get_by_label("Why").fill("the customer called")
+    page.get_by_label("Why").first.fill("the customer called")
     page.get_by_role("button", name="Approve").click()
     expect(page.get_by_role("status")).to_contain_text("Your yes is on record.")
     say("answered")
@@ -86,6 +87,7 @@ def walk(page: Page) -> None:
         page.get_by_role("button", name="Verify").nth(number).click()
         expect(page.get_by_role("heading", name="It holds")).to_be_visible()
         page.get_by_role("link", name="Back").click()
+    take_back(page)
     page.goto(f"{CONSOLE}/agents/coder")
     page.get_by_role("button", name="Freeze").click()
     expect(page.get_by_role("status")).to_contain_text("frozen")
@@ -97,6 +99,22 @@ def walk(page: Page) -> None:
     page.get_by_label("Decision").select_option("deny")
     page.get_by_role("button", name="Filter").click()
     expect(page.locator("#calls tr").first).to_contain_text("deny")
+
+
+def take_back(page: Page) -> None:
+    """The next refund is shown against the one that was approved; the question is taken back, and
+    the call that waits ends."""
+    page.goto(f"{CONSOLE}/approvals")
+    say(130)
+    page.get_by_role("link", name="shop/refund").click(timeout=10_000)
+    differences = page.get_by_label("Differences")
+    expect(differences).to_contain_text("amount")
+    expect(differences).to_contain_text("120")
+    expect(differences).to_contain_text("130")
+    page.get_by_role("button", name="Take the question back").click()
+    expect(page.get_by_role("status")).to_contain_text("The question is taken back")
+    say("answered")
+    check(heard() == [403], "a call whose question was taken back did not end")
 
 
 def incident(page: Page) -> None:

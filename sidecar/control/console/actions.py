@@ -23,6 +23,7 @@ from sidecar.control.console.page import route_of, whole
 ACTIONS: Final[Mapping[str, str]] = {
     "approve": "Your yes is on record.",
     "reject": "Your no is on record.",
+    "withdraw": "The question is taken back: nothing goes ahead by it.",
     "freeze_agent": "The agent is frozen: no call of it goes ahead.",
     "unfreeze_agent": "The agent may call again.",
     "quarantine_agent": "The agent is not known any more until it is restored.",

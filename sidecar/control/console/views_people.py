@@ -32,6 +32,8 @@ async def approval(asked: Asked) -> Mapping[str, Any]:
         and found["state"] == "pending"
         and person.actor not in voted,
         "has_voted": person.actor in voted,
+        "may_withdraw": bool(person.roles & route_of("withdraw").roles)
+        and found["state"] in ("pending", "approved"),
         "now_us": asked.rooms.clock.now_us(),
     }
 
