@@ -1,8 +1,8 @@
 """Makes what was noticed durable: alerts, incidents, who is to be told, the cursor, in one entry.
 
-Knows: that hits which only join an alert need no receipt; that whoever is told is told by rows of
-the same transaction; that nobody is told below `Level.NOTIFY`, and nothing is done about it below
-`Level.RESPOND`.
+Knows: that hits which only join an alert need no receipt; that whoever is told, and what is to be
+done, stands in rows of the same transaction; that nobody is told below `Level.NOTIFY`, and nothing
+is done about it below `Level.RESPOND`.
 Must not know: how hits come about, how sinks are reached, what a response does.
 """
 
@@ -26,6 +26,8 @@ from sidecar.soc.incident_entries import SALT_BYTES, Stamp, raised_entry
 from sidecar.soc.incident_shown import shown_alert, shown_incident
 from sidecar.soc.levels import Level
 from sidecar.soc.model import SEVERITIES, Hit
+from sidecar.soc.owed import is_over, owed_hit, owed_rows, settled
+from storage.errors import StoreError
 from storage.record_batch import CHANGED
 from storage.records import Answer, Entry, Recorded, Unrecordable
 
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from sidecar.soc.watch_counts import WatchCounts
     from sidecar.soc.watch_rooms import Put
     from storage.protocol import WatchStore
-    from storage.watch_rows import DeliveryRow, IncidentRow
+    from storage.watch_rows import DeliveryRow, IncidentRow, WatchMemory
 
 _log = logging.getLogger("aegis.soc")
 
@@ -89,20 +91,45 @@ class Raiser:
         quiet = await store.alerts_quiet(tenant, look_back_us(hits), QUIET_ALERTS_MAX)
         incidents = await store.open_incidents(tenant, OPEN_INCIDENTS_MAX)
         noticed = correlate(tenant, hits, quiet, incidents, self._level, clock.now_us())
+        owed = owed_rows(noticed.raised) if self._responds is not None else ()
         if not noticed.has_news:
             is_put = await store.put_rows(tenant, [*noticed.alerts, *noticed.incidents, *puts])
         else:
             deliveries = deliveries_for(noticed, self._sinks, self._level, incidents)
             stamp = Stamp(clock.new_id(), clock.random_bytes(SALT_BYTES), clock.now_us())
-            entry = raised_entry(tenant, noticed, stamp, (*deliveries, *puts))
+            entry = raised_entry(tenant, noticed, stamp, (*deliveries, *owed, *puts))
             is_put = _is_recorded(await self._queue.submit(entry))
             if is_put and deliveries:
                 self._told()
         if is_put:
-            await self._conclude(noticed)
+            self._conclude(noticed)
+            await self._respond([one for one in noticed.raised if one.hit.respond], owed)
         return is_put
 
-    async def _conclude(self, noticed: Noticed) -> None:
+    async def resume(self, tenant: str, owed: Sequence[WatchMemory]) -> None:
+        """See `watch_rooms.Raises`."""
+        if self._responds is None:
+            return
+        at_us = await self._store.clock_us()
+        raised: list[Raised] = []
+        for row in owed:
+            alert = await self._store.alert(tenant, row.subject)
+            try:
+                hit = owed_hit(row)
+            except ValueError:
+                self._counts.failed(RESPONSE_FAILED)
+                _log.exception("what is to be done about an alert cannot be read")
+                continue
+            if alert is None or is_over(row, at_us):
+                _log.warning(
+                    "what a detection asked for would be over by now",
+                    extra={"code": hit.detection, "detail": f"alert {row.subject} of {tenant}"},
+                )
+            else:
+                raised.append(Raised(hit, alert, None))
+        await self._respond(raised, owed)
+
+    def _conclude(self, noticed: Noticed) -> None:
         self._counts.joined += noticed.joined
         self._counts.withheld += noticed.withheld
         for alert in noticed.opened_alerts:
@@ -116,17 +143,22 @@ class Raiser:
                     "detail": f"{alert.severity} alert {alert.alert_id} of {alert.tenant_id}",
                 },
             )
-        asked = [one for one in noticed.raised if one.hit.respond is not None]
-        if self._responds is not None and asked:
-            await self._respond(self._responds, asked)
 
-    async def _respond(self, responds: Responds, asked: Sequence[Raised]) -> None:
-        """The alerts are durable: whatever fails from here on, they are not raised again."""
+    async def _respond(self, raised: Sequence[Raised], owed: Sequence[WatchMemory]) -> None:
+        """The alerts are durable: whatever fails from here on, they are not raised again. Who is
+        cut off here owes it still."""
+        if self._responds is None or not owed:
+            return
         try:
-            await responds(asked)
+            await self._responds(raised)
         except Exception:
             self._counts.failed(RESPONSE_FAILED)
             _log.exception("what detections ask for could not be done")
+        try:
+            await self._store.put_rows(owed[0].tenant_id, [settled(row) for row in owed])
+        except StoreError as error:
+            # The next start does it again, and finds it done.
+            self._counts.failed(error.code)
 
 
 def _is_recorded(answer: Answer) -> bool:

@@ -31,6 +31,10 @@ class Raises(Protocol):
         was faster. Raises a StoreError; then it may be tried again."""
         ...
 
+    async def resume(self, tenant: str, owed: Sequence[WatchMemory]) -> None:
+        """Does what was still to be done when somebody who watched ended. Raises a StoreError."""
+        ...
+
 
 class Broke(Protocol):
     """Who is told of chains that do not hold."""

@@ -2,8 +2,9 @@
 
 Knows: that a first start begins at the head; that whoever watched last takes it up again at once,
 and another node only when the lease has run out and nobody looks at what is new; that an engine is
-made of what was remembered and of reading again; that other detections mean another engine, and
-what stays of them comes to the same state again.
+made of what was remembered and of reading again; that whoever takes it up does first what is
+still owed about alerts; that other detections mean another engine, and what stays of them comes to
+the same state again.
 Must not know: how a record is read, what a detection looks for, other tenants.
 """
 
@@ -15,9 +16,11 @@ from typing import TYPE_CHECKING, Final
 from sidecar.soc.chain_link import ROLLED_BACK, Break
 from sidecar.soc.engine import Engine
 from sidecar.soc.model import Evidence
+from sidecar.soc.owed import OWED, is_open
 from sidecar.soc.watch_lease import GRACE_NS, WATCHER, first_mark, may_claim, moved
 from sidecar.soc.watch_reading import Overtaken, Reading
 from sidecar.soc.watch_start import REBUILD_RECEIPTS_MAX, start_before
+from storage.watch_rows import WatchMemory
 
 if TYPE_CHECKING:
     from sidecar.soc.watch_rooms import Broke, Rooms
@@ -152,10 +155,13 @@ class Watched:
         rooms, tenant = self._rooms, self.tenant
         detections = rooms.detections()
         engine = Engine(detections, tenant)
-        after = ("", "")
+        after, owed = ("", ""), list[WatchMemory]()
         while rows := await rooms.store.watch_memories(tenant, after, MEMORIES_PAGE):
-            engine.remember(rows)
+            engine.remember(row for row in rows if row.detection != OWED)
+            owed += (row for row in rows if is_open(row))
             after = (rows[-1].detection, rows[-1].subject)
+        if owed:
+            await rooms.raises.resume(tenant, owed)
         head = await rooms.store.head(tenant)
         if head.seq < mark.seq:
             at = Evidence(head.seq, head.receipt_hash, "", head.ts_us)

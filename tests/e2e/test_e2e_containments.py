@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import postgres_server
 import pytest
 from containment_stage import OLE_KEY, Stage, Tools, ask, contain, manage, sidecar_in, undo, until
+from dying_responder import EXIT
+from kept_figures import keep_figures
 from running import Process
 from tool_server import serving
 from wrapping import Wrap, cli
@@ -326,6 +331,36 @@ def test_at_level_respond_a_detection_freezes_its_agent_and_at_no_other(
         assert result == (level == "respond")
     finally:
         assert process.stop() == 0
+
+
+def test_what_a_detection_asks_for_is_done_after_a_crash_right_behind_its_alert(
+    tmp_path: Path, tools: str
+) -> None:
+    dying = sidecar_in(tmp_path / "one", tools, more="soc: {level: respond}\n")
+    (dying.folder / "policies" / "storm.yaml").write_text(STORM % "freeze-agent")
+    serve = [sys.executable, str(Path(__file__).with_name("dying_responder.py"))]
+    again = replace(dying)
+    dying.is_warm = False
+    dying.command = lambda *arguments: [*serve, *arguments]  # type: ignore[method-assign]
+    keep_figures(dying.folder)
+    dying.start()
+    try:
+        for _ in range(3):
+            assert ask(dying, "denied") == "default_deny"
+        assert dying.process.wait(10) == EXIT
+        again.start()
+        until(lambda: ask(again, "get") == "agent_frozen", 4)
+        (incident,) = waits_for(again, "/v1/incidents")
+        (contained,) = manage(again, "GET", "/v1/containments")[1]
+        assert contained["incident_id"] == incident["incident_id"]
+        undo(again, contained)
+        assert again.stop() == 0
+        again.start()
+        time.sleep(1)
+        assert ask(again, "get") == "", "what was done is owed no more"
+    finally:
+        dying.kill()
+        assert again.stop() == 0
 
 
 def waits_for(process: Process, path: str) -> list[dict[str, Any]]:

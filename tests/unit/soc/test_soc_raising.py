@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from watch_setup import STORM, Desk, desk
 from sidecar.soc.correlation import Noticed, Raised
 from sidecar.soc.deliveries import Told
 from sidecar.soc.levels import Level
-from sidecar.soc.model import Severity
+from sidecar.soc.model import Response, Severity
+from sidecar.soc.owed import is_open
 from sidecar.soc.raising import Raiser, deliveries_for
 from sidecar.soc.watch_rooms import Rooms
 from sidecar.soc.watched import Watched
@@ -35,7 +37,8 @@ class Responding:
         self.asked += raised  # type: ignore[arg-type]
 
 
-async def stormed(at: Desk, level: Level, responding: Responding) -> None:
+def watched_by(at: Desk, level: Level, responding: Responding) -> Watched:
+    """A process that watches at a level, as after a start."""
     rooms = at.rooms()
     raiser = Raiser(
         at.store,
@@ -47,11 +50,12 @@ async def stormed(at: Desk, level: Level, responding: Responding) -> None:
         told=responding.ring,
         responds=responding.respond,
     )
-    watched = Watched(
-        "acme",
-        Rooms(at.store, at.clock, rooms.share, at.counts, rooms.detections, raiser),
-        lambda *_: None,
-    )
+    made = Rooms(at.store, at.clock, rooms.share, at.counts, rooms.detections, raiser)
+    return Watched("acme", made, lambda *_: None)
+
+
+async def stormed(at: Desk, level: Level, responding: Responding) -> None:
+    watched = watched_by(at, level, responding)
     await watched.begin(at.head())
     await at.refuse(3)
     await at.look(watched)
@@ -96,6 +100,56 @@ async def test_a_response_that_fails_raises_nothing_a_second_time(tmp_path: Path
         (alert,) = await at.alerts()
         assert (alert.hits, at.counts.overtaken) == (2, 0)
         assert at.counts.errors == {"response_failed": 1}
+
+
+class Dying(Responding):
+    """A process that ends while it responds."""
+
+    async def respond(self, raised: object) -> None:
+        raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize(
+    ("later_s", "level", "asked"),
+    [
+        (600, Level.RESPOND, 1),
+        (3_601, Level.RESPOND, 0),  # it would have ended by itself
+        (600, Level.RECOMMEND, 0),
+    ],
+)
+async def test_who_watches_next_does_what_is_owed_about_an_alert_and_only_once(
+    tmp_path: Path, later_s: float, level: Level, asked: int
+) -> None:
+    async with desk(tmp_path, ASKING) as at:
+        with pytest.raises(asyncio.CancelledError):
+            await stormed(at, Level.RESPOND, Dying())
+        (alert,) = await at.alerts()
+        at.clock.move(later_s)
+        next_one = Responding()
+        await at.look(watched_by(at, level, next_one))
+        assert [(one.alert.alert_id, one.hit.agent) for one in next_one.asked] == [
+            (alert.alert_id, "coder")
+        ] * asked
+        for one in next_one.asked:
+            assert one.hit.respond == Response("freeze-agent", 3_600_000_000)
+            assert (one.hit.seq, one.hit.reason) == (3, alert.reason)
+        (owed,) = await at.store.watch_memories("acme", ("", ""), 9)
+        assert is_open(owed) == (level is not Level.RESPOND), "kept for who may do it"
+        after = Responding()
+        await at.look(watched_by(at, Level.RESPOND, after))
+        assert len(after.asked) == (level is not Level.RESPOND)
+        at.clock.move(3_600)
+        assert await at.store.forget_memories("acme", at.clock.now_us()) == 1
+
+
+async def test_what_is_owed_and_cannot_be_read_is_said_and_keeps_nobody(tmp_path: Path) -> None:
+    async with desk(tmp_path, ASKING) as at:
+        with pytest.raises(asyncio.CancelledError):
+            await stormed(at, Level.RESPOND, Dying())
+        at.tamper("UPDATE watch_memory SET state = '[]'")
+        next_one = Responding()
+        await at.look(watched_by(at, Level.RESPOND, next_one))
+        assert (next_one.asked, at.counts.errors) == ([], {"response_failed": 1})
 
 
 async def test_of_an_entry_that_cannot_be_recorded_nothing_stands(tmp_path: Path) -> None:
