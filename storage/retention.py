@@ -2,8 +2,9 @@
 chain once it stands in an archive.
 
 Knows: that a chain may only be shortened from its beginning, below a recorded cut: the hash and
-the frontier to go on from, kept in `store_state`. Deletes go in small transactions, so that
-decisions of others get their turn between them, and can be begun again after a crash.
+the frontier to go on from, kept in `store_state`; that an approval outlives what it asked. Deletes
+go in small transactions, so that decisions of others get their turn between them, and can be begun
+again after a crash.
 Must not know: what a receipt hash is made of, what an archive looks like, or the engine.
 """
 
@@ -204,12 +205,22 @@ class Retention(CareReader):
 
     async def erase(self, tenant_id: str, seqs: Sequence[int]) -> int:
         """Deletes the facts beside these receipts; gives how many there were."""
-        erased = 0
-        for at in range(0, len(seqs), self._limit):
-            keys = [(tenant_id, seq) for seq in seqs[at : at + self._limit]]
-            script = partial(execute_many, self._sql["delete_facts_of_receipt"], keys)
-            erased += await self._run(tenant_id, script)
-        return erased
+        rows = [(tenant_id, seq) for seq in seqs]
+        return await self._in_turns(tenant_id, "delete_facts_of_receipt", rows)
+
+    async def erase_approvals(self, tenant_id: str, texts: Mapping[str, str]) -> int:
+        """Puts texts in place of what approvals asked, by their ids; those that are open stay as
+        they are. Gives how many were changed."""
+        rows, changed = [(tenant_id, *one) for one in texts.items()], 0
+        for at in range(0, len(rows), self._limit):
+            script = partial(_erase_approvals, self._sql, rows[at : at + self._limit])
+            changed += await self._run(tenant_id, script)
+        return changed
+
+    async def erase_deliveries(self, tenant_id: str, delivery_ids: Sequence[str]) -> int:
+        """Deletes what was told to sinks; gives how many there were."""
+        rows = [(tenant_id, delivery_id) for delivery_id in delivery_ids]
+        return await self._in_turns(tenant_id, "erase_delivery", rows)
 
     async def delete_facts(self, tenant_id: str, until_seq: int) -> int:
         """Deletes the facts beside receipts up to `until_seq`; gives how many there were."""
@@ -243,6 +254,14 @@ class Retention(CareReader):
             receipts += await self._run(tenant_id, script)
         return receipts, facts
 
+    async def _in_turns(self, tenant_id: str, name: str, rows: Sequence[tuple[Value, ...]]) -> int:
+        """Runs a delete for all rows, some at a time; gives how many went."""
+        gone = 0
+        for at in range(0, len(rows), self._limit):
+            script = partial(execute_many, self._sql[name], rows[at : at + self._limit])
+            gone += await self._run(tenant_id, script)
+        return gone
+
     async def _run(self, tenant_id: str, script: Callable[[], Script[T]]) -> T:
         result = await self._driver.transaction(script, [tenant_id])
         await self._store.after_commit()
@@ -258,6 +277,14 @@ def _delete_facts(
     if end is None:
         return None, 0
     return end, (yield from execute_many(sql["delete_facts"], [(tenant_id, after_seq, end)]))
+
+
+def _erase_approvals(sql: Mapping[str, str], rows: Sequence[tuple[str, ...]]) -> Script[int]:
+    """How many were not open."""
+    changed = 0
+    for row in rows:
+        changed += len((yield from fetch(sql["erase_approval"], *row)))
+    return changed
 
 
 def _cut_of(tenant_id: str, text: str) -> Cut:

@@ -1,8 +1,13 @@
-"""`aegis-sidecar store erase`: erases what is kept of one agent's, user's or call's arguments."""
+"""`aegis-sidecar store erase`: erases what is kept of one agent's, user's or call's arguments.
+
+Beside receipts, in approvals that nobody needs any more, and in what sinks were told of those.
+"""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sidecar.cli.chosen_store import (
     add_store_arguments,
@@ -12,8 +17,15 @@ from sidecar.cli.chosen_store import (
     tenant_of,
 )
 
+if TYPE_CHECKING:
+    from storage.sql_store import SqlStore
+
+#: After every id there is: ids are hex digits.
+_LAST: Final = "~"
+_PAGE_ROWS: Final = 500
+
 NAME = "erase"
-HELP = "erase the facts of one agent, user or call; receipts stay"
+HELP = "erase the arguments of one agent, user or call; receipts stay"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,17 +63,30 @@ async def _erase(args: argparse.Namespace) -> int:
         retention = Retention(store)
         until_seq = (await store.head(tenant_id)).seq
         seqs = await retention.facts_about(tenant_id, Subject(kind, name), until_seq)
+        asked = await _asked(store, tenant_id, kind, name)
+        news = await _news(store, tenant_id, asked.ids)
         whose = f"{kind} {name!a} of tenant {tenant_id!a}"
-        if not seqs or args.dry_run:
-            print(f"{whose}: facts of {len(seqs)} calls {'would go' if seqs else 'are kept'}")
+        if asked.open_count:
+            print(
+                f"{whose}: {asked.open_count} approvals are open, and stay as they are: decide "
+                "them (`approvals list`), then erase again."
+            )
+        what = f"facts of {len(seqs)} calls, what {len(asked.texts)} approvals asked"
+        is_nothing = not (seqs or asked.texts or news)
+        if is_nothing or args.dry_run:
+            print(f"{whose}: {what} {'are kept' if is_nothing else 'would go'}")
             return 0
         is_overwritten = await retention.overwrite_deleted()
-        await record(store, erased_facts(clock, tenant_id, kind, len(seqs)))
+        await record(store, erased_facts(clock, tenant_id, kind, len(seqs), len(asked.texts)))
         erased = await retention.erase(tenant_id, seqs)
+        print(f"{whose}: facts of {erased} calls erased{_stretch(seqs)}.")
+        changed = await retention.erase_approvals(tenant_id, asked.texts)
+        told = await retention.erase_deliveries(tenant_id, news)
+        if changed or told:
+            print(f"What {changed} approvals asked is erased, and {told} messages about it.")
         print(
-            f"{whose}: facts of {erased} calls erased, receipts {seqs[0]} to {seqs[-1]}. The "
-            "receipts stay, with ids but without arguments; the salts are gone, so that their "
-            "commitments say nothing."
+            "The receipts stay, with ids but without arguments; the salts are gone, so that their "
+            "commitments say nothing. The hash of an action that needed an approval has no salt."
         )
         if not is_overwritten:
             print("The server overwrites what was deleted when it vacuums.")
@@ -69,3 +94,46 @@ async def _erase(args: argparse.Namespace) -> int:
         return 0 if print_reports([await verify_chain(store, tenant_id)]) else 1
     finally:
         await store.close()
+
+
+def _stretch(seqs: Sequence[int]) -> str:
+    return f", receipts {seqs[0]} to {seqs[-1]}" if seqs else ""
+
+
+class _Asked(NamedTuple):
+    """What is to stand in approvals in place of what they asked; `ids` also of those in which it
+    does already."""
+
+    texts: dict[str, str]
+    ids: frozenset[str]
+    open_count: int
+
+
+async def _asked(store: SqlStore, tenant_id: str, kind: str, name: str) -> _Asked:
+    from sidecar.approvals.erasing import erased_text, is_about, is_erased, is_open
+
+    texts, ids, open_count, before = dict[str, str](), set[str](), 0, _LAST
+    while rows := await store.approvals_before(tenant_id, before, _PAGE_ROWS):
+        before = rows[-1].approval_id
+        for row in rows:
+            if not is_about(row, kind, name):
+                continue
+            if is_open(row):
+                open_count += 1
+                continue
+            ids.add(row.approval_id)
+            if not is_erased(row):
+                texts[row.approval_id] = erased_text(row)
+    return _Asked(texts, frozenset(ids), open_count)
+
+
+async def _news(store: SqlStore, tenant_id: str, approval_ids: frozenset[str]) -> list[str]:
+    """Deliveries that tell of these approvals."""
+    from sidecar.soc.deliveries import approval_told
+
+    found: list[str] = []
+    before = _LAST
+    while approval_ids and (rows := await store.deliveries_before(tenant_id, before, _PAGE_ROWS)):
+        before = rows[-1].delivery_id
+        found += (row.delivery_id for row in rows if approval_told(row) in approval_ids)
+    return found

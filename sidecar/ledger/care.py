@@ -20,9 +20,11 @@ RESTORE = "store.restore"
 ROTATE_KEY = "receipts.rotate_key"
 
 
-def erased_facts(clock: Clock, tenant_id: str, kind: str, count: int) -> Entry:
-    """The facts of `count` calls of one agent or user, or of one call, are erased."""
-    return _entry(clock, tenant_id, ERASE_FACTS, f"call_facts of one {kind}: {count}")
+def erased_facts(clock: Clock, tenant_id: str, kind: str, count: int, approvals: int) -> Entry:
+    """The facts of `count` calls of one agent or user, or of one call, are erased, and what so many
+    approvals asked."""
+    more = f", approvals: {approvals}" if approvals else ""
+    return _entry(clock, tenant_id, ERASE_FACTS, f"call_facts of one {kind}: {count}{more}")
 
 
 def pruned_facts(clock: Clock, tenant_id: str, until_seq: int, count: int) -> Entry:

@@ -124,6 +124,13 @@ def _row(
     )
 
 
+def approval_told(row: DeliveryRow) -> str | None:
+    """The id of the approval that a delivery tells of; None if it tells of something else."""
+    if row.kind not in (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_DECIDED):
+        return None
+    return str(orjson.loads(row.body)["approval"]["id"])
+
+
 def severity_named(label: str) -> Severity:
     """The severity that a row or a setting names; raises KeyError for another word."""
     return SEVERITIES[label]

@@ -63,6 +63,16 @@ ORDER BY f.seq;
 -- Erases the facts beside one receipt.
 DELETE FROM call_facts WHERE (tenant_id = $1 AND seq = $2);
 
+-- name: erase_approval
+-- Puts something else in place of what was asked, in an approval that nobody needs any more.
+UPDATE approval SET version = version + 1, asked = $3
+WHERE tenant_id = $1 AND approval_id = $2 AND state <> 'pending' AND state <> 'approved'
+RETURNING 1;
+
+-- name: erase_delivery
+-- Deletes what was told, or was to be told, of something that is erased.
+DELETE FROM delivery WHERE (tenant_id = $1 AND delivery_id = $2);
+
 -- name: facts_batch_end
 -- Where the next few facts to delete end; null if there are none.
 SELECT max(few.seq)

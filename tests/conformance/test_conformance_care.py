@@ -14,6 +14,8 @@ from sidecar.ledger.stored_chain import verify_chain, verify_store
 from storage import SqlStore
 from storage.records import CallFactsRow, Entry, OpenIntentRow
 from storage.retention import WHOLE, CutRefused, Retention, Subject
+from storage.standing import ApprovalRow
+from storage.watch_rows import DeliveryRow
 
 CLOCK = Clock()
 
@@ -62,6 +64,28 @@ async def test_facts_go_by_age_and_by_subject_within_a_tenant(store: SqlStore) -
     assert await retention.count("call_facts", "acme", 0, 20) == 2
     assert await retention.count("call_facts", "beta", 0, 20) == 10
     assert [one.fault for one in await verify_store(store)] == [None, None]
+
+
+async def test_what_approvals_asked_goes_unless_they_are_open(store: SqlStore) -> None:
+    blank = blank_receipt("acme", "approval", event_id="e1", call_id=None, ts_us=1)
+    rows = [
+        ApprovalRow("acme", f"a{n}", 1, state, f"{n:064x}", "coder", "c", "t", "{}", '{"x":1}',
+                    "[]", 5, 9, 5, "")
+        for n, state in enumerate(("pending", "approved", "spent", "rejected"))
+    ]  # fmt: skip
+    news = DeliveryRow("acme", "d1", 1, "dead", "ops", "k", 3, "{}", 1, 0, "", 5, 5)
+    await store.record([Entry(blank, puts=(*rows, news, news._replace(delivery_id="d2")))], seal)
+    retention = Retention(store, rows_a_transaction=2)
+    texts = {row.approval_id: "{}" for row in rows}
+    assert await retention.erase_approvals("beta", texts) == 0
+    assert await retention.erase_approvals("acme", texts) == 2
+    found = await store.approvals_before("acme", "z", 9)
+    assert [(one.approval_id, one.version, one.asked) for one in found] == [
+        ("a3", 2, "{}"), ("a2", 2, "{}"), ("a1", 1, '{"x":1}'), ("a0", 1, '{"x":1}'),
+    ]  # fmt: skip
+    assert await retention.erase_deliveries("beta", ["d1"]) == 0
+    assert await retention.erase_deliveries("acme", ["d1", "d3"]) == 1
+    assert [one.delivery_id for one in await store.deliveries_before("acme", "z", 9)] == ["d2"]
 
 
 async def test_a_chain_is_cut_below_an_archive(store: SqlStore, tmp_path: Path) -> None:

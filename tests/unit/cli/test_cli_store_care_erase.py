@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from pathlib import Path
 
 import pytest
-from store_care_setup import call, filled, held, reports, rows, store_command
+from store_care_setup import CLOCK, call, filled, held, reports, rows, store_command, url_of
+
+import storage
+from sidecar.approvals.erasing import ERASED
+from sidecar.approvals.states import Terms, terms_text
+from sidecar.approvals.view import compared_with
+from sidecar.ledger.chain import seal
+from sidecar.ledger.receipt import blank_receipt
+from sidecar.soc.deliveries import Ids, Kind, Told, approval_told, deliveries_of
+from sidecar.soc.model import Severity
+from storage.records import Entry
+from storage.standing import ApprovalRow
+from storage.watch_rows import DeliveryRow
+
+SECRETS = range(10, 60)
 
 
 def peopled(folder: Path) -> Path:
@@ -22,7 +38,7 @@ def peopled(folder: Path) -> Path:
 def kept_secrets(path: Path) -> list[int]:
     """The numbers of the calls of which something can be read in the files, by their bytes."""
     data = b"".join(p.read_bytes() for p in path.parent.glob(f"{path.name}*"))
-    return [number for number in range(10, 50) if f"secret-{number}-".encode() in data]
+    return [number for number in SECRETS if f"secret-{number}-".encode() in data]
 
 
 @pytest.mark.parametrize(("subject", "tenant", "gone"), [
@@ -58,6 +74,102 @@ def test_f7_a_subject_is_erased_to_the_byte_and_every_chain_still_verifies(
     assert told_of == [told]
 
 
+def asked(number: int, state: str, *, agent: str = "agent-2", user: str = "bob") -> ApprovalRow:
+    """An approval in whose arguments, path, headers and reason `secret-<number>` stands."""
+    secret = f"secret-{number}-"
+    said = {
+        "agent": agent, "tool": "shop/buy", "method": "POST", "path": f"/buy/{secret}",
+        "arguments": {"text": secret}, "headers": {"x-note": secret}, "reason": secret,
+        "rules": ["asks"], "risk": "high", "mutates": True, "action_sha256": "ac" * 32,
+        "user": user, "is_cut": False, "is_escaped": False,
+    }  # fmt: skip
+    return ApprovalRow(
+        "acme", f"a{number}", 1, state, f"{number:064x}", agent, f"acme-0000{number}", "shop/buy",
+        terms_text(Terms((), user, "5e" * 32)), json.dumps(said), "[]", 5, 9, 5, "",
+    )  # fmt: skip
+
+
+def told_of(row: ApprovalRow) -> tuple[DeliveryRow, ...]:
+    """What a sink was told of it."""
+    body = {"asked": json.loads(row.asked)}
+    return deliveries_of(
+        Kind.APPROVAL_REQUESTED, body, Severity.HIGH, [Told("ops", Severity.LOW)],
+        Ids("acme", row.approval_id), 5,
+    )  # fmt: skip
+
+
+def with_approvals(path: Path, *approvals: ApprovalRow) -> dict[str, ApprovalRow]:
+    """Puts them, each with news of it, into a store that is closed."""
+
+    async def put() -> None:
+        store = await storage.open_store(url_of(path), now_us=CLOCK.now_us, node_id="node")
+        for row in approvals:
+            blank = blank_receipt(
+                "acme", "approval", event_id=row.approval_id, call_id=None, ts_us=CLOCK.now_us()
+            )
+            await store.record([Entry(blank, puts=(row, *told_of(row)))], seal)
+        await store.close()
+
+    asyncio.run(put())
+    return {row.approval_id: row for row in approvals}
+
+
+async def _approvals(path: Path) -> tuple[dict[str, ApprovalRow], set[str | None]]:
+    reader = await storage.open_reader(url_of(path))
+    try:
+        found = {row.approval_id: row for row in await reader.approvals_before("acme", "~", 99)}
+        return found, {approval_told(row) for row in await reader.deliveries_before("acme", "~", 9)}
+    finally:
+        await reader.close()
+
+
+@pytest.mark.parametrize(("subject", "gone"), [
+    (("--user", "bob"), [50, 52]),
+    (("--agent", "agent-2"), [50, 52, 53]),
+    (("--call", "acme-000050"), [50]),
+    (("--user", "ann"), [53]),
+])  # fmt: skip
+def test_f7_what_approvals_asked_goes_too_and_what_was_told_of_it(
+    tmp_path: Path, subject: tuple[str, str], gone: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = peopled(tmp_path)
+    before = with_approvals(
+        path,
+        asked(50, "spent"),
+        asked(51, "pending"),
+        asked(52, "rejected"),
+        asked(53, "expired", user="ann"),
+        asked(54, "spent", agent="agent-1", user="cleo"),
+    )
+    assert set(kept_secrets(path)) >= set(range(50, 55)), "positive control"
+    assert store_command("erase", path, "--tenant", "acme", *subject) == 0
+    printed = capsys.readouterr().out
+    assert f"What {len(gone)} approvals asked is erased, and {len(gone)} messages" in printed
+    is_open = subject in (("--user", "bob"), ("--agent", "agent-2"))
+    assert ("1 approvals are open" in printed) == is_open
+    assert not set(kept_secrets(path)) & set(gone)
+    assert set(kept_secrets(path)) >= set(range(50, 55)) - set(gone)
+    now, told = asyncio.run(_approvals(path))
+    assert told == {f"a{number}" for number in range(50, 55) if number not in gone}
+    for key, row in now.items():
+        if int(key[1:]) not in gone:
+            assert row == before[key]
+            continue
+        assert row._replace(asked="", version=1) == before[key]._replace(asked="")
+        shown = compared_with(row, before["a54"])
+        assert (shown["asked"]["arguments"], shown["asked"]["path"]) == (ERASED, ERASED)
+        assert (shown["asked"]["tool"], shown["user"]) == ("shop/buy", before_user(before[key]))
+        assert shown["last_approved"]["is_whole"] is False
+    assert all(report.fault is None for report in reports(path))
+    assert store_command("erase", path, "--tenant", "acme", *subject) == 0
+    assert "what 0 approvals asked are kept" in capsys.readouterr().out
+
+
+def before_user(row: ApprovalRow) -> str:
+    """For whom it was asked: an id, which stays."""
+    return str(json.loads(row.terms)["user"])
+
+
 def test_f7_the_check_for_bytes_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where deleted rows are not overwritten, they can still be read in the file."""
     from storage import retention
@@ -83,7 +195,7 @@ def test_f7_what_is_not_there_leaves_no_trace(
     assert store_command("erase", path, "--tenant", "beta", "--user", "bob") == 0
     assert "facts of 0 calls" in capsys.readouterr().out
     assert store_command("erase", path, "--tenant", "acme", "--user", "ann", "--dry-run") == 0
-    assert "facts of 8 calls would go" in capsys.readouterr().out
+    assert "facts of 8 calls, what 0 approvals asked would go" in capsys.readouterr().out
     assert reports(path) == before
     assert store_command("erase", path, "--user", "ann") == 2
     assert "name a tenant with --tenant; there are: acme, beta" in capsys.readouterr().err
