@@ -192,7 +192,15 @@ def _says_text(recorded: Any, text: str) -> bool:
         return text == str(recorded).lower()
     if type(recorded) is int:
         return text.lstrip("-").isdecimal() and int(text) == recorded
-    return type(recorded) is float and float(text) == recorded
+    return type(recorded) is float and _number(text) == recorded
+
+
+def _number(text: str) -> float | None:
+    """A text as a number; None if it is none: intents of other requests are compared too."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def read_part(text: str) -> Any:
