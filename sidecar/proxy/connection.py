@@ -247,6 +247,10 @@ class DoorConnection(web_protocol.RequestHandler):
         except asyncio.CancelledError:
             self.force_close()
             raise
+        except Exception:
+            # A fault of ours outside of any request: nobody may wait for an answer to it.
+            _log.exception("a connection could not be served")
+            self.force_close()
         if not self._force_close:
             self._task_handler = None
             if self.transport is not None:

@@ -37,7 +37,8 @@ _OF_A_RESULT: Final = {
     name.lower(): name for name in ("resultType", "inputRequests", "requestState")
 }
 #: What stands in every message that asks, in lower case; else it holds escapes or is not UTF-8.
-_MARKS: Final = (b'"method"', b"input", b"requeststate", b"elicitation", b"\\u", b"\0")
+_MARKS: Final = (b'"method"', b"input", b"requeststate", b"elicitation", b"\0")
+_ESCAPE: Final = b"\\u"
 
 
 class Asked(NamedTuple):
@@ -77,7 +78,11 @@ class _Members(dict[str, Any]):
 def may_ask(data: bytes) -> bool:
     """False if no reader can find a request, or an answer that asks, in these bytes."""
     lower = data.lower()
-    return any(mark in lower for mark in _MARKS)
+    for mark in _MARKS:
+        if mark in lower:
+            return True
+    # One byte is found sooner than two, and mostly it is not there.
+    return b"\\" in lower and _ESCAPE in lower
 
 
 def is_plain_answer(data: bytes) -> bool:

@@ -376,3 +376,18 @@ async def test_the_c_parser_is_required(monkeypatch: pytest.MonkeyPatch) -> None
     )
     with pytest.raises(StartRefused, match="C parser"):
         server.require_c_parser()
+
+
+async def test_a_fault_of_ours_before_a_request_is_told_ends_its_connection(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def breaks(*_: object) -> Exchange:
+        raise RuntimeError("a fault")
+
+    async with raw_upstream(answering(OK)) as upstream, door(upstream_of(upstream.port)) as front:
+        with monkeypatch.context() as patch:
+            patch.setattr("sidecar.proxy.connection.Exchange", breaks)
+            async with asyncio.timeout(2):
+                assert await front.get() == b""
+        assert "a connection could not be served" in caplog.text
+        assert status_of(await front.get()) == 200, "positive control"
