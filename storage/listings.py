@@ -17,6 +17,8 @@ from storage.standing import AuditRow
 
 #: Receipts that one page of calls looks at.
 RECEIPTS_LOOKED_AT: Final = 10_000
+#: The same of what rules in shadow would have changed, whose facts are looked through.
+DIFFERENCES_LOOKED_AT: Final = 5_000
 #: Changes of state that one page looks at.
 CHANGES_LOOKED_AT: Final = 5_000
 #: Receipts that one count looks at, and groups it tells apart.
@@ -52,6 +54,21 @@ class CallCount(NamedTuple):
     decision: str | None
     kind: str
     calls: int
+
+
+class DifferingCall(NamedTuple):
+    """A call that rules in shadow would have decided otherwise, with what the rules saw."""
+
+    call_id: str
+    seq: int
+    ts_us: int
+    agent_id: str | None
+    tool: str | None
+    decision: str
+    mode: str | None
+    rule_id: str | None
+    policy_revision: str | None
+    facts: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +127,17 @@ class Listings(CareReader):
         width = len(ReceiptRow._fields)
         found = [ListedCall(ReceiptRow._make(row[:width]), _ending(row[width:])) for row in rows]
         return found, found[-1].receipt.seq - 1 if len(found) == limit else start
+
+    async def shadow_differences(
+        self, tenant_id: str, after_seq: int, until_seq: int, limit: int
+    ) -> tuple[list[DifferingCall], int]:
+        """Calls with after_seq < seq <= until_seq that rules in shadow would have decided
+        otherwise, newest first, at most `limit`; and the seq up to which the next page looks, as
+        `calls` says."""
+        start = max(after_seq, until_seq - DIFFERENCES_LOOKED_AT)
+        rows = await self._fetch("shadow_differences", tenant_id, until_seq, start, limit)
+        found = [DifferingCall._make(row) for row in rows]
+        return found, found[-1].seq - 1 if len(found) == limit else start
 
     async def counts(self, tenant_id: str, after_seq: int, until_seq: int) -> list[CallCount]:
         """Calls of a stretch, counted; the largest groups first, at most GROUPS_MAX."""

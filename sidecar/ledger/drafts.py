@@ -196,7 +196,7 @@ def _facts(
             facts["matches"] = [
                 [match.rule_id, match.effect, match.mode, match.error] for match in decision.matches
             ]
-        if decision.would_be is not None:
+        if decision.would_be is not None:  # last of all: lists of what differs look for it there
             facts["would_be"] = decision.would_be
     elif refused is not None:
         facts["code"] = refused.code

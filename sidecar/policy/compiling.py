@@ -366,6 +366,7 @@ def _rule(
         ),
         _approval(rule_id, draft),
         draft.obligations,
+        draft.is_policy_in_shadow,
     )  # fmt: skip
 
 

@@ -40,11 +40,20 @@ class Rule:
     limits: tuple[Limit, ...] = ()
     approval: ApprovalTerms | None = None
     obligations: Obligations | None = None
+    is_policy_in_shadow: bool = False
 
     @property
     def is_shadow(self) -> bool:
         """Whether it is judged and recorded only."""
         return self.mode is Mode.SHADOW
+
+    @property
+    def promotable(self) -> str:
+        """What of it `policy promote` takes: its name, or the policy's where all of that is in
+        shadow, for no rule leaves it alone; "" of a rule that decides."""
+        if not self.is_shadow:
+            return ""
+        return self.order[0] if self.is_policy_in_shadow else self.rule_id
 
     @property
     def depends_on_call(self) -> bool:

@@ -73,6 +73,7 @@ class RuleDraft:
     places: Mapping[str, Position] = field(default_factory=dict)
     plain: Mapping[str, Any] = field(default_factory=dict)
     is_sound: bool = True
+    is_policy_in_shadow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +252,7 @@ def _read_rule(
         places={key: one.key_position or one.position for key, one in node.value.items()},
         plain=plain,
         is_sound=problems.error_count == before and not is_cut,
+        is_policy_in_shadow=mode is Mode.SHADOW,
     )
 
 

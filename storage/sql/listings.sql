@@ -37,6 +37,31 @@ LEFT JOIN receipts AS ended
     AND (ended.kind = 'outcome' OR ended.kind = 'recovery')
 ORDER BY page.seq DESC;
 
+-- name: shadow_differences
+-- Calls of a tenant that the rules in shadow would have decided otherwise, newest first, within a
+-- stretch of its chain. What they would have decided is the last member of the facts, a JSON object
+-- on one line; whatever stands before it, that a caller chose, cannot end so. In this order most
+-- rows are looked through once or twice.
+SELECT
+    r.call_id, r.seq, r.ts_us, r.agent_id, r.tool, r.decision, r.mode, r.rule_id,
+    r.policy_revision, f.facts
+FROM receipts r
+JOIN call_facts f ON f.tenant_id = r.tenant_id AND f.seq = r.seq
+WHERE r.tenant_id = $1
+    AND r.seq <= $2
+    AND r.seq > $3
+    AND (r.kind = 'intent' OR r.kind = 'refusal')
+    AND CASE
+        WHEN f.facts NOT LIKE '%"would_be":"%"}' THEN 0
+        WHEN f.facts LIKE '%"would_be":"' || r.decision || '"}' THEN 0
+        WHEN f.facts LIKE '%"would_be":"allow"}' THEN 1
+        WHEN f.facts LIKE '%"would_be":"deny"}' THEN 1
+        WHEN f.facts LIKE '%"would_be":"require_approval"}' THEN 1
+        ELSE 0
+    END = 1
+ORDER BY r.seq DESC
+LIMIT $4;
+
 -- name: ends_of_chain
 -- A tenant's head, and where its chain was cut ('' where it never was), in one go.
 SELECT

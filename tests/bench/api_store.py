@@ -1,6 +1,7 @@
 """A store with very many calls in it, recorded through the store's own verb, for lists to page
-through: one busy tenant, eight agents, twenty tools, one refusal in sixteen, and a few calls of an
-agent that is rare and long ago.
+through: one busy tenant, eight agents, twenty tools, one refusal in sixteen, a rule in shadow
+that is about every call and would decide few otherwise, and a few calls of an agent that is rare
+and long ago.
 """
 
 from __future__ import annotations
@@ -18,7 +19,17 @@ TENANT = "acme"
 RARE_CALLS = 3
 _BATCH = 500
 _ARGUMENTS = '{"note":"' + "x" * 280 + '"}'
-_FACTS = '{"code":"policy_allow","declared":true,"method":"POST","reason":"shop/reads"}'
+#: As long as those of a real call are.
+_FACTS = (
+    '{"method":"POST","source_ip":"127.0.0.1","declared":true,"mutates":true,"risk":"medium",'
+    '"labels":["reads-private"],"returns":"unknown","team":"platform","environment":"production",'
+    '"agent_risk":"medium","run":{"trust":"untrusted_external","labels":["seen"],"calls":12,'
+    '"started_us":1795962000000000},"path":"/shop/orders/7/items","query":["page","size"],'
+    '"code":"policy_allow","reason":"shop/reads","matches":[["shop/reads","allow","enforce",null],'
+    '["trial/all","%s","shadow",null]],"would_be":"%s"}'
+)
+#: One call in so many would be decided otherwise.
+_DIFFERS_EVERY = 499
 
 
 async def fill(url: str, calls: int, clock: Clock | None = None) -> None:
@@ -50,7 +61,8 @@ def _entries(number: int, clock: Clock) -> list[Entry]:
         rule_hash="ab" * 32, policy_revision="cd" * 16, request_sha256="ef" * 32,
         run_id=f"run-{number // 1000}",
     )  # fmt: skip
-    facts = CallFactsRow(TENANT, 0, "00" * 16, _ARGUMENTS, _FACTS)
+    would_be = "deny" if is_refusal or number % _DIFFERS_EVERY == 7 else "allow"
+    facts = CallFactsRow(TENANT, 0, "00" * 16, _ARGUMENTS, _FACTS % (would_be, would_be))
     if is_refusal:
         return [Entry(begun, facts)]
     ended = blank_receipt(

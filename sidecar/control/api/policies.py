@@ -57,7 +57,8 @@ class PolicySetShape(Shape):
 
 
 class RuleShape(Shape):
-    """A rule of the set in force. Without an effect it only adds limits and obligations."""
+    """A rule of the set in force. Without an effect it only adds limits and obligations. `promote`
+    is what `aegis-sidecar policy promote` takes to let one that is in shadow decide."""
 
     rule: str
     policy: str
@@ -66,6 +67,7 @@ class RuleShape(Shape):
     tools: list[str]
     exceptions: list[str]
     place: str | None
+    promote: str | None
 
 
 Receipts = Annotated[int, Field(ge=1, le=REPLAYED_MAX), WHOLE]
@@ -181,6 +183,7 @@ def _told(rule: Rule, place: str | None) -> dict[str, Any]:
         "tools": [glob.pattern for glob in rule.tools.tools],
         "exceptions": [glob.pattern for glob in rule.tools.exceptions],
         "place": place,
+        "promote": rule.promotable or None,
     }
 
 

@@ -76,6 +76,10 @@ PAGES: Final = (
         (Parameter("describe", Text(views_policies.CALL_MAX), "a call to be explained", ""),),
     ),
     Page(
+        "/policies/shadow", "shadow.html", "Shadow", "Policies", views_policies.shadow_differences,
+        queries_of("list_shadow_differences"), pages="list_shadow_differences",
+    ),
+    Page(
         "/policies/file", "policy_file.html", "Policy file", "Policies", views_policies.policy_file,
         (Parameter("file", Text(1024), "as the set in force names it", is_required=True),),
     ),

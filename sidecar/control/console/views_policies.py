@@ -1,4 +1,5 @@
-"""The pages of policies: the set in force, its files with marks at the rules, an explanation."""
+"""The pages of policies: the set in force, its files with marks at the rules, an explanation, and
+what the rules in shadow would change."""
 
 from __future__ import annotations
 
@@ -11,9 +12,13 @@ from typing import Any, Final
 from sidecar.control.api.policies import may_be_about
 from sidecar.control.api.problems import ApiProblem
 from sidecar.control.api.route import Asked
-from sidecar.control.console.page import route_of, told, whole
+from sidecar.control.console.page import listed, route_of, told, whole
+from sidecar.model import Mode
+from storage.listings import DIFFERENCES_LOOKED_AT
 
 RULES_MAX: Final = 200
+#: Calls that the first page shows of those that rules in shadow would have decided otherwise.
+DIFFERENCES_MAX: Final = 10
 #: Characters of a described call.
 CALL_MAX: Final = 32_000
 EXAMPLE: Final = '{"call": "github/merge_pull_request", "args": {"owner": "acme", "number": 7}}'
@@ -23,6 +28,8 @@ async def policies(asked: Asked) -> Mapping[str, Any]:
     """The set in force and its rules; and, of a described call, why it would be judged so."""
     (found,) = await told("list_policies", asked)
     rules = await told("list_rules", asked, limit=RULES_MAX)
+    in_shadow = await told("list_rules", asked, mode=Mode.SHADOW.value, limit=RULES_MAX)
+    differences = await told("list_shadow_differences", asked, limit=DIFFERENCES_MAX)
     described = asked.values["describe"]
     places = asked.rooms.policies.places
     return {
@@ -30,9 +37,21 @@ async def policies(asked: Asked) -> Mapping[str, Any]:
         "readable": _readable(asked),
         "rules": [{**rule, "at": places.get(rule["rule"])} for rule in rules.items],
         "more_rules": rules.next is not None,
+        "in_shadow": [{**rule, "at": places.get(rule["rule"])} for rule in in_shadow.items],
+        "shadow": await told("get_shadow", asked),
+        "differences": differences.items,
+        "more_differences": differences.next is not None,
+        "looked_at": DIFFERENCES_LOOKED_AT,
+        "tenants": len(asked.rooms.config.tenants),
         "described": described or EXAMPLE,
         "explained": await _explained(asked, described) if described else None,
     }
+
+
+async def shadow_differences(asked: Asked) -> Mapping[str, Any]:
+    """Calls that the rules in shadow would have decided otherwise, page by page."""
+    found = await listed("list_shadow_differences", asked)
+    return {"differences": found.items, "next": found.next, "looked_at": DIFFERENCES_LOOKED_AT}
 
 
 async def policy_file(asked: Asked) -> Mapping[str, Any]:
@@ -50,6 +69,7 @@ async def policy_file(asked: Asked) -> Mapping[str, Any]:
     for rule_id, place in keeper.places.items():
         if place.source == name:
             marks.setdefault(place.line, []).append(rule_id)
+    in_shadow = {rule.rule_id for rule in keeper.current.rules if rule.is_shadow}
     wrong: dict[int, list[str]] = {}
     for problem in keeper.problems:
         if problem.position.source == name:
@@ -57,8 +77,9 @@ async def policy_file(asked: Asked) -> Mapping[str, Any]:
     return {
         "file": name,
         "lines": [
-            {"number": number, "text": line, "rules": marks.get(number, []),
-             "problems": wrong.get(number, [])}
+            {"number": number, "text": line, "problems": wrong.get(number, []),
+             "rules": [{"rule": one, "is_shadow": one in in_shadow}
+                       for one in marks.get(number, [])]}
             for number, line in enumerate(text.splitlines(), 1)
         ],
     }  # fmt: skip

@@ -6,11 +6,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from api_setup import CATALOGUE, POLICY, ids_of
+from api_setup import CATALOGUE, POLICY, Served, ids_of
 
 from sidecar.control.api.route import Route
 
 _FILES = {"files": {"shop.yaml": POLICY, "catalogue.yaml": CATALOGUE}}
+
+#: Rules in shadow; the last cannot be judged of every call.
+TRIAL = """policy: trial
+mode: shadow
+rules:
+  - {id: no-reads, effect: deny, tools: shop/get, when: args.id == "7"}
+  - {id: large, effect: allow, tools: shop/refund, when: args.amount > 60}
+  - {id: fails, effect: allow, tools: shop/get, when: args.none == "x"}
+"""
+LIVE = """policy: live
+rules:
+  - {id: asks, effect: require_approval, tools: shop/login, mode: shadow}
+  - {id: no-one, effect: deny, tools: shop/login, when: "!has(args.password)"}
+"""
 
 #: Bodies of routes that want one, by name; "{tenant}" is whose key asks.
 BODIES: dict[str, Any] = {
@@ -55,3 +69,12 @@ def body_of(route: Route, tenant: str) -> Any:
         name: value.replace("{tenant}", tenant) if isinstance(value, str) else value
         for name, value in body.items()
     }
+
+
+async def in_shadow(served: Served) -> None:
+    """Rules in shadow beside those there are, all but the last."""
+    folder = served.policies._base / "policies"
+    (folder / "trial.yaml").write_text(TRIAL.replace("  - {id: fails", "  #"))
+    (folder / "live.yaml").write_text(LIVE)
+    result = await served.policies.reload()
+    assert result.succeeded, served.policies.problems

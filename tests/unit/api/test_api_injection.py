@@ -6,6 +6,7 @@ import base64
 import urllib.parse
 from dataclasses import replace
 
+from api_examples import in_shadow
 from api_setup import TENANTS, Served, key_of
 
 from sidecar.control.api.cursors import KEY_BYTES, Cursors
@@ -108,6 +109,9 @@ async def test_a_cursor_is_good_on_another_node_and_after_a_restart(
 
 async def test_every_list_goes_on_where_it_left_off(served: Served) -> None:
     await served.recorder.notice("acme")
+    await in_shadow(served)
+    for name in ("one", "another"):
+        await served.recorder.call("acme", f"{name}-that-differs", args={"id": "7"})
     lists = [one for one in ROUTES if one.pages]
     assert len(lists) >= 8
     for route in lists:

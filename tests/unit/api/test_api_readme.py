@@ -12,6 +12,7 @@ import re
 import sys
 from pathlib import Path
 
+from api_examples import in_shadow
 from api_setup import Served, key_of
 
 import sidecar.control.api
@@ -27,6 +28,8 @@ README = PATH.read_text()
 async def test_the_commands_answer_as_they_are_shown_to(served: Served, tmp_path: Path) -> None:
     blocks = re.findall(r"^```(sh|text)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
     await served.recorder.notice("acme")
+    await in_shadow(served)
+    await served.recorder.call("acme", "that-differs", args={"id": "7"})
     environ = {
         **os.environ, "AEGIS_CONTROL": served.url, "AEGIS_KEY": key_of("acme", "admin"),
         "CALL": "refund-acme", "AGENT": "coder-acme", "INCIDENT": "incident-of-acme",
@@ -48,7 +51,7 @@ async def test_the_commands_answer_as_they_are_shown_to(served: Served, tmp_path
         assert process.returncode == 0, (text, err.decode())
         said = out.decode()
         assert not re.search(r'"status":\s*\d', said), said
-    assert shown == sum(kind == "sh" for kind, _ in blocks) == 5
+    assert shown == sum(kind == "sh" for kind, _ in blocks) == 6
 
 
 def table() -> str:
@@ -77,6 +80,7 @@ def test_the_numbers_it_names_are_those_of_the_code() -> None:
         f"({parameters.LIMIT_USUAL}, up to {parameters.LIMIT_MAX})",
         f"{listings.RECEIPTS_LOOKED_AT:,} receipts",
         f"({listings.CHANGES_LOOKED_AT:,} changes",
+        f"{listings.DIFFERENCES_LOOKED_AT:,} of what rules in shadow would change",
         f"{parameters.OFFSET_MAX:,} items",
         f"up to {route.BODY_BYTES_MAX // 1024} KiB",
         f"{mount.REQUESTS_MAX} requests",
