@@ -73,7 +73,7 @@ class References:
         return reference.read(kinds[0], of_variable if kinds[0] == "env" else of_file, None)
 
     def _variable(self, name: object) -> Secret:
-        return _checked(self._value(name), f"the environment variable {name}")
+        return _checked(self._value(name).rstrip("\r\n"), f"the environment variable {name}")
 
     def _pem_variable(self, name: object) -> Pem:
         value = self._value(name)

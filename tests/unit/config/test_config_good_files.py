@@ -226,6 +226,25 @@ def test_a_useless_secret_file_is_refused(tmp_path: Path, content: bytes, said: 
     assert said in loaded.problems[0].message
 
 
+@pytest.mark.parametrize(("value", "is_accepted"), [
+    ("hunter2", True), ("hunter2\n", True), ("hunter2\r\n", True), ("\n", False),
+    ("hunter2\nmore", False),
+])  # fmt: skip
+def test_a_variable_that_was_filled_from_a_file_may_end_its_line(
+    tmp_path: Path, value: str, is_accepted: bool
+) -> None:
+    """As `kubectl create secret --from-file` makes them."""
+    (tmp_path / "sidecar.yaml").write_text(
+        "policies: ./p\n"
+        "upstreams: {shop: {url: http://shop.internal, auth: {bearer: {env: TOKEN}}}}\n"
+    )
+    loaded = load_config(tmp_path / "sidecar.yaml", {"TOKEN": value}, [])
+    assert (loaded.config is not None) == is_accepted
+    if loaded.config is not None:
+        auth = loaded.config.upstreams["shop"].auth
+        assert auth is not None and auth.header_value.reveal() == "Bearer hunter2"
+
+
 def test_a_pipe_in_place_of_a_secret_file_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "token", 0o600)
     (tmp_path / "sidecar.yaml").write_text(

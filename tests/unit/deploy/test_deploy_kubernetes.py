@@ -4,6 +4,8 @@ must."""
 from __future__ import annotations
 
 import os
+import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -237,6 +239,37 @@ def test_the_configuration_and_its_policies_load(
         sources, upstreams={"tickets": "rest"}, default="deny", read_file=lambda _: None
     )
     assert found.problems == []
+
+
+def test_the_overlay_of_the_guide_puts_its_files_in_the_place_of_the_examples(
+    tmp_path: Path,
+) -> None:
+    if not has_kustomize():
+        pytest.skip("no kubectl with kustomize 5 here; test_guides checked what it names")
+    (tmp_path / "deploy").symlink_to(DEPLOY)
+    guide = (DEPLOY / "guides" / "kubernetes.md").read_text("utf-8")
+    files = {}
+    for block in re.findall(r"^ *```yaml\n(.*?)^ *```$", guide, re.DOTALL | re.MULTILINE):
+        text = textwrap.dedent(block)
+        path = tmp_path / text.partition("\n")[0].removeprefix("# ")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        files[path.name] = text
+    text = rendered(tmp_path / "gate")
+    assert lint_manifest(text) == []
+    made = list(yaml.safe_load_all(text))
+    maps = {m["metadata"]["name"]: m["data"] for m in made if m["kind"] == "ConfigMap"}
+    assert maps.pop("aegis-policies") == {
+        name: files[name] for name in ("tools.yaml", "rules.yaml")
+    }, "under the name it had, and without the examples"
+    ((configuration, data),) = maps.items()
+    assert data == {"sidecar.yaml": files["sidecar.yaml"]}
+    (pods,) = (m["spec"]["template"]["spec"] for m in made if m["kind"] == "Deployment")
+    assert guard(pods)["image"] == "registry.example/aegis-sidecar:1"
+    assert configuration in {
+        one["configMap"]["name"] for one in pods["volumes"] if "configMap" in one
+    }
+    assert "replace-me" not in text
 
 
 @pytest.mark.parametrize("base", BASES)

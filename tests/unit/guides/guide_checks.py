@@ -13,9 +13,11 @@ import io
 import json
 import re
 from collections.abc import Iterator, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import yaml
 from guide_reading import DATA_URL, PROGRAM, anchors, blocks, commands, links, names
 
 import storage.errors
@@ -34,8 +36,12 @@ from storage.known_heads import StoreRolledBack
 
 ROOT = Path(__file__).resolve().parents[3]
 #: What pages use beside the product's own command.
-PROGRAMS = {"bash", "cd", "chmod", "cp", "curl", "echo", "export", "mkdir", "openssl", "sed"}
-KEY = "0123456789abcdef" * 4
+PROGRAMS = {
+    *("bash", "cd", "chmod", "cp", "curl", "docker", "echo", "export", "kubectl", "mkdir"),
+    *("openssl", "sed"),
+}
+#: Where Kubernetes brings what the pages have beside the file.
+MOUNTED = {"/run/secrets/aegis/": "", "/etc/aegis/policies": "./policies"}
 #: What looks like a setting: files, and what a change is called in the record.
 NO_SETTINGS = {"runs.py", "receipts.jsonl", "receipts.rotate_key"}
 
@@ -96,6 +102,11 @@ def _of_command(words: list[str]) -> list[str]:
         return []
     if words[0] == "bash" and not (ROOT / words[1]).is_file():
         return [f"there is no script {words[1]}"]
+    if words[0] in ("docker", "kubectl"):
+        named = [word for word in words if word.startswith("deploy/")]
+        found = [f"there is no {one}" for one in named if not (ROOT / one).exists()]
+        inside = words[words.index(PROGRAM) :] if PROGRAM in words else []
+        return found + (_of_command(inside) if inside else [])
     return []
 
 
@@ -229,14 +240,19 @@ def of_files(page: str, folder: Path, environment: Mapping[str, str]) -> list[st
         if not block.path:
             found.append(f"a file without its name: {block.text.splitlines()[0]}")
             continue
-        path = folder / block.path
+        path, text = folder / block.path, block.text
+        for there, here in MOUNTED.items():
+            text = text.replace(there, here)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(block.text)
+        path.write_text(text)
         written.append(path)
-        for name in re.findall(r"\{file: ([\w.]+)\}", block.text):
-            (path.parent / name).write_text(KEY)
+        for name in re.findall(r"\{file: ([\w.-]+)\}", text):
+            (path.parent / name).write_text(sha256(name.encode()).hexdigest())
             (path.parent / name).chmod(0o600)
     loaded: set[str] = set()
+    for path in [one for one in written if one.name == "kustomization.yaml"]:
+        found += _of_kustomization(path)
+        loaded.add(path.name)
     for path in written:
         if re.search(r"^upstreams:", path.read_text(), re.MULTILINE):
             problems = load_config(path, dict(environment), []).problems
@@ -248,6 +264,19 @@ def of_files(page: str, folder: Path, environment: Mapping[str, str]) -> list[st
     if tests and not _passes(tests[0].parent):
         found.append("its tests do not pass")
     return found
+
+
+def _of_kustomization(path: Path) -> list[str]:
+    """Bases that are not there, as seen from a folder of the repository, and files that the page
+    does not have; tests/unit/deploy renders it."""
+    said = yaml.safe_load(path.read_text())
+    folder = ROOT / path.parent.name
+    bases = [one for one in said["resources"] if not (folder / one).resolve().is_dir()]
+    files = [name for one in said["configMapGenerator"] for name in one["files"]]
+    return [
+        *(f"there is no base {one}" for one in bases),
+        *(f"no block writes {name}" for name in files if not (path.parent / name).is_file()),
+    ]
 
 
 def _passes(policies: Path) -> bool:

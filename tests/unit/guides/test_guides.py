@@ -96,6 +96,8 @@ PLANTED = {
     "```sh\naegis-sidecar receipts prove first\n```": "invalid int value: 'first'",
     "```sh\naegis-sidecar serv\n```": "serv",
     "```sh\ntrue && pip install x\n```": "an unknown program: true",
+    "```sh\nkubectl -n aegis exec x -- aegis-sidecar stats\n```": "stats",
+    "```sh\nkubectl apply -k deploy/kubernetes/gate\n```": "no deploy/kubernetes/gate",
     "```sh\nbash deploy/no.sh\n```": "there is no script deploy/no.sh",
     "```sh\ncurl http://127.0.0.1:8080/v1/authorise\n```": "there is no route /v1/authorise",
 }
@@ -116,6 +118,9 @@ def test_what_is_not_so_is_found(page: str) -> None:
         ("policy.md", "when: args.amount_cents <= 5000", "when: args.amount <= 5000", "amount"),
         ("policy.md", "expect: deny\n", "expect: allow\n", "its tests do not pass"),
         ("policy.md", "# gate/policies/refunds.yaml\n", "", "a file without its name"),
+        ("kubernetes.md", "/kubernetes/gateway]", "/kubernetes/gate]", "there is no base"),
+        ("kubernetes.md", "policies/rules.yaml]", "policies/more.yaml]", "no block writes"),
+        ("kubernetes.md", "roles: [viewer,", "roles: [looker,", "looker"),
         ("incident.md", "soc: {level: notify}", "soc: {levle: notify}", "levle"),
         ("incident.md", "at_least: 10\n", "at_last: 10\n", "at_last"),
         ("incident.md", "./policies]\n", "pack:trust]\n", "nothing loads many-mails.yaml"),
