@@ -12,7 +12,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlencode
 
@@ -26,6 +25,7 @@ from sidecar.control.api.route import Asked
 from sidecar.control.api.times import time_text
 from sidecar.control.console import live
 from sidecar.control.console.actions import ACTIONS, OURS, done
+from sidecar.control.console.assets import read_assets
 from sidecar.control.console.page import PREFIX, Page, queries_of
 from sidecar.control.console.sessions import LIFE_S, Session, Sessions
 from sidecar.control.console.table import PAGES, TABS
@@ -57,14 +57,6 @@ HEADERS: Final = {
     ),
     "Server": "aegis-sidecar",
 }
-_STATIC: Final = {
-    "console.css": "text/css",
-    "console.js": "text/javascript",
-    "icon.svg": "image/svg+xml",
-    "uplot-1.6.32.min.js": "text/javascript",
-    "uplot-1.6.32.min.css": "text/css",
-}
-
 Answered = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -81,6 +73,7 @@ class Console:
         self._is_secure = is_secure
         self._sessions = Sessions(rooms.doorman, rooms.clock)
         self._cursors = Cursors(rooms.clock.random_bytes(KEY_BYTES))
+        self._assets = read_assets()
         self._streams = 0
 
     def add_to(self, app: web.Application) -> None:
@@ -142,16 +135,15 @@ class Console:
         return _lead(PREFIX)
 
     async def _static(self, request: web.Request) -> web.Response:
-        name = request.match_info["name"]
-        kind = _STATIC.get(name)
-        if kind is None:
+        asset = self._assets.get(request.match_info["name"])
+        if asset is None:
             raise ApiProblem("not_found", "there is no such file")
-        body = (files("sidecar.control.console") / "static" / name).read_bytes()
-        lasting = "public, max-age=31536000, immutable" if ".min." in name else "no-cache"
+        headers = {**HEADERS, "Cache-Control": asset.caching, "ETag": f'"{asset.mark}"'}
+        if any(one.value in (asset.mark, "*") for one in request.if_none_match or ()):
+            return web.Response(status=304, headers=headers)
         return web.Response(
-            body=body, content_type=kind, charset="utf-8", headers={**HEADERS,
-                                                                    "Cache-Control": lasting},
-        )  # fmt: skip
+            body=asset.body, content_type=asset.kind, charset="utf-8", headers=headers
+        )
 
     # -- who it is ---------------------------------------------------------------------------
 

@@ -15,7 +15,8 @@ from yarl import URL
 from sidecar.clock import Clock
 from sidecar.control.console import sessions as session_module
 from sidecar.control.console.actions import ACTIONS
-from sidecar.control.console.mount import _STATIC, COOKIE
+from sidecar.control.console.assets import KINDS
+from sidecar.control.console.mount import COOKIE, HEADERS
 from sidecar.control.console.page import route_of
 from sidecar.control.console.rendering import FOLDER, Templates
 from sidecar.control.console.sessions import Sessions
@@ -328,11 +329,33 @@ async def test_signing_out_ends_the_session_for_whoever_has_the_cookie(served: S
     await at.client.close()
 
 
-async def test_files_of_pages_are_served_and_no_others(served: Served) -> None:
+async def test_files_of_pages_are_served_and_no_others(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = FOLDER.parent / "static"
+    there = {name: (folder / name).read_bytes() for name in KINDS}
+
+    def not_now(path: Path) -> bytes:
+        raise AssertionError(f"{path} is read while somebody waits")
+
+    monkeypatch.setattr(Path, "read_bytes", not_now)
     at = browser(served)
-    for name, kind in _STATIC.items():
-        async with at.client.get(f"{served.url}/console/static/{name}") as answer:
+    for name, kind in KINDS.items():
+        url = f"{served.url}/console/static/{name}"
+        async with at.client.get(url) as answer:
             assert (answer.status, answer.content_type) == (200, kind)
+            assert await answer.read() == there[name]
+            mark, caching = answer.headers["ETag"], answer.headers["Cache-Control"]
+            assert ("immutable" in caching) == (".min." in name) == (caching != "no-cache")
+        for known, status in ((mark, 304), (f'"x", W/{mark}', 304), ("*", 304), ('"x"', 200),
+                              ("nonsense", 200)):  # fmt: skip
+            async with at.client.get(url, headers={"If-None-Match": known}) as answer:
+                assert answer.status == status, (name, known)
+                assert (await answer.read() == b"") == (status == 304)
+                assert answer.headers["ETag"] == mark
+                assert answer.headers["Cache-Control"] == caching
+                for header in HEADERS.keys() - {"Cache-Control"}:
+                    assert answer.headers[header] == HEADERS[header]
     for name in ("..%2Fmount.py", "uplot.LICENSE", "..", "%2e%2e%2f__init__.py"):
         url = URL(f"{served.url}/console/static/{name}", encoded=True)
         async with at.client.get(url) as answer:
