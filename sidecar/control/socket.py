@@ -24,12 +24,10 @@ from aiohttp import web
 
 from sidecar.control.approval_care import VERBS as APPROVAL_VERBS
 from sidecar.control.approval_care import ApprovalCare, ApprovalCareRefused
-from sidecar.control.caller_routes import add_caller_routes
+from sidecar.control.care_routes import add_care, cares_of, json_answer
 from sidecar.control.fencing import FenceRefused, Fencing
-from sidecar.control.incident_routes import add_incident_routes
 from sidecar.control.run_care import RunCare, RunCareRefused
 from sidecar.control.sink_care import SinkCareRefused
-from sidecar.control.sink_routes import add_sink_routes
 from sidecar.control.socket_file import NAME, PATH_BYTES_MAX, bound
 from sidecar.control.tool_care import ToolCare, ToolCareRefused
 from sidecar.errors import StartRefused
@@ -91,10 +89,10 @@ class ControlSocket:
 
 def _app(state: ControlState) -> web.Application:
     async def get_status(_: web.Request) -> web.Response:
-        return _json(200, await state.status())
+        return json_answer(200, await state.status())
 
     async def post_reload(_: web.Request) -> web.Response:
-        return _json(200, await state.reload())
+        return json_answer(200, await state.reload())
 
     app = web.Application(middlewares=[_owner_only], client_max_size=BODY_BYTES_MAX)
     app.router.add_get("/status", get_status)
@@ -107,14 +105,8 @@ def _app(state: ControlState) -> web.Application:
         _add_tools(app, state.tools)
     if state.approval_care is not None:
         _add_approvals(app, state.approval_care)
-    if state.sinks is not None:
-        add_sink_routes(app, state.sinks, asked=_asked, user_id=_user_id)
-    if state.callers is not None:
-        add_caller_routes(
-            app, state.callers, state.callers.containments, asked=_asked, user_id=_user_id
-        )
-    if state.incident_care is not None:
-        add_incident_routes(app, state.incident_care, asked=_asked, user_id=_user_id)
+    for care in cares_of(state):
+        add_care(app, care, asked=_asked, user_id=_user_id)
     return app
 
 
@@ -122,11 +114,11 @@ def _add_approvals(app: web.Application, approvals: ApprovalCare) -> None:
     async def post_list(request: web.Request) -> web.Response:
         asked = await _asked(request)
         said = await approvals.list(_text(asked, "tenant"), every=asked.get("all") is True)
-        return _json(200, said)
+        return json_answer(200, said)
 
     async def post_show(request: web.Request) -> web.Response:
         asked = await _asked(request)
-        return _json(200, await approvals.show(_text(asked, "id"), _text(asked, "tenant")))
+        return json_answer(200, await approvals.show(_text(asked, "id"), _text(asked, "tenant")))
 
     async def post_act(request: web.Request) -> web.Response:
         asked, connection = await _asked(request), _connection_of(request)
@@ -138,7 +130,7 @@ def _add_approvals(app: web.Application, approvals: ApprovalCare) -> None:
             uid,
             _text(asked, "reason"),
         )
-        return _json(200, said)
+        return json_answer(200, said)
 
     async def post_link(request: web.Request) -> web.Response:
         asked = await _asked(request)
@@ -147,7 +139,7 @@ def _add_approvals(app: web.Application, approvals: ApprovalCare) -> None:
         said = await approvals.link(
             _text(asked, "id"), _text(asked, "tenant"), _text(asked, "name"), named
         )
-        return _json(200, said)
+        return json_answer(200, said)
 
     app.router.add_post("/approvals/link", post_link)
     app.router.add_post("/approvals/list", post_list)
@@ -159,13 +151,15 @@ def _add_approvals(app: web.Application, approvals: ApprovalCare) -> None:
 def _add_tools(app: web.Application, tools: ToolCare) -> None:
     async def post_diff(request: web.Request) -> web.Response:
         asked = await _asked(request)
-        return _json(200, await tools.drifted(_text(asked, "upstream"), _text(asked, "tenant")))
+        return json_answer(
+            200, await tools.drifted(_text(asked, "upstream"), _text(asked, "tenant"))
+        )
 
     async def post_accept(request: web.Request) -> web.Response:
         asked = await _asked(request)
         tool = asked.get("tool")
         if not isinstance(tool, str | None):
-            return _json(400, {"code": "malformed_request", "title": "`tool` is no text"})
+            return json_answer(400, {"code": "malformed_request", "title": "`tool` is no text"})
         said = await tools.accept(
             _text(asked, "upstream"),
             None if tool is None else [tool],
@@ -173,7 +167,7 @@ def _add_tools(app: web.Application, tools: ToolCare) -> None:
             _text(asked, "seen"),
             _text(asked, "reason"),
         )
-        return _json(200, said)
+        return json_answer(200, said)
 
     app.router.add_post("/tools/diff", post_diff)
     app.router.add_post("/tools/accept", post_accept)
@@ -182,12 +176,12 @@ def _add_tools(app: web.Application, tools: ToolCare) -> None:
 def _add_runs(app: web.Application, runs: RunCare) -> None:
     async def post_show(request: web.Request) -> web.Response:
         asked = await _asked(request)
-        return _json(200, await runs.show(*_agent(asked), _text(asked, "run_id")))
+        return json_answer(200, await runs.show(*_agent(asked), _text(asked, "run_id")))
 
     async def post_reset(request: web.Request) -> web.Response:
         asked = await _asked(request)
         reason, run_id = _text(asked, "reason"), _text(asked, "run_id")
-        return _json(200, await runs.reset(*_agent(asked), reason, run_id))
+        return json_answer(200, await runs.reset(*_agent(asked), reason, run_id))
 
     app.router.add_post("/runs/show", post_show)
     app.router.add_post("/runs/reset", post_reset)
@@ -207,16 +201,16 @@ def _add_fence(app: web.Application, fencing: Fencing) -> None:
         asked = await _asked(request)
         wait_s = asked.get("wait_s")
         if not isinstance(asked.get("target"), str) or not isinstance(wait_s, int | float | None):
-            return _json(400, {"code": "malformed_request", "title": "`target` is missing"})
+            return json_answer(400, {"code": "malformed_request", "title": "`target` is missing"})
         reason = str(asked.get("reason", ""))
         said = await fencing.stand(target=asked["target"], reason=reason, wait_s=wait_s)
-        return _json(200, said)
+        return json_answer(200, said)
 
     async def delete_fence(_: web.Request) -> web.Response:
-        return _json(200, await fencing.lift())
+        return json_answer(200, await fencing.lift())
 
     async def post_moved(request: web.Request) -> web.Response:
-        return _json(200, await fencing.leave(str((await _asked(request)).get("fence_id"))))
+        return json_answer(200, await fencing.leave(str((await _asked(request)).get("fence_id"))))
 
     app.router.add_post("/fence", post_fence)
     app.router.add_delete("/fence", delete_fence)
@@ -235,7 +229,7 @@ async def _asked(request: web.Request) -> dict[str, Any]:
 @web.middleware
 async def _owner_only(request: web.Request, handler: Handler) -> web.StreamResponse:
     if _user_id(request) not in (os.geteuid(), 0):
-        return _json(403, {"code": "forbidden", "title": "Only the sidecar's user and root"})
+        return json_answer(403, {"code": "forbidden", "title": "Only the sidecar's user and root"})
     try:
         return await handler(request)
     except (
@@ -244,9 +238,9 @@ async def _owner_only(request: web.Request, handler: Handler) -> web.StreamRespo
         ToolCareRefused,
     ) as error:  # fmt: skip
         said = {"code": error.code, "title": error.title, "next_step": error.next_step}
-        return _json(409, said)
+        return json_answer(409, said)
     except web.HTTPException as error:
-        return _json(error.status, {"code": "not_found", "title": error.reason})
+        return json_answer(error.status, {"code": "not_found", "title": error.reason})
 
 
 def _connection_of(request: web.Request) -> socket.socket | None:
@@ -268,12 +262,3 @@ def peer_uid(connection: socket.socket) -> int:
         return int(struct.unpack_from("=II", credentials)[1])
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     return int(struct.unpack("=iII", credentials)[1])
-
-
-def _json(status: int, content: dict[str, Any]) -> web.Response:
-    return web.Response(
-        status=status,
-        body=json.dumps(content).encode() + b"\n",
-        content_type="application/json",
-        headers={"Cache-Control": "no-store"},
-    )

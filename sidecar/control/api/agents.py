@@ -12,6 +12,7 @@ from typing import Any, Final
 import orjson
 from pydantic import Field
 
+from sidecar.control.api.paging import page_of, place
 from sidecar.control.api.parameters import Choice, Parameter, Text, in_path
 from sidecar.control.api.problems import not_found
 from sidecar.control.api.rooms import kept
@@ -151,12 +152,11 @@ def _standing(row: AgentRow) -> dict[str, Any]:
 async def list_agents(asked: Asked) -> Listed:
     """By id."""
     agents, wanted = await every_agent(asked), asked.values["status"]
-    after = str(asked.position[0]) if asked.position is not None else ""
-    ids = sorted(name for name, one in agents.items() if wanted in ("", one["state"]))
-    ids = [name for name in ids if name > after]
-    ids = ids[asked.values["offset"] if asked.position is None else 0 :]
-    page = ids[: asked.limit]
-    return Listed([agents[name] for name in page], (page[-1],) if len(ids) > asked.limit else None)
+    after = place(asked, "")
+    ids = sorted(
+        name for name, one in agents.items() if name > after and wanted in ("", one["state"])
+    )
+    return page_of(ids, asked, agents.__getitem__, str)
 
 
 async def get_agent(asked: Asked) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final
 
+from sidecar.control.api.paging import page_of, place, rows_wanted
 from sidecar.control.api.parameters import Choice, Parameter, Text, in_path
 from sidecar.control.api.problems import not_found
 from sidecar.control.api.rooms import kept
@@ -92,19 +93,16 @@ def told(row: AlertRow) -> dict[str, Any]:
 async def list_alerts(asked: Asked) -> Listed:
     """Newest first."""
     values = asked.values
-    offset = values["offset"] if asked.position is None else 0
     rows = await asked.rooms.reader.alerts_before(
         asked.tenant,
-        LAST if asked.position is None else str(asked.position[0]),
-        offset + asked.limit + 1,
+        place(asked, LAST),
+        rows_wanted(asked),
         state=values["status"],
         severity=values["severity"],
         detection=values["detection"],
         agent=values["agent_id"],
     )
-    page = rows[offset:][: asked.limit]
-    has_more = len(rows) > offset + asked.limit
-    return Listed([told(row) for row in page], (page[-1].alert_id,) if has_more else None)
+    return page_of(rows, asked, told, lambda row: row.alert_id)
 
 
 async def get_alert(asked: Asked) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 from pydantic import Field
@@ -16,6 +17,7 @@ from sidecar.approvals.deciding import LOOKED_AT_MAX
 from sidecar.approvals.difference import compared
 from sidecar.approvals.view import shown
 from sidecar.approvals.words import action_hash_of, status_of
+from sidecar.control.api.paging import page_of, place, rows_wanted
 from sidecar.control.api.parameters import Choice, Parameter, in_path
 from sidecar.control.api.problems import not_found
 from sidecar.control.api.route import (
@@ -138,17 +140,10 @@ def _id(asked: Asked) -> str:
 
 async def list_approvals(asked: Asked) -> Listed:
     """Those that are open, oldest first; or all, newest first."""
-    reader, tenant, values = asked.rooms.reader, asked.tenant, asked.values
-    offset = values["offset"] if asked.position is None else 0
-    is_open = values["state"] == "open"
-    at = str(asked.position[0]) if asked.position is not None else ("" if is_open else _LAST)
+    reader, is_open = asked.rooms.reader, asked.values["state"] == "open"
     read = reader.open_approvals if is_open else reader.approvals_before
-    rows = (await read(tenant, at, offset + asked.limit + 1))[offset:]
-    page = rows[: asked.limit]
-    return Listed(
-        [told(asked, row) for row in page],
-        (page[-1].approval_id,) if len(rows) > asked.limit else None,
-    )
+    rows = await read(asked.tenant, place(asked, "" if is_open else _LAST), rows_wanted(asked))
+    return page_of(rows, asked, partial(told, asked), lambda row: row.approval_id)
 
 
 async def get_approval(asked: Asked) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field
 
+from sidecar.control.api.paging import page_of, place, rows_wanted
 from sidecar.control.api.parameters import Choice, Parameter, in_path
 from sidecar.control.api.problems import ApiProblem, not_found
 from sidecar.control.api.route import (
@@ -82,15 +83,11 @@ class NewContainment(Body):
 async def list_containments(asked: Asked) -> Listed:
     """Newest first."""
     values = asked.values
-    before = str(asked.position[0]) if asked.position is not None else _LAST
     rows = await asked.rooms.reader.containments_before(
-        asked.tenant, before, asked.limit + 1, state=values["state"], action=values["action"]
-    )
-    page = rows[: asked.limit]
-    return Listed(
-        [shown_containment(row) for row in page],
-        (page[-1].containment_id,) if len(rows) > asked.limit else None,
-    )
+        asked.tenant, place(asked, _LAST), rows_wanted(asked), state=values["state"],
+        action=values["action"],
+    )  # fmt: skip
+    return page_of(rows, asked, shown_containment, lambda row: row.containment_id)
 
 
 async def get_containment(asked: Asked) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from sidecar.control.api.alerts import (
 from sidecar.control.api.alerts import (
     told as told_alert,
 )
+from sidecar.control.api.paging import page_of, place, rows_wanted
 from sidecar.control.api.parameters import Choice, Flag, Parameter, in_path
 from sidecar.control.api.problems import not_found
 from sidecar.control.api.rooms import kept
@@ -135,18 +136,15 @@ def told(row: IncidentRow) -> dict[str, Any]:
 async def list_incidents(asked: Asked) -> Listed:
     """Newest first."""
     values = asked.values
-    offset = values["offset"] if asked.position is None else 0
     rows = await asked.rooms.reader.incidents_before(
         asked.tenant,
-        LAST if asked.position is None else str(asked.position[0]),
-        offset + asked.limit + 1,
+        place(asked, LAST),
+        rows_wanted(asked),
         state=values["status"],
         severity=values["severity"],
         agent=values["agent_id"],
     )
-    page = rows[offset:][: asked.limit]
-    has_more = len(rows) > offset + asked.limit
-    return Listed([told(row) for row in page], (page[-1].incident_id,) if has_more else None)
+    return page_of(rows, asked, told, lambda row: row.incident_id)
 
 
 async def get_incident(asked: Asked) -> dict[str, Any]:

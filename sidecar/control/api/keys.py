@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 import orjson
 from pydantic import Field
 
+from sidecar.control.api.paging import page_of, place
 from sidecar.control.api.parameters import in_path
 from sidecar.control.api.problems import not_found
 from sidecar.control.api.route import (
@@ -97,11 +98,10 @@ def told(row: KeyRow) -> dict[str, Any]:
 
 async def list_keys(asked: Asked) -> Listed:
     """By id, so oldest first."""
-    after = str(asked.position[0]) if asked.position is not None else ""
+    after = place(asked, "")
     rows = [row for row in await asked.rooms.reader.api_keys(asked.tenant) if row.key_id > after]
-    page = sorted(rows, key=lambda row: row.key_id)[: asked.limit]
-    more = len(rows) > len(page)
-    return Listed([told(row) for row in page], (page[-1].key_id,) if more else None)
+    rows.sort(key=lambda row: row.key_id)
+    return page_of(rows, asked, told, lambda row: row.key_id)
 
 
 async def make_key(asked: Asked) -> dict[str, Any]:

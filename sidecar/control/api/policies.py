@@ -6,6 +6,7 @@ are computed apart, few at a time, up to so many calls and so long.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any, Final
 
@@ -19,6 +20,7 @@ from sidecar.control.api.candidates import (
     checked,
     loading,
 )
+from sidecar.control.api.paging import page_of, place
 from sidecar.control.api.parameters import Choice, Parameter, Text
 from sidecar.control.api.problems import ApiProblem
 from sidecar.control.api.route import MIB, READERS, WHOLE, Asked, Listed, Route, SeqBefore, Shape
@@ -27,6 +29,7 @@ from sidecar.ledger.replaying import judge_page, recorded_pages
 from sidecar.policy.replay import Replay
 from sidecar.policy.rule import Rule
 from sidecar.policy_loading import let_go
+from sidecar.problems import Position
 from storage.retention import CareReader
 
 ROOM: Final = "policies"
@@ -146,7 +149,7 @@ async def list_policies(asked: Asked) -> list[dict[str, Any]]:
 async def list_rules(asked: Asked) -> Listed:
     """By name; those that may be about the tenant."""
     values, keeper = asked.values, asked.rooms.policies
-    after = str(asked.position[0]) if asked.position is not None else ""
+    after = place(asked, "")
     rules = sorted(
         (
             rule
@@ -158,13 +161,7 @@ async def list_rules(asked: Asked) -> Listed:
         ),
         key=lambda rule: rule.rule_id,
     )
-    page = rules[: asked.limit]
-    places = keeper.places
-    return Listed(
-        [_told(rule, str(places[rule.rule_id]) if rule.rule_id in places else None)
-         for rule in page],
-        (page[-1].rule_id,) if len(rules) > asked.limit else None,
-    )  # fmt: skip
+    return page_of(rules, asked, partial(_told, keeper.places), lambda rule: rule.rule_id)
 
 
 def may_be_about(rule: Rule, tenant: str) -> bool:
@@ -174,7 +171,8 @@ def may_be_about(rule: Rule, tenant: str) -> bool:
     )
 
 
-def _told(rule: Rule, place: str | None) -> dict[str, Any]:
+def _told(places: Mapping[str, Position], rule: Rule) -> dict[str, Any]:
+    found = places.get(rule.rule_id)
     return {
         "rule": rule.rule_id,
         "policy": rule.order[0],
@@ -182,7 +180,7 @@ def _told(rule: Rule, place: str | None) -> dict[str, Any]:
         "mode": rule.mode.value,
         "tools": [glob.pattern for glob in rule.tools.tools],
         "exceptions": [glob.pattern for glob in rule.tools.exceptions],
-        "place": place,
+        "place": str(found) if found is not None else None,
         "promote": rule.promotable or None,
     }
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from pydantic import Field
 
+from sidecar.control.api.paging import page_of, place, rows_wanted
 from sidecar.control.api.parameters import Choice, Parameter, Text, in_path
 from sidecar.control.api.problems import not_found
 from sidecar.control.api.rooms import kept
@@ -102,15 +103,12 @@ async def retry_sink(asked: Asked) -> dict[str, Any]:
 
 async def list_deliveries(asked: Asked) -> Listed:
     """Newest first."""
-    before = str(asked.position[0]) if asked.position is not None else NEWEST
     state = asked.values["state"]
     rows = await asked.rooms.reader.deliveries_before(
-        asked.tenant, before, asked.limit + 1, state="" if state == "any" else state,
-        sink=asked.values["sink"],
+        asked.tenant, place(asked, NEWEST), rows_wanted(asked),
+        state="" if state == "any" else state, sink=asked.values["sink"],
     )  # fmt: skip
-    page = rows[: asked.limit]
-    following = (page[-1].delivery_id,) if len(rows) > asked.limit else None
-    return Listed([delivery_told(row) for row in page], following)
+    return page_of(rows, asked, delivery_told, lambda row: row.delivery_id)
 
 
 async def get_delivery(asked: Asked) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from pydantic import Field
 
+from sidecar.control.api.paging import page_of, place
 from sidecar.control.api.parameters import Flag, Parameter, Text
 from sidecar.control.api.problems import not_found
 from sidecar.control.api.rooms import kept
@@ -101,15 +102,14 @@ async def list_tools(asked: Asked) -> Listed:
                 name = f"{upstream}/{mark.tool}"
                 tools[name] = {**tools.get(name, _undeclared(upstream, mark.tool)),
                                "pin": _pin(mark)}  # fmt: skip
-    after = str(asked.position[0]) if asked.position is not None else ""
+    after = place(asked, "")
     names = sorted(
         name
         for name, one in tools.items()
         if name > after
         and (not values["drifted"] or (one["pin"] is not None and one["pin"]["has_drifted"]))
     )
-    page = names[: asked.limit]
-    return Listed([tools[name] for name in page], (page[-1],) if len(names) > asked.limit else None)
+    return page_of(names, asked, tools.__getitem__, str)
 
 
 def _told(one: Entry) -> dict[str, Any]:
