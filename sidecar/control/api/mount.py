@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 from aiohttp import web
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from sidecar.control.api.cursors import Cursors, Position
 from sidecar.control.api.parameters import Whole, read_path, read_query
@@ -57,7 +57,6 @@ class Api:
         self._rooms = rooms
         self.routes = tuple(routes)
         self._cursors = cursors
-        self._adapters = {route.name: TypeAdapter(route.answer) for route in self.routes}
         self._open = 0
         self._streams = 0
 
@@ -143,8 +142,7 @@ class Api:
             headers |= self._next(route, asked, said.next)
             said = said.items
         if not isinstance(said, bytes):
-            adapter = self._adapters[route.name]
-            said = adapter.dump_json(adapter.validate_python(said)) + b"\n"
+            said = route.adapter.dump_json(route.adapter.validate_python(said)) + b"\n"
         return web.Response(
             status=route.status, body=said, headers={**headers, "Content-Type": route.media_type}
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 import sidecar
@@ -118,9 +118,7 @@ def _together(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, A
 def _responses(route: Route) -> dict[str, Any]:
     good: dict[str, Any] = {"description": "as asked"}
     if route.media_type == "application/json":
-        schema = TypeAdapter(route.answer).json_schema(
-            ref_template=_REFERENCE, mode="serialization"
-        )
+        schema = route.adapter.json_schema(ref_template=_REFERENCE, mode="serialization")
         schema.pop("$defs", None)
         good["content"] = {route.media_type: {"schema": schema}}
     else:
@@ -153,8 +151,7 @@ def _schemas(routes: list[Route]) -> dict[str, Any]:
     found |= schema["$defs"]
     for route in routes:
         if route.media_type == "application/json":
-            adapter = TypeAdapter(route.answer)
-            said = adapter.json_schema(ref_template=_REFERENCE, mode="serialization")
+            said = route.adapter.json_schema(ref_template=_REFERENCE, mode="serialization")
             found |= said.pop("$defs", {})
             if isinstance(route.answer, type) and issubclass(route.answer, BaseModel):
                 found.setdefault(route.answer.__name__, said)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from sidecar.control.api.cursors import Position
 from sidecar.control.api.parameters import CURSOR, LIMIT, OFFSET, SEQ_MAX, Parameter
@@ -137,9 +138,20 @@ class Route:
     room: str = field(default="")
 
     @property
+    def adapter(self) -> TypeAdapter[Any]:
+        """What holds answers against their type and writes them; made when first asked for."""
+        return _adapter(self.answer)
+
+    @property
     def every_parameter(self) -> tuple[Parameter, ...]:
         """Those of its own, and those of paging."""
         if not self.pages:
             return self.parameters
         paging = (LIMIT, CURSOR) if self.pages == "cursor" else (LIMIT, CURSOR, OFFSET)
         return (*self.parameters, *paging)
+
+
+@cache
+def _adapter(answer: Any) -> TypeAdapter[Any]:
+    """One for each type: routes are few, and so are their answers."""
+    return TypeAdapter(answer)

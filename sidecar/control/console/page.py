@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final
 
-from pydantic import TypeAdapter
-
 from sidecar.control.api.parameters import Parameter
 from sidecar.control.api.route import Asked, Listed, Route
 from sidecar.control.api.table import ROUTES
@@ -49,17 +47,12 @@ def route_of(name: str) -> Route:
     return routes()[name]
 
 
-@cache
-def _adapter(name: str) -> TypeAdapter[Any]:
-    return TypeAdapter(route_of(name).answer)
-
-
 def whole(name: str, said: Any) -> Any:
     """A route's answer as the API gives it, members that were left out included; of a list its
     items."""
     if isinstance(said, Listed):
         return Listed(whole(name, said.items), said.next)
-    adapter = _adapter(name)
+    adapter = route_of(name).adapter
     return adapter.dump_python(adapter.validate_python(said))
 
 
