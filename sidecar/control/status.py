@@ -14,6 +14,7 @@ from typing import Any
 
 import sidecar
 from sidecar.clock import Clock
+from sidecar.telemetry.counters import Histogram
 from sidecar.telemetry.metrics import LANES
 from sidecar.telemetry.sources import Sources
 from storage.forecast import Forecast, Outlook, trend_sentence
@@ -87,11 +88,22 @@ def _calls(sources: Sources) -> dict[str, Any]:
     counters = sources.counters
     return {
         "in_flight": counters.in_flight,
+        "held": sources.approvals.waiting.count if sources.approvals is not None else 0,
+        "added": _added(counters.added_seconds),
         "intents": counters.intents,
         "forwarded": counters.forwarded,
         "refused": sum(counters.refusals.values()),
         "unrecorded_refusals": counters.unrecorded_refusals + sources.recorder.unrecorded_refusals,
         "outcomes": {str(kind): count for kind, count in counters.outcomes.items()},
+    }
+
+
+def _added(added: Histogram) -> dict[str, Any]:
+    """What the sidecar itself added to calls since it started."""
+    return {
+        "calls": added.count,
+        "p50_s": added.quantile_s(0.5),
+        "p99_s": added.quantile_s(0.99),
     }
 
 

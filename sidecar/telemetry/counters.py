@@ -122,6 +122,18 @@ class Histogram:
         """How many durations were counted."""
         return sum(self.counts)
 
+    def quantile_s(self, share: float) -> float | None:
+        """The duration that this share of all did not exceed, as PromQL estimates it: evenly within
+        a bucket, the last bound for what is above it. None if nothing was counted."""
+        rank, below, low_s = share * self.count, 0, 0.0
+        if not rank:
+            return None
+        for count, high_s in zip(self.counts, self.bounds_s, strict=False):
+            if count and below + count >= rank:
+                return low_s + (high_s - low_s) * (rank - below) / count
+            below, low_s = below + count, high_s
+        return low_s
+
 
 #: Why an open WebSocket ended.
 WEBSOCKET_ENDINGS: Final = (

@@ -46,13 +46,18 @@ rules:
     effect: require_approval
     tools: shop/refund
     reason: "a refund of {args.amount} asks a person"
+  - id: only-known-orders
+    mode: shadow
+    effect: deny
+    tools: shop/get_order
+    when: 'args.id > "3"'
   - {id: nothing-is-deleted, effect: deny, tools: shop/delete_order, reason: "orders are kept"}
 """
 DETECTION = """detection: deny-storm
 severity: high
 where: {effect: deny}
 at_least: 5
-within: 60s
+within: 5s
 quiet: 1s
 reason: "{agent.name}: {count} refusals in {within}"
 """
@@ -132,8 +137,8 @@ class Agent:
 
     def history(self) -> None:
         """Some calls to look at."""
-        for number in range(12):
-            self.call("GET", f"/shop/orders/{number}")
+        for number in range(240):
+            self.call("GET", f"/shop/orders/{number % 12}")
         self.call("DELETE", "/shop/orders/7")
         self.call("GET", "/shop/nowhere/else")
 

@@ -18,10 +18,13 @@ CONTROL, CHROMIUM, SIZE, ADMIN, VIEWER = sys.argv[1:6]
 CONSOLE = f"{CONTROL}/console"
 PICTURES = Path(__file__).resolve().parents[2] / "deploy" / "screenshots"
 #: Pages whose pictures stand in the documentation.
-KEPT = ("overview", "one-approval", "one-call", "one-incident")
+KEPT = ("overview", "pending", "one-call", "one-incident", "policies")
+#: Milliseconds for the overview's drawing to have some points.
+LIVELY_MS = 6_500
 SERIOUS = ("serious", "critical")
 PAGES = (
     "", "/calls", "/approvals?state=any", "/agents", "/agents/coder", "/tools", "/policies",
+    "/policies/shadow",
     "/receipts", "/receipts/1", "/changes", "/store", "/incidents", "/alerts", "/containments",
 )  # fmt: skip
 #: Colours and widths every page is looked at in.
@@ -143,6 +146,31 @@ def incident(page: Page) -> None:
     expect(page.get_by_role("heading", level=1)).to_contain_text("closed")
 
 
+def noticed(browser: Browser) -> None:
+    """Another storm, so that an incident stands open while pages are looked at."""
+    context, page = opened(browser, LOOKS[0], ADMIN)
+    say("storm")
+    for _ in range(40):
+        page.goto(f"{CONSOLE}/incidents?status=open")
+        if page.locator("article").count():
+            break
+        page.wait_for_timeout(250)
+    check(page.locator("article").count() == 1, "a storm after the first was not noticed")
+    context.close()
+
+
+def shadow(page: Page) -> None:
+    """A rule in shadow and what it would change: from its page to a call that would be refused."""
+    page.goto(f"{CONSOLE}/policies")
+    rules = page.get_by_role("group", name="Rules in shadow")
+    expect(rules).to_contain_text("aegis-sidecar policy promote shop/only-known-orders")
+    calls = page.get_by_role("group", name="Calls that would be decided otherwise")
+    expect(calls.get_by_role("row").nth(1)).to_contain_text("shop/only-known-orders")
+    calls.get_by_role("row").nth(1).get_by_role("link").last.click()
+    told = page.get_by_text("With the rules in shadow").locator("+ dd")
+    expect(told).to_have_text("deny")
+
+
 def without_a_script(browser: Browser) -> None:
     """Signing in, deciding and filtering need none."""
     context = browser.new_context(java_script_enabled=False)
@@ -172,34 +200,53 @@ def look(browser: Browser, one: tuple[str, Any, int, int]) -> None:
     """Every page: axe finds nothing serious, nothing is wider than the window, all can be reached
     by the keyboard's Tab alone."""
     context, page = opened(browser, one, ADMIN)
+    pending(page, one[0])
     paths = list(PAGES)
     for list_path, link in (
         ("/approvals?state=any", "article a"),
         ("/calls", "#calls code"),
         ("/incidents", "article a"),
+        ("/policies", "#shadow td a"),
     ):
         page.goto(CONSOLE + list_path)
         page.locator(link).first.click()
-        paths.append(page.url.removeprefix(CONSOLE))
+        paths.append(page.url.removeprefix(CONSOLE).partition("#")[0])
     for path in paths:
         page.goto(CONSOLE + path)
-        page.wait_for_timeout(300)
-        for problem in Axe().run(page).response["violations"]:
-            if problem["impact"] in SERIOUS:
-                nodes = [node["html"][:150] for node in problem["nodes"][:2]]
-                found.append(f"{one[0]} {path}: {problem['id']}: {nodes}")
-        wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-        check(wide <= 0, f"{one[0]} {path}: {wide} px wider than the window")
-        page.keyboard.press("Tab")
-        first = page.evaluate("document.activeElement.textContent.trim()")
-        check(first == "To the content", f"{one[0]} {path}: Tab leads to {first!r} first")
-        if SIZE == "default":
-            name = (path.split("?")[0].strip("/") or "overview").split("/")
-            named = name[0] if len(name) == 1 else f"one-{name[0].removesuffix('s')}"
-            if named in KEPT:
-                PICTURES.mkdir(exist_ok=True)
-                page.screenshot(path=PICTURES / f"{named}-{one[0]}.png")
+        page.wait_for_timeout(LIVELY_MS if path == "" else 300)
+        name = (path.split("?")[0].strip("/") or "overview").split("/")
+        named = name[0] if len(name) == 1 else f"one-{name[0].removesuffix('s')}"
+        looked_at(page, path, one[0], named)
     context.close()
+
+
+def looked_at(page: Page, path: str, look_name: str, picture: str) -> None:
+    """One page as it stands there, and its picture if that is kept."""
+    where = f"{look_name} {path}"
+    if SIZE == "default" and picture in KEPT:
+        PICTURES.mkdir(exist_ok=True)
+        page.screenshot(path=PICTURES / f"{picture}-{look_name}.png")
+    for problem in Axe().run(page).response["violations"]:
+        if problem["impact"] in SERIOUS:
+            nodes = [node["html"][:150] for node in problem["nodes"][:2]]
+            found.append(f"{where}: {problem['id']}: {nodes}")
+    wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    check(wide <= 0, f"{where}: {wide} px wider than the window")
+    page.keyboard.press("Tab")
+    first = page.evaluate("document.activeElement.textContent.trim()")
+    check(first == "To the content", f"{where}: Tab leads to {first!r} first")
+
+
+def pending(page: Page, look_name: str) -> None:
+    """An approval while it waits for an answer, and then is not waited for any more."""
+    page.goto(f"{CONSOLE}/approvals")
+    say(140)
+    page.get_by_role("link", name="shop/refund").click(timeout=10_000)
+    expect(page.get_by_role("button", name="Approve")).to_be_visible()
+    looked_at(page, "/approvals/one that waits", look_name, "pending")
+    page.get_by_role("button", name="Take the question back").click()
+    say("answered")
+    check(heard() == [403], "a call whose question was taken back did not end")
 
 
 def planted(browser: Browser) -> None:
@@ -231,15 +278,17 @@ def main() -> None:
         context, page = opened(browser, LOOKS[0], ADMIN)
         walk(page)
         incident(page)
+        shadow(page)
         context.close()
         without_a_script(browser)
         as_a_viewer(browser)
         planted(browser)
+        noticed(browser)
         for one in LOOKS if SIZE == "default" else LOOKS[:1]:
             look(browser, one)
         version = browser.version
         browser.close()
-    say({"browser": f"Chromium {version}", "pages": len(PAGES) + 3, "violations": found})
+    say({"browser": f"Chromium {version}", "pages": len(PAGES) + 4, "violations": found})
 
 
 main()

@@ -64,6 +64,11 @@ def percent(share: float) -> str:
     return f"{share:.0%}" if share >= 0.1 or share == 0 else f"{share:.1%}"
 
 
+def span(seconds: float) -> str:
+    """A short time, in the unit that reads best."""
+    return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
 def size(count: float) -> str:
     """Bytes for people."""
     amount = float(count)
@@ -86,6 +91,7 @@ def _environment() -> jinja2.Environment:
     )
     made.filters |= {
         "moment": moment, "lasting": lasting, "pretty": pretty, "percent": percent, "size": size,
+        "span": span,
     }  # fmt: skip
     return made
 

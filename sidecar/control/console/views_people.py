@@ -13,6 +13,8 @@ from sidecar.control.console.page import listed, route_of, told
 #: Lines of a difference that are shown.
 DIFFERENCE_LINES_MAX: Final = 400
 CALLS_MAX: Final = 20
+#: Active containments that are looked through for those of one agent, newest first.
+CONTAINED_MAX: Final = 200
 
 
 async def approvals(asked: Asked) -> Mapping[str, Any]:
@@ -54,11 +56,14 @@ async def agent(asked: Asked) -> Mapping[str, Any]:
     found = await told("get_agent", asked, agent_id=name)
     calls = await told("list_decisions", asked, agent_id=name, limit=CALLS_MAX)
     changes = await told("list_audit_events", asked, subject=f"agent:{name}", limit=CALLS_MAX)
+    contained = await told("list_containments", asked, state="active", limit=CONTAINED_MAX)
     return {
         "agent": found,
         "run": await told("get_run", asked, agent_id=name),
         "calls": calls.items,
         "changes": changes.items,
+        "contained": [one for one in contained.items if one["agent"] == name],
+        "more_contained": contained.next is not None,
         "moves": _moves(found["state"]),
         "may_act": bool(asked.person.roles & route_of("freeze_agent").roles),
     }

@@ -9,6 +9,7 @@ from sidecar.control.api.containments import ACTIONS
 from sidecar.control.api.problems import ApiProblem
 from sidecar.control.api.route import Asked
 from sidecar.control.console.page import listed, route_of, told
+from sidecar.control.console.views_people import CONTAINED_MAX
 
 
 async def incidents(asked: Asked) -> Mapping[str, Any]:
@@ -34,7 +35,9 @@ async def incident(asked: Asked) -> Mapping[str, Any]:
         "may_act": bool(asked.person.roles & route_of("acknowledge_incident").roles),
         "contained": [
             one
-            for one in (await told("list_containments", asked, state="active")).items
+            for one in (
+                await told("list_containments", asked, state="active", limit=CONTAINED_MAX)
+            ).items
             if one["incident_id"] == incident_id
         ],
     }

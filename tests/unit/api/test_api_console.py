@@ -289,6 +289,45 @@ async def test_filters_and_pages_are_those_of_the_api(served: Served) -> None:
     await at.client.close()
 
 
+async def test_pages_tell_what_holds_an_agent_and_what_matched_then(served: Served) -> None:
+    at = await browser(served).sign_in()
+    _, text = await at.open("/agents/coder-acme")
+    assert "Nothing is active that holds for this agent alone." in text
+    assert "block-tool" not in text.partition("What was changed")[0], "that holds for everybody"
+    for agent in ("coder-acme", "stored-acme"):
+        body = {"action": "block-tool", "subject": f"shop/{agent}", "agent": agent, "reason": "r"}
+        status, said, _ = await served.ask("/v1/containments", method="POST", body=body)
+        assert status == 200, said
+    _, text = await at.open("/agents/coder-acme")
+    held = text.partition("<h3>Contained")[2].partition("</section>")[0]
+    assert "shop/coder-acme" in held and "Undo" in held and "shop/stored-acme" not in held
+    path = served.policies._base / "policies" / "shop.yaml"
+    path.write_text(path.read_text().replace("id: small", "id: another-name"))
+    await served.policies.reload()
+    _, text = await at.open("/calls/refund-acme")
+    then, _, now = text.partition("Every rule that names the tool")
+    assert "shop/small" in then.partition("Rules that matched then")[2]
+    assert "shop/another-name" in now and "shop/small" not in now.partition("</section>")[0]
+    await at.client.close()
+
+
+async def test_the_overview_tells_what_is_added_and_what_is_held(served: Served) -> None:
+    at = await browser(served).sign_in()
+    _, text = await at.open("")
+    assert re.search(r"<b>—</b><span>added to a call</span>", text)
+    assert re.search(r"<b>0</b><span>held now</span>", text)
+    for _ in range(100):
+        served.api._rooms.state._sources.counters.added_seconds.observe_ns(1_500_000)
+    _, text = await at.open("")
+    assert re.search(r"<b>1.5 ms</b><span>added to a call, 99 % below 2.0 ms</span>", text)
+    _, said, _ = await served.ask("/v1/store")
+    assert said["calls"] == {
+        "in_flight": 0, "held": 0,
+        "added": {"calls": 100, "p50_s": 0.0015, "p99_s": pytest.approx(0.00199)},
+    }  # fmt: skip
+    await at.client.close()
+
+
 async def test_calls_appear_as_they_are_recorded(served: Served) -> None:
     at = await browser(served).sign_in()
     async with at.client.get(f"{served.url}/console/live/calls?decision=deny") as answer:

@@ -46,6 +46,25 @@ def test_a_duration_equal_to_a_bound_is_within_it() -> None:
     assert histogram.counts == [1, 1, 0]
 
 
+@pytest.mark.parametrize(("durations_ms", "share", "expected_s"), [
+    ([], 0.5, None),
+    ([1, 1], 0.5, 0.0005),  # evenly within the first bucket, which begins at 0
+    ([1, 1], 1.0, 0.001),
+    ([1, 5, 5, 5], 0.5, 0.004),
+    ([1, 5, 5, 5], 0.25, 0.001),
+    ([5], 0.99, 0.00991),
+    ([5, 500], 0.99, 0.01),  # above the last bound: no more is known
+])  # fmt: skip
+def test_a_quantile_is_what_promql_would_estimate(
+    durations_ms: list[int], share: float, expected_s: float | None
+) -> None:
+    histogram = Histogram((0.001, 0.01))
+    for duration in durations_ms:
+        histogram.observe_ns(duration * 1_000_000)
+    found = histogram.quantile_s(share)
+    assert found == (None if expected_s is None else pytest.approx(expected_s))
+
+
 def test_decisions_are_counted_by_effect_and_mode() -> None:
     counters = Counters()
     counters.decided(decision(Effect.ALLOW), 1000)

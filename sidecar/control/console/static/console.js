@@ -50,7 +50,8 @@
   const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--line") }, ticks: { stroke: colour("--line") } };
   const plot = new uPlot({
     width: place.clientWidth, height: 190, legend: { show: true },
-    scales: { x: { range: (_, low, high) => [Math.min(low, high - 60), high] }, depth: { range: (_, low, high) => [0, Math.max(4, high)] }, y: { range: (_, low, high) => [0, Math.max(1, high)] } },
+    // Not what uPlot takes of a single point, which is years: a minute, then all there is.
+    scales: { x: { range: () => { const last = data[0].at(-1) ?? Date.now() / 1000; return [Math.min(data[0][0] ?? last, last - 60), last]; } }, depth: { range: (_, low, high) => [0, Math.max(4, high)] }, y: { range: (_, low, high) => [0, Math.max(1, high)] } },
     axes: [axis, { ...axis, size: 50 }, { ...axis, scale: "depth", side: 1, grid: { show: false } }],
     series: [{}, { label: "calls/s", stroke: colour("--accent"), width: 2 },
       { label: "waiting", stroke: colour("--ask"), fill: colour("--ask-ground"), scale: "depth", paths: uPlot.paths.bars({ size: [0.7] }) }],
