@@ -26,6 +26,7 @@ from sidecar.control.api.times import time_text
 from sidecar.control.console import live
 from sidecar.control.console.actions import ACTIONS, OURS, done
 from sidecar.control.console.assets import read_assets
+from sidecar.control.console.forms import read_form
 from sidecar.control.console.page import PREFIX, Page, queries_of
 from sidecar.control.console.sessions import LIFE_S, Session, Sessions
 from sidecar.control.console.table import PAGES, TABS
@@ -38,9 +39,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("aegis.console")
 
 COOKIE: Final = "aegis_console"
-FORM_BYTES_MAX: Final = 64 * 1024
-FORM_FIELDS_MAX: Final = 64
-FORM_WAIT_S: Final = 30.0
+#: How long a browser may take for one piece of what it follows.
+PIECE_WAIT_S: Final = 30.0
 #: How long a page may take to be made.
 PAGE_S: Final = 15.0
 #: What is kept of the path that a form leads back to.
@@ -89,6 +89,7 @@ class Console:
         add("GET", f"{PREFIX}/live/pressure", self._guarded(self._live_pressure))
         for page in PAGES:
             add("GET", f"{PREFIX}{page.path}", self._guarded(self._showing(page)))
+        add("GET", f"{PREFIX}/{{rest:.*}}", self._guarded(self._unserved))
 
     @cached_property
     def _templates(self) -> Templates:
@@ -134,6 +135,12 @@ class Console:
     async def _lead_here(self, _: web.Request) -> web.Response:
         return _lead(PREFIX)
 
+    async def _unserved(self, request: web.Request) -> web.Response:
+        """No page; but one that was asked for with a slash behind it is there without."""
+        if request.path.endswith("/"):
+            return _lead(_ours(request.path.rstrip("/")))
+        raise ApiProblem("not_found", "there is no such page")
+
     async def _static(self, request: web.Request) -> web.Response:
         asset = self._assets.get(request.match_info["name"])
         if asset is None:
@@ -159,7 +166,7 @@ class Console:
         return self._html("sign_in.html", {"title": "Sign in", "back": back, "failed": False})
 
     async def _sign_in(self, request: web.Request) -> web.Response:
-        fields = await _form(request)
+        fields = await read_form(request)
         key, back = fields.get("key", "").strip(), fields.get("back", "")
         token = await self._sessions.begin(key, request.remote or "") if key else None
         if token is None:
@@ -173,7 +180,7 @@ class Console:
         return answer
 
     async def _sign_out(self, request: web.Request) -> web.Response:
-        fields = await _form(request)
+        fields = await read_form(request)
         session, _ = await self._signed_in(request)
         _require_ours(session, fields)
         self._sessions.end(request.cookies.get(COOKIE, ""))
@@ -220,7 +227,7 @@ class Console:
         return f"{PREFIX}{page.path}?{urlencode([*given, ('cursor', cursor)])}"
 
     async def _do(self, request: web.Request) -> web.Response:
-        fields = await _form(request)
+        fields = await read_form(request)
         session, person = await self._signed_in(request)
         _require_ours(session, fields)
         action = request.match_info["action"]
@@ -264,7 +271,7 @@ class Console:
             await response.prepare(request)
             asked = Asked(person, self._rooms, values)
             async for piece in live.calls(asked, wanted, render, is_on):
-                async with asyncio.timeout(FORM_WAIT_S):
+                async with asyncio.timeout(PIECE_WAIT_S):
                     await response.write(piece)
         except (ConnectionError, TimeoutError):
             _log.debug("whoever followed the calls has gone")
@@ -322,31 +329,3 @@ def _without_empty(raw: str) -> str:
 def _require_ours(session: Session, fields: Mapping[str, str]) -> None:
     if not session.is_ours(fields.get(OURS[0], "")):
         raise ApiProblem("form_not_ours")
-
-
-async def _form(request: web.Request) -> dict[str, str]:
-    """The fields of a form that one of our pages sent. Raises ApiProblem."""
-    if "Origin" not in request.headers:  # which ones may ask was looked at before
-        raise ApiProblem("form_not_ours", "a browser names the Origin of a form")
-    if request.content_type != "application/x-www-form-urlencoded":
-        raise ApiProblem("unsupported_media_type", "send a form")
-    pieces = bytearray()
-    try:
-        async with asyncio.timeout(FORM_WAIT_S):
-            async for piece in request.content.iter_any():
-                pieces += piece
-                if len(pieces) > FORM_BYTES_MAX:
-                    raise ApiProblem("body_too_large", f"at most {FORM_BYTES_MAX} bytes")
-    except TimeoutError:
-        raise ApiProblem("request_timeout") from None
-    try:
-        pairs = parse_qsl(
-            pieces.decode("ascii"), keep_blank_values=True, strict_parsing=bool(pieces),
-            errors="strict", max_num_fields=FORM_FIELDS_MAX,
-        )  # fmt: skip
-    except ValueError:
-        raise ApiProblem("invalid_body", "the form cannot be read") from None
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ApiProblem("invalid_body", "a field stands twice")
-    return fields

@@ -21,7 +21,6 @@ RULES_MAX: Final = 200
 DIFFERENCES_MAX: Final = 10
 #: Characters of a described call.
 CALL_MAX: Final = 32_000
-EXAMPLE: Final = '{"call": "github/merge_pull_request", "args": {"owner": "acme", "number": 7}}'
 
 
 async def policies(asked: Asked) -> Mapping[str, Any]:
@@ -43,7 +42,7 @@ async def policies(asked: Asked) -> Mapping[str, Any]:
         "more_differences": differences.next is not None,
         "looked_at": DIFFERENCES_LOOKED_AT,
         "tenants": len(asked.rooms.config.tenants),
-        "described": described or EXAMPLE,
+        "described": described or _example(asked),
         "explained": await _explained(asked, described) if described else None,
     }
 
@@ -94,6 +93,12 @@ def _readable(asked: Asked) -> frozenset[str]:
     others = {rule.rule_id for rule in keeper.current.rules if not may_be_about(rule, asked.tenant)}
     with_others = {place.source for name, place in keeper.places.items() if name in others}
     return frozenset(place.source for place in keeper.places.values()) - with_others
+
+
+def _example(asked: Asked) -> str:
+    """A call to begin with: of the first tool there is."""
+    names = (tool.name for tool in asked.rooms.policies.current.catalogue.tools)
+    return json.dumps({"call": min(names, default="upstream/operation"), "args": {}})
 
 
 async def _explained(asked: Asked, text: str) -> Any:

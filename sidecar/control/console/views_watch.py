@@ -10,6 +10,7 @@ from sidecar.control.api.problems import ApiProblem
 from sidecar.control.api.route import Asked
 from sidecar.control.console.page import listed, route_of, told
 from sidecar.control.console.views_people import CONTAINED_MAX
+from sidecar.identity.containment_subjects import STATES
 
 
 async def incidents(asked: Asked) -> Mapping[str, Any]:
@@ -71,5 +72,6 @@ async def containments(asked: Asked) -> Mapping[str, Any]:
         "containments": found.items,
         "next": found.next,
         "actions": ACTIONS,
+        "states": STATES,
         "may_act": bool(asked.person.roles & route_of("contain").roles),
     }

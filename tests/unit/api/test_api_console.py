@@ -285,6 +285,7 @@ async def test_filters_and_pages_are_those_of_the_api(served: Served) -> None:
     described = urlencode({"describe": '{"call": "shop/refund", "args": {"amount": 7}}'})
     status, text = await at.open(f"/policies?{described}")
     assert status == 200 and "args.amount" in text and 'class="tag yes"' in text
+    assert "{&#34;call&#34;: &#34;shop/get&#34;" in (await at.open("/policies"))[1]
     assert "Describe the call" in (await at.open("/policies?describe=nothing"))[1]
     await at.client.close()
 
@@ -401,6 +402,13 @@ async def test_files_of_pages_are_served_and_no_others(
             assert answer.status == 404
     async with at.client.get(served.url, allow_redirects=False) as answer:
         assert (answer.status, answer.headers["Location"]) == (303, "/console")
+    for path, there in (("/", "/console"), ("/calls/", "/console/calls"), ("//x//", "/console//x"),
+                        ("//", "/console")):  # fmt: skip
+        url = URL(f"{served.url}/console{path}", encoded=True)
+        async with at.client.get(url, allow_redirects=False) as answer:
+            assert (answer.status, answer.headers["Location"]) == (303, there), path
+    status, text = await at.open("/nothing")
+    assert status == 404 and "there is no such page" in text and "<nav" not in text
     await at.client.close()
 
 
