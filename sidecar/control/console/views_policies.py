@@ -37,6 +37,7 @@ async def policies(asked: Asked) -> Mapping[str, Any]:
         "rules": [{**rule, "at": places.get(rule["rule"])} for rule in rules.items],
         "more_rules": rules.next is not None,
         "in_shadow": [{**rule, "at": places.get(rule["rule"])} for rule in in_shadow.items],
+        "more_in_shadow": in_shadow.next is not None,
         "shadow": await told("get_shadow", asked),
         "differences": differences.items,
         "more_differences": differences.next is not None,
