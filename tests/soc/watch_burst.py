@@ -1,13 +1,16 @@
 """What noticing costs the decisions of a burst, and that it passes over none of them.
 
-Two sidecars serve side by side, one with the detections that ship and one with none, and are loaded
-in turn with a burst of refused calls as fast as they answer. Between bursts the watcher catches up.
+Two sidecars, one with the detections that ship and one with none, are loaded with a burst of
+refused calls as fast as they answer: at the same time, each with its load on a core of its own, for
+machines change their speed by more than what is to be measured; and they change cores after each.
+Between bursts the watcher catches up.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -23,7 +26,7 @@ import storage
 from sidecar.policy.load import Source
 from sidecar.soc.loading import detections_of, load_all
 
-ROUNDS = 5
+ROUNDS = 10
 CONNECTIONS = 16
 WARM_S = 1.0
 CAUGHT_UP_S = 180.0
@@ -71,9 +74,16 @@ def made(folder: Path, *, with_detections: bool) -> Process:
     return process
 
 
-def fire(process: Process, seconds: float) -> dict[str, int]:
+def move_to(process: Process, core: int) -> None:
+    """All threads of a sidecar, and with `fire` its load, on one core."""
+    pid = str(process.process.pid)
+    subprocess.run(["taskset", "-acp", str(core), pid], check=True, capture_output=True)
+
+
+def fire(process: Process, seconds: float, core: int) -> dict[str, int]:
     done = subprocess.run(
-        ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", "--latency",
+        ["taskset", "-c", str(core),
+         "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", "--latency",
          "-s", str(HERE / "refused.lua"), f"{process.url}/up/never"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
@@ -83,19 +93,24 @@ def fire(process: Process, seconds: float) -> dict[str, int]:
 
 
 async def run_burst(folder: Path, events: int, rounds: int, *, is_timed: bool) -> Burst:
-    """Bursts of so many events. Untimed, there is nothing to compare with."""
+    """Bursts of so many events. Untimed, there is nothing to compare with. Raises RuntimeError on a
+    machine with one core only."""
     found = Burst()
+    cores = sorted(os.sched_getaffinity(0))
     served = [made(folder / "watched", with_detections=True)]
     if is_timed:
         served.append(made(folder / "unwatched", with_detections=False))
+    if len(cores) < len(served):
+        raise RuntimeError("two sidecars are compared on two cores, and there is one")
     try:
         for process in served:
             await asyncio.to_thread(process.start)
-        warm = await asyncio.to_thread(fire, served[-1], WARM_S)
-        seconds = events / (warm["requests"] / warm["duration_us"] * 1e6)
+        warm = await asyncio.gather(
+            *(asyncio.to_thread(fire, one, WARM_S, cores[at]) for at, one in enumerate(served))
+        )
+        seconds = events / (warm[0]["requests"] / warm[0]["duration_us"] * 1e6)
         for number in range(rounds):
-            for process in served[:: -1 if number % 2 else 1]:
-                await _round(process, seconds, found, is_watched=process is served[0])
+            await _round(served, cores if number % 2 else cores[1::-1], seconds, found)
         await _hold(served[0], found)
     finally:
         for process in served:
@@ -103,20 +118,31 @@ async def run_burst(folder: Path, events: int, rounds: int, *, is_timed: bool) -
     return found
 
 
-async def _round(process: Process, seconds: float, found: Burst, *, is_watched: bool) -> None:
-    before = process.metrics() if is_watched else {}
-    row = await asyncio.to_thread(fire, process, seconds)
-    rate = row["requests"] / row["duration_us"] * 1e6
-    if row["socket_errors"]:
-        found.violations.append(f"{row['socket_errors']} calls were not answered")
-    if not is_watched:
-        found.unwatched.append(rate)
-        return
-    found.watched.append(rate)
-    found.calls += row["requests"]
+async def _round(served: list[Process], cores: list[int], seconds: float, found: Burst) -> None:
+    watched = served[0]
+    before = watched.metrics()
+    for process, core in zip(served, cores, strict=False):
+        move_to(process, core)
+    rows = await asyncio.gather(
+        *(
+            asyncio.to_thread(fire, process, seconds, core)
+            for process, core in zip(served, cores, strict=False)
+        )
+    )
+    rates = [row["requests"] / row["duration_us"] * 1e6 for row in rows]
+    errors = sum(row["socket_errors"] for row in rows)
+    if errors:
+        found.violations.append(f"{errors} calls were not answered")
+    found.watched.append(rates[0])
+    found.unwatched += rates[1:]
+    found.calls += rows[0]["requests"]
     name = "aegis_detection_busy_seconds_total"
-    spent_s = process.metrics()[name] - before[name]
-    found.share = max(found.share, spent_s / (row["duration_us"] / 1e6))
+    spent_s = watched.metrics()[name] - before[name]
+    found.share = max(found.share, spent_s / (rows[0]["duration_us"] / 1e6))
+    await _catch_up(watched, found)
+
+
+async def _catch_up(process: Process, found: Burst) -> None:
     began = time.monotonic()
     reader = await storage.open_reader(f"sqlite:///{process.folder}/aegis.db")
     try:
