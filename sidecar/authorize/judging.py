@@ -140,7 +140,7 @@ class AuthorizeJudging:
         claims = self._claims(policy_set, decision, facts) if decision.charges else None
         is_dry = case.request.dry_run
         if not is_dry and claims is None:
-            self._counters.decided(decision, took_ns)
+            self._counters.decided(decision, took_ns, case.principal.tenant)
         if not decision.forward and decision.effect is not Effect.REQUIRE_APPROVAL:
             raise Refused(
                 decision.code, decision.reason, decision=decision, detail=detail,
@@ -206,7 +206,7 @@ class AuthorizeJudging:
             decision = said.decision
         if claims is not None:
             # Only now is it known what the decision is: a limit may have made another of it.
-            self._counters.decided(decision, took_ns)
+            self._counters.decided(decision, took_ns, case.principal.tenant)
         if isinstance(said, Limited) and not decision.forward:
             raise Refused(
                 decision.code,

@@ -153,11 +153,11 @@ class ControlState:
             outlook_at=self._outlook_at,
         )
 
-    def shadow_counts(self) -> tuple[float, dict[tuple[str, str], int]]:
-        """Seconds since the start, and how many decisions since then, whoever's, would be which
-        if the rules in shadow decided: by what was decided and what it would be."""
+    def shadow_counts(self, tenant: str) -> tuple[float, dict[tuple[str, str], int]]:
+        """Seconds since the start, and how many decisions of a tenant since then would be which if
+        the rules in shadow decided: by what was decided and what it would be."""
         up_s = (self._clock.monotonic_ns() - self._identity.started_ns) / 1e9
-        return up_s, dict(self._sources.counters.shadow_decisions)
+        return up_s, dict(self._sources.counters.shadow_by_tenant.get(tenant, {}))
 
     async def reload(self) -> dict[str, Any]:
         """Reloads the policies now; what came of it, with every problem."""

@@ -131,7 +131,7 @@ class Judging:
         except Refused as unmet:
             decision, claims, detail = unfulfilled(decision, unmet), None, unmet.detail
         if claims is None:
-            self._counters.decided(decision, took_ns)
+            self._counters.decided(decision, took_ns, principal.tenant)
         if not decision.forward:
             raise Refused(
                 decision.code,
@@ -180,7 +180,7 @@ class Judging:
             answer = said
         if claims is not None:
             # Only now is it known what the decision is: a limit may have made another of it.
-            self._counters.decided(decision, took_ns)
+            self._counters.decided(decision, took_ns, principal.tenant)
         if isinstance(answer, Refused):
             raise answer
         if isinstance(answer, Stale):
@@ -209,7 +209,7 @@ class Judging:
                 visit, policy_set, principal, call, shown, decision
             )
         except BaseException:
-            self._counters.decided(decision, 0)
+            self._counters.decided(decision, 0, principal.tenant)
             raise
 
     def _claims(self, policy_set: PolicySet, decision: Decision, facts: Facts) -> Claims | None:

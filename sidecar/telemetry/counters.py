@@ -177,6 +177,7 @@ class Counters:
         "open_lookups",
         "outcomes",
         "refusals",
+        "shadow_by_tenant",
         "shadow_decisions",
         "unrecorded_refusals",
         "upstream_seconds",
@@ -205,6 +206,8 @@ class Counters:
         self.shadow_decisions: dict[tuple[str, str], int] = {
             (effect, would_be): 0 for effect in Effect for would_be in Effect
         }
+        #: The same of each tenant that had one: what one is told must not tell of another.
+        self.shadow_by_tenant: dict[str, dict[tuple[str, str], int]] = {}
         self.refusals = dict.fromkeys((*REFUSALS, OTHER), 0)
         self.denied_fail_closed = dict.fromkeys(FAIL_CLOSED_REASONS, 0)
         self.outcomes: dict[str, int] = dict.fromkeys(OutcomeKind, 0)
@@ -214,8 +217,8 @@ class Counters:
         names = sorted(upstreams)[:LABELLED_UPSTREAMS]
         self.upstream_seconds = {name: Histogram(UPSTREAM_BUCKETS_S) for name in (*names, OTHER)}
 
-    def decided(self, decision: Decision, took_ns: int) -> None:
-        """One answer of the policies, and how long it took."""
+    def decided(self, decision: Decision, took_ns: int, tenant: str) -> None:
+        """One answer of the policies on a call of a tenant, and how long it took."""
         key = (decision.effect, decision.mode)
         self.decisions[key] = self.decisions.get(key, 0) + 1
         self.decision_seconds.observe_ns(took_ns)
@@ -223,6 +226,8 @@ class Counters:
         if would_be is not None:
             pair = (decision.effect, would_be)
             self.shadow_decisions[pair] = self.shadow_decisions.get(pair, 0) + 1
+            of_tenant = self.shadow_by_tenant.setdefault(tenant, {})
+            of_tenant[pair] = of_tenant.get(pair, 0) + 1
 
     def refused(self, code: str, cause: str = "") -> None:
         """One refusal sent to a caller, by its stable code.

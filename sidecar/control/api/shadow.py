@@ -2,7 +2,7 @@
 
 Knows: that what they would have decided was written down with each decision, so that nothing is
 judged here; that a page looks at a stretch of the chain, as those of decisions do; that the counts
-are the process's, of all its tenants together.
+are this process's, and a tenant is told its own.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class ShadowCountShape(Shape):
 
 
 class ShadowShape(Shape):
-    """Decisions since this sidecar started, of all its tenants, on calls that rules in shadow are
-    about: those that would be the same, and the others."""
+    """Decisions since this sidecar started, on calls that rules in shadow are about: those that
+    would be the same, and the others."""
 
     counted_from: str
     counted_from_us: int
@@ -67,7 +67,7 @@ class DifferenceOfCallShape(Shape):
 
 async def get_shadow(asked: Asked) -> dict[str, Any]:
     """The counts, largest first."""
-    up_s, counts = asked.rooms.state.shadow_counts()
+    up_s, counts = asked.rooms.state.shadow_counts(asked.tenant)
     since_us = asked.rooms.clock.now_us() - int(up_s * _SECOND_US)
     differing = {pair: calls for pair, calls in counts.items() if calls and pair[0] != pair[1]}
     different = sum(differing.values())

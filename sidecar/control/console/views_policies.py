@@ -42,7 +42,6 @@ async def policies(asked: Asked) -> Mapping[str, Any]:
         "differences": differences.items,
         "more_differences": differences.next is not None,
         "looked_at": DIFFERENCES_LOOKED_AT,
-        "tenants": len(asked.rooms.config.tenants),
         "described": described or _example(asked),
         "explained": await _explained(asked, described) if described else None,
     }

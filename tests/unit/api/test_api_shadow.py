@@ -104,7 +104,7 @@ async def test_the_counts_are_those_since_the_start(served: Served) -> None:
     assert (body["same"], body["different"], body["differences"]) == (0, 0, [])
 
     def decided(effect: Effect, would_be: Effect | None) -> None:
-        counters.decided(Decision(effect, "x", "", "0" * 32, would_be=would_be), 1)
+        counters.decided(Decision(effect, "x", "", "0" * 32, would_be=would_be), 1, "acme")
 
     decided(Effect.ALLOW, None)
     decided(Effect.ALLOW, Effect.ALLOW)
@@ -118,6 +118,8 @@ async def test_the_counts_are_those_since_the_start(served: Served) -> None:
         {"decision": "deny", "would_be": "require_approval", "calls": 1},
     ]
     assert 0 <= served.clock.now_us() - body["counted_from_us"] < 600_000_000
+    _, body, _ = await served.ask("/v1/policies/shadow", key_of("rival", "viewer"))
+    assert (body["same"], body["different"]) == (0, 0), "what another tenant's calls met"
 
 
 async def test_a_rule_in_shadow_says_what_is_to_be_promoted(served: Served) -> None:
@@ -141,11 +143,11 @@ async def test_the_pages_tell_what_is_in_shadow_and_link_to_the_calls(served: Se
     for number in range(12):
         await served.recorder.call("acme", f"would-refuse-{number}", args={"id": "7"})
     counters = served.api._rooms.state._sources.counters
-    counters.decided(Decision(Effect.ALLOW, "x", "", "0" * 32, would_be=Effect.DENY), 1)
+    counters.decided(Decision(Effect.ALLOW, "x", "", "0" * 32, would_be=Effect.DENY), 1, "acme")
     _, text = await at.open("/policies")
     assert '<a href="/console/calls/would-refuse-11">' in text
     assert "would-refuse-0" not in text and 'href="/console/policies/shadow"' in text
-    assert re.search(r"of 1 decision .*of all tenants, <b>1</b> would be another", text)
+    assert re.search(r"of 1 decision .*are about, <b>1</b> would be another", text)
     _, text = await at.open("/policies/shadow?limit=5")
     assert text.count("/console/calls/would-refuse-") == 5
     following = re.search(r'href="/console(/policies/shadow[^"]+cursor[^"]+)"', text)

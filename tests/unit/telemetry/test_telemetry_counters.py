@@ -67,9 +67,9 @@ def test_a_quantile_is_what_promql_would_estimate(
 
 def test_decisions_are_counted_by_effect_and_mode() -> None:
     counters = Counters()
-    counters.decided(decision(Effect.ALLOW), 1000)
-    counters.decided(decision(Effect.DENY, Mode.OBSERVE), 1000)
-    counters.decided(decision(Effect.DENY, Mode.OBSERVE, would_be=Effect.DENY), 1000)
+    counters.decided(decision(Effect.ALLOW), 1000, "acme")
+    counters.decided(decision(Effect.DENY, Mode.OBSERVE), 1000, "acme")
+    counters.decided(decision(Effect.DENY, Mode.OBSERVE, would_be=Effect.DENY), 1000, "acme")
     assert counters.decisions[(Effect.ALLOW, Mode.ENFORCE)] == 1
     assert counters.decisions[(Effect.DENY, Mode.OBSERVE)] == 2
     assert counters.decisions[(Effect.DENY, Mode.ENFORCE)] == 0
@@ -80,7 +80,7 @@ def test_decisions_are_counted_by_effect_and_mode() -> None:
 def test_what_rules_in_shadow_would_change_is_told_from_what_they_would_not() -> None:
     counters = Counters()
     for would_be in (Effect.ALLOW, Effect.DENY, Effect.DENY, None):
-        counters.decided(decision(Effect.ALLOW, would_be=would_be), 1000)
+        counters.decided(decision(Effect.ALLOW, would_be=would_be), 1000, "acme")
     assert len(counters.shadow_decisions) == 9, "every pair is there before it happens"
     assert {pair: n for pair, n in counters.shadow_decisions.items() if n} == {
         ("allow", "allow"): 1,

@@ -76,7 +76,7 @@ def test_promtool_would_find_a_bad_name(bad: str) -> None:
 def test_every_number_is_the_one_of_its_source() -> None:
     sources = make_sources()
     counters = sources.counters
-    counters.decided(Decision(Effect.DENY, "policy_deny", "", "0" * 32), 40_000)
+    counters.decided(Decision(Effect.DENY, "policy_deny", "", "0" * 32), 40_000, "acme")
     counters.refused("policy_deny")
     counters.took("github", 2_000_000, None)
     counters.intents, counters.forwarded, counters.in_flight = 11, 10, 2
