@@ -204,7 +204,8 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "invalid_form",
         400,
         "The form can be read in more than one way",
-        "Send fields without blanks around them; in multipart, quoted names and no escapes.",
+        "Send fields without blanks around them; in multipart, quoted names and no escapes; with "
+        "GET, send them in the query.",
     ),
     RefusalKind(
         "ambiguous_argument",

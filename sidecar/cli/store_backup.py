@@ -36,6 +36,8 @@ def run(args: argparse.Namespace) -> int:
 
 async def _backup(args: argparse.Namespace) -> int:
     import storage
+    from sidecar.backup_file import Backup, keep
+    from sidecar.clock import Clock
     from storage.backup import check_free, copy_store, discard, partial_of, publish
 
     source = store_file(store_url(args), NAME)
@@ -53,7 +55,12 @@ async def _backup(args: argparse.Namespace) -> int:
         publish(partial, target)
     finally:
         discard(partial)
-    print(f"{source} is backed up in {target}, {size_text(target.stat().st_size)}")
+    file_bytes = target.stat().st_size
+    print(f"{source} is backed up in {target}, {size_text(file_bytes)}")
+    try:
+        keep(source, Backup(at_us=Clock().now_us(), file_bytes=file_bytes, target=str(target)))
+    except OSError as error:
+        print(f"warning: the sidecar cannot tell of it: {error.strerror}", file=sys.stderr)
     return 0
 
 

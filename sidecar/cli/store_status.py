@@ -50,6 +50,7 @@ def lines_of(store: dict[str, Any]) -> list[str]:
             "process."
         )
     lines.append(store.get("calibrated") or _not_kept(store["engine"]))
+    lines += [text for text in [store.get("backed_up")] if text]
     lines.append(
         f"{store['engine']} {store['engine_version']}, {size(store['file_bytes'])}, "
         f"write-ahead log {size(store['wal_bytes'])}."

@@ -6,10 +6,13 @@ Must not know: HTTP, sockets, the form of an answer beyond plain values.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sidecar.backup_file import told
 from sidecar.clock import Clock
+from sidecar.config.store_url import SQLITE
 from sidecar.control.approval_care import ApprovalCare
 from sidecar.control.caller_care import CallerCare
 from sidecar.control.fencing import Fencing
@@ -35,6 +38,7 @@ from sidecar.telemetry.sources import (
     UpstreamCertificate,
     WatchCounts,
 )
+from storage.sqlite_file import path_of_url
 
 if TYPE_CHECKING:
     from sidecar.approvals.service import Approvals
@@ -151,6 +155,7 @@ class ControlState:
             self._clock,
             not_ready=await self.not_ready(),
             outlook_at=self._outlook_at,
+            backed_up=await asyncio.to_thread(told, self._identity.store_file),
         )
 
     def shadow_counts(self, tenant: str) -> tuple[float, dict[tuple[str, str], int]]:
@@ -187,4 +192,5 @@ def _identity(
         control_url=config.listen.control.url if has_listeners else "",
         upstreams={name: upstream.kind for name, upstream in config.upstreams.items()},
         calibrated=calibrated,
+        store_file=path_of_url(config.store) if config.store.startswith(SQLITE) else None,
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import sidecar
@@ -32,7 +33,7 @@ FIXED_PART_DECIDES = 0.25
 @dataclass(frozen=True, slots=True)
 class Identity:
     """What stays the same while the process lives. `upstreams` is kind by name, `calibrated` says
-    when the store was calibrated."""
+    when the store was calibrated, `store_file` is the store's file where it is one."""
 
     boot_id: str
     node_id: str
@@ -42,6 +43,7 @@ class Identity:
     control_url: str
     upstreams: Mapping[str, str]
     calibrated: str = ""
+    store_file: Path | None = None
 
 
 def status_of(
@@ -51,9 +53,10 @@ def status_of(
     *,
     not_ready: Sequence[str],
     outlook_at: Callable[[float], Outlook] | None = None,
+    backed_up: str,
 ) -> dict[str, Any]:
     """The whole status. `not_ready` is why calls cannot be served now; `outlook_at(ceiling)` says
-    what the kept trend comes to at that ceiling."""
+    what the kept trend comes to at that ceiling, `backed_up` what is known of backups."""
     return {
         "version": sidecar.__version__,
         "pid": os.getpid(),
@@ -69,7 +72,7 @@ def status_of(
         "policies": _policies(sources),
         "calls": _calls(sources),
         "queue": _queue(sources),
-        "store": _store(identity, sources, outlook_at),
+        "store": _store(identity, sources, outlook_at, backed_up),
     }
 
 
@@ -124,7 +127,10 @@ def _queue(sources: Sources) -> dict[str, Any]:
 
 
 def _store(
-    identity: Identity, sources: Sources, outlook_at: Callable[[float], Outlook] | None
+    identity: Identity,
+    sources: Sources,
+    outlook_at: Callable[[float], Outlook] | None,
+    backed_up: str,
 ) -> dict[str, Any]:
     pressure, facts, queue = sources.pressure(), sources.store_facts(), sources.queue
     outlook = outlook_at(pressure.ceiling_calls_per_s) if outlook_at is not None else None
@@ -140,6 +146,7 @@ def _store(
         "trend": trend_sentence(outlook) if outlook is not None else "",
         "advice": advice(facts.engine, pressure, forecast),
         "calibrated": identity.calibrated,
+        "backed_up": backed_up,
         "forecast": _forecast(forecast),
         "days_known": outlook.days_known if outlook is not None else 0,
         "peak_utilisation_of_last_day": outlook.peak_store if outlook is not None else 0.0,

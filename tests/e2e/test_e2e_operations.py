@@ -137,6 +137,16 @@ def test_status_and_store_status_speak_plainly(sidecar: Process) -> None:
     assert health.returncode == 0, health.stdout + health.stderr
 
 
+def test_the_status_tells_of_the_last_backup(sidecar: Process, tmp_path: Path) -> None:
+    status = ("store", "status", "--config", str(sidecar.config))
+    assert "No backup is known" in sidecar.cli(*status).stdout
+    target = str(tmp_path / "copy.db")
+    made = sidecar.cli("store", "backup", target, "--config", str(sidecar.config))
+    assert made.returncode == 0, made.stderr
+    said = sidecar.cli(*status).stdout
+    assert "Last backup " in said and "bytes, verified." in said and target not in said
+
+
 def test_a9_a_second_process_on_the_same_file_refuses_to_start(
     sidecar: Process, tmp_path: Path, upstream: str
 ) -> None:

@@ -32,10 +32,10 @@ def sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     process.kill()
 
 
-def status(sidecar: Process, body: bytes) -> int:
+def status(sidecar: Process, body: bytes, method: str = "POST", path: str = "/up/form") -> int:
     connection = http.client.HTTPConnection("127.0.0.1", sidecar.data_port, timeout=10)
     try:
-        connection.request("POST", "/up/form", body, FORM)
+        connection.request(method, path, body, FORM)
         return connection.getresponse().status
     finally:
         connection.close()
@@ -49,3 +49,9 @@ def test_b10_a_form_is_let_through(sidecar: Process) -> None:
 def test_b10_a_form_with_blanks_at_its_end_is_refused(sidecar: Process, blanks: bytes) -> None:
     """aiohttp reads b without the blanks, others with them."""
     assert status(sidecar, b"a=1&b=secret" + blanks) == 400
+
+
+def test_b10_a_form_in_the_body_of_a_get_is_refused(sidecar: Process) -> None:
+    """aiohttp passes it over with GET, HEAD and OPTIONS, others read it."""
+    assert status(sidecar, b"", "GET", "/up/items/7") == 502, "positive control"
+    assert status(sidecar, b"P=", "GET", "/up/items/7") == 400

@@ -39,6 +39,8 @@ class Mirror:
     async def open(self) -> None:
         reader, self._writer = await asyncio.open_connection("127.0.0.1", self.parser.port)
         self.port = self._writer.get_extra_info("sockname")[1]
+        # Ports come again; what stands there is of a connection that has ended long ago.
+        self.parser.readings.pop(self.port, None)
         self._task = asyncio.ensure_future(self._listen(reader))
 
     def write(self, data: bytes) -> None:

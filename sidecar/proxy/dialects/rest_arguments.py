@@ -23,6 +23,8 @@ from sidecar.proxy.head import RequestHead
 from sidecar.proxy.strict_json import parse
 
 FORM = "application/x-www-form-urlencoded"
+#: Methods with which not all servers read a form.
+_WITHOUT_FORMS = frozenset({"GET", "HEAD", "OPTIONS"})
 #: What rules know of a body that is not read. Only the sidecar says it: a rule that trusts a digest
 #: must not be answered by a member of some JSON.
 _DIGEST_KEYS = ("body_sha256", "body_size")
@@ -123,15 +125,24 @@ def _add_body(arguments: _Arguments, head: RequestHead, body: bytes, limits: Lim
         _refuse_claimed_files(members)
         arguments.add_json(members)
     elif media.name == FORM:
+        _refuse_unread(head)
         require_utf8(media)
         _refuse_disguised_json(media, body)
         arguments.add_text(_read_pairs(_form(body), limits.query))
     elif media.name == FORM_DATA:
+        _refuse_unread(head)
         require_utf8(media)
         _add_parts(arguments, read_parts(body, media.boundary, limits.query), limits)
     else:
         _refuse_disguised_json(media, body)
         arguments.add_digest(hashlib.sha256(body).hexdigest(), len(body))
+
+
+def _refuse_unread(head: RequestHead) -> None:
+    """Some servers read a form whatever the method is, others pass it over: rules would see
+    arguments that the tool does not."""
+    if head.method in _WITHOUT_FORMS:
+        raise Refused("invalid_form", f"A form stands in the body of a {head.method}")
 
 
 def _form(body: bytes) -> str:

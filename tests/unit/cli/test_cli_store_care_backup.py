@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from store_care_setup import (
+    CLOCK,
     call,
     filled,
     held,
@@ -21,6 +22,8 @@ from store_care_setup import (
     tampered,
     url_of,
 )
+
+from sidecar.backup_file import kept, told
 
 ROOT = Path(__file__).parents[3]
 
@@ -67,10 +70,29 @@ def test_a_backup_beside_a_running_store_is_private_and_holds(
     assert before[0].head_hash in printed and "unanchored" in printed
     assert target.stat().st_mode & 0o777 == 0o600
     assert reports(target) == before
+    backup = kept(path)
+    assert backup is not None and backup.target == str(target)
+    assert backup.file_bytes == target.stat().st_size
+    assert 0 <= CLOCK.now_us() - backup.at_us < 60_000_000
     # Nothing is left beside it, and it needs nothing beside it.
     assert sorted(p.name for p in tmp_path.iterdir() if not p.name.startswith("aegis.db")) == [
         "copy.db"
     ]
+
+
+def test_a_backup_that_cannot_be_told_of_is_one_all_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = two_tenants(tmp_path)
+    assert told(path) == "No backup is known: `aegis-sidecar store backup TARGET`."
+    (tmp_path / "aegis.db.backup.json").mkdir()
+    assert store_command("backup", path, tmp_path / "copy.db") == 0
+    assert "warning: the sidecar cannot tell of it" in capsys.readouterr().err
+    assert told(path).startswith("No backup is known") and "cannot be read" in caplog.text
+    (tmp_path / "aegis.db.backup.json").rmdir()
+    assert store_command("backup", path, tmp_path / "again.db") == 0
+    assert "bytes, verified." in told(path)
+    assert told(None) == "Backups are made with the server's own tools."
 
 
 def test_a_backup_under_load_from_another_process_is_one_moment(tmp_path: Path) -> None:

@@ -142,9 +142,10 @@ async def test_the_status_carries_the_trend_and_the_advice(tmp_path: Path) -> No
             return Outlook(NEAR, 14, 0.5, 0.2)
 
         def store(identity: Identity, outlook: Any) -> Any:
-            return status_of(identity, sources, setup.clock, not_ready=[], outlook_at=outlook)[
-                "store"
-            ]
+            return status_of(
+                identity, sources, setup.clock,
+                not_ready=[], outlook_at=outlook, backed_up="Backed up then.",
+            )["store"]  # fmt: skip
 
         told = store(identity, outlook_at)
         plain = store(setup.state._identity, None)
@@ -155,6 +156,7 @@ async def test_the_status_carries_the_trend_and_the_advice(tmp_path: Path) -> No
     assert told["trend"] == "The store reaches 80 % in about 9 days at this growth."
     assert told["advice"].startswith("Plan ahead")
     assert told["calibrated"] == "Calibrated then."
+    assert told["backed_up"] == plain["backed_up"] == "Backed up then."
     assert told["forecast"] == {
         "resource": "store", "limit": 0.8, "days": 9.0, "growth_per_day": 0.02,
     }  # fmt: skip
