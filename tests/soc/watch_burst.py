@@ -1,9 +1,9 @@
 """What noticing costs the decisions of a burst, and that it passes over none of them.
 
-Two sidecars, one with the detections that ship and one with none, are loaded with a burst of
-refused calls as fast as they answer: at the same time, each with its load on a core of its own, for
-machines change their speed by more than what is to be measured; and they change cores after each.
-Between bursts the watcher catches up.
+A sidecar with the detections that ship, on a core of its own, is loaded with bursts of refused
+calls as fast as it answers. While it is timed, watching stands still in every other window of a
+quarter of a second (watch_toggled), and windows are held against their neighbours: machines, cores
+and processes differ by more than what is to be measured. Between bursts the watcher catches up.
 """
 
 from __future__ import annotations
@@ -12,21 +12,26 @@ import asyncio
 import json
 import os
 import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
+from statistics import mean, median, stdev
 from typing import Any
 
+from kept_figures import keep_figures
 from running import ROOT, Process
 from watch_kill import NOWHERE
 from watch_oracle import CATALOGUE, POLICY, expected_of, is_caught_up, noticed_hits
+from watch_toggled import WINDOW_S
 
 import storage
 from sidecar.policy.load import Source
 from sidecar.soc.loading import detections_of, load_all
 
 ROUNDS = 10
+#: Windows at the ends of a burst that are not compared: connections come and go.
+EDGE = 2
 CONNECTIONS = 16
 WARM_S = 1.0
 CAUGHT_UP_S = 180.0
@@ -36,11 +41,12 @@ SHIPPED = sorted((ROOT / "policies" / "soc").glob("*.yaml"))
 
 @dataclass
 class Burst:
-    """Calls a second with and without detections, by round; `slower` is the median of the rounds'
-    own ratios."""
+    """Calls of windows with watching and without, and of each of the first what it had less than
+    the two beside it, as a share."""
 
-    watched: list[float] = field(default_factory=list)
-    unwatched: list[float] = field(default_factory=list)
+    watched: list[int] = field(default_factory=list)
+    unwatched: list[int] = field(default_factory=list)
+    less: list[float] = field(default_factory=list)
     calls: int = 0
     events: int = 0
     caught_up_s_max: float = 0.0
@@ -49,41 +55,61 @@ class Burst:
 
     @property
     def slower(self) -> float:
-        pairs = zip(self.watched, self.unwatched, strict=True)
-        return 1.0 - median(a / b for a, b in pairs) if self.unwatched else 0.0
+        return median(self.less) if self.less else 0.0
 
     def figures(self) -> dict[str, Any]:
+        timed = len(self.less) > 1
         return {
-            "watched_per_s": [round(one) for one in self.watched],
-            "unwatched_per_s": [round(one) for one in self.unwatched],
+            "windows": len(self.less),
+            "watched_per_s": round(median(self.watched) / WINDOW_S) if timed else 0,
+            "unwatched_per_s": round(median(self.unwatched) / WINDOW_S) if timed else 0,
             "slower": round(self.slower, 4),
+            "slower_mean": round(mean(self.less), 4) if timed else 0.0,
+            "standard_error": round(stdev(self.less) / len(self.less) ** 0.5, 4) if timed else 0.0,
             "calls": self.calls,
             "events": self.events,
             "caught_up_s_max": round(self.caught_up_s_max, 1),
             "loop_share_in_bursts": round(self.share, 4),
         }
 
+    def compare(self, windows: dict[int, int]) -> None:
+        """Takes the calls of windows, by number: it watched in those that are even."""
+        for number, calls in windows.items():
+            (self.unwatched if number % 2 else self.watched).append(calls)
+            beside = windows.get(number - 1, 0) + windows.get(number + 1, 0)
+            if not number % 2 and number - 1 in windows and number + 1 in windows:
+                self.less.append(1.0 - 2 * calls / beside)
 
-def made(folder: Path, *, with_detections: bool) -> Process:
+
+class Toggled(Process):
+    """One whose watching stands still in every other window."""
+
+    counts: Path
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, str(HERE / "watch_toggled.py"), str(self.counts), *arguments]
+
+    def windows(self) -> dict[int, int]:
+        """Calls of all windows there were so far, by number."""
+        lines = self.counts.read_text().splitlines() if self.counts.exists() else []
+        return {int(number): int(calls) for number, calls in map(str.split, lines)}
+
+
+def made(folder: Path, *, is_timed: bool) -> Process:
     folder.mkdir()
-    process = Process(folder)
+    process = Toggled(folder, is_warm=False) if is_timed else Process(folder)
+    if isinstance(process, Toggled):
+        process.counts = folder / "counts"
+        keep_figures(folder)
     files = {"tools.yaml": CATALOGUE, "policy.yaml": POLICY}
-    if with_detections:
-        files |= {path.name: path.read_text() for path in SHIPPED if "_test" not in path.stem}
+    files |= {path.name: path.read_text() for path in SHIPPED if "_test" not in path.stem}
     process.write(f"  up: {{url: '{NOWHERE}'}}\n", files)
     return process
 
 
-def move_to(process: Process, core: int) -> None:
-    """All threads of a sidecar, and with `fire` its load, on one core."""
-    pid = str(process.process.pid)
-    subprocess.run(["taskset", "-acp", str(core), pid], check=True, capture_output=True)
-
-
-def fire(process: Process, seconds: float, core: int) -> dict[str, int]:
+def fire(process: Process, seconds: float) -> dict[str, int]:
     done = subprocess.run(
-        ["taskset", "-c", str(core),
-         "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", "--latency",
+        ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", "--latency",
          "-s", str(HERE / "refused.lua"), f"{process.url}/up/never"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
@@ -93,53 +119,41 @@ def fire(process: Process, seconds: float, core: int) -> dict[str, int]:
 
 
 async def run_burst(folder: Path, events: int, rounds: int, *, is_timed: bool) -> Burst:
-    """Bursts of so many events. Untimed, there is nothing to compare with. Raises RuntimeError on a
-    machine with one core only."""
+    """Bursts of so many events. Untimed, nothing is compared."""
     found = Burst()
-    cores = sorted(os.sched_getaffinity(0))
-    served = [made(folder / "watched", with_detections=True)]
-    if is_timed:
-        served.append(made(folder / "unwatched", with_detections=False))
-    if len(cores) < len(served):
-        raise RuntimeError("two sidecars are compared on two cores, and there is one")
+    process = made(folder / "watched", is_timed=is_timed)
     try:
-        for process in served:
-            await asyncio.to_thread(process.start)
-        warm = await asyncio.gather(
-            *(asyncio.to_thread(fire, one, WARM_S, cores[at]) for at, one in enumerate(served))
-        )
-        seconds = events / (warm[0]["requests"] / warm[0]["duration_us"] * 1e6)
-        for number in range(rounds):
-            await _round(served, cores if number % 2 else cores[1::-1], seconds, found)
-        await _hold(served[0], found)
+        await asyncio.to_thread(process.start)
+        core = str(min(os.sched_getaffinity(0)))
+        pid = str(process.process.pid)
+        subprocess.run(["taskset", "-acp", core, pid], check=True, capture_output=True)
+        warm = await asyncio.to_thread(fire, process, WARM_S)
+        await _catch_up(process, found)
+        seconds = events / (warm["requests"] / warm["duration_us"] * 1e6)
+        for _ in range(rounds):
+            await _round(process, seconds, found)
+        await _hold(process, found)
     finally:
-        for process in served:
-            process.kill()
+        process.kill()
     return found
 
 
-async def _round(served: list[Process], cores: list[int], seconds: float, found: Burst) -> None:
-    watched = served[0]
-    before = watched.metrics()
-    for process, core in zip(served, cores, strict=False):
-        move_to(process, core)
-    rows = await asyncio.gather(
-        *(
-            asyncio.to_thread(fire, process, seconds, core)
-            for process, core in zip(served, cores, strict=False)
-        )
-    )
-    rates = [row["requests"] / row["duration_us"] * 1e6 for row in rows]
-    errors = sum(row["socket_errors"] for row in rows)
-    if errors:
-        found.violations.append(f"{errors} calls were not answered")
-    found.watched.append(rates[0])
-    found.unwatched += rates[1:]
-    found.calls += rows[0]["requests"]
+async def _round(process: Process, seconds: float, found: Burst) -> None:
+    before = process.metrics()
+    begun = len(process.windows()) if isinstance(process, Toggled) else 0
+    row = await asyncio.to_thread(fire, process, seconds)
+    if row["socket_errors"]:
+        found.violations.append(f"{row['socket_errors']} calls were not answered")
+    found.calls += row["requests"]
     name = "aegis_detection_busy_seconds_total"
-    spent_s = watched.metrics()[name] - before[name]
-    found.share = max(found.share, spent_s / (rows[0]["duration_us"] / 1e6))
-    await _catch_up(watched, found)
+    spent_s = process.metrics()[name] - before[name]
+    found.share = max(found.share, spent_s / (row["duration_us"] / 1e6))
+    if isinstance(process, Toggled):
+        await asyncio.sleep(2 * WINDOW_S)
+        windows = list(process.windows().items())[begun:]
+        busy = [at for at, (_, calls) in enumerate(windows) if calls]
+        found.compare(dict(windows[busy[0] + EDGE : busy[-1] + 1 - EDGE]))
+    await _catch_up(process, found)
 
 
 async def _catch_up(process: Process, found: Burst) -> None:
