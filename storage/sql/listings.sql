@@ -41,7 +41,8 @@ ORDER BY page.seq DESC;
 -- Calls of a tenant that the rules in shadow would have decided otherwise, newest first, within a
 -- stretch of its chain. What they would have decided is the last member of the facts, a JSON object
 -- on one line; whatever stands before it, that a caller chose, cannot end so. In this order most
--- rows are looked through once or twice.
+-- rows are looked through once or twice. The stretch is said of both tables, for a planner without
+-- figures may begin with either.
 SELECT
     r.call_id, r.seq, r.ts_us, r.agent_id, r.tool, r.decision, r.mode, r.rule_id,
     r.policy_revision, f.facts
@@ -50,6 +51,8 @@ JOIN call_facts f ON f.tenant_id = r.tenant_id AND f.seq = r.seq
 WHERE r.tenant_id = $1
     AND r.seq <= $2
     AND r.seq > $3
+    AND f.seq <= $2
+    AND f.seq > $3
     AND (r.kind = 'intent' OR r.kind = 'refusal')
     AND CASE
         WHEN f.facts NOT LIKE '%"would_be":"%"}' THEN 0
