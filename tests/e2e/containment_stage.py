@@ -270,8 +270,15 @@ class Stage:
         is_over = threading.Event()
 
         def keeps_asking(at: int, process: Process) -> None:
+            cut_off = 0
             while not is_over.is_set():
-                answers[at].append(ask(process, word, agent))
+                try:
+                    answers[at].append(ask(process, word, agent))
+                except (http.client.HTTPException, ConnectionError):
+                    # The answer that was on its way when its agent was contained, and no other.
+                    cut_off += 1
+                    if cut_off > 1:
+                        raise
                 time.sleep(0.03)
 
         threads = [

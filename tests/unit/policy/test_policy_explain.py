@@ -143,7 +143,7 @@ def words_fit(one: Any) -> None:
 def test_every_matcher_of_a_rule_has_words() -> None:
     no_matchers = {
         *("rule_id", "order", "effect", "mode", "reason", "match"),
-        *("limits", "approval", "obligations"),
+        *("limits", "approval", "obligations", "is_policy_in_shadow"),
     }
     fields = {one.name for one in dataclasses.fields(Rule)}
     assert fields - no_matchers - {"condition"} == set(MATCHERS)
