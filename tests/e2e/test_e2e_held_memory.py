@@ -31,7 +31,8 @@ def test_a_thousand_held_calls_take_at_most_60_mib(tmp_path: Path) -> None:
     process.write(
         f"  shop: {{url: 'http://127.0.0.1:{free_port()}'}}\n",
         {"shop.yaml": CATALOGUE, "policy.yaml": POLICY},
-        f"approvals: {{hold: 5m, pending: {PENDING}}}\nlimits: {{per_address: {CONNECTIONS}, drain: 1s}}",
+        f"approvals: {{hold: 5m, pending: {PENDING}}}\n"
+        f"limits: {{per_address: {CONNECTIONS}, drain: 1s}}",
     )
     process.start()
     try:
