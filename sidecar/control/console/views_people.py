@@ -20,24 +20,31 @@ CONTAINED_MAX: Final = 200
 async def approvals(asked: Asked) -> Mapping[str, Any]:
     """What waits for a yes, oldest first; or all, newest first."""
     found = await listed("list_approvals", asked)
-    return {"approvals": found.items, "next": found.next}
+    waiting = [{**one, "may_vote": _may_vote(asked, one)} for one in found.items]
+    return {"approvals": waiting, "next": found.next}
 
 
 async def approval(asked: Asked) -> Mapping[str, Any]:
     """One approval, with the exact arguments and what was said of it."""
     found = await told("get_approval", asked, approval_id=asked.values["approval_id"])
-    voted = {vote["actor"] for vote in found["votes"]}
     person = asked.person
     return {
         "approval": found,
-        "may_vote": bool(person.roles & route_of("approve").roles)
-        and found["state"] == "pending"
-        and person.actor not in voted,
-        "has_voted": person.actor in voted,
+        "may_vote": _may_vote(asked, found),
+        "has_voted": _has_voted(asked, found),
         "may_withdraw": bool(person.roles & route_of("withdraw").roles)
         and found["state"] in ("pending", "approved"),
         "now_us": asked.rooms.clock.now_us(),
     }
+
+
+def _has_voted(asked: Asked, found: Mapping[str, Any]) -> bool:
+    return any(vote["actor"] == asked.person.actor for vote in found["votes"])
+
+
+def _may_vote(asked: Asked, found: Mapping[str, Any]) -> bool:
+    has_role = bool(asked.person.roles & route_of("approve").roles)
+    return has_role and found["state"] == "pending" and not _has_voted(asked, found)
 
 
 async def agents(asked: Asked) -> Mapping[str, Any]:

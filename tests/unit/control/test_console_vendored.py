@@ -1,4 +1,4 @@
-"""Scripts and styles of others in the console are byte for byte what the npm registry has of them."""
+"""Scripts and styles of others in the console are, byte for byte, what the npm registry has."""
 
 from __future__ import annotations
 
