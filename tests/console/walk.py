@@ -10,6 +10,7 @@ from window import (
     ADMIN,
     CHROMIUM,
     CONSOLE,
+    CONTROL,
     LOOKS,
     PAGES,
     SIZE,
@@ -49,6 +50,7 @@ def walk(page: Page) -> None:
     for number in range(rows.count()):
         rows.nth(number).get_by_role("button", name="Verify").click()
         expect(rows.nth(number).get_by_role("status")).to_contain_text("It holds")
+    check_labels(page)
     take_back(page)
     page.goto(f"{CONSOLE}/agents/coder")
     page.get_by_role("button", name="Freeze").click()
@@ -61,6 +63,21 @@ def walk(page: Page) -> None:
     page.get_by_label("Decision").select_option("deny")
     page.get_by_role("button", name="Filter").click()
     expect(page.locator("#calls tr").first).to_contain_text("deny")
+
+
+def check_labels(page: Page) -> None:
+    """The call that brought its run a label is the one that is told so, however far back."""
+    page.goto(f"{CONSOLE}/calls")
+    page.locator("#calls code").first.click()
+    this = page.locator(".timeline .this")
+    brought = page.locator(".timeline li", has=page.locator("ins"))
+    for _ in range(10):
+        expect(this).to_contain_text("had reads-private")
+        if brought.count():
+            break
+        further = page.get_by_role("link", name="The run until the first of these")
+        page.goto(CONTROL + str(further.get_attribute("href")))
+    expect(brought).to_contain_text("shop/get_order added + reads-private")
 
 
 def take_back(page: Page) -> None:
