@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,11 @@ def pending(page: Page, look_name: str) -> None:
     """An approval while it waits for an answer, and then is not waited for any more."""
     page.goto(f"{CONSOLE}/approvals")
     say(140)
-    page.get_by_role("link", name="shop/refund").click(timeout=10_000)
+    asked = page.get_by_role("link", name="shop/refund")
+    expect(asked).to_be_visible(timeout=10_000)
+    looked_at(page, "/approvals where one waits", look_name, "inbox")
+    asked.click()
+    page.wait_for_url(re.compile("/approvals/."))
     expect(page.get_by_role("button", name="Approve")).to_be_visible()
     looked_at(page, "/approvals/one that waits", look_name, "pending")
     page.get_by_role("button", name="Take the question back").click()
