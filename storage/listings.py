@@ -56,6 +56,19 @@ class CallCount(NamedTuple):
     calls: int
 
 
+class CallOfAgent(NamedTuple):
+    """A call with what is kept beside it, None where nothing is."""
+
+    call_id: str
+    seq: int
+    ts_us: int
+    kind: str
+    decision: str | None
+    mode: str | None
+    tool: str | None
+    facts: str | None
+
+
 class DifferingCall(NamedTuple):
     """A call that rules in shadow would have decided otherwise, with what the rules saw."""
 
@@ -127,6 +140,16 @@ class Listings(CareReader):
         width = len(ReceiptRow._fields)
         found = [ListedCall(ReceiptRow._make(row[:width]), _ending(row[width:])) for row in rows]
         return found, found[-1].receipt.seq - 1 if len(found) == limit else start
+
+    async def calls_of_agent(
+        self, tenant_id: str, agent_id: str, after_seq: int, until_seq: int, limit: int
+    ) -> tuple[list[CallOfAgent], int]:
+        """An agent's calls with after_seq < seq <= until_seq, newest first, at most `limit`, with
+        what the rules saw; and the seq up to which the next page looks, as `calls` says."""
+        start = max(after_seq, until_seq - RECEIPTS_LOOKED_AT)
+        rows = await self._fetch("calls_of_agent", tenant_id, until_seq, start, agent_id, limit)
+        found = [CallOfAgent._make(row) for row in rows]
+        return found, found[-1].seq - 1 if len(found) == limit else start
 
     async def shadow_differences(
         self, tenant_id: str, after_seq: int, until_seq: int, limit: int

@@ -187,6 +187,8 @@ def _facts(
     }
     if run is not None:  # of a run that begins with this call there is nothing to say
         facts["run"] = None if run.started_us is None else _run(run)
+        if run.run_id:  # something trusted divides the agent's work
+            facts["of_run"] = run.run_id
     facts |= _more_facts(call, path)
     if decision is not None:
         facts["code"] = decision.code
@@ -196,6 +198,8 @@ def _facts(
             facts["matches"] = [
                 [match.rule_id, match.effect, match.mode, match.error] for match in decision.matches
             ]
+        if decision.add_labels and decision.forward:  # beside the tool's own: what the run gathers
+            facts["adds"] = decision.add_labels
         if decision.would_be is not None:  # last of all: lists of what differs look for it there
             facts["would_be"] = decision.would_be
     elif refused is not None:

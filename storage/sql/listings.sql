@@ -37,6 +37,25 @@ LEFT JOIN receipts AS ended
     AND (ended.kind = 'outcome' OR ended.kind = 'recovery')
 ORDER BY page.seq DESC;
 
+-- name: calls_of_agent
+-- An agent's calls, newest first, within a stretch of a tenant's chain, each with what is kept
+-- beside it, if anything is.
+SELECT
+    page.call_id, page.seq, page.ts_us, page.kind, page.decision, page.mode, page.tool, f.facts
+FROM (
+    SELECT tenant_id, call_id, seq, ts_us, kind, decision, mode, tool
+    FROM receipts
+    WHERE tenant_id = $1
+        AND seq <= $2
+        AND seq > $3
+        AND (kind = 'intent' OR kind = 'refusal')
+        AND agent_id = $4
+    ORDER BY seq DESC
+    LIMIT $5
+) AS page
+LEFT JOIN call_facts AS f ON f.tenant_id = page.tenant_id AND f.seq = page.seq
+ORDER BY page.seq DESC;
+
 -- name: shadow_differences
 -- Calls of a tenant that the rules in shadow would have decided otherwise, newest first, within a
 -- stretch of its chain. What they would have decided is the last member of the facts, a JSON object

@@ -16,6 +16,7 @@ RECEIPTS = 20_000
 PAGES = {
     "receipts": ("acme", 5, 200),
     "calls_page": ("acme", RECEIPTS, 5, *("nobody",) * 9, 51),
+    "calls_of_agent": ("acme", RECEIPTS, 5, "nobody", 51),
     "shadow_differences": ("acme", RECEIPTS, 5, 51),
     "count_calls": ("acme", 5, 10_000, 1000),
     "last_seq_before": ("acme", 0, RECEIPTS, 7_000),
@@ -64,5 +65,5 @@ async def test_pages_of_a_chain_are_read_along_its_key_before_any_statistics(
     assert gathers(usual["receipts"]), "positive control: what a session without figures does"
     ours = await plans(url, reader_settings(1.0))
     assert not [plan for plan in ours.values() if gathers(plan)], ours
-    for name in ("receipts", "calls_page", "shadow_differences"):
+    for name in ("receipts", "calls_page", "calls_of_agent", "shadow_differences"):
         assert "Sort" not in ours[name], "in the key's order already"

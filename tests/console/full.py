@@ -61,6 +61,8 @@ within: 5s
 quiet: 1s
 reason: "{agent.name}: {count} refusals in {within}"
 """
+#: What an agent would have a browser take for a page's own.
+WHY = "broken <b> <div hx-get='/console/planted' hx-trigger='load'>"
 FILES = {"catalogue.yaml": CATALOGUE, "shop.yaml": POLICY, "storm.yaml": DETECTION}
 REST = """approvals: {hold: 20s}
 tenants:
@@ -167,7 +169,7 @@ def run(folder: Path, size: str) -> dict[str, Any]:
         for line in walk.stdout:
             said = json.loads(line)
             if isinstance(said, int):  # the inbox is open: now an agent asks for so much
-                refund = ("POST", "/shop/orders/7/refund", {"amount": said, "why": "broken <b>"})
+                refund = ("POST", "/shop/orders/7/refund", {"amount": said, "why": WHY})
                 threading.Thread(
                     target=lambda what=refund: held.append(agent.call(*what)), daemon=True
                 ).start()
@@ -181,7 +183,7 @@ def run(folder: Path, size: str) -> dict[str, Any]:
             elif said == "storm":
                 for number in range(6):
                     agent.call("DELETE", f"/shop/orders/{number}")
-            elif said == "frozen":
+            elif said == "call":
                 walk.stdin.write(json.dumps(agent.call("GET", "/shop/orders/1")) + "\n")
                 walk.stdin.flush()
             else:

@@ -159,7 +159,8 @@ def test_the_installed_wheel_serves_and_records_under_the_restrictions(
     assert code == 0 and "confused-deputy" in said, "the packs are in the wheel"
     status, page = ask(control, "/console/sign-in")
     assert status == 200 and "<form" in page, "the console's pages are in the wheel"
-    assert ask(control, "/console/static/console.css")[0] == 200
+    for name in ("console.css", "htmx-2.0.11.min.js"):
+        assert ask(control, f"/console/static/{name}")[0] == 200, name
 
 
 #: A Python text that tries something, and what comes of it under the unit.

@@ -22,6 +22,7 @@ from sidecar.control.api import (
     overview,
     policies,
     receipts,
+    run_calls,
     shadow,
     sinks,
     soc_summary,
@@ -49,6 +50,7 @@ _DOCUMENT: Final = Route(
 
 ROUTES: Final[tuple[Route, ...]] = (
     *decisions.ROUTES,
+    *run_calls.ROUTES,
     *verifying.ROUTES,
     *receipts.ROUTES,
     *checkpoints.ROUTES,

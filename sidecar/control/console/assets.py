@@ -17,6 +17,8 @@ from typing import Final
 KINDS: Final[Mapping[str, str]] = {
     "console.css": "text/css",
     "console.js": "text/javascript",
+    "htmx-2.0.11.min.js": "text/javascript",
+    "htmx-ext-sse-2.2.4.min.js": "text/javascript",
     "icon.svg": "image/svg+xml",
     "uplot-1.6.32.min.js": "text/javascript",
     "uplot-1.6.32.min.css": "text/css",

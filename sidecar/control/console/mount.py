@@ -22,8 +22,7 @@ from sidecar.control.api.parameters import read_path, read_query
 from sidecar.control.api.problems import ApiProblem, Problem, problem_of
 from sidecar.control.api.rooms import Rooms
 from sidecar.control.api.route import Asked
-from sidecar.control.api.times import time_text
-from sidecar.control.console import live
+from sidecar.control.console import addresses, htmx, live
 from sidecar.control.console.actions import ACTIONS, OURS, done
 from sidecar.control.console.assets import read_assets
 from sidecar.control.console.forms import read_form
@@ -43,8 +42,6 @@ COOKIE: Final = "aegis_console"
 PIECE_WAIT_S: Final = 30.0
 #: How long a page may take to be made.
 PAGE_S: Final = 15.0
-#: What is kept of the path that a form leads back to.
-BACK_MAX: Final = 2_048
 HEADERS: Final = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -56,6 +53,7 @@ HEADERS: Final = {
         "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "Server": "aegis-sidecar",
+    "Vary": htmx.VARY,
 }
 Answered = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -105,9 +103,7 @@ class Console:
             try:
                 return await answer(request)
             except _SignIn:
-                there = urlencode({"back": request.rel_url.raw_path_qs[:BACK_MAX]})
-                is_page = request.method == "GET"
-                return _lead(f"{PREFIX}/sign-in" + (f"?{there}" if is_page else ""))
+                return _to_sign_in(request)
             except asyncio.CancelledError:
                 raise
             except TimeoutError:
@@ -126,7 +122,10 @@ class Console:
         return self._html("problem.html", values, status=said.status)
 
     def _html(self, template: str, values: Mapping[str, Any], status: int = 200) -> web.Response:
-        common = {"tabs": TABS, "prefix": PREFIX, "person": None, "notice": "", "csrf": ""}
+        common = {
+            "tabs": TABS, "prefix": PREFIX, "person": None, "notice": "", "csrf": "",
+            "htmx_settings": htmx.SETTINGS,
+        }  # fmt: skip
         text = self._templates.page(template, common | dict(values))
         return web.Response(
             status=status, text=text, content_type="text/html", charset="utf-8", headers=HEADERS
@@ -138,7 +137,7 @@ class Console:
     async def _unserved(self, request: web.Request) -> web.Response:
         """No page; but one that was asked for with a slash behind it is there without."""
         if request.path.endswith("/"):
-            return _lead(_ours(request.path.rstrip("/")))
+            return _lead(addresses.ours(request.path.rstrip("/")))
         raise ApiProblem("not_found", "there is no such page")
 
     async def _static(self, request: web.Request) -> web.Response:
@@ -172,7 +171,7 @@ class Console:
         if token is None:
             values = {"title": "Sign in", "back": back, "failed": True}
             return self._html("sign_in.html", values, status=401)
-        answer = _lead(_ours(back))
+        answer = _lead(addresses.ours(back))
         answer.set_cookie(
             COOKIE, token, path=PREFIX, httponly=True, samesite="Strict", secure=self._is_secure,
             max_age=int(LIFE_S),
@@ -193,14 +192,16 @@ class Console:
     def _showing(self, page: Page) -> Answered:
         async def show(request: web.Request) -> web.StreamResponse:
             session, person = await self._signed_in(request)
-            raw = _without_empty(request.rel_url.raw_query_string)
+            raw = addresses.without_empty(request.rel_url.raw_query_string)
             values = read_query(raw, page.parameters) | read_path(
                 request.match_info, page.parameters
             )
             asked = self._at_its_place(page, Asked(person, self._rooms, values))
             async with asyncio.timeout(PAGE_S):
                 shown = await page.view(asked)
-            notice, session.notice = session.notice, ""
+            notice = ""
+            if htmx.shows_notice(request.headers):
+                notice, session.notice = session.notice, ""
             more = {
                 "title": page.title, "page": page, "person": person, "csrf": session.csrf,
                 "notice": notice, "asked": asked.values, "here": request.rel_url.raw_path_qs,
@@ -214,17 +215,16 @@ class Console:
         cursor = asked.values.get("cursor") if page.pages else None
         if not cursor:
             return asked
-        at = self._cursors.read(page.pages, asked.tenant, _filters(asked), cursor)
+        at = self._cursors.read(page.pages, asked.tenant, addresses.filters(asked), cursor)
         return Asked(asked.person, asked.rooms, asked.values, None, at)
 
     def _next(self, page: Page, asked: Asked, at: Any) -> str:
         """The address of the next page of a list; "" after the last."""
         if at is None or not page.pages:
             return ""
-        filters = _filters(asked)
-        cursor = self._cursors.made(page.pages, asked.tenant, filters, at)
-        given = [(name, text) for name, text in _given(page, asked)]
-        return f"{PREFIX}{page.path}?{urlencode([*given, ('cursor', cursor)])}"
+        cursor = self._cursors.made(page.pages, asked.tenant, addresses.filters(asked), at)
+        query = urlencode([*addresses.given(page, asked), ("cursor", cursor)])
+        return f"{PREFIX}{page.path}?{query}"
 
     async def _do(self, request: web.Request) -> web.Response:
         fields = await read_form(request)
@@ -232,7 +232,7 @@ class Console:
         _require_ours(session, fields)
         action = request.match_info["action"]
         answer = await done(action, fields, Asked(person, self._rooms, {}))
-        back = _ours(fields.get("back", ""))
+        back = addresses.ours(fields.get("back", ""))
         if ACTIONS[action]:
             session.notice = ACTIONS[action]
             return _lead(back)
@@ -246,7 +246,7 @@ class Console:
 
     async def _live_calls(self, request: web.Request) -> web.StreamResponse:
         _, person = await self._signed_in(request)
-        raw = _without_empty(request.rel_url.raw_query_string)
+        raw = addresses.without_empty(request.rel_url.raw_query_string)
         values = read_query(raw, queries_of("list_decisions", "offset"))
         if self._streams >= live.STREAMS_MAX:
             raise ApiProblem("too_busy", "too many pages follow the calls")
@@ -257,7 +257,8 @@ class Console:
         )  # fmt: skip
 
         def render(rows: Any) -> str:
-            return self._templates.page("_call_rows.html", {"calls": rows, "prefix": PREFIX})
+            values = {"calls": rows, "prefix": PREFIX, "are_new": True}
+            return self._templates.page("_call_rows.html", values)
 
         async def is_on() -> bool:
             token = request.cookies.get(COOKIE, "")
@@ -297,33 +298,17 @@ def _lead(there: str) -> web.Response:
     return web.Response(status=303, headers={**HEADERS, "Location": there})
 
 
-def _ours(back: str) -> str:
-    """A place of the console to go to: never one of another site, whatever a form names."""
-    is_ours = back == PREFIX or back.startswith((f"{PREFIX}/", f"{PREFIX}?"))
-    is_plain = back.isascii() and back.isprintable() and "\\" not in back
-    return back if is_ours and is_plain and len(back) <= BACK_MAX else PREFIX
-
-
-def _filters(asked: Asked) -> dict[str, Any]:
-    return {k: v for k, v in asked.values.items() if k not in ("cursor", "limit")}
-
-
-def _given(page: Page, asked: Asked) -> list[tuple[str, str]]:
-    """The filters that are not as they are by default, as a query writes them."""
-    given = []
-    for one in page.parameters:
-        value = asked.values.get(one.name)
-        if one.place != "query" or one.name == "cursor" or value in (None, one.default):
-            continue
-        is_time = one.name in ("from", "to")
-        text = time_text(value) if is_time else str(value).lower() if value is True else str(value)
-        given.append((one.name, text))
-    return given
-
-
-def _without_empty(raw: str) -> str:
-    """A form sends every field; one that was left empty asks for nothing."""
-    return "&".join(pair for pair in raw.split("&") if pair.partition("=")[2])
+def _to_sign_in(request: web.Request) -> web.Response:
+    """Leads there, and from there back to the page that was asked for, or from which htmx asked:
+    that one is told, for what it was led to it would take for the part it asked for."""
+    is_htmx = htmx.is_asking(request.headers)
+    back = htmx.stands_at(request.headers) if is_htmx else request.rel_url.raw_path_qs
+    is_page = is_htmx or request.method == "GET"
+    query = f"?{urlencode({'back': addresses.ours(back)})}" if is_page else ""
+    there = f"{PREFIX}/sign-in{query}"
+    if is_htmx:
+        return web.Response(status=401, headers={**HEADERS, "HX-Redirect": there})
+    return _lead(there)
 
 
 def _require_ours(session: Session, fields: Mapping[str, str]) -> None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from sidecar.control.api.problems import ApiProblem
 from sidecar.control.api.route import Asked
 from sidecar.control.console.page import listed, told
-
-#: Calls of the same run that one call's page shows.
-RUN_CALLS_MAX: Final = 50
 
 
 async def calls(asked: Asked) -> Mapping[str, Any]:
@@ -26,7 +23,7 @@ async def call(asked: Asked) -> Mapping[str, Any]:
         "call": found,
         "explained": await _explained(asked),
         "approval": await _approval(asked, found),
-        "run": await _run(asked, found),
+        "run": await told("get_decision_run", asked, call_id=asked.values["call_id"]),
         "gathered": (found["facts"] or {}).get("run"),
     }
 
@@ -47,16 +44,3 @@ async def _approval(asked: Asked, found: Mapping[str, Any]) -> Any:
         return await told("get_approval", asked, approval_id=found["approval_id"])
     except ApiProblem:
         return None  # of a store that was salvaged, say: the call tells of it all the same
-
-
-async def _run(asked: Asked, found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The agent's calls around this one, oldest first: those before it that its run gathered."""
-    if not found["agent_id"]:
-        return []
-    facts = found["facts"] or {}
-    started_us = (facts.get("run") or {}).get("started_us") or found["ts_us"]
-    around = await told(
-        "list_decisions", asked, agent_id=found["agent_id"], limit=RUN_CALLS_MAX,
-        to=found["ts_us"] + 1, **{"from": started_us},
-    )  # fmt: skip
-    return list(reversed(around.items))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sidecar.control.api.route import Asked
@@ -20,24 +20,31 @@ CONTAINED_MAX: Final = 200
 async def approvals(asked: Asked) -> Mapping[str, Any]:
     """What waits for a yes, oldest first; or all, newest first."""
     found = await listed("list_approvals", asked)
-    return {"approvals": found.items, "next": found.next}
+    waiting = [{**one, "may_vote": _may_vote(asked, one)} for one in found.items]
+    return {"approvals": waiting, "next": found.next}
 
 
 async def approval(asked: Asked) -> Mapping[str, Any]:
     """One approval, with the exact arguments and what was said of it."""
     found = await told("get_approval", asked, approval_id=asked.values["approval_id"])
-    voted = {vote["actor"] for vote in found["votes"]}
     person = asked.person
     return {
         "approval": found,
-        "may_vote": bool(person.roles & route_of("approve").roles)
-        and found["state"] == "pending"
-        and person.actor not in voted,
-        "has_voted": person.actor in voted,
+        "may_vote": _may_vote(asked, found),
+        "has_voted": _has_voted(asked, found),
         "may_withdraw": bool(person.roles & route_of("withdraw").roles)
         and found["state"] in ("pending", "approved"),
         "now_us": asked.rooms.clock.now_us(),
     }
+
+
+def _has_voted(asked: Asked, found: Mapping[str, Any]) -> bool:
+    return any(vote["actor"] == asked.person.actor for vote in found["votes"])
+
+
+def _may_vote(asked: Asked, found: Mapping[str, Any]) -> bool:
+    has_role = bool(asked.person.roles & route_of("approve").roles)
+    return has_role and found["state"] == "pending" and not _has_voted(asked, found)
 
 
 async def agents(asked: Asked) -> Mapping[str, Any]:
@@ -57,9 +64,11 @@ async def agent(asked: Asked) -> Mapping[str, Any]:
     calls = await told("list_decisions", asked, agent_id=name, limit=CALLS_MAX)
     changes = await told("list_audit_events", asked, subject=f"agent:{name}", limit=CALLS_MAX)
     contained = await told("list_containments", asked, state="active", limit=CONTAINED_MAX)
+    run = await told("get_run", asked, agent_id=name)
     return {
         "agent": found,
-        "run": await told("get_run", asked, agent_id=name),
+        "run": run,
+        "brought": await _brought(asked, run, calls.items),
         "calls": calls.items,
         "changes": changes.items,
         "contained": [one for one in contained.items if one["agent"] == name],
@@ -67,6 +76,18 @@ async def agent(asked: Asked) -> Mapping[str, Any]:
         "moves": _moves(found["state"]),
         "may_act": bool(asked.person.roles & route_of("freeze_agent").roles),
     }
+
+
+async def _brought(
+    asked: Asked, run: Mapping[str, Any], calls: Sequence[Mapping[str, Any]]
+) -> Mapping[str, str]:
+    """By label of the run, the call that added it, as far as the last call's page tells."""
+    if not calls or not run["started_us"]:
+        return {}
+    last = await told("get_decision_run", asked, call_id=calls[0]["call_id"])
+    if last["started_us"] != run["started_us"]:
+        return {}
+    return {label: one["call_id"] for one in last["calls"] for label in one["labels_added"] or ()}
 
 
 def _moves(state: str) -> list[tuple[str, str, bool]]:

@@ -77,7 +77,10 @@ TENANTS = ("acme", "rival")
 #: Nobody gives so many yeses: the approval stays open.
 _TERMS = terms_text(Terms((Term("shop/asks", "ab" * 32, (), 99),), "", "cd" * 32))
 #: What an approver reads, with what an agent would like a browser to take for something else.
-HOSTILE = "<script>alert('x')</script>"
+HOSTILE = (
+    "</pre><script>alert('x')</script><div hx-get='/console/sign-in' hx-trigger='load' "
+    "hx-on:click='alert(1)' hx-disable='false'>h0stile</div><hx-partial>"
+)
 _ASKED = {
     "agent": "coder", "tool": "shop/get", "method": "GET", "path": "/orders/7",
     "arguments": {"id": HOSTILE}, "headers": {}, "reason": "it asks", "rules": ["shop/asks"],
@@ -301,8 +304,9 @@ class Recording:
         second = approval._replace(
             approval_id=f"second-{ids['approval_id']}", action_sha256=f"second-{tenant}"
         )
+        seen = orjson.dumps({"of": tenant, "new": HOSTILE}).decode()
         pin = PinRow(tenant, "mail", "send", 1, f'{{"of": "{tenant}"}}', "ab" * 32, 5,
-                     f'{{"of": "{tenant}", "new": 1}}', "cd" * 32, 6)  # fmt: skip
+                     seen, "cd" * 32, 6)  # fmt: skip
         block = ContainmentRow(
             tenant, ids["containment_id"], 1, "active", "block-tool", "mail/send", f"for {tenant}",
             f"person:{tenant}", "", "", 7, 0, 7,

@@ -1,44 +1,58 @@
-/* Pages work without this: it adds rows as calls are recorded, draws the write pressure, and looks
-   again at what waits. Rows come from the server as text that is escaped already. */
+/* Pages work without this, and without htmx, which does what the attributes of a page say. Here is
+   what those cannot: when not to look again, what becomes of errors, and the drawing. */
 "use strict";
 
-(function followCalls() {
-  const live = document.getElementById("live"), rows = document.getElementById("calls");
-  if (!live || !rows || !window.EventSource) return;
-  const word = document.getElementById("live-word");
-  const query = live.dataset.here.split("?")[1];
-  const source = new EventSource("/console/live/calls" + (query ? "?" + query : ""));
-  live.hidden = false;
-  source.addEventListener("calls", (event) => {
-    const made = document.createElement("template");
-    made.innerHTML = event.data;
-    for (const row of made.content.querySelectorAll("tr")) row.classList.add("new");
-    rows.prepend(made.content);
-    while (rows.children.length > 200) rows.lastElementChild.remove();
-    const empty = document.querySelector(".empty");
-    if (empty) empty.remove();
-  });
-  source.addEventListener("missed", (event) => { word.textContent = event.data; });
-  source.addEventListener("over", () => {
-    source.close();
-    live.classList.add("off");
-    word.textContent = "You are not signed in any more.";
-  });
-  source.onerror = () => { live.classList.add("off"); };
-  source.onopen = () => { live.classList.remove("off"); };
-})();
+(function besideHtmx() {
+  // The one thing that htmx keeps, whatever it is told: the address, with all that it asks for.
+  try { sessionStorage.removeItem("htmx-current-path-for-history"); } catch { /* kept nowhere */ }
+  const named = (id) => document.getElementById(id);
+  const on = (name, act) => document.addEventListener(`htmx:${name}`, act);
+  const problem = named("problem");
+  const inboxIn = (page) => page.getElementById("inbox")?.innerHTML;
+  let inbox = inboxIn(document);
+  // A list does not move under a hand, while somebody writes in it, or an answer is on its way.
+  let movedAt = 0;
+  document.addEventListener("pointermove", () => { movedAt = Date.now(); });
+  const isInUse = () => named("inbox").querySelector(":focus, .htmx-request"
+    + (Date.now() - movedAt < 5000 ? ", form:hover" : ""));
 
-(function followInbox() {
-  const inbox = document.getElementById("inbox");
-  if (!inbox) return;
-  setInterval(async () => {
-    if (document.hidden || inbox.contains(document.activeElement)) return;
-    const answer = await fetch(inbox.dataset.follow, { redirect: "error" }).catch(() => null);
-    if (!answer || !answer.ok) return;
-    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    const fresh = page.getElementById("inbox");
-    if (fresh && fresh.innerHTML !== inbox.innerHTML) inbox.replaceChildren(...fresh.childNodes);
-  }, 2000);
+  on("beforeRequest", (event) => {
+    if (event.target.id === "look-again" && (document.hidden || isInUse())) event.preventDefault();
+  });
+  on("beforeSwap", ({ detail }) => {
+    const by = detail.requestConfig.elt.id;
+    if (detail.isError) { problem.dataset.by = by; problem.replaceChildren(); return; }
+    if (by !== "look-again" || problem.dataset.by === by) problem.replaceChildren();
+    if (!["inbox", "page"].includes(detail.target.id)) return;
+    const fresh = inboxIn(new DOMParser().parseFromString(detail.serverResponse, "text/html"));
+    if (by === "look-again" && (fresh === inbox || isInUse())) { detail.shouldSwap = false; return; }
+    inbox = fresh;
+  });
+  const tell = ({ detail }) => {
+    if (problem.hasChildNodes()) return;
+    const said = document.createElement("p"), status = detail.xhr && detail.xhr.status;
+    problem.dataset.by = detail.requestConfig.elt.id;
+    said.className = "wrong";
+    said.textContent = status ? `It was not done: the sidecar answered ${status}.`
+      : "The sidecar cannot be reached. It is not known whether it heard; look again before you repeat it.";
+    problem.append(said);
+  };
+  for (const name of ["responseError", "sendError", "timeout", "onLoadError"]) on(name, tell);
+  on("afterSwap", (event) => {
+    if (event.target.id === "page" && document.activeElement === document.body) named("main").focus({ preventScroll: true });
+  });
+
+  on("sseOpen", () => { named("live").hidden = false; named("live").classList.remove("off"); });
+  on("sseError", () => { named("live").classList.add("off"); });
+  on("sseClose", () => {
+    named("live").classList.add("off");
+    named("live-word").textContent = "You are not signed in any more.";
+  });
+  on("sseMessage", ({ target: rows }) => {
+    if (rows.id !== "calls") return;
+    while (rows.children.length > 200) rows.lastElementChild.remove();
+    document.querySelector(".empty")?.remove();
+  });
 })();
 
 (function drawPressure() {
