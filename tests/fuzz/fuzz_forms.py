@@ -19,8 +19,9 @@ def read_form(content_type: str, body: bytes) -> tuple[list[tuple[str, str]], di
     """The fields, and of each file what a rule may know; nothing of what the reader refuses."""
     media, options = parse_options_header(content_type)
     try:
+        # As its requests ask it: they have the type in lower case (RFC 9110 section 8.3.1).
         _, fields, files = FormDataParser(silent=False).parse(
-            BytesIO(body), media, len(body), options
+            BytesIO(body), media.lower(), len(body), options
         )
     except ValueError:
         return [], {}
