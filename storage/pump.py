@@ -21,6 +21,7 @@ from storage.lanes import Lane, shares
 from storage.queue_counters import QueueCounters
 from storage.records import AlreadyClosed, Answer, Entry, Recorded, Seal
 from storage.retry import Backoff, UnknownCommits
+from storage.rounds import go_round
 from storage.waiters import Waiter
 
 _log = logging.getLogger("aegis.store.queue")
@@ -159,11 +160,9 @@ class Pump:
         self.running = (len(waiters), len(queued))
         self._last_was_waited_for = bool(waiters)
         is_committed = await self._write(waiters, queued)
-        if not self.committed.depth:
-            # Nobody waits: those who were just told go first, and their time is not the store's.
-            told_ns = self._now_ns()
-            await asyncio.sleep(0)
-            started_ns += self._now_ns() - told_ns
+        if is_committed and not self._is_hurried:
+            # Who was told goes first; that is not the store's time.
+            started_ns += await go_round(self.committed, self.queued, self._now_ns)
         await self._upkeep()
         took_s = (self._now_ns() - started_ns) / 1e9
         self._counters.busy_seconds += took_s

@@ -173,29 +173,3 @@ async def test_a_failing_upkeep_fails_no_call() -> None:
         store.upkeep_failure = None
         assert isinstance(await queue.submit(intent()), Recorded)
         await until(lambda: queue.healthy)
-
-
-@pytest.mark.parametrize("is_waited_for", [False, True], ids=["nobody waits", "somebody waits"])
-async def test_who_was_told_goes_before_the_upkeep_unless_others_wait(is_waited_for: bool) -> None:
-    """The books are done behind the calls; what waits for a commit waits for nothing else."""
-    order: list[str] = []
-
-    class Noting(ToldStore):
-        async def after_commit(self) -> None:
-            order.append("upkeep")
-
-    store = Noting()
-    async with told_queue(store) as queue:
-
-        async def caller() -> None:
-            await queue.submit(intent())
-            order.append("told")
-
-        store.gate.clear()
-        first = asyncio.get_running_loop().create_task(caller())
-        await store.entered.wait()
-        others = [begin(queue, intent())] if is_waited_for else []
-        await asyncio.sleep(0)
-        store.gate.set()
-        await asyncio.gather(first, *others)
-    assert order[:2] == (["upkeep", "told"] if is_waited_for else ["told", "upkeep"])
