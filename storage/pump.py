@@ -18,6 +18,7 @@ from typing import Protocol
 from storage.errors import CommitUnknown, StoreError
 from storage.health import Health
 from storage.lanes import Lane, shares
+from storage.linger import LINGER_ENTRIES_MAX, Linger
 from storage.queue_counters import QueueCounters
 from storage.records import AlreadyClosed, Answer, Entry, Recorded, Seal
 from storage.retry import Backoff, UnknownCommits
@@ -32,10 +33,6 @@ WAITED_FOR_PAUSES_S = (0.01, 0.25)
 QUEUED_PAUSES_S = (0.05, 2.0)
 #: Lookups between two batches; more would hold up those who wait.
 LOOKUPS_AT_ONCE = 32
-#: How long entries that nobody waits for stay for company, and how many of them at most: a batch
-#: of their own would make the next call wait for its sync. Whoever is waited for never lingers.
-LINGER_NS = 20_000_000
-LINGER_ENTRIES_MAX = 64
 
 
 class RecordingStore(Protocol):
@@ -91,8 +88,7 @@ class Pump:
         self._last_was_waited_for = False
         self._is_stopping = False
         self._is_hurried = False
-        #: Until when a lone queued lane stays for company; 0 while it does not.
-        self._linger_until_ns = 0
+        self._linger = Linger(monotonic_ns, self.wake)
         self._sleeper: asyncio.Future[None] | None = None
 
     def wake(self) -> None:
@@ -100,9 +96,19 @@ class Pump:
         if self._sleeper is not None and not self._sleeper.done():
             self._sleeper.set_result(None)
 
+    def queued_came(self) -> None:
+        """Something came that nobody waits for: while that lingers, who sleeps sleeps on."""
+        if self._sleeper is None or self._sleeper.done():
+            return
+        if self._lingers():
+            self._linger.watch()
+        else:
+            self.wake()
+
     def stop(self) -> None:
         """Ends `run` after the batch under way."""
         self._is_stopping = True
+        self._linger.stop()
         self.wake()
 
     def hurry(self) -> None:
@@ -128,7 +134,7 @@ class Pump:
     def _next_batch(self) -> tuple[list[Waiter], list[Entry]]:
         if not self.committed.depth and (not self.queued.depth or self._lingers()):
             return [], []
-        self._linger_until_ns = 0
+        self._linger.end()
         if self.health.is_well and self._queued_max == self._batch_max:
             count, queued_count = shares(self.committed.depth, self.queued.depth, self._batch_max)
         else:
@@ -142,10 +148,7 @@ class Pump:
         """Whether what nobody waits for stays a little, to ride with the next call's batch."""
         if self._is_hurried or not self.health.is_well or self.queued.depth >= LINGER_ENTRIES_MAX:
             return False
-        now_ns = self._now_ns()
-        if not self._linger_until_ns:
-            self._linger_until_ns = now_ns + LINGER_NS
-        return now_ns < self._linger_until_ns
+        return self._linger.lasts()
 
     def _shares_in_trouble(self) -> tuple[int, int]:
         """After a failure the lanes take turns and ride apart, each after its own pause."""
@@ -285,7 +288,7 @@ class Pump:
         if self.committed.depth:
             due.append(self._waited_for.due_ns)
         if self.queued.depth:
-            due.append(max(self._retry.due_ns, self._linger_until_ns))
+            due.append(max(self._retry.due_ns, self._linger.until_ns))
         if self.health.is_well and len(self.unknown):
             due.append(self.unknown.due_ns)
         if not self.health.is_well and not due:

@@ -172,7 +172,7 @@ class WriteQueue:
             self._check_pump(rejected)
         self.counters.queued.accepted += 1
         self._pump.queued.add(entry.receipt.tenant_id, entry)
-        self._pump.wake()
+        self._pump.queued_came()
 
     # -- facts -----------------------------------------------------------------------------
 
