@@ -16,7 +16,8 @@ from typing import Any
 
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 #: Two leniencies of the sidecar's parser that change nothing of what is forwarded: more than one
-#: space between the parts (RFC 9112 section 3), and the name of HTTP's sibling in its place.
+#: space between the parts (RFC 9112 section 3), and the name of HTTP's sibling in its place. A
+#: third is that it passes over CR and LF in any order before a request (`read_all`).
 REQUEST_LINE = re.compile(rb"([A-Z][A-Z-]*) +(/[!-~]*) +(?:HTTP|RTSP)/1\.([01])")
 VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(;[\t\x20-\x7e\x80-\xff]*)?")
@@ -54,9 +55,12 @@ class Message:
 
 
 def read_all(data: bytes) -> tuple[list[Message], str]:
-    """The messages one after the other, and why the reading ended: "", "unclear" or "open"."""
+    """The messages one after the other, and why the reading ended: "", "unclear" or "open".
+
+    What stands between two of them is nobody's: each is judged by itself and written anew.
+    """
     messages: list[Message] = []
-    while data:
+    while data := data.lstrip(b"\r\n"):
         try:
             message, data = read_one(data)
         except Unclear:
