@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import re
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from fuzz_check import CATALOGUES
 from running import Process, free_port
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+FORM_HEAD = b"Content-Type: application/x-www-form-urlencoded\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +58,18 @@ def test_b10_a_form_in_the_body_of_a_get_is_refused(sidecar: Process) -> None:
     """aiohttp passes it over with GET, HEAD and OPTIONS, others read it."""
     assert status(sidecar, b"", "GET", "/up/items/7") == 502, "positive control"
     assert status(sidecar, b"P=", "GET", "/up/items/7") == 400
+
+
+@pytest.mark.parametrize("between", [b"", b"\r\n", b"\r"])
+def test_b3_what_comes_behind_a_lone_cr_is_judged_by_itself(
+    sidecar: Process, between: bytes
+) -> None:
+    """The parser passes over CR and LF between two requests, whichever way they stand."""
+    host = b"Host: localhost\r\n"
+    first = b"POST /up/form HTTP/1.1\r\n" + host + FORM_HEAD + b"Content-Length: 3\r\n\r\na=1"
+    # No rule lets this one through: its own refusal comes, not the answer to the first.
+    second = b"DELETE /up/items/7 HTTP/1.1\r\n" + host + b"Connection: close\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", sidecar.data_port), timeout=10) as connection:
+        connection.sendall(first + between + second)
+        answers = b"".join(iter(lambda: connection.recv(65_536), b""))
+    assert re.findall(rb"HTTP/1\.1 (\d+)", answers) == [b"502", b"403"]
