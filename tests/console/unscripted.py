@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from playwright.sync_api import Browser, Locator, Page, expect
-from window import ADMIN, CONSOLE, check, heard, say, told
+from window import ADMIN, CONSOLE, check, frozen_from_its_page, heard, say, told
 
 
 def without_a_script(browser: Browser) -> None:
@@ -21,13 +21,7 @@ def without_a_script(browser: Browser) -> None:
     page.get_by_role("button", name="Explain").click()
     expect(page.locator("#explained")).to_contain_text("shop/refunds-ask")
     check("describe=" in page.url, "without a script an explanation has no address")
-    page.goto(f"{CONSOLE}/agents/coder")
-    page.get_by_role("button", name="Freeze").click()
-    expect(told(page)).to_contain_text("frozen")
-    say("call")
-    check(heard() == 403, "an agent that was frozen without a script was not refused")
-    page.get_by_role("button", name="Unfreeze").click()
-    expect(told(page)).to_contain_text("may call again")
+    frozen_from_its_page(page)
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_label("Your key")).to_be_visible()
     context.close()

@@ -17,6 +17,7 @@ from window import (
     VIEWER,
     check,
     found,
+    frozen_from_its_page,
     heard,
     opened,
     say,
@@ -52,13 +53,7 @@ def walk(page: Page) -> None:
         expect(rows.nth(number).get_by_role("status")).to_contain_text("It holds")
     check_labels(page)
     take_back(page)
-    page.goto(f"{CONSOLE}/agents/coder")
-    page.get_by_role("button", name="Freeze").click()
-    expect(told(page)).to_contain_text("frozen")
-    say("call")
-    check(heard() == 403, "a frozen agent was not refused")
-    page.get_by_role("button", name="Unfreeze").click()
-    expect(told(page)).to_contain_text("may call again")
+    frozen_from_its_page(page)
     page.goto(f"{CONSOLE}/calls")
     page.get_by_label("Decision").select_option("deny")
     page.get_by_role("button", name="Filter").click()

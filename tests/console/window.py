@@ -11,7 +11,7 @@ import json
 import sys
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, Locator, Page
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 CONTROL, CHROMIUM, SIZE, ADMIN, VIEWER = sys.argv[1:6]
 CONSOLE = f"{CONTROL}/console"
@@ -66,6 +66,17 @@ def watched(page: Page, name: str, into: list[str], expected: tuple[str, ...] = 
 def told(page: Page) -> Locator:
     """What is said of what was done last."""
     return page.locator("#notice")
+
+
+def frozen_from_its_page(page: Page) -> None:
+    """The agent is frozen, refused, and may call again."""
+    page.goto(f"{CONSOLE}/agents/coder")
+    page.get_by_role("button", name="Freeze").click()
+    expect(told(page)).to_contain_text("frozen")
+    say("call")
+    check(heard() == 403, "a frozen agent was not refused")
+    page.get_by_role("button", name="Unfreeze").click()
+    expect(told(page)).to_contain_text("may call again")
 
 
 def signed_in(page: Page, key: str) -> None:

@@ -66,14 +66,14 @@ async def test_a_round_that_brings_something_is_followed_by_another() -> None:
     async with told_queue(store) as queue:
 
         async def come_one_by_one() -> None:
-            for _ in range(10):
+            for _ in range(2 * rounds.ROUNDS_MIN):
                 late.append(begin(queue, intent()))
                 await asyncio.sleep(0)
 
         await queue.submit(intent())
         await asyncio.gather(come_one_by_one())
         await asyncio.gather(*late)
-    assert [len(batch) for batch in store.batches] == [1, 10]
+    assert [len(batch) for batch in store.batches] == [1, 2 * rounds.ROUNDS_MIN]
 
 
 class Coming:
