@@ -78,8 +78,10 @@ async def scrape(url: str) -> dict[str, float]:
 
 
 async def measure(folder: Path) -> dict[str, list[float]]:
-    """Per level: the truth, the utilisation read from /metrics, and the writer's busy share. After a
-    level that is wrong the others are not looked at: the whole is then."""
+    """Per level: the truth, the utilisation read from /metrics, and the writer's busy share.
+
+    After a level that is wrong the others are not looked at: the whole is then.
+    """
     process = Process(folder)
     process.write(
         f"  up: {{url: 'http://127.0.0.1:{free_port()}'}}",
