@@ -160,8 +160,12 @@ class Pump:
 
     async def _turn(self, waiters: list[Waiter], queued: list[Entry]) -> None:
         started_ns = self._now_ns()
-        self.running = (len(waiters), len(queued))
         self._last_was_waited_for = bool(waiters)
+        waiters = [waiter for waiter in waiters if waiter.draw()]
+        if not waiters and not queued:
+            self._on_turn_end()
+            return
+        self.running = (len(waiters), len(queued))
         is_committed = await self._write(waiters, queued)
         if is_committed and not self._is_hurried:
             # Who was told goes first; that is not the store's time.

@@ -16,16 +16,36 @@ from storage.records import Answer, Entry
 
 
 class Waiter:
-    """One entry of the committed lane and the caller who waits for it."""
+    """One caller of the committed lane, and the entry he waits for once it is drafted."""
 
-    __slots__ = ("at_ns", "entry", "future", "is_running")
+    __slots__ = ("_draft", "at_ns", "entry", "future", "is_running", "tenant_id")
 
-    def __init__(self, entry: Entry, future: asyncio.Future[Answer], at_ns: int) -> None:
-        self.entry = entry
+    #: There from `draw` on.
+    entry: Entry
+
+    def __init__(
+        self,
+        tenant_id: str,
+        draft: Callable[[], Entry],
+        future: asyncio.Future[Answer],
+        at_ns: int,
+    ) -> None:
+        self.tenant_id = tenant_id
+        self._draft = draft
         self.future = future
         self.at_ns = at_ns
         #: Taken into a batch: whatever the caller does now, the entry may become durable.
         self.is_running = False
+
+    def draw(self) -> bool:
+        """Drafts the entry; False if it cannot be drafted, which its caller is told."""
+        try:
+            self.entry = self._draft()
+        except Exception as error:
+            if not self.future.done():
+                self.future.set_exception(error)
+            return False
+        return True
 
     def fail(self, error: StoreError) -> bool:
         """Tells the caller that nothing was promised; False if it knows its answer already.
@@ -59,9 +79,9 @@ class Patience:
         self._by_age: deque[Waiter] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self, entry: Entry) -> Waiter:
+    def begin(self, tenant_id: str, draft: Callable[[], Entry]) -> Waiter:
         """A caller begins to wait."""
-        waiter = Waiter(entry, self._loop.create_future(), self._now_ns())
+        waiter = Waiter(tenant_id, draft, self._loop.create_future(), self._now_ns())
         self._by_age.append(waiter)
         if self._timer is None:
             self._timer = self._loop.call_later(self._wait_s, self._sweep)

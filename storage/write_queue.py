@@ -119,6 +119,14 @@ class WriteQueue:
         Raises QueueFull, QueueTimeout, QueueClosed, or the StoreError that the batch met;
         after any of them the entry must be taken as not recorded.
         """
+        return await self.submit_draft(entry.receipt.tenant_id, lambda: entry)
+
+    async def submit_draft(self, tenant_id: str, draft: Callable[[], Entry]) -> Answer:
+        """The same for an entry that is drafted when its batch is put together: all entries of a
+        batch one after the other, which takes half the time of each by itself.
+
+        Raises what `draft` raises too; it is called once at most, and must not wait for anything.
+        """
         committed = self._committed
         if (
             self._is_draining
@@ -127,8 +135,8 @@ class WriteQueue:
             or len(self._unknown) >= self.capacity
         ):
             self._refuse()
-        waiter = self._patience.begin(entry)
-        committed.add(entry.receipt.tenant_id, waiter)
+        waiter = self._patience.begin(tenant_id, draft)
+        committed.add(tenant_id, waiter)
         self.counters.committed.accepted += 1
         self._pump.wake()
         try:
@@ -258,14 +266,14 @@ class WriteQueue:
     def _on_expired(self, waiter: Waiter) -> None:
         self.counters.committed.rejected["timeout"] += 1
         if not waiter.is_running:
-            self._committed.remove(waiter.entry.receipt.tenant_id, waiter)
+            self._committed.remove(waiter.tenant_id, waiter)
         waiter.future.set_exception(QueueTimeout())
 
     def _on_cancelled(self, waiter: Waiter) -> None:
         """The caller is gone: forget the entry, or see to it that its record does not hang."""
         future = waiter.future
         if not waiter.is_running:
-            self._committed.remove(waiter.entry.receipt.tenant_id, waiter)
+            self._committed.remove(waiter.tenant_id, waiter)
         if not future.done():
             future.cancel()
         if future.cancelled() or future.exception() is not None:

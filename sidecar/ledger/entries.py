@@ -56,9 +56,12 @@ class Entries:
         decision: Decision,
         stake: RunStake | None,
         run: RunState | None,
+        ts_us: int | None = None,
     ) -> Entry:
-        """The intent of a call: it stays open until its outcome is recorded."""
-        entry = self._of_call("intent", principal, call, decision, None, run)
+        """The intent of a call, decided at `ts_us` or now: it stays open until its outcome is
+        recorded."""
+        ts_us = self._clock.now_us() if ts_us is None else ts_us
+        entry = self._of_call("intent", principal, call, decision, None, run, ts_us)
         opens = (principal.tenant, call.call_id, self._node_id, self._boot_id)
         entry.opens = _new_row(OpenIntentRow, opens)
         if stake is not None:
@@ -117,7 +120,8 @@ class Entries:
         tool = None
         if call is not None:
             try:
-                return self._of_call("refusal", principal, call, refused.decision, refused, run)
+                ts_us, decision = self._clock.now_us(), refused.decision
+                return self._of_call("refusal", principal, call, decision, refused, run, ts_us)
             except NotCanonical:
                 upstream, tool, action = call.tool.upstream, call.tool.name, call.action
         receipt = unread_draft(
@@ -157,7 +161,8 @@ class Entries:
         call: ToolCall,
         decision: Decision | None,
         refused: Refused | None,
-        run: RunState | None = None,
+        run: RunState | None,
+        ts_us: int,
     ) -> Entry:
         receipt, facts = call_draft(
             kind,
@@ -165,7 +170,7 @@ class Entries:
             call,
             decision,
             refused,
-            ts_us=self._clock.now_us(),
+            ts_us=ts_us,
             salt=self._clock.random_bytes(SALT_BYTES),
             arguments=self._redact(call.args),
             keeps_arguments=self._keeps_arguments,

@@ -80,6 +80,7 @@ class Recorder:
         fence: Fence | None = None,
     ) -> None:
         self._queue = queue
+        self._clock = clock
         self._entries = Entries(
             clock,
             node_id=node_id,
@@ -120,14 +121,19 @@ class Recorder:
             slot = self._queue.reserve()
         except StoreError as error:
             raise _refused(error) from error
-        try:
-            entry = self._entries.intent(principal, call, decision, stake, run)
+        ts_us = self._clock.now_us()
+
+        def draft() -> Entry:
+            entry = self._entries.intent(principal, call, decision, stake, run, ts_us)
             entry.epoch = principal.epoch
             if claims is not None or spend is not None:
                 redraft = self._entries.redraft(entry, principal, call, stake, run)
                 entry.reserves = reservations(claims, redraft) if claims is not None else None
                 entry.ticket = ticket(spend, redraft) if spend is not None else None
-            answer = await self._queue.submit(entry)
+            return entry
+
+        try:
+            answer = await self._queue.submit_draft(principal.tenant, draft)
             if isinstance(answer, Recorded):
                 return self._begun(principal, call, answer, slot)
             if isinstance(answer, NoRoom) and claims is not None:

@@ -74,13 +74,13 @@ def forward_before_commit() -> None:
 
 
 def acknowledge_before_commit() -> None:
-    submit = WriteQueue.submit
+    submit = WriteQueue.submit_draft
 
-    async def early(self: WriteQueue, entry: Any) -> Any:
-        later(submit(self, entry))
+    async def early(self: WriteQueue, tenant_id: str, draft: Any) -> Any:
+        later(submit(self, tenant_id, draft))
         return Recorded(1, "00" * 32, time.time_ns() // 1000, 0)
 
-    WriteQueue.submit = early  # type: ignore[method-assign]
+    WriteQueue.submit_draft = early  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

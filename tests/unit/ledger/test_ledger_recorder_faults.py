@@ -89,11 +89,11 @@ async def test_a3_a_store_that_fails_refuses_and_gives_the_place_back(
     async with ledger(tmp_path) as at:
         for error in (StoreFull(), QueueTimeout()):
 
-            async def fail(entry: Entry, error: Exception = error) -> Recorded:
+            async def fail(tenant: str, draft: object, error: Exception = error) -> Recorded:
                 raise error
 
             with monkeypatch.context() as patched:
-                patched.setattr(at.queue, "submit", fail)
+                patched.setattr(at.queue, "submit_draft", fail)
                 with pytest.raises(Refused) as caught:
                     await intent_of(at)
             assert (caught.value.code, caught.value.detail) == ("store_unavailable", error.code)
