@@ -22,6 +22,7 @@ from aiohttp.web_protocol import ERROR
 from sidecar.errors import Refused
 from sidecar.proxy.doorkeeper import farewell
 from sidecar.proxy.exchange import ClientGone, Exchange
+from sidecar.proxy.head_memory import HeadMemory
 
 if TYPE_CHECKING:
     from sidecar.proxy.server import FrontDoor
@@ -52,6 +53,7 @@ class DoorConnection(web_protocol.RequestHandler):
         "_coming",
         "_door",
         "_head_timer",
+        "_heads",
         "_is_spent",
         "_relay",
         "exchange",
@@ -80,6 +82,7 @@ class DoorConnection(web_protocol.RequestHandler):
         #: Whether a body was given up, so that nothing behind it can be told apart.
         self._is_spent = False
         self._relay: Relay | None = None
+        self._heads = HeadMemory()
         self.source_ip = source_ip
         #: Whether it ever carried anything; over TLS that takes a handshake.
         self.was_made = False
@@ -274,7 +277,10 @@ class DoorConnection(web_protocol.RequestHandler):
         self._arriving = exchange
         self._request_in_progress = True
         try:
-            refused = door.read_head(exchange) if is_parsed else _refusal_of(message.exc)
+            if is_parsed:
+                refused = door.read_head(exchange, self._heads)
+            else:
+                refused = _refusal_of(message.exc)
             if refused is None and exchange.head.is_handshake and self._message_tail:
                 refused = Refused("bad_handshake", "Bytes came before the handshake was answered")
             if refused is None:

@@ -66,6 +66,8 @@ _HOST_NAME = re.compile(r"[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\]")
 
 
 Headers = tuple[tuple[str, str], ...]
+#: Header fields as received, and by lower-case name the first value of each.
+Fields = tuple[Headers, dict[str, str]]
 
 _new_tuple = tuple.__new__
 
@@ -139,11 +141,35 @@ def read_head(
     raw_headers: Sequence[tuple[bytes, bytes]],
     source_ip: str,
     rules: HeadRules,
+    fields: Fields | None = None,
 ) -> RequestHead:
     """The head of one request as the parser saw it, or Refused with the code that fits.
 
-    Framing comes first: after a framing error nothing else of the message can be trusted.
+    `fields` are `raw_headers` as they were found well formed before, with this method and version
+    and by these rules. Framing comes first: after a framing error nothing else of the message can
+    be trusted.
     """
+    headers, first = fields or _checked_fields(method, version, raw_headers, rules)
+    named = _upstream_of(first["host"], rules)
+    if named is not None and raw_target[:1] == "/":
+        # One reading only: the whole path is this upstream's, whatever its first segment.
+        raw_target = f"/{named}{raw_target}"
+    path, query = _read_way(raw_target, first, rules)
+    target = f"{path.rest}?{query}" if query else path.rest
+    return _new_tuple(
+        RequestHead,
+        (method, path.upstream, path.segments, target, path.decoded, query, headers, source_ip,
+         version, first, f"/{path.upstream}" if named is None else "", rules.scheme),
+    )  # fmt: skip
+
+
+def _checked_fields(
+    method: str,
+    version: tuple[int, int],
+    raw_headers: Sequence[tuple[bytes, bytes]],
+    rules: HeadRules,
+) -> Fields:
+    """The header fields, found well formed whatever the target is."""
     if version not in ((1, 1), (1, 0)):
         raise Refused("malformed_request", "Only HTTP/1.1 and HTTP/1.0 are served")
     if len(raw_headers) > rules.headers_max:
@@ -160,17 +186,7 @@ def read_head(
             check(first, headers, rules)
     if "upgrade" in first:
         require_handshake(method, version, first, headers)
-    named = _upstream_of(first["host"], rules)
-    if named is not None and raw_target[:1] == "/":
-        # One reading only: the whole path is this upstream's, whatever its first segment.
-        raw_target = f"/{named}{raw_target}"
-    path, query = _read_way(raw_target, first, rules)
-    target = f"{path.rest}?{query}" if query else path.rest
-    return _new_tuple(
-        RequestHead,
-        (method, path.upstream, path.segments, target, path.decoded, query, headers, source_ip,
-         version, first, f"/{path.upstream}" if named is None else "", rules.scheme),
-    )  # fmt: skip
+    return headers, first
 
 
 def _read_way(raw_target: str, first: dict[str, str], rules: HeadRules) -> tuple[Path, str]:
@@ -197,9 +213,7 @@ def _well_known(path: Path, rules: HeadRules) -> Path:
     return replace(path, upstream=raw_name, segments=(".well-known", kind, *names[1:]), rest=rest)
 
 
-def _read_headers(
-    raw_headers: Sequence[tuple[bytes, bytes]],
-) -> tuple[Headers, dict[str, str]]:
+def _read_headers(raw_headers: Sequence[tuple[bytes, bytes]]) -> Fields:
     first: dict[str, str] = {}
     headers: list[tuple[str, str]] = []
     try:

@@ -19,10 +19,11 @@ from aiohttp import web_server
 from sidecar.errors import Refused, StartRefused
 from sidecar.proxy.connection import DoorConnection
 from sidecar.proxy.exchange import ClientGone, Exchange
-from sidecar.proxy.head import HeadRules, read_head
+from sidecar.proxy.head import HeadRules
 
 if TYPE_CHECKING:
     from sidecar.config.model import Config, Limits
+    from sidecar.proxy.head_memory import HeadMemory
 
 Handler = Callable[[Exchange], Awaitable[None]]
 RefusedHead = Callable[[Exchange, Refused], Awaitable[None]]
@@ -163,11 +164,11 @@ class FrontDoor(web_server.Server):
 
     # -- requests --------------------------------------------------------------------------
 
-    def read_head(self, exchange: Exchange) -> Refused | None:
-        """Gives the exchange its head; or why it has none."""
+    def read_head(self, exchange: Exchange, memory: HeadMemory) -> Refused | None:
+        """Gives the exchange its head; or why it has none. `memory` is its connection's."""
         message = exchange.message
         try:
-            exchange.head = read_head(
+            exchange.head = memory.read(
                 message.method,
                 message.path,
                 message.version,
