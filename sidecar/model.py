@@ -216,7 +216,8 @@ class ToolCall(NamedTuple):
     like any call and needs no rule. `called` is the name the caller used, where the catalogue
     does not know it and `tool` is `<upstream>/unknown`. `in_path` are the arguments that stand in
     the path, as they stand there. `upgrades` says that it opens a WebSocket, and may. `beside` is
-    what else stands among the facts of its record.
+    what else stands among the facts of its record. `is_json` says that `body` is strict JSON and
+    all of `args` stands in it, as it is.
     """
 
     call_id: str
@@ -237,6 +238,7 @@ class ToolCall(NamedTuple):
     in_path: Mapping[str, str] = MappingProxyType({})
     upgrades: bool = False
     beside: Mapping[str, Any] | None = None
+    is_json: bool = False
 
 
 @dataclass(frozen=True, slots=True)

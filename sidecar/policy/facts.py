@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from sidecar.model import Principal, RiskLevel, ToolCall, TrustLevel
 from sidecar.policy.runs import RunState, beginning
-from sidecar.policy.sizes import Size, Unreadable, quick_size, size_of
+from sidecar.policy.sizes import Size, Unreadable, quick_size, size_of, size_within
 from sidecar.policy.windows import moment
 
 
@@ -53,9 +53,11 @@ class Facts:
 
     @property
     def quick_size(self) -> Size | None:
-        """How large all arguments are together; None if each must be measured."""
+        """How large all arguments are together, at most; None if each must be measured."""
         if self._quick_size is _NOT_ASKED:
-            self._quick_size = quick_size(self.call.args)
+            call = self.call
+            within = size_within(call.body, len(call.args)) if call.is_json else None
+            self._quick_size = within or quick_size(call.args)
         return self._quick_size
 
     @property

@@ -68,6 +68,15 @@ def quick_size(args: Any) -> Size | None:
     return Size(len(members), len(text)) if text.isascii() else None
 
 
+def size_within(text: bytes, members: int) -> Size | None:
+    """How large the values of so many arguments can be together, at most, that stand in a text of
+    strict JSON; None if that takes a closer look. A value is the text's one, its holder's first or
+    behind a comma, and behind a name is a colon; such a text holds nothing that no condition can
+    be given."""
+    values = 1 + text.count(b",") + text.count(b"[") + text.count(b"{") + text.count(b":") - members
+    return None if values > USUAL_VALUES or len(text) > USUAL_BYTES else Size(values, len(text))
+
+
 def size_of(value: Any) -> Size:
     """The size of JSON-like data; raises Unreadable."""
     if type(value) is str:

@@ -85,4 +85,5 @@ class McpSessions:
 
 
 def _sessions_in(headers: Headers) -> list[str]:
-    return [value for name, value in headers if len(name) in _LENGTHS and name.lower() == SESSION]
+    length = len(SESSION)  # told sooner than a name
+    return [value for name, value in headers if len(name) == length and name.lower() == SESSION]

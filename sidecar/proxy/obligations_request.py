@@ -62,7 +62,7 @@ def recordable(call: ToolCall, redaction: Redaction) -> ToolCall:
             path = path.replace(str(value), MASK)
     is_clean = mask(query, redaction.detectors) == query
     http = http._replace(path=path, query=http.query if is_clean else "")
-    return call._replace(args=args, http=http)
+    return call._replace(args=args, http=http, is_json=False)
 
 
 def _require_key(call: ToolCall) -> None:

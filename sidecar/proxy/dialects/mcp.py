@@ -236,6 +236,7 @@ def _call(
         is_protocol=is_protocol,
         called=None if entry.tool.declared else _called(message),
         beside=_continued(message.params) if "requestState" in message.params else None,
+        is_json=entry.args is None and bool(body),
     )
 
 
