@@ -209,7 +209,8 @@ def run(size: Size) -> dict[str, Any]:
                 folder, proxy_core, f"  up: {{url: 'http://127.0.0.1:{port}', "
                 "limits: {calls: 4096}}", POLICIES,
             )  # fmt: skip
-            return asyncio.run(_measure(port, sidecar, size, sync_ms))
+            with targets.load_on(load_core):
+                return asyncio.run(_measure(port, sidecar, size, sync_ms))
         finally:
             if sidecar is not None:
                 sidecar.stop()

@@ -14,7 +14,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,6 +37,17 @@ def cores() -> tuple[str, str]:
     """(the load's, the proxy's); the same core twice on a machine with one."""
     usable = sorted(os.sched_getaffinity(0))
     return str(usable[-1]), str(usable[0])
+
+
+@contextmanager
+def load_on(core: str) -> Iterator[None]:
+    """This process as the load, on its core: none of it runs where the proxy does."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {int(core)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 @dataclass
