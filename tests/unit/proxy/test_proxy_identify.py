@@ -61,7 +61,7 @@ async def test_a_token_says_who_calls_and_stays_here(tmp_path: Path) -> None:
             assert (await one.ask("GET", "/api/get", headers=token(value))).status == 200
         arrived = one.arrived.lower()
         assert b"aegis" not in arrived and b"canary" not in arrived
-        log = one.log.getvalue()
+    log = one.log.getvalue()
     who = [
         (row["tenant_id"], row["agent_id"]) for row in receipts(tmp_path) if row["kind"] == "intent"
     ]
@@ -104,7 +104,7 @@ async def test_g4_a_token_in_the_query_counts_for_nothing_and_is_logged_nowhere(
             assert (answer.status, answer.json["code"]) == (401, "unauthenticated")
             assert TOKEN not in answer.body.decode()
         assert one.arrived == b""
-        assert TOKEN not in one.log.getvalue()
+    assert TOKEN not in one.log.getvalue()
     kept = b"".join(path.read_bytes() for path in tmp_path.glob("aegis.db*"))
     assert TOKEN.encode() not in kept
 
@@ -142,7 +142,7 @@ async def test_g4_an_address_that_keeps_failing_is_locked_out(
         assert await one.metric("aegis_authentication_failures_total") == {
             '{reason="unknown"}': 5, '{reason="locked_out"}': 2,
         }  # fmt: skip
-        assert "locked out" in one.log.getvalue()
+    assert "locked out" in one.log.getvalue()
     assert (locked.status, locked.json["code"]) == (429, "too_many_failures")
     assert shape(locked) == shape(guessed), "a guess that is right learns nothing"
     assert int(locked.headers["retry-after"]) > 0

@@ -156,8 +156,8 @@ async def test_claims_reach_the_rules_and_a_signed_run_divides_the_work(tmp_path
             wrong = await one.ask("GET", "/api/get", headers={"Aegis-Token": idp.token("k1")[:-9]})
             assert (wrong.status, wrong.json["code"]) == (401, "unauthenticated")
             assert idp.asked == 1
-            assert "eyJ" not in one.log.getvalue()
             assert b"egis" not in one.arrived
+    assert "eyJ" not in one.log.getvalue()
     rows = [row for row in receipts(tmp_path) if row["kind"] == "intent"]
     assert [row["run_id"] for row in rows] == ["r1", "r2", "said"]
     kept = b"".join(path.read_bytes() for path in tmp_path.glob("aegis.db*"))
