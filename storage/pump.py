@@ -161,7 +161,9 @@ class Pump:
     async def _turn(self, waiters: list[Waiter], queued: list[Entry]) -> None:
         started_ns = self._now_ns()
         self._last_was_waited_for = bool(waiters)
-        waiters = [waiter for waiter in waiters if waiter.draw()]
+        drawn = [waiter for waiter in waiters if waiter.draw()]
+        self._counters.committed.rejected["error"] += len(waiters) - len(drawn)
+        waiters = drawn
         if not waiters and not queued:
             self._on_turn_end()
             return

@@ -67,6 +67,8 @@ async def test_who_cannot_be_drafted_is_told_and_the_others_are_recorded() -> No
         assert isinstance(await good, Recorded) and isinstance(await first, Recorded)
         assert store.batches == [["first"], ["a"]]
         assert queue.depth("committed") == 0
+        assert queue.counters.committed.accepted == 3
+        assert queue.counters.committed.rejected["error"] == 1
 
 
 async def test_alone_it_makes_no_batch_and_the_writer_goes_on() -> None:
