@@ -19,6 +19,10 @@ RawHeaders = Sequence[tuple[bytes, bytes]]
 _ONE_BY_ITSELF = SINGLE - {"content-encoding", "expect", "host", "origin", "transfer-encoding"}
 
 
+#: Larger heads are not remembered: an idle connection is to hold next to nothing.
+REMEMBERED_BYTES_MAX = 4096
+
+
 class HeadMemory:
     """Reads the heads of one connection, all by the same rules."""
 
@@ -48,7 +52,11 @@ class HeadMemory:
             else:
                 fields = last.headers, last.first
         head = read_head(method, raw_target, version, raw_headers, source_ip, rules, fields)
-        self._head, self._raw, self._target = head, raw_headers, raw_target
+        size = len(raw_target) + sum([len(name) + len(value) for name, value in raw_headers])
+        if size <= REMEMBERED_BYTES_MAX:
+            self._head, self._raw, self._target = head, raw_headers, raw_target
+        else:
+            self._head, self._raw, self._target = None, (), ""
         return head
 
     def _fields_again(self, last: RequestHead, raw_headers: RawHeaders) -> Fields | None:

@@ -142,3 +142,16 @@ def test_a_refused_head_leaves_the_last_good_one() -> None:
     first = again(memory, post(PLAIN))
     assert isinstance(again(memory, post(with_value(b"Host", b"evil.example"))), tuple)
     assert again(memory, post(PLAIN)) is first
+
+
+def test_c17_a_large_head_is_forgotten_with_its_request() -> None:
+    memory = HeadMemory()
+    small = again(memory, post(PLAIN))
+    just = with_value(b"X-Own", b"a" * (head_memory.REMEMBERED_BYTES_MAX - 200))
+    assert again(memory, post(just)) is again(memory, post([*just])), "positive control"
+    large = with_value(b"X-Own", b"a" * head_memory.REMEMBERED_BYTES_MAX)
+    head = again(memory, post(large))
+    assert head == once(post(large))
+    assert again(memory, post([*large])) is not head
+    assert memory._raw == () and memory._head is None
+    assert again(memory, post(PLAIN)) == small
