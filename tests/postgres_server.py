@@ -14,7 +14,6 @@ import importlib.util
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import uuid
@@ -22,6 +21,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from free_ports import free_port
 
 #: Of every role made here; a text that must not be found anywhere else.
 PASSWORD = "pg-canary-3f9a"
@@ -34,12 +35,6 @@ _first: list[Path] = []
 
 class NoPostgres(RuntimeError):
     """There is no PostgreSQL to be had."""
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def find_binaries() -> Path:
@@ -172,7 +167,7 @@ def new_cluster() -> Iterator[Cluster]:
     try:
         as_user = _drop_privileges(folder)
         binaries = _reachable(find_binaries(), folder, as_user)
-        cluster = Cluster(binaries, folder, _free_port(), as_user)
+        cluster = Cluster(binaries, folder, free_port(), as_user)
         yield cluster
         cluster.stop("immediate")
     finally:

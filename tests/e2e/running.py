@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,30 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import warm
+from free_ports import free_port
 from kept_figures import keep_figures
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-#: Below the ports that systems give to outgoing connections: one of those could take a port between
-#: the look at it here and the start of the server that is to have it.
-PORT_MIN, PORT_MAX = 10_000, 32_000
-_given: set[int] = set()
-
-
-def free_port() -> int:
-    """A port of loopback that nobody has at the moment, and that was not given here before."""
-    while True:
-        port = random.SystemRandom().randrange(PORT_MIN, PORT_MAX)
-        if port in _given:
-            continue
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        _given.add(port)
-        return port
 
 
 @dataclass

@@ -31,6 +31,7 @@ ROOT = HERE.parent.parent
 sys.path[:0] = [str(HERE), str(ROOT), str(ROOT / "tests")]
 
 import warm
+from free_ports import free_port
 from full_report import checked_out, tell
 from kept_figures import keep_figures
 from upstream import MarkingUpstream
@@ -138,14 +139,6 @@ class Sidecar:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def keep_calling(port: int, seen: Seen, label: str, stop: asyncio.Event) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import socket
 import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientSession, ClientTimeout, UnixConnector
+from free_ports import free_port
 from kept_figures import keep_figures
 
 from sidecar.app import Sidecar, running
@@ -219,14 +219,6 @@ def verified(one: Stage) -> bool:
             return False
         previous = row["receipt_hash"]
     return previous != ""
-
-
-def free_port() -> int:
-    """A port of loopback that nobody has."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def put(url: str, *rows: VersionedRow) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import io
 import json
-import socket
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientSession
+from free_ports import free_port
 from kept_figures import keep_figures
 from proxy_wire_setup import Conversation, raw_upstream
 
@@ -136,7 +136,7 @@ async def whole(
     async with raw_upstream(talk) as upstream:
         url = f"http://127.0.0.1:{upstream.port}"
         (folder / "sidecar.yaml").write_text(
-            f"listen: {{data: {_data(tls)}, control: '127.0.0.1:{_free_port()}'}}\n"
+            f"listen: {{data: {_data(tls)}, control: '127.0.0.1:{free_port()}'}}\n"
             f"store: sqlite:///{folder}/aegis.db\n"
             f"policies: {folder}/policies\n"
             f"upstreams:\n  api: {{url: '{url}'{api}}}\n"
@@ -151,14 +151,8 @@ async def whole(
 
 
 def _data(tls: str) -> str:
-    address = f"'127.0.0.1:{_free_port()}'"
+    address = f"'127.0.0.1:{free_port()}'"
     return f"{{address: {address}, tls: {tls}}}" if tls else address
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def receipts(folder: Path) -> list[dict[str, Any]]:
