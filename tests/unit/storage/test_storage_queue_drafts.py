@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from storage_queue_setup import ToldStore, begin, intent, told_queue, until
@@ -30,17 +32,26 @@ class Drafts:
         return draft
 
 
+@asynccontextmanager
+async def busy(
+    store: ToldStore, **settings: Any
+) -> AsyncIterator[tuple[WriteQueue, asyncio.Task[Answer]]]:
+    """A queue whose store is held up by a first batch until its gate is opened."""
+    store.gate.clear()
+    async with told_queue(store, **settings) as queue:
+        first = begin(queue, intent(call_id="first"))
+        await store.entered.wait()
+        yield queue, first
+
+
 def begin_draft(queue: WriteQueue, draft: Callable[[], Entry]) -> asyncio.Task[Answer]:
     return asyncio.get_running_loop().create_task(queue.submit_draft("t", draft))
 
 
 async def test_an_entry_is_drafted_once_with_its_batch() -> None:
     store = ToldStore()
-    store.gate.clear()
     drafts = Drafts(store)
-    async with told_queue(store) as queue:
-        first = begin(queue, intent(call_id="first"))
-        await store.entered.wait()
+    async with busy(store) as (queue, first):
         waiting = [begin_draft(queue, drafts.of(name)) for name in ("a", "b")]
         await asyncio.sleep(0.01)
         assert drafts.drawn == [], "its batch is not put together yet"
@@ -53,12 +64,9 @@ async def test_an_entry_is_drafted_once_with_its_batch() -> None:
 
 async def test_who_cannot_be_drafted_is_told_and_the_others_are_recorded() -> None:
     store = ToldStore()
-    store.gate.clear()
     drafts = Drafts(store)
     fault = ValueError("no form")
-    async with told_queue(store) as queue:
-        first = begin(queue, intent(call_id="first"))
-        await store.entered.wait()
+    async with busy(store) as (queue, first):
         bad, good = begin_draft(queue, drafts.of("bad", fault)), begin_draft(queue, drafts.of("a"))
         await asyncio.sleep(0)
         store.gate.set()
@@ -83,11 +91,8 @@ async def test_alone_it_makes_no_batch_and_the_writer_goes_on() -> None:
 
 async def test_who_left_or_lost_patience_is_not_drafted() -> None:
     store = ToldStore()
-    store.gate.clear()
     drafts = Drafts(store)
-    async with told_queue(store, wait_s=0.05) as queue:
-        first = begin(queue, intent(call_id="first"))
-        await store.entered.wait()
+    async with busy(store, wait_s=0.05) as (queue, first):
         left, late = begin_draft(queue, drafts.of("left")), begin_draft(queue, drafts.of("late"))
         await until(lambda: queue.depth("committed") == 3)
         left.cancel()
@@ -102,11 +107,8 @@ async def test_who_left_or_lost_patience_is_not_drafted() -> None:
 
 async def test_a_draft_that_fails_while_draining_holds_nothing_up() -> None:
     store = ToldStore()
-    store.gate.clear()
     drafts = Drafts(store)
-    async with told_queue(store) as queue:
-        first = begin(queue, intent(call_id="first"))
-        await store.entered.wait()
+    async with busy(store) as (queue, first):
         bad = begin_draft(queue, drafts.of("bad", ValueError("no form")))
         await asyncio.sleep(0)
         draining = asyncio.get_running_loop().create_task(queue.drain(5.0))
