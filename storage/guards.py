@@ -103,14 +103,12 @@ def run_of(entry: Entry) -> RunKey:
     return receipt.tenant_id, entry.run_key or receipt.agent_id or ""
 
 
-def runs_to_read(entries: Sequence[Entry], heads: Mapping[str, HeadRow]) -> set[RunKey]:
-    """The runs a batch needs: to check, to step, or to tell an entry what it is stale against."""
+def runs_to_read(entries: Sequence[Entry]) -> set[RunKey]:
+    """The runs a batch needs: to check, or to step."""
     return {
         run_of(entry)
         for entry in entries
-        if entry.run_version is not None
-        or entry.run_step is not None
-        or (entry.epoch is not None and entry.epoch != heads[entry.receipt.tenant_id].epoch)
+        if entry.run_version is not None or entry.run_step is not None
     }
 
 
@@ -188,7 +186,7 @@ def check(entries: Sequence[Entry], read: Read) -> Checked:
         key = run_of(entry)
         run = after.get(key, NO_RUN)
         if not holds or (entry.run_version is not None and entry.run_version != run.version):
-            stale[position] = Stale(epoch, run)
+            stale[position] = Stale(epoch, run if concerns_run else None)
             continue
         recorded: Entry | None = entry
         if asks and (refusal := _refusal(entry, read, taken, moved)) is not None:

@@ -133,7 +133,7 @@ def record_group(
     `closes` is False where the intents that entries close were deleted before.
     """
     heads = yield from _lock_heads(sql, entries)
-    runs = yield from read_runs(sql, runs_to_read(entries, heads))
+    runs = yield from read_runs(sql, runs_to_read(entries))
     buckets = yield from read_buckets(sql, entries)
     approvals = yield from read_approvals(sql, entries)
     plan = _planned(sql, entries, seal, Read(heads, runs, buckets, approvals), closes)

@@ -214,10 +214,11 @@ class Recorded(NamedTuple):
 
 
 class Stale(NamedTuple):
-    """A guard failed: decide again with these. Nothing of the entry was written."""
+    """A guard failed: decide again with these. Nothing of the entry was written. `run` is the run
+    that the entry rested on or stepped, None if it did neither: it may name another then."""
 
     epoch: int
-    run: RunHead
+    run: RunHead | None
 
 
 class NoRoom(NamedTuple):

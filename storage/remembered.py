@@ -44,7 +44,7 @@ class RememberedHeads:
         if not is_worth_it or len(heads) < len(tenants):
             return None
         runs: dict[RunKey, RunHead] = {}
-        for key in runs_to_read(entries, heads):
+        for key in runs_to_read(entries):
             run = self._kept_runs.get(key[0], {}).get(key)
             if run is None:
                 return None

@@ -194,7 +194,8 @@ class AuthorizeJudging:
             None if case.permit is None else case.permit.spend(case.call_id, decision),
         )  # fmt: skip
         if isinstance(said, Stale):
-            self._runs.is_other(before, said.run)
+            if said.run is not None:
+                self._runs.is_other(before, said.run)
             self._registry.is_behind(case.principal.tenant, said.epoch)
             return None
         if isinstance(said, SaidBefore):

@@ -222,10 +222,12 @@ class RunKeeper:
     def _state(
         self, kept: KeptRun | None, principal: Principal, run_id: str, now_us: int, is_alive: bool
     ) -> RunState:
-        """What rules see: trust is never above what the agent starts with now."""
+        """What rules see: trust is never above what the agent starts with now. Which run it is
+        says the call, by whose id it was found, whatever its text says."""
         if kept is not None and (is_alive or not self._is_over(kept, now_us)):
-            if principal.trust < kept.state.trust:
-                return kept.state._replace(trust=principal.trust)
-            return kept.state
-        state = beginning(principal.trust)
-        return state._replace(run_id=run_id) if run_id else state
+            state = kept.state
+            if principal.trust < state.trust:
+                state = state._replace(trust=principal.trust)
+        else:
+            state = beginning(principal.trust)
+        return state if state.run_id == run_id else state._replace(run_id=run_id)

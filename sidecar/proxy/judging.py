@@ -184,7 +184,8 @@ class Judging:
         if isinstance(answer, Refused):
             raise answer
         if isinstance(answer, Stale):
-            self._runs.is_other(before, answer.run)
+            if answer.run is not None:
+                self._runs.is_other(before, answer.run)
             self._registry.is_behind(principal.tenant, answer.epoch)
             return None
         if permit is not None and not isinstance(said, OverLimit):

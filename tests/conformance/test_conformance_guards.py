@@ -21,7 +21,7 @@ async def test_an_epoch_that_holds_passes_and_one_that_does_not_is_stale(store: 
         ],
         seal,
     )
-    assert answers[0] == Stale(epoch=1, run=run(0))
+    assert answers[0] == Stale(epoch=1, run=None)
     assert [type(answer) for answer in answers[1:]] == [Recorded, Recorded, Recorded]
     assert [a.epoch for a in answers[1:] if isinstance(a, Recorded)] == [1, 1, 0]
     rows = await store.receipts("acme", 0, 10)
@@ -34,7 +34,7 @@ async def test_an_epoch_that_holds_passes_and_one_that_does_not_is_stale(store: 
 
 async def test_a_batch_of_stale_entries_writes_nothing(store: SqlStore) -> None:
     answers = await store.record([intent("c1", epoch=7), intent("c2", epoch=8)], seal)
-    assert answers == [Stale(0, run(0)), Stale(0, run(0))]
+    assert answers == [Stale(0, None), Stale(0, None)]
     assert await store.tenants() == []
 
 
@@ -82,11 +82,19 @@ async def test_an_entry_that_cannot_be_written_does_not_advance_its_run(store: S
     assert isinstance(answers[1], Recorded)
 
 
-async def test_an_unguarded_entry_told_stale_by_epoch_learns_its_run_version(
+async def test_an_entry_is_told_of_the_run_it_has_to_do_with_and_of_no_other(
     store: SqlStore,
 ) -> None:
+    """Whoever rests on no run may be part of another than the agent's own."""
     await store.record([intent("c1", run_step=grown)], seal)
-    assert await store.record([intent("c2", epoch=5)], seal) == [Stale(0, run(1))]
+    stale = [
+        intent("c2", epoch=5),
+        intent("c3", epoch=5, run_version=7),
+        intent("c4", epoch=5, run_step=grown),
+        intent("c5", epoch=5, run_step=grown, run_key="agent/7"),
+    ]
+    told = [None, run(1), run(1), run(0)]
+    assert await store.record(stale, seal) == [Stale(0, one) for one in told]
 
 
 async def test_a_step_of_a_run_is_made_on_what_the_run_is_by_then(store: SqlStore) -> None:

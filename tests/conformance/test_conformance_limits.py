@@ -100,7 +100,7 @@ async def test_a_stale_one_takes_nothing_and_is_asked_nothing(store: SqlStore) -
     entry = reserve("c0", ("a", 5, 10))
     entry.epoch = 7
     [answer] = await store.record([entry], seal)
-    assert answer == Stale(0, run(0))
+    assert answer == Stale(0, None)
     assert await states(store) == {}
 
 

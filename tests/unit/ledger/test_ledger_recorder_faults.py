@@ -15,7 +15,7 @@ from sidecar.errors import Refused
 from sidecar.ledger.recorder import Intent
 from sidecar.model import Outcome, OutcomeKind
 from storage.errors import QueueTimeout, StoreFull
-from storage.records import Answer, Entry, Recorded, RunHead, Seal, Stale, Unrecordable
+from storage.records import Answer, Entry, Recorded, Seal, Stale, Unrecordable
 
 ID, OTHER_ID = "1" * 32, "2" * 32
 
@@ -46,7 +46,7 @@ async def test_the_epoch_that_guards_an_intent_is_its_callers(tmp_path: Path) ->
         await intent_of(at)
         assert await at.store.raise_epoch("default") == 1
         answer = await at.recorder.intent(principal(), call(OTHER_ID), decision())
-        assert answer == Stale(1, RunHead(0, ""))
+        assert answer == Stale(1, None)
         assert at.queue.reserved == 1  # the first intent's; the stale one gave its place back
         assert len(await at.rows()) == 1
         again = await at.recorder.intent(principal(), call(OTHER_ID), decision())

@@ -91,6 +91,7 @@ class Node:
         entry = self.entry(met, tool, reads_run=reads_run)
         [answer] = await self.store.record([entry], seal)
         if isinstance(answer, Stale):
+            assert answer.run is not None
             self.runs.is_other(met, answer.run)
             return answer
         assert isinstance(answer, Recorded)
@@ -276,6 +277,17 @@ async def test_a_trusted_run_id_divides_the_agents_work(store: storage.SqlStore)
     other = (await node.before(principal(), "day")).state
     assert (other.trust, other.run_id) == (TRUSTED, "day")
     assert (await node.before(principal())).state == beginning(TRUSTED)
+
+
+async def test_which_run_it_is_says_the_call_and_not_the_text(store: storage.SqlStore) -> None:
+    """A containment of the run would be missed if the text named another, or none."""
+    node = Node(store, Clock())
+    await node.goes_ahead(ISSUE)
+    await node.goes_ahead(ISSUE, run_id="night")
+    own = await store.run_head(principal().tenant, principal().agent)
+    met = await node.before(principal(), "night")
+    node.runs.is_other(met, RunHead(9, own.state))
+    assert (await node.before(principal(), "night")).state.run_id == "night"
 
 
 async def test_an_unreadable_run_is_refused_and_not_written_over(store: storage.SqlStore) -> None:

@@ -15,7 +15,7 @@ import pytest
 from storage_sqlite_setup import assert_chain, draft, grown, intent, opened, outcome, seal
 
 from storage import SqlStore
-from storage.records import AlreadyClosed, Entry, Recorded, RunHead, Stale
+from storage.records import AlreadyClosed, Entry, Recorded, Stale
 
 TENANTS = ("acme", "rival")
 
@@ -67,7 +67,7 @@ async def test_an_epoch_that_somebody_else_raised_makes_the_very_next_batch_stal
         with beside(path) as other:
             other.execute("UPDATE chain_head SET epoch = 1")
         answers = await store.record([intent("c2", epoch=0), outcome("c1")], seal)
-        assert answers[0] == Stale(1, RunHead(0, ""))
+        assert answers[0] == Stale(1, None)
         assert isinstance(answers[1], Recorded)
 
 
