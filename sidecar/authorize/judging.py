@@ -104,7 +104,8 @@ class AuthorizeJudging:
         contained = case.principal.contained
         if contained is None:
             return
-        run = (await self._run_before(case)).state
+        before = await self._run_before(case, is_newest=contained.reads_run)
+        run = before.state
         block = contained.barring(case.call, run, self._clock.steady_us())
         if block is not None:
             allowed = Decision(Effect.ALLOW, "policy_allow", "", policy_set.revision)
@@ -232,11 +233,13 @@ class AuthorizeJudging:
 
         return Claims(charges, self._clock.steady_us(), over)
 
-    async def _run_before(self, case: Case) -> RunBefore:
-        """The run as this call meets it; asked of the store once, and then known."""
+    async def _run_before(self, case: Case, *, is_newest: bool = False) -> RunBefore:
+        """The run as this call meets it; asked of the store once, and then known, unless nothing
+        will guard what comes of it."""
         principal, runs = case.principal, self._runs
         try:
-            return runs.known(principal, case.run_id) or await runs.read(principal, case.run_id)
+            known = None if is_newest else runs.known(principal, case.run_id)
+            return known or await runs.read(principal, case.run_id)
         except StoreError as error:
             raise refused_by(error) from error
         except UnreadableRun as error:

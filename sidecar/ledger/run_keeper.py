@@ -117,7 +117,9 @@ class RunKeeper:
         with the call begins then, as its limits took it to."""
         counts_calls, keeps_calls = counting.counts_calls, counting.counts_by_tool
         version = before.head.version if decision.reads_run else None
-        if not self._changes(before, principal, call, decision, counts_calls, now_us):
+        if call.is_protocol or not self._changes(
+            before, principal, call, decision, counts_calls, now_us
+        ):
             return RunStake(before.key, version, None) if version is not None else None
 
         run_id = before.state.run_id

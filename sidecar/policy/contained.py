@@ -119,6 +119,11 @@ class Contained:
                 return one
         return None
 
+    @property
+    def reads_run(self) -> bool:
+        """Whether it depends on when the agent's run without an id began."""
+        return any(one.action is Action.BLOCK_RUN and not one.what for one in self.blocks)
+
     def applied(self, decision: Decision, call: ToolCall, run: RunState, at_us: int) -> Decision:
         """The decision as it is once all of them have had their say."""
         block = self.barring(call, run, at_us)
@@ -127,7 +132,9 @@ class Contained:
         if decision.forward:
             block = self.asking(call, run, at_us)
             if block is not None:
-                return _asked_by(block, decision, call)
+                decision = _asked_by(block, decision, call)
+        if not decision.reads_run and not run.run_id and self.reads_run:
+            decision = replace(decision, reads_run=True)
         return decision
 
 

@@ -159,10 +159,9 @@ class Judging:
     ) -> Intent | None:
         """The durable intent of a call that goes ahead; None if it must be decided anew. Nothing is
         awaited before it waits in the queue."""
-        stake = spend = None
+        spend = None
         begun_ns = self._clock.monotonic_ns() if visit.stages is not None else 0
-        if not call.is_protocol:
-            stake = self._runs.stake(before, principal, call, decision, policy_set, now_us)
+        stake = self._runs.stake(before, principal, call, decision, policy_set, now_us)
         permit = visit.permit if decision.approver is not None else None
         if permit is not None:
             spend = self.holding.spend(permit, call.call_id, decision)

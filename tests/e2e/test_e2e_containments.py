@@ -138,6 +138,19 @@ def test_each_containment_holds_at_every_sidecar_until_it_is_undone(
     assert stage.said(refused[-1], agent) == {""}
 
 
+@pytest.mark.serial
+def test_a_run_is_blocked_also_where_it_is_known_as_it_was_before_it_began(pair: Stage) -> None:
+    """The sidecar that no call of the run went through knows of the run what it knew then."""
+    assert ask(pair.two, "denied", "runner") != "", "nothing of a run, and now known"
+    assert ask(pair.one, "get", "runner") == ""
+    contained = contain(pair.one, "block-run", "runner")
+    time.sleep(1)  # the other knows by then, as the tests above show
+    assert [ask(pair.two, word, "runner") for word in ("get", "mcp-list")] == ["contained"] * 2
+    assert pair.said("get", "helper") == {""}, "positive control"
+    undo(pair.one, contained)
+    until(lambda: pair.said("get", "runner") == {""})
+
+
 def agent_only(case: tuple[Any, ...]) -> bool:
     """Whether another agent's `get` goes on."""
     return case[1] not in ("shop/get", "shop") or "agent" in case[2]

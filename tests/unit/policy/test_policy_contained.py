@@ -105,6 +105,24 @@ def test_a_run_is_blocked_by_its_id_or_by_when_it_began() -> None:
     assert not is_barred(nameless, call(), RUN._replace(run_id="r1")), "another run"
 
 
+def test_what_is_decided_beside_a_blocked_run_rests_on_which_run_it_is() -> None:
+    """Whoever knows the run as it was before it began must not take it for another; a yes may
+    come later."""
+    begins = beginning(RUN.trust)
+    nameless = block("block-run", "", "coder", run_started_us=7)
+    assert nameless.applied(ALLOW, call(), begins, 0).reads_run
+    assert nameless.applied(ASKS, call(), begins, 0) == replace(ASKS, reads_run=True)
+    both = Contained((*nameless.blocks, *block("force-approval", "mail/send").blocks))
+    asked = both.applied(ALLOW, call(), begins, 0)
+    assert (asked.effect, asked.reads_run) == (Effect.REQUIRE_APPROVAL, True)
+    for other in (
+        block("block-run", "r1", "coder").applied(ALLOW, call(), begins, 0),
+        block("block-tool", "shop/get").applied(ALLOW, call(), begins, 0),
+        nameless.applied(ALLOW, call(), RUN._replace(run_id="r2"), 0),
+    ):
+        assert other == ALLOW, "positive control: no needless guard"
+
+
 def test_what_cannot_be_told_is_barred() -> None:
     """A containment of a later version; a run of which it is not known when it began."""
     unknown = Contained((Block("k1", None, "", ""),))
