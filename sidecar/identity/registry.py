@@ -182,7 +182,11 @@ class Registry:
             await self.reload(tenant, self._wanted.get(tenant, 0))
         except StoreError as error:
             raise Refused("store_unavailable", retry_after_s=1, detail=error.code) from error
-        now = self.agent(tenant, principal.agent)
+        return self.standing(principal)
+
+    def standing(self, principal: Principal) -> Principal:
+        """The same caller as it is known now. Raises Refused: that of its state."""
+        now = self.agent(principal.tenant, principal.agent)
         if now is None:
             raise barred(AgentState.DELETED)
         if now.state is not AgentState.ACTIVE:

@@ -25,6 +25,7 @@ from sidecar.model import Decision, Effect, Principal, ToolCall
 from sidecar.proxy.agent_side import ClientGone
 from sidecar.proxy.dialects import DIALECTS
 from sidecar.proxy.dialects.mcp_methods import TOOLS_CALL
+from sidecar.proxy.mcp_sessions import SESSION
 from sidecar.telemetry.spans import HOLD
 
 if TYPE_CHECKING:
@@ -51,9 +52,12 @@ class Permit:
     approver: str
     terms: tuple[Term, ...]
 
-    def granted(self, decision: Decision) -> Decision:
-        """The decision with this yes; as it is where rules ask that this one was not given to."""
+    def granted(self, decision: Decision, action_sha256: str) -> Decision:
+        """The decision with this yes; as it is where rules ask that this one was not given to, or
+        for another action than this one was given for."""
         if decision.effect is not Effect.REQUIRE_APPROVAL or wanted(decision) != self.terms:
+            return decision
+        if self.row.action_sha256 != action_sha256:
             return decision
         return replace(decision, approval_id=self.row.approval_id, approver=self.approver)
 
@@ -165,19 +169,9 @@ class Holding:
         telling: _Telling,
     ) -> Asking:
         settings, tool = self._settings, call.tool
-        entry = policy_set.catalogue.entry(tool.upstream, tool.operation)
-        bind_headers = () if entry is None else entry.bind_headers
-        try:
-            digest = action_sha256(
-                principal,
-                call,
-                decision.obligations,
-                definition_sha256=await self._definition(principal, call),
-                bind_headers=bind_headers,
-            )
-        except NotCanonical as error:
-            reason = "An argument has no canonical JSON form"
-            raise Refused("invalid_argument", reason, detail=str(error)) from error
+        definition = await self.definition(principal, call)
+        digest = self.digest(policy_set, principal, call, decision, definition)
+        bind_headers = _bind_headers(policy_set, call)
         arguments = self._redact(shown.args)
         text = asked(
             principal,
@@ -206,7 +200,29 @@ class Holding:
             tell=telling,
         )
 
-    async def _definition(self, principal: Principal, call: ToolCall) -> str:
+    def digest(
+        self,
+        policy_set: PolicySet,
+        principal: Principal,
+        call: ToolCall,
+        decision: Decision,
+        definition: str,
+    ) -> str:
+        """The digest of the action as it would be carried out now; see `action_sha256`."""
+        try:
+            return action_sha256(
+                principal,
+                call,
+                decision.obligations,
+                definition_sha256=definition,
+                bind_headers=_bind_headers(policy_set, call),
+            )
+        except NotCanonical as error:
+            reason = "An argument has no canonical JSON form"
+            raise Refused("invalid_argument", reason, detail=str(error)) from error
+
+    async def definition(self, principal: Principal, call: ToolCall) -> str:
+        """The digest of what the call's tool is pinned to; "" of one without. Raises Refused."""
         if call.dialect != "mcp" or call.action != TOOLS_CALL:
             return ""
         name = call.called or call.tool.operation
@@ -243,12 +259,20 @@ class _Telling:
             await agent.hold_on(self._held, f"waits for an approval: {row.approval_id}")
 
 
+def _bind_headers(policy_set: PolicySet, call: ToolCall) -> tuple[str, ...]:
+    entry = policy_set.catalogue.entry(call.tool.upstream, call.tool.operation)
+    return () if entry is None else tuple(entry.bind_headers)
+
+
 def _session_key(principal: Principal, call: ToolCall, reply_id: Any) -> SessionKey | None:
     """What tells a request of an MCP session from any other; None without a session. An id keeps
     its type: 1 and "1" are two."""
-    if call.dialect != "mcp" or call.run_id is None or type(reply_id) not in (str, int):
+    if call.dialect != "mcp" or type(reply_id) not in (str, int):
         return None
-    return (principal.tenant, principal.agent, call.tool.upstream, call.run_id, repr(reply_id))
+    session = next((value for name, value in call.headers if name.lower() == SESSION), None)
+    if session is None:
+        return None
+    return (principal.tenant, principal.agent, call.tool.upstream, session, repr(reply_id))
 
 
 def _worded(refused: Refused, decision: Decision) -> str:

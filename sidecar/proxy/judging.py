@@ -63,6 +63,10 @@ class Judging:
         self._fence = fence
         self._rates = rates or Rates()
 
+    def standing(self, principal: Principal) -> Principal:
+        """A caller who has been connected for long, as it stands by now. Raises Refused."""
+        return self._registry.standing(principal)
+
     async def intent(
         self, visit: Visit, policy_set: PolicySet, principal: Principal, call: ToolCall
     ) -> Intent | None:
@@ -101,6 +105,9 @@ class Judging:
     ) -> Intent | None:
         """The durable intent; None if what the decision rested on is another by now."""
         run_id = _trusted_run_id(visit, principal, call)
+        definition = ""
+        if visit.permit is not None:
+            definition = await self.holding.definition(principal, call)
         before = self._known_run(principal, run_id) or await self._read_run(principal, run_id)
         visit.run = before.state
         # Nothing is awaited from here until the intent waits in the queue: whoever raises the
@@ -109,8 +116,9 @@ class Judging:
             raise self._fence.refused()
         started_ns, now_us = self._clock.monotonic_ns(), self._clock.now_us()
         decision, wait_s = self._decide(
-            policy_set, principal, call, before, now_us, started_ns, counted, visit.permit
-        )
+            policy_set, principal, call, before, now_us, started_ns, counted, visit.permit,
+            definition,
+        )  # fmt: skip
         took_ns = self._clock.monotonic_ns() - started_ns
         if visit.stages is not None:
             visit.stages.passes(JUDGE, started_ns, started_ns + took_ns)
@@ -249,6 +257,7 @@ class Judging:
         now_ns: int,
         counted: Counted,
         permit: Permit | None,
+        definition: str,
     ) -> tuple[Decision, int | None]:
         """The decision, with limits looked at, and how long to wait where one was reached."""
         run, contained = before.state, principal.contained
@@ -260,8 +269,9 @@ class Judging:
             decision = contained.applied(decision, call, run, self._clock.steady_us())
         if call.is_protocol:
             return decision, None
-        if permit is not None:
-            decision = permit.granted(decision)
+        if permit is not None and decision.effect is Effect.REQUIRE_APPROVAL:
+            digest = self.holding.digest(policy_set, principal, call, decision, definition)
+            decision = permit.granted(decision, digest)
         shown = _shown(call, decision)
         if shown is not call and decision.wording is not None:
             facts = Facts(principal, shown, now_us, run)

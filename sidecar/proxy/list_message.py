@@ -7,13 +7,13 @@ Must not know: who asks, what is hidden, where messages come from.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
-
-import orjson
 
 from sidecar.errors import Refused
 from sidecar.ledger.canonical import NotCanonical
-from sidecar.ledger.tool_definition import Definition, definition_of
+from sidecar.ledger.tool_definition import MEMBERS, Definition, definition_of
 from sidecar.proxy.dialects.mcp_message import is_callable_name
 from sidecar.proxy.strict_json import parse
 
@@ -22,6 +22,14 @@ DEFINITION_LENGTH_MAX: Final = 128 * 1024
 LIST_DEPTH_MAX: Final = 64
 #: How long a client may keep a list: what is hidden changes with policies and definitions.
 LIST_TTL_MS_MAX: Final = 5_000
+#: One of them stands in every message with a list, in lower case.
+_MARKS: Final = (b"tools", b"tool\xc5\xbf", b"\\u", b"\0")
+#: Names that mean something, by their form in folded case.
+_OF_A_MESSAGE: Final = {name: name for name in ("jsonrpc", "id", "method", "result", "error")}
+_OF_A_RESULT: Final = {
+    name.casefold(): name for name in ("tools", "nextCursor", "cacheScope", "ttlMs")
+}
+_OF_A_TOOL: Final = {name.casefold(): name for name in MEMBERS}
 
 
 class Listing(NamedTuple):
@@ -39,7 +47,7 @@ def unchecked(why: str, detail: str = "") -> Refused:
 def read_listing(data: bytes, is_list: bool) -> Listing | None:
     """A message that holds a list of tools, with what it says of them; None if it holds none.
 
-    Raises Refused("listunchecked") for what cannot be read, if it must be a list, or if it might
+    Raises Refused("list_unchecked") for what cannot be read, if it must be a list, or if it might
     be one to somebody who reads it otherwise.
     """
     try:
@@ -48,12 +56,17 @@ def read_listing(data: bytes, is_list: bool) -> Listing | None:
         if is_list or _might_list(data):
             raise unchecked(refused.reason) from refused
         return None
+    for one in message if type(message) is list else [message]:
+        _require_one_reading(one, _OF_A_MESSAGE)
+        if type(one) is dict:
+            _require_one_reading(one.get("result"), _OF_A_RESULT)
     found = _listings(message)
     if not found:
         return None
     definitions: list[Definition] = []
     for result in found:
         for tool in result["tools"]:
+            _require_one_reading(tool, _OF_A_TOOL)
             if type(tool) is not dict or type(tool.get("name")) is not str:
                 raise unchecked("it holds something that is no tool")
             if is_callable_name(tool["name"]):
@@ -64,9 +77,41 @@ def read_listing(data: bytes, is_list: bool) -> Listing | None:
 def _might_list(data: bytes) -> bool:
     """Whether a reader less strict than ours finds a list in there."""
     try:
-        return bool(_listings(orjson.loads(data)))
-    except orjson.JSONDecodeError:
+        return bool(_listings(json.loads(data)))
+    except (ValueError, RecursionError):
         return False
+
+
+def may_list(data: bytes) -> bool:
+    """False if no reader can find a list of tools in these bytes."""
+    lower = data.lower()
+    return any(mark in lower for mark in _MARKS)
+
+
+def lists_for_another(data: bytes, reply_id: str | int | None) -> bool:
+    """Whether some reader finds a list of tools there that answers another request than this."""
+    try:
+        message = json.loads(data)
+    except (ValueError, RecursionError):
+        return False
+    for one in message if type(message) is list else [message]:
+        members = _folded(one)
+        if type(_folded(members.get("result")).get("tools")) is list:
+            answers = members.get("id")
+            if type(answers) is not type(reply_id) or answers != reply_id:
+                return True
+    return False
+
+
+def _folded(value: Any) -> dict[str, Any]:
+    """The members of an object as the least careful readers know them; of anything else, none."""
+    return {name.casefold(): one for name, one in value.items()} if type(value) is dict else {}
+
+
+def _require_one_reading(value: Any, known: Mapping[str, str]) -> None:
+    """A name in other letter case is another one to some readers."""
+    if type(value) is dict and any(known.get(n.casefold(), n) != n for n in value):
+        raise unchecked("a member differs from a known one in letter case")
 
 
 def _listings(message: Any) -> list[dict[str, Any]]:

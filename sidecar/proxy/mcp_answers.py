@@ -11,15 +11,16 @@ Must not know: how requests are judged and recorded, sockets.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
 from typing import Final, NamedTuple
 
 from sidecar.errors import Refused
 from sidecar.model import OutcomeKind, ToolCall, state_digest
 from sidecar.proxy.dialects.mcp import McpDialect
-from sidecar.proxy.dialects.mcp_methods import STREAM_METHOD
+from sidecar.proxy.dialects.mcp_methods import LISTING, STREAM_METHOD
 from sidecar.proxy.dialects.mcp_said import (
     Asked,
     ServerMessage,
@@ -27,9 +28,11 @@ from sidecar.proxy.dialects.mcp_said import (
     may_ask,
 )
 from sidecar.proxy.events import Event, EventCutter, EventTooLong, NoEvent
+from sidecar.proxy.list_message import lists_for_another, may_list
 from sidecar.proxy.mcp_sessions import LAST_EVENT, SESSION, McpSessions
 from sidecar.proxy.reply_media import UNCLEAR, exact_media, without_bytes
 from sidecar.proxy.server_requests import (
+    INLINE_BYTES_MAX,
     RequestRefused,
     ServerRequests,
     Within,
@@ -111,6 +114,7 @@ class McpAnswers:
         body = reply.first if reply.complete else await self._whole(reply)
         if len(body) > self._most:
             raise self._too_large()
+        await _require_own(body, asker.call)
         if not may_ask(body):
             if reply.complete:
                 return reply
@@ -161,10 +165,12 @@ class McpAnswers:
     async def _events(self, reply: Reply, asker: _Asker) -> AsyncIterator[bytes]:
         """The stream as the agent may have it. It ends with an answer that is refused; what
         cannot be checked is said to the agent, and raised."""
-        within = asker.within
-        renamed = partial(
+        within, obligations = asker.within, asker.visit.obligations
+        renamed: Callable[[bytes], bytes] = partial(
             self.sessions.renamed, within.principal, within.upstream.name, asker.session
         )
+        if obligations is not None and obligations.touches_response:
+            renamed = _no_place  # what a stream that is resumed repeats would be held to nothing
         cutter = EventCutter(self._most, is_strict=True, renamed=renamed)
         async for found in _cut(reply.chunks, cutter):
             passing: list[bytes] = []
@@ -208,6 +214,7 @@ class McpAnswers:
     async def _event(self, event: Event, asker: _Asker) -> bytes:
         """An event as the agent may have it; raises Refused for what is no message."""
         data = event.data
+        await _require_own(data, asker.call)
         if not data.strip() or is_plain_answer(data):
             return event.raw
         try:
@@ -266,6 +273,24 @@ def _input_refused(error: RequestRefused) -> Refused:
     """The refusal of an answer, by that of what it asks."""
     why = f"{error.operation}: {error.refused.reason}"
     return Refused("input_refused", why, decision=error.refused.decision)
+
+
+async def _require_own(data: bytes, call: ToolCall) -> None:
+    """Raises Refused for a list of tools in the answer to something else: clients tell by its id
+    what a message answers, so that it would pass beside the pins."""
+    if call.action in LISTING or not may_list(data):
+        return
+    if len(data) <= INLINE_BYTES_MAX:
+        is_strange = lists_for_another(data, call.reply_id)
+    else:
+        is_strange = await asyncio.to_thread(lists_for_another, data, call.reply_id)
+    if is_strange:
+        raise _unchecked("it holds a list of tools for another request")
+
+
+def _no_place(event_id: bytes) -> bytes:
+    """An id with which nothing is resumed."""
+    return b""
 
 
 async def _cut(

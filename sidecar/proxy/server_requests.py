@@ -129,7 +129,9 @@ class ServerRequests:
         )
         try:
             call = visit.call = _call(policy_set, visit.call_id, within, asked, said, data)
-            intent = await self._judging.intent(visit, policy_set, within.principal, call)
+            # A stream may be open for long.
+            principal = visit.principal = self._judging.standing(within.principal)
+            intent = await self._judging.intent(visit, policy_set, principal, call)
             if intent is None:  # never: what cannot wait for a yes is refused
                 raise Refused("internal_error", detail="a server's request was held")
         except Refused as refused:

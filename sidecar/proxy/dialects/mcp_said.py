@@ -36,6 +36,7 @@ _RESERVED: Final = {
 _OF_A_RESULT: Final = {
     name.lower(): name for name in ("resultType", "inputRequests", "requestState")
 }
+_OF_AN_ERROR: Final = {name: name for name in ("code", "data", "message", "elicitations")}
 #: What stands in every message that asks, in lower case; else it holds escapes or is not UTF-8.
 _MARKS: Final = (b'"method"', b"input", b"requeststate", b"elicitation", b"\0")
 _ESCAPE: Final = b"\\u"
@@ -154,8 +155,13 @@ def _request(message: dict[str, Any]) -> ServerMessage:
     method, params = message["method"], message.get("params")
     if type(method) is not str or "result" in message or "error" in message:
         raise _unchecked("a message that is request and answer")
-    if method == "ping" or (method.startswith("notifications/") and "id" not in message):
+    if method == "ping":
         return _ASKS_NOTHING
+    if method.startswith("notifications/") and "id" not in message:
+        if isinstance(params, dict):
+            _require_one_reading(params, _OF_A_RESULT)
+        if not isinstance(params, dict) or params.get("inputRequests") is None:
+            return _ASKS_NOTHING  # else a task that asks tells so by itself (SEP-2663)
     asks = message.get("id")
     if asks is not None and type(asks) not in (str, int):
         raise _unchecked("a request whose id is none")
@@ -185,9 +191,14 @@ def _result(result: Any) -> ServerMessage:
 
 
 def _error(error: Any, is_rpc: bool) -> ServerMessage:
-    if not isinstance(error, dict) or error.get("code") != ADDRESSES_REQUIRED:
+    if not isinstance(error, dict):
+        return ServerMessage(is_rpc)
+    _require_one_reading(error, _OF_AN_ERROR)
+    if error.get("code") != ADDRESSES_REQUIRED:
         return ServerMessage(is_rpc)
     data = error.get("data")
+    if isinstance(data, dict):
+        _require_one_reading(data, _OF_AN_ERROR)
     wanted = data.get("elicitations") if isinstance(data, dict) else None
     if not isinstance(wanted, list) or len(wanted) > ASKED_MAX:
         return ServerMessage(is_rpc)
@@ -208,7 +219,7 @@ def _require_one_reading(members: dict[str, Any], known: Mapping[str, str]) -> N
     if getattr(members, "twice", False):
         raise _unchecked("a member stands there twice")
     for name in members:
-        if known.get(name.lower(), name) != name:
+        if known.get(name.casefold(), name) != name:
             raise _unchecked("a member differs from a known one in letter case")
 
 

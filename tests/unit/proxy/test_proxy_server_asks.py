@@ -1,0 +1,114 @@
+"""What servers ask: of the agent as it stands by now, in whatever message, by whatever spelling."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from proxy_mcp_setup import (
+    ACCEPT,
+    CATALOGUES,
+    POLICY,
+    McpServer,
+    Seen,
+    asks,
+    call,
+    event,
+    reply,
+    stream,
+)  # fmt: skip
+from proxy_mcp_setup import result as answer_of
+from proxy_whole_setup import receipts, whole
+from test_proxy_mcp_sessions import called, initialized
+
+from sidecar.errors import Refused
+from sidecar.identity.containment_words import read_wanted
+from sidecar.proxy.dialects.mcp_said import read_server_message
+
+ALLOW_LOOK = "policy: p\nrules: [{id: all, effect: allow, tools: [mcp/look]}]\n"
+
+
+async def test_c16_who_is_contained_no_more_is_asked_again_on_the_stream_he_has(
+    tmp_path: Path,
+) -> None:
+    go = asyncio.Event()
+    roots = event(asks("roots/list", 91))
+
+    def answer(seen: Seen) -> Any:
+        if seen.method == "GET":
+            return [stream(), b": here\n\n", go, roots]
+        if seen.json["method"] == "initialize":
+            return reply(answer_of("hello"), more="Mcp-Session-Id: up-1\r\n")
+        if seen.json["method"] == "tools/call":
+            return [stream(), roots, event(answer_of())]
+        return reply(b"", status=202)
+
+    talk = McpServer(answer)
+    async with whole(tmp_path, talk, {**CATALOGUES, "p.yaml": POLICY}) as one:
+        containing = one.sidecar.callers.containing
+        wanted = read_wanted(
+            "default", "block-tool", "mcp/mcp:roots/list", "agent", actor="t", reason="t"
+        )
+        contained = await containing.contain(wanted)
+        session = await initialized(one)
+        listening = asyncio.create_task(called(one, session, "GET"))
+        async with asyncio.timeout(5):
+            while not any(seen.method == "GET" for seen in talk.seen):
+                await asyncio.sleep(0.01)
+        await containing.undo("default", contained.row.containment_id, actor="t")
+        beside = await called(one, session)
+        assert b"roots/list" in beside.body, "control: it is contained no more"
+        go.set()
+        heard = await listening
+    assert b"roots/list" in heard.body, [r["outcome"] for r in receipts(tmp_path)]
+
+
+async def test_c16_a_task_that_asks_in_a_notification_asks(tmp_path: Path) -> None:
+    told = {
+        "jsonrpc": "2.0",
+        "method": "notifications/tasks",
+        "params": {
+            "taskId": "t",
+            "status": "input_required",
+            "inputRequests": {
+                "a": {"method": "elicitation/create", "params": {"message": "your password?"}}
+            },
+        },
+    }
+    talk = McpServer(lambda _: [stream(), event(told), event(answer_of())])
+    async with whole(tmp_path, talk, {**CATALOGUES, "p.yaml": ALLOW_LOOK}) as one:
+        answer = await one.ask("POST", "/mcp", call(), ACCEPT)
+    assert b"password" not in answer.body, answer.body
+
+
+@pytest.mark.parametrize("name", ["inputReque\u017fts", "InputReque\u017ft\u017f"])
+def test_c1_a_letter_that_some_readers_fold_is_no_way_past(name: str) -> None:
+    text = json.dumps(
+        {
+            "jsonrpc": "2.0",
+            "id": 1,
+            "result": {"resultType": "input_required", name: {"a": {"method": "roots/list"}}},
+        },
+        ensure_ascii=False,
+    )
+    with pytest.raises(Refused):
+        read_server_message(text.encode())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"Code": -32042, "message": "", "data": {"elicitations": [{"mode": "url"}]}},
+        {"code": -32042, "message": "", "data": {"Elicitations": [{"mode": "url"}]}},
+    ],
+)
+def test_c1_an_error_s_members_have_one_spelling(error: dict[str, Any]) -> None:
+    text = json.dumps({"jsonrpc": "2.0", "id": 1, "error": error})
+    with pytest.raises(Refused):
+        read_server_message(text.encode())
+    plain = {"code": -32603, "message": "no", "data": {"More": 1}}
+    said = read_server_message(json.dumps({"jsonrpc": "2.0", "id": 1, "error": plain}).encode())
+    assert said.requests == (), "positive control"
