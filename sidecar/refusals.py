@@ -67,8 +67,8 @@ REFUSALS: dict[str, RefusalKind] = _table(
     RefusalKind(
         "frames_unchecked",
         403,
-        "Policies want the answer looked into, and a WebSocket's frames are not",
-        "Ask the operator: a rule that matches this route masks or limits what comes back.",
+        "Policies want what passes looked into, and a WebSocket's frames are not",
+        "Ask the operator: a rule that matches this route masks or limits what goes over it.",
     ),
     RefusalKind(
         "stale_decision",

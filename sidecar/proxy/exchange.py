@@ -219,7 +219,7 @@ class Exchange:
         """Writes a whole reply; whether `drain` must be waited for.
 
         To HEAD, and with 204 and 304, `body` is left out. A Content-Length in `headers` counts
-        only there; else the body's own length is told.
+        only to HEAD and with 304 (RFC 9110 section 8.6); else the body's own length is told.
         Raises ClientGone; ValueError for a header that would split the reply.
         """
         if self._held is not None:
@@ -227,11 +227,12 @@ class Exchange:
             answer = self._held.answer(status, headers, body)
             self._transport().write(_chunk(answer) + _LAST_CHUNK)
             return self._protocol.writing_paused
+        if status == 204 or (status != 304 and self.message.method != "HEAD"):
+            headers = [pair for pair in headers if pair[0].lower() != "content-length"]
         if self.message.method == "HEAD" or status in (204, 304):
             framing = ""
             body = b""
         else:
-            headers = [pair for pair in headers if pair[0].lower() != "content-length"]
             framing = f"Content-Length: {len(body)}\r\n"
         head = self._head(status, headers, framing)
         transport = self._protocol.transport

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from sidecar.policy.terms import Redaction
 from sidecar.proxy.detectors import begins_private_key, ends_private_key, mask
-from sidecar.proxy.masking import NotMaskable, masked_json
+from sidecar.proxy.masking import NotMaskable, masked_json, read_json, write_json
 from sidecar.proxy.masking_mcp import masked_message, masked_text
 
 #: A line, or an event, is held in memory as a whole.
@@ -21,6 +21,8 @@ HELD_BYTES_MAX: Final = 1024 * 1024
 
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r(?!\Z)")
 _LAST_EVENT: Final = "[DONE]"
+#: A byte order mark, which readers take away where a stream of events begins.
+_MARK: Final = "\ufeff"
 
 
 class StreamMasker(Protocol):
@@ -137,6 +139,7 @@ class EventMasker:
         self._skipper = _KeySkipper(redaction.detectors)
         self._event: list[str] = []
         self._size = 0
+        self._has_begun = False
 
     @property
     def held_bytes(self) -> int:
@@ -146,7 +149,8 @@ class EventMasker:
     def feed(self, piece: bytes) -> bytes:
         """Whole events, masked."""
         made: list[str] = []
-        for line, _ in self._held.lines(piece):
+        for whole, _ in self._held.lines(piece):
+            line = self._plain_line(whole)
             if line:
                 self._event.append(line)
                 self._size += len(line)
@@ -158,10 +162,16 @@ class EventMasker:
 
     def end(self) -> bytes:
         """An event without an end; clients ignore it, but it may be looked at."""
-        last = self._held.last().removesuffix("\r")
+        last = self._plain_line(self._held.last().removesuffix("\r"))
         if last:
             self._event.append(last)
         return "".join(f"{line}\n" for line in self._masked()).encode()
+
+    def _plain_line(self, line: str) -> str:
+        if self._has_begun:
+            return line
+        self._has_begun = True
+        return line.removeprefix(_MARK)
 
     def _masked(self) -> list[str]:
         lines, self._event, self._size = self._event, [], 0
@@ -183,6 +193,12 @@ class EventMasker:
     def _plain(self, text: str, has_fields: bool) -> str:
         if self._redaction.paths and has_fields and text.strip():
             raise NotMaskable("an event without fields")
+        try:
+            value = read_json(text)
+        except NotMaskable:
+            value = None
+        if isinstance(value, str):  # as JSON it may be written with escapes
+            return write_json(self._skipper.mask(value)).decode()
         return self._skipper.mask(text)
 
 

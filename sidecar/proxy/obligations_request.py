@@ -19,11 +19,16 @@ from sidecar.model import ToolCall
 from sidecar.policy.terms import Obligations, Redaction
 from sidecar.proxy.content_coding import OF_THE_BYTES
 from sidecar.proxy.detectors import MASK, mask
+from sidecar.proxy.dialects.mcp_headers import NAME_HEADER, repeating
+from sidecar.proxy.dialects.mcp_methods import TOOLS_CALL
 from sidecar.proxy.dialects.rest_arguments import FILE_KEYS
 from sidecar.proxy.headers import readable
 from sidecar.proxy.masking import NotMaskable, below, masked, read_json, write_json
 
 _KEY_HEADER: Final = "idempotency-key"
+#: Of a tools/call: its name, its arguments, which are masked by themselves, and what the server
+#: gave to be given back as it is.
+_NOT_SEARCHED: Final = frozenset({"name", "arguments", "requestState"})
 _KEY: Final = re.compile(r"[!-~]([ -~]{0,253}[!-~])?")
 
 
@@ -32,7 +37,7 @@ def fulfilled(call: ToolCall, obligations: Obligations, upstream: Upstream) -> T
 
     Raises Refused: idempotency_key_required, unredactable_request, frames_unchecked.
     """
-    if call.upgrades and obligations.touches_response:
+    if call.upgrades and (obligations.touches_response or obligations.request):
         raise Refused("frames_unchecked")
     if obligations.needs_idempotency_key:
         _require_key(call)
@@ -60,7 +65,9 @@ def recordable(call: ToolCall, redaction: Redaction) -> ToolCall:
     for name, value in call.args.items():
         if _is_short(value) and args.get(name) != value:
             path = path.replace(str(value), MASK)
-    is_clean = mask(query, redaction.detectors) == query
+    is_clean = mask(query, redaction.detectors) == query and not any(
+        args.get(name) != call.args.get(name) for name in _names_in(http.query)
+    )
     http = http._replace(path=path, query=http.query if is_clean else "")
     return call._replace(args=args, http=http, is_json=False)
 
@@ -95,16 +102,30 @@ def _redacted(call: ToolCall, redaction: Redaction) -> ToolCall:
 
 
 def _mcp(call: ToolCall, redaction: Redaction) -> ToolCall:
-    """`args.` and `body.` both begin at the arguments of the tool."""
+    """`args.` and `body.` both begin at the arguments of the tool. What goes beside these, answers
+    to what the server asked above all, is searched too."""
     args = masked(dict(call.args), below(redaction.paths), redaction.detectors)
-    if args == call.args:
+    is_call = call.action == TOOLS_CALL
+    if args == call.args and not (is_call and redaction.detectors):
         return call
     message = read_json(call.body)
     params = message.get("params") if isinstance(message, dict) else None
     if not isinstance(params, dict):
         raise NotMaskable("the message has no params")
-    params = {**params, "arguments": args} if call.action == "tools/call" else args
-    return call._replace(args=args, body=write_json({**message, "params": params}))
+    made = args
+    if is_call:
+        beside = {name: one for name, one in params.items() if name not in _NOT_SEARCHED}
+        made = {**params, **masked(beside, (), redaction.detectors)}
+        if args != call.args:
+            made["arguments"] = args
+    if made == params:
+        return call
+    is_named = any(name.lower() == NAME_HEADER for name, _ in call.headers)
+    if is_named and made.get("uri") != params.get("uri"):
+        raise NotMaskable("Mcp-Name repeats it")
+    headers = repeating(call.headers, made.get("arguments"), MASK)
+    body = write_json({**message, "params": made})
+    return call._replace(args=args, body=body, headers=headers)
 
 
 def _rest(call: ToolCall, redaction: Redaction) -> ToolCall:
@@ -174,10 +195,19 @@ def _require_clean_address(call: ToolCall, redaction: Redaction) -> None:
 
 def _require_once(call: ToolCall, document: dict[str, Any], made: dict[str, Any]) -> None:
     """An argument may stand in the path or query too, with the same value."""
-    address = unquote_plus(call.target, errors="replace")
+    query = unquote_plus(call.http.query, errors="replace")
+    named = {*call.in_path, *_names_in(call.http.query)}
     for name, value in document.items():
-        if _is_short(value) and made.get(name) != value and str(value) in address:
+        if made.get(name) == value:
+            continue
+        is_there = _is_short(value) and (str(value) in call.http.path or str(value) in query)
+        if is_there or name in named:
             raise NotMaskable("it stands in the path or the query too")
+
+
+def _names_in(query: str) -> set[str]:
+    """The names of a raw query's parameters."""
+    return {unquote_plus(one.partition("=")[0], errors="replace") for one in query.split("&")}
 
 
 def _is_short(value: Any) -> bool:

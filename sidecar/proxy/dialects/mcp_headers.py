@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from sidecar.proxy.dialects.mcp_message import HEADER_MISMATCH, Message, RpcRefused
@@ -70,6 +71,22 @@ def decode(value: str) -> str | None:
     except (binascii.Error, ValueError):
         return None
     return text if base64.b64encode(raw).decode("ascii") == payload else None
+
+
+def repeating(
+    headers: Iterable[tuple[str, str]], arguments: Any, instead: str
+) -> tuple[tuple[str, str], ...]:
+    """The headers of a call whose arguments are others now: where one repeated what no argument
+    says any more, it says `instead`."""
+    scalars = _scalars(arguments) or set()
+
+    def said(name: str, value: str) -> str:
+        if name[:10].lower() != PARAMETER_PREFIX:
+            return value
+        text = decode(value)
+        return value if text is not None and _say(scalars, text) else instead
+
+    return tuple([(name, said(name, value)) for name, value in headers])
 
 
 def _stated_version(message: Message) -> str | None:

@@ -167,6 +167,7 @@ async def test_c17_a_client_that_leaves_a_stream_ends_it_at_the_upstream() -> No
     [
         ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n", b"Content-Length: 5000\r\n"),
         ("GET", b"HTTP/1.1 204 No Content\r\n\r\n", b"204 No Content"),
+        ("GET", b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", b"204 No Content"),
         ("GET", b'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\nContent-Length: 9\r\n\r\n', b'"a"'),
         ("GET", b"HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n\r\n", b"205 Reset"),
     ],
@@ -182,6 +183,7 @@ async def test_replies_without_a_body(method: str, reply: bytes, expected: bytes
             head = await reader.readuntil(b"\r\n\r\n")
             assert expected in head
             assert b"ransfer-Encoding" not in head
+            assert b" 204 " not in head or b"ontent-Length" not in head, "RFC 9110 section 8.6"
         writer.write(request("/up/x", "Connection: close", method=method))
         assert (await reader.read()).endswith(b"\r\n\r\n")
         writer.close()
