@@ -20,6 +20,7 @@ from sidecar.proxy.dialects.mcp_authorization import (
     asks_for_metadata,
     resource_of,
 )
+from sidecar.proxy.endings import NOT_FORWARDED
 from sidecar.proxy.head import RequestHead
 from sidecar.proxy.protected_resource import (
     WELL_KNOWN_PATH,
@@ -108,8 +109,15 @@ class Authorization:
             changes = {"name": f"{upstream.name}{WELL_KNOWN_PATH}", "url": origin_of(upstream.url)}
             origin = self._origins[upstream.name] = upstream.model_copy(update=changes)
         places = [self._challenged.get(upstream.name, ""), *places_of(upstream.url)]
+        was_asked = False
         for place in dict.fromkeys(filter(None, places)):
-            reply = await self._leg.send(origin, "GET", place, LOOKUP_HEADERS, b"")
+            try:
+                reply = await self._leg.send(origin, "GET", place, LOOKUP_HEADERS, b"")
+            except Refused as refused:
+                if was_asked and refused.code in NOT_FORWARDED:
+                    raise Refused("upstream_broken", detail=refused.code) from refused
+                raise
+            was_asked = True
             try:
                 if reply.status != 200:
                     continue

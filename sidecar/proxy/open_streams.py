@@ -75,4 +75,5 @@ class OpenStreams:
         for key, ends in list(self._ends.items()):
             if key[0] == tenant and self._refused(*key) is not None:
                 for end in list(ends):
+                    ends.discard(end)  # it may take a while to come about, and is asked for once
                     end()

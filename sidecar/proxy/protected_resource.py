@@ -25,8 +25,9 @@ WELL_KNOWN = ("", ".well-known", "oauth-protected-resource")
 WELL_KNOWN_PATH = "/".join(WELL_KNOWN)
 METADATA_DEPTH_MAX = 16
 
-#: A quoted string is one thing, so that what stands in one is not taken for a parameter.
-_QUOTED = r'"(?:[^"\\]|\\.)*"'
+#: A quoted string is one thing, so that what stands in one is not taken for a parameter; one that
+#: does not end goes to the end: nothing is looked at twice.
+_QUOTED = r'"(?:[^"\\]|\\.?)*+(?:"|\Z)'
 _NAMED = re.compile(
     rf"({_QUOTED})|\b(resource_metadata)\s*=\s*({_QUOTED}|[^\s,\"]+)", re.IGNORECASE
 )

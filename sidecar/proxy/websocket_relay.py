@@ -153,11 +153,8 @@ class Relay:
         self._end(self._cause_of_loss("agent_gone"))
         upstream = self._upstream.transport
         if upstream is not None:
-            # What it was sent last, a Close for one, it may still read.
+            # What it was sent last, a Close for one, it may still read, until the farewell is over.
             upstream.close()
-            if upstream.get_write_buffer_size() or not upstream.can_write_eof():
-                self._loop.call_later(FAREWELL_S, upstream.abort)
-        self._finish()
 
     def upstream_lost(self) -> None:
         """The upstream's connection is gone."""

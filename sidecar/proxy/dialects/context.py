@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from sidecar.errors import Refused
 from sidecar.model import HttpFacts
-from sidecar.proxy.head import RequestHead
+from sidecar.proxy.head import RequestHead, connection_tokens
 
 RUN_ID_LENGTH_MAX = 128
 
@@ -58,9 +58,10 @@ class PublicHeaders(Mapping[str, str]):
 
 def _public(fields: Sequence[tuple[str, str]]) -> dict[str, str]:
     public: dict[str, str] = {}
+    dropped = connection_tokens(fields)  # they end here: the upstream does not see them
     for name, value in fields:
         lower = name.lower()
-        if lower.startswith("aegis-") or _CREDENTIAL.search(lower):
+        if lower in dropped or lower.startswith("aegis-") or _CREDENTIAL.search(lower):
             continue
         public[lower] = f"{public[lower]}, {value}" if lower in public else value
     return public

@@ -59,3 +59,8 @@ async def test_b25_a_name_with_one_private_address_is_refused() -> None:
 async def test_b25_odd_spellings_of_loopback_end_at_their_address(name: str) -> None:
     with pytest.raises(OSError, match="private"):
         await PublicResolver().resolve(name)
+
+
+@pytest.mark.parametrize("text", ["fec0::1", "feff::1"])
+def test_b25_site_local_addresses_are_not_public(text: str) -> None:
+    assert not is_public(text)

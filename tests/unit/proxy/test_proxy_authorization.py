@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from proxy_whole_setup import Whole, read_answer, receipts, whole
-from proxy_wire_setup import Conversation, read_request
+from proxy_wire_setup import Conversation, read_request, upstream_of
 
 from sidecar.errors import Refused
+from sidecar.model import OutcomeKind
+from sidecar.proxy.authorization import Authorization
+from sidecar.proxy.endings import ending_by
 from sidecar.proxy.head import HeadRules, read_head
 from sidecar.proxy.protected_resource import (
     mapped_challenge,
@@ -19,6 +23,8 @@ from sidecar.proxy.protected_resource import (
     path_at,
     places_of,
 )
+from sidecar.proxy.upstream import Reply
+from sidecar.proxy.upstream_lean import LeanLeg
 
 POLICIES = {
     "tools.yaml": "catalogue: mcp\ntools: {add: {}}\n",
@@ -293,3 +299,26 @@ async def test_a_client_looks_without_the_agents_token_once_the_agent_was_challe
         assert await ask(proxy, look) == 401, "it was too long ago"
     intents = [one["tool"] for one in receipts(tmp_path) if one["kind"] == "intent"]
     assert intents.count("mcp/mcp:authorization/metadata") == 1
+
+
+def test_a_quoted_string_without_an_end_is_read_in_a_moment() -> None:
+    value = 'Bearer "' + '\\"' * 4000
+    began_s = time.perf_counter()
+    mapped_challenge(value, "http://x/")
+    assert time.perf_counter() - began_s < 0.2
+
+
+async def test_a_look_for_metadata_that_was_sent_is_not_on_record_as_never_sent() -> None:
+    class Leg(LeanLeg):
+        asked = 0
+
+        async def send(self, *_: object) -> Reply:  # type: ignore[override]
+            self.asked += 1
+            if self.asked > 1:
+                raise Refused("upstream_unreachable")
+            return Reply(404, ())
+
+    upstream = upstream_of(9, kind="mcp", path="/rpc")
+    with pytest.raises(Refused) as refused:
+        await Authorization(Leg()).metadata(upstream, "http://x/up")
+    assert ending_by(refused.value) is not OutcomeKind.NOT_FORWARDED

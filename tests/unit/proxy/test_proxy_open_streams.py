@@ -12,8 +12,10 @@ from proxy_whole_setup import Whole, receipts, whole
 from proxy_wire_setup import read_request, until
 from websocket_setup import ALLOW, echo, served
 
+from sidecar.errors import Refused
 from sidecar.identity.agent_states import Move
 from sidecar.identity.profiles import AgentProfile
+from sidecar.proxy.open_streams import OpenStreams
 
 TENANT, AGENT = "default", "agent"
 #: From the freeze to the end of what is open.
@@ -100,3 +102,29 @@ async def test_a_websocket_is_closed_when_its_agent_is_frozen(tmp_path: Path) ->
         async with client.ws_connect(url) as socket:
             await socket.send_str("again")
             assert await socket.receive_str() == "again"
+
+
+async def test_what_is_ending_is_not_asked_to_end_again(tmp_path: Path) -> None:
+    """It may take a while: the tenant may be read again meanwhile."""
+    async with whole(tmp_path, endless, POLICIES) as proxy:
+        registry = proxy.sidecar.callers.registry
+        streams, standing = OpenStreams(registry), registry.agent(TENANT, AGENT)
+        assert standing is not None
+        has_begun = asyncio.Event()
+
+        async def is_open() -> None:
+            async with streams.cut_for(standing):
+                has_begun.set()
+                try:
+                    await asyncio.sleep(60)
+                finally:
+                    await asyncio.sleep(0.2)
+
+        stream = asyncio.create_task(is_open())
+        await has_begun.wait()
+        await move(proxy, Move.FREEZE)
+        await asyncio.sleep(0.05)
+        await registry.renew(TENANT)
+        with pytest.raises(Refused) as refused:
+            await stream
+        assert refused.value.code == "agent_frozen"

@@ -181,3 +181,20 @@ async def test_c_a_run_id_divides_the_work_only_where_the_upstream_says_so(
             )
         ]
     assert statuses == [200, 200, 403, 200 if divides else 403]
+
+
+async def test_b11_a_header_that_connection_names_is_none_for_the_rules(tmp_path: Path) -> None:
+    rules = {
+        "api.yaml": "catalogue: api\ntools: {post: POST /post}\n",
+        "p.yaml": "policy: p\nrules:\n  - {id: dry, effect: allow, tools: api/post,"
+        " when: \"'x-dry-run' in http.headers && http.headers['x-dry-run'] == 'true'\"}\n",
+    }
+    async with whole(tmp_path, answering(OK), rules) as one:
+        control = await one.ask("POST", "/api/post", {}, {"X-Dry-Run": "true"})
+        assert control.status == 200, "positive control"
+        assert b"x-dry-run: true" in one.arrived.lower()
+        before = len(one.arrived)
+        sent = {"X-Dry-Run": "true", "connection": "X-Dry-Run"}
+        answer = await one.ask("POST", "/api/post", {}, sent)
+        arrived = one.arrived[before:].lower()
+    assert answer.status != 200 or b"x-dry-run: true" in arrived

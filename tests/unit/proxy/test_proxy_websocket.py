@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,15 @@ from aiohttp import (
     web,
 )
 from proxy_whole_setup import Whole, receipts, whole
-from proxy_wire_setup import read_request, until
+from proxy_wire_setup import raw_upstream, read_request, until, upstream_of
 from websocket_setup import ALLOW, POLICIES, TOOLS, echo, passed_to, served, websocket_server
 
+from sidecar.model import OutcomeKind
 from sidecar.proxy import websocket_relay
+from sidecar.proxy.upstream import Switched
 from sidecar.proxy.websocket_handshake import accept_of
+from sidecar.proxy.websocket_relay import Relay
+from sidecar.telemetry.counters import WebSocketCounters
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 HANDSHAKE = {
@@ -144,8 +149,10 @@ async def test_read_only_policies_do_not_take_it_for_a_read(tmp_path: Path) -> N
         assert (await proxy.ask("GET", "/api/plain")).status == 200
 
 
-async def test_what_answers_are_held_to_cannot_be_asked_of_frames(tmp_path: Path) -> None:
-    masked = "{redact: {response: [body.a]}}"
+@pytest.mark.parametrize(
+    "masked", ["{redact: {response: [body.a]}}", "{redact: {request: [card_number]}}"]
+)
+async def test_what_is_masked_cannot_be_asked_of_frames(tmp_path: Path, masked: str) -> None:
     rules = f"{ALLOW}  - {{id: mask, tools: api/live, obligations: {masked}}}\n"
     policies = {"tools.yaml": TOOLS, "rules.yaml": rules}
     async with served(tmp_path, policies=policies) as (proxy, _, client):
@@ -154,7 +161,7 @@ async def test_what_answers_are_held_to_cannot_be_asked_of_frames(tmp_path: Path
         assert refused.value.status == 403
         assert proxy.arrived == b""
     (refusal,) = receipts(tmp_path)
-    assert refusal["kind"] == "refusal"
+    assert (refusal["kind"], refusal["outcome"]) == ("refusal", "frames_unchecked")
 
 
 BAD = {
@@ -404,3 +411,43 @@ async def test_after_a_policy_is_tightened_new_ones_are_refused(tmp_path: Path) 
         assert await socket.receive_str() == "still open"
         with contextlib.suppress(ClientConnectionError):
             await socket.close()
+
+
+async def test_what_an_agent_said_last_reaches_the_upstream_though_the_agent_is_gone() -> None:
+    heard, may_read, has_ended = bytearray(), asyncio.Event(), False
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await may_read.wait()
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        with contextlib.suppress(ConnectionError):
+            while piece := await reader.read(65536):
+                heard.extend(piece)
+        nonlocal has_ended
+        has_ended = True
+        writer.close()
+
+    async with raw_upstream(slow) as server:
+        loop = asyncio.get_running_loop()
+        made, _ = await loop.create_connection(asyncio.Protocol, "127.0.0.1", server.port)
+        agent = asyncio.Transport()  # nothing is sent there
+        await asyncio.sleep(0.05)
+        switched = Switched(made, b"")
+        relay = Relay(switched, upstream_of(server.port), WebSocketCounters(), random.randbytes)
+        relay.begin(agent)
+        size = 0
+        frame = bytes((0x82, 0xFE)) + (32000).to_bytes(2, "big") + bytes(4 + 32000)
+        while not made.get_write_buffer_size():
+            relay.from_agent(frame)
+            size += len(frame)
+            await asyncio.sleep(0)
+        close = bytes((0x88, 0x82)) + bytes(4) + (1000).to_bytes(2, "big")
+        relay.from_agent(close)
+        relay.agent_lost()
+        owner = asyncio.ensure_future(relay.ended)
+        owner.add_done_callback(lambda _: relay.cut())  # as whoever owns it does in any case
+        await asyncio.sleep(0.05)
+        may_read.set()
+        await until(lambda: has_ended)
+    assert relay.kind is OutcomeKind.COMPLETED
+    assert len(heard) == size + len(close) and heard.endswith(close)
