@@ -98,15 +98,20 @@ class AuthorizeJudging:
         self._rates.give_back(counted)
         raise Refused("stale_decision")
 
-    async def require_uncontained(self, case: Case, policy_set: PolicySet) -> None:
+    async def require_uncontained(
+        self, case: Case, policy_set: PolicySet, *, was_allowed: bool = False
+    ) -> None:
         """Raises Refused for a call that a containment refuses by now, whatever was said of it
-        before."""
+        before; for one that `was_allowed`, also if it wants a person's yes by now."""
         contained = case.principal.contained
         if contained is None:
             return
         before = await self._run_before(case, is_newest=contained.reads_run)
         run = before.state
-        block = contained.barring(case.call, run, self._clock.steady_us())
+        at_us = self._clock.steady_us()
+        block = contained.barring(case.call, run, at_us)
+        if block is None and was_allowed:
+            block = contained.asking(case.call, run, at_us)
         if block is not None:
             allowed = Decision(Effect.ALLOW, "policy_allow", "", policy_set.revision)
             decision = barred_by(block, allowed, case.call)

@@ -36,7 +36,7 @@ from sidecar.ledger.action import action_hash
 from sidecar.ledger.canonical import NotCanonical
 from sidecar.ledger.delegations import Delegations, Mark, SaidBefore, refused_by
 from sidecar.ledger.recorder import Recorder
-from sidecar.model import AgentState, Decision, Principal
+from sidecar.model import AgentState, Decision, Effect, Principal
 from sidecar.policy.contained import CONTAINED
 from sidecar.policy.index import PolicySet
 from sidecar.policy_files import PolicyKeeper
@@ -183,7 +183,7 @@ class AuthorizeLine:
         if case.request.dry_run:
             return None
         says, said_then = await self._rooms.repeats.look(
-            case.principal, case.request, case.call_id, case.mark.action_hash
+            case.principal, case.request, case.call_id, case.mark.action_hash, case.run_id
         )
         case.mark = case.mark._replace(says=says)
         return said_then
@@ -216,6 +216,10 @@ class AuthorizeLine:
             case.principal = replace(case.principal, contained=now.contained)
             await rooms.judging.require_uncontained(case, rooms.policies.current)
             said = await self._from_record(case, said_then)
+            if said.effect == Effect.ALLOW.value:
+                await rooms.judging.require_uncontained(
+                    case, rooms.policies.current, was_allowed=True
+                )
         except StoreError as error:
             raise refused_by(error) from error
         rooms.counters.authorize_repeats += 1

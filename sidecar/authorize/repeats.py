@@ -55,10 +55,16 @@ class Repeats:
             raise Refused("replay_timestamp_expired")
 
     async def look(
-        self, principal: Principal, request: AuthorizeRequest, call_id: str, action_hash: str
+        self,
+        principal: Principal,
+        request: AuthorizeRequest,
+        call_id: str,
+        action_hash: str,
+        run_id: str,
     ) -> tuple[tuple[OnceRow, ...], OnceRow | None]:
         """What this request says once, to be put with its decision; and, of a request that was
-        decided before, what was said then.
+        decided before, what was said then. `run_id` is that of the run it is of, "" where nothing
+        trusted divides the agent's work.
 
         Raises Refused: replay_nonce_reused, request_id_reused, store_unavailable.
         """
@@ -72,7 +78,7 @@ class Repeats:
                 raise Refused("replay_nonce_reused")
             rows.append(self._row(principal, NONCE, request.nonce, "", call_id, stands, now_us))
         if request.request_id is not None:
-            bound = bound_hash(request, action_hash)
+            bound = bound_hash(request, action_hash, run_id)
             stands = await self._said(principal, REQUEST, request.request_id)
             if stands is not None and stands.until_us > now_us:
                 if stands.bound != bound:
@@ -105,9 +111,11 @@ class Repeats:
         )
 
 
-def bound_hash(request: AuthorizeRequest, action_hash: str) -> str:
-    """A hash of all that the decision rests on of a request: the action, and what its agent says
-    of its sources and for whom he acts. Not of what may differ when it is sent again."""
+def bound_hash(request: AuthorizeRequest, action_hash: str, run_id: str) -> str:
+    """A hash of all that the decision rests on of a request: the action, what its agent says of
+    its sources and for whom he acts, and the run it is of. Not of what may differ when it is sent
+    again."""
+    of_run = {"run": run_id} if run_id else {}
     return sha256(
         canonical_arguments(
             {
@@ -118,6 +126,7 @@ def bound_hash(request: AuthorizeRequest, action_hash: str) -> str:
                 "environment": request.environment,
                 "agent": request.agent_id,
                 "user": [request.user_id, request.user_role],
+                **of_run,
             }
         )
     ).hexdigest()

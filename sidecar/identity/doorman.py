@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("aegis.identity")
 
 AGE_MAX_S: Final = 2.0
+#: Keys that have worked, remembered so that others' failures do not lock them out.
+PROVEN_MAX: Final = 20_000
 
 
 class Doorman:
@@ -52,6 +54,7 @@ class Doorman:
         self._failures = failures
         self._is_alone = is_alone
         self.lockout = Lockout(clock)
+        self._proven: set[str] = set()
         self._people: dict[str, Person] = {}
         self._by_claim: dict[tuple[str | None, str], Person] = {}
         for tenant, one in config.tenants.items():
@@ -78,18 +81,25 @@ class Doorman:
         if authorization is None:
             self._failures.failed("absent")
             return None
-        if self.lockout.is_locked(address):
+        key = bearer_of(authorization) or authorization
+        sha256 = sha256_of(key)
+        # Agents of a host share its address with people, and must not keep them out: what has
+        # worked before goes on to work.
+        if self.lockout.is_locked(address) and sha256 not in self._proven:
             self._failures.failed("locked_out")
             return None
         if not self._is_alone:
             await self._registry.fresh(AGE_MAX_S)
-        key = bearer_of(authorization) or authorization
         found, why = None, "unknown"
         if len(key) <= TOKEN_CHARS_MAX:
             found = self._known(key)
             if found is None and self._signed is not None and key.count(".") == 2:
                 found, why = await self._of_signed(self._signed, key)
-        if found is None:
+        if found is not None:
+            if len(self._proven) >= PROVEN_MAX:
+                self._proven.clear()
+            self._proven.add(sha256)
+        else:
             self._failures.failed(why)
             if self.lockout.failed(address):
                 _log.warning(

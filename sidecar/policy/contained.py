@@ -11,10 +11,13 @@ Must not know: where containments are kept, who made them, the clock.
 from __future__ import annotations
 
 import enum
+import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
+from urllib.parse import unquote
 
 from sidecar.model import Decision, Effect, Mode, RuleMatch, ToolCall
 from sidecar.policy.cel_functions import host, in_domain
@@ -27,6 +30,11 @@ CONTAINED: Final = "contained"
 RULE_PREFIX: Final = "containment/"
 #: The dialect of calls whose action names the operation.
 _AUTHORIZE: Final = "authorize"
+#: How a URL begins, for whoever takes out ends of lines and what is not to be seen before it.
+_BEGINS: Final = re.compile(
+    r"[\x00-\x20]*" + r"[\t\r\n]*".join("http") + r"[\t\r\n]*(?:s[\t\r\n]*)?:", re.IGNORECASE
+)
+_PASSED_OVER: Final = dict.fromkeys(map(ord, "\t\r\n"))
 
 
 class Action(enum.StrEnum):
@@ -225,21 +233,30 @@ def hosts_in(args: Mapping[str, Any]) -> list[str]:
 
 def leads_to(args: Mapping[str, Any], destination: str) -> bool:
     """Whether an argument is a URL of that host, or of one below it. A URL that is written oddly
-    (user info, escapes) counts if the host's name stands anywhere in it."""
+    (user info, escapes, blanks, other letters) counts if the host's name stands anywhere in it, as
+    whoever follows it may read it."""
     for text in _urls(args):
         name = host_of(text)
-        if in_domain(name, destination) if name else destination in text.lower():
+        if in_domain(name, destination) if name else destination in _folded(text):
             return True
     return False
 
 
+def _folded(text: str) -> str:
+    """An odd URL as readers that forgive much take it (WHATWG URL, IDNA): escapes and look-alike
+    letters are what they stand for, ends of lines are not there."""
+    plain = unicodedata.normalize("NFKC", unquote(text.translate(_PASSED_OVER)))
+    return plain.replace("\u3002", ".").lower()
+
+
 def _urls(args: Mapping[str, Any]) -> Iterator[str]:
-    """Every text among the arguments, at any depth, that begins like an http(s) URL."""
+    """Every text among the arguments, at any depth, that begins like an http(s) URL, as
+    readers take it that forgive blanks before it and slashes that are missing."""
     left: list[Any] = [args]
     while left:
         value = left.pop()
         if isinstance(value, str):
-            if value[:8].lower().startswith(("http://", "https://")):
+            if _BEGINS.match(value):
                 yield value
         elif isinstance(value, Mapping):
             left.extend(reversed(list(value.values())))

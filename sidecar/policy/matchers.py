@@ -21,6 +21,8 @@ UNKNOWN = "unknown"
 MCP_PREFIX = "mcp:"
 #: An IPv6 address in full with an IPv4 one in it, a zone of 16 characters and a mask.
 ADDRESS_LENGTH_MAX = 66
+#: What stands before an IPv4 address inside IPv6.
+_MAPPED_BITS = 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,8 @@ def read_address(text: str) -> IpAddress:
 
 
 def read_network(text: str) -> IpNetwork:
-    """A CIDR, or a single address; bits beyond the mask are refused. Raises ValueError."""
+    """A CIDR, or a single address; bits beyond the mask are refused. One of IPv4 addresses inside
+    IPv6 is one of IPv4, as such an address is. Raises ValueError."""
     return _network(_short(text))
 
 
@@ -178,4 +181,9 @@ def _address(text: str) -> IpAddress:
 
 @functools.lru_cache(maxsize=4096)
 def _network(text: str) -> IpNetwork:
-    return ipaddress.ip_network(text, strict=True)
+    network = ipaddress.ip_network(text, strict=True)
+    if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= _MAPPED_BITS:
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None:
+            return ipaddress.IPv4Network((mapped, network.prefixlen - _MAPPED_BITS))
+    return network

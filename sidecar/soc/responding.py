@@ -224,11 +224,22 @@ class Responding:
     async def _run_of(self, hit: Hit) -> str:
         """The run by the id that the record names, if that is one the store keeps apart; what
         callers only say of themselves divides nothing, and then it is the agent's own run."""
-        if hit.run:
+        if hit.run and await self._was_of(hit):
             head = await self._store.run_head(hit.tenant, f"{hit.agent}\n{hit.run}")
             if head.version:
                 return f"{hit.agent}/{hit.run}"
         return hit.agent
+
+    async def _was_of(self, hit: Hit) -> bool:
+        """Whether the call was of the run it names, as far as is on record: a caller may name one
+        of his runs where nobody trusts him to."""
+        beside = await self._store.call_facts(hit.tenant, hit.seq)
+        try:
+            facts = orjson.loads(beside.facts) if beside is not None else {}
+        except ValueError:
+            return True
+        is_known = isinstance(facts, dict) and "run" in facts
+        return not is_known or facts.get("of_run", "") == hit.run
 
     async def _destination_of(self, hit: Hit) -> tuple[str, str] | str:
         """The one host among the arguments of the call that completed the hit."""

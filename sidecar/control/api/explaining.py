@@ -15,6 +15,7 @@ from pydantic import Field
 
 from sidecar.control.api.candidates import PROBLEMS_TOLD_MAX, ProblemShape
 from sidecar.control.api.parameters import in_path
+from sidecar.control.api.policies import may_be_about
 from sidecar.control.api.problems import ApiProblem, not_found
 from sidecar.control.api.route import READERS, Asked, Body, Route, Shape
 from sidecar.errors import Refused
@@ -151,7 +152,13 @@ def _again(asked: Asked, recorded: RecordedCall) -> Explanation:
 
 
 def _told(asked: Asked, found: Explanation) -> dict[str, Any]:
-    return explanation_data(found, asked.rooms.policies.places)
+    """A rule that cannot be about the tenant is not shown to it, and not counted."""
+    shown = tuple(one for one in found.accounts if may_be_about(one.rule, asked.tenant))
+    rules = asked.rooms.policies.current.rules
+    unseen = sum(not may_be_about(one, asked.tenant) for one in rules)
+    others = found.other_rules + len(found.accounts) - len(shown) - unseen
+    told = replace(found, accounts=shown, other_rules=max(0, others))
+    return explanation_data(told, asked.rooms.policies.places)
 
 
 def _depth(value: Any) -> int:

@@ -34,7 +34,7 @@ async def test_every_page_is_made_and_shows_nothing_of_others(
     for path in PATHS.values():
         status, text = await at.open(path.format(**ids_of("acme")))
         assert status == 200, (path, text[-2000:])
-        assert "rival" not in text.replace("only-rival", ""), path
+        assert "rival" not in text, path
         assert "<script>alert" not in text, path
         assert "c4n4ry5ecret" not in text, path
         assert re.search(r'<nav aria-label="Pages">', text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 from api_setup import CATALOGUE, POLICY, Served, key_of
@@ -160,3 +161,15 @@ async def test_few_wait_for_the_one_who_computes(served: Served, monkeypatch: An
     )
     assert sorted(one[0] for one in said) == [200, 503]
     assert (await check(served, files()))[0] == 200, "and then the next"
+
+
+async def test_an_explanation_tells_no_tenant_of_rules_of_others(served: Served) -> None:
+    viewer = key_of("acme", "viewer")
+    _, rules, _ = await served.ask("/v1/policies/rules", viewer)
+    assert "only-rival" not in json.dumps(rules), "as lists of rules do"
+    body = {"call": {"call": "shop/refund", "args": {"amount": 45}}}
+    status, said, _ = await served.ask("/v1/policies/explain", viewer, method="POST", body=body)
+    assert status == 200 and said["rules"]
+    assert "only-rival" not in json.dumps(said), said["rules"]
+    status, said, _ = await served.ask("/v1/decisions/refused-acme/explanation", viewer)
+    assert status == 200 and "only-rival" not in json.dumps(said), said["rules"]

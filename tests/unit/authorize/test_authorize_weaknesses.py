@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import orjson
+from aiohttp import ClientSession, UnixConnector
 from authorize_setup import AGENT_TOKEN, ANA, agent_row, call, clients_hash, put, stage, verified
 
 BOB = "agent_default.bob.of-the-tests"
@@ -287,3 +288,43 @@ async def test_nonces_and_times(tmp_path: Path) -> None:
             *(one.authorize(call(nonce="n9"), token=AGENT_TOKEN) for _ in range(8))
         )
         assert sorted(answer.status for answer in answers) == [200, *[409] * 7]
+
+
+async def test_w2_an_answer_given_in_one_run_is_not_given_in_another(tmp_path: Path) -> None:
+    async with stage(tmp_path, upstream="github: {kind: authorize, run: trusted}") as one:
+
+        def of(run: str, action: str, *, mutates: bool, **more: object) -> dict[str, object]:
+            trace = {"run_id": run, "trace_id": "t"}
+            return call(action, mutates=mutates, trace=trace, **more)  # type: ignore[arg-type]
+
+        async def said(request: dict[str, object]) -> str:
+            answer = await one.authorize(request, token=AGENT_TOKEN)
+            if answer.status != 200:
+                return str(answer.json["details"]["reason"])
+            return str(answer.json["decision"])
+
+        assert await said(of("tainted", "read_mail", mutates=False)) == "allow"
+        assert await said(of("tainted", "note", mutates=True)) == "deny", "the rule that counts"
+        assert await said(of("clean", "note", mutates=True, request_id="x1")) == "allow"
+        assert await said(of("clean", "note", mutates=True, request_id="x1")) == "allow", "repeated"
+        assert await said(of("tainted", "note", mutates=True, request_id="x1")) != "allow"
+
+
+async def test_w2_what_was_allowed_is_not_allowed_again_once_approval_is_forced(
+    tmp_path: Path,
+) -> None:
+    async with stage(tmp_path) as one:
+        request = call("note", mutates=True, request_id="x1")
+        first = await one.authorize(request, token=AGENT_TOKEN)
+        assert first.json["decision"] == "allow"
+        connector = UnixConnector(str(one.folder / "control.sock"))
+        async with ClientSession(connector=connector) as session:
+            body = {"action": "force-approval", "subject": "agent"}
+            async with session.post("http://x/containments/begin", json=body) as reply:
+                assert reply.status == 200, await reply.text()
+        fresh = call("note", mutates=True, request_id="x2")
+        asked = await one.authorize(fresh, token=AGENT_TOKEN)
+        assert asked.json["decision"] == "require_approval", "positive control"
+        assert (await one.authorize(fresh, token=AGENT_TOKEN)).json == asked.json, "polls go on"
+        again = await one.authorize(request, token=AGENT_TOKEN)
+        assert again.json["decision"] != "allow"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from identity_setup import ANA_KEY, TOKEN, MovedClock, place
 
+from sidecar.control.console.sessions import Sessions
 from sidecar.identity import lockout
 from sidecar.identity.agent_states import Move
 from sidecar.identity.lockout import Lockout
@@ -119,3 +120,17 @@ def test_failures_long_ago_do_not_count() -> None:
         table.failed(HERE)
     clock.moved_s += lockout.WINDOW_S + 1
     assert not table.failed(HERE) and not table.is_locked(HERE)
+
+
+async def test_guesses_from_loopback_do_not_sign_people_out(tmp_path: Path) -> None:
+    async with place(tmp_path, clock=MovedClock()) as at:
+        doorman = at.callers.doorman
+        sessions = Sessions(doorman, at.clock)
+        token = await sessions.begin(ANA_KEY, HERE)
+        assert token is not None and await sessions.find(token, HERE) is not None
+        for number in range(lockout.FAILURES_MAX):  # an agent on the same host
+            assert await doorman.person(f"Bearer guess-{number}", HERE) is None
+        assert await doorman.person("Bearer other", HERE) is None
+        assert at.callers.failures_by_reason["locked_out"] == 1, "still locked for guesses"
+        assert await doorman.person(f"Bearer {ANA_KEY}", HERE) is not None, "who has worked before"
+        assert await sessions.find(token, HERE) is not None, "signed in still"

@@ -6,11 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import orjson
 import pytest
 from identity_setup import MovedClock, Place, place
 
 from sidecar.ledger.receipt import blank_receipt
+from sidecar.ledger.run_text import KeptRun, run_text
+from sidecar.model import TrustLevel
 from sidecar.policy.contained import Action
+from sidecar.policy.runs import RunState
 from sidecar.soc import responding as responding_module
 from sidecar.soc.model import Evidence, Hit, Response, Severity
 from sidecar.soc.responding import (
@@ -258,3 +262,35 @@ def test_every_action_of_the_language_is_one_of_ours() -> None:
         "force-approval",
     }  # fmt: skip
     assert language <= {action.value for action in Action}
+
+
+async def test_a_run_that_is_only_named_does_not_take_the_block_of_another(tmp_path: Path) -> None:
+    async with place(tmp_path) as at:
+        now = await at.store.clock_us()
+
+        def text(run_id: str) -> str:
+            state = RunState(TrustLevel.UNTRUSTED_EXTERNAL, calls=1, started_us=now, run_id=run_id)
+            return run_text(KeptRun(state, now))
+
+        # `decoy` is a run the store keeps apart: the agent made one call of it at an upstream with
+        # `run: trusted`. What set the detection off was done elsewhere, with `Aegis-Run: decoy`.
+        for number, (key, run_id) in enumerate((("coder", ""), ("coder\ndecoy", "decoy")), 1):
+            row = blank_receipt(
+                "acme",
+                "intent",
+                event_id=f"e{number}",
+                call_id=f"c{number}",
+                ts_us=now,
+                agent_id="coder",
+            )._replace(run_id="decoy")
+            facts = {"run": None} | ({"of_run": run_id} if run_id else {})
+            beside = CallFactsRow("acme", 0, "ab", "{}", orjson.dumps(facts).decode())
+            entry = Entry(row, beside, run_key=key, run_step=lambda _, r=run_id: text(r))
+            assert isinstance(await at.queue.submit(entry), Recorded)
+        desk = Desk(at)
+        (of_decoy,) = await desk.respond(found("block-run", alert="a2", run="decoy", seq=2))
+        assert of_decoy.is_done and await desk.subjects() == [("block-run", "coder/decoy")]
+        await at.callers.containing.undo("acme", of_decoy.containment_id, actor="ana")
+        (said,) = await desk.respond(found("block-run", run="decoy", seq=1))
+        assert said.is_done
+        assert await desk.subjects() == [("block-run", "coder")], "the run the call was of"

@@ -198,3 +198,25 @@ def test_a_block_goes_before_a_forced_approval() -> None:
     )
     assert both.applied(ALLOW, call(), RUN, 0).code == "contained"
     assert both.applied(ALLOW, call("mail/read"), RUN, 0).code == "approval_required"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        " https://evil.example/a",  # requests, urllib3, WHATWG: blanks in front are nothing
+        "\thttps://evil.example/a",
+        "\nhttps://evil.example/a",
+        "https:\\\\evil.example/a",  # WHATWG: a backslash is a slash
+        "https:/evil.example/a",  # WHATWG: any number of slashes
+        "ht\ntps://evil.example/a",  # WHATWG: line ends and tabs are taken out
+        "https://%65vil.example/a",  # WHATWG: escapes in the host
+        "https://\uff45vil.example/a",  # IDNA: full width letters
+        "https://evil\u3002example/a",  # IDNA: an ideographic full stop
+    ],
+)
+def test_a_destination_is_met_however_oddly_its_url_is_written(url: str) -> None:
+    args: dict[str, Any] = {"url": url}
+    assert is_barred(block("block-destination", "evil.example"), call(args=args))
+    assert not is_barred(
+        block("block-destination", "evil.example"), call(args={"url": "https://ok.example"})
+    )

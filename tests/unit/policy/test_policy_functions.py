@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.policy import cel_functions
-from sidecar.policy.matchers import Glob
+from sidecar.policy.cel_functions import cidr, contains_ip
+from sidecar.policy.matchers import Glob, SourceMatcher, read_network
 from sidecar.policy.windows import BadWindow, parse_window
 
 HOSTS = [
@@ -140,3 +141,10 @@ def test_windows_that_are_read(text: str) -> None:
 def test_windows_that_are_refused(text: str) -> None:
     with pytest.raises(BadWindow):
         parse_window(text)
+
+
+@pytest.mark.parametrize("came_from", ["10.1.2.3", "::ffff:10.1.2.3"])
+def test_a_network_of_ipv4_inside_ipv6_is_one_of_ipv4(came_from: str) -> None:
+    assert SourceMatcher((read_network("::ffff:10.0.0.0/104"),)).matches(came_from)
+    assert contains_ip(cidr("::ffff:10.0.0.0/104"), came_from)
+    assert not SourceMatcher((read_network("::ffff:10.0.0.0/104"),)).matches("11.1.2.3")
