@@ -39,7 +39,7 @@ from sidecar.ledger.chain import seal
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.lease import Lease
 from sidecar.ledger.pin_keeper import PinKeeper
-from sidecar.ledger.recovery import recover
+from sidecar.ledger.recovery import recover_all
 from sidecar.listening import listening_sockets
 from sidecar.policy_files import PolicyKeeper
 from sidecar.pressure_history import PressureHistory
@@ -119,7 +119,7 @@ async def running(
         boot_id, fence = clock.new_id(), Fence()
         store, lease = await opened_store(stack, config, clock, boot_id, fence)
         checkpoints = await begun_checkpoints(stack, config, clock, store, fence)
-        recovered = await recover(store, seal, clock, boot_id=boot_id)
+        recovered = await recover_all(store, seal, clock, boot_id=boot_id)
         pressure, calibrated = await seeded_pressure(config, store, clock)
         history = _history(stack, config, clock)
         queue = made_queue(config, store, pressure, clock)

@@ -169,6 +169,7 @@ def made_queue(
     async def lookup(entry: Entry) -> Recorded | None:
         """What became of an entry of a call whose commit is unknown."""
         receipt = entry.receipt
+        await store.wait_for_writers(receipt.tenant_id)  # it may be under way at the server still
         rows = await store.receipts_of_call(receipt.tenant_id, receipt.call_id or "")
         for row in rows:
             if (row.kind, row.event_id) == (receipt.kind, receipt.event_id):

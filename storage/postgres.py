@@ -167,6 +167,7 @@ class PostgresDriver:
         self._warnings = 0
         self._size_bytes = 0
         self._size_due_ns = 0
+        self._sizing: asyncio.Task[None] | None = None
         self._commits = self._rows = self._busy = self._reopened = self._failovers = 0
 
     async def open(self) -> None:
@@ -200,13 +201,17 @@ class PostgresDriver:
         return await self._readers.fetch(sql, *parameters, tenant=tenant)
 
     async def upkeep(self) -> None:
-        """Nothing is to be done for the server; now and then its size is asked for."""
+        """Now and then the size is asked for, beside the batches: readers may all be busy."""
         now_ns = self._monotonic_ns()
-        if now_ns < self._size_due_ns:
+        if now_ns < self._size_due_ns or (self._sizing is not None and not self._sizing.done()):
             return
         self._size_due_ns = now_ns + int(SIZE_EVERY_S * 1e9)
-        rows = await self._readers.fetch(self._sql["database_size"])
-        self._size_bytes = rows[0][0]
+        self._sizing = asyncio.get_running_loop().create_task(self._ask_for_size())
+
+    async def _ask_for_size(self) -> None:
+        with contextlib.suppress(StoreError):  # it is a figure: the last one stands
+            rows = await self._readers.fetch(self._sql["database_size"])
+            self._size_bytes = rows[0][0]
 
     def facts(self) -> StoreFacts:
         """See `Driver.facts`; what a server does by itself is counted as 0."""
@@ -229,6 +234,9 @@ class PostgresDriver:
 
     async def close(self) -> None:
         """Idempotent."""
+        if self._sizing is not None:
+            self._sizing.cancel()
+            await asyncio.wait({self._sizing})
         await self._readers.close()
         async with self._turn:
             self._is_open = False

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from storage.standing import ApprovalRow, AuditRow, VersionedRow
+
+#: After every id there is, in whatever language a database sorts: ids are lower-case hex digits,
+#: and signs stand before these in most.
+AFTER_ALL_IDS: Final = "z"
 
 
 class HeadRow(NamedTuple):

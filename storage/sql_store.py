@@ -286,6 +286,11 @@ class SqlStore(SqlReader, WatchWrites):
             memory.missed(tenants)
         return done
 
+    async def wait_for_writers(self, tenant_id: str) -> None:
+        """Whatever had the tenant's head locked has ended: it is there to be read, or never was."""
+        script = partial(fetch, self._sql["lock_heads"], json.dumps([tenant_id]))
+        await self._driver.transaction(script, [tenant_id])
+
     async def after_commit(self) -> None:
         """See `RecordStore.after_commit`."""
         await self._driver.upkeep()

@@ -190,14 +190,19 @@ def server() -> Iterator[str]:
 
 
 async def new_database(dsn: str) -> str:
-    """The URL of an empty database of its own, with a role of its own that is no superuser."""
+    """The URL of an empty database of its own, with a role of its own that is no superuser. It
+    sorts as English does, as most databases do: signs before digits, and letters in either case
+    together."""
     import asyncpg
 
     name = f"aegis_{uuid.uuid4().hex[:16]}"
     admin = await asyncpg.connect(dsn)
     try:
         await admin.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}' NOSUPERUSER")
-        await admin.execute(f"CREATE DATABASE {name} OWNER {name} TEMPLATE template0")
+        await admin.execute(
+            f"CREATE DATABASE {name} OWNER {name} TEMPLATE template0 ENCODING 'UTF8' "
+            "LOCALE_PROVIDER icu ICU_LOCALE 'en-US' LOCALE 'C'"
+        )
     finally:
         await admin.close()
     rest = dsn.partition("://")[2].partition("@")[2].partition("/")[0]

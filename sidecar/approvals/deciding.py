@@ -28,7 +28,7 @@ from sidecar.approvals.states import (
     voting,
 )
 from sidecar.model import Role
-from storage.records import Declined, Recorded
+from storage.records import AFTER_ALL_IDS, Declined, Recorded
 from storage.standing import ApprovalRow
 
 if TYPE_CHECKING:
@@ -40,8 +40,6 @@ TRIES_MAX: Final = 16
 REASON_LENGTH_MAX: Final = 1000
 #: Approvals that are looked at for the last one that was given.
 LOOKED_AT_MAX: Final = 1000
-#: Above every id: they are lower-case hex.
-_NEWEST: Final = "g"
 
 
 class Deciding:
@@ -71,7 +69,7 @@ class Deciding:
 
     async def latest(self, tenant: str, before_id: str, limit: int) -> list[ApprovalRow]:
         """Those in any state, the newest first; `before_id` "" begins with the newest."""
-        rows = await self._reader.approvals_before(tenant, before_id or _NEWEST, limit)
+        rows = await self._reader.approvals_before(tenant, before_id or AFTER_ALL_IDS, limit)
         return list(map(self._changes.as_it_is, rows))
 
     async def approve(

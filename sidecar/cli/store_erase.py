@@ -16,12 +16,11 @@ from sidecar.cli.chosen_store import (
     store_url,
     tenant_of,
 )
+from storage.records import AFTER_ALL_IDS
 
 if TYPE_CHECKING:
     from storage.sql_store import SqlStore
 
-#: After every id there is: ids are hex digits.
-_LAST: Final = "~"
 _PAGE_ROWS: Final = 500
 
 NAME = "erase"
@@ -112,7 +111,7 @@ class _Asked(NamedTuple):
 async def _asked(store: SqlStore, tenant_id: str, kind: str, name: str) -> _Asked:
     from sidecar.approvals.erasing import erased_text, is_about, is_erased, is_open
 
-    texts, ids, open_count, before = dict[str, str](), set[str](), 0, _LAST
+    texts, ids, open_count, before = dict[str, str](), set[str](), 0, AFTER_ALL_IDS
     while rows := await store.approvals_before(tenant_id, before, _PAGE_ROWS):
         before = rows[-1].approval_id
         for row in rows:
@@ -132,7 +131,7 @@ async def _news(store: SqlStore, tenant_id: str, approval_ids: frozenset[str]) -
     from sidecar.soc.deliveries import approval_told
 
     found: list[str] = []
-    before = _LAST
+    before = AFTER_ALL_IDS
     while approval_ids and (rows := await store.deliveries_before(tenant_id, before, _PAGE_ROWS)):
         before = rows[-1].delivery_id
         found += (row.delivery_id for row in rows if approval_told(row) in approval_ids)

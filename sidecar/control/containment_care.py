@@ -14,6 +14,7 @@ from sidecar.identity.changes import ChangeRefused
 from sidecar.identity.containing import Containing, Contains
 from sidecar.identity.containment_words import read_wanted, shown_containment
 from storage.errors import StoreError
+from storage.records import AFTER_ALL_IDS
 from storage.watch_rows import ContainmentRow
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 #: So many are listed at once.
 LISTED_MAX: Final = 200
-#: After every id there is: ids are hex digits.
-_LAST: Final = "~"
 
 Asked = Mapping[str, Any]
 
@@ -69,7 +68,7 @@ class ContainmentCare:
         try:
             for tenant in self._named(asked):
                 rows += await self._store.containments_before(
-                    tenant, _LAST, LISTED_MAX, state=state
+                    tenant, AFTER_ALL_IDS, LISTED_MAX, state=state
                 )
         except StoreError as error:
             raise ChangeRefused(error.code, str(error), error.next_step) from error

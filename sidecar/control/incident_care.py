@@ -13,6 +13,7 @@ from sidecar.soc.alert_states import Move
 from sidecar.soc.incident_shown import shown_alert, shown_incident
 from sidecar.soc.incidents import IncidentRefused, alerts_of, unknown_alert, unknown_incident
 from storage.errors import StoreError
+from storage.records import AFTER_ALL_IDS
 
 if TYPE_CHECKING:
     from sidecar.soc.incidents import Incidents
@@ -22,8 +23,6 @@ T = TypeVar("T")
 
 #: So many are listed at once, the newest.
 LISTED_MAX: Final = 200
-#: After every id there is: they are lower-case hex.
-_LAST: Final = "~"
 
 Asked = Mapping[str, Any]
 
@@ -42,7 +41,7 @@ class IncidentCare:
         for tenant in self._named(asked):
             rows += await _read(
                 self._reader.alerts_before(
-                    tenant, _LAST, LISTED_MAX, state=_text(asked, "state"),
+                    tenant, AFTER_ALL_IDS, LISTED_MAX, state=_text(asked, "state"),
                     severity=_text(asked, "severity"), agent=_text(asked, "agent"),
                     detection=_text(asked, "detection"),
                 )
@@ -56,7 +55,7 @@ class IncidentCare:
         for tenant in self._named(asked):
             rows += await _read(
                 self._reader.incidents_before(
-                    tenant, _LAST, LISTED_MAX, state=_text(asked, "state"),
+                    tenant, AFTER_ALL_IDS, LISTED_MAX, state=_text(asked, "state"),
                     severity=_text(asked, "severity"), agent=_text(asked, "agent"),
                 )
             )  # fmt: skip

@@ -16,6 +16,7 @@ from sidecar.soc.deliveries import State
 from sidecar.soc.delivery_changes import DeliveryChanges, DeliveryRefused
 from sidecar.soc.model import Severity
 from storage.errors import StoreError
+from storage.records import AFTER_ALL_IDS
 from storage.watch_rows import DeliveryRow, OpenDeliveries
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ T = TypeVar("T")
 LISTED_MAX: Final = 200
 #: Of those that wait the newest so many are looked at for what was said last.
 LOOKED_AT_MAX: Final = 20
-#: After every id there is.
-NEWEST: Final = "~"
 
 
 class SinkCareRefused(Exception):
@@ -91,7 +90,7 @@ def _untold(name: str, sink: Sink | None) -> dict[str, Any]:
 
 async def _last_said(reader: ReadsDeliveries, tenant: str, count: OpenDeliveries) -> str:
     rows = await reader.deliveries_before(
-        tenant, NEWEST, LOOKED_AT_MAX, state=count.state, sink=count.sink
+        tenant, AFTER_ALL_IDS, LOOKED_AT_MAX, state=count.state, sink=count.sink
     )
     said = [row for row in rows if row.said]
     return max(said, key=lambda row: row.changed_at_us).said if said else ""
@@ -136,7 +135,7 @@ class SinkCare:
         for tenant in self._named(asked):
             rows += await _answered(
                 self._reader.deliveries_before(
-                    tenant, NEWEST, LISTED_MAX, state=State.DEAD.value, sink=sink
+                    tenant, AFTER_ALL_IDS, LISTED_MAX, state=State.DEAD.value, sink=sink
                 )
             )
         rows.sort(key=lambda row: row.delivery_id, reverse=True)

@@ -26,6 +26,8 @@ from sidecar.signed_note import BadNote
 HEADER = "c2sp.org/tlog-proof@v1"
 PROOF_BYTES_MAX = 1024 * 1024
 _HASHES_MAX = 63
+#: Of the size of a tree, and so of a place in it.
+_DIGITS_MAX = 16
 
 
 class BadProof(ValueError):
@@ -61,7 +63,9 @@ def read_proof(text: str) -> Proof:
     if len(lines) - 3 > _HASHES_MAX:
         raise BadProof("it has more hashes than any tree is high", is_unreadable=True)
     place = lines[2].removeprefix("index ")
-    if not (place.isascii() and place.isdigit() and str(int(place)) == place):
+    if len(place) > _DIGITS_MAX or not (
+        place.isascii() and place.isdigit() and str(int(place)) == place
+    ):
         raise BadProof("its index is no number", is_unreadable=True)
     hashes = [_raw(one) for one in lines[3:]]
     if any(len(one) != HASH_BYTES for one in hashes):

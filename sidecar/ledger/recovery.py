@@ -16,10 +16,21 @@ from sidecar.model import OutcomeKind
 from storage.errors import StoreCorrupt
 from storage.protocol import Store
 from storage.records import AlreadyClosed, Entry, OpenIntentRow, Recorded, Seal
+from storage.sql_store import SqlStore
 
 BATCH = 500
 
 _log = logging.getLogger("aegis.ledger")
+
+
+async def recover_all(store: SqlStore, seal: Seal, clock: Clock, *, boot_id: str) -> int:
+    """What earlier boots of this node left open; of a file, which one process has, also what nodes
+    of a server left that it was moved from: nobody else will. A server's own are a lease's."""
+    recovered = await recover(store, seal, clock, boot_id=boot_id)
+    if not store.has_leases:
+        for node_id in await store.dead_nodes():
+            recovered += await recover(store, seal, clock, boot_id=boot_id, node_id=node_id)
+    return recovered
 
 
 async def recover(

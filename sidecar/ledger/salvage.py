@@ -113,7 +113,7 @@ def _follow(opened: dict[str, OpenIntentRow], rows: list[ReceiptRow], node_id: s
     """The intents without an outcome so far: the next start closes them as unknown."""
     for row in rows:
         call_id = row.call_id or ""
-        if row.kind == "intent":
+        if row.kind == "intent" and row.outcome is None:  # delegated ones are over at once
             opened[call_id] = OpenIntentRow(row.tenant_id, call_id, node_id, BOOT)
         elif row.kind in ("outcome", "recovery"):
             opened.pop(call_id, None)

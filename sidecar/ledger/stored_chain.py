@@ -86,7 +86,7 @@ async def verify_chain(reader: SqlReader, tenant_id: str) -> ChainReport:
             at = stretch.cut
             facts += stretch.facts
             is_told_of = is_told_of or any(tells_of_cut(row, start) for row in stretch.rows)
-        await _check_end(care, head, at)
+        await _check_end(reader, head, at)
         if not is_told_of:
             raise ChainFault(f"it was cut at {start.seq}, and no receipt after it says so", at.seq)
     except ChainFault as error:
@@ -164,9 +164,10 @@ def _facts_of(facts: CallFactsRow) -> Body:
     return {"salt": facts.salt, "arguments": facts.arguments, "facts": facts.facts}
 
 
-async def _check_end(care: CareReader, head: HeadRow, at: Cut) -> None:
-    """The head is the last receipt, and its frontier that of the tree."""
-    if await care.first_receipt(head.tenant_id, head.seq) is not None:
+async def _check_end(reader: SqlReader, head: HeadRow, at: Cut) -> None:
+    """The head is the last receipt, or was until the chain grew; its frontier is the tree's."""
+    more = await CareReader(reader).first_receipt(head.tenant_id, head.seq)
+    if more is not None and (await reader.head(head.tenant_id)).seq < more:
         raise ChainFault(f"there are receipts after the head at {head.seq}", at.seq)
     if head.seq < at.seq:
         raise ChainFault(f"the head at {head.seq} is before the cut at {at.seq}", at.seq)

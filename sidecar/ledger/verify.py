@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 
 from sidecar.ledger.care import ROTATE_KEY
-from sidecar.ledger.merkle import append, root
+from sidecar.ledger.merkle import EMPTY_ROOT, append, root
 from sidecar.ledger.receipt import BODY_KEYS, INTEGER_KEYS, KINDS, REQUIRED_KEYS, VERSION
 from sidecar.ledger.rollback import tells_of_rollback
 
@@ -90,7 +90,7 @@ class Watch:
     that say that the signing key was changed."""
 
     sizes: frozenset[int]
-    roots: dict[int, bytes] = field(default_factory=dict)
+    roots: dict[int, bytes] = field(default_factory=lambda: {0: EMPTY_ROOT})
     rotations: list[tuple[int, str | None]] = field(default_factory=list)
 
 

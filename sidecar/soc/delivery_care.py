@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from sidecar.soc.attempts import given_up
 from sidecar.soc.deliveries import State
 from storage.errors import StoreError
+from storage.records import AFTER_ALL_IDS
 from storage.watch_rows import DeliveryRow, OpenDeliveries
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ class DeliveryCare:
 
     async def _give_up_unknown(self, tenant: str, sink: str, since_us: int, at_us: int) -> None:
         rows = await self._outbox.deliveries_before(
-            tenant, _NEWEST, ROWS_AT_ONCE, state=State.WAITING.value, sink=sink
+            tenant, AFTER_ALL_IDS, ROWS_AT_ONCE, state=State.WAITING.value, sink=sink
         )
         dead = [given_up(row, UNKNOWN_SINK, at_us) for row in rows if row.created_us < since_us]
         if dead and await self._outbox.put_rows(tenant, dead):
@@ -205,7 +206,3 @@ class DeliveryCare:
                 before_us = at_us - round(kept_s * 1e6)
                 while not self._fence.is_up and await forget(tenant, before_us):
                     pass
-
-
-#: After every id there is.
-_NEWEST: Final = "~"

@@ -18,7 +18,7 @@ from sidecar.ledger.receipt import blank_receipt
 from sidecar.soc.attempts import again
 from sidecar.soc.deliveries import Ids, Kind, State, Told, deliveries_of
 from sidecar.soc.model import Severity
-from storage.records import CallFactsRow, Entry, Recorded
+from storage.records import AFTER_ALL_IDS, CallFactsRow, Entry, Recorded
 from storage.standing import AuditRow
 from storage.watch_rows import DeliveryRow
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 SALT_BYTES: Final = 16
 #: What one request has tried again at most.
 AGAIN_MAX: Final = 200
-#: After every id there is.
-_NEWEST: Final = "~"
 
 
 class _Kind(NamedTuple):
@@ -112,7 +110,7 @@ class DeliveryChanges:
     async def every_again(self, tenant: str, sink: str, actor: str, reason: str) -> int:
         """All that a sink was given up for are tried again, at most AGAIN_MAX; how many."""
         rows = await self._store.deliveries_before(
-            tenant, _NEWEST, AGAIN_MAX, state=State.DEAD.value, sink=sink
+            tenant, AFTER_ALL_IDS, AGAIN_MAX, state=State.DEAD.value, sink=sink
         )
         if not rows:
             if sink not in self._sinks:

@@ -27,7 +27,7 @@ import orjson
 from sidecar.policy.contained import CONTAINED, Action, hosts_in
 from sidecar.soc.model import Hit
 from storage.errors import StoreError
-from storage.records import CallFactsRow, ReceiptRow, RunHead
+from storage.records import AFTER_ALL_IDS, CallFactsRow, ReceiptRow, RunHead
 from storage.watch_rows import AlertRow, ContainmentRow, IncidentRow
 
 if TYPE_CHECKING:
@@ -49,8 +49,6 @@ REASON_CHARS_MAX: Final = 1024
 
 #: What calls are refused with that are contained already.
 _REFUSALS: Final = frozenset({CONTAINED, "agent_frozen", "agent_quarantined"})
-#: After every id there is: ids are hex digits.
-_LAST: Final = "~"
 _TIME_DIGITS: Final = 12
 #: What is done to the agent itself, or to all its calls.
 _OF_AGENT: Final = frozenset({Action.FREEZE_AGENT, Action.QUARANTINE_AGENT, Action.FORCE_APPROVAL})
@@ -268,7 +266,7 @@ class Responding:
         if len(active) >= AUTOMATIC_MAX:
             return f"{AUTOMATIC_MAX} automatic containments are active already"
         since_us = await self._store.clock_us() - HOUR_US
-        newest = await self._store.containments_before(tenant, _LAST, LOOKED_AT_MAX)
+        newest = await self._store.containments_before(tenant, AFTER_ALL_IDS, LOOKED_AT_MAX)
         recent = _automatic(row for row in newest if row.started_us > since_us)
         is_cut = len(newest) == LOOKED_AT_MAX and newest[-1].started_us > since_us
         if len(recent) >= AUTOMATIC_PER_HOUR_MAX or is_cut:

@@ -27,7 +27,7 @@ from sidecar.identity.callers import made_callers
 from sidecar.ledger.chain import seal
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.pin_keeper import PinKeeper
-from sidecar.ledger.recovery import recover
+from sidecar.ledger.recovery import recover_all
 from sidecar.policy_files import PolicyKeeper
 from sidecar.proxy.bindings import KEY_BYTES, Bindings
 from sidecar.proxy.pipeline import Pipeline
@@ -137,7 +137,7 @@ async def _rooms(
     boot_id, fence = clock.new_id(), Fence()
     config, store = await _free_store(stack, wrapped, clock, boot_id, fence)
     checkpoints = await begun_checkpoints(stack, config, clock, store, fence)
-    await recover(store, seal, clock, boot_id=boot_id)
+    await recover_all(store, seal, clock, boot_id=boot_id)
     # One agent on its own machine: nobody asks how near the store is to its ceiling.
     pressure = Pressure(
         batch_entries_max=BATCH_MAX,

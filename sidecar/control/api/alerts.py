@@ -14,12 +14,11 @@ from sidecar.control.api.times import time_text
 from sidecar.soc.alert_states import AlertState, Move
 from sidecar.soc.incident_shown import shown_alert
 from sidecar.soc.model import SEVERITIES
+from storage.records import AFTER_ALL_IDS
 from storage.watch_rows import AlertRow
 
 ROOM: Final = "alerts"
 READ_S: Final = 10.0
-#: After every id there is: ids are hex digits.
-LAST: Final = "~"
 
 
 class EvidenceShape(Shape):
@@ -95,7 +94,7 @@ async def list_alerts(asked: Asked) -> Listed:
     values = asked.values
     rows = await asked.rooms.reader.alerts_before(
         asked.tenant,
-        place(asked, LAST),
+        place(asked, AFTER_ALL_IDS),
         rows_wanted(asked),
         state=values["status"],
         severity=values["severity"],

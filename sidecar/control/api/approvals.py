@@ -31,12 +31,11 @@ from sidecar.control.api.route import (
     Shape,
 )
 from sidecar.control.api.times import time_text
+from storage.records import AFTER_ALL_IDS
 from storage.standing import ApprovalRow
 
 ROOM: Final = "approvals"
 READ_S: Final = 10.0
-#: After every id there is: ids are hex digits.
-_LAST: Final = "~"
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -142,7 +141,9 @@ async def list_approvals(asked: Asked) -> Listed:
     """Those that are open, oldest first; or all, newest first."""
     reader, is_open = asked.rooms.reader, asked.values["state"] == "open"
     read = reader.open_approvals if is_open else reader.approvals_before
-    rows = await read(asked.tenant, place(asked, "" if is_open else _LAST), rows_wanted(asked))
+    rows = await read(
+        asked.tenant, place(asked, "" if is_open else AFTER_ALL_IDS), rows_wanted(asked)
+    )
     return page_of(rows, asked, partial(told, asked), lambda row: row.approval_id)
 
 

@@ -30,11 +30,10 @@ from sidecar.identity.containment_subjects import STATES, SUBJECT_CHARS_MAX
 from sidecar.identity.containment_words import FOR_US_MAX, read_wanted, shown_containment
 from sidecar.model import Role
 from sidecar.policy.contained import Action
+from storage.records import AFTER_ALL_IDS
 
 ROOM: Final = "containments"
 READ_S: Final = 10.0
-#: After every id there is: ids are hex digits.
-_LAST: Final = "~"
 ACTIONS: Final = tuple(action.value for action in Action)
 FOR_S_MAX: Final = FOR_US_MAX // 1_000_000
 
@@ -84,7 +83,7 @@ async def list_containments(asked: Asked) -> Listed:
     """Newest first."""
     values = asked.values
     rows = await asked.rooms.reader.containments_before(
-        asked.tenant, place(asked, _LAST), rows_wanted(asked), state=values["state"],
+        asked.tenant, place(asked, AFTER_ALL_IDS), rows_wanted(asked), state=values["state"],
         action=values["action"],
     )  # fmt: skip
     return page_of(rows, asked, shown_containment, lambda row: row.containment_id)

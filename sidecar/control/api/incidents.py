@@ -13,7 +13,6 @@ from pydantic import Field
 
 from sidecar.control.api.alerts import (
     AGENT,
-    LAST,
     READ_S,
     SEVERITY,
     AlertShape,
@@ -46,6 +45,7 @@ from sidecar.soc.notes import NOTE_CHARS_MAX
 from sidecar.soc.pack_form import Pack
 from sidecar.soc.pack_verdict import pack_verdict, unreadable
 from sidecar.soc.packing import packed
+from storage.records import AFTER_ALL_IDS
 from storage.watch_rows import IncidentRow
 
 ROOM: Final = "incidents"
@@ -138,7 +138,7 @@ async def list_incidents(asked: Asked) -> Listed:
     values = asked.values
     rows = await asked.rooms.reader.incidents_before(
         asked.tenant,
-        place(asked, LAST),
+        place(asked, AFTER_ALL_IDS),
         rows_wanted(asked),
         state=values["status"],
         severity=values["severity"],

@@ -26,8 +26,9 @@ from sidecar.control.api.route import (
     Route,
     Shape,
 )
-from sidecar.control.sink_care import NEWEST, delivery_told, sinks_told
+from sidecar.control.sink_care import delivery_told, sinks_told
 from sidecar.soc.deliveries import State
+from storage.records import AFTER_ALL_IDS
 
 ROOM: Final = "sinks"
 READ_S: Final = 10.0
@@ -105,7 +106,7 @@ async def list_deliveries(asked: Asked) -> Listed:
     """Newest first."""
     state = asked.values["state"]
     rows = await asked.rooms.reader.deliveries_before(
-        asked.tenant, place(asked, NEWEST), rows_wanted(asked),
+        asked.tenant, place(asked, AFTER_ALL_IDS), rows_wanted(asked),
         state="" if state == "any" else state, sink=asked.values["sink"],
     )  # fmt: skip
     return page_of(rows, asked, delivery_told, lambda row: row.delivery_id)
