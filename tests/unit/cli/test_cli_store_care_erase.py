@@ -17,7 +17,7 @@ from sidecar.ledger.chain import seal
 from sidecar.ledger.receipt import blank_receipt
 from sidecar.soc.deliveries import Ids, Kind, Told, approval_told, deliveries_of
 from sidecar.soc.model import Severity
-from storage.records import Entry
+from storage.records import AFTER_ALL_IDS, Entry
 from storage.standing import ApprovalRow
 from storage.watch_rows import DeliveryRow
 
@@ -117,8 +117,12 @@ def with_approvals(path: Path, *approvals: ApprovalRow) -> dict[str, ApprovalRow
 async def _approvals(path: Path) -> tuple[dict[str, ApprovalRow], set[str | None]]:
     reader = await storage.open_reader(url_of(path))
     try:
-        found = {row.approval_id: row for row in await reader.approvals_before("acme", "~", 99)}
-        return found, {approval_told(row) for row in await reader.deliveries_before("acme", "~", 9)}
+        found = {
+            row.approval_id: row for row in await reader.approvals_before("acme", AFTER_ALL_IDS, 99)
+        }
+        return found, {
+            approval_told(row) for row in await reader.deliveries_before("acme", AFTER_ALL_IDS, 9)
+        }
     finally:
         await reader.close()
 

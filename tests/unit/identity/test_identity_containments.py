@@ -25,6 +25,7 @@ from sidecar.policy.contained import Action
 from sidecar.soc.deliveries import Told
 from sidecar.soc.model import Severity
 from storage.errors import StoreUnavailable
+from storage.records import AFTER_ALL_IDS
 
 WHO = "socket:root"
 HOUR_US = 3600 * 1_000_000
@@ -298,7 +299,7 @@ async def test_what_is_over_by_its_time_is_ended_on_record(tmp_path: Path) -> No
         assert len(await at.store.active_containments("acme")) == 1
         await swept(containing, clock)
         assert await swept(containing, clock) is None
-        rows = await at.store.containments_before("acme", "~", 9)
+        rows = await at.store.containments_before("acme", AFTER_ALL_IDS, 9)
         assert [row.state for row in rows] == ["expired", "expired"]
         events = await at.store.audit_events("acme", 2**62, 9, action="containment.expire")
         assert [event.actor for event in events] == ["sidecar"] * 2
@@ -365,7 +366,7 @@ async def test_a_containment_is_told_in_its_own_transaction_when_it_begins_and_e
         await at.callers.containing.undo(
             "acme", begun.row.containment_id, actor=WHO, reason="was nothing"
         )
-        rows = await at.store.deliveries_before("acme", "~", 9)
+        rows = await at.store.deliveries_before("acme", AFTER_ALL_IDS, 9)
         bodies = {row.kind: json.loads(row.body)["containment"] for row in rows}
         assert len(rows) == len(rings) == 2, "what was refused was told to nobody"
         started, ended = bodies["containment.started"], bodies["containment.ended"]

@@ -29,6 +29,7 @@ from sidecar.model import Person, Role
 from sidecar.soc.deliveries import Told
 from sidecar.soc.model import Severity
 from storage import SqlStore
+from storage.records import AFTER_ALL_IDS
 from storage.watch_rows import DeliveryRow
 from storage.write_queue import WriteQueue
 
@@ -63,7 +64,7 @@ class Desk:
         return str(refused.value.more["approval"])
 
     async def told(self) -> list[DeliveryRow]:
-        rows = await self.store.deliveries_before("acme", "~", 99)
+        rows = await self.store.deliveries_before("acme", AFTER_ALL_IDS, 99)
         return sorted(rows, key=lambda row: (row.created_us, row.sink))
 
 

@@ -29,6 +29,7 @@ from sidecar.soc.model import Severity
 from sidecar.soc.sinks.seam import NotDelivered, Outgoing, Sink
 from storage import SqlStore
 from storage.errors import StoreBusy
+from storage.records import AFTER_ALL_IDS
 from storage.statements import load_statements
 from storage.watch_rows import DeliveryRow
 
@@ -107,7 +108,7 @@ def news(count: int, *sinks: str, tenant: str = "acme", **changes: Any) -> list[
 
 
 async def states(store: SqlStore, tenant: str = "acme") -> Counter[tuple[str, str]]:
-    rows = await store.deliveries_before(tenant, "~", 10_000)
+    rows = await store.deliveries_before(tenant, AFTER_ALL_IDS, 10_000)
     return Counter((row.sink, row.state) for row in rows)
 
 
@@ -148,7 +149,7 @@ async def test_g11_what_failed_is_tried_again_with_the_same_id(store: SqlStore) 
     async with Receiver(answered(500, b"boom")).serving() as receiver:
         async with Desk(store, {"ops": sink_at(receiver.url)}).running() as desk:
             await until(lambda: desk.delivering.results["ops", "retried"] >= 2)
-            (row,) = await store.deliveries_before("acme", "~", 9)
+            (row,) = await store.deliveries_before("acme", AFTER_ALL_IDS, 9)
             assert (row.state, row.said[:21]) == ("waiting", "it answered 500: boom")
             receiver.answer = answered(204)
             await until(lambda: desk.delivering.results["ops", "delivered"] == 1)
@@ -162,7 +163,7 @@ async def test_g11_gone_is_dead_at_once(store: SqlStore) -> None:
     receiver = Receiver(answered(410))
     async with receiver.serving(), Desk(store, {"ops": sink_at(receiver.url)}).running() as desk:
         await until(lambda: desk.delivering.results["ops", "dead"] == 2)
-    dead = await store.deliveries_before("acme", "~", 9, state="dead")
+    dead = await store.deliveries_before("acme", AFTER_ALL_IDS, 9, state="dead")
     assert [(row.said, row.attempts) for row in dead] == [("it answered 410", 1)] * 2
 
 
@@ -212,7 +213,7 @@ async def test_a_crash_between_sending_and_marking_sends_it_again_with_the_same_
         await until(lambda: desk.delivering.results["ops", "delivered"] == 1)
     assert two.sent == one.sent
     await first.delivering.turn()  # and should it come back, it changes nothing
-    (row,) = await store.deliveries_before("acme", "~", 9)
+    (row,) = await store.deliveries_before("acme", AFTER_ALL_IDS, 9)
     assert (row.state, row.attempts) == ("delivered", 2)
 
 
@@ -232,7 +233,7 @@ async def test_a_fault_in_a_sink_is_a_failed_attempt(store: SqlStore) -> None:
 
     async with Desk(store, {"ops": Answers(fail)}).running() as desk:
         await until(lambda: desk.delivering.results["ops", "retried"] == 1)
-    (row,) = await store.deliveries_before("acme", "~", 9)
+    (row,) = await store.deliveries_before("acme", AFTER_ALL_IDS, 9)
     assert (row.state, row.said) == ("waiting", "a fault: KeyError")
 
 
@@ -314,7 +315,7 @@ async def test_of_too_much_the_least_severe_and_oldest_is_given_up_with_a_reason
     care = DeliveryCare(store, Fence(), ["ops"])
     await care.turn()
     await care.turn()
-    dead = await store.deliveries_before("acme", "~", 99, state="dead")
+    dead = await store.deliveries_before("acme", AFTER_ALL_IDS, 99, state="dead")
     assert sorted(row.delivery_id for row in dead) == ["0", "1", "2", "3", "4"]
     assert {row.said for row in dead} == {delivery_care.TOO_MANY}
     assert (care.waiting_by_sink(), care.dead_by_sink()) == ({"ops": 5}, {"ops": 5})
@@ -346,7 +347,9 @@ async def test_the_oldest_and_the_unknown_are_counted_and_forgotten_in_time(
     assert 89 < care.oldest_s_by_sink()["ops"] < 120
     assert care.oldest_s_by_sink()["other"] > 7000
     await care.turn()
-    rows = {row.delivery_id: row for row in await store.deliveries_before("acme", "~", 99)}
+    rows = {
+        row.delivery_id: row for row in await store.deliveries_before("acme", AFTER_ALL_IDS, 99)
+    }
     assert [one for one in rows if one.startswith("old")] == ["old-delivered-6", "old-dead-29"]
     assert rows[unknown[0].delivery_id].said == delivery_care.UNKNOWN_SINK
     assert rows[young[0].delivery_id].state == rows[waiting[0].delivery_id].state == "waiting"
