@@ -322,7 +322,8 @@ class SqlStore(SqlReader, WatchWrites):
         await self._driver.transaction(partial(fetch, sql, self.node_id, boot_id))
 
     async def dead_nodes(self) -> list[str]:
-        """Job across tenants: other nodes with open intents whose lease has run out."""
+        """Job across tenants: other nodes with open intents whose lease has run out; of a file,
+        which one process has, all others."""
         rows = await self._driver.fetch(self._sql["dead_nodes"], self.node_id)
         return sorted(row[0] for row in rows)
 

@@ -32,9 +32,14 @@ RULE_PREFIX: Final = "containment/"
 _AUTHORIZE: Final = "authorize"
 #: How a URL begins, for whoever takes out ends of lines and what is not to be seen before it.
 _BEGINS: Final = re.compile(
-    r"[\x00-\x20]*" + r"[\t\r\n]*".join("http") + r"[\t\r\n]*(?:s[\t\r\n]*)?:", re.IGNORECASE
+    r"[\x00-\x20\s\ufeff]*" + r"[\t\r\n]*".join("http") + r"[\t\r\n]*(?:s[\t\r\n]*)?:",
+    re.IGNORECASE,
 )
 _PASSED_OVER: Final = dict.fromkeys(map(ord, "\t\r\n"))
+#: Letters that are not seen, and which a host is read without (UTS 46, "ignored").
+_IGNORED: Final = re.compile(
+    "[\u00ad\u034f\u180b-\u180f\u200b-\u200d\u2060-\u2064\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef]"
+)
 
 
 class Action(enum.StrEnum):
@@ -246,6 +251,7 @@ def _folded(text: str) -> str:
     """An odd URL as readers that forgive much take it (WHATWG URL, IDNA): escapes and look-alike
     letters are what they stand for, ends of lines are not there."""
     plain = unicodedata.normalize("NFKC", unquote(text.translate(_PASSED_OVER)))
+    plain = _IGNORED.sub("", plain)
     return plain.replace("\u3002", ".").lower()
 
 

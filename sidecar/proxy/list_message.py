@@ -76,10 +76,7 @@ def read_listing(data: bytes, is_list: bool) -> Listing | None:
 
 def _might_list(data: bytes) -> bool:
     """Whether a reader less strict than ours finds a list in there."""
-    try:
-        return bool(_listings(json.loads(data)))
-    except (ValueError, RecursionError):
-        return False
+    return any(map(_lists, _messages(data)))
 
 
 def may_list(data: bytes) -> bool:
@@ -93,22 +90,33 @@ def may_list(data: bytes) -> bool:
 
 def lists_for_another(data: bytes, reply_id: str | int | None) -> bool:
     """Whether some reader finds a list of tools there that answers another request than this."""
-    try:
-        message = json.loads(data)
-    except (ValueError, RecursionError):
-        return False
-    for one in message if type(message) is list else [message]:
-        members = _folded(one)
-        if type(_folded(members.get("result")).get("tools")) is list:
-            answers = members.get("id")
-            if type(answers) is not type(reply_id) or answers != reply_id:
-                return True
+    for one in _messages(data):
+        ids = _spelt(one, "id") or [None]
+        if _lists(one) and any(type(its) is not type(reply_id) or its != reply_id for its in ids):
+            return True
     return False
 
 
-def _folded(value: Any) -> dict[str, Any]:
-    """The members of an object as the least careful readers know them; of anything else, none."""
-    return {name.casefold(): one for name, one in value.items()} if type(value) is dict else {}
+def _messages(data: bytes) -> list[Any]:
+    """The messages as readers less strict than ours have them; none of what cannot be read."""
+    try:
+        message = json.loads(data)
+    except (ValueError, RecursionError):
+        return []
+    return message if type(message) is list else [message]
+
+
+def _lists(message: Any) -> bool:
+    """Whether some reader finds a list of tools in a message."""
+    results = _spelt(message, "result")
+    return any(type(tools) is list for one in results for tools in _spelt(one, "tools"))
+
+
+def _spelt(value: Any, name: str) -> list[Any]:
+    """All that stands in an object under a name in any letter case: readers differ on which."""
+    if type(value) is not dict:
+        return []
+    return [one for spelt, one in value.items() if spelt.casefold() == name]
 
 
 def _require_one_reading(value: Any, known: Mapping[str, str]) -> None:

@@ -1,8 +1,9 @@
 """Obligations before a call is forwarded: its idempotency key, its headers, its masked values.
 
-Knows: that a value is masked where it stands in a JSON body (or in the arguments of an MCP tool),
-and that what stands elsewhere (path, query, form, binary) cannot be masked without making another
-request of it: such a call is refused. The call that is given is the one to record and forward.
+Knows: that a value is masked where it stands in a JSON body (or in the arguments of an MCP tool,
+beside them, and in the headers that repeat them), and that what stands elsewhere (path, query,
+form, binary) cannot be masked without making another request of it: such a call is refused. The
+call that is given is the one to record and forward.
 Must not know: rules, how a request is sent.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
@@ -123,7 +125,9 @@ def _mcp(call: ToolCall, redaction: Redaction) -> ToolCall:
     is_named = any(name.lower() == NAME_HEADER for name, _ in call.headers)
     if is_named and made.get("uri") != params.get("uri"):
         raise NotMaskable("Mcp-Name repeats it")
-    headers = repeating(call.headers, made.get("arguments"), MASK)
+    headers = repeating(
+        call.headers, made.get("arguments"), MASK, partial(mask, detectors=redaction.detectors)
+    )
     body = write_json({**message, "params": made})
     return call._replace(args=args, body=body, headers=headers)
 

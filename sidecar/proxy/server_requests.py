@@ -187,7 +187,7 @@ def _call(
     if entry.args is not None:
         args = entry.args.bind(asked.params, ())
     body = data
-    if said.is_answer:
+    if _is_within(said):
         body = orjson.dumps({"method": asked.method, "params": asked.params})
     around = within.call
     return ToolCall(
@@ -207,9 +207,14 @@ def _call(
     )
 
 
+def _is_within(said: ServerMessage) -> bool:
+    """Whether what is asked stands in an answer or a notification, and is no message itself."""
+    return said.is_answer or said.is_news
+
+
 def _obliged(said: ServerMessage, data: bytes, allowed: list[_Allowed]) -> bytes:
     """The message with what the decisions oblige to; raises Refused."""
-    if not said.is_answer:
+    if not _is_within(said):
         data = allowed[0].body if allowed else data
     else:
         data = _with_requests(said, data, allowed)
@@ -244,5 +249,5 @@ def _with_requests(said: ServerMessage, data: bytes, allowed: list[_Allowed]) ->
         for key, request in changed.items():
             wanted[int(key)] = request["params"]
     else:
-        message["result"]["inputRequests"].update(changed)
+        message["result" if said.is_answer else "params"]["inputRequests"].update(changed)
     return orjson.dumps(message)

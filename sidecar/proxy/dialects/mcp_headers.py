@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from sidecar.proxy.dialects.mcp_message import HEADER_MISMATCH, Message, RpcRefused
@@ -73,18 +73,30 @@ def decode(value: str) -> str | None:
     return text if base64.b64encode(raw).decode("ascii") == payload else None
 
 
+def encoded(text: str) -> str:
+    """A text in the form that `decode` undoes."""
+    return f"=?base64?{base64.b64encode(text.encode()).decode('ascii')}?="
+
+
 def repeating(
-    headers: Iterable[tuple[str, str]], arguments: Any, instead: str
+    headers: Iterable[tuple[str, str]], arguments: Any, instead: str, masked: Callable[[str], str]
 ) -> tuple[tuple[str, str], ...]:
     """The headers of a call whose arguments are others now: where one repeated what no argument
-    says any more, it says `instead`."""
+    says any more, it says the same `masked`, or `instead` where no argument says that either."""
     scalars = _scalars(arguments) or set()
 
     def said(name: str, value: str) -> str:
         if name[:10].lower() != PARAMETER_PREFIX:
             return value
         text = decode(value)
-        return value if text is not None and _say(scalars, text) else instead
+        if text is None:
+            return instead
+        if _say(scalars, text):
+            return value
+        other = masked(text)
+        if not _say(scalars, other):
+            return instead
+        return other if text == value else encoded(other)
 
     return tuple([(name, said(name, value)) for name, value in headers])
 

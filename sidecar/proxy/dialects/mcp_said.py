@@ -1,10 +1,10 @@
 """What a message of an MCP server asks of the agent, read so that no client can read more in it.
 
-Knows: the two ways in which a server asks: a request of its own (sampling, elicitation, roots; up
-to revision 2025-11-25), and input requests in an answer (2026-07-28; before that, the addresses
-that an answer's error asks to have opened). What asks nothing is read as leniently as clients read
-it; what asks must be strict JSON, and a message that two readers could take for different ones is
-refused.
+Knows: the ways in which a server asks: a request of its own (sampling, elicitation, roots; up to
+revision 2025-11-25), input requests in an answer (2026-07-28; before that, the addresses that an
+answer's error asks to have opened), and those of a task in a notification. What asks nothing is
+read as leniently as clients read it; what asks must be strict JSON, and a message that two readers
+could take for different ones is refused.
 Must not know: HTTP, streams, policies.
 """
 
@@ -36,14 +36,14 @@ _RESERVED: Final = {
 _OF_A_RESULT: Final = {
     name.lower(): name for name in ("resultType", "inputRequests", "requestState")
 }
-_OF_AN_ERROR: Final = {name: name for name in ("code", "data", "message", "elicitations")}
+_OF_AN_ERROR: Final = {name: name for name in ("code", "data", "elicitations")}
 #: What stands in every message that asks, in lower case; else it holds escapes or is not UTF-8.
 _MARKS: Final = (b'"method"', b"input", b"requeststate", b"elicitation", b"\0")
 _ESCAPE: Final = b"\\u"
 
 
 class Asked(NamedTuple):
-    """One request for the agent; `key` is its name among the input requests of an answer."""
+    """One request for the agent; `key` is its name among the input requests of a message."""
 
     method: str
     params: dict[str, Any]
@@ -55,8 +55,8 @@ class ServerMessage(NamedTuple):
     """What a message says, as far as its way depends on it.
 
     `is_rpc` tells a JSON-RPC message (or several) from any other JSON. `requests` are what it asks;
-    if `is_answer` they stand in an answer, to the request with the id `answers`. `request_state` is
-    what the agent has to give back with its own answers.
+    if `is_answer` they stand in an answer, to the request with the id `answers`, if `is_news` in a
+    notification. `request_state` is what the agent has to give back with its own answers.
     """
 
     is_rpc: bool
@@ -64,6 +64,7 @@ class ServerMessage(NamedTuple):
     is_answer: bool = False
     request_state: str | None = None
     answers: str | int | None = None
+    is_news: bool = False
 
 
 _ASKS_NOTHING = ServerMessage(True)
@@ -161,7 +162,9 @@ def _request(message: dict[str, Any]) -> ServerMessage:
         if isinstance(params, dict):
             _require_one_reading(params, _OF_A_RESULT)
         if not isinstance(params, dict) or params.get("inputRequests") is None:
-            return _ASKS_NOTHING  # else a task that asks tells so by itself (SEP-2663)
+            return _ASKS_NOTHING
+        # A task that asks tells so by itself (SEP-2663): what it asks is what is judged.
+        return ServerMessage(True, _input_requests(params["inputRequests"]), is_news=True)
     asks = message.get("id")
     if asks is not None and type(asks) not in (str, int):
         raise _unchecked("a request whose id is none")
@@ -179,6 +182,12 @@ def _result(result: Any) -> ServerMessage:
     if requests is None:
         asks = result.get("resultType") == INPUT_REQUIRED
         return ServerMessage(True, is_answer=True, request_state=state) if asks else _ASKS_NOTHING
+    found = _input_requests(requests)
+    return ServerMessage(True, found, is_answer=True, request_state=state)
+
+
+def _input_requests(requests: Any) -> tuple[Asked, ...]:
+    """What is asked by name, each as a request of its own would ask it."""
     if not isinstance(requests, dict) or len(requests) > ASKED_MAX:
         raise _unchecked("input requests that are none, or too many")
     found: list[Asked] = []
@@ -187,7 +196,7 @@ def _result(result: Any) -> ServerMessage:
             raise _unchecked("an input request that is none")
         _require_one_reading(request, _RESERVED)
         found.append(_asked(request.get("method"), request.get("params"), None, key))
-    return ServerMessage(True, tuple(found), is_answer=True, request_state=state)
+    return tuple(found)
 
 
 def _error(error: Any, is_rpc: bool) -> ServerMessage:

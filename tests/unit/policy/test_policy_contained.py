@@ -211,6 +211,12 @@ def test_a_block_goes_before_a_forced_approval() -> None:
         "ht\ntps://evil.example/a",  # WHATWG: line ends and tabs are taken out
         "https://%65vil.example/a",  # WHATWG: escapes in the host
         "https://\uff45vil.example/a",  # IDNA: full width letters
+        "https://ev\u00adil.example/a",
+        "https://ev\u200bil.example/a",
+        "https://ev%C2%ADil.example/a",
+        "\u00a0https://evil.example/a",
+        "\ufeffhttps://evil.example/a",
+        "\x85https://evil.example/a",
         "https://evil\u3002example/a",  # IDNA: an ideographic full stop
     ],
 )

@@ -18,7 +18,9 @@ from test_proxy_tool_lists import HEADERS, Server, event, in_events, in_json, li
 
 async def test_c12_a_list_in_the_answer_to_something_else_is_kept_back(tmp_path: Path) -> None:
     message = {"jsonrpc": "2.0", "id": 2, "method": "prompts/list"}
-    for made in (in_json(listing([tool("drop")])), in_events(event(listing([tool("drop")])))):
+    plain, twice = listing([tool("drop")]), listing([tool("drop")])
+    twice["result"]["Tools"] = None
+    for made in [in_json(plain), in_events(event(plain)), in_json(twice), in_events(event(twice))]:
         async with serve(tmp_path, Server(made)) as one:
             answer = await one.ask("POST", "/mcp", message, HEADERS)
         assert b'"drop"' not in answer.body, answer.body
@@ -87,8 +89,11 @@ async def test_c12_the_official_client_is_told_nothing_beside_the_pins(tmp_path:
 async def test_c12_a_list_in_json_that_only_some_read_is_looked_at_on_a_stream_too(
     tmp_path: Path,
 ) -> None:
-    for what in (b'"\\ud83d"', b"NaN"):
-        loose = json.dumps(listing([tool("drop")], _meta={"a": 5})).encode().replace(b"5", what)
+    for what in (b'"\\ud83d"', b"NaN", b'5, "a": 6'):
+        list_of = listing([tool("drop")], _meta={"a": 5})
+        if b"6" in what:
+            list_of["result"]["Tools"] = list_of["result"].pop("tools")
+        loose = json.dumps(list_of).encode().replace(b"5", what)
         made = in_events(b"data: " + loose + b"\n\n")
         async with serve(tmp_path, Server(made)) as one:
             answer = await one.ask("GET", "/mcp", headers=HEADERS)

@@ -76,6 +76,7 @@ async def test_what_goes_beside_the_arguments_of_a_tool_is_masked_too(
     body = call("send", **{where: value})
     async with whole(tmp_path, talk, MASK_REQUEST) as one:
         await one.ask("POST", "/mcp", body, ACCEPT)
+    assert b"***" in one.arrived, "positive control"
     assert CARD.encode() not in one.arrived, one.arrived
 
 
@@ -161,3 +162,16 @@ async def test_a_value_to_mask_that_stands_in_the_query_is_not_in_a_reason(tmp_p
     stored = b"".join(path.read_bytes() for path in tmp_path.glob("aegis.db*"))
     assert b"s3cret-9" not in stored
     assert b"s3cret-9" not in answer.body
+
+
+async def test_c9_a_header_that_repeats_an_argument_says_what_the_masked_one_says(
+    tmp_path: Path,
+) -> None:
+    talk = answering(plain_reply(b'{"jsonrpc":"2.0","id":1,"result":{"content":[]}}'))
+    text = f"pay with {CARD} now"
+    headers = {**ACCEPT, "Mcp-Param-Note": text}
+    async with whole(tmp_path, talk, MASK_REQUEST) as one:
+        await one.ask("POST", "/mcp", call("send", arguments={"note": text}), headers)
+    head, _, body = one.arrived.partition(b"\r\n\r\n")
+    said = json.loads(body)["params"]["arguments"]["note"]
+    assert "***" in said and f"mcp-param-note: {said}".encode() in head.lower()

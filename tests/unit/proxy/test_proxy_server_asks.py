@@ -28,7 +28,8 @@ from sidecar.errors import Refused
 from sidecar.identity.containment_words import read_wanted
 from sidecar.proxy.dialects.mcp_said import read_server_message
 
-ALLOW_LOOK = "policy: p\nrules: [{id: all, effect: allow, tools: [mcp/look]}]\n"
+ALLOW_ALL = "policy: p\nrules:\n  - {id: all, effect: allow, tools: [mcp/*, 'mcp/mcp:*']}\n"
+DENY_QUESTIONS = "  - {id: no, effect: deny, tools: ['mcp/mcp:elicitation/create']}\n"
 
 
 async def test_c16_who_is_contained_no_more_is_asked_again_on_the_stream_he_has(
@@ -66,22 +67,23 @@ async def test_c16_who_is_contained_no_more_is_asked_again_on_the_stream_he_has(
     assert b"roots/list" in heard.body, [r["outcome"] for r in receipts(tmp_path)]
 
 
-async def test_c16_a_task_that_asks_in_a_notification_asks(tmp_path: Path) -> None:
-    told = {
-        "jsonrpc": "2.0",
-        "method": "notifications/tasks",
-        "params": {
-            "taskId": "t",
-            "status": "input_required",
-            "inputRequests": {
-                "a": {"method": "elicitation/create", "params": {"message": "your password?"}}
-            },
-        },
-    }
+@pytest.mark.parametrize("how", ["a request", "a result", "a notification"])
+async def test_c16_a_question_is_judged_by_itself_wherever_it_stands(
+    tmp_path: Path, how: str
+) -> None:
+    question = {"method": "elicitation/create", "params": {"message": "your password?"}}
+    wanted = {"inputRequests": {"a": question}}
+    told: dict[str, Any] = {"jsonrpc": "2.0", "id": 9, **question}
+    if how == "a result":
+        told = {"jsonrpc": "2.0", "id": 1, "result": {"resultType": "input_required", **wanted}}
+    elif how == "a notification":  # SEP-2663
+        params = {"taskId": "t", "status": "input_required", **wanted}
+        told = {"jsonrpc": "2.0", "method": "notifications/tasks", "params": params}
     talk = McpServer(lambda _: [stream(), event(told), event(answer_of())])
-    async with whole(tmp_path, talk, {**CATALOGUES, "p.yaml": ALLOW_LOOK}) as one:
-        answer = await one.ask("POST", "/mcp", call(), ACCEPT)
-    assert b"password" not in answer.body, answer.body
+    for rules, reaches in ((ALLOW_ALL, True), (ALLOW_ALL + DENY_QUESTIONS, False)):
+        async with whole(tmp_path, talk, {**CATALOGUES, "p.yaml": rules}) as one:
+            answer = await one.ask("POST", "/mcp", call(), ACCEPT)
+        assert (b"password" in answer.body) is reaches, answer.body
 
 
 @pytest.mark.parametrize("name", ["inputReque\u017fts", "InputReque\u017ft\u017f"])
