@@ -14,7 +14,7 @@ from functools import partial
 from typing import NamedTuple
 
 from storage.driver import Script, execute_many, fetch
-from storage.errors import StoreCorrupt, StoreError
+from storage.errors import StoreCorrupt, StoreError, StoreHeld
 from storage.sql_store import SqlReader, SqlStore
 
 FILLING = "move_filling_from"
@@ -109,9 +109,24 @@ class Marks:
         """Takes the fence off the record; raises StoreMoved where the store was left for good."""
         await self._run(partial(_drop_fence, self._sql))
 
-    async def leave(self, target: str) -> None:
-        """The store was moved: from now on nobody opens it for work."""
+    async def leave(self, target: str, node_id: str | None = None) -> None:
+        """The store was moved: from now on nobody opens it for work.
+
+        With `node_id` raises StoreHeld if another node has come to life on it: whoever does looks
+        for the mark after he is to be seen, and here it is looked for him after the mark is set.
+        Then the fence is on record as before.
+        """
+        if await self.moved_to() == target:
+            return  # again
+        fence = await self.fence()
         await self._run(partial(leave_for, self._sql, target))
+        living: list[str] = []
+        if node_id is not None and "living_nodes" in self._sql:
+            rows = await self._reads.fetch(self._sql["living_nodes"])
+            living = [str(row[0]) for row in rows if row[0] != node_id]
+        if living:
+            await self._run(partial(_stay, self._sql, fence))
+            raise StoreHeld(f"{', '.join(living)} came to work on it while it was moved")
 
     async def check(self) -> None:
         """Raises StoreMoved or StoreFenced if the store must not be worked on."""
@@ -132,6 +147,13 @@ def _put_fence(sql: Mapping[str, str], mark: FenceMark) -> Script[None]:
     if kept[0][0] != said:
         other = fence_of(kept[0][0])
         raise StoreFenced(f"this store is fenced by {other.node_id} for a move to {other.target}")
+
+
+def _stay(sql: Mapping[str, str], fence: FenceMark | None) -> Script[None]:
+    """The store was not left after all."""
+    if fence is not None:
+        yield from fetch(sql["put_state"], FENCED, json.dumps(fence._asdict()))
+    yield from execute_many(sql["drop_state"], [(MOVED,)])
 
 
 def _drop_fence(sql: Mapping[str, str]) -> Script[None]:

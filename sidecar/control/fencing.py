@@ -38,8 +38,8 @@ class MarkKeeper(Protocol):
     async def drop_fence(self) -> None:
         """Takes it off the record; raises StoreMoved where the store was left for good."""
 
-    async def leave(self, target: str) -> None:
-        """The store was moved."""
+    async def leave(self, target: str, node_id: str) -> None:
+        """The store was moved; raises a StoreError if another node than this one lives on it."""
 
 
 class BesideQueue(Protocol):
@@ -141,7 +141,7 @@ class Fencing:
                     "Calls may have been recorded since: start the move again into an empty store.",
                 )
             try:
-                await self._marks.leave(standing.target)
+                await self._marks.leave(standing.target, self._node_id)
             except StoreError as error:
                 raise FenceRefused(
                     error.code, f"The source is not marked: {error}", error.next_step

@@ -44,6 +44,7 @@ from sidecar.identity.containment_words import (
     require_expiry,
     shown_containment,
 )
+from sidecar.ledger.run_keeper import CLOCK_SKEW_US
 from sidecar.ledger.run_text import UnreadableRun, read_run
 from sidecar.policy.contained import Action
 from storage.errors import StoreError
@@ -116,6 +117,8 @@ class Containing:
         self._upstreams = config.upstreams
         #: As `ledger.run_keeper` judges it: the last call is written down a tenth late at most.
         self._idle_us = int(config.runs.idle_s * 1.1e6)
+        if not registry.is_alone:
+            self._idle_us += CLOCK_SKEW_US
         self._changes = changes
         self._registry = registry
         self._store = store

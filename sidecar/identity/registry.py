@@ -167,6 +167,11 @@ class Registry:
 
     # -- what has changed --------------------------------------------------------------------
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other process writes to the store."""
+        return self._is_alone
+
     def is_behind(self, tenant: str, epoch: int) -> None:
         """The store said that a tenant is at this epoch by now."""
         if epoch > self._wanted.get(tenant, 0):

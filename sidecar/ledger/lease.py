@@ -48,6 +48,8 @@ class Lease:
         self._marks = Marks(store)
         #: What a dead node left is being closed: receipts are written beside the queue.
         self.is_recovering = False
+        #: The fence of another node that this one stands still for.
+        self._followed = ""
         #: Intents of dead nodes closed so far.
         self.recovered = 0
 
@@ -82,8 +84,10 @@ class Lease:
         while True:
             await asyncio.sleep(self._lease_s / RENEWALS_A_LEASE)
             try:
-                await self._store.renew_lease(self._boot_id, self._lease_s)
-                await self._look_at_marks()
+                try:
+                    await self._store.renew_lease(self._boot_id, self._lease_s)
+                finally:  # also where another has this node's name by now
+                    await self._look_at_marks()
                 await self.recover_dead()
             except StoreError as error:
                 _log.warning("the lease of this node was not renewed", extra={"cause": error.code})
@@ -104,19 +108,37 @@ class Lease:
                 self._store, self._seal, self._clock, boot_id=self._boot_id, node_id=node_id
             )
             self.recovered += closed
+            if not closed:
+                continue  # it lives again
             _log.warning(
                 "a node is dead; its calls in flight ended unknown",
                 extra={"node": node_id, "recovered": closed},
             )
 
     async def _look_at_marks(self) -> None:
-        """Stops this node's work on a store that was moved while it seemed dead to the others."""
+        """Stops this node's work on a store that was moved while it seemed dead to the others, and
+        while such a move goes on."""
         target = await self._marks.moved_to()
-        if target is None or (self._fence.standing and self._fence.standing.is_moved):
+        if target is None:
+            await self._look_at_fence()
+            return
+        if self._fence.standing and self._fence.standing.is_moved:
             return
         now_us = self._clock.now_us()
         self._fence.stand(Standing("", target, "moved by another", now_us, is_moved=True))
         _log.error("the store was moved away; calls are refused", extra={"store": target})
+
+    async def _look_at_fence(self) -> None:
+        """Stands still while another node is fenced; its own fence is not this one's to lift."""
+        mark, standing = await self._marks.fence(), self._fence.standing
+        if mark is not None and mark.node_id != self._store.node_id and standing is None:
+            self._followed = mark.fence_id
+            self._fence.stand(Standing(mark.fence_id, mark.target, mark.reason, mark.since_us))
+            _log.error("the store is fenced; calls are refused", extra={"store": mark.target})
+        elif mark is None and self._followed:
+            if standing is not None and standing.fence_id == self._followed:
+                self._fence.lift()
+            self._followed = ""
 
     async def end(self) -> None:
         """Lets others close at once what this boot leaves open; a failure only delays that."""

@@ -14,7 +14,6 @@ from sidecar.clock import Clock
 from sidecar.ledger.receipt import blank_receipt
 from sidecar.model import OutcomeKind
 from storage.errors import StoreCorrupt
-from storage.protocol import Store
 from storage.records import AlreadyClosed, Entry, OpenIntentRow, Recorded, Seal
 from storage.sql_store import SqlStore
 
@@ -34,11 +33,12 @@ async def recover_all(store: SqlStore, seal: Seal, clock: Clock, *, boot_id: str
 
 
 async def recover(
-    store: Store, seal: Seal, clock: Clock, *, boot_id: str, node_id: str | None = None
+    store: SqlStore, seal: Seal, clock: Clock, *, boot_id: str, node_id: str | None = None
 ) -> int:
     """Closes every open intent of this node that another boot holds; gives how many.
 
-    `node_id` is another node's, one that is known to be dead.
+    `node_id` is another node's, one that is known to be dead: once it lives again the rest of its
+    calls is left to it.
     Raises StoreCorrupt if some cannot be closed, and any other StoreError: a store that cannot
     be recovered must not serve.
     """
@@ -48,6 +48,9 @@ async def recover(
         found = await store.open_intents(node_id or store.node_id, BATCH)
         left = [intent for intent in found if intent.boot_id != boot_id]
         if not left:
+            break
+        # Asked after the reading: what was read, a node opened that was dead then.
+        if node_id is not None and node_id not in await store.dead_nodes():
             break
         entries = [_entry(intent, clock) for intent in left]
         answers = await store.record(entries, seal)

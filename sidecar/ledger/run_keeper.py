@@ -4,8 +4,9 @@ Knows: that the store has the word. A decision that rested on the run guards its
 call adds is a step that the store makes on what the run is by then, so that two calls in flight
 cannot slip past each other and none of what either adds is lost. A run ends by silence alone,
 judged by the time its last call was written down; that is written anew now and then, so a run may
-seem to last up to a tenth longer than it did, never shorter. A clock that jumps ahead ends no run
-that this process has seen a call of.
+seem to last up to a tenth longer than it did, never shorter; where several nodes write, whose
+clocks differ, up to five minutes more. A clock that jumps ahead ends no run that this process has
+seen a call of.
 Must not know: rules, HTTP, how a step is committed.
 """
 
@@ -25,6 +26,8 @@ from storage.records import RunHead, RunStep
 RUNS_MAX: Final = 10_000
 #: The time of a run's last call is written down again after this part of `runs.idle`.
 TOUCH_PART: Final = 10
+#: How far the clocks of nodes that share a store may differ.
+CLOCK_SKEW_US: Final = 300 * 1_000_000
 
 _new_tuple = tuple.__new__
 
@@ -84,6 +87,7 @@ class RunKeeper:
         self._idle_us = int(idle_s * 1e6)
         self._touch_us = self._idle_us // TOUCH_PART
         self._is_alone = is_alone
+        self._late_us = self._touch_us + (0 if is_alone else CLOCK_SKEW_US)
         self._runs_max = runs_max
         self._seen: dict[tuple[str, str], _Seen] = {}
         self._turns: dict[tuple[str, str], asyncio.Lock] = {}
@@ -219,7 +223,7 @@ class RunKeeper:
         return (self._clock.monotonic_ns() - seen.last_ns) // 1000 <= self._idle_us
 
     def _is_over(self, kept: KeptRun, now_us: int) -> bool:
-        return now_us - kept.last_us > self._idle_us + self._touch_us
+        return now_us - kept.last_us > self._idle_us + self._late_us
 
     def _state(
         self, kept: KeptRun | None, principal: Principal, run_id: str, now_us: int, is_alive: bool

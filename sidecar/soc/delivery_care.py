@@ -190,7 +190,12 @@ class DeliveryCare:
         rows = await self._outbox.deliveries_before(
             tenant, AFTER_ALL_IDS, ROWS_AT_ONCE, state=State.WAITING.value, sink=sink
         )
-        dead = [given_up(row, UNKNOWN_SINK, at_us) for row in rows if row.created_us < since_us]
+        # Whoever knows the sink takes what is due; what nobody took for so long, nobody knows.
+        dead = [
+            given_up(row, UNKNOWN_SINK, at_us)
+            for row in rows
+            if max(row.created_us, row.due_us) < since_us
+        ]
         if dead and await self._outbox.put_rows(tenant, dead):
             _log.error(
                 "deliveries were given up: no sink of this name is configured",
