@@ -401,13 +401,13 @@ async def test_g11_a_fault_of_ours_in_one_turn_silences_nobody(
 
 
 async def test_what_another_node_is_still_trying_is_not_given_up(store: SqlStore) -> None:
-    """Told two hours ago to a sink that is down; its node's tenth attempt failed a minute ago, and
-    the next is due in a few minutes: sixteen are made, in some four hours."""
+    """Told two hours ago to a sink that is down; its node's tenth attempt failed just now, and
+    the next is due soon: sixteen are made, in some four hours."""
     at_us = Clock().now_us()
     [row] = news(1, "ops", created_us=at_us - 7_200_000_000)
     await store.put_rows("acme", [row])
     for tried in range(1, 11):
-        when_us = at_us - 60_000_000 if tried == 10 else at_us - 3_600_000_000 - (10 - tried)
+        when_us = at_us - 1_000_000 if tried == 10 else at_us - 3_600_000_000 - (10 - tried)
         row = taken(row, "knows-ops", when_us)
         await store.put_rows("acme", [row])
         row = failed(row, "503", when_us, is_final=False, wait_s=0, jitter=0)
