@@ -109,7 +109,10 @@ class PolicyKeeper:
         """Looks once a second, for ever; cancel it to end it."""
         while True:
             await asyncio.sleep(POLL_S)
-            await self.poll()
+            try:
+                await self.poll()
+            except Exception:
+                _log.exception("looking at the policies failed")
 
     async def poll(self) -> bool:
         """One look; True if a changed set was put in force.

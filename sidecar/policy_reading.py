@@ -200,6 +200,9 @@ def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
     for name in sorted(os.listdir(folder)):  # noqa: PTH208 - names, sorted as text
         if name.startswith("."):
             continue
+        shown = f"{folder}/{name}".encode("utf-8", "backslashreplace").decode()
+        if shown != f"{folder}/{name}":
+            raise _Unusable(shown, "a name that is not UTF-8", "rename it")
         path = folder / name
         if path.is_dir():
             yield from _walk(path, (*above, identity))

@@ -163,8 +163,10 @@ def _secrets(root: Node | None) -> Sequence[str]:
 
     record = root.value.get("record") if root is not None else None
     node = record.value.get("secrets") if record is not None and record.is_mapping else None
-    listed = [] if node is None else node.value if node.is_list else [node]
-    return [one.value for one in listed if isinstance(one.value, str)] or SECRETS
+    if node is None:
+        return SECRETS
+    listed = node.value if node.is_list else [node]
+    return [one.value for one in listed if isinstance(one.value, str)]
 
 
 def _default(root: Node) -> object:

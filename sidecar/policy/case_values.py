@@ -127,8 +127,8 @@ def read_moment(text: str) -> int | None:
         value = datetime.fromisoformat(text)
     except ValueError:
         return None
-    if value.tzinfo is None:
-        return None
+    if value.tzinfo is None or not 1970 <= value.year < 9999:
+        return None  # zones have no times at the ends of the calendar
     since = value - _EPOCH
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 

@@ -158,12 +158,9 @@ class _PolicyCompiler:
     def _compile_variables(self, scope: Scope) -> None:
         """In any order they can stand in: one that reads another waits for it."""
         waiting = dict(self._variables)
+        needs = {name: _mentioned(node) for name, node in waiting.items()}
         while waiting:
-            ready = [
-                name
-                for name, node in waiting.items()
-                if not any(_mentions(node, other) for other in waiting)
-            ]
+            ready = [name for name in waiting if needs[name].isdisjoint(waiting)]
             for name in ready:
                 self._compile_variable(scope, name, waiting.pop(name))
             if not ready:
@@ -295,8 +292,8 @@ def _there(position: Position) -> Position:
     return position
 
 
-def _mentions(node: Node, variable: str) -> bool:
-    return re.search(rf"\bvariables\.{variable}\b", node.value) is not None
+def _mentioned(node: Node) -> frozenset[str]:
+    return frozenset(re.findall(r"\bvariables\.(\w+)", node.value))
 
 
 def _with_imports(

@@ -332,6 +332,8 @@ def _inputs(variables: Sequence[Variable], reading: Reading) -> tuple[str, ...]:
 
 
 def _collect(variable: Variable, found: dict[str, Variable]) -> None:
+    if variable.name in found:
+        return  # with all it needs; looked at again, a chain of pairs would take for ever
     for needed in variable.needs:
         _collect(needed, found)
     found.setdefault(variable.name, variable)

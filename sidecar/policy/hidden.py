@@ -83,10 +83,12 @@ def reads_of(rule: Rule) -> Reads:
     """What the rule's matchers and its condition, with all variables, read of a call."""
     facts = {fact for key, fact in _READ_BY_MATCHERS.items() if getattr(rule, key)}
     facts |= rule.run_names
-    if rule.condition is None:
-        return Reads(frozenset(facts), frozenset())
-    read = reads_of_condition(rule.condition)
-    return Reads(read.facts | facts, read.arguments)
+    arguments: set[ArgumentPath] = set()
+    for expression in rule.expressions:
+        read = reads_of_condition(expression)
+        facts |= read.facts
+        arguments |= read.arguments
+    return Reads(frozenset(facts), frozenset(arguments))
 
 
 def reads_of_condition(condition: Condition) -> Reads:

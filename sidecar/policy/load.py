@@ -172,6 +172,9 @@ def _read_document(
     kind = _kind(documents[0], problems)
     if kind in ("policy", "catalogue", "detection") and len(documents) > 1:
         problems.error(documents[1].position, "a second document in one file")
+    for document in documents[1:] if kind == "test" else ():
+        if next(iter(_keys(document)), "") != "test":
+            problems.error(document.position, "a document of a test file begins with `test:`")
     if kind is None:
         files.lacks_all()
     elif kind == "catalogue":

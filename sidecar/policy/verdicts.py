@@ -68,16 +68,19 @@ def rule_on(
     applicable = policy_set.plan(call.tool).applicable(principal)
     unknown: dict[Rule, tuple[str, ...]] = {}
     if hidden is not NOTHING_HIDDEN:
-        for one in applicable.open_rules:
-            out_of_sight = hidden.of(reads(one.rule))
+        # Also those that match whatever is hidden: what their limits count may not be known.
+        for rule in (*applicable.settled, *(one.rule for one in applicable.open_rules)):
+            out_of_sight = hidden.of(reads(rule))
             if out_of_sight:
-                unknown[one.rule] = out_of_sight
+                unknown[rule] = out_of_sight
     if not unknown:
         return Ruling(decide(policy_set, principal, call, now_us, run))
     facts = Facts(principal, call, now_us, run)
     verdicts, errors = _verdicts(applicable, facts, unknown)
     matched = tuple(one.rule for one in applicable.open_rules if verdicts[one.rule] is Verdict.YES)
     conclusion = applicable.conclude_with_failures(matched, errors)
+    counted = tuple(rule for rule in conclusion.limited if rule not in unknown)
+    conclusion = replace(conclusion, limited=counted)
     decision = finished(conclusion, applicable, matched, errors, facts, policy_set)
     decision = replace(decision, would_be=None)
     # Each of the others may match, or fail, which is a deny: only a deny cannot be changed.
