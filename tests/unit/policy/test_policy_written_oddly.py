@@ -128,7 +128,7 @@ def test_d6_many_variables_load_in_time() -> None:
     assert time.process_time() - began < 4
 
 
-PACKS = Path(__file__).parents[2] / "policies"
+PACKS = Path(__file__).parents[3] / "policies"
 
 
 def pack(file: str, tool: str, args: dict) -> Effect:
