@@ -21,6 +21,7 @@ from urllib.parse import unquote
 
 from sidecar.model import Decision, Effect, Mode, RuleMatch, ToolCall
 from sidecar.policy.cel_functions import host, in_domain
+from sidecar.policy.marks import with_few_marks
 from sidecar.policy.runs import RunState
 from sidecar.policy.terms import ApprovalTerms
 
@@ -250,8 +251,8 @@ def leads_to(args: Mapping[str, Any], destination: str) -> bool:
 def _folded(text: str) -> str:
     """An odd URL as readers that forgive much take it (WHATWG URL, IDNA): escapes and look-alike
     letters are what they stand for, ends of lines are not there."""
-    plain = unicodedata.normalize("NFKC", unquote(text.translate(_PASSED_OVER)))
-    plain = _IGNORED.sub("", plain)
+    text = with_few_marks(_IGNORED.sub("", unquote(text.translate(_PASSED_OVER))))
+    plain = _IGNORED.sub("", unicodedata.normalize("NFKC", text))
     return plain.replace("\u3002", ".").lower()
 
 

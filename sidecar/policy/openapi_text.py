@@ -76,8 +76,11 @@ def _refuse_bombs(text: str) -> None:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        left = set(members)
+        for twice, _ in pairs:
+            if twice not in left:
+                break
+            left.discard(twice)
         raise BadDocument(f'the key "{twice}" is here twice in one object')
     return members
 

@@ -19,6 +19,8 @@ MASK: Final = "***"
 _SEPARATORS: Final = str.maketrans("", "", "_-. ")
 _PARTS: Final = re.compile(r"[\[\].]+")
 _VERDICTS_MAX: Final = 8192
+#: A longer name is looked at anew each time: callers choose it, and it may be as long as a body.
+_KEPT_LENGTH_MAX: Final = 128
 
 
 class SecretNames(Container[str]):
@@ -39,7 +41,7 @@ class SecretNames(Container[str]):
         verdict = self.verdicts.get(name)
         if verdict is None:
             verdict = self._covers(name)
-            if len(self.verdicts) < _VERDICTS_MAX:
+            if len(name) <= _KEPT_LENGTH_MAX and len(self.verdicts) < _VERDICTS_MAX:
                 self.verdicts[name] = verdict
         return verdict
 

@@ -20,6 +20,7 @@ from typing import Any
 import orjson
 
 from sidecar.errors import Refused
+from sidecar.policy.marks import with_few_marks
 
 #: The greatest integer a double, and so every JSON reader, holds exactly (RFC 7493 section 2.2).
 INTEGER_MAX = 2**53 - 1
@@ -30,7 +31,7 @@ _ONE_KIND_OF_BRACKET = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
 _DIGITS_TO_ZERO = bytes.maketrans(b"0123456789", b"0000000000")
 _MANY_DIGITS = b"0" * 19  # the fewest digits of an integer that orjson makes a float
-_NUMBER = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
+_LONG_INTEGER = re.compile(rb"(?<![0-9.eE+-])-?[0-9]{19,}+(?![.eE])")
 
 
 def parse(body: bytes, depth_max: int) -> Any:
@@ -126,16 +127,16 @@ def _objects(value: Any) -> list[dict[str, Any]]:
 def _refuse_equal_after_nfc(members: dict[str, Any]) -> None:
     if "".join(members).isascii():
         return
+    if any(with_few_marks(name) is not name for name in members):
+        raise Refused("invalid_json", "A name of a JSON object has too many marks in a row")
     if len({unicodedata.normalize("NFC", name) for name in members}) != len(members):
         raise Refused("invalid_json", "Two names of a JSON object differ only in Unicode form")
 
 
 def _refuse_long_integers(outside: bytes) -> None:
     """Integers that orjson kept as such were judged by OPT_STRICT_INTEGER already."""
-    for match in _NUMBER.finditer(outside):
-        number = match.group().lstrip(b"-")
-        if number.isdigit() and len(number) >= len(_MANY_DIGITS):
-            raise _integer_refused("literal out of range")
+    if _LONG_INTEGER.search(outside):
+        raise _integer_refused("literal out of range")
 
 
 def _integer_refused(detail: str) -> Refused:

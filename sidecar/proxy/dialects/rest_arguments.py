@@ -35,6 +35,8 @@ _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 #: Blanks, NUL, record separator, and the bytes of byte order marks.
 _SKIPPED_BEFORE_JSON = b" \t\r\n\v\f\0\x1e\xef\xbb\xbf\xfe\xff"
 _METHOD_OVERRIDES = frozenset({"_method", "x-http-method-override"})
+#: What PHP makes of a name: `.method` is `_method` there.
+_IN_PHP = str.maketrans(" .", "__")
 
 
 def gather(
@@ -122,6 +124,8 @@ def _add_body(arguments: _Arguments, head: RequestHead, body: bytes, limits: Lim
         require_utf8(media)
         value = parse(body, limits.depth)
         members = value if type(value) is dict else {"body": value}
+        if not _METHOD_OVERRIDES.isdisjoint(map(str.lower, members)):  # Laravel looks there too
+            raise Refused("invalid_argument", "A member overrides the method")
         _refuse_claimed_files(members)
         arguments.add_json(members)
     elif media.name == FORM:
@@ -135,7 +139,13 @@ def _add_body(arguments: _Arguments, head: RequestHead, body: bytes, limits: Lim
         _add_parts(arguments, read_parts(body, media.boundary, limits.query), limits)
     else:
         _refuse_disguised_json(media, body)
+        _refuse_disguised_form(media, body)
         arguments.add_digest(hashlib.sha256(body).hexdigest(), len(body))
+
+
+def _overrides_method(name: str) -> bool:
+    """PHP drops blanks before a name and makes dots underscores; Rack drops brackets around it."""
+    return name.lower().strip(" []").translate(_IN_PHP) in _METHOD_OVERRIDES
 
 
 def _refuse_unread(head: RequestHead) -> None:
@@ -157,7 +167,7 @@ def _add_parts(arguments: _Arguments, parts: list[Part], limits: Limits) -> None
     texts: dict[str, list[str]] = {}
     values: dict[str, list[Any]] = {}
     for part in parts:
-        if part.name.lower() in _METHOD_OVERRIDES:
+        if _overrides_method(part.name):
             raise Refused("invalid_argument", "A parameter overrides the method")
         if part.filename is not None:
             values.setdefault(part.name, []).append(_file(part, part.filename))
@@ -212,6 +222,17 @@ def _refuse_disguised_json(media: MediaType, body: bytes) -> None:
         raise Refused("unsupported_media_type", "JSON must be sent as application/json")
 
 
+def _refuse_disguised_form(media: MediaType, body: bytes) -> None:
+    """Rack and Tomcat read a form from other multipart types too: parameters that no rule saw, the
+    one that overrides the method among them (Rack takes a Content-ID for a name as well)."""
+    if media.name.startswith("multipart/"):
+        text = body.lower()
+        if b"content-disposition" in text or any(
+            name.encode() in text for name in _METHOD_OVERRIDES
+        ):
+            raise Refused("unsupported_media_type", "A form must be sent as multipart/form-data")
+
+
 def _read_pairs(text: str, count_max: int) -> dict[str, list[str]]:
     """Names and values of a query or form, in order of appearance."""
     if ";" in text:
@@ -223,7 +244,7 @@ def _read_pairs(text: str, count_max: int) -> dict[str, list[str]]:
     for piece in pieces:
         raw_name, _, raw_value = piece.partition("=")
         name = _decoded(raw_name)
-        if not name or name.lower() in _METHOD_OVERRIDES:
+        if not name or _overrides_method(name):
             raise Refused("invalid_argument", "A parameter has no name, or overrides the method")
         pairs.setdefault(name, []).append(_decoded(raw_value))
     return pairs

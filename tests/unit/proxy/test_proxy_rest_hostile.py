@@ -1,0 +1,113 @@
+"""What is written to hold a reader up, or to be read otherwise by the upstream, is neither."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+
+import pytest
+from proxy_dialect_setup import Setup, head
+
+from sidecar.errors import Refused
+from sidecar.policy.contained import leads_to
+from sidecar.policy.openapi_text import BadDocument, parse_document
+from sidecar.proxy.dialects import DIALECTS
+from sidecar.proxy.redaction import Redactor
+from sidecar.proxy.strict_json import parse
+
+REST = DIALECTS["rest"]
+FORM = "application/x-www-form-urlencoded"
+#: Marks of two classes in the wrong order: what sorts them one by one takes n squared steps.
+MARKS = "a" + "\u0301" * 20_000 + "\u0316" * 20_000
+#: The same with a mark that is of class 0 itself and is taken apart into others.
+HIDDEN_MARKS = "a" + "\u0f73" * 20_000
+
+
+def _seconds(function: object, *args: object) -> float:
+    begun = time.process_time()
+    with contextlib.suppress(Refused, BadDocument):
+        function(*args)  # type: ignore[operator]
+    return time.process_time() - begun
+
+
+@pytest.mark.parametrize("name", [MARKS, HIDDEN_MARKS])
+def test_c4_a_name_of_many_marks_holds_nobody_up(name: str) -> None:
+    body = f'{{"{name}":1}}'.encode()  # 60 to 80 KB of the 1 MiB that is let in
+    assert _seconds(parse, body, 64) < 0.2
+
+
+def test_c4_names_of_a_few_marks_are_read_as_before() -> None:
+    assert parse('{"é̖": 1, "हिन्दी": 2}'.encode(), 64) == {"é̖": 1, "हिन्दी": 2}
+    with pytest.raises(Refused):
+        parse('{"é": 1, "e\u0301": 2}'.encode(), 64)
+
+
+def test_d5_a_url_of_many_marks_holds_nobody_up() -> None:
+    assert _seconds(leads_to, {"url": f"http://{MARKS}"}, "evil.example") < 0.2
+
+
+def test_g7_names_that_callers_choose_are_not_kept_without_bound() -> None:
+    redactor = Redactor(["password"])
+    for number in range(20):
+        redactor.arguments({f"{number}{'a' * 900_000}": 1})
+    assert sum(map(len, redactor._names.verdicts)) < 1_000_000  # 8,192 of them would be 7 GB
+
+
+@pytest.mark.parametrize(
+    "name", [".method", "+_method", "%20.method", "[_method]", "_method]", "_METHOD]"]
+)
+@pytest.mark.parametrize("where", ["query", "form"])
+def test_b12_a_parameter_that_php_or_rack_reads_as_method_is_refused(
+    tmp_path: Path, name: str, where: str
+) -> None:
+    pair = f"a=1&{name}=DELETE"
+    setup = Setup(tmp_path)
+    if where == "query":
+        request, body = head("POST", f"/shop/orders?{pair}"), b""
+    else:
+        request, body = head("POST", "/shop/orders", {"Content-Type": FORM}), pair.encode()
+    with pytest.raises(Refused) as caught:
+        setup.call(REST, request, body)
+    assert caught.value.code == "invalid_argument"
+
+
+def test_b12_a_multipart_field_that_php_reads_as_method_is_refused(tmp_path: Path) -> None:
+    request = head("POST", "/shop/orders", {"Content-Type": "multipart/form-data; boundary=x"})
+    body = b'--x\r\nContent-Disposition: form-data; name=".method"\r\n\r\nDELETE\r\n--x--\r\n'
+    with pytest.raises(Refused) as caught:
+        Setup(tmp_path).call(REST, request, body)
+    assert caught.value.code == "invalid_argument"
+
+
+@pytest.mark.parametrize("media", ["application/json", "application/vnd.api+json"])
+def test_b12_json_that_laravel_reads_as_a_method_is_refused(tmp_path: Path, media: str) -> None:
+    request = head("POST", "/shop/orders", {"Content-Type": media})
+    with pytest.raises(Refused) as caught:
+        Setup(tmp_path).call(REST, request, b'{"_method":"DELETE"}')
+    assert caught.value.code == "invalid_argument"
+
+
+@pytest.mark.parametrize("kind", ["mixed", "related"])
+@pytest.mark.parametrize(
+    "header", ['Content-Disposition: form-data; name="_method"', "Content-ID: _method"]
+)
+def test_b18_a_form_under_another_multipart_type_is_refused(
+    tmp_path: Path, kind: str, header: str
+) -> None:
+    request = head("POST", "/shop/orders", {"Content-Type": f"multipart/{kind}; boundary=x"})
+    body = f"--x\r\n{header}\r\n\r\nDELETE\r\n--x--\r\n".encode()
+    with pytest.raises(Refused) as caught:
+        Setup(tmp_path).call(REST, request, body)
+    assert caught.value.code == "unsupported_media_type"
+
+
+def test_c4_a_document_with_a_key_twice_is_refused_soon() -> None:
+    keys = ",".join(f'"k{number}":0' for number in range(10_000))
+    document = f'{{"openapi":"3.0.0",{keys},"k9999":1}}'.encode()  # 99 KB of 16 MiB
+    assert _seconds(parse_document, document) < 0.2
+
+
+def test_c4_a_list_of_numbers_with_a_long_one_is_read_soon() -> None:
+    body = b"[" + b"0," * 524_000 + b"1234567890123456789.5]"
+    assert _seconds(parse, body, 64) < 0.2
