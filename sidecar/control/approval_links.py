@@ -7,9 +7,11 @@ Must not know: how a link is signed, how a vote is counted.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl
 
 from aiohttp import web
 
@@ -30,6 +32,7 @@ _HEADERS: Final = {
     "Referrer-Policy": "same-origin",
     "Content-Security-Policy": "default-src 'none'; form-action 'self'; frame-ancestors 'none'",
 }
+BODY_WAIT_S: Final = 10.0
 _VOTES: Final = ("approve", "reject")
 
 
@@ -46,13 +49,16 @@ def add_link_routes(app: web.Application, approvals: Approvals) -> None:
         return _answer(request, 200, shown(row), f"You decide as {link.name}")
 
     async def vote(request: web.Request) -> web.Response:
+        try:
+            link = await links.read(request.match_info["link"])
+        except (ApprovalRefused, StoreError) as refused:
+            return _refused(request, refused)
         asked = await _asked(request)
         word, reason = asked.get("vote"), asked.get("reason", "")
         if word not in _VOTES or not isinstance(reason, str):
             said = {"code": "malformed_request", "title": "vote is approve or reject"}
             return _answer(request, 400, said, said["title"])
         try:
-            link = await links.read(request.match_info["link"])
             decide = deciding.approve if word == "approve" else deciding.reject
             row = await decide(link.tenant, link.approval_id, link.person, reason)
         except (ApprovalRefused, StoreError, Refused) as refused:
@@ -65,14 +71,16 @@ def add_link_routes(app: web.Application, approvals: Approvals) -> None:
 
 async def _asked(request: web.Request) -> dict[str, Any]:
     """The members of a form or a JSON object; {} for anything else."""
-    if request.content_type == "application/json":
-        try:
-            asked = json.loads(await request.read())
-        except ValueError:
-            return {}
-        return asked if isinstance(asked, dict) else {}
-    if request.content_type == "application/x-www-form-urlencoded":
-        return dict(await request.post())
+    try:
+        async with asyncio.timeout(BODY_WAIT_S):
+            raw = (await request.read()).decode()
+        if request.content_type == "application/json":
+            asked = json.loads(raw)
+            return asked if isinstance(asked, dict) else {}
+        if request.content_type == "application/x-www-form-urlencoded":
+            return dict(parse_qsl(raw, errors="strict", max_num_fields=8))
+    except (ValueError, RecursionError, TimeoutError):
+        return {}
     return {}
 
 

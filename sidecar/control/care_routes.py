@@ -103,7 +103,7 @@ def add_care(
 
     def acting(answer: Acts) -> Handler:
         async def handle(request: web.Request) -> web.Response:
-            actor = f"socket:{_user_name(user_id(request))}"
+            actor = f"socket:{user_name(user_id(request))}"
             return json_answer(200, await answer(await asked(request), actor))
 
         return handle
@@ -114,7 +114,7 @@ def add_care(
         app.router.add_post(path, acting(act))
 
 
-def _user_name(uid: int) -> str:
+def user_name(uid: int) -> str:
     """A user's name, or the number of one that has none."""
     try:
         return pwd.getpwuid(uid).pw_name

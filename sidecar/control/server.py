@@ -20,6 +20,7 @@ from aiohttp import web
 
 from sidecar import __version__
 from sidecar.control.approval_links import add_link_routes
+from sidecar.control.connection_limits import ConnectionLimits
 from sidecar.errors import REFUSALS, StartRefused
 from sidecar.listening import listening_sockets
 
@@ -134,6 +135,8 @@ class ControlServer:
         """Listens; raises StartRefused if the address cannot be had."""
         host, port = self._address.host, self._address.port
         await self._runner.setup()
+        if self._runner.server is not None:
+            ConnectionLimits().hold(self._runner.server)
         try:
             self._sockets = await listening_sockets(host, port, BACKLOG)
             await self._serve()

@@ -24,7 +24,7 @@ from aiohttp import web
 
 from sidecar.control.approval_care import VERBS as APPROVAL_VERBS
 from sidecar.control.approval_care import ApprovalCare, ApprovalCareRefused
-from sidecar.control.care_routes import add_care, cares_of, json_answer
+from sidecar.control.care_routes import add_care, cares_of, json_answer, user_name
 from sidecar.control.fencing import FenceRefused, Fencing
 from sidecar.control.run_care import RunCare, RunCareRefused
 from sidecar.control.sink_care import SinkCareRefused
@@ -166,6 +166,7 @@ def _add_tools(app: web.Application, tools: ToolCare) -> None:
             _text(asked, "tenant"),
             _text(asked, "seen"),
             _text(asked, "reason"),
+            actor=f"socket:{user_name(_user_id(request))}",
         )
         return json_answer(200, said)
 
@@ -181,7 +182,8 @@ def _add_runs(app: web.Application, runs: RunCare) -> None:
     async def post_reset(request: web.Request) -> web.Response:
         asked = await _asked(request)
         reason, run_id = _text(asked, "reason"), _text(asked, "run_id")
-        return json_answer(200, await runs.reset(*_agent(asked), reason, run_id))
+        actor = f"socket:{user_name(_user_id(request))}"
+        return json_answer(200, await runs.reset(*_agent(asked), reason, run_id, actor=actor))
 
     app.router.add_post("/runs/show", post_show)
     app.router.add_post("/runs/reset", post_reset)

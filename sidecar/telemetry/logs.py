@@ -22,7 +22,8 @@ from typing import Any, Final, TextIO
 #: Every field a line may carry beside time, level, room and event.
 FIELDS: Final = frozenset(
     {
-        "address", "answer", "boot_id", "call_id", "cause", "code", "control", "count", "data",
+        "address", "answer", "boot_id", "call_id", "cause", "code", "containment_id", "control",
+        "count", "data", "node", "source_ip",
         "deadline_s", "default", "detail", "duration_s", "engine", "file", "forwarded", "in_flight",
         "listener", "next_step", "node_id", "path", "pid", "problem", "problems", "reason",
         "recovered", "revision", "rules", "status", "store", "tool", "upstream", "upstreams",

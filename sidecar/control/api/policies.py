@@ -129,19 +129,21 @@ class ReplayShape(Shape):
 async def list_policies(asked: Asked) -> list[dict[str, Any]]:
     """The one set in force, and whether the files are."""
     keeper = asked.rooms.policies
-    found = keeper.current
+    found, readable = keeper.current, told_files(asked)
     told = {
         "revision": found.revision,
         "default": found.default,
         "rules": found.rule_count,
         "tools": len(found.catalogue.tools),
-        "files": sorted(keeper.files),
+        "files": sorted(readable),
         "loaded_at": time_text(keeper.loaded_at_us),
         "loaded_at_us": keeper.loaded_at_us,
         "files_are_in_force": keeper.reload_succeeded,
         "reloads": keeper.reloads,
         "failures": keeper.failures,
-        "problems": [one.as_json() for one in keeper.problems[:PROBLEMS_TOLD_MAX]],
+        "problems": [one.as_json() for one in keeper.problems if one.position.source in readable][
+            :PROBLEMS_TOLD_MAX
+        ],
     }
     return [told]
 
@@ -162,6 +164,20 @@ async def list_rules(asked: Asked) -> Listed:
         key=lambda rule: rule.rule_id,
     )
     return page_of(rules, asked, partial(_told, keeper.places), lambda rule: rule.rule_id)
+
+
+def told_files(asked: Asked) -> frozenset[str]:
+    """The files of which this tenant is told: where there are others, none in which all rules are
+    about others alone, and none that was never in force."""
+    keeper = asked.rooms.policies
+    if len(asked.rooms.config.tenants) == 1:
+        return frozenset(keeper.files) | {one.position.source for one in keeper.problems}
+    mine: set[str] = set()
+    others: set[str] = set()
+    for rule in keeper.current.rules:
+        if (place := keeper.places.get(rule.rule_id)) is not None:
+            (mine if may_be_about(rule, asked.tenant) else others).add(place.source)
+    return frozenset(place.source for place in keeper.places.values()) - (others - mine)
 
 
 def may_be_about(rule: Rule, tenant: str) -> bool:

@@ -276,6 +276,13 @@ class Console:
                     await response.write(piece)
         except (ConnectionError, TimeoutError):
             _log.debug("whoever followed the calls has gone")
+        except Exception as error:
+            if not response.prepared:
+                raise
+            # Its head is sent: it is cut off, and the browser comes back by itself.
+            _log.warning("a page can follow no more", extra={"detail": str(error)})
+            if request.transport is not None:
+                request.transport.abort()
         finally:
             self._streams -= 1
         return response

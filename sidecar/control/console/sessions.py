@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 TOKEN_BYTES: Final = 32
 #: Signed in at the same time; the one that was idle longest makes room.
 SESSIONS_MAX: Final = 1_000
+#: The same of one key, so that nobody signs the others out.
+SESSIONS_OF_A_KEY_MAX: Final = 20
 #: Without a request for so long, or after so long in any case, the key has to be shown again.
 IDLE_S: Final = 2 * 3600.0
 LIFE_S: Final = 12 * 3600.0
@@ -68,6 +70,9 @@ class Sessions:
         token = self._drawn()
         now_ns = self._clock.monotonic_ns()
         self._sessions[sha256_of(token)] = Session(authorization, self._drawn(), now_ns, now_ns)
+        own = [name for name, one in self._sessions.items() if one.authorization == authorization]
+        for name in own[:-SESSIONS_OF_A_KEY_MAX]:
+            del self._sessions[name]
         while len(self._sessions) > SESSIONS_MAX:
             self._sessions.popitem(last=False)
         return token

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from sidecar.control.api.route import Asked
@@ -12,6 +13,8 @@ from sidecar.control.console.page import listed, route_of, told
 
 #: Lines of a difference that are shown.
 DIFFERENCE_LINES_MAX: Final = 400
+#: Lines that are compared; of more, for which that takes very long, all stand as gone and new.
+COMPARED_LINES_MAX: Final = 2_000
 CALLS_MAX: Final = 20
 #: Active containments that are looked through for those of one agent, newest first.
 CONTAINED_MAX: Final = 200
@@ -108,10 +111,20 @@ async def tools(asked: Asked) -> Mapping[str, Any]:
     return {
         "tools": found.items,
         "next": found.next,
-        "drifted": [{**one, "difference": _difference(one)} for one in drift["tools"]],
+        "drifted": await asked.rooms.backroom.do(partial(_differing, drift["tools"])),
         "may_act": bool(asked.person.roles & route_of("accept_tools").roles),
         "upstreams": sorted(asked.rooms.config.upstreams),
     }
+
+
+def _differing(tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What an MCP server says is as long as it likes: not for the event loop's thread."""
+    found = []
+    for one in tools:
+        lines = _difference(one)
+        shown = lines[:DIFFERENCE_LINES_MAX]
+        found.append({**one, "difference": shown, "more_lines": len(lines) - len(shown)})
+    return found
 
 
 def _difference(one: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -120,9 +133,15 @@ def _difference(one: Mapping[str, Any]) -> list[tuple[str, str]]:
         json.dumps(json.loads(one[name]), indent=2, sort_keys=True, ensure_ascii=False).split("\n")
         for name in ("pinned", "seen")
     )
-    lines = [
+    if len(before) + len(after) > COMPARED_LINES_MAX:
+        while before and after and before[-1] == after[-1]:
+            before, after = before[:-1], after[:-1]
+        pairs = enumerate(zip(before, after, strict=False))
+        shorter = min(len(before), len(after))
+        same = next((at for at, (gone, new) in pairs if gone != new), shorter)
+        return [*(("-", line) for line in before[same:]), *(("+", line) for line in after[same:])]
+    return [
         (line[0], line[1:])
         for line in difflib.unified_diff(before, after, lineterm="", n=3)
         if not line.startswith(("---", "+++", "@@"))
     ]
-    return lines[:DIFFERENCE_LINES_MAX]
