@@ -12,7 +12,8 @@ fi
 umask 077
 {
     for name in DEMO_AGENT_TOKEN OPERATOR_KEY POSTGRES_PASSWORD POSTGRES_AEGIS_PASSWORD GRAFANA_PASSWORD; do
-        echo "$name=$(openssl rand -hex 24)"
+        value=$(openssl rand -hex 24)
+        echo "$name=$value"
     done
 } >"$file.new"
 mv "$file.new" "$file"

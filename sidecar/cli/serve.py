@@ -31,6 +31,10 @@ def run(args: argparse.Namespace) -> int:
     import asyncio
     import os
     import signal
+
+    # Whoever asks for a reload while we start gets what there is; by default it would end us.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
     from pathlib import Path
 
     import uvloop

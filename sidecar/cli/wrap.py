@@ -74,7 +74,8 @@ def run(args: argparse.Namespace) -> int:
             return 2
         ends = _own_pipes()
         # Before there are threads, and so that it starts while we do.
-        process = started(command, os.environ)
+        own = wrapped.variables
+        process = started(command, {k: v for k, v in os.environ.items() if k not in own})
 
         async def carry() -> int:
             return await run_wrapped(wrapped, Child(process), ends, _tell(args.name))
@@ -177,7 +178,12 @@ def _wrapped(args: argparse.Namespace) -> Wrapped | None:
         print("aegis-sidecar wrap: its store is a file: `store:` must be sqlite", file=sys.stderr)
         return None
     upstream = config.upstreams[args.name]
-    return Wrapped(config=config, upstream=upstream, folder=None if has_own_store else folder)
+    return Wrapped(
+        config=config,
+        upstream=upstream,
+        folder=None if has_own_store else folder,
+        variables=loaded.variables,
+    )
 
 
 def _tell(name: str) -> Callable[[Config], None]:

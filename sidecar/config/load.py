@@ -64,6 +64,7 @@ class Loaded:
     for commands that ask for the store or the listeners, and need no secret of any of these.
     `upstreams` are those with no error of their own, where the only errors are about upstreams and
     the store: enough for commands that ask one of them, and need no other secret.
+    `variables` are those that secrets stand in.
     """
 
     config: Config | None
@@ -74,6 +75,7 @@ class Loaded:
     kinds: dict[str, str] = field(default_factory=dict)
     local: Config | None = None
     upstreams: dict[str, Upstream] = field(default_factory=dict)
+    variables: frozenset[str] = frozenset()
 
 
 def load_config(path: Path, environ: Mapping[str, str], overrides: Sequence[str]) -> Loaded:
@@ -117,6 +119,7 @@ def load_config(path: Path, environ: Mapping[str, str], overrides: Sequence[str]
         kinds=_kinds(merge.root),
         local=config if is_local else None,
         upstreams=_whole_upstreams(config, errors),
+        variables=frozenset(reader.references.variables),
     )
 
 

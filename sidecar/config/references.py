@@ -31,6 +31,8 @@ class References:
     def __init__(self, environ: Mapping[str, str], folder: Path) -> None:
         self._environ = environ
         self._folder = folder
+        #: Variables that were named.
+        self.variables: set[str] = set()
 
     def secret(self, section: Section, name: str) -> Secret | None:
         """The secret that a member refers to; None if that is a problem, which is reported."""
@@ -84,6 +86,7 @@ class References:
     def _value(self, name: object) -> str:
         if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
             raise ValueError("not the name of an environment variable")
+        self.variables.add(name)
         if name not in self._environ:
             raise ValueError(f"the environment variable {name} is not set")
         return self._environ[name]

@@ -11,6 +11,7 @@ Must not know: HTTP, streams, pipes: how a request came, and what the server is 
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
@@ -168,7 +169,9 @@ def refusal_message(asks: str | int | None, refused: Refused) -> bytes:
     nothing of rules or reasons."""
     kind = refused.kind
     error = {"code": kind.status, "message": kind.title, "data": {"code": kind.code}}
-    return orjson.dumps({"jsonrpc": "2.0", "id": asks, "error": error})
+    # An id that was read leniently may be one that orjson does not write.
+    said = {"jsonrpc": "2.0", "id": asks, "error": error}
+    return json.dumps(said, separators=(",", ":")).encode()
 
 
 def _call(

@@ -29,7 +29,7 @@ _CONFIGURATION: Final = """\
 default: deny                  # what no rule allows is refused; ./policies says what is allowed
 policies: ./policies
 upstreams:
-  {name}:
+  "{name}":
     url: stdio                 # the command stands in the configuration of your agent
     kind: mcp
     timeouts: {{idle: 1h}}       # a server that says nothing at all for so long is given up
@@ -61,7 +61,7 @@ _CATALOGUE: Final = """\
 # `{name}/unknown`, whatever its name; a rule can name a tool that stands here.
 # This prints them all, as the server lists them, for you to put here after a look at them:
 #   aegis-sidecar wrap --name {name} --import-tools -- COMMAND
-catalogue: {name}
+catalogue: "{name}"
 tools:
   "*": {{}}
 #  read_file: {{mutates: false}}         # it changes nothing
@@ -109,9 +109,10 @@ def write_first_files(folder: Path, name: str) -> Path:
     make_folder(policies)
     values = {"name": name, "path": path}
     texts = {path: _CONFIGURATION}
-    if not any(policies.iterdir()):
+    rules = {policies / "start.yaml": _POLICY, policies / "tools.yaml": _CATALOGUE}
+    # Of another process that begins, or of one that did not come so far, there may be some already.
+    if all(one in rules or one.name.startswith(".") for one in policies.iterdir()):
         # The configuration last: where it stands, the others were written.
-        rules = {policies / "start.yaml": _POLICY, policies / "tools.yaml": _CATALOGUE}
         texts = {**rules, **texts}
     try:
         for target, text in texts.items():

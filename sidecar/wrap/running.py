@@ -92,6 +92,8 @@ class Wrapped:
     config: Config
     upstream: Upstream
     folder: Path | None
+    #: Variables of our environment that hold our secrets.
+    variables: frozenset[str] = frozenset()
 
 
 async def run_wrapped(
@@ -261,7 +263,7 @@ async def _carry(session: StdioSession, agent: AgentPipes, child: Child, pipelin
     if told.is_set():
         await child.ended_within(TERM_S)
         child.signal(signal.SIGKILL)
-    await child.end(TERM_S)
+    await child.end(TERM_S, closes_output=False)
     await asyncio.wait({giving}, timeout=LAST_LINES_S)
     await session.finish(
         is_clients_end=agent_left, is_draining=told.is_set() and not agent_left, wait_s=CONCLUDE_S

@@ -192,14 +192,16 @@ class Child:
             return False
         return True
 
-    async def end(self, term_s: float) -> None:
-        """Asks it to end, and ends it and its group if it does not within `term_s`."""
+    async def end(self, term_s: float, *, closes_output: bool = True) -> None:
+        """Asks it to end; ends it if it does not within `term_s`, and what is left of its group.
+
+        Without `closes_output` what it has said can still be read."""
         if not self.exited.is_set():
             self.signal(signal.SIGTERM)
-            if not await self.ended_within(term_s):
-                self.signal(signal.SIGKILL)
-                if not await self.ended_within(KILLED_S):
-                    _log.error("the server cannot be ended", extra={"pid": self.pid})
+            await self.ended_within(term_s)
+            self.signal(signal.SIGKILL)
+            if not await self.ended_within(KILLED_S):
+                _log.error("the server cannot be ended", extra={"pid": self.pid})
         self.close_input()
-        if self._read_transport is not None:
+        if closes_output and self._read_transport is not None:
             self._read_transport.close()

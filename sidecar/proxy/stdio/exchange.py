@@ -65,6 +65,7 @@ class StdioExchange:
         "passed",
         "reply_id",
         "task",
+        "was_told",
     )
 
     def __init__(self, incoming: Incoming, head: RequestHead, sink: Sink) -> None:
@@ -74,6 +75,8 @@ class StdioExchange:
         self.is_draining = False
         #: Whether it waits, or waited, for a person before it goes to the server.
         self.is_held = False
+        #: Whether the server was given it.
+        self.was_told = False
         self.obligations: Obligations | None = None
         self.passed = asyncio.Event()
         self.ended = asyncio.Event()

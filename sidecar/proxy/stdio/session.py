@@ -37,6 +37,7 @@ from sidecar.proxy.upstream import Reply
 
 if TYPE_CHECKING:
     from sidecar.config.model import Limits, Upstream
+    from sidecar.policy.terms import Obligations, Redaction
 
 _log = logging.getLogger("aegis.stdio")
 
@@ -71,7 +72,9 @@ class StdioSession:
         )
         self._open: dict[IdKey, StdioExchange] = {}
         self._waiting: dict[IdKey, asyncio.Future[bytes]] = {}
-        self._abandoned: dict[IdKey, None] = {}
+        self._abandoned: dict[IdKey, Obligations | None] = {}
+        #: What those were held to whose ids are forgotten by now.
+        self._lingering: dict[Redaction, None] = {}
         self._heard_at_s = 0.0
         self.dropped: Counter[str] = Counter()
 
@@ -113,7 +116,7 @@ class StdioSession:
         self._of_task[task] = exchange
         task.add_done_callback(self._of_task.pop)
         await exchange.passed.wait()
-        if incoming.cancels is not None:
+        if incoming.cancels is not None and exchange.was_told:
             self._take_back(incoming.cancels)
 
     async def _handled(
@@ -166,6 +169,7 @@ class StdioSession:
             self._waiting[key] = asyncio.get_running_loop().create_future()
         try:
             await self._child.tell(body)
+            exchange.was_told = True
             exchange.passed.set()
             if key is None:
                 return Reply(202, ())
@@ -174,7 +178,7 @@ class StdioSession:
             raise Refused("upstream_broken", "The server has ended") from None
         finally:
             if key is not None and self._waiting.pop(key, None) is not None:
-                self._abandon(key)
+                self._abandon(key, exchange.obligations)
 
     async def open_websocket(
         self, upstream: Upstream, target: str, headers: Sequence[tuple[str, str]]
@@ -201,10 +205,19 @@ class StdioSession:
             await asyncio.wait({waiting}, timeout=left_s)
         return waiting.result()
 
-    def _abandon(self, key: IdKey) -> None:
-        self._abandoned[key] = None
+    def _abandon(self, key: IdKey, obligations: Obligations | None) -> None:
+        self._abandoned[key] = obligations
         if len(self._abandoned) > ABANDONED_MAX:
-            self._abandoned.pop(next(iter(self._abandoned)))
+            oldest = self._abandoned.pop(next(iter(self._abandoned)))
+            if oldest is not None and oldest.response:
+                self._lingering[oldest.response] = None
+
+    def _redactions(self) -> list[Redaction]:
+        """Of every call that the server may still be at: it need not stop at a call that nobody
+        waits for."""
+        obliged = (*(one.obligations for one in self._open.values()), *self._abandoned.values())
+        found = {one.response: None for one in obliged if one is not None and one.response}
+        return [*(found | self._lingering)]
 
     # -- from the server to the agent ------------------------------------------------------
 
@@ -244,9 +257,8 @@ class StdioSession:
         """A notification or a request of the server, held to what calls in flight are held to, and
         to what the policies say of it."""
         line = said.line
-        obliged = [one.obligations for one in self._open.values() if one.obligations is not None]
         try:
-            for redaction in [one.response for one in obliged if one.response]:
+            for redaction in self._redactions():
                 if len(line) <= INLINE_BYTES_MAX:
                     line = masked_message(line, redaction)
                 else:
