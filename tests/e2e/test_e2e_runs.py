@@ -136,7 +136,10 @@ def test_an_operator_ends_a_run_on_record(httpbin: str, tmp_path: Path) -> None:
 
 def test_calls_at_once_cannot_slip_past_each_other(httpbin: str, tmp_path: Path) -> None:
     """Page, customer and many sends in flight together: no send is on record after both."""
-    running = written(tmp_path, httpbin, "[pack:lethal-trifecta, ./policies]").start()
+    running = written(tmp_path, httpbin, "[pack:lethal-trifecta, ./policies]")
+    # A send between the customer and the page asks somebody: it is not to wait for an answer here.
+    running.config.write_text(running.config.read_text() + "approvals: {hold: 0s}\n")
+    running.start()
     try:
         assert called(running, NOTE)[0] == 200
         statuses: list[int] = []
