@@ -117,33 +117,39 @@ checks() {
     [ -z "$failed" ]
 }
 
-# Beside the tests, for they keep one core at most and the tests often wait. Never beside the serial
-# ones, and behind the tests wherever both want a core.
-if [ -n "$is_ci" ]; then
-    checks_said=$(mktemp)
-    trap 'rm -f "$checks_said"' EXIT
-    (
-        renice -n 10 -p "$BASHPID" >/dev/null 2>&1
+# These mostly wait: for scrapes, installers, restarts.
+waiting=(
+    tests/e2e/test_e2e_prometheus.py tests/e2e/test_e2e_quickstart.py tests/soc
+    tests/unit/deploy/test_deploy_environment.py
+)
+# Beside the other tests, for they keep one core at most and the tests often wait. Never beside the
+# serial ones, and behind the tests wherever both want a core.
+beside() {
+    renice -n 10 -p "$BASHPID" >/dev/null 2>&1
+    if [ -n "$is_ci" ]; then
         checks
-    ) >"$checks_said" 2>&1 &
-    checks_pid=$!
-fi
+    fi
+    part waiting "$python" -m pytest -m "not serial" --durations=5 "${waiting[@]}"
+    [ -z "$failed" ]
+}
+beside_said=$(mktemp)
+trap 'rm -f "$beside_said"' EXIT
+beside >"$beside_said" 2>&1 &
+beside_pid=$!
 # The folders whose files take long come first, so that no worker is left alone with one at the end.
 # More than one for each of two cores gains little, and makes tests late that mind the time.
 folders=(tests/faults tests/e2e tests/fuzz tests/wire)
 for folder in tests/*/; do
     folder=${folder%/}
-    if [[ " ${folders[*]} " != *" $folder "* ]] &&
+    if [[ " ${folders[*]} ${waiting[*]} " != *" $folder "* ]] &&
         [ -n "$(find "$folder" -name 'test_*.py' -print -quit)" ]; then
         folders+=("$folder")
     fi
 done
 part tests "$python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not serial" \
-    --durations=15 "${folders[@]}"
-if [ -n "$is_ci" ]; then
-    wait "$checks_pid" || failed="$failed checks"
-    cat "$checks_said"
-fi
+    --durations=15 "${waiting[@]/#/--ignore=}" "${folders[@]}"
+wait "$beside_pid" || failed="$failed beside"
+cat "$beside_said"
 if [ -n "$failed" ]; then
     echo "FAILED so far:$failed"
 fi
