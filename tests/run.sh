@@ -117,10 +117,9 @@ checks() {
     [ -z "$failed" ]
 }
 
-# These mostly wait: for scrapes, installers, restarts.
+# These mostly wait, for installers and restarts, and mind no time.
 waiting=(
-    tests/e2e/test_e2e_prometheus.py tests/e2e/test_e2e_quickstart.py tests/soc
-    tests/unit/deploy/test_deploy_environment.py
+    tests/e2e/test_e2e_quickstart.py tests/soc tests/unit/deploy/test_deploy_environment.py
 )
 # Beside the other tests, for they keep one core at most and the tests often wait. Never beside the
 # serial ones, and behind the tests wherever both want a core.
