@@ -16,22 +16,13 @@ from types import SimpleNamespace
 
 import pytest
 from free_ports import free_port
-from wrapping import HERE, SCRIPT, Wrap, gone_within, text_of
+from wrapping import HERE, MASKING, SCRIPT, Wrap, gone_within, text_of
 
 from sidecar.proxy.stdio.child import Child, started
 from sidecar.wrap.files import write_first_files
 from sidecar.wrap.running import _ENDING, _PASSED_ON, _carry
 
 SERVER = [sys.executable, str(HERE / "ending_server.py")]
-CARD = "4111 1111 1111 1111"
-MASKING = """\
-policy: start
-rules:
-  - {id: everything, effect: allow, tools: [files/unknown, "files/mcp:*"]}
-  - id: no-cards
-    tools: files/unknown
-    obligations: {redact: {response: card_number}}
-"""
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from stdio_script import CARD
-from wrapping import SCRIPT, Wrap, call, text_of
+from wrapping import MASKING, SCRIPT, Wrap, call, text_of
 
 PING = b'{"jsonrpc":"2.0","id":"p","method":"ping"}'
 
@@ -152,16 +152,6 @@ def test_the_order_of_messages_is_kept_both_ways(wrap: Wrap) -> None:
     assert wrap.seen() == [call(1, "order"), *burst]
     tools = [one["tool"] for one in wrap.receipts() if one["kind"] == "intent"]
     assert tools.count("files/mcp:response") == 1
-
-
-MASKING = """\
-policy: start
-rules:
-  - {id: everything, effect: allow, tools: [files/unknown, "files/mcp:*"]}
-  - id: no-cards
-    tools: files/unknown
-    obligations: {redact: {response: card_number}}
-"""
 
 
 def test_c16_what_is_said_beside_an_answer_is_masked_like_it(tmp_path: Path) -> None:

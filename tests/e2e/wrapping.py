@@ -23,6 +23,16 @@ SCRIPT = [sys.executable, str(HERE / "stdio_script.py")]
 FIXTURE = [sys.executable, str(HERE / "stdio_fixture.py")]
 PATIENCE_S = 20.0
 
+#: Everything goes ahead, and what comes of a call is masked.
+MASKING = """\
+policy: start
+rules:
+  - {id: everything, effect: allow, tools: [files/unknown, "files/mcp:*"]}
+  - id: no-cards
+    tools: files/unknown
+    obligations: {redact: {response: card_number}}
+"""
+
 
 def wrap_command(name: str, server: list[str], *options: str) -> list[str]:
     program = [sys.executable, "-m", "sidecar.cli.main", "wrap"]
