@@ -2,7 +2,7 @@
 
 Knows, as rules:
 - **One alert, one response.** Its id is made of the alert's, so that whoever tries again finds it;
-  one that people have undone is not begun anew.
+  one that people have undone is not begun anew, nor the same for what happened before (let_go).
 - **It always ends**: after `AUTOMATIC_US_MAX` at the latest.
 - **It concerns the agent of the hit and nobody else.** Whoever can make a detection fire must not
   be able to keep others from working: a tool or a destination is blocked, and approval is forced,
@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 import orjson
 
 from sidecar.policy.contained import CONTAINED, Action, hosts_in
+from sidecar.soc.let_go import DETECTION, let_go_since
+from sidecar.soc.let_go import Reads as ReadsEndings
 from sidecar.soc.model import Hit
 from storage.errors import StoreError
 from storage.records import AFTER_ALL_IDS, CallFactsRow, ReceiptRow, RunHead
@@ -41,8 +43,6 @@ AUTOMATIC_PER_HOUR_MAX: Final = 30
 #: None of them lasts longer: 24 h.
 AUTOMATIC_US_MAX: Final = 24 * 3_600_000_000
 HOUR_US: Final = 3_600_000_000
-#: In front of a detection's name, where a record names who acted.
-DETECTION: Final = "detection:"
 #: So many of the newest containments are looked at to count those of an hour.
 LOOKED_AT_MAX: Final = 200
 REASON_CHARS_MAX: Final = 1024
@@ -82,7 +82,7 @@ class Responded(NamedTuple):
     containment_id: str = ""
 
 
-class Reads(Protocol):
+class Reads(ReadsEndings, Protocol):
     """What is needed of a store."""
 
     async def clock_us(self) -> int:
@@ -95,12 +95,6 @@ class Reads(Protocol):
 
     async def active_containments(self, tenant_id: str) -> list[ContainmentRow]:
         """All that are active."""
-        ...
-
-    async def containments_before(
-        self, tenant_id: str, before_id: str, limit: int, *, state: str = "", action: str = ""
-    ) -> list[ContainmentRow]:
-        """Containments, newest first."""
         ...
 
     async def run_head(self, tenant_id: str, run_key: str) -> RunHead:
@@ -182,7 +176,11 @@ class Responding:
             about = await self._about(hit)
             if isinstance(about, str):
                 return _recommended(hit, about)
-            why = await self._echo(hit) or await self._over_bounds(hit.tenant)
+            why = (
+                await self._echo(hit)
+                or await let_go_since(self._store, hit, action, *about)
+                or await self._over_bounds(hit.tenant)
+            )
             if why:
                 return _recommended(hit, why)
         except StoreError as error:

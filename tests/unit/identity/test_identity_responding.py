@@ -10,6 +10,7 @@ import orjson
 import pytest
 from identity_setup import MovedClock, Place, place
 
+from sidecar.identity.agent_states import Move
 from sidecar.ledger.receipt import blank_receipt
 from sidecar.ledger.run_text import KeptRun, run_text
 from sidecar.model import TrustLevel
@@ -45,16 +46,22 @@ class Found(NamedTuple):
 
 
 def found(
-    action: str, *, alert: str = "a1", for_us: int = HOUR_US, seq: int = 1, **more: str
+    action: str,
+    *,
+    alert: str = "a1",
+    for_us: int = HOUR_US,
+    seq: int = 1,
+    detection: str = "deny-storm",
+    **more: str,
 ) -> Found:
     values = {"agent": "coder", "run": "", "tool": "shop/get", "upstream": "shop", **more}
     hit = Hit(
-        "deny-storm", Severity.HIGH, "acme", ("coder",), values["agent"], values["run"],
+        detection, Severity.HIGH, "acme", ("coder",), values["agent"], values["run"],
         values["tool"], values["upstream"], "coder: 5 refusals", (Evidence(seq, "h", "c1", 5),),
         HOUR_US, Response(action, for_us),
     )  # fmt: skip
     row = AlertRow(
-        "acme", alert, 1, "open", "deny-storm", "high", '["coder"]', values["agent"],
+        "acme", alert, 1, "open", detection, "high", '["coder"]', values["agent"],
         values["run"], "i1", hit.reason, 5, "[]", "[]", 5, 5, 9, 5,
     )  # fmt: skip
     return Found(hit, row, None)
@@ -117,8 +124,49 @@ async def test_an_alert_is_responded_to_once_also_after_an_undo(tmp_path: Path) 
         assert await desk.respond(found("freeze-agent")) == [], "what people undid stays undone"
         coder = at.callers.registry.agent("acme", "coder")
         assert coder is not None and coder.state == "active"
-        (again,) = await desk.respond(found("freeze-agent", alert="a2"))
-        assert again.is_done, "positive control: another alert"
+        (again,) = await desk.respond(found("freeze-agent", alert="a2", seq=3))
+        assert again.is_done, "positive control: another alert, of what happened afterwards"
+
+
+@pytest.mark.parametrize(("action", "how"), [
+    ("freeze-agent", "undo"), ("freeze-agent", "unfreeze"), ("quarantine-agent", "restore"),
+    ("block-tool", "undo"), ("force-approval", "undo"),
+])  # fmt: skip
+async def test_what_happened_before_people_let_go_contains_nobody_again(
+    tmp_path: Path, action: str, how: str
+) -> None:
+    async with place(tmp_path) as at:
+        desk = Desk(at)
+        (first,) = await desk.respond(found(action))
+        if how == "undo":
+            await at.callers.containing.undo("acme", first.containment_id, actor="ana")
+        else:
+            await at.callers.changes.move("acme", "coder", Move(how), actor="ana")
+        assert first.is_done and (await at.store.head("acme")).seq == 2
+        (before,) = await desk.respond(found(action, alert="a2", seq=1))
+        assert not before.is_done
+        assert f"ana has ended {first.containment_id} since" in before.text
+        (other,) = await desk.respond(found(action, alert="a3", seq=1, detection="canary"))
+        assert other.is_done, "positive control: people have not seen what another noticed"
+        await at.callers.containing.undo("acme", other.containment_id, actor="ana")
+        (after,) = await desk.respond(found(action, alert="a4", seq=(await _head(at)) + 1))
+        assert after.is_done, "positive control: it happened afterwards"
+
+
+async def test_what_ended_by_its_time_speaks_for_nobody(tmp_path: Path) -> None:
+    clock = MovedClock()
+    async with place(tmp_path, clock=clock) as at:
+        desk = Desk(at)
+        await desk.respond(found("block-tool", for_us=1_000_000))
+        (row,) = await at.store.active_containments("acme")
+        clock.moved_s = 2
+        assert await at.callers.containing.expire(row, "sweep")
+        (again,) = await desk.respond(found("block-tool", alert="a2", seq=1))
+        assert again.is_done
+
+
+async def _head(at: Place) -> int:
+    return (await at.store.head("acme")).seq
 
 
 async def test_no_response_lasts_longer_than_a_day(tmp_path: Path) -> None:
