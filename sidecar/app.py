@@ -71,6 +71,7 @@ from sidecar.write_path import (
     made_queue,
     made_recorder,
     opened_store,
+    record_policies,
     run_keeper,
     seeded_pressure,
 )
@@ -124,6 +125,7 @@ async def running(
         history = _history(stack, config, clock)
         queue = made_queue(config, store, pressure, clock)
         stack.push_async_callback(queue.close)
+        await record_policies(config, clock, store, queue, fence, policies)
         recorder = made_recorder(config, clock, queue, store, boot_id, fence)
         callers = await made_callers(stack, config, clock, store, queue, fence)
         counters = Counters(config.upstreams)
@@ -168,7 +170,7 @@ async def running(
         yield Sidecar(
             data_url=config.listen.data.url, control_url=config.listen.control.url,
             boot_id=boot_id, recovered=recovered, queue=queue, approvals=approvals, callers=callers,
-            reload_soon=lambda: tasks.start(policies.reload(), "reload"),
+            reload_soon=lambda: tasks.start(policies.reload("signal"), "reload"),
         )  # fmt: skip
 
 

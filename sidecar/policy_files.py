@@ -1,7 +1,8 @@
 """Keeps the policy set in force: loads it at start, and again when the files' content changes.
 
 Knows: that a set is swapped by one assignment, so each decision reads one revision; that content
-must stand still for two looks before it is loaded; that a broken set never replaces a good one.
+must stand still for two looks before it is loaded; that a broken set never replaces a good one, and
+no set does that cannot be put on record.
 Files are looked at by polling, in a worker thread: watching misses Kubernetes' link swaps.
 Must not know: what policies mean, who asks for the set.
 """
@@ -17,6 +18,7 @@ from typing import Final, Protocol
 
 from sidecar.clock import Clock
 from sidecar.errors import ConfigurationError
+from sidecar.policy.in_force import InForce
 from sidecar.policy.index import PolicySet
 from sidecar.policy.load import LoadedPolicies, Source, Watching
 from sidecar.policy_loading import let_go, load_without_collections
@@ -30,7 +32,7 @@ from sidecar.policy_reading import (
 )
 from sidecar.problems import Position, Problem, errors_only
 
-__all__ = ["Load", "PolicyKeeper", "ReadFile", "Reload", "read_sources"]
+__all__ = ["SIDECAR", "Load", "PolicyKeeper", "ReadFile", "Reload", "read_sources"]
 
 ReadFile = Callable[[str, str], bytes]
 
@@ -43,6 +45,23 @@ class Load(Protocol):
         """Never raises for what a user can get wrong."""
         ...
 
+
+class Records(Protocol):
+    """Puts on record which set is in force."""
+
+    async def loaded(self, now: InForce, actor: str, reason: str) -> str:
+        """Nothing to do if the record says so already. Why it cannot be put on record, or ""."""
+        ...
+
+    async def refused(self, now: InForce, problems: int, actor: str, reason: str) -> None:
+        """A broken set was not taken, and `now` stays in force."""
+        ...
+
+
+#: Who acts where nobody asked for it, and why.
+SIDECAR: Final = "sidecar"
+_CHANGED: Final = "the files changed"
+_STANDS: Final = "it is in force, and the record said otherwise"
 
 POLL_S: Final = 1.0
 #: Of a file, for whoever looks at it.
@@ -80,6 +99,7 @@ class PolicyKeeper:
         self._load = load
         self._clock = clock
         self._turn = asyncio.Lock()
+        self._record: Records | None = None
         self._beside: tuple[Path, ...] = ()
         self._attempted = b""
         self._pending = b""
@@ -105,39 +125,51 @@ class PolicyKeeper:
             )
         return loaded.policy_set
 
+    async def record_by(self, record: Records) -> None:
+        """From now on what is in force is on record; what is now, as soon as that can be."""
+        self._record = record
+        why = await self._tell(self.current, self.detections, SIDECAR, _STANDS)
+        if why:
+            _log.error("which policies are in force is not on record yet", extra={"cause": why})
+
     async def run(self) -> None:
         """Looks once a second, for ever; cancel it to end it."""
         while True:
             await asyncio.sleep(POLL_S)
             try:
                 await self.poll()
-            except Exception:
+            except Exception as error:
                 # A fault of ours: it is told at each look, and must not be the last one.
                 _log.exception("looking at the policies failed")
+                self._fail(f"looking at the files failed inside the sidecar: {_name_of(error)}")
 
     async def poll(self) -> bool:
         """One look; True if a changed set was put in force.
 
         Content that differs from what was last tried is loaded once two looks in a row saw the
-        same. What was tried and failed is not tried again until it changes.
+        same. What was tried and failed is not tried again until it changes; what could only not be
+        put on record is.
         """
         async with self._turn:
             reading = await asyncio.to_thread(self._look)
             digest = reading.digest() if reading is not None else self._attempted
             if reading is None or digest == self._attempted:
                 self._pending = b""
+                if digest:  # nothing waits to be put in force
+                    await self._tell(self.current, self.detections, SIDECAR, _STANDS)
                 return False
             if digest != self._pending:
                 self._pending = digest
                 return False
-            return await self._attempt(reading)
+            return await self._attempt(reading, SIDECAR, _CHANGED)
 
-    async def reload(self) -> Reload:
-        """Loads now what is there, changed or not; the set in force stays if it is broken."""
+    async def reload(self, actor: str = SIDECAR, reason: str = "a reload was asked for") -> Reload:
+        """Loads now what is there, changed or not; the set in force stays if it is broken. `actor`
+        is who asked for it, as the record names them."""
         async with self._turn:
             before, watched_before = self.current.revision, self.detections
             reading = await asyncio.to_thread(self._read_standing)
-            succeeded = await self._attempt(reading)
+            succeeded = await self._attempt(reading, actor, reason)
         if not succeeded:
             count = len(errors_only(self.problems))
             return Reload(
@@ -200,7 +232,7 @@ class PolicyKeeper:
         except Exception as error:
             _log.exception("loading the policies failed")
             problem = Problem(
-                Position("policies"), f"loading failed inside the sidecar: {type(error).__name__}"
+                Position("policies"), f"loading failed inside the sidecar: {_name_of(error)}"
             )
             loaded = LoadedPolicies(None, [problem])
         problems = [*reading.problems, *loaded.problems]
@@ -209,12 +241,37 @@ class PolicyKeeper:
 
     # -- on the loop -----------------------------------------------------------------------
 
-    async def _attempt(self, reading: Reading) -> bool:
+    async def _attempt(self, reading: Reading, actor: str, reason: str) -> bool:
         discarded = [self.current]
-        self._conclude(reading, await asyncio.to_thread(self._loaded, reading))
+        loaded = await asyncio.to_thread(self._loaded, reading)
+        if loaded.policy_set is not None:
+            why = await self._tell(loaded.policy_set, loaded.detections, actor, reason)
+            if why:
+                self._fail(f"what was loaded cannot be put on record, and is not in force: {why}")
+                return False
+        self._conclude(reading, loaded)
+        if not self.reload_succeeded and self._record is not None:
+            now = _in_force(self.current, self.detections)
+            await self._record.refused(now, len(errors_only(self.problems)), actor, reason)
         if discarded[0] is not self.current:
             await asyncio.to_thread(let_go, discarded)
         return self.reload_succeeded
+
+    async def _tell(
+        self, policy_set: PolicySet, detections: Watching | None, actor: str, reason: str
+    ) -> str:
+        """Why it cannot be put on record, or ""."""
+        if self._record is None:
+            return ""
+        return await self._record.loaded(_in_force(policy_set, detections), actor, reason)
+
+    def _fail(self, what: str) -> None:
+        """It is nothing about the files, so that they are looked at again."""
+        self._attempted, self._pending, self._signature = b"", b"", ()
+        self.reload_succeeded = False
+        self.failures += 1
+        self.problems = (Problem(Position("policies"), what),)
+        _log.error("policies were not loaded", extra={"cause": what})
 
     def _conclude(self, reading: Reading, loaded: LoadedPolicies) -> None:
         self._beside = tuple(reading.beside)
@@ -247,3 +304,11 @@ class PolicyKeeper:
 
 def _watched(detections: Watching | None) -> str:
     return detections.revision if detections is not None else ""
+
+
+def _in_force(policy_set: PolicySet, detections: Watching | None) -> InForce:
+    return InForce(policy_set.revision, _watched(detections), policy_set.rule_count)
+
+
+def _name_of(error: Exception) -> str:
+    return type(error).__name__

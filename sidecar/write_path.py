@@ -1,4 +1,5 @@
-"""Makes the rooms of the write path: store, lease, queue, pressure, recorder, runs and fence.
+"""Makes the rooms of the write path: store, lease, queue, pressure, recorder, runs and fence,
+and what puts the policies in force on record.
 
 Knows: which settings each of them takes. Part of the composition root, which says in what order.
 """
@@ -19,6 +20,7 @@ from sidecar.control.fencing import Fencing
 from sidecar.ledger.chain import seal
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.lease import Lease
+from sidecar.ledger.policy_record import PolicyRecord
 from sidecar.ledger.recorder import Recorder
 from sidecar.ledger.run_keeper import RunKeeper
 from sidecar.ledger.witness import witnessed
@@ -34,6 +36,7 @@ from storage.write_queue import BATCH_MAX, WriteQueue
 
 if TYPE_CHECKING:
     from sidecar.ledger.checkpointer import Checkpointer
+    from sidecar.policy_files import PolicyKeeper
 
 #: How long one read for the API may take, and by how many connections they are made.
 LOOK_UP_S = 2.0
@@ -136,6 +139,19 @@ def made_recorder(
     )
     queue.on_abandoned = recorder.abandoned
     return recorder
+
+
+async def record_policies(
+    config: Config,
+    clock: Clock,
+    store: storage.SqlStore,
+    queue: WriteQueue,
+    fence: Fence,
+    policies: PolicyKeeper,
+) -> None:
+    """From here on the record of each tenant says which policies are in force."""
+    node = store.node_id
+    await policies.record_by(PolicyRecord(config.tenants, store, queue, clock, fence, node=node))
 
 
 async def seeded_pressure(

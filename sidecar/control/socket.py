@@ -91,8 +91,9 @@ def _app(state: ControlState) -> web.Application:
     async def get_status(_: web.Request) -> web.Response:
         return json_answer(200, await state.status())
 
-    async def post_reload(_: web.Request) -> web.Response:
-        return json_answer(200, await state.reload())
+    async def post_reload(request: web.Request) -> web.Response:
+        actor = f"socket:{user_name(_user_id(request))}"
+        return json_answer(200, await state.reload(actor))
 
     app = web.Application(middlewares=[_owner_only], client_max_size=BODY_BYTES_MAX)
     app.router.add_get("/status", get_status)

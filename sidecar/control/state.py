@@ -164,9 +164,9 @@ class ControlState:
         up_s = (self._clock.monotonic_ns() - self._identity.started_ns) / 1e9
         return up_s, dict(self._sources.counters.shadow_by_tenant.get(tenant, {}))
 
-    async def reload(self) -> dict[str, Any]:
-        """Reloads the policies now; what came of it, with every problem."""
-        result = await self._policies.reload()
+    async def reload(self, actor: str) -> dict[str, Any]:
+        """Reloads the policies now, as `actor` asks; what came of it, with every problem."""
+        result = await self._policies.reload(actor)
         return {
             "succeeded": result.succeeded,
             "text": result.text,

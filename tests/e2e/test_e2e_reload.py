@@ -123,12 +123,16 @@ def reloading(process: Process) -> Iterator[Reloads]:
             process.stop()
 
 
-def receipts_of(process: Process) -> dict[str, dict[str, Any]]:
-    """Decisions by call, with their facts."""
+def exported(process: Process) -> list[dict[str, Any]]:
+    """All receipts in their order, with what stands beside them."""
     path = process.folder / "receipts.jsonl"
     export = ("receipts", "export", "--facts", "--output", str(path))
     assert main([*export, "--config", str(process.config)]) == 0
-    found = map(json.loads, path.read_text().splitlines())
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def receipts_of(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Decisions by call, with their facts."""
     return {
         one["call_id"]: {**one, "facts": json.loads(one["facts"])}
         for one in found
@@ -159,7 +163,9 @@ def test_d4_a_hundred_reloads_under_load_never_show_a_mixture(tmp_path: Path) ->
         log = process.log()
     assert mixtures(calls) == []
     assert misjudged(calls, reloads.changes) == []
-    assert_every_receipt_is_of_one_set(process, calls)
+    found = exported(process)
+    assert_every_receipt_is_of_one_set(found, calls)
+    assert_each_set_is_on_record_before_it_decides(found, reloads.refused)
     loads = 'aegis_policy_reloads_total{result="%s"}'
     assert metrics["aegis_policy_reload_success"] == 1
     assert metrics[loads % "loaded"] > reloads.succeeded >= 100
@@ -169,8 +175,26 @@ def test_d4_a_hundred_reloads_under_load_never_show_a_mixture(tmp_path: Path) ->
     assert all(of_sets[number] > 20 for number in NUMBERS), of_sets
 
 
-def assert_every_receipt_is_of_one_set(process: Process, calls: list[Call]) -> None:
-    receipts = receipts_of(process)
+def assert_each_set_is_on_record_before_it_decides(
+    found: list[dict[str, Any]], refused: int
+) -> None:
+    """Each reload tells what it replaced, so that the record of changes has no gap."""
+    told, in_force = [], {next(one for one in found if one["policy_revision"])["policy_revision"]}
+    for one in found:
+        if one["action"] == "policy.load":
+            told.append((json.loads(one["arguments"]), one["policy_revision"]))
+            in_force.add(one["policy_revision"])
+        elif one["policy_revision"]:
+            assert one["policy_revision"] in in_force, one["seq"]
+    assert len(told) > 100 and {name for _, name in told} == set(REVISIONS.values())
+    assert all(said["before"]["revision"] != revision for said, revision in told)
+    for (_, before), (said, _) in itertools.pairwise(told):
+        assert said["before"]["revision"] == before
+    assert sum(one["action"] == "policy.refuse" for one in found) >= refused
+
+
+def assert_every_receipt_is_of_one_set(found: list[dict[str, Any]], calls: list[Call]) -> None:
+    receipts = receipts_of(found)
     of_call = {call_id: told_by_receipt(one, KNOWN) for call_id, one in receipts.items()}
     assert {call_id: sets for call_id, sets in of_call.items() if len(sets) != 1} == {}
     assert 0 not in frozenset().union(*of_call.values())

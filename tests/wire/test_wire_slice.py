@@ -26,10 +26,18 @@ def harness(*arguments: str) -> tuple[int, dict[str, Any]]:
 def test_b1_b20_c1_c11_parsers_read_what_was_decided_on() -> None:
     code, report = harness("--size", "1000", "--parsers", SLICE)
     assert (code, report["violations"]) == (0, 0), json.dumps(report, indent=2)
-    # positive controls: each parser read all that arrived, mutants among it, with JSON in it
+    # positive controls: each parser read all that arrived, mutants among it, with JSON in it; or
+    # refused it, which says nothing against the sidecar and is rare
     assert report["mutants_forwarded"] > 50
     assert set(report["readings"]) == set(SLICE.split(","))
-    assert set(report["readings"].values()) == {report["arrivals"]}
+    said = json.dumps(report, indent=2)
+    for parser, read in report["readings"].items():
+        refused = sum(
+            count
+            for what, count in report["refused_by_a_parser"].items()
+            if what.startswith(f"{parser} ") and what != f"{parser} form"
+        )
+        assert read + refused == report["arrivals"] and refused <= 2, said
     assert report["json_readings"]["h11"] > 50 and report["json_readings"]["aiohttp"] > 50
 
 

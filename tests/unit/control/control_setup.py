@@ -75,7 +75,8 @@ def make_config(folder: Path, **changes: Any) -> Config:
 
 
 def make_policies() -> SimpleNamespace:
-    async def reload() -> SimpleNamespace:
+    async def reload(actor: str) -> SimpleNamespace:
+        assert actor.startswith("socket:")
         return SimpleNamespace(succeeded=policies.reload_succeeded, text="said")
 
     policies = SimpleNamespace(
