@@ -102,6 +102,15 @@ def test_b18_a_form_under_another_multipart_type_is_refused(
     assert caught.value.code == "unsupported_media_type"
 
 
+@pytest.mark.parametrize("piece", ["[", "[ ", "{ ", "[1", " ", "{\0", "[\0"])
+def test_c4_a_body_that_only_begins_like_json_holds_nobody_up(tmp_path: Path, piece: str) -> None:
+    setup = Setup(tmp_path)
+    request = head("POST", "/shop/orders", {"Content-Type": "application/octet-stream"})
+    body = (piece[0] + piece[1:] * 2**20 if piece[1:] else piece * 2**20).encode()
+    assert len(body) >= 2**20
+    assert _seconds(setup.call, REST, request, body) < 0.2
+
+
 def test_c4_a_document_with_a_key_twice_is_refused_soon() -> None:
     keys = ",".join(f'"k{number}":0' for number in range(10_000))
     document = f'{{"openapi":"3.0.0",{keys},"k9999":1}}'.encode()  # 99 KB of 16 MiB
