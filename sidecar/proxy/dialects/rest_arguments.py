@@ -1,8 +1,8 @@
 """Where the arguments of a REST call stand: path, query, form, JSON; one mapping out of them.
 
 Knows: percent-decoding, `application/x-www-form-urlencoded`, what fields and files of a multipart
-form become, which bodies are read and which are known by digest only. A name twice, or in two
-places with different values, is refused.
+form become, which bodies are read and which are known by digest only. A name twice, in two
+places with different values, or in another case beside it, is refused.
 Must not know: routes, rules. Types are the catalogue's (`ArgumentTypes.bind`).
 """
 
@@ -118,9 +118,22 @@ class _Arguments:
                         "ambiguous_argument", f"{name} is what the sidecar says of a body"
                     )
         if self._types is None:
+            _refuse_names_of_other_case(self._values)
             return self._values
         bound: dict[str, Any] = self._types.bind(self._values, self._textual)
         return bound
+
+
+def _refuse_names_of_other_case(values: Mapping[str, Any]) -> None:
+    """Servers that pass over case (Go's JSON, what ASP.NET binds) take one for the other. Where
+    both are declared, the author of the operation tells them apart."""
+    if len(set(map(str.casefold, values))) == len(values):
+        return
+    seen: set[str] = set()
+    for name in values:
+        if name.casefold() in seen:
+            raise Refused("ambiguous_argument", f"{_shown(name)} is there in another case too")
+        seen.add(name.casefold())
 
 
 def _add_body(arguments: _Arguments, head: RequestHead, body: bytes, limits: Limits) -> None:

@@ -49,6 +49,7 @@ tools:
   upload:
     route: PUT /uploads/{name}
     args: {name: string, body_sha256: string, body_size: int}
+  point: {route: "POST /points", args: {x: int, X: int}}
 """
 
 
