@@ -48,6 +48,7 @@ def fulfilled(call: ToolCall, obligations: Obligations, upstream: Upstream) -> T
         sent = _redacted(call, obligations.request)
     headers: Iterable[tuple[str, str]] = sent.headers
     if sent.body is not call.body:
+        sent = sent._replace(received=call.body)
         headers = _without(headers, OF_THE_BYTES)
     if obligations.response:
         headers = readable(headers)
