@@ -12,7 +12,9 @@ from test_cli_store_care_erase import kept_secrets, peopled
 
 import storage
 from sidecar.cli.main import main
+from sidecar.control.erasing import Erasure
 from sidecar.soc.model import ERASED
+from storage.erasing import ERASING, Erasing
 
 #: Quoted calls: by agent-1 for Ann, by agent-2 for Ann, by agent-2 for Bob.
 QUOTED = {12: "agent-1", 21: "agent-2", 31: "agent-2"}
@@ -169,3 +171,31 @@ def test_f7_what_sinks_were_told_of_others_stays(tmp_path: Path) -> None:
     assert before.count("containment.started") - after.count("containment.started") == 1
     assert before.count("incident.opened") - after.count("incident.opened") == 1
     assert rows(path, f"SELECT count(*) FROM alert WHERE reason = '{ERASED}'") == [(1,)]
+
+
+def test_f7_an_interrupted_erasure_is_said_and_ended_by_the_next_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, _ = quoting(tmp_path)
+
+    async def mark() -> None:
+        store = await storage.open_store(url_of(path), now_us=CLOCK.now_us)
+        try:
+            ann = await Erasure(store, CLOCK).about("acme", "user", "ann")
+            assert await Erasing(store).begin(ann.text()) == ann.text()
+        finally:
+            await store.close()
+
+    asyncio.run(mark())
+    before = kept_secrets(path)
+    assert store_command("erase", path, "--tenant", "beta", "--call", "none", "--dry-run") == 0
+    assert "was interrupted, and would be finished first" in capsys.readouterr().out
+    assert kept_secrets(path) == before
+    assert store_command("erase", path, "--tenant", "beta", "--call", "none") == 0
+    printed = capsys.readouterr().out
+    assert "user 'ann' of tenant 'acme': an erasure that was interrupted is finished" in printed
+    assert "call 'none' of tenant 'beta': facts of 0 calls" in printed
+    assert kept_secrets(path) == [*range(30, 34), 40, 41]
+    tampered(path, "INSERT INTO store_state VALUES (?, 'no mark')", ERASING)
+    assert store_command("erase", path, "--tenant", "acme", "--user", "bob") == 1
+    assert "the mark of an erasure cannot be read" in capsys.readouterr().err
