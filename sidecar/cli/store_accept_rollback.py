@@ -167,8 +167,8 @@ async def _hold(store: SqlStore, lost: Sequence[LostHead]) -> bool:
 
 
 async def _record(store: SqlStore, lost: Sequence[LostHead], reason: str) -> None:
-    from sidecar.cli.store_prune import record
     from sidecar.clock import Clock
+    from sidecar.ledger.alone import record
     from sidecar.ledger.rollback import rolled_back
 
     for one in lost:

@@ -23,7 +23,6 @@ from sidecar.cli.chosen_store import (
 
 if TYPE_CHECKING:
     from sidecar.clock import Clock
-    from storage.records import Entry
     from storage.retention import Cut, Retention
     from storage.sql_store import SqlStore
 
@@ -118,6 +117,7 @@ async def _prune(args: argparse.Namespace) -> int:
 async def _prune_facts(
     store: SqlStore, args: argparse.Namespace, clock: Clock, before_us: int
 ) -> int:
+    from sidecar.ledger.alone import record
     from sidecar.ledger.care import pruned_facts
     from storage.retention import Retention
 
@@ -142,23 +142,13 @@ def _nothing(tenant_id: str) -> str:
     return f"tenant {tenant_id!a}: nothing is that old"
 
 
-async def record(store: SqlStore, entry: Entry) -> None:
-    """Records one entry by itself; raises StoreCorrupt if the chain cannot take it."""
-    from sidecar.ledger.chain import seal
-    from storage.errors import StoreCorrupt
-    from storage.records import Recorded
-
-    [answer] = await store.record([entry], seal)
-    if not isinstance(answer, Recorded):
-        raise StoreCorrupt(f"the chain of {entry.receipt.tenant_id!r} takes no receipt: {answer}")
-
-
 # -- receipts ------------------------------------------------------------------------------
 
 
 async def _prune_receipts(
     store: SqlStore, args: argparse.Namespace, clock: Clock, before_us: int
 ) -> int:
+    from sidecar.ledger.alone import record
     from sidecar.ledger.care import pruned_receipts
     from sidecar.ledger.stored_chain import verify_chain
     from storage.retention import Retention
