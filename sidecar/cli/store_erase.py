@@ -15,6 +15,7 @@ from sidecar.cli.chosen_store import (
     print_reports,
     store_url,
     tenant_of,
+    trusted_keys_of,
 )
 from storage.records import AFTER_ALL_IDS
 
@@ -51,7 +52,7 @@ async def _erase(args: argparse.Namespace) -> int:
     from sidecar.ledger.stored_chain import verify_chain
     from storage.retention import SUBJECT_KINDS, Retention, Subject
 
-    clock, url = Clock(), store_url(args)
+    clock, url, trusted = Clock(), store_url(args), trusted_keys_of(args)
     [(kind, name)] = [
         (kind, getattr(args, kind)) for kind in SUBJECT_KINDS if getattr(args, kind) is not None
     ]
@@ -90,7 +91,7 @@ async def _erase(args: argparse.Namespace) -> int:
         if not is_overwritten:
             print("The server overwrites what was deleted when it vacuums.")
         print("Backups and archives made before still hold it: they are yours to replace.")
-        return 0 if print_reports([await verify_chain(store, tenant_id)]) else 1
+        return 0 if print_reports([await verify_chain(store, tenant_id, trusted)]) else 1
     finally:
         await store.close()
 
