@@ -12,12 +12,15 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "ledger"))
 
-from ledger_checkpoint_setup import opened, pem_of, record, signed_now
+from ledger_checkpoint_setup import key_of, opened, pem_of, record, signed_now
 from ledger_setup import draft
 from store_care_setup import reports, store_command, tampered
+from test_ledger_witness_target import Witness as C2spWitness
+from test_ledger_witness_target import listening
 
 from sidecar.cli.main import main
 from sidecar.ledger.chain import seal
+from sidecar.ledger.exported import StoreBehindCheckpoint, check_exported
 from sidecar.ledger.merkle import append, frontier_to_hex
 from sidecar.ledger.tiles import leaves
 from sidecar.ledger.witness import Witness
@@ -94,6 +97,36 @@ async def _with_facts(folder: Path) -> None:
     async with opened(folder) as store:
         row = draft(3, "default", kind="control", agent_id="agent-1")
         await store.record([Entry(row, CallFactsRow("default", 0, "", None, "{}"))], seal)
+
+
+async def test_f8_what_only_a_witness_has_seen_can_be_owned_up_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    witness = C2spWitness()
+    monkeypatch.chdir(tmp_path)
+    command = ("accept-rollback", "--reason", "the disk is gone")
+    async with listening(witness) as url:
+        target = f"{url}#{witness.vkey}"
+        await _signed(tmp_path)
+        (tmp_path / "sidecar.yaml").write_text(
+            CONFIG.replace("signing.pem}", f"signing.pem}}, checkpoint: {{to: '{target}'}}")
+        )
+        older = (tmp_path / "aegis.db").read_bytes()
+        async with opened(tmp_path) as store:
+            await record(store, 3)
+            await signed_now(store, target)
+        assert await asyncio.to_thread(_store, tmp_path, *command) == 0
+        assert "nothing is lost" in capsys.readouterr().out, "positive control"
+        (tmp_path / "aegis.db").write_bytes(older)
+        async with opened(tmp_path) as store:
+            await record(store, 2, who="other")
+            await signed_now(store)
+            with pytest.raises(StoreBehindCheckpoint):
+                await check_exported(store, [target], key_of(1), is_only_store=True)
+        assert await asyncio.to_thread(_store, tmp_path, *command) == 0
+        assert "Receipt 10 says so; the sidecar starts again" in capsys.readouterr().out
+        async with opened(tmp_path) as store:
+            await check_exported(store, [target], key_of(1), is_only_store=True)
 
 
 async def test_rule_17_a_backup_says_how_far_it_is_anchored(

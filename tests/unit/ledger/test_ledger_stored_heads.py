@@ -14,7 +14,6 @@ from sidecar.ledger.anchors import TrustedKey
 from sidecar.ledger.canonical import canonical_body
 from sidecar.ledger.chain import seal
 from sidecar.ledger.checkpoint import read_signed
-from sidecar.ledger.checkpoint_file import Kept
 from sidecar.ledger.exported import LostCheckpoint, accepted
 from sidecar.ledger.key_rotation import rotated
 from sidecar.ledger.merkle import append, frontier_to_hex, leaf_hash
@@ -171,7 +170,7 @@ async def test_f8_a_head_that_was_given_up_on_record_is_no_head_of_this_history(
     _done(tmp_path, statements)
     assert (await _report(tmp_path)).fault is not None, "positive control"
     async with opened(tmp_path) as store:
-        lost = LostCheckpoint("default", Kept(*read_signed(row.note)), Seen(2, ""), "file:heads")
+        lost = LostCheckpoint("default", 5, row.root, row.note, Seen(2, ""), "file:heads")
         await TreeWriter(store).set_checkpoint(accepted(lost, 1))
     assert (await _report(tmp_path)).fault is None
 
