@@ -150,6 +150,19 @@ async def test_rule_17_a_backup_says_how_far_it_is_anchored(
     assert "; unanchored since 1; " in said and "unanchored: no signed checkpoint" in said
 
 
+async def test_f2_info_tells_of_the_newest_signed_head_and_of_a_cut_below_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await _signed(tmp_path)
+    path = tmp_path / "aegis.db"
+    assert await asyncio.to_thread(store_command, "info", path) == 0
+    assert "the newest signed head is of 5 receipts" in capsys.readouterr().out
+    _cut(path)
+    assert await asyncio.to_thread(store_command, "info", path) == 0
+    assert "up to receipt 2" in (said := capsys.readouterr().out)
+    assert "CUT: 5 receipts were signed" in said
+
+
 async def test_a_store_of_a_time_before_heads_were_kept_verifies(tmp_path: Path) -> None:
     await _signed(tmp_path)
     path = tmp_path / "aegis.db"
