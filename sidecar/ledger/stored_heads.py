@@ -154,11 +154,12 @@ class HeldStretch:
         return self._heads.held(self.watch, end_seq, self._trusted)
 
     def _newest(self) -> Kept | None:
-        """The newest head that somebody trusted has signed; without trust, the newest."""
+        """The newest head that somebody trusted has signed; if there is none, the newest: it is
+        compared all the same."""
         for kept in self._heads.kept:
-            if not self._trusted or signer_of(kept, self._trusted) is not None:
+            if signer_of(kept, self._trusted) is not None:
                 return kept
-        return None
+        return self._heads.kept[0] if self._heads.kept else None
 
 
 async def _frontier_at(reader: SqlReader, tenant_id: str, size: int) -> list[bytes]:

@@ -186,6 +186,22 @@ async def test_a_chain_that_grows_while_it_is_verified_is_not_cut(tmp_path: Path
         assert (await verify_chain(store, "default", TRUSTED)).anchors.size == 8
 
 
+@pytest.mark.parametrize("trusted", [(), (TrustedKey(key_of(2).public),)], ids=["none", "other"])
+async def test_f2_a_stretch_is_compared_with_heads_of_whomever(
+    tmp_path: Path, trusted: tuple[TrustedKey, ...]
+) -> None:
+    await _signed(tmp_path, 20)
+    async with opened(tmp_path) as store:
+        for is_touched in (False, True):
+            stretch = HeldStretch(store, await signed_heads(store, "default"), trusted)
+            await stretch.begin(5)
+            (leaf,) = await leaves(store, "default", 4, 5)
+            stretch.take([bytes(32) if is_touched else leaf])
+            await stretch.prove_newest(20)
+            anchors = stretch.anchors(20)
+            assert (anchors.fault is not None, anchors.size) == (is_touched, 0)
+
+
 @pytest.mark.parametrize(("first", "last", "anchored"), [
     (1, 1, 600), (300, 310, 600), (250, 260, 600), (300, 600, 600), (595, 605, 600), (601, 605, 0),
     (1, 605, 600),
