@@ -16,6 +16,7 @@ from sidecar.cli.chosen_store import (
     print_reports,
     store_url,
     tenant_of,
+    trusted_keys_of,
 )
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ async def _erase(args: argparse.Namespace) -> int:
     from sidecar.ledger.stored_chain import verify_chain
     from storage.retention import SUBJECT_KINDS
 
-    clock, url = Clock(), store_url(args)
+    clock, url, trusted = Clock(), store_url(args), trusted_keys_of(args)
     [(kind, name)] = [
         (kind, getattr(args, kind)) for kind in SUBJECT_KINDS if getattr(args, kind) is not None
     ]
@@ -75,7 +76,7 @@ async def _erase(args: argparse.Namespace) -> int:
             "Backups, archives, packs and logs made before still hold it, and so do sinks that "
             "were told: they are yours to replace."
         )
-        return 0 if print_reports([await verify_chain(store, tenant)]) else 1
+        return 0 if print_reports([await verify_chain(store, tenant, trusted)]) else 1
     finally:
         await store.close()
 

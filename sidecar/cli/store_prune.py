@@ -19,6 +19,7 @@ from sidecar.cli.chosen_store import (
     store_url,
     tenant_of,
     time_text,
+    trusted_keys_of,
 )
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ async def _prune_receipts(
     from sidecar.ledger.stored_chain import verify_chain
     from storage.retention import Retention
 
-    retention = Retention(store)
+    retention, trusted = Retention(store), trusted_keys_of(args)
     await retention.overwrite_deleted()
     tenant_id = await tenant_of(store, args.tenant)
     start = await retention.cut(tenant_id)
@@ -169,7 +170,7 @@ async def _prune_receipts(
     if args.dry_run:
         print(f"{what} would go")
         return 0
-    if not print_reports([await verify_chain(store, tenant_id)]):
+    if not print_reports([await verify_chain(store, tenant_id, trusted)]):
         print("nothing was deleted: a chain that does not hold is not cut", file=sys.stderr)
         return 1
     await _keep_tree(store, tenant_id)
@@ -177,7 +178,7 @@ async def _prune_receipts(
     await record(store, pruned_receipts(clock, tenant_id, cut))
     receipts, facts = await retention.cut_off(tenant_id, cut)
     print(f"{what} are in {cut.archive}; {receipts} receipts and {facts} facts deleted; now:")
-    return 0 if print_reports([await verify_chain(store, tenant_id)]) else 1
+    return 0 if print_reports([await verify_chain(store, tenant_id, trusted)]) else 1
 
 
 async def _keep_tree(store: SqlStore, tenant_id: str) -> None:
