@@ -3,10 +3,12 @@ messages that carry more than the protocol, and answers to the server."""
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
+from proxy_approvals_setup import ANA, TENANT, pending
 from proxy_mcp_setup import ACCEPT, McpServer, Seen, call, event, reply, result, stream
 from proxy_whole_setup import Whole, receipts, whole
 
@@ -20,6 +22,7 @@ CATALOGUES = {
 POLICY = """policy: p
 rules:
   - {id: reads, effect: allow, tools: [mcp/look, mcp/note]}
+  - {id: roots, effect: allow, tools: "mcp/mcp:roots/list"}
   - {id: nothing-out, effect: deny, tools: "*", run: {labels: reads-secret}}
 """
 ANSWER: dict[str, Any] = {"jsonrpc": "2.0", "id": 91, "result": {"roots": [{"uri": "file:///w"}]}}
@@ -103,6 +106,17 @@ async def test_c8_c11_more_than_the_protocol_needs_a_rule_and_an_answer_needs_no
     assert {each["decision"] for each in intents} == {"allow"}
 
 
+async def test_c8_where_no_server_may_ask_there_is_nothing_to_answer(tmp_path: Path) -> None:
+    serving, talk = serve(tmp_path, POLICY.replace("roots/list", "prompts/get"))
+    async with serving as one:
+        for message in (ANSWER, TROUBLE):
+            got = await one.ask("POST", "/mcp", message, ACCEPT)
+            assert got.json["error"]["data"]["code"] == "default_deny"
+            assert "ask for anything" in got.json["error"]["message"]
+        assert await say(one, PONG) == (202, ""), "any server may ask whether its client is there"
+        assert [seen.json for seen in talk.seen] == [PONG]
+
+
 async def test_c8_a_rule_can_let_more_than_the_protocol_pass(tmp_path: Path) -> None:
     allowed = '  - {id: pings, effect: allow, tools: "mcp/mcp:ping"}\n'
     serving, talk = serve(tmp_path, POLICY + allowed)
@@ -135,6 +149,19 @@ async def test_c8_an_answer_is_masked_like_any_call(tmp_path: Path) -> None:
     assert b"hunter2" not in first.body and b"acme" not in first.body
     assert other.json == ANSWER, "what holds nothing to be masked is as it was"
     assert "hunter2" not in repr(receipts(tmp_path))
+
+
+async def test_c8_an_answer_can_wait_for_a_yes(tmp_path: Path) -> None:
+    asks = '  - {id: asks, effect: require_approval, tools: "mcp/mcp:response"}\n'
+    serving, talk = serve(tmp_path, POLICY + asks, "approvals: {hold: 5s}\n")
+    async with serving as one:
+        assert await say(one, PONG) == (202, ""), "what says nothing needs no yes"
+        answering = asyncio.create_task(say(one, ANSWER))
+        row = await pending(one)
+        assert [seen.json for seen in talk.seen] == [PONG]
+        await one.sidecar.approvals.deciding.approve(TENANT, row.approval_id, ANA)
+        assert await answering == (202, "")
+        assert [seen.json for seen in talk.seen] == [PONG, ANSWER]
 
 
 @pytest.mark.parametrize("is_asked", [False, True])
