@@ -28,6 +28,7 @@ tools:
   write.file-2: {}
   notes/add: {}
   list: {args: {}}
+  multiply: {args: {a: int, A: int}}
   "mcp:resources/read": {mutates: false}
   "mcp:prompts/get": {args: {name: string, arguments: object?}}
 """
