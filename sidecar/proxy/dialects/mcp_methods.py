@@ -1,7 +1,7 @@
 """Which MCP messages carry the protocol itself, and how a message maps to an operation.
 
-Knows: the literal allow list over the revisions 2025-11-25 and 2026-07-28. What is not on it is
-judged like any operation, so that a method invented tomorrow is refused by default.
+Knows: every method of the revisions 2025-11-25 and 2026-07-28. The allow list itself stands where
+rules are checked against it too; what is not on it is judged like any operation.
 Must not know: HTTP, policies, tools.
 """
 
@@ -10,13 +10,37 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-TOOLS_CALL = "tools/call"
-TOOLS_LIST = "tools/list"
+from sidecar.policy.protocol_methods import (
+    CANCELLED,
+    LISTEN,
+    PROTOCOL_NOTIFICATIONS,
+    PROTOCOL_REQUESTS,
+    RESPONSE,
+    SESSION_END,
+    STREAM,
+    TOOLS_LIST,
+)
 
-#: Operations that are no JSON-RPC request: a client's answer, the GET stream, the DELETE.
-RESPONSE = "response"
-STREAM = "stream"
-SESSION_END = "session-end"
+__all__ = [
+    "CANCELLED",
+    "JUDGED_METHODS",
+    "KNOWN_METHODS",
+    "LISTING",
+    "NAME_MEMBER",
+    "PROTOCOL_NOTIFICATIONS",
+    "PROTOCOL_REQUESTS",
+    "RESPONSE",
+    "SESSION_END",
+    "STREAM",
+    "STREAM_METHOD",
+    "TOOLS_CALL",
+    "TOOLS_LIST",
+    "is_misspelt",
+    "is_protocol_message",
+    "is_protocol_method",
+]
+
+TOOLS_CALL = "tools/call"
 
 #: The HTTP method that opens the stream of a session.
 STREAM_METHOD = "GET"
@@ -24,33 +48,6 @@ STREAM_METHOD = "GET"
 #: Actions whose answers may hold a list of tools: the request itself, and a session's stream, on
 #: which a server repeats an answer whose own stream broke off.
 LISTING = frozenset({TOOLS_LIST, STREAM_METHOD})
-
-#: Requests that negotiate, keep alive or list; they neither read content nor act.
-PROTOCOL_REQUESTS = frozenset(
-    {
-        "initialize",
-        "server/discover",
-        "ping",
-        TOOLS_LIST,
-        "prompts/list",
-        "resources/list",
-        "resources/templates/list",
-        "logging/setLevel",
-        "subscriptions/listen",
-    }
-)
-
-CANCELLED = "notifications/cancelled"
-
-#: Notifications a client sends.
-PROTOCOL_NOTIFICATIONS = frozenset(
-    {
-        "notifications/initialized",
-        CANCELLED,
-        "notifications/progress",
-        "notifications/roots/list_changed",
-    }
-)
 
 #: Known methods that are judged: they read content, act, or carry free text out.
 JUDGED_METHODS = frozenset(
@@ -99,7 +96,7 @@ def is_protocol_message(method: str, params: Mapping[str, Any], *, expects_reply
     """
     if not is_protocol_method(method, expects_reply=expects_reply):
         return False
-    return method != "subscriptions/listen" or not _names_resources(params)
+    return method != LISTEN or not _names_resources(params)
 
 
 def is_misspelt(method: str) -> bool:
