@@ -22,6 +22,7 @@ from sidecar.policy.fields import (
     text,
 )
 from sidecar.policy.matchers import CallerMatcher, Glob, SourceMatcher, ToolMatcher
+from sidecar.policy.quantities import bounded_duration
 from sidecar.policy.reasons import BadReason
 from sidecar.policy.rule_values import rule_effect
 from sidecar.policy.rules import _RULE_FIELDS
@@ -35,7 +36,6 @@ from sidecar.soc.detection_values import (
     QUIET_MAX_US,
     WITHIN_MAX_US,
     Named,
-    bounded_duration,
     check_codes,
     code_glob,
     counted_by,
