@@ -18,6 +18,7 @@ from sidecar.model import TrustLevel
 from sidecar.policy.cel_literals import Literals
 from sidecar.policy.cel_tree import CALL, CONSTANT, IDENTIFIER, LOOP, SELECT, Term
 from sidecar.policy.facts import FACTS, MEASURED, RANKS, ROOTS, RUN
+from sidecar.policy.pattern_anchors import is_held_to_the_whole
 from sidecar.policy.pattern_costs import PREPARE_NS_MAX, pattern_cost
 
 #: Says what is wrong with a literal argument of a function, "" if nothing.
@@ -33,7 +34,6 @@ _SCALES = {
     for name, fact in FACTS.items()
     if fact.ranks is not None
 } | {name: name.partition(".")[0] for name in FACTS if name.startswith(("trust.", "risk."))}
-_ANCHORED = re.compile(r"(\(\?[imsU]+\))?\^.*\$", re.DOTALL)
 _INDEXED = frozenset({"_[_]", "_?._", "_[?_]"})
 _CALENDAR = re.compile(
     r"get(Date|DayOfMonth|DayOfWeek|DayOfYear|FullYear|Hours|Milliseconds|Minutes|Month|Seconds)"
@@ -183,12 +183,12 @@ def _check_pattern(term: Term, reading: Reading, judge_literal: JudgeLiteral) ->
                 "write fewer or smaller repeats like {1,1000}, compare size() for a length",
             )
         )
-    elif not _ANCHORED.fullmatch(pattern):
+    elif not is_held_to_the_whole(pattern):
         reading.findings.append(
             Finding(
                 term.offset,
                 "matches() searches anywhere in the text",
-                "begin the pattern with ^ and end it with $ where the whole text is meant",
+                "where the whole text is meant, put ^ and $ around all of it: ^(a|b)$, no (?m)",
                 is_warning=True,
                 only_in_allow=True,
             )
