@@ -48,7 +48,7 @@ def load_all(
         Texts({source.name: source.data for source in sources}),
         SecretNames(names),
         problems,
-        loaded.policy_set.catalogue if loaded.policy_set is not None else None,
+        loaded.policy_set,
     )
     found = sorted({*loaded.problems, *problems.found})
     if problems.error_count or loaded.policy_set is None:
