@@ -151,6 +151,8 @@ class PolicySet:
         self.secrets = secrets
         self.rules = tuple(rules)
         self.rule_count = len(rules)
+        #: Of these, how many are judged and recorded only.
+        self.shadow_count = sum(rule.is_shadow for rule in rules)
         run_names = {name for rule in rules for name in (*rule.run_names, *rule.reason.run_names)}
         #: Whether every call of a run may change the next decision, or what is said of it, and not
         #: only what it gathers.
