@@ -70,6 +70,7 @@ TEXT_BYTES_MAX: Final = 1024 * 1024
 LOOKS_PER_FULL_READ: Final = 30
 _READS_TO_STAND_STILL: Final = 5
 _PROBLEMS_LOGGED: Final = 5
+_PROMOTE: Final = "`aegis-sidecar policy promote POLICY/RULE` turns one on"
 
 _log = logging.getLogger("aegis.policy")
 
@@ -300,6 +301,15 @@ class PolicyKeeper:
             "policies are in force",
             extra={"revision": loaded.policy_set.revision, "rules": loaded.policy_set.rule_count},
         )
+        if loaded.policy_set.shadow_count:
+            _log.warning(
+                "rules are in shadow: they are judged and recorded, and decide nothing",
+                extra={
+                    "count": loaded.policy_set.shadow_count,
+                    "rules": loaded.policy_set.rule_count,
+                    "next_step": _PROMOTE,
+                },
+            )
 
 
 def _watched(detections: Watching | None) -> str:

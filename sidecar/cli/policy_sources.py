@@ -74,6 +74,7 @@ def load_chosen(args: argparse.Namespace) -> Chosen:
     from pathlib import Path
 
     from sidecar.cli.policy_agents import agents_of, unmet_callers
+    from sidecar.cli.policy_people import people_of, unmet_approvals
     from sidecar.policy_reading import take_reading
     from sidecar.soc.loading import detections_of, load_all
 
@@ -106,8 +107,10 @@ def load_chosen(args: argparse.Namespace) -> Chosen:
     )
     found = {*problems, *reading.problems, *loaded.problems}
     agents = agents_of(root) if root is not None else None
-    if agents is not None and loaded.policy_set is not None:
+    if root is not None and agents is not None and loaded.policy_set is not None:
         found.update(unmet_callers(loaded.policy_set, agents, loaded.places))
+        people = people_of(root)
+        found.update(unmet_approvals(loaded.policy_set, people, agents, loaded.places))
     return Chosen(
         reading,
         loaded.policy_set,

@@ -44,6 +44,11 @@ def _lines(status: dict[str, Any]) -> list[str]:
     ]
     if status["default"] == "observe":
         lines.append("            OBSERVE: nothing is refused by policy, only judged and recorded")
+    if policies["rules_in_shadow"]:
+        some = f"{policies['rules_in_shadow']} of {policies['rules']}"
+        lines.append(
+            f"            SHADOW: {some} rules decide nothing, they are only judged and recorded"
+        )
     if not policies["files_are_in_force"]:
         lines.append("            the files are BROKEN; the last good set stays in force:")
     lines += [f"            {line}" for text in policies["problems"] for line in text.split("\n")]

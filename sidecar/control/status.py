@@ -81,6 +81,7 @@ def _policies(sources: Sources) -> dict[str, Any]:
     return {
         "revision": keeper.current.revision,
         "rules": keeper.current.rule_count,
+        "rules_in_shadow": keeper.current.shadow_count,
         "loaded_at_us": keeper.loaded_at_us,
         "files_are_in_force": keeper.reload_succeeded,
         "problems": [str(problem) for problem in keeper.problems],

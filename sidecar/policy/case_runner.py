@@ -14,6 +14,7 @@ from typing import Any, Final
 from sidecar.errors import Refused
 from sidecar.model import Decision, Effect, HttpFacts, ToolCall
 from sidecar.policy.case_file import Case
+from sidecar.policy.case_protocol import protocol_request
 from sidecar.policy.case_set import CaseSet
 from sidecar.policy.case_values import Request
 from sidecar.policy.catalogue import Catalogue, Entry
@@ -62,8 +63,8 @@ def run_case(cases: CaseSet, case: Case, route: Route) -> CaseResult:
     """Judges one case under the set of its file."""
     result = CaseResult(case)
     policy_set = cases.policy_set
-    run = _after(policy_set, case)
     try:
+        run = _after(policy_set, cases.kinds, case, route)
         call = _call(policy_set, cases.kinds, case, route)
     except Refused as refused:
         result.refused = refused
@@ -89,11 +90,9 @@ def _judged(
     policy_set: PolicySet, case: Case, call: ToolCall, run: RunState, tally: LimitTally
 ) -> Explanation:
     """One call as the pipeline would have it: judged, then held to the limits it meets."""
-    found = explain(policy_set, case.principal, call, case.now_us, run=run)
-    if call.is_protocol:
-        return found.with_decision(protocol_decision(policy_set))
+    found = _explained(policy_set, case, call, run)
     decision = found.decision
-    if decision.effect is not Effect.ALLOW:
+    if call.is_protocol or decision.effect is not Effect.ALLOW:
         return found
     facts = Facts(case.principal, call, case.now_us, run)
     return found.with_decision(tally.held_to_limits(decision, facts))
@@ -181,18 +180,40 @@ def explain_call(
 ) -> Explanation:
     """Why a single call, as a case describes it, is judged as it is. Raises Refused."""
     call = _call(policy_set, kinds, case, route)
-    run = _after(policy_set, case)
+    run = _after(policy_set, kinds, case, route)
+    return _explained(policy_set, case, call, run)
+
+
+def _explained(policy_set: PolicySet, case: Case, call: ToolCall, run: RunState) -> Explanation:
+    """As the path judges it, which looks at no rule for what carries the protocol itself."""
     found = explain(policy_set, case.principal, call, case.now_us, run=run)
-    return found.with_decision(protocol_decision(policy_set)) if call.is_protocol else found
+    return found.without_rules(protocol_decision(policy_set)) if call.is_protocol else found
 
 
 def _call(policy_set: PolicySet, kinds: Mapping[str, str], case: Case, route: Route) -> ToolCall:
     if isinstance(case.call, Request):
         return route(policy_set, kinds, case.call, case.http)
-    return named_call(policy_set.catalogue, case.call, case.args, case.http)
+    call = named_call(policy_set.catalogue, case.call, case.args, case.http)
+    is_protocol = _is_protocol(policy_set, kinds, case.call, case.args, route)
+    return call._replace(is_protocol=is_protocol)
 
 
-def _after(policy_set: PolicySet, case: Case) -> RunState:
+def _is_protocol(
+    policy_set: PolicySet,
+    kinds: Mapping[str, str],
+    name: str,
+    params: Mapping[str, Any],
+    route: Route,
+) -> bool:
+    """Whether what is named is, by the word of whoever reads requests, a message that carries the
+    protocol itself. Raises Refused for one that never comes that far."""
+    upstream, request = name.partition("/")[0], protocol_request(name, params)
+    if request is None or kinds.get(upstream, "mcp") != "mcp":
+        return False
+    return route(policy_set, {**kinds, upstream: "mcp"}, request, {}).is_protocol
+
+
+def _after(policy_set: PolicySet, kinds: Mapping[str, str], case: Case, route: Route) -> RunState:
     """The run once the calls of `after` have gone ahead. That they did is given, so their effect
     is not asked for; rules that add labels to all calls of the tool do so."""
     run, principal = beginning(case.principal.trust), case.principal
@@ -207,6 +228,7 @@ def _after(policy_set: PolicySet, case: Case) -> RunState:
             headers=(),
             body=b"",
             dialect="",
+            is_protocol=_is_protocol(policy_set, kinds, name, {}, route),
         )
         judged = judge(policy_set, principal, call, case.now_us, run=run, hidden=_NOT_STATED)
         labels = {

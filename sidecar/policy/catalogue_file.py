@@ -211,6 +211,8 @@ _FACT_FIELDS = {
 _TOOL_FIELDS = {
     "route": Field(_route),
     **_FACT_FIELDS,
+    # None at all, whatever globs say; one of these that gives none only says nothing.
+    "labels": Field(list_of(name, may_be_empty=True)),
     "args": Field(_arguments),
     "bind_headers": Field(list_of(_header)),
     "websocket": Field(_websocket),

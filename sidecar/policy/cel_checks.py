@@ -16,8 +16,9 @@ from typing import Any
 
 from sidecar.model import TrustLevel
 from sidecar.policy.cel_literals import Literals
-from sidecar.policy.cel_tree import CALL, CONSTANT, IDENTIFIER, LOOP, SELECT, Term
+from sidecar.policy.cel_tree import CALL, CONSTANT, IDENTIFIER, LIST, LOOP, SELECT, Term
 from sidecar.policy.facts import FACTS, MEASURED, RANKS, ROOTS, RUN
+from sidecar.policy.pattern_anchors import is_held_to_the_whole
 from sidecar.policy.pattern_costs import PREPARE_NS_MAX, pattern_cost
 
 #: Says what is wrong with a literal argument of a function, "" if nothing.
@@ -33,7 +34,6 @@ _SCALES = {
     for name, fact in FACTS.items()
     if fact.ranks is not None
 } | {name: name.partition(".")[0] for name in FACTS if name.startswith(("trust.", "risk."))}
-_ANCHORED = re.compile(r"(\(\?[imsU]+\))?\^.*\$", re.DOTALL)
 _INDEXED = frozenset({"_[_]", "_?._", "_[?_]"})
 _CALENDAR = re.compile(
     r"get(Date|DayOfMonth|DayOfWeek|DayOfYear|FullYear|Hours|Milliseconds|Minutes|Month|Seconds)"
@@ -147,6 +147,9 @@ def _check_call(
         _note_argument(term.parts[1], term.parts[0].text, term.offset, reading)
         if term.parts[1].name == "args":
             reading.sought.add(term.parts[0].text)
+    elif term.name == "@in" and len(term.parts) == 2 and term.parts[1].kind == LIST:
+        for member in term.parts[1].parts:
+            _check_ranks(term.parts[0], member, member.offset, reading)
     elif term.name == "matches" and len(term.parts) == 2:
         _check_pattern(term, reading, judge_literal)
     elif term.name in ("timestamp", "duration", "cidr", "inDomain", "under"):
@@ -183,12 +186,12 @@ def _check_pattern(term: Term, reading: Reading, judge_literal: JudgeLiteral) ->
                 "write fewer or smaller repeats like {1,1000}, compare size() for a length",
             )
         )
-    elif not _ANCHORED.fullmatch(pattern):
+    elif not is_held_to_the_whole(pattern):
         reading.findings.append(
             Finding(
                 term.offset,
                 "matches() searches anywhere in the text",
-                "begin the pattern with ^ and end it with $ where the whole text is meant",
+                "where the whole text is meant, put ^ and $ around all of it: ^(a|b)$, no (?m)",
                 is_warning=True,
                 only_in_allow=True,
             )
@@ -214,26 +217,12 @@ def _check_window(term: Term, reading: Reading, judge_literal: JudgeLiteral) -> 
 
 
 def _check_comparison(term: Term, reading: Reading) -> None:
-    scales = [_SCALES.get(part.name) for part in term.parts if part.kind == IDENTIFIER]
-    if len(scales) == 2 and None not in scales and scales[0] != scales[1]:
-        message = f"{term.parts[0].name} is a {scales[0]} and {term.parts[1].name} a {scales[1]}"
-        hint = "trust and risk are two scales: compare with trust.NAME or risk.NAME of the same"
-        reading.findings.append(Finding(term.offset, message, hint))
+    _check_ranks(term.parts[0], term.parts[1], term.offset, reading)
     pairs = (term.parts, term.parts[::-1])
     for one, other in pairs:
         is_member = one.kind == SELECT and not one.value and one.parts[0].kind == IDENTIFIER
         if is_member and one.parts[0].name == "args" and other.kind == CONSTANT:
             reading.compared.setdefault(one.name, []).append(type(other.value))
-        is_number = other.kind == CONSTANT and type(other.value) is int
-        if one.kind == IDENTIFIER and one.name in RANKS and is_number:
-            reading.findings.append(
-                Finding(
-                    term.offset,
-                    f"{one.name} is compared with a number",
-                    "write trust.NAME or risk.NAME: the numbers may change",
-                    is_warning=True,
-                )
-            )
         if term.name == "_==_" and one.kind == CALL and one.name == "orValue":
             reading.findings.append(
                 Finding(
@@ -243,6 +232,32 @@ def _check_comparison(term: Term, reading: Reading) -> None:
                     is_warning=True,
                 )
             )
+
+
+def _check_ranks(one: Term, other: Term, offset: int, reading: Reading) -> None:
+    """Two terms that are held against each other: a rank is one of its scale, and no number."""
+    scales = [_SCALES.get(part.name) for part in (one, other) if part.kind == IDENTIFIER]
+    if len(scales) == 2 and None not in scales and scales[0] != scales[1]:
+        message = f"{one.name} is a {scales[0]} and {other.name} a {scales[1]}"
+        hint = "trust and risk are two scales: compare with trust.NAME or risk.NAME of the same"
+        reading.findings.append(Finding(offset, message, hint))
+    for rank, number in ((one, other), (other, one)):
+        if rank.kind == IDENTIFIER and rank.name in RANKS and _is_number(number):
+            reading.findings.append(
+                Finding(
+                    offset,
+                    f"{rank.name} is compared with a number",
+                    "write trust.NAME or risk.NAME: the numbers may change",
+                    is_warning=True,
+                )
+            )
+
+
+def _is_number(term: Term) -> bool:
+    """A literal, or one that is converted: other numbers than `int` do not compile beside ranks."""
+    if term.kind == CALL and term.name == "int" and len(term.parts) == 1:
+        return term.parts[0].kind == CONSTANT
+    return term.kind == CONSTANT and type(term.value) is int
 
 
 def _check_zone(term: Term, reading: Reading, constants: Mapping[str, Any]) -> None:

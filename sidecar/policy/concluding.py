@@ -39,11 +39,13 @@ class Subject(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Conclusion:
     """What follows from a set of rules that matched. `reason` is filled in per call if given, and
-    what `limited` count is worked out, before it is the decision (`is_final` if neither)."""
+    what `limited` count is worked out, before it is the decision (`is_final` if neither). `tried`
+    are limits in shadow: nothing is counted by them, but what they would count must be a number."""
 
     decision: Decision
     reason: Reason | None
     limited: tuple[Rule, ...] = ()
+    tried: tuple[Rule, ...] = ()
     is_final: bool = True
 
 
@@ -82,7 +84,10 @@ def concluded(holding: Sequence[Rule], failed: dict[Rule, str], subject: Subject
     filled = reason if isinstance(reason, Reason) else None
     goes_ahead = verdict.effect is not Effect.DENY
     limited = tuple(rule for rule in enforced if rule.limits) if goes_ahead else ()
-    return Conclusion(decision, filled, limited, filled is None and not limited)
+    # In force they would be worked out for what would go ahead.
+    is_tried = would_be is not None and would_be is not Effect.DENY
+    tried = tuple(rule for rule in holding if rule.is_shadow and rule.limits) if is_tried else ()
+    return Conclusion(decision, filled, limited, tried, filled is None and not (limited or tried))
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,8 @@ def finished(
     policy_set: PolicySet,
 ) -> Decision:
     """The decision on one call: what limits count is worked out, the reason filled in. What
-    cannot be counted is an error, and so a deny; its rule did match: what it wants masked is."""
+    cannot be counted is an error, and so a deny; its rule did match: what it wants masked is. In
+    shadow it is an error that is only recorded."""
     obligations = conclusion.decision.obligations
     charges: tuple[Charge, ...] = ()
     uncounted: dict[Rule, str] = {}
@@ -140,9 +141,16 @@ def finished(
             charges += charges_of((rule,), facts, applicable.number)
         except LimitFailed as failure:
             uncounted[rule] = str(failure)
+    is_refused = bool(uncounted)
+    for rule in conclusion.tried:
+        try:
+            charges_of((rule,), facts, applicable.number)
+        except LimitFailed as failure:
+            uncounted[rule] = str(failure)
     if uncounted:
-        charges = ()
         conclusion = applicable.conclude_with_failures(matched, {**failed, **uncounted})
+    if is_refused:
+        charges = ()
         if obligations is not None:
             obligations = remaining(obligations, Effect.DENY, policy_set.default)
     made, reason = conclusion.decision, conclusion.reason

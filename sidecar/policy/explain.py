@@ -66,6 +66,11 @@ class Explanation:
         judged = replace(self.judged, ruling=replace(self.judged.ruling, decision=decision))
         return replace(self, judged=judged)
 
+    def without_rules(self, decision: Decision) -> Explanation:
+        """What is said of a call that needs no rule: none was looked at, whatever it names."""
+        others = self.other_rules + len(self.accounts)
+        return replace(self.with_decision(decision), accounts=(), other_rules=others)
+
 
 def explain(
     policy_set: PolicySet,

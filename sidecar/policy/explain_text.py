@@ -125,6 +125,9 @@ def _why(one: Account) -> str:
 
 
 def _rest(found: Explanation) -> str:
+    revision = f"Revision {found.decision.policy_revision[:_REVISION_LENGTH]}"
+    if found.call.is_protocol:
+        return f"no rule is looked at. {revision}"
     unlisted = [one for one in found.accounts if not _has_row(one)]
     parts = []
     if unlisted:
@@ -138,7 +141,6 @@ def _rest(found: Explanation) -> str:
         parts.append(f"{count} other {plural} not name this tool")
     elif not found.accounts:
         parts.append("there are no rules")
-    revision = f"Revision {found.decision.policy_revision[:_REVISION_LENGTH]}"
     return f"{'; '.join(parts)}. {revision}" if parts else revision
 
 

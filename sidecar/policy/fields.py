@@ -168,13 +168,15 @@ def one_of(levels: type[enum.Enum]) -> Parse:
     return parse
 
 
-def list_of(parse: Parse, instead: str = "leave the key out for: any") -> Parse:
-    """A list, or one value where one is enough; gives a tuple, at least one long. `instead` says
-    what to do where an empty list is meant."""
+def list_of(
+    parse: Parse, instead: str = "leave the key out for: any", *, may_be_empty: bool = False
+) -> Parse:
+    """A list, or one value where one is enough; gives a tuple, at least one long if an empty one
+    says nothing (`may_be_empty` otherwise). `instead` says what to do where it is meant."""
 
     def parse_list(node: Node, problems: Problems) -> tuple[Any, ...] | None:
         members = node.value if node.is_list else [node]
-        if not members:
+        if not members and not may_be_empty:
             problems.error(node.position, "must not be empty", instead)
             return None
         before = problems.error_count

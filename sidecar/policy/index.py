@@ -8,7 +8,7 @@ Must not know: YAML, files. It holds no clock and does nothing on its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -151,8 +151,11 @@ class PolicySet:
         self.secrets = secrets
         self.rules = tuple(rules)
         self.rule_count = len(rules)
-        run_names = {name for rule in rules for name in rule.run_names}
-        #: Whether every call of a run may change the next decision, not only what it gathers.
+        #: Of these, how many are judged and recorded only.
+        self.shadow_count = sum(rule.is_shadow for rule in rules)
+        run_names = {name for rule in rules for name in (*rule.run_names, *rule.reason.run_names)}
+        #: Whether every call of a run may change the next decision, or what is said of it, and not
+        #: only what it gathers.
         self.counts_calls = not run_names.isdisjoint(("run.calls", "run.count"))
         #: Whether some rule counts a run's calls by tool (`run.count`).
         self.counts_by_tool = "run.count" in run_names
@@ -164,6 +167,12 @@ class PolicySet:
         self._declared = {tool.name: tool for tool in catalogue.tools}
         self._plans: dict[str, ToolPlan] = {}
         self._more: dict[Tool, ToolPlan] = {}
+
+    def count_for(self, run_names: Container[str]) -> None:
+        """A run's calls are counted too where whoever watches beside the rules reads how many
+        there were. To be told before the set is in force."""
+        if "run.calls" in run_names:
+            self.counts_calls = True
 
     def _file(self, rule: Rule) -> None:
         if all(glob.is_literal for glob in rule.tools.tools):

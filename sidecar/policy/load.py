@@ -7,6 +7,7 @@ Pure: no I/O but the `read_file` it is given, for documents that catalogues name
 from __future__ import annotations
 
 import hashlib
+import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -140,13 +141,21 @@ def places_of(
 
 def read_files(sources: Sequence[Source], read_file: ReadFile, problems: Problems) -> Files:
     """Reads every source as what its first key says; tests are passed over, and detections kept as
-    they are."""
+    they are. A file that a catalogue names as its OpenAPI document is that, and nothing else."""
     files = Files()
-    for source in sorted(sources, key=lambda one: one.name):
-        if source.is_missing:
-            files.lacks_all()
+    ordered = sorted(sources, key=lambda one: one.name)
+    read = [
+        (source, *read_documents(source.name, source.data))
+        for source in ordered
+        if not source.is_missing
+    ]
+    if len(read) < len(ordered):
+        files.lacks_all()
+    described = _described(documents[0] for _, documents, _ in read if documents)
+    for source, documents, found in read:
+        is_described = posixpath.normpath(source.name) in described
+        if is_described and not (documents and _begins_as_ours(documents[0])):
             continue
-        documents, found = read_documents(source.name, source.data)
         problems.take(found)
         if not documents:
             files.lacks_all()
@@ -159,6 +168,22 @@ def read_files(sources: Sequence[Source], read_file: ReadFile, problems: Problem
         refused = documents[0].refused_places() if found else ()
         problems.take(one for one in further.found if one.position not in refused)
     return files
+
+
+def _described(documents: Iterable[Node]) -> frozenset[str]:
+    """The files that catalogues name beside them, as sources are named."""
+    found = set()
+    for node in documents:
+        named = node.value.get("openapi") if _keys(node)[:1] == ["catalogue"] else None
+        if named is not None and isinstance(named.value, str):
+            folder = posixpath.dirname(node.position.source)
+            found.add(posixpath.normpath(posixpath.join(folder, named.value)))
+    return frozenset(found)
+
+
+def _begins_as_ours(node: Node) -> bool:
+    """Whether it is a file of ours by its first key: no catalogue takes a policy out of force."""
+    return next(iter(_keys(node)), "") in KINDS
 
 
 def _read_document(
@@ -206,6 +231,8 @@ def _kind(node: Node, problems: Problems) -> str | None:
     place = member.key_position or member.position
     kind = next((kind for kind in KINDS if kind in keys), None)
     hint = f"put `{kind}:` first" if kind is not None else did_you_mean(keys[0], KINDS)
+    if keys[0] == "openapi":
+        hint = "a catalogue names its document: `openapi: ./FILE`"
     problems.error(place, f'{wanted}, not "{keys[0]}"', hint)
     return kind
 

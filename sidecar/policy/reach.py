@@ -17,6 +17,7 @@ from sidecar.policy.compiling import CompiledRule
 from sidecar.policy.fields import Problems, did_you_mean
 from sidecar.policy.matchers import MCP_PREFIX, Glob, ToolMatcher
 from sidecar.policy.never import check_never
+from sidecar.policy.protocol_methods import NEVER_JUDGED
 from sidecar.policy.routes import parse_route
 from sidecar.policy.tool_names import ToolNames
 
@@ -109,6 +110,7 @@ def check_reach(rules: Sequence[CompiledRule], catalogue: Catalogue, problems: P
             _note_unmet(one, reach, problems, is_lenient)
         if not one.is_pack and tools:
             _warn_of_idle_globs(one, reach, problems)
+            _warn_of_protocol(one, problems)
     check_never(rules, met, catalogue, problems)
     arguments.conclude(reach.in_routes())
 
@@ -244,6 +246,21 @@ def _warn_of_idle_counts(one: CompiledRule, reach: Reach, problems: Problems) ->
             ):
                 hint = did_you_mean(pattern, reach.names)
                 problems.warning(place(offset), f'{what}: "{pattern}" names no tool', hint)
+
+
+def _warn_of_protocol(one: CompiledRule, problems: Problems) -> None:
+    """Messages that carry the protocol itself go ahead by no rule, whatever one says of them. No
+    error: what is sent under such a name and is more than that is judged all the same."""
+    for glob in one.draft.tools.tools:
+        method = glob.pattern.partition(f"/{MCP_PREFIX}")[2]
+        if method in NEVER_JUDGED:
+            problems.warning(
+                one.draft.tools_position,
+                f'"{glob.pattern}" is not judged: sent as it is meant, such a message carries the '
+                "protocol itself and goes ahead by no rule",
+                "name what does something: tools by their names, mcp:resources/read, "
+                "mcp:prompts/get",
+            )
 
 
 def _warn_of_idle_globs(one: CompiledRule, reach: Reach, problems: Problems) -> None:

@@ -23,7 +23,7 @@ from sidecar.policy.fields import (
     read_fields,
     text,
 )
-from sidecar.policy.quantities import duration_us
+from sidecar.policy.quantities import bounded_duration, duration_us
 from sidecar.policy.rule_values import condition_text
 from sidecar.policy.runs import RunMatcher
 from sidecar.policy.terms import SUM_SCALE, ApprovalTerms
@@ -34,6 +34,11 @@ CALLS_MAX: Final = 1_000_000_000
 SUM_MAX: Final = 9_000_000_000_000
 WINDOW_MAX_US: Final = 366 * 86_400_000_000
 QUORUM_MAX: Final = 100
+#: Those of `approvals` in sidecar.yaml: what is beyond them is said, and not quietly cut.
+EXPIRES_MIN_US: Final = 1_000_000
+EXPIRES_MAX_US: Final = 30 * 86_400_000_000
+HOLD_MIN_US: Final = 0
+HOLD_MAX_US: Final = 3_600_000_000
 
 #: What a limit may be counted by, beside `args.NAME`.
 PER: Final = ("agent", "team", "tenant", "run", "tool")
@@ -158,8 +163,8 @@ _RUN_FIELDS: Mapping[str, Any] = {
 _APPROVAL_FIELDS: Mapping[str, Any] = {
     "approvers": Field(list_of(name)),
     "quorum": Field(_quorum),
-    "expires": Field(duration_us),
-    "hold": Field(duration_us),
+    "expires": Field(bounded_duration(EXPIRES_MAX_US, EXPIRES_MIN_US)),
+    "hold": Field(bounded_duration(HOLD_MAX_US, HOLD_MIN_US)),
 }
 _LIMIT_FIELDS: Mapping[str, Any] = {
     "per": Field(list_of(_per, "leave the key out for: agent")),

@@ -217,7 +217,13 @@ def _read_rule(
     effect: Effect | None = values.get("effect")
     _check_parts(node, effect, values.get("obligations"), problems)
     reason, reason_position = values.get("reason", (None, None))
-    own_mode = values.get("mode", mode)
+    own_mode = Mode.SHADOW if mode is Mode.SHADOW else values.get("mode", mode)
+    if own_mode is Mode.SHADOW and "limits" in node.value:
+        problems.warning(
+            node.value["limits"].key_position or node.position,
+            "in shadow these limits count nothing: no call is ever over them, nor would be",
+            "what a call would count is worked out, and an error in it is recorded",
+        )
     if reason is not None and reason.shows_limit and "limits" not in node.value:
         problems.error(reason_position, "reason: {limit.…} says nothing in a rule without limits")
     place = node.value["id"].position if "id" in node.value else node.position
@@ -227,7 +233,7 @@ def _read_rule(
         id=values.get("id", str(place)),  # no id looks like a place
         position=place,
         effect=effect,
-        mode=Mode.SHADOW if mode is Mode.SHADOW else own_mode,
+        mode=own_mode,
         tools=ToolMatcher(
             effect,
             values.get("tools", ()),

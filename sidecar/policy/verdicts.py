@@ -80,7 +80,8 @@ def rule_on(
     matched = tuple(one.rule for one in applicable.open_rules if verdicts[one.rule] is Verdict.YES)
     conclusion = applicable.conclude_with_failures(matched, errors)
     counted = tuple(rule for rule in conclusion.limited if rule not in unknown)
-    conclusion = replace(conclusion, limited=counted)
+    tried = tuple(rule for rule in conclusion.tried if rule not in unknown)
+    conclusion = replace(conclusion, limited=counted, tried=tried)
     decision = finished(conclusion, applicable, matched, errors, facts, policy_set)
     decision = replace(as_asked(policy_set, principal, call, decision), would_be=None)
     # Each of the others may match, or fail, which is a deny: only a deny cannot be changed.

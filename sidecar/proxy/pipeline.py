@@ -19,12 +19,12 @@ from sidecar.identity.authenticator import Authenticator
 from sidecar.ledger.recorder import Recorder
 from sidecar.model import Outcome, OutcomeKind, Principal, ToolCall
 from sidecar.policy.index import PolicySet
+from sidecar.policy.protocol_methods import METADATA
 from sidecar.policy_files import PolicyKeeper
 from sidecar.proxy.agent_side import AgentSide, ClientGone
 from sidecar.proxy.authorization import CHALLENGES, Authorization
 from sidecar.proxy.content_coding import decoded
 from sidecar.proxy.dialects import DIALECTS
-from sidecar.proxy.dialects.mcp_authorization import METADATA
 from sidecar.proxy.dialects.mcp_methods import CANCELLED, LISTING, TOOLS_CALL
 from sidecar.proxy.dialects.reply import problem_reply
 from sidecar.proxy.endings import NOT_FORWARDED, ending_by

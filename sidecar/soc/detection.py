@@ -173,6 +173,13 @@ class Detection:
     unusual: Unusual | None = None
     respond: Response | None = None
 
+    @property
+    def run_names(self) -> frozenset[str]:
+        """What of a run its conditions and its reason read."""
+        looked = (one.looked.condition for one in self.wanted if one.looked is not None)
+        conditions = (one for one in looked if one is not None)
+        return self.reason.run_names.union(*(one.run for one in conditions))
+
     def subject(self, event: Event) -> tuple[str, ...]:
         """Whom an event counts for. A run is an agent's: `AGENT/RUN`, the agent alone where no run
         is named."""
@@ -211,6 +218,11 @@ class Detections:
     def named(self, name: str) -> Detection | None:
         """The detection of that name."""
         return self._by_name.get(name)
+
+    @property
+    def run_names(self) -> frozenset[str]:
+        """What of a run any of them reads."""
+        return frozenset().union(*(one.run_names for one in self.all))
 
     def only(self, names: Iterable[str]) -> Detections:
         """A set of these alone, as far as they are there."""

@@ -32,14 +32,13 @@ from sidecar.policy.fields import (
     text,
 )
 from sidecar.policy.matchers import Glob
-from sidecar.policy.quantities import duration_us
+from sidecar.policy.quantities import bounded_duration, duration_us
 from sidecar.policy.rule_values import rule_effect
 from sidecar.policy.runs import RunState
 from sidecar.problems import Position
 from sidecar.soc.detection_values import (
     DAY_US,
     SECOND_US,
-    bounded_duration,
     check_codes,
     code_glob,
     event_kind,

@@ -7,7 +7,7 @@ Must not know: CEL (conditions stay nodes here), tools, other files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from sidecar.policy.fields import (
     text,
 )
 from sidecar.policy.matchers import CallerMatcher, Glob, SourceMatcher, ToolMatcher
+from sidecar.policy.quantities import bounded_duration
 from sidecar.policy.reasons import BadReason
 from sidecar.policy.rule_values import rule_effect
 from sidecar.policy.rules import _RULE_FIELDS
@@ -35,7 +36,6 @@ from sidecar.soc.detection_values import (
     QUIET_MAX_US,
     WITHIN_MAX_US,
     Named,
-    bounded_duration,
     check_codes,
     code_glob,
     counted_by,
@@ -66,7 +66,8 @@ class WantedDraft:
 
 @dataclass(frozen=True, slots=True)
 class DetectionDraft:
-    """A detection as its file has it. One with problems comes too, but not as sound."""
+    """A detection as its file has it. One with problems comes too, but not as sound. `labels`,
+    `run_labels` and `tools` are those it names, each with its place."""
 
     name: str
     position: Position
@@ -84,6 +85,8 @@ class DetectionDraft:
     unusual: Unusual | None
     respond: Response | None
     labels: tuple[tuple[str, Position], ...] = ()
+    run_labels: tuple[tuple[str, Position], ...] = ()
+    tools: tuple[tuple[str, Position], ...] = ()
     plain: Mapping[str, Any] = field(default_factory=dict)
     is_sound: bool = True
 
@@ -162,7 +165,7 @@ def read_detection(node: Node, problems: Problems) -> DetectionDraft | None:
         check_names(node, kind, by, values, problems)
         if reason is not None:
             check_reason(reason, reason_position, kind, node.value, problems)
-    listed = [*_labels(values.get("where")), *_labels_of_steps(values.get("sequence"))]
+    looked_for = [one for _, one in _looked_for(node, values, Problems())]
     return DetectionDraft(
         name=values["detection"],
         position=node.value["detection"].position,
@@ -179,7 +182,9 @@ def read_detection(node: Node, problems: Problems) -> DetectionDraft | None:
         first=values.get("first"),
         unusual=values.get("unusual"),
         respond=values.get("respond"),
-        labels=tuple(listed),
+        labels=_named(looked_for, "labels"),
+        run_labels=_named(looked_for, "run", "labels"),
+        tools=_named(looked_for, "tools"),
         plain=node.plain(),
         is_sound=problems.error_count == before,
     )
@@ -263,15 +268,14 @@ def _looked(values: Mapping[str, Any]) -> Looked | None:
     return looked if is_asked else None
 
 
-def _labels(node: Node | None) -> list[tuple[str, Position]]:
-    """The labels of tools that are looked for, each with its place."""
-    member = node.value.get("labels") if node is not None and node.is_mapping else None
-    if member is None:
-        return []
-    listed = member.value if member.is_list else [member]
-    return [(one.value, one.position) for one in listed if isinstance(one.value, str)]
-
-
-def _labels_of_steps(node: Node | None) -> list[tuple[str, Position]]:
-    steps = node.value if node is not None and node.is_list else []
-    return [one for step in steps for one in _labels(step)]
+def _named(nodes: Iterable[Node], *way: str) -> tuple[tuple[str, Position], ...]:
+    """The texts under a key of each of these, or under one below it, each with its place."""
+    found: list[tuple[str, Position]] = []
+    for node in nodes:
+        member: Node | None = node
+        for key in way:
+            member = member.value.get(key) if member is not None and member.is_mapping else None
+        if member is not None:
+            listed = member.value if member.is_list else [member]
+            found += [(one.value, one.position) for one in listed if isinstance(one.value, str)]
+    return tuple(found)

@@ -82,6 +82,12 @@ class DetectionReason:
         """Whether it shows anything of a call that its receipt does not tell."""
         return any(isinstance(part, Reason) for part in self.parts)
 
+    @property
+    def run_names(self) -> frozenset[str]:
+        """The names of the run it takes from a recorded call."""
+        shown = (part for part in self.parts if isinstance(part, Reason))
+        return frozenset(name for part in shown for name in part.run_names)
+
     def fill(
         self, event: Event, secrets: Container[str], count: int, within_us: int, usual: float
     ) -> str:

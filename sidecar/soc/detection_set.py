@@ -12,16 +12,17 @@ from dataclasses import replace
 from typing import Final
 
 from sidecar.policy.canonical import canonical_hash
-from sidecar.policy.catalogue import Catalogue
-from sidecar.policy.cel_checks import COUNT, Finding
+from sidecar.policy.cel_checks import COUNT, Finding, Reading
 from sidecar.policy.conditions import BadExpression, Condition, Scope
 from sidecar.policy.evaluation import BoundScope
-from sidecar.policy.fields import Problems, did_you_mean
+from sidecar.policy.fields import Problems
 from sidecar.policy.hidden import reads_of_condition
+from sidecar.policy.index import PolicySet
 from sidecar.policy.text_places import Texts
 from sidecar.problems import Position
 from sidecar.soc.detection import Detection, Detections, Looked, Wanted
 from sidecar.soc.detection_file import DetectionDraft, WantedDraft, read_detection
+from sidecar.soc.detection_fit import check_fit
 from sidecar.yaml_reader import Node
 
 #: What conditions of rules read and no record tells.
@@ -33,11 +34,11 @@ def read_detections(
     texts: Texts,
     secrets: Container[str],
     problems: Problems,
-    catalogue: Catalogue | None = None,
+    policy_set: PolicySet | None = None,
 ) -> Detections:
     """The detections of a set of files, every problem noted; those with problems are left out.
-    With the catalogue of the set, if it declares any tool, labels that none carries are pointed
-    out."""
+    With the set they stand beside, if its catalogue declares any tool, what fits none of them is
+    pointed out."""
     drafts: list[DetectionDraft] = []
     for node in documents:
         further = Problems()
@@ -49,8 +50,8 @@ def read_detections(
     _refuse_twice(drafts, problems)
     compiler = _Compiler(texts, secrets, problems)
     found = [one for draft in drafts if (one := compiler.compiled(draft)) is not None]
-    if catalogue is not None and catalogue.entries:
-        _check_labels(drafts, catalogue, problems)
+    if policy_set is not None and policy_set.catalogue.entries:
+        check_fit(drafts, compiler.conditions, policy_set, texts, problems)
     revision = canonical_hash({draft.name: draft.plain for draft in drafts}) if drafts else ""
     return Detections(found, revision, secrets)
 
@@ -67,18 +68,6 @@ def _refuse_twice(drafts: Sequence[DetectionDraft], problems: Problems) -> None:
         first.setdefault(draft.name, draft.position)
 
 
-def _check_labels(
-    drafts: Sequence[DetectionDraft], catalogue: Catalogue, problems: Problems
-) -> None:
-    """A label that no tool carries is never met: misspelt, or not given to any tool yet."""
-    known = {label for tool in catalogue.tools for label in tool.labels}
-    for draft in drafts:
-        for label, position in draft.labels:
-            if label not in known:
-                hint = did_you_mean(label, known) or "give it to tools in the catalogue"
-                problems.warning(position, f'no tool carries the label "{label}"', hint)
-
-
 class _Compiler:
     """Compiles conditions, all in one scope: a detection has no constants and no variables."""
 
@@ -87,6 +76,8 @@ class _Compiler:
         self._secrets = secrets
         self._problems = problems
         self._scope: Scope | None = None
+        #: Every condition that could be compiled, where it is written, with what it reads.
+        self.conditions: list[tuple[Node, Reading]] = []
 
     def compiled(self, draft: DetectionDraft) -> Detection | None:
         """The detection; None of one that cannot be used, which has been noted."""
@@ -146,6 +137,7 @@ class _Compiler:
             self._note(node, error.findings)
             return None
         self._note(node, condition.reading.findings)
+        self.conditions.append((node, condition.reading))
         never = [one for one in _NEVER_RECORDED if one in condition.facts | condition.run]
         for one in never:
             place = self._texts.place(node, max(0, node.value.find(one)))

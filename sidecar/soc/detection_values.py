@@ -20,7 +20,7 @@ from sidecar.model import Mode, OutcomeKind
 from sidecar.policy.facts import FACTS, Facts, Kind
 from sidecar.policy.fields import Field, Parse, Problems, did_you_mean, read_fields, text
 from sidecar.policy.matchers import Glob
-from sidecar.policy.quantities import duration_text, duration_us
+from sidecar.policy.quantities import bounded_duration, duration_text
 from sidecar.problems import Position
 from sidecar.soc.detection import AGENT, BY, TENANT, TOOL, Unusual, Value
 from sidecar.soc.detection_reasons import NEVER_RECORDED, OF_EVENT
@@ -176,20 +176,6 @@ def whole_number(what: str, least: int, most: int) -> Parse:
         if type(node.value) is int and least <= node.value <= most:
             return node.value
         problems.error(node.position, f"{what} is a whole number from {least} to {most}")
-        return None
-
-    return read
-
-
-def bounded_duration(most_us: int, least_us: int = 1) -> Parse:
-    """Reads a duration within bounds."""
-
-    def read(node: Node, problems: Problems) -> int | None:
-        found = duration_us(node, problems)
-        if found is None or least_us <= found <= most_us:
-            return found
-        lower = f"{duration_text(least_us)} to " if least_us > 1 else "at most "
-        problems.error(node.position, f"must be {lower}{duration_text(most_us)}")
         return None
 
     return read

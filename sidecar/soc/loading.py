@@ -1,7 +1,7 @@
 """Policies and detections of one set of files, loaded together: both are good, or neither counts.
 
 Knows: that detections have a revision of their own, for they decide nothing: that of the policies
-stays what it is when only detections change.
+stays what it is when only detections change. What they read of a run is counted all the same.
 Must not know: files on disk, when a set is loaded.
 """
 
@@ -48,11 +48,12 @@ def load_all(
         Texts({source.name: source.data for source in sources}),
         SecretNames(names),
         problems,
-        loaded.policy_set.catalogue if loaded.policy_set is not None else None,
+        loaded.policy_set,
     )
     found = sorted({*loaded.problems, *problems.found})
     if problems.error_count or loaded.policy_set is None:
         return LoadedPolicies(None, found)
+    loaded.policy_set.count_for(detections.run_names)
     return replace(loaded, problems=found, detections=detections)
 
 

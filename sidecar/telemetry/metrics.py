@@ -52,6 +52,12 @@ def _logs(value: Callable[[LineCounts], float]) -> Callable[[Scrape], Iterable[S
     return lambda scrape: [((), value(scrape.sources.logs))] if scrape.sources.logs else []
 
 
+def _rules(scrape: Scrape) -> list[Sample]:
+    current = scrape.sources.policies.current
+    shadow = current.shadow_count
+    return [(("enforce",), current.rule_count - shadow), (("shadow",), shadow)]
+
+
 def _buckets(histogram: Histogram) -> Buckets:
     return Buckets(histogram.bounds_s, list(accumulate(histogram.counts)), histogram.sum_ns / 1e9)
 
@@ -353,8 +359,9 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric("aegis_policy_reloads_total", "counter", "Loads of the policies, by result.",
            ("result",), _each(lambda s: {"loaded": s.sources.policies.reloads,
                                          "failed": s.sources.policies.failures})),
-    Metric("aegis_policy_rules", "gauge", "Rules of the policy set in force.", (),
-           _one(lambda s: s.sources.policies.current.rule_count)),
+    Metric("aegis_policy_rules", "gauge",
+           "Rules of the policy set in force, by their own mode; those in shadow decide nothing.",
+           ("mode",), _rules),
     Metric("aegis_default_observe", "gauge",
            "1 while `default: observe` lets every judged call pass.", (),
            _one(lambda s: s.sources.default == "observe")),

@@ -79,6 +79,48 @@ def get(sidecar: Process, path: str = "/up/get") -> tuple[int, str]:
     return reply.status, code
 
 
+def lines_of(sidecar: Process, about: str) -> list[dict[str, object]]:
+    """What the log says of it."""
+    lines = [json.loads(one) for one in sidecar.log().splitlines() if one.startswith("{")]
+    return [one for one in lines if about in str(one["event"])]
+
+
+def test_d8_observe_and_shadow_are_in_the_log_in_status_and_in_metrics(
+    tmp_path: Path, upstream: str
+) -> None:
+    """What was left on after a trial is said at each start, and at each load."""
+    sidecar = prepare(tmp_path, upstream, "default: observe")
+    trial = "policy: trial\nmode: shadow\nrules:\n"
+    path = tmp_path / "policies" / "trial.yaml"
+    path.write_text(
+        trial + "".join(f"  - {{id: r{n}, effect: allow, tools: up/get}}\n" for n in "ab")
+    )
+    try:
+        sidecar.start()
+        (observed,) = lines_of(sidecar, "default is observe")
+        (told,) = lines_of(sidecar, "in shadow")
+        assert observed["level"] == told["level"] == "warning"
+        assert (told["count"], told["rules"]) == (2, 3)
+        assert "policy promote" in str(told["next_step"])
+        metrics = sidecar.metrics()
+        assert metrics["aegis_default_observe"] == 1
+        assert metrics['aegis_policy_rules{mode="enforce"}'] == 1
+        assert metrics['aegis_policy_rules{mode="shadow"}'] == 2
+        said = sidecar.cli("status", "--data-dir", str(tmp_path)).stdout
+        assert "OBSERVE: nothing is refused" in said and "SHADOW: 2 of 3 rules" in said
+
+        path.write_text(trial + "  - {id: a, effect: allow, tools: up/get}\n")
+        assert sidecar.cli("reload", "--data-dir", str(tmp_path)).returncode == 0
+        assert [one["count"] for one in lines_of(sidecar, "in shadow")] == [2, 1]
+        path.unlink()
+        assert sidecar.cli("reload", "--data-dir", str(tmp_path)).returncode == 0
+        assert len(lines_of(sidecar, "in shadow")) == 2
+        assert sidecar.metrics()['aegis_policy_rules{mode="shadow"}'] == 0
+        assert "SHADOW" not in sidecar.cli("status", "--data-dir", str(tmp_path)).stdout
+    finally:
+        sidecar.kill()
+
+
 def test_metrics_are_well_formed_and_move(sidecar: Process) -> None:
     before = sidecar.metrics()
     assert get(sidecar) == (200, "")

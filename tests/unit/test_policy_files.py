@@ -43,7 +43,12 @@ class Loader:
             if source.data.startswith(b"beside:"):
                 contents.append(read_file(source.name, "api.json"))
         revision = b"+".join(contents).decode()
-        made: Any = SimpleNamespace(revision=revision, rule_count=len(sources), pieces=list)
+        made: Any = SimpleNamespace(
+            revision=revision,
+            rule_count=len(sources),
+            shadow_count=revision.count("shadow"),
+            pieces=list,
+        )
         return LoadedPolicies(made, [])
 
 
@@ -246,6 +251,33 @@ async def test_d3_a_broken_set_never_replaces_a_good_one(
     path.write_text("one.")
     assert await look_twice(keeper), "back to the good content"
     assert (keeper.reload_succeeded, keeper.problems) == (True, ())
+
+
+async def test_d8_each_load_says_how_many_rules_are_in_shadow(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def said() -> list[tuple[int, int]]:
+        told = [one for one in caplog.records if "shadow" in one.getMessage()]
+        caplog.clear()
+        assert all(one.levelname == "WARNING" for one in told)
+        return [(one.__dict__["count"], one.__dict__["rules"]) for one in told]
+
+    (folder / "a.yaml").write_text("shadow.")
+    (folder / "b.yaml").write_text("shadow shadow.")
+    keeper = keeper_of(folder)
+    keeper.load_first()
+    assert said() == [(3, 2)]
+    (folder / "a.yaml").write_text("live.")
+    assert await look_twice(keeper)
+    assert said() == [(2, 2)]
+    await keeper.reload()
+    assert said() == [(2, 2)]
+    (folder / "b.yaml").write_text("live")  # broken: nothing else is in force
+    await keeper.reload()
+    assert said() == []
+    (folder / "b.yaml").write_text("live.")
+    assert (await keeper.reload()).succeeded
+    assert said() == []
 
 
 async def test_d4_an_unreadable_file_leaves_the_set_in_force(folder: Path) -> None:

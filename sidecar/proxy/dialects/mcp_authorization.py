@@ -14,11 +14,11 @@ from sidecar.config.model import Upstream
 from sidecar.errors import Refused
 from sidecar.model import ToolCall
 from sidecar.policy.catalogue import Catalogue
+from sidecar.policy.protocol_methods import METADATA
 from sidecar.proxy.dialects.context import http_facts, run_id, trace_id
 from sidecar.proxy.head import RequestHead
 from sidecar.proxy.protected_resource import WELL_KNOWN, WELL_KNOWN_PATH
 
-METADATA: Final = "authorization/metadata"
 _PLACE: Final = WELL_KNOWN[1:]
 LOOKUP_HEADERS: Final = (("Accept", "application/json"),)
 

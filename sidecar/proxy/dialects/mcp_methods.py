@@ -1,21 +1,43 @@
 """Which MCP methods carry the protocol itself, and how a message maps to an operation.
 
-Knows: the literal allow list over the revisions 2025-03-26 to 2026-07-28. What is not on it is
-judged like any operation, so that a method invented tomorrow is refused by default.
+Knows: every method of the revisions 2025-03-26 to 2026-07-28. The allow list itself stands where
+rules are checked against it too; what is not on it is judged like any operation.
 Must not know: HTTP, policies, tools.
 """
 
 from __future__ import annotations
 
+from sidecar.policy.protocol_methods import (
+    CANCELLED,
+    PROTOCOL_NOTIFICATIONS,
+    PROTOCOL_REQUESTS,
+    RESPONSE,
+    SESSION_END,
+    STREAM,
+    TOOLS_LIST,
+)
+
+__all__ = [
+    "CANCELLED",
+    "JUDGED_METHODS",
+    "KNOWN_METHODS",
+    "LISTING",
+    "NAME_MEMBER",
+    "PROMPTS_GET",
+    "PROTOCOL_NOTIFICATIONS",
+    "PROTOCOL_REQUESTS",
+    "RESPONSE",
+    "SESSION_END",
+    "STREAM",
+    "STREAM_METHOD",
+    "TOOLS_CALL",
+    "TOOLS_LIST",
+    "is_misspelt",
+    "is_protocol_method",
+]
+
 TOOLS_CALL = "tools/call"
 PROMPTS_GET = "prompts/get"
-TOOLS_LIST = "tools/list"
-
-#: Operations that are no JSON-RPC request: a client's answer, the GET stream, the DELETE. An answer
-#: needs no rule (`CLIENT_ANSWER` of the policies), so no request may have that name for its method.
-RESPONSE = "response"
-STREAM = "stream"
-SESSION_END = "session-end"
 
 #: The HTTP method that opens the stream of a session.
 STREAM_METHOD = "GET"
@@ -23,33 +45,6 @@ STREAM_METHOD = "GET"
 #: Actions whose answers may hold a list of tools: the request itself, and a session's stream, on
 #: which a server repeats an answer whose own stream broke off.
 LISTING = frozenset({TOOLS_LIST, STREAM_METHOD})
-
-#: Requests that negotiate, keep alive or list; they neither read content nor act.
-PROTOCOL_REQUESTS = frozenset(
-    {
-        "initialize",
-        "server/discover",
-        "ping",
-        TOOLS_LIST,
-        "prompts/list",
-        "resources/list",
-        "resources/templates/list",
-        "logging/setLevel",
-        "subscriptions/listen",
-    }
-)
-
-CANCELLED = "notifications/cancelled"
-
-#: Notifications a client sends.
-PROTOCOL_NOTIFICATIONS = frozenset(
-    {
-        "notifications/initialized",
-        CANCELLED,
-        "notifications/progress",
-        "notifications/roots/list_changed",
-    }
-)
 
 #: Known methods that are judged: they read content, act, or carry free text out.
 JUDGED_METHODS = frozenset(

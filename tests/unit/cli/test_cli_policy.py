@@ -121,3 +121,54 @@ def test_rules_for_agents_that_the_configuration_does_not_name(
     config.write_text(config.read_text().replace("team: till", "environment: production"))
     assert main(["policy", "check", "--config", str(config)]) == 0
     assert "p/one is" in (err := capsys.readouterr().err) and "p/both is" not in err
+
+
+ASKS = """policy: p
+rules:
+  - {id: fine, effect: require_approval, tools: shop/get, approval: {approvers: [leads, ana]}}
+  - {id: slip, effect: require_approval, tools: shop/get, approval: {approvers: laeds}}
+  - {id: many, effect: require_approval, tools: shop/get, approval: {approvers: leads, quorum: 3}}
+  - {id: any, effect: require_approval, tools: shop/get, approval: {quorum: 3}}
+  - {id: looks, effect: require_approval, tools: shop/get, approval: {approvers: lookers}}
+  - {id: of-other, effect: require_approval, tools: shop/get, tenants: keyed,
+     approval: {approvers: nobody}}
+"""
+PEOPLE = """policies: [rules.yaml, tools.yaml]
+tenants:
+  acme:
+    agents: {coder: {}}
+    people:
+      ana: {roles: [approver], groups: [leads, finance], jwt: a}
+      ben: {roles: approver, groups: leads, jwt: b}
+      cy: {roles: [viewer], groups: [lookers, leads], jwt: c}
+  keyed: {agents: {other: {}}}
+upstreams: {shop: {url: http://127.0.0.1:1/}}
+"""
+
+
+def unfilled(tmp_path: Path, capsys: pytest.CaptureFixture[str], config: str) -> list[str]:
+    write(tmp_path, tools=TOOLS, rules=ASKS)
+    path = tmp_path / "sidecar.yaml.conf"
+    path.write_text(config)
+    assert main(["policy", "check", "--config", str(path)]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    return [line.partition("warning: ")[2] for line in lines if " sidecar.yaml names " in line]
+
+
+def test_approvals_that_nobody_of_the_configuration_can_give(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert unfilled(tmp_path, capsys, PEOPLE) == [
+        "p/slip wants 1 of laeds, and sidecar.yaml names none in tenant acme",
+        "p/many wants 3 of leads, and sidecar.yaml names only 2 such in tenant acme",
+        "p/any wants 3 of any approver, and sidecar.yaml names only 2 such in tenant acme",
+        "p/looks wants 1 of lookers, and sidecar.yaml names none in tenant acme",
+    ]
+    main(["policy", "check", "--config", str(tmp_path / "sidecar.yaml.conf")])
+    err = capsys.readouterr().err
+    assert 'hint: did you mean "leads"?' in err and err.count("need the role approver") == 3
+    # An admin's yes counts for every rule, and of a tenant whose people have keys nothing is known.
+    as_admin = PEOPLE.replace("roles: [viewer]", "roles: [admin]")
+    assert unfilled(tmp_path, capsys, as_admin) == []
+    without_people = PEOPLE.partition("    people:")[0] + PEOPLE[PEOPLE.index("  keyed:") :]
+    assert unfilled(tmp_path, capsys, without_people) == []

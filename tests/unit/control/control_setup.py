@@ -80,7 +80,7 @@ def make_policies() -> SimpleNamespace:
         return SimpleNamespace(succeeded=policies.reload_succeeded, text="said")
 
     policies = SimpleNamespace(
-        current=SimpleNamespace(revision="ab" * 16, rule_count=12),
+        current=SimpleNamespace(revision="ab" * 16, rule_count=12, shadow_count=0),
         reload_succeeded=True,
         loaded_at_us=1,
         reloads=1,

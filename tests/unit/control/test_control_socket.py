@@ -60,7 +60,7 @@ async def test_status_is_told_in_words_and_in_json(setup: Setup, tmp_path: Path)
     assert (code, errors) == (0, "")
     assert "12 rules, revision abab" in words
     assert "github (rest)" in words
-    assert "OBSERVE" not in words
+    assert "OBSERVE" not in words and "SHADOW" not in words
     code, text, _ = await command("status", "--json", "--data-dir", str(tmp_path))
     status = json.loads(text)
     assert (code, status["ready"], status["boot_id"], status["node_id"]) == (0, True, "b1", "n1")
@@ -93,6 +93,14 @@ async def test_d8_observe_is_said_loudly(tmp_path: Path) -> None:
         finally:
             await control.stop()
     assert "OBSERVE: nothing is refused" in words
+
+
+async def test_d8_rules_in_shadow_are_said_loudly(setup: Setup, tmp_path: Path) -> None:
+    setup.policies.current.shadow_count = 3
+    _, words, _ = await command("status", "--data-dir", str(tmp_path))
+    assert "SHADOW: 3 of 12 rules decide nothing" in words
+    _, text, _ = await command("status", "--json", "--data-dir", str(tmp_path))
+    assert json.loads(text)["policies"]["rules_in_shadow"] == 3
 
 
 async def test_d3_a_broken_set_is_told_by_status_and_reload(setup: Setup, tmp_path: Path) -> None:

@@ -8,9 +8,12 @@ from policy_setup import WHOLE, shown
 from sidecar.policy.case_runner import CaseResult, run_case
 from sidecar.policy.case_set import case_set, read_context
 from sidecar.policy.coverage import Coverage, can_miss, coverage_line
+from sidecar.policy.explain_text import explanation_data, explanation_lines
 from sidecar.policy.fields import Problems
 from sidecar.policy.load import Source
+from sidecar.policy.protocol_methods import PROTOCOL_NOTIFICATIONS, PROTOCOL_REQUESTS
 from sidecar.proxy.described_request import route_request
+from sidecar.proxy.dialects.mcp_methods import KNOWN_METHODS, TOOLS_CALL
 
 TOOLS = """catalogue: github
 tools:
@@ -172,6 +175,61 @@ def test_an_mcp_upstream_is_routed_too() -> None:
         f"call: {{method: POST, path: /mail, body: {ping}}}, expect: allow, code: protocol"
     )
     assert found.wrong == []
+
+
+METHODS = sorted(KNOWN_METHODS - {TOOLS_CALL}) + ["tools/invented", "notifications/invented"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_that_is_named_is_judged_as_the_message_is(method: str) -> None:
+    """What carries the protocol itself goes ahead by no rule: no test may pass by one on it."""
+    reply = "" if method.startswith("notifications/") else "id: 1, "
+    body = f'{{jsonrpc: "2.0", {reply}method: {method}}}'
+    for expect in ("allow", "deny, by: p/no-mixing"):
+        sent = result(f"call: {{method: POST, path: /mail, body: {body}}}, after: github/get_issue,"
+                      f" expect: {expect}")  # fmt: skip
+        named = result(f"call: mail/mcp:{method}, after: github/get_issue, expect: {expect}")
+        assert named.wrong == sent.wrong
+    assert named.passed is (method not in PROTOCOL_REQUESTS | PROTOCOL_NOTIFICATIONS)
+
+
+NEWS = "args: {notifications: {toolsListChanged: true}}"
+RESOURCES = "args: {notifications: {resourceSubscriptions: [a]}}"
+
+
+@pytest.mark.parametrize(
+    ("call", "code"),
+    [
+        ("mail/mcp:response, args: {result: {}}", "protocol"),
+        ("mail/mcp:stream", "protocol"),
+        ("mail/mcp:session-end", "protocol"),
+        (f"mail/mcp:subscriptions/listen, {NEWS}", "protocol"),
+        (f"mail/mcp:subscriptions/listen, {RESOURCES}", "default_deny"),
+        ("mail/ping", "default_deny"),  # a tool of that name
+        ("nowhere/mcp:ping", "protocol"),  # of an upstream that only the case knows
+        ("github/mcp:ping", "default_deny"),  # of one that does not speak MCP
+    ],
+)
+def test_what_else_goes_ahead_by_no_rule(call: str, code: str) -> None:
+    assert result(f"call: {call}, expect: deny").judged[0].decision.code == code
+
+
+def test_a_message_that_nobody_takes_is_refused_before_any_rule() -> None:
+    assert result(
+        "call: mail/mcp:response, args: {told: 1}, expect: deny, code: invalid_rpc"
+    ).passed
+    assert not result("call: mail/mcp:response, args: {told: 1}, expect: deny").passed
+
+
+def test_messages_of_the_protocol_neither_cover_a_rule_nor_change_a_run() -> None:
+    coverage = coverage_of("call: mail/mcp:ping, after: github/get_issue, expect: allow")
+    assert coverage.by_rule == {}
+    found = result("call: mail/send, after: mail/mcp:ping, expect: allow").judged[0]
+    assert (found.run.calls, found.run.labels) == (0, frozenset())
+    said = result("call: mail/mcp:ping, after: github/get_issue, expect: allow").judged[0]
+    *_, last = explanation_lines(said)
+    assert last.strip().startswith("no rule is looked at. Revision ")
+    assert explanation_data(said)["rules"] == []
 
 
 # -- coverage --------------------------------------------------------------------------------

@@ -84,6 +84,23 @@ def test_a_time_is_read_once_for_a_decision() -> None:
     assert judge(policy_set, "files/write").code == "default_deny"
 
 
+def test_an_entry_may_have_no_labels_where_a_glob_gives_some() -> None:
+    """`[]` is none; a key that is left out is left to the globs."""
+    policy_set = policies(
+        "catalogue: files\ntools:\n  '*': {labels: [reads-private, internal]}\n"
+        "  plain: {}\n  open: {labels: []}\n  own: {labels: public}\n",
+        "policy: p\nrules:\n  - {id: a, effect: allow, tools: files/*}\n"
+        "  - {id: b, effect: deny, tools: '*', labels: reads-private}\n",
+    )
+    carried = {tool.name: tool.labels for tool in policy_set.catalogue.tools}
+    assert carried == {
+        "files/plain": ("internal", "reads-private"), "files/open": (), "files/own": ("public",),
+    }  # fmt: skip
+    assert policy_set.catalogue.unknown("files").tool.labels == ("internal", "reads-private")
+    assert judge(policy_set, "files/open").effect is Effect.ALLOW
+    assert judge(policy_set, "files/plain").effect is Effect.DENY
+
+
 def test_look_ups_of_the_catalogue() -> None:
     catalogue = policies(RULES, TOOLS).catalogue
     read = catalogue.entry("files", "read")

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from policy_setup import PACKS, load, policies, read_pack, shown
+from policy_setup import PACKS, errors, load, policies, read_pack, shown
 
+from sidecar.config.model import Approvals
 from sidecar.policy.index import PolicySet
 from sidecar.policy.load import Source, load_policies
 from sidecar.problems import errors_only
@@ -227,3 +228,22 @@ def test_d3_a_damaged_file_loads_as_a_whole_or_not_at_all(
     )
     assert (loaded.policy_set is None) is bool(errors_only(loaded.problems))
     assert all(problem.position.source for problem in loaded.problems)
+
+
+ASKS = "policy: p\nrules:\n  - {id: a, effect: require_approval, tools: '*', approval: {%s: %s}}\n"
+
+
+@pytest.mark.parametrize("key", ["expires", "hold"])
+def test_d3_an_approval_of_a_rule_has_the_bounds_that_those_of_sidecar_yaml_have(key: str) -> None:
+    """What is beyond them would be cut where nobody hears of it."""
+    bounds = Approvals.model_fields[f"{key}_s"].metadata
+    low, high = (
+        next(getattr(one, at) for one in bounds if hasattr(one, at)) for at in ("ge", "le")
+    )
+    for taken in (low, high):
+        terms = policies(ASKS % (key, f"{taken:.0f}s")).rules[0].approval
+        assert terms is not None and getattr(terms, f"{key}_us") == int(taken * 1e6)
+    beyond = [f"{high + 1:.0f}s"] + ([f"{low * 1000 - 1:.0f}ms"] if low else [])
+    for refused in beyond:
+        (said,) = errors(ASKS % (key, refused))
+        assert said.startswith("f0.yaml:3:") and " error: must be " in said

@@ -94,6 +94,14 @@ def test_calls_count_only_where_a_rule_counts_them() -> None:
     assert [name for name, _ in run_after(by_tool, ["files/notes"]).recent] == ["files/notes"]
 
 
+def test_calls_count_where_only_a_reason_tells_how_many_there_were() -> None:
+    rule = 'policy: c\nrules: [{id: a, effect: deny, tools: "*", reason: "after {%s}"}]\n'
+    told, other = policies(TOOLS, rule % "run.calls"), policies(TOOLS, rule % "run.labels")
+    assert (told.counts_calls, told.counts_by_tool) == (True, False)
+    assert not other.counts_calls
+    assert not judge(told, "files/notes").reads_run  # what decides is the same whatever it is
+
+
 def test_what_carries_the_protocol_leaves_the_run_as_it_is() -> None:
     policy_set = policies(TOOLS, ALLOW)
     call = make_call(policy_set, "files/mcp:initialize")

@@ -58,5 +58,29 @@ async def test_d2_detections_reload_with_policies_and_a_broken_one_replaces_noth
     assert detections_of(keeper) is NO_DETECTIONS
 
 
+WATCHES = "detection: each\nseverity: low\n"
+STEPS = "sequence: [{effect: allow}, {effect: deny, when: run.calls > 7}]\nwithin: 1h\n"
+
+
+@pytest.mark.parametrize(
+    ("detection", "is_counted"),
+    [
+        (f"{WATCHES}where: {{when: run.calls > 7}}\n", True),
+        (f"{WATCHES}{STEPS}", True),
+        (f'{WATCHES}reason: "after {{run.calls}} calls"\n', True),
+        (f'{WATCHES}reason: "{{count}} calls"\n', False),
+        (f"{WATCHES}where: {{when: run.trust == trust.unknown}}\n", False),
+    ],
+)
+def test_the_calls_of_a_run_are_counted_where_a_detection_reads_how_many_there_were(
+    folder: Path, detection: str, is_counted: bool
+) -> None:
+    keeper = PolicyKeeper([str(folder)], folder, loader, Clock())  # type: ignore[arg-type]
+    assert not keeper.load_first().counts_calls
+    (folder / "each.yaml").write_text(detection)
+    found = keeper.load_first()
+    assert (found.counts_calls, found.counts_by_tool) == (is_counted, False)
+
+
 def test_an_object_that_carries_no_detections_has_none() -> None:
     assert detections_of(object()) is NO_DETECTIONS

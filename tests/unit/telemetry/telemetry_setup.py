@@ -67,7 +67,7 @@ def make_sources(upstreams: tuple[str, ...] = ("github", "files"), **changes: An
         "pressure": make_pressure().snapshot,
         "store_facts": lambda: FACTS,
         "policies": SimpleNamespace(
-            current=SimpleNamespace(revision="ab" * 16, rule_count=12),
+            current=SimpleNamespace(revision="ab" * 16, rule_count=12, shadow_count=5),
             reload_succeeded=True,
             loaded_at_us=1_700_000_000_000_000,
             reloads=2,
