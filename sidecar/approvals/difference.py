@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import orjson
 
+from sidecar.approvals.asked import NOT_KEPT
+from sidecar.ledger.recorded_call import AUTHORIZE
 from sidecar.policy.secret_names import MASK
 from storage.standing import ApprovalRow
 
@@ -20,7 +22,7 @@ DIFFERENCES_MAX: Final = 64
 #: Characters of one value; the whole of it stands in what is asked.
 VALUE_LENGTH_MAX: Final = 256
 #: What is compared beside the arguments.
-_BESIDE: Final = ("method", "path", "user", "headers")
+_BESIDE: Final = ("called", AUTHORIZE, "method", "path", "user", "headers", "beside")
 _NOTHING: Final = object()
 
 
@@ -76,12 +78,12 @@ def _between(at: str, old: Any, new: Any) -> Iterator[dict[str, Any]]:
 
 
 def _is_masked(value: Any) -> bool:
-    """Whether something of a value was masked, be it a part of a text."""
+    """Whether something of a value was masked, be it a part of a text, or all of it not kept."""
     if isinstance(value, list):
         return any(map(_is_masked, value))
     if isinstance(value, dict):
         return any(map(_is_masked, value.values()))
-    return isinstance(value, str) and MASK in value
+    return isinstance(value, str) and (MASK in value or value == NOT_KEPT)
 
 
 def _written(value: Any) -> bytes:

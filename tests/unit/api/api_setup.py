@@ -84,6 +84,7 @@ HOSTILE = (
 _ASKED = {
     "agent": "coder", "tool": "shop/get", "method": "GET", "path": "/orders/7",
     "arguments": {"id": HOSTILE}, "headers": {}, "reason": "it asks", "rules": ["shop/asks"],
+    "called": HOSTILE, "beside": {"task": HOSTILE},
     "risk": "medium", "mutates": False, "is_escaped": False, "is_cut": False,
 }  # fmt: skip
 ROLES = tuple(role.value for role in Role)
