@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import orjson
 
+from sidecar.approvals.as_asked import read_asked
 from sidecar.approvals.asked import NOT_KEPT
 from sidecar.ledger.recorded_call import AUTHORIZE
 from sidecar.policy.secret_names import MASK
@@ -24,15 +25,17 @@ VALUE_LENGTH_MAX: Final = 256
 #: What is compared beside the arguments.
 _BESIDE: Final = ("called", AUTHORIZE, "method", "path", "user", "headers", "beside")
 _NOTHING: Final = object()
+#: Members that say that not all of it is there to be compared.
+_NOT_WHOLE: Final = ("is_cut", "is_altered")
 
 
 def compared(row: ApprovalRow, before: ApprovalRow | None) -> dict[str, Any] | None:
     """The approval before, and the differences from it; None if there is none."""
     if before is None:
         return None
-    old, new = orjson.loads(before.asked), orjson.loads(row.asked)
+    old, new = read_asked(before), read_asked(row)
     found: list[dict[str, Any]] = []
-    is_whole = not (old.get("is_cut") or new.get("is_cut"))
+    is_whole = not any(one.get(name) for one in (old, new) for name in _NOT_WHOLE)
     for one in _differences(old, new):
         if len(found) == DIFFERENCES_MAX:
             is_whole = False

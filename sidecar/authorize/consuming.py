@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
+from sidecar.approvals.as_asked import is_as_asked
 from sidecar.approvals.refusals import ApprovalRefused
 from sidecar.approvals.service import Approvals, refusal_code
 from sidecar.approvals.states import Term, approver_of, read_terms, spending, wanted
@@ -36,6 +37,9 @@ from storage.standing import ApprovalRow
 
 #: Approvals that no call of this API can spend.
 NOT_OURS: Final = "It is spent by the call itself, made again through the sidecar"
+
+#: What an agent is told whose approval does not say any more what was asked.
+ALTERED: Final = "What is kept of the question is not what was asked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,21 +97,24 @@ class Consuming:
         self._clock = clock
 
     async def find(self, principal: Principal, approval_id: str) -> ApprovalRow:
-        """The agent's own approval. Raises Refused: unknown_approval, also for anybody else's."""
+        """The agent's own approval. Raises Refused: unknown_approval, also for anybody else's;
+        approval_outdated for one whose text, with the action's hash in it, was changed."""
         try:
-            row = await self._approvals.deciding.show(principal.tenant, approval_id)
+            row = await self._approvals.deciding.found(principal.tenant, approval_id)
         except ApprovalRefused:
             raise Refused("unknown_approval") from None
         except StoreError as error:
             raise refused_by(error) from error
         if row.agent_id != principal.agent:
             raise Refused("unknown_approval")
+        if not is_as_asked(row):
+            raise Refused("approval_outdated", ALTERED)
         return row
 
     async def agent_of(self, tenant: str, approval_id: str) -> str:
         """Whose approval it is. Raises Refused("unknown_approval"), StoreError."""
         try:
-            row = await self._approvals.deciding.show(tenant, approval_id)
+            row = await self._approvals.deciding.found(tenant, approval_id)
         except ApprovalRefused:
             raise Refused("unknown_approval") from None
         return row.agent_id

@@ -35,7 +35,8 @@ _ACTS: Final = ("approve", "reject", "withdraw")
 _SAID: Final = frozenset(
     {
         "agent", "user", "tool", "method", "path", "reason", "called", "risk", "mutates", "run",
-        "arguments", "beside", "headers", "is_cut", "is_escaped", "rules", "action_sha256",
+        "arguments", "beside", "headers", "is_cut", "is_escaped", "is_altered", "rules",
+        "action_sha256",
     }
 )  # fmt: skip
 
@@ -152,6 +153,8 @@ def _lines(one: dict[str, Any]) -> list[str]:
     lines += [f"  {name:<10} {_text(asked[name])}" for name in sorted(asked.keys() - _SAID)]
     if "last_approved" in one:
         lines += _compared(one["last_approved"])
+    if asked.get("is_altered"):
+        lines.append("  NOTE       the store was changed: nobody can decide on it; withdraw it")
     if asked["is_cut"]:
         lines.append("  NOTE       some of it was too long and is cut; it says how much is missing")
     if asked["is_escaped"]:

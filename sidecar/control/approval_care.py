@@ -72,7 +72,7 @@ class ApprovalCare:
 
     async def show(self, approval_id: str, tenant: str) -> dict[str, Any]:
         """One of them, beside the one that was approved before it. Raises ApprovalCareRefused."""
-        row = await self._found(approval_id, tenant)
+        row = await self._found(approval_id, tenant, is_read=True)
         try:
             return compared_with(row, await self._deciding.granted_before(row))
         except StoreError as error:
@@ -102,7 +102,7 @@ class ApprovalCare:
         self, approval_id: str, tenant: str, name: str, groups: Sequence[str]
     ) -> dict[str, Any]:
         """A link by which the named person decides on this one. Raises ApprovalCareRefused."""
-        row = await self._found(approval_id, tenant)
+        row = await self._found(approval_id, tenant, is_read=True)
         if not _NAME.fullmatch(name) or not all(map(_NAME.fullmatch, groups)):
             raise ApprovalCareRefused(
                 "malformed_request",
@@ -123,13 +123,17 @@ class ApprovalCare:
             raise _of_the_store(error) from error
         return {"url": f"{self._url}{LINK_PATH}/{link}", "until_us": row.expires_at_us}
 
-    async def _found(self, approval_id: str, tenant: str) -> ApprovalRow:
-        """Ids are unique, so that the tenant need not be named."""
+    async def _found(self, approval_id: str, tenant: str, *, is_read: bool = False) -> ApprovalRow:
+        """Ids are unique, so that the tenant need not be named; `is_read` says that somebody is to
+        read what it asks."""
         refusal: ApprovalRefused | None = None
+        look = self._deciding.show if is_read else self._deciding.found
         for one in self._named(tenant):
             try:
-                return await self._deciding.show(one, approval_id)
+                return await look(one, approval_id)
             except ApprovalRefused as refused:
+                if refused.code != "unknown_approval":
+                    raise _refused(refused) from refused
                 refusal = refused
             except StoreError as error:
                 raise _of_the_store(error) from error

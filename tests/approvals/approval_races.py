@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import Any
 
 from sidecar.approvals.asked import Asked
@@ -96,7 +97,7 @@ class Node:
             call_id=self.clock.new_id(),
             tool="shop/buy",
             action_sha256=digest(name),
-            asked=Asked("{}", "0" * 64),
+            asked=Asked("{}", sha256(b"{}").hexdigest()),
             terms=TERMS,
             life_us=life_us,
             until_ns=self.clock.monotonic_ns() + int(hold_s * 1e9),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +111,28 @@ async def test_what_may_be_said_to_consume(tmp_path: Path) -> None:
         answer = await one.ask("GET", f"/v1/approvals/{bare}", token=AGENT_TOKEN)
         assert answer.status == 200, "an id without dashes is the same"
         assert await consume(one, path, clients_hash(MERGE)) == (200, "")
+
+
+async def test_e6_a_yes_whose_text_was_changed_spends_nothing(tmp_path: Path) -> None:
+    """The hash that the agent knows stands in the text: who writes there could swap the action."""
+    other = clients_hash(SECRET)
+    async with stage(tmp_path) as one:
+        path = await approved(one, MERGE)
+        ((text,),) = one.rows("SELECT asked FROM approval")
+        change(one, text.replace(clients_hash(MERGE), other))
+        for claimed in (other, clients_hash(MERGE), None):
+            assert await consume(one, path, claimed) == (409, "approval_outdated")
+        polled = await one.ask("GET", path, token=AGENT_TOKEN)
+        assert polled.status == 403 and other not in str(polled.json)
+        assert one.rows("SELECT state FROM approval") == [("approved",)], "nothing is burnt"
+        change(one, text)
+        assert await consume(one, path, clients_hash(MERGE)) == (200, ""), "positive control"
+
+
+def change(one: Stage, asked: str) -> None:
+    with contextlib.closing(sqlite3.connect(one.folder / "aegis.db")) as store:
+        assert store.execute("UPDATE approval SET asked = ?", (asked,)).rowcount == 1
+        store.commit()
 
 
 @pytest.mark.parametrize("asked_by", ["ana", "person:ana"])

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import socket
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import ClientResponse, ClientSession, UnixConnector
@@ -49,13 +52,23 @@ class Served:
             url: str = (await reply.json())["url"]
         return url
 
+    async def ask(self, act: str, **more: object) -> tuple[int, dict[str, Any]]:
+        """One of the verbs of `approvals`, over control.sock."""
+        connector = UnixConnector(path=str(self.folder / "control.sock"))
+        asked = {"id": self.approval_id, **more}
+        async with (
+            ClientSession(connector=connector) as session,
+            session.post(f"http://localhost/approvals/{act}", json=asked) as reply,
+        ):
+            return reply.status, await reply.json()
+
     async def vote(self, url: str, vote: str) -> ClientResponse:
         async with self.client.post(url, json={"vote": vote}) as reply:
             await reply.read()
             return reply
 
     async def state(self) -> tuple[str, int]:
-        row = await self.sidecar.approvals.deciding.show("default", self.approval_id)
+        row = await self.sidecar.approvals.deciding.found("default", self.approval_id)
         return row.state, row.version
 
 
@@ -108,6 +121,38 @@ async def test_e6_the_page_is_text_and_loads_and_runs_nothing(served: Served) ->
     assert "<script>" not in text and "&lt;script&gt;tea&lt;/script&gt;" in text
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
     assert page.headers["Referrer-Policy"] == "same-origin" and "<button" in text
+
+
+async def test_e6_nobody_reads_or_votes_on_what_the_store_was_changed_to(served: Served) -> None:
+    url = await served.link("ana", "finance")
+    with contextlib.closing(sqlite3.connect(served.folder / "aegis.db")) as store:
+        ((text,),) = store.execute("SELECT asked FROM approval").fetchall()
+
+    def change(asked: str) -> None:
+        with contextlib.closing(sqlite3.connect(served.folder / "aegis.db")) as store:
+            assert store.execute("UPDATE approval SET asked = ?", (asked,)).rowcount == 1
+            store.commit()
+
+    change(text.replace("/buy/tea", "/buy/pin"))
+    before = await served.state()
+    for headers in ({"Accept": "text/html"}, {}):
+        async with served.client.get(url, headers=headers) as page:
+            said = await page.text()
+        assert page.status == 409 and "/buy/" not in said and "<button" not in said
+    assert (await served.vote(url, "approve")).status == 409
+    for act, asked in (("show", {}), ("approve", {}), ("reject", {}), ("link", {"name": "bo"})):
+        status, answer = await served.ask(act, **asked)
+        assert (status, answer["code"]) == (409, "approval_altered"), act
+        assert "withdraw" in answer["next_step"]
+    _, listed = await served.ask("list")
+    (listed_one,) = listed["approvals"]
+    assert listed_one["asked"]["is_altered"] and "/buy/" not in str(listed_one)
+    assert await served.state() == before
+    change(text)
+    assert (await served.vote(url, "approve")).status == 200, "positive control"
+    change(text.replace("/buy/tea", "/buy/pin"))
+    status, answer = await served.ask("withdraw")
+    assert (status, answer["state"]) == (200, "withdrawn"), "that makes only stricter"
 
 
 async def test_e7_forged_links_and_foreign_groups(served: Served) -> None:

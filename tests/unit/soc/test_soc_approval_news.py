@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,9 @@ from storage.write_queue import WriteQueue
 
 ANA = Person("acme", "ana", "person:ana", frozenset({Role.APPROVER}))
 BOB = Person("acme", "bob", "person:bob", frozenset({Role.APPROVER}))
-ASKED = Asked(
-    json.dumps({"agent": "coder", "tool": "shop/buy", "reason": "buys tea", "method": "POST",
-                "path": "/buy", "arguments": {"what": "tea"}, "rules": ["p/asks"]}),
-    "ab" * 32,
-)  # fmt: skip
+TEXT = json.dumps({"agent": "coder", "tool": "shop/buy", "reason": "buys tea", "method": "POST",
+                   "path": "/buy", "arguments": {"what": "tea"}, "rules": ["p/asks"]})  # fmt: skip
+ASKED = Asked(TEXT, sha256(TEXT.encode()).hexdigest())
 
 
 @dataclass
@@ -91,7 +90,7 @@ async def test_asking_and_deciding_are_told_with_their_change(desk: Desk) -> Non
     assert said["approval"] == {
         "id": approval_id, "state": "pending", "agent": "coder", "user": "", "tool": "shop/buy",
         "call_id": said["approval"]["call_id"], "action_sha256": "a" * 64, "method": "POST",
-        "asked_sha256": "ab" * 32, "reason": "buys tea", "path": "/buy", "rules": ["p/asks"],
+        "asked_sha256": ASKED.sha256, "reason": "buys tea", "path": "/buy", "rules": ["p/asks"],
         "arguments": {"what": "tea"},
         "terms": [{"rule": "p/asks", "approvers": [], "quorum": 1}],
     }  # fmt: skip
