@@ -105,14 +105,16 @@ class ApprovalsLine:
         claimed: str | None = None
         case: Case | None = None
         try:
-            principal = await self._spender(asked)
+            principal, spent_for_by = await self._spender(asked)
             claimed = _claimed(await asked.read_body(), asked, self._limits.depth)
             row = await self._consuming.find(principal, _id_of(asked))
             if principal.state is not AgentState.ACTIVE:
                 raise barred(principal.state)
             hashed = self._consuming.require_ours(row, claimed)
             policy_set = self._policies.current
-            case = await self._consuming.case_of(principal, row, policy_set, asked.source_ip)
+            case = await self._consuming.case_of(
+                principal, row, policy_set, asked.source_ip, spent_for_by
+            )
             call_id = case.call_id
             settled = await self._consuming.spend(case, policy_set)
         except Refused as refused:
@@ -140,11 +142,12 @@ class ApprovalsLine:
             raise Refused("unsigned_only")
         return await self._identify(asked)
 
-    async def _spender(self, asked: AskedHttp) -> Principal:
-        """The agent that spends. On the control listener an operator may do it for the agent, with
-        the key that clients manage with; the agent has to stand as well as if it came itself."""
+    async def _spender(self, asked: AskedHttp) -> tuple[Principal, str]:
+        """The agent that spends, and who does it for it, "" for nobody. On the control listener an
+        operator may, with the key that clients manage with; the agent has to stand as well as if it
+        came itself."""
         if not asked.is_control or self._knows(asked):
-            return await self._caller(asked)
+            return await self._caller(asked), ""
         try:
             person = await self._people.person(asked.headers.get("authorization"), asked.source_ip)
             if person is None:
@@ -157,7 +160,7 @@ class ApprovalsLine:
         principal = self._registry.agent(person.tenant, agent_id)
         if principal is None:
             raise Refused("unknown_approval")
-        return principal
+        return principal, person.actor
 
     async def _refused(
         self,

@@ -54,9 +54,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             one.add_argument("--reason", default="", help="why; it stands in the record")
         if verb == "link":
             one.add_argument(
-                "--for", dest="name", required=True, metavar="NAME", help="who decides"
+                "--for",
+                dest="name",
+                required=True,
+                metavar="NAME",
+                help="who decides: an approver of sidecar.yaml, or who has a key",
             )
-            one.add_argument("--group", action="append", default=[], help="a group of NAME's")
+            one.add_argument(
+                "--group", action="append", default=[], help="only as one of this group of NAME's"
+            )
         one.add_argument("--tenant", default="", help="only this tenant's")
         one.add_argument("--json", action="store_true", help="JSON, one object a line")
         add_connection_arguments(one)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from sidecar.errors import Refused
 from sidecar.ledger.canonical import NotCanonical
-from sidecar.ledger.claims import Claims, Redraft, Spend, reservations, ticket
+from sidecar.ledger.claims import Claims, Redraft, Spend, take_along
 from sidecar.ledger.entries import Entries
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.run_keeper import RunStake
@@ -102,8 +102,7 @@ class Delegations:
             entry.epoch = principal.epoch
             if claims is not None or spend is not None:
                 redraft = _marked(self._entries.redraft(entry, principal, call, stake, run), mark)
-                entry.reserves = reservations(claims, redraft) if claims is not None else None
-                entry.ticket = ticket(spend, redraft) if spend is not None else None
+                take_along(entry, claims, spend, redraft)
             answer = await self._queue.submit(_with_mark(entry, mark))
         except StoreError as error:
             raise refused_by(error) from error

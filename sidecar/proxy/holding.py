@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.approvals.action import action_sha256, sent_beside
 from sidecar.approvals.asked import asked
+from sidecar.approvals.entries import spend_audit
 from sidecar.approvals.service import Approvals, Asking, refusal_code
 from sidecar.approvals.states import Term, approver_of, spending, wanted
 from sidecar.errors import Refused
@@ -151,8 +152,11 @@ class Holding:
         def without(why: str) -> Decision:
             return replace(decision, code=refusal_code(why), approver=None)
 
-        noted = self._approvals.changes.noting(step)
-        return Spend(permit.row.approval_id, self._clock.steady_us(), noted, without)
+        row, noted = permit.row, self._approvals.changes.noting(step)
+        audit = spend_audit(
+            row, actor=f"agent:{row.agent_id}", call_id=call_id, at_us=self._clock.now_us()
+        )
+        return Spend(row.approval_id, self._clock.steady_us(), noted, without, audit)
 
     def spent(self, permit: Permit) -> None:
         """The intent is durable."""

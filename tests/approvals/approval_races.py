@@ -16,6 +16,7 @@ from typing import Any
 from sidecar.approvals.asked import Asked
 from sidecar.approvals.changes import Changes
 from sidecar.approvals.deciding import Deciding
+from sidecar.approvals.entries import spend_audit
 from sidecar.approvals.service import Approvals, Asking, refusal_code
 from sidecar.approvals.states import Term, approver_of, spending
 from sidecar.clock import Clock
@@ -113,7 +114,8 @@ class Node:
         def without(why: str) -> Decision:
             return replace(decision, code=refusal_code(why), approver=None)
 
-        spend = Spend(row.approval_id, self.clock.steady_us(), step, without)
+        audit = spend_audit(row, actor="agent:coder", call_id=call.call_id, at_us=0)
+        spend = Spend(row.approval_id, self.clock.steady_us(), step, without, audit)
         answer = await self.recorder.intent(AGENT, call, decision, spend=spend)
         assert isinstance(answer, Intent | Unspent), answer
         if isinstance(answer, Intent):

@@ -6,11 +6,21 @@ import asyncio
 import contextlib
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from authorize_setup import AGENT_TOKEN, ANA, POLICY, Stage, call, clients_hash, stage, verified
 
+from sidecar.approvals.states import Terms, Vote, terms_text, votes_text
+from sidecar.authorize.consuming import Yes
+from sidecar.clock import Clock
+from sidecar.model import Decision, Effect
+from storage.standing import ApprovalRow
+
+TERMS = terms_text(Terms((), "", "0" * 64))
+VOTES = votes_text([Vote("person:ana", "ana", True, "", 2, ())])
+ASKS = Decision(Effect.REQUIRE_APPROVAL, "approval_required", "", "rev")
 MERGE = call("merge_pull_request", mutates=True, parameters={"pull_number": 4})
 SECRET = call("merge_pull_request", mutates=True, parameters={"pull_number": 5, "token": "t-1"})
 
@@ -93,6 +103,25 @@ async def test_e3_a_yes_ends_with_its_time(tmp_path: Path) -> None:
         again = await one.authorize(MERGE, token=AGENT_TOKEN)
         assert again.json["decision"] == "require_approval", "it asks anew"
         assert not path.endswith(again.json["approval"]["approval_id"])
+
+
+def test_g10_a_yes_that_came_since_it_was_looked_at_is_not_spent_unread() -> None:
+    """Who gave it would stand neither in the receipt nor in the audit row of the call."""
+    pending = ApprovalRow(
+        "acme", "a1", 1, "pending", "ac" * 32, "agent", "c1", "github/merge", TERMS, "{}", "[]",
+        1, 9, 1, "",
+    )  # fmt: skip
+    given = pending._replace(version=2, state="approved", votes=VOTES)
+
+    def spent(looked_at: ApprovalRow, now: ApprovalRow) -> ApprovalRow | str:
+        approvals = SimpleNamespace(changes=SimpleNamespace(noting=lambda step: step))
+        permit = Yes(looked_at, (), approvals, Clock(), "agent:agent")  # type: ignore[arg-type]
+        return permit.spend("c2", ASKS).step(now, 5)
+
+    assert spent(pending, given) == "pending"
+    assert spent(pending, pending) == "pending"
+    after = spent(given, given)
+    assert isinstance(after, ApprovalRow) and after.state == "spent", "positive control"
 
 
 async def test_what_may_be_said_to_consume(tmp_path: Path) -> None:

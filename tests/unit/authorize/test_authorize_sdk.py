@@ -158,3 +158,35 @@ def _merge(agent: str) -> dict[str, Any]:
         },
         "context": {"source_trust": "trusted_internal_signed", "contains_sensitive_data": False},
     }  # fmt: skip
+
+
+async def test_g10_who_spends_for_an_agent_is_on_record_with_the_spending(tmp_path: Path) -> None:
+    async def run(one: Stage) -> None:
+        client = SdkClient(one.session, one.sidecar.control_url, KEY, "coder")
+        await client.register()
+        spenders: list[tuple[str, str | None]] = []
+        for token in (None, client.token):
+            status, said = await client.post("/v1/authorize", _merge("coder"))
+            assert (status, said["decision"]) == (200, "require_approval")
+            path = f"/v1/approvals/{said['approval']['approval_id']}"
+            await client.post(f"{path}/approve", {"reason": "ok"})
+            if token is None:  # with the key of a person who may operate
+                status, said = await client.post(f"{path}/consume")
+            else:
+                answer = await one.ask("POST", f"{path}/consume", token=token, control=True)
+                status, said = answer.status, answer.json
+            assert (status, said["status"]) == (200, "consumed"), said
+            call_id = said["decision_id"].replace("-", "")
+            ((seq, agent, approver),) = one.rows(
+                f"SELECT seq, agent_id, approver FROM receipts WHERE call_id = '{call_id}'"
+            )
+            assert (agent, approver) == ("coder", "person:root")
+            ((facts,),) = one.rows(f"SELECT facts FROM call_facts WHERE seq = {seq}")
+            ((action, actor, after),) = one.rows(
+                f"SELECT action, actor, after_state FROM audit_event WHERE seq = {seq}"
+            )
+            assert action == "approval.spend" and json.loads(after)["spent_by"] == call_id
+            spenders.append((actor, json.loads(facts)["authorize"].get("spent_for_by")))
+        assert spenders == [("person:root", "person:root"), ("agent:coder", None)]
+
+    await with_people(tmp_path, run)

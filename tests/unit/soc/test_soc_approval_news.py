@@ -123,6 +123,19 @@ async def test_what_nobody_decided_in_time_is_told_once(desk: Desk) -> None:
     assert len(await desk.told()) == 2
 
 
+async def test_g10_what_was_voted_on_since_is_not_ended_as_it_was_looked_at(desk: Desk) -> None:
+    approval_id = await desk.ask(quorum=3, life_us=300_000)
+    looked_at = await desk.approvals.deciding.found("acme", approval_id)
+    await desk.approvals.deciding.approve("acme", approval_id, ANA)
+    await asyncio.sleep(0.35)
+    expire = desk.approvals.changes.expire
+    assert not await expire(looked_at), "its audit row would tell of no vote"
+    now = await desk.store.approval("acme", approval_id)
+    assert now is not None and now.state == "pending" and await expire(now)
+    (ended,) = await desk.store.audit_events("acme", 2**62, 9, action="approval.expire")
+    assert '"person:ana"' in ended.before_state and '"expired"' in ended.after_state
+
+
 async def test_a_yes_that_nobody_spent_in_time_is_not_told_again(desk: Desk) -> None:
     approval_id = await desk.ask(life_us=300_000)
     row = await desk.approvals.deciding.approve("acme", approval_id, ANA)
