@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -51,6 +51,16 @@ _CONFLICTS: Final = frozenset(
         "ambiguous_argument",
     }
 )  # fmt: skip
+
+
+class Attempt(NamedTuple):
+    """What is known of an attempt to spend when it fails: which approval, on which action by the
+    caller's word, the call as it is judged again, and the person who acts for the agent ("")."""
+
+    row: ApprovalRow | None
+    claimed: str | None
+    case: Case | None
+    spent_for_by: str
 
 
 class ApprovalsLine:
@@ -104,6 +114,7 @@ class ApprovalsLine:
         row: ApprovalRow | None = None
         claimed: str | None = None
         case: Case | None = None
+        spent_for_by = ""
         try:
             principal, spent_for_by = await self._spender(asked)
             claimed = _claimed(await asked.read_body(), asked, self._limits.depth)
@@ -118,13 +129,14 @@ class ApprovalsLine:
             call_id = case.call_id
             settled = await self._consuming.spend(case, policy_set)
         except Refused as refused:
-            return await self._refused(refused, call_id, principal, row, claimed, case)
+            attempt = Attempt(row, claimed, case, spent_for_by)
+            return await self._refused(refused, call_id, principal, attempt)
         except ClientGone:
             raise
         except Exception:
             _log.exception("an approval could not be consumed", extra={"call_id": call_id})
-            failed = Refused("internal_error")
-            return await self._refused(failed, call_id, principal, row, claimed, case)
+            attempt = Attempt(row, claimed, case, spent_for_by)
+            return await self._refused(Refused("internal_error"), call_id, principal, attempt)
         said: dict[str, Any] = {
             "status": "consumed",
             "approval_id": dashed(row.approval_id),
@@ -163,15 +175,10 @@ class ApprovalsLine:
         return principal, person.actor
 
     async def _refused(
-        self,
-        refused: Refused,
-        call_id: str,
-        principal: Principal | None,
-        row: ApprovalRow | None,
-        claimed: str | None,
-        case: Case | None,
+        self, refused: Refused, call_id: str, principal: Principal | None, attempt: Attempt
     ) -> WholeReply:
         self._counters.refused(refused.code, refused.detail)
+        row = attempt.row
         status = 409 if refused.code in _CONFLICTS else None
         if refused.code == "approval_hash_mismatch":
             self._counters.approval_hash_mismatches += 1
@@ -183,7 +190,7 @@ class ApprovalsLine:
                 call=None,
             )  # fmt: skip
         elif not refused.is_recorded:
-            await self._record(refused, call_id, principal, row, claimed, case, status)
+            await self._record(refused, call_id, principal, row, attempt, status)
         details = {} if row is None else {"approval_id": dashed(row.approval_id)}
         return error_reply(refused, call_id, details, status)
 
@@ -193,10 +200,10 @@ class ApprovalsLine:
         call_id: str,
         principal: Principal,
         row: ApprovalRow,
-        claimed: str | None,
-        case: Case | None,
+        attempt: Attempt,
         status: int | None,
     ) -> None:
+        case = attempt.case
         if case is not None and refused.decision is not None:
             await self._delegations.refused(
                 case.recorded_principal, case.recorded_call, refused,
@@ -204,8 +211,9 @@ class ApprovalsLine:
             )  # fmt: skip
             return
         await self._delegations.not_consumed(
-            principal, call_id, row, refused, claimed, status or refused.status
-        )
+            principal, call_id, row, refused, attempt.claimed, status or refused.status,
+            attempt.spent_for_by,
+        )  # fmt: skip
 
 
 def _id_of(asked: AskedHttp) -> str:
