@@ -217,7 +217,8 @@ class ToolCall(NamedTuple):
     does not know it and `tool` is `<upstream>/unknown`. `in_path` are the arguments that stand in
     the path, as they stand there. `upgrades` says that it opens a WebSocket, and may. `beside` is
     what else stands among the facts of its record. `is_json` says that `body` is strict JSON and
-    all of `args` stands in it, as it is.
+    all of `args` stands in it, as it is. `received` is the body as it came, where an obligation
+    made another of it.
     """
 
     call_id: str
@@ -239,6 +240,7 @@ class ToolCall(NamedTuple):
     upgrades: bool = False
     beside: Mapping[str, Any] | None = None
     is_json: bool = False
+    received: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,7 +198,8 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "invalid_json",
         400,
         "The body is not strict JSON",
-        "Send UTF-8 JSON: unique keys, no NaN, no NUL, integers within ±2^53, moderate depth.",
+        "Send UTF-8 JSON: unique keys, no NaN, no NUL, integers within ±2^53, no digits that a "
+        "double drops, moderate depth.",
     ),
     RefusalKind(
         "invalid_form",

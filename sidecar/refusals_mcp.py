@@ -29,6 +29,12 @@ OF_MCP: Final = (
         "Make Mcp-Method, Mcp-Name and MCP-Protocol-Version equal to the body, or leave them out.",
     ),
     RefusalKind(
+        "unasked_answer",
+        400,
+        "The server has asked nothing under this id",
+        "Answer each request of the server once, under the id that it has.",
+    ),
+    RefusalKind(
         "session_unknown",
         404,
         "No such session",

@@ -16,6 +16,7 @@ import storage
 from sidecar.calibration import kept_figures, measure_store, scratch_folder
 from sidecar.clock import Clock
 from sidecar.config.model import Config
+from sidecar.control.erasing import finish_erasing
 from sidecar.control.fencing import Fencing
 from sidecar.ledger.chain import seal
 from sidecar.ledger.fence import Fence
@@ -52,8 +53,9 @@ async def opened_store(
     *,
     is_only_store: bool = True,
 ) -> tuple[storage.SqlStore, Lease | None]:
-    """The open store, which was not rolled back; on one that several share, with this node's
-    lease begun. `is_only_store` says that no other store works under this configuration."""
+    """The open store, which was not rolled back and has no erasure half done; on one that several
+    share, with this node's lease begun. `is_only_store` says that no other store works under this
+    configuration."""
     opening = partial(
         storage.open_store, config.store, now_us=clock.now_us, node_id=_node_id(config)
     )
@@ -66,6 +68,7 @@ async def opened_store(
         key = SigningKey(config.receipts.key.reveal())
         targets = config.receipts.checkpoint.to
         await check_exported(store, targets, key, is_only_store=is_only_store)
+    await finish_erasing(store, clock)
     if not store.has_leases:
         return store, None
     lease = Lease(store, seal, clock, boot_id=boot_id, fence=fence)

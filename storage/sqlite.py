@@ -23,6 +23,7 @@ from storage.driver import Row, Script, StoreFacts, Value
 from storage.errors import ReadTimeout, StoreError, StoreUnavailable
 from storage.sqlite_errors import is_distrustful, translated, was_interrupted
 from storage.sqlite_file import FileLock, check_place, create_private
+from storage.sqlite_log import check_log
 from storage.sqlite_thread import (
     WriterState,
     checkpoint_step,
@@ -163,6 +164,7 @@ class SqliteDriver:
     async def open(self) -> None:
         """Takes the file's lock and opens the writer; a new file is made if there is none.
 
+        A log that a crash left is walked first: SQLite would drop damaged commits in silence.
         Raises UnsupportedStore, StoreHeld, StoreReadOnly, StoreFull, StoreCorrupt or
         StoreUnavailable, and then holds nothing.
         """
@@ -170,6 +172,7 @@ class SqliteDriver:
         self._lock = FileLock(self._path)
         try:
             create_private(self._path)
+            check_log(self._path)
             self._writer = await self._open_writer()
         except BaseException:
             await self.close()

@@ -18,6 +18,8 @@ from storage.sql_store import SqlReader, SqlStore
 TILE_WIDTH = 256
 #: Signed heads that are kept of a tenant; whatever they were sent to has all of them.
 CHECKPOINTS_KEPT = 256
+#: The schema version since which a store keeps them.
+CHECKPOINTS_SINCE = 11
 
 SIGNED = "signed"
 FORK = "fork"
@@ -63,6 +65,14 @@ class TreeReader:
         sql = self._sql["latest_checkpoint"]
         rows = await self._reads.fetch(sql, tenant_id, tenant=tenant_id)
         return CheckpointRow._make(rows[0]) if rows else None
+
+    async def signed_checkpoints(
+        self, tenant_id: str, limit: int = CHECKPOINTS_KEPT
+    ) -> list[CheckpointRow]:
+        """The newest signed heads of a chain, the largest first."""
+        sql = self._sql["signed_checkpoints"]
+        rows = await self._reads.fetch(sql, tenant_id, limit, tenant=tenant_id)
+        return [CheckpointRow._make(row) for row in rows]
 
     async def checkpoints_before(
         self, tenant_id: str, before_size: int, limit: int

@@ -19,12 +19,19 @@ from pathlib import Path
 
 import asyncpg
 import warm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from sidecar.clock import Clock
 from sidecar.ledger.canonical import canonical_arguments
 from sidecar.ledger.chain import seal
+from sidecar.ledger.checkpoint import Checkpoint, signed
+from sidecar.ledger.checkpointer import new_origin
 from sidecar.ledger.drafts import keyed_digests
+from sidecar.ledger.merkle import append, root
 from sidecar.ledger.receipt import blank_receipt
+from sidecar.ledger.tiles import leaves
+from sidecar.signed_note import SigningKey
 from storage import open_store
 from storage.records import (
     CallFactsRow,
@@ -36,6 +43,7 @@ from storage.records import (
     Reservations,
     Room,
 )
+from storage.sql_store import SqlStore
 from storage.standing import PinRow
 from storage.tree import SIGNED, CheckpointRow, TileRow, TreeWriter
 
@@ -137,13 +145,25 @@ async def fill(
                 [intent_of(clock, f"tenant-{number % tenants}", number, argument_bytes)], seal
             )
         await store.raise_epoch("tenant-0")
-        await TreeWriter(store).put_checkpoints(
-            [CheckpointRow("tenant-0", 3, "ab" * 32, SIGNED, "a note", 7)]
-        )
+        await TreeWriter(store).put_checkpoints([await _signed_head(store, "tenant-0", 3)])
         tiles = [TileRow("tenant-0", 0, n, 256, "ab" * 32, f"hashes {n}") for n in range(TILES)]
         await TreeWriter(store).put_tiles([*tiles, tiles[0]._replace(level=1, width=TILES)])
     finally:
         await store.close()
+
+
+async def _signed_head(store: SqlStore, tenant: str, size: int) -> CheckpointRow:
+    """A head of the tenant's first receipts, by a key that nobody knows."""
+    frontier: list[bytes] = []
+    for at, leaf in enumerate(await leaves(store, tenant, 0, size)):
+        append(frontier, at, leaf)
+    private = Ed25519PrivateKey.generate()
+    key = SigningKey(
+        private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    )
+    top = root(frontier)
+    note = signed(Checkpoint(await new_origin(store, tenant), size, top), key)
+    return CheckpointRow(tenant, size, top.hex(), SIGNED, note, 7)
 
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -35,7 +35,7 @@ from sidecar.policy.facts import Facts
 from sidecar.policy.index import PolicySet
 from sidecar.policy.limits import over_limit
 from sidecar.policy.terms import Charge
-from sidecar.proxy.judging import DECISIONS_MAX, unfulfilled
+from sidecar.proxy.judging import DECISIONS_MAX, given_up, unfulfilled
 from sidecar.proxy.obligations_request import recordable
 from sidecar.proxy.rates import Counted, Rates
 from sidecar.proxy.tool_lists import ToolLists
@@ -85,18 +85,21 @@ class AuthorizeJudging:
         counted: Counted = {}
         await self._require_pinned(case, policy_set)
         try:
-            for _ in range(DECISIONS_MAX):
-                settled = await self._tried(case, policy_set, counted)
-                if settled is not None:
-                    if settled.recorded is None:
-                        self._rates.give_back(counted)
-                    return settled
+            for _ in range(DECISIONS_MAX - 1):
+                tried = await self._tried(case, policy_set, counted)
+                if isinstance(tried, Settled):
+                    break
                 case.principal = await self._registry.again(case.principal)
+            else:
+                tried = await self._tried(case, policy_set, counted)
+            if isinstance(tried, Decision):
+                raise given_up(tried)
         except BaseException:
             self._rates.give_back(counted)
             raise
-        self._rates.give_back(counted)
-        raise Refused("stale_decision")
+        if tried.recorded is None:
+            self._rates.give_back(counted)
+        return tried
 
     async def require_uncontained(
         self, case: Case, policy_set: PolicySet, *, was_allowed: bool = False
@@ -125,8 +128,10 @@ class AuthorizeJudging:
             name = None if call.tool.declared else call.action
             await self._lists.require_pinned(policy_set, case.principal, call._replace(called=name))
 
-    async def _tried(self, case: Case, policy_set: PolicySet, counted: Counted) -> Settled | None:
-        """None if what the decision rested on is another by now."""
+    async def _tried(
+        self, case: Case, policy_set: PolicySet, counted: Counted
+    ) -> Settled | Decision:
+        """The decision alone if what it rested on is another by now."""
         before = await self._run_before(case)
         run = before.state
         case.run = run if case.trust >= run.trust else run._replace(trust=case.trust)
@@ -192,7 +197,7 @@ class AuthorizeJudging:
         claims: Claims | None,
         now_us: int,
         took_ns: int,
-    ) -> Settled | None:
+    ) -> Settled | Decision:
         stake = self._runs.stake(before, case.principal, case.call, decision, policy_set, now_us)
         said = await self._delegations.allowed(
             case.recorded_principal, case.recorded_call, decision, case.mark, stake,
@@ -203,7 +208,7 @@ class AuthorizeJudging:
             if said.run is not None:
                 self._runs.is_other(before, said.run)
             self._registry.is_behind(case.principal.tenant, said.epoch)
-            return None
+            return decision
         if isinstance(said, SaidBefore):
             return Settled(decision, said_before=True)
         if isinstance(said, Unspent):

@@ -15,6 +15,8 @@ from sidecar.cli.receipts_heads import UNANCHORED
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sidecar.config.model import Config
+    from sidecar.ledger.anchors import TrustedKey
     from sidecar.ledger.stored_chain import ChainReport
     from storage.sql_store import SqlReader
 
@@ -36,19 +38,31 @@ def add_store_arguments(parser: argparse.ArgumentParser) -> None:
 
 def store_url(args: argparse.Namespace) -> str:
     """The URL that was named, or the configuration's; raises WrongUsage with its problems."""
+    return str(args.store) if args.store else _configured(args.config).store
+
+
+def trusted_keys_of(args: argparse.Namespace) -> list[TrustedKey]:
+    """Whose signed heads anchor the store's chains: the configuration's key. A store that is named
+    alone comes with none. Raises WrongUsage as `store_url` does."""
+    from sidecar.ledger.anchors import TrustedKey
+    from sidecar.signed_note import SigningKey
+
+    key = None if args.store else _configured(args.config).receipts.key
+    return [] if key is None else [TrustedKey(SigningKey(key.reveal()).public)]
+
+
+def _configured(named: str | None) -> Config:
     import os
     from pathlib import Path
 
     from sidecar.config.load import load_config
 
-    if args.store:
-        return str(args.store)
-    path = Path(args.config or os.environ.get("AEGIS_CONFIG") or "sidecar.yaml")
+    path = Path(named or os.environ.get("AEGIS_CONFIG") or "sidecar.yaml")
     loaded = load_config(path, os.environ, ())
     if loaded.local is None:
         problems = "\n".join(str(problem) for problem in loaded.problems)
         raise WrongUsage(f"{problems}\n(or name the store with --store)")
-    return loaded.local.store
+    return loaded.local
 
 
 def store_file(url: str, verb: str) -> Path:
@@ -105,7 +119,8 @@ async def tenant_of(reader: SqlReader, named: str | None) -> str:
 
 
 def print_reports(reports: Sequence[ChainReport]) -> bool:
-    """Says of each chain how far it holds; whether all do."""
+    """Says of each chain how far it holds, and how far signed heads vouch for it; whether all
+    hold."""
     for report in reports:
         if report.fault is not None:
             print(
@@ -117,12 +132,29 @@ def print_reports(reports: Sequence[ChainReport]) -> bool:
         held = f"receipts {report.first_seq} to {report.last_seq} hold"
         print(
             f"tenant {report.tenant_id!a}: {held}, {report.facts} with facts; "
-            f"head hash {report.head_hash or '-'}"
+            f"{_anchored_text(report)}; head hash {report.head_hash or '-'}"
         )
         if report.cut is not None:
             print(f"    receipts 1 to {report.cut.seq} are in archives, last {report.cut.archive}")
-    print(UNANCHORED if reports else "there are no receipts in it")
+    if not reports:
+        print("there are no receipts in it")
+    elif any(report.fault is None and not report.anchors.agreeing for report in reports):
+        print(UNANCHORED)
     return all(report.fault is None for report in reports)
+
+
+def _anchored_text(report: ChainReport) -> str:
+    anchors, last_seq = report.anchors, report.last_seq
+    if anchors.size:
+        since = f", unanchored since {anchors.size + 1}" if last_seq > anchors.size else ""
+        return f"anchored at {anchors.size} by key {anchors.key}{since}"
+    unanchored = f"unanchored since {report.first_seq}"
+    if anchors.agreeing:
+        return (
+            f"{unanchored}: {anchors.agreeing} signed heads agree, and nothing here says who "
+            "signed them (the key stands in the configuration: --config)"
+        )
+    return unanchored
 
 
 def size_text(count: int) -> str:

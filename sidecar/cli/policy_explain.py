@@ -245,6 +245,7 @@ def _belongs_lines(belongs: Mapping[str, Any]) -> Iterator[str]:
 
 def _then_text(recorded: RecordedCall, found: Explanation) -> str:
     from sidecar.policy.contained import RULE_PREFIX
+    from sidecar.policy.replay import STALE
 
     named = recorded.rule_id or recorded.code
     is_same = recorded.revision == found.decision.policy_revision
@@ -252,6 +253,8 @@ def _then_text(recorded: RecordedCall, found: Explanation) -> str:
     then = f"      then: {recorded.effect} by {named}, under {under} (receipt {recorded.seq})"
     if named.startswith(RULE_PREFIX):
         then += "\n      a containment decided, whatever the rules say: see `containments show`"
+    if recorded.code == STALE:
+        then += "\n      refused, whatever the rules say: what that rested on kept changing"
     return then
 
 

@@ -26,6 +26,7 @@ SKIPPED: Final = {
     "protocol": "messages of the protocol itself, which need no rule",
     "limit": "refused by a limit, which rests on what was used then",
     "obligation": "refused for how they were sent: an obligation could not be met",
+    "stale": "refused because what their decision rested on kept changing",
     "erased": "whose facts were erased",
     "damaged": "whose facts cannot be read",
 }

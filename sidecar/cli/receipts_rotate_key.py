@@ -71,8 +71,8 @@ async def origins(reader: SqlReader) -> dict[str, str]:
 
 async def _rotate(args: argparse.Namespace) -> int:
     import storage
-    from sidecar.cli.store_prune import record
     from sidecar.clock import Clock
+    from sidecar.ledger.alone import record
     from sidecar.ledger.key_rotation import rotated
 
     old, new = _key(args.old), _key(args.new)

@@ -17,6 +17,7 @@ from sidecar.cli.chosen_store import (
     finished,
     print_reports,
     store_url,
+    trusted_keys_of,
 )
 from sidecar.cli.data_folder import add_data_folder, witness_of
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sidecar.config.model import Receipts
+    from sidecar.ledger.anchors import TrustedKey
     from sidecar.ledger.exported import LostCheckpoint
     from storage.known_heads import LostHead, Seen
     from storage.sql_store import SqlStore
@@ -75,7 +77,7 @@ async def _accept(args: argparse.Namespace) -> int:
         if not lost:
             print("nothing is lost: every receipt that was seen is in its place")
             return 0
-        if not await _hold(store, lost):
+        if not await _hold(store, lost, trusted_keys_of(args)):
             return 1
         await _record(store, lost, reason)
         recorded = store.known.all()
@@ -153,11 +155,11 @@ def _chosen(lost: Sequence[LostHead], args: argparse.Namespace) -> Sequence[Lost
     return [one for one in lost if one.tenant_id == args.tenant]
 
 
-async def _hold(store: SqlStore, lost: Sequence[LostHead]) -> bool:
+async def _hold(store: SqlStore, lost: Sequence[LostHead], trusted: Sequence[TrustedKey]) -> bool:
     """Whether what is left of the chains holds; a receipt is not put onto one that does not."""
     from sidecar.ledger.stored_chain import verify_chain
 
-    if print_reports([await verify_chain(store, one.tenant_id) for one in lost]):
+    if print_reports([await verify_chain(store, one.tenant_id, trusted) for one in lost]):
         return True
     print(
         "nothing was recorded: `store restore` a backup, or what `store salvage` makes of this one",
@@ -167,8 +169,8 @@ async def _hold(store: SqlStore, lost: Sequence[LostHead]) -> bool:
 
 
 async def _record(store: SqlStore, lost: Sequence[LostHead], reason: str) -> None:
-    from sidecar.cli.store_prune import record
     from sidecar.clock import Clock
+    from sidecar.ledger.alone import record
     from sidecar.ledger.rollback import rolled_back
 
     for one in lost:

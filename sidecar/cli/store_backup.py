@@ -14,10 +14,14 @@ from sidecar.cli.chosen_store import (
     size_text,
     store_file,
     store_url,
+    trusted_keys_of,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from sidecar.ledger.anchors import TrustedKey
 
 NAME = "backup"
 HELP = "copy the store, also while it is in use, and verify the copy"
@@ -40,7 +44,7 @@ async def _backup(args: argparse.Namespace) -> int:
     from sidecar.clock import Clock
     from storage.backup import check_free, copy_store, discard, partial_of, publish
 
-    source = store_file(store_url(args), NAME)
+    source, trusted = store_file(store_url(args), NAME), trusted_keys_of(args)
     target = file_path(args.target)
     partial = partial_of(target)
     check_free(target)
@@ -49,7 +53,7 @@ async def _backup(args: argparse.Namespace) -> int:
     try:
         copy_store(source, partial, _show_progress if sys.stderr.isatty() else None)
         # The copy gets its name only after it has been verified.
-        if not await verify_copy(partial):
+        if not await verify_copy(partial, trusted):
             print("the copy does not hold; it was not kept. See `store info`.", file=sys.stderr)
             return 1
         publish(partial, target)
@@ -64,8 +68,9 @@ async def _backup(args: argparse.Namespace) -> int:
     return 0
 
 
-async def verify_copy(path: Path) -> bool:
-    """Has a copy's pages, schema and chains verified, and says how far each holds.
+async def verify_copy(path: Path, trusted: Sequence[TrustedKey] = ()) -> bool:
+    """Has a copy's pages, schema and chains verified, and says how far each holds, and how far the
+    heads in it that somebody trusted has signed vouch for that.
 
     Raises a StoreError if it is no store, is damaged, or does not have the schema it claims.
     """
@@ -78,7 +83,7 @@ async def verify_copy(path: Path) -> bool:
     reader = await storage.open_reader(f"sqlite:///{path}")
     try:
         await check_reader(reader)
-        return print_reports(await verify_store(reader))
+        return print_reports(await verify_store(reader, trusted))
     finally:
         await reader.close()
 

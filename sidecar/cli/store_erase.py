@@ -1,13 +1,14 @@
 """`aegis-sidecar store erase`: erases what is kept of one agent's, user's or call's arguments.
 
-Beside receipts, in approvals that nobody needs any more, and in what sinks were told of those.
+Knows: the words. Copies are beside receipts, in approvals that nobody needs any more, in what
+alerts quoted, and in what sinks were told of those. What people wrote stays, and that is said.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from sidecar.cli.chosen_store import (
     add_store_arguments,
@@ -15,13 +16,12 @@ from sidecar.cli.chosen_store import (
     print_reports,
     store_url,
     tenant_of,
+    trusted_keys_of,
 )
-from storage.records import AFTER_ALL_IDS
 
 if TYPE_CHECKING:
-    from storage.sql_store import SqlStore
-
-_PAGE_ROWS: Final = 500
+    from sidecar.control.erasing import Erased, Erasure
+    from sidecar.control.erasing_search import Found
 
 NAME = "erase"
 HELP = "erase the arguments of one agent, user or call; receipts stay"
@@ -45,94 +45,104 @@ def run(args: argparse.Namespace) -> int:
 
 async def _erase(args: argparse.Namespace) -> int:
     import storage
-    from sidecar.cli.store_prune import record
     from sidecar.clock import Clock
-    from sidecar.ledger.care import erased_facts
+    from sidecar.control.erasing import Erasure
     from sidecar.ledger.stored_chain import verify_chain
-    from storage.retention import SUBJECT_KINDS, Retention, Subject
+    from storage.retention import SUBJECT_KINDS
 
-    clock, url = Clock(), store_url(args)
+    clock, url, trusted = Clock(), store_url(args), trusted_keys_of(args)
     [(kind, name)] = [
         (kind, getattr(args, kind)) for kind in SUBJECT_KINDS if getattr(args, kind) is not None
     ]
     await (await storage.open_reader(url)).close()  # a store that is not there is not made
     store = await storage.open_store(url, now_us=clock.now_us)
     try:
-        tenant_id = await tenant_of(store, args.tenant)
-        retention = Retention(store)
-        until_seq = (await store.head(tenant_id)).seq
-        seqs = await retention.facts_about(tenant_id, Subject(kind, name), until_seq)
-        asked = await _asked(store, tenant_id, kind, name)
-        news = await _news(store, tenant_id, asked.ids)
-        whose = f"{kind} {name!a} of tenant {tenant_id!a}"
-        if asked.open_count:
-            print(
-                f"{whose}: {asked.open_count} approvals are open, and stay as they are: decide "
-                "them (`approvals list`), then erase again."
-            )
-        what = f"facts of {len(seqs)} calls, what {len(asked.texts)} approvals asked"
-        is_nothing = not (seqs or asked.texts or news)
-        if is_nothing or args.dry_run:
-            print(f"{whose}: {what} {'are kept' if is_nothing else 'would go'}")
+        tenant, erasure = await tenant_of(store, args.tenant), Erasure(store, clock)
+        await _finish_interrupted(erasure, is_dry=args.dry_run)
+        wanted = await erasure.about(tenant, kind, name)
+        found = await erasure.found(wanted)
+        for line in _stays(wanted.words, found):
+            print(line)
+        what = _kept(found)
+        if found.is_nothing or args.dry_run:
+            print(f"{wanted.words}: {what} {'are kept' if found.is_nothing else 'would go'}")
             return 0
-        is_overwritten = await retention.overwrite_deleted()
-        await record(store, erased_facts(clock, tenant_id, kind, len(seqs), len(asked.texts)))
-        erased = await retention.erase(tenant_id, seqs)
-        print(f"{whose}: facts of {erased} calls erased{_stretch(seqs)}.")
-        changed = await retention.erase_approvals(tenant_id, asked.texts)
-        told = await retention.erase_deliveries(tenant_id, news)
-        if changed or told:
-            print(f"What {changed} approvals asked is erased, and {told} messages about it.")
-        print(
-            "The receipts stay, with ids but without arguments; the salts are gone, so that their "
-            "commitments say nothing. The hash of an action that needed an approval has no salt."
-        )
+        is_overwritten = await erasure.overwrites()
+        erased = await erasure.erase(wanted)
+        print("\n".join(_gone(wanted.words, found, erased)))
         if not is_overwritten:
             print("The server overwrites what was deleted when it vacuums.")
-        print("Backups and archives made before still hold it: they are yours to replace.")
-        return 0 if print_reports([await verify_chain(store, tenant_id)]) else 1
+        print(
+            "Backups, archives, packs and logs made before still hold it, and so do sinks that "
+            "were told: they are yours to replace."
+        )
+        return 0 if print_reports([await verify_chain(store, tenant, trusted)]) else 1
     finally:
         await store.close()
 
 
+async def _finish_interrupted(erasure: Erasure, *, is_dry: bool) -> None:
+    marked = await erasure.interrupted()
+    if marked is None:
+        return
+    if is_dry:
+        print(f"{marked.words}: an erasure was interrupted, and would be finished first")
+        return
+    await erasure.overwrites()
+    erased = await erasure.finish(marked)
+    print(
+        f"{marked.words}: an erasure that was interrupted is finished: facts of {erased.facts} "
+        f"calls, what {erased.approvals} approvals asked and {erased.alerts} alerts quoted."
+    )
+
+
+def _kept(found: Found) -> str:
+    """What there is, as people read it."""
+    quoted = f", what {found.alerts} alerts quoted" if found.alerts else ""
+    return f"facts of {len(found.seqs)} calls, what {len(found.approvals)} approvals asked{quoted}"
+
+
+def _stays(words: str, found: Found) -> Iterator[str]:
+    """What is not erased, a line each."""
+    if found.open_count:
+        yield (
+            f"{words}: {found.open_count} approvals are open, and stay as they are: decide "
+            "them (`approvals list`), then erase again."
+        )
+    if found.unknown:
+        yield (
+            f"{words}: of {found.unknown} alerts it cannot be told whose call they quote, for its "
+            "receipt is archived or their evidence unreadable. They stay: name the agent or the "
+            "call if one of them is meant."
+        )
+    if found.unreadable:
+        yield (
+            f"{words}: {found.unreadable} rows that may quote it cannot be read, and stay: "
+            "`soc verify` says what was changed."
+        )
+
+
+def _gone(words: str, found: Found, erased: Erased) -> Iterator[str]:
+    """What was erased, a line each."""
+    yield f"{words}: facts of {erased.facts} calls erased{_stretch(found.seqs)}."
+    if erased.approvals or erased.told:
+        yield (
+            f"What {erased.approvals} approvals asked is erased, and {erased.told} messages "
+            "about it."
+        )
+    if erased.alerts or erased.quoted:
+        yield (
+            f"What {erased.alerts} alerts quoted is erased, wherever it was copied to, and "
+            f"{erased.quoted} messages about them."
+        )
+    if found.unsent:
+        yield f"{found.unsent} of the messages had reached nobody yet, and will not."
+    yield (
+        "The receipts stay, with ids but without arguments; the salts are gone, so that their "
+        "commitments say nothing. The hash of an action that needed an approval has no salt."
+    )
+    yield "What people wrote stays: reasons they gave, and their notes."
+
+
 def _stretch(seqs: Sequence[int]) -> str:
     return f", receipts {seqs[0]} to {seqs[-1]}" if seqs else ""
-
-
-class _Asked(NamedTuple):
-    """What is to stand in approvals in place of what they asked; `ids` also of those in which it
-    does already."""
-
-    texts: dict[str, str]
-    ids: frozenset[str]
-    open_count: int
-
-
-async def _asked(store: SqlStore, tenant_id: str, kind: str, name: str) -> _Asked:
-    from sidecar.approvals.erasing import erased_text, is_about, is_erased, is_open
-
-    texts, ids, open_count, before = dict[str, str](), set[str](), 0, AFTER_ALL_IDS
-    while rows := await store.approvals_before(tenant_id, before, _PAGE_ROWS):
-        before = rows[-1].approval_id
-        for row in rows:
-            if not is_about(row, kind, name):
-                continue
-            if is_open(row):
-                open_count += 1
-                continue
-            ids.add(row.approval_id)
-            if not is_erased(row):
-                texts[row.approval_id] = erased_text(row)
-    return _Asked(texts, frozenset(ids), open_count)
-
-
-async def _news(store: SqlStore, tenant_id: str, approval_ids: frozenset[str]) -> list[str]:
-    """Deliveries that tell of these approvals."""
-    from sidecar.soc.deliveries import approval_told
-
-    found: list[str] = []
-    before = AFTER_ALL_IDS
-    while approval_ids and (rows := await store.deliveries_before(tenant_id, before, _PAGE_ROWS)):
-        before = rows[-1].delivery_id
-        found += (row.delivery_id for row in rows if approval_told(row) in approval_ids)
-    return found

@@ -132,6 +132,7 @@ async def _engine(care: Any, url: str) -> dict[str, Any]:
 
 
 async def _tenant(reader: SqlReader, care: Any, tenant_id: str) -> dict[str, Any]:
+    signed = await _signed(reader, care, tenant_id)  # before the head, which only grows
     head, cut = await reader.head(tenant_id), await care.cut(tenant_id)
     oldest = await reader.receipts(tenant_id, cut.seq, 1)
     return {
@@ -145,7 +146,18 @@ async def _tenant(reader: SqlReader, care: Any, tenant_id: str) -> dict[str, Any
         "cut_at": cut.seq,
         "archive": cut.archive or None,
         "archive_sha256": cut.archive_sha256 or None,
+        "signed_at": signed,
     }
+
+
+async def _signed(reader: SqlReader, care: Any, tenant_id: str) -> int | None:
+    """How many receipts the newest signed head is of; None if none was signed."""
+    from storage.tree import CHECKPOINTS_SINCE, TreeReader
+
+    if await care.schema_version() < CHECKPOINTS_SINCE:
+        return None
+    latest = await TreeReader(reader).latest_checkpoint(tenant_id)
+    return None if latest is None else latest.size
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
@@ -162,6 +174,10 @@ def _lines(found: dict[str, Any]) -> list[str]:
                 f"    receipts 1 to {tenant['cut_at']} are in archives, the last of them "
                 f"{tenant['archive']} (sha256 {tenant['archive_sha256']})"
             )
+        if (tenant["signed_at"] or 0) > tenant["seq"]:
+            lines.append(f"    CUT: {tenant['signed_at']} receipts were signed")
+        elif tenant["signed_at"]:
+            lines.append(f"    the newest signed head is of {tenant['signed_at']} receipts")
     if not found["tenants"]:
         lines.append("no receipts yet")
     return [*lines, *_lines_of_witness(found["witness"], bool(found["tenants"])), found["advice"]]

@@ -19,11 +19,11 @@ from sidecar.cli.chosen_store import (
     store_url,
     tenant_of,
     time_text,
+    trusted_keys_of,
 )
 
 if TYPE_CHECKING:
     from sidecar.clock import Clock
-    from storage.records import Entry
     from storage.retention import Cut, Retention
     from storage.sql_store import SqlStore
 
@@ -118,6 +118,7 @@ async def _prune(args: argparse.Namespace) -> int:
 async def _prune_facts(
     store: SqlStore, args: argparse.Namespace, clock: Clock, before_us: int
 ) -> int:
+    from sidecar.ledger.alone import record
     from sidecar.ledger.care import pruned_facts
     from storage.retention import Retention
 
@@ -142,28 +143,18 @@ def _nothing(tenant_id: str) -> str:
     return f"tenant {tenant_id!a}: nothing is that old"
 
 
-async def record(store: SqlStore, entry: Entry) -> None:
-    """Records one entry by itself; raises StoreCorrupt if the chain cannot take it."""
-    from sidecar.ledger.chain import seal
-    from storage.errors import StoreCorrupt
-    from storage.records import Recorded
-
-    [answer] = await store.record([entry], seal)
-    if not isinstance(answer, Recorded):
-        raise StoreCorrupt(f"the chain of {entry.receipt.tenant_id!r} takes no receipt: {answer}")
-
-
 # -- receipts ------------------------------------------------------------------------------
 
 
 async def _prune_receipts(
     store: SqlStore, args: argparse.Namespace, clock: Clock, before_us: int
 ) -> int:
+    from sidecar.ledger.alone import record
     from sidecar.ledger.care import pruned_receipts
     from sidecar.ledger.stored_chain import verify_chain
     from storage.retention import Retention
 
-    retention = Retention(store)
+    retention, trusted = Retention(store), trusted_keys_of(args)
     await retention.overwrite_deleted()
     tenant_id = await tenant_of(store, args.tenant)
     start = await retention.cut(tenant_id)
@@ -179,7 +170,7 @@ async def _prune_receipts(
     if args.dry_run:
         print(f"{what} would go")
         return 0
-    if not print_reports([await verify_chain(store, tenant_id)]):
+    if not print_reports([await verify_chain(store, tenant_id, trusted)]):
         print("nothing was deleted: a chain that does not hold is not cut", file=sys.stderr)
         return 1
     await _keep_tree(store, tenant_id)
@@ -187,7 +178,7 @@ async def _prune_receipts(
     await record(store, pruned_receipts(clock, tenant_id, cut))
     receipts, facts = await retention.cut_off(tenant_id, cut)
     print(f"{what} are in {cut.archive}; {receipts} receipts and {facts} facts deleted; now:")
-    return 0 if print_reports([await verify_chain(store, tenant_id)]) else 1
+    return 0 if print_reports([await verify_chain(store, tenant_id, trusted)]) else 1
 
 
 async def _keep_tree(store: SqlStore, tenant_id: str) -> None:

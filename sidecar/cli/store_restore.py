@@ -6,7 +6,14 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from sidecar.cli.chosen_store import add_store_arguments, file_path, finished, store_file, store_url
+from sidecar.cli.chosen_store import (
+    add_store_arguments,
+    file_path,
+    finished,
+    store_file,
+    store_url,
+    trusted_keys_of,
+)
 from sidecar.cli.data_folder import add_data_folder
 
 if TYPE_CHECKING:
@@ -45,7 +52,7 @@ async def _restore(args: argparse.Namespace) -> int:
     from storage.sqlite_file import FileLock, check_place
 
     clock, url = Clock(), store_url(args)
-    path = store_file(url, NAME)
+    path, trusted = store_file(url, NAME), trusted_keys_of(args)
     backup = file_path(args.backup)
     check_place(path)
     await (await storage.open_reader(f"sqlite:///{backup}")).close()
@@ -55,7 +62,7 @@ async def _restore(args: argparse.Namespace) -> int:
         kept = _name_to_keep(path, args.replace, clock.now_us())
         witness, seen = _seen_before(args, url, clock)
         copy_store(backup, partial)
-        if not await verify_copy(partial):
+        if not await verify_copy(partial, trusted):
             print(f"{backup} does not hold; the store is as it was", file=sys.stderr)
             return 1
         if kept is not None:
@@ -65,7 +72,7 @@ async def _restore(args: argparse.Namespace) -> int:
         if witness is not None:
             witness.write(heads)
         print(f"{path} is restored from {backup}; as it stands now:")
-        return 0 if await verify_copy(path) else 1
+        return 0 if await verify_copy(path, trusted) else 1
     finally:
         discard(partial)
         lock.release()

@@ -2,7 +2,8 @@
 
 Knows: that ending a run is one entry: the receipt that tells of it and the step that leaves
 nothing of the run stand or fall together. Decisions in flight that rested on the run are stale by
-it. The operator's reason stands beside the receipt, among what can be erased.
+it. The operator's reason stands beside the receipt, where it goes when the agent's facts are
+erased, and in the audit row, where it stays: what people wrote says why they did what they did.
 Must not know: HTTP, the command line.
 """
 

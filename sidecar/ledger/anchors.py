@@ -37,8 +37,8 @@ class TrustedKey:
 class AnchorFault:
     """Why the receipts are not what was signed; receipts up to `first_bad` - 1 may still be.
 
-    `kind` is cut, rewritten, fork, forged, unknown_key, replaced_key or bad_rotation; `notes` are
-    the evidence.
+    `kind` is cut, rewritten, fork, forged, damaged, unknown_key, replaced_key or bad_rotation;
+    `notes` are the evidence.
     """
 
     kind: str
@@ -69,6 +69,8 @@ class _Trust:
     """Which key may sign which sizes."""
 
     given: Sequence[TrustedKey]
+    #: A head of another signer is compared, and anchors nothing; otherwise it is a fault.
+    may_be_foreign: bool = False
     rotations: list[Rotation] = field(default_factory=list)
 
     def signer(self, kept: Kept) -> VerifierKey:
@@ -124,15 +126,21 @@ def watch_for(heads: Sequence[Kept]) -> Watch:
 
 
 def anchored(
-    verdict: Verdict, watch: Watch, heads: Sequence[Kept], trusted: Sequence[TrustedKey]
+    verdict: Verdict,
+    watch: Watch,
+    heads: Sequence[Kept],
+    trusted: Sequence[TrustedKey],
+    *,
+    may_be_foreign: bool = False,
 ) -> Anchors:
     """What the heads show of a whole chain that holds by itself.
 
     Without a trusted key the heads are only compared: what agrees anchors nothing, what does not
-    agree is a fault all the same.
+    agree is a fault all the same. `may_be_foreign` has those of other signers be only compared
+    too: a store outlives keys that were lost or replaced off the record.
     """
     own = [kept for kept in heads if tenant_of(kept.checkpoint.origin) == verdict.tenant_id]
-    trust = _Trust(trusted)
+    trust = _Trust(trusted, may_be_foreign)
     others = len(heads) - len(own)
     for seq, resource in watch.rotations:
         try:
@@ -161,9 +169,10 @@ def _judged(
     for size, group in groupby(by_size, key=lambda one: one.checkpoint.size):
         twins, key = list(group), None
         for kept in twins:
-            key, fault = _signed_by(kept, trust, agreed)
+            by, fault = _signed_by(kept, trust, agreed)
             if fault is not None:
                 return fault, best, signer
+            key = by or key
         roots = {kept.checkpoint.root: kept.note.whole for kept in twins}
         if len(roots) > 1:
             what = f"there are {len(roots)} checkpoints of {size} receipts with different roots"
@@ -191,6 +200,8 @@ def _signed_by(
         what = f"the checkpoint of {size} receipts is forged: {error}"
         return None, AnchorFault("forged", agreed + 1, what, (note,))
     except _NotTrusted as error:
+        if trust.may_be_foreign:
+            return None, None
         what = f"the checkpoint of {size} receipts is signed {error}"
         return None, AnchorFault(error.kind, agreed + 1, what, (note,))
 

@@ -2,7 +2,8 @@
 
 Knows: the words in which erasing, pruning and restoring are recorded, as receipts of the kind
 `control`. They are committed before anything is deleted, so that a chain never lacks something it
-does not tell of. No receipt names a person anew.
+does not tell of; an erasure that was interrupted after that is gone on with by the next start. No
+receipt names a person anew.
 Must not know: how any of it is done.
 """
 
@@ -20,10 +21,13 @@ RESTORE = "store.restore"
 ROTATE_KEY = "receipts.rotate_key"
 
 
-def erased_facts(clock: Clock, tenant_id: str, kind: str, count: int, approvals: int) -> Entry:
+def erased_facts(
+    clock: Clock, tenant_id: str, kind: str, count: int, approvals: int, alerts: int = 0
+) -> Entry:
     """The facts of `count` calls of one agent or user, or of one call, are erased, and what so many
-    approvals asked."""
+    approvals asked and so many alerts quoted."""
     more = f", approvals: {approvals}" if approvals else ""
+    more += f", alerts: {alerts}" if alerts else ""
     return _entry(clock, tenant_id, ERASE_FACTS, f"call_facts of one {kind}: {count}{more}")
 
 

@@ -2,7 +2,8 @@
 
 Knows: the kinds of target (a file, a C2SP witness, any URL that takes a note), and what has to hold
 before a head is added to those that are there: what is there last is of this very history. A fork
-is kept as evidence.
+is kept as evidence: of a file the head that stands there, of a witness, which shows none, the head
+of ours that it refused beside its own.
 Must not know: when heads are signed, how often it is tried again.
 """
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 FILE = "file:"
 REQUEST_S = 10.0
+#: Of a head that a witness has, and does not show.
+UNKNOWN_ROOT = ""
 ANSWER_BYTES_MAX = 64 * 1024
 
 #: Why a head was not taken; metrics have these as labels.
@@ -45,12 +48,15 @@ REASONS = (
 
 class NotTaken(Exception):
     """A target has not taken a head. `reason` is one of REASONS; `evidence` is a head that it has
-    and that is not of this history."""
+    and that is not of this history, `size` how many receipts that head is of."""
 
-    def __init__(self, reason: str, what: str, evidence: CheckpointRow | None = None) -> None:
+    def __init__(
+        self, reason: str, what: str, evidence: CheckpointRow | None = None, size: int = 0
+    ) -> None:
         super().__init__(what)
         self.reason = reason
         self.evidence = evidence
+        self.size = size
 
 
 class Target(Protocol):
@@ -74,6 +80,11 @@ def made_target(text: str, reader: SqlReader, key: SigningKey) -> Target:
     """The target that a setting names."""
     if text.startswith(FILE):
         return FileTarget(Path(text.removeprefix(FILE)), reader, key)
+    return made_url_target(text, reader)
+
+
+def made_url_target(text: str, reader: SqlReader) -> UrlTarget:
+    """The target behind a URL; a witness if its key follows."""
     url, fragment = urldefrag(text)
     witness = read_verifier_key(fragment) if fragment else None
     return UrlTarget(url, reader, witness)
@@ -158,6 +169,12 @@ async def is_accepted(reader: SqlReader, tenant_id: str, size: int, root: bytes)
     return any(row.kind == ACCEPTED and row.root == root.hex() for row in rows)
 
 
+async def gave_up_at(reader: SqlReader, tenant_id: str, size: int) -> bool:
+    """Whether it is on record that a history was given up which had a head of this size."""
+    rows = await TreeReader(reader).checkpoints_at(tenant_id, size)
+    return any(row.kind == ACCEPTED for row in rows)
+
+
 # -- URLs --------------------------------------------------------------------------------------
 
 
@@ -174,6 +191,11 @@ class UrlTarget:
         #: The size that the witness cosigned last, by tenant.
         self._sizes: dict[str, int] = {}
 
+    @property
+    def is_witness(self) -> bool:
+        """Whether its answers say something of a history."""
+        return self._witness is not None
+
     async def deliver(self, row: CheckpointRow) -> str | None:
         """See `Target.deliver`."""
         if self._witness is None:
@@ -185,15 +207,17 @@ class UrlTarget:
         if status == 409:
             old = self._size_there(answer)
             if old > row.size:
-                if (await self._reader.head(row.tenant_id)).seq >= old:
-                    # Another node has sent a later head, which vouches for this one.
+                if await self._is_of_another_node(row.tenant_id, old):
+                    # It vouches for this one.
                     self._sizes[row.tenant_id] = old
                     return None
-                raise NotTaken("ahead", f"{self.name} has a head of {old} receipts already")
+                what = f"{self.name} has a head of {old} receipts already"
+                raise NotTaken("ahead", what, size=old)
             self._sizes[row.tenant_id] = old
             status, answer = await self._post(await self._request(row, old))
         if status in (409, 422):
-            raise NotTaken("fork", f"{self.name} says that this is another history ({status})")
+            what = f"{self.name} says that this is another history ({status})"
+            raise NotTaken("fork", what, await self._evidence(row, old), old)
         self._require_taken(status)
         note = self._cosigned(row.note, answer, self._witness)
         self._sizes[row.tenant_id] = row.size
@@ -204,6 +228,19 @@ class UrlTarget:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+
+    async def _is_of_another_node(self, tenant_id: str, size: int) -> bool:
+        """Whether a head that a witness has was sent by another node of this store: then it is
+        signed here, for no head is sent before it is durable."""
+        latest = await TreeReader(self._reader).latest_checkpoint(tenant_id)
+        return latest is not None and latest.size >= size
+
+    async def _evidence(self, row: CheckpointRow, size: int) -> CheckpointRow | None:
+        """The head that was refused, under the size of the one a witness has instead, whose root it
+        does not tell. None for a history that was given up on record."""
+        if await gave_up_at(self._reader, row.tenant_id, size):
+            return None
+        return CheckpointRow(row.tenant_id, size, UNKNOWN_ROOT, FORK, row.note, row.at_us)
 
     async def _request(self, row: CheckpointRow, old: int) -> str:
         try:

@@ -9,6 +9,7 @@ Must not know: queues, clocks, how rows are committed or hashed.
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
@@ -104,7 +105,7 @@ def call_draft(
         ),
     )
     path = masked_path_of(call, arguments) if keeps_arguments else None
-    facts = _facts(principal, call, decision, refused, path, run)
+    facts = _facts(principal, call, decision, refused, path, run, salt)
     kept = canonical.decode() if keeps_arguments else None
     return receipt, _new_row(CallFactsRow, (tenant_id, 0, salt.hex(), kept, facts))
 
@@ -170,6 +171,7 @@ def _facts(
     refused: Refused | None,
     path: str | None,
     run: RunState | None,
+    salt: bytes,
 ) -> str:
     http, tool = call.http, call.tool
     keeps_texts = path is not None
@@ -190,6 +192,8 @@ def _facts(
         if run.run_id:  # something trusted divides the agent's work
             facts["of_run"] = run.run_id
     facts |= _more_facts(call, path)
+    if call.received is not None:  # beside `request_sha256`, which is of the body that was sent
+        facts["received_sha256"] = hmac.digest(salt, call.received, "sha256").hex()
     if decision is not None:
         facts["code"] = decision.code
         if keeps_texts:

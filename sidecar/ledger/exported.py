@@ -2,8 +2,9 @@
 
 Knows: that a head which left this process is of a history that was durable, so that a store which
 ends before it, or has another one in its place, was put back to an older state or is another one;
-that only heads signed by our key count, and only those of the very chain; that a history which was
-given up on record is no reason to stop again.
+that of heads in files only those signed by our key count, and only those of the very chain; that a
+witness shows no head, but takes none that does not go on from what it has seen; that a history
+which was given up on record is no reason to stop again.
 Must not know: what is done about it, how a target is written.
 """
 
@@ -17,7 +18,16 @@ from pathlib import Path
 
 from sidecar.ledger.checkpoint import read_signed, tenant_of
 from sidecar.ledger.checkpoint_file import Kept, last_of_each
-from sidecar.ledger.checkpoint_targets import FILE, is_accepted, is_signed_by
+from sidecar.ledger.checkpoint_targets import (
+    FILE,
+    UNKNOWN_ROOT,
+    NotTaken,
+    UrlTarget,
+    gave_up_at,
+    is_accepted,
+    is_signed_by,
+    made_url_target,
+)
 from sidecar.ledger.checkpointer import new_origin
 from sidecar.ledger.proofs import root_at
 from sidecar.ledger.tiles import TreeIncomplete
@@ -29,26 +39,32 @@ from storage.tree import ACCEPTED, CheckpointRow, TreeReader
 
 _log = logging.getLogger("aegis.ledger")
 
+#: What a start waits for one witness.
+WITNESS_S = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class LostCheckpoint:
-    """A head that was exported and is not of the store's history; `there` is where that ends."""
+    """A head that was exported and is not of the store's history; `there` is where that ends.
+
+    A witness tells its `size` alone: then `root` is unknown, and `note` is the head it refused.
+    """
 
     tenant_id: str
-    kept: Kept
+    size: int
+    root: str
+    note: str
     there: Seen
     place: str
 
     @property
     def head(self) -> LostHead:
         """The same as a head that was seen: its root stands for the receipt's hash."""
-        checkpoint = self.kept.checkpoint
-        return LostHead(self.tenant_id, Seen(checkpoint.size, checkpoint.root.hex()), self.there)
+        return LostHead(self.tenant_id, Seen(self.size, self.root), self.there)
 
     def __str__(self) -> str:
-        size = self.kept.checkpoint.size
-        was = f"tenant {self.tenant_id!a}: a head of {size} receipts stands in {self.place}"
-        if self.there.seq < size:
+        was = f"tenant {self.tenant_id!a}: a head of {self.size} receipts stands in {self.place}"
+        if self.there.seq < self.size:
             return f"{was}, and the store ends at {self.there}"
         return f"{was}, and the store has another history; it ends at {self.there}"
 
@@ -59,7 +75,8 @@ class StoreBehindCheckpoint(StoreError):
     code = "store_behind_checkpoint"
     next_step = (
         "Put the newer store back. If what is missing is lost for good, say so on the record: "
-        "`aegis-sidecar store accept-rollback --config FILE --tenant TENANT --reason TEXT`."
+        "`aegis-sidecar store accept-rollback --config FILE --tenant TENANT --reason TEXT`. If a "
+        "witness is wrong, take it out of receipts.checkpoint.to."
     )
 
     def __init__(self, lost: Sequence[LostCheckpoint]) -> None:
@@ -81,39 +98,46 @@ async def check_exported(
 async def lost_checkpoints(
     reader: SqlReader, targets: Sequence[str], key: SigningKey, *, is_only_store: bool
 ) -> list[LostCheckpoint]:
-    """The last heads in files among `targets` that are not of the store's history.
+    """The last heads in files among `targets`, and those that witnesses have seen, which are not of
+    the store's history.
 
     `is_only_store` says that no other store exports there with this key: then a tenant of whom
     the store has nothing lost all of it. A file that cannot be read is told of in the log: that
-    it cannot be written will be, too. Raises a StoreError of reading.
+    it cannot be written will be, too. So is a witness that does not answer in time: the export
+    will tell. Raises a StoreError of reading.
     """
     found = []
     for target in targets:
-        if not target.startswith(FILE):
-            continue
-        path = Path(target.removeprefix(FILE))
-        try:
-            heads = await asyncio.to_thread(last_of_each, path)
-        except OSError as error:
-            _log.error(
-                "exported checkpoints cannot be read, and the store was not compared with them",
-                extra={"detail": f"{path}: {error.strerror or error}"},
-            )
-            continue
-        for kept in heads.values():
-            lost = await _lost(reader, kept, target, key, is_only_store)
-            if lost is not None:
-                found.append(lost)
+        if target.startswith(FILE):
+            found += await _lost_of_file(reader, target, key, is_only_store)
+    asked = [_lost_of_witness(reader, one) for one in _witnesses(targets, reader)]
+    for lost in await asyncio.gather(*asked):
+        found += lost
     return found
 
 
 def accepted(lost: LostCheckpoint, at_us: int) -> CheckpointRow:
     """How the store keeps a head that was given up, so that it stops no later start."""
-    checkpoint = lost.kept.checkpoint
-    note = lost.kept.note.whole
-    return CheckpointRow(
-        lost.tenant_id, checkpoint.size, checkpoint.root.hex(), ACCEPTED, note, at_us
-    )
+    return CheckpointRow(lost.tenant_id, lost.size, lost.root, ACCEPTED, lost.note, at_us)
+
+
+# -- files -------------------------------------------------------------------------------------
+
+
+async def _lost_of_file(
+    reader: SqlReader, target: str, key: SigningKey, is_only_store: bool
+) -> list[LostCheckpoint]:
+    path = Path(target.removeprefix(FILE))
+    try:
+        heads = await asyncio.to_thread(last_of_each, path)
+    except OSError as error:
+        _log.error(
+            "exported checkpoints cannot be read, and the store was not compared with them",
+            extra={"detail": f"{path}: {error.strerror or error}"},
+        )
+        return []
+    found = [await _lost(reader, kept, target, key, is_only_store) for kept in heads.values()]
+    return [lost for lost in found if lost is not None]
 
 
 async def _lost(
@@ -125,8 +149,10 @@ async def _lost(
         return None
     head = await reader.head(tenant_id)
     there = Seen(head.seq, head.receipt_hash)
+    size, root = checkpoint.size, checkpoint.root.hex()
+    lost = LostCheckpoint(tenant_id, size, root, kept.note.whole, there, place)
     if head.seq == 0:
-        return LostCheckpoint(tenant_id, kept, there, place) if is_only_store else None
+        return lost if is_only_store else None
     if await is_accepted(reader, tenant_id, checkpoint.size, checkpoint.root):
         return None
     if checkpoint.origin != await _own_origin(reader, tenant_id):
@@ -138,7 +164,7 @@ async def _lost(
         except TreeIncomplete as error:
             _log.warning("an exported checkpoint cannot be compared", extra={"detail": str(error)})
             return None
-    return LostCheckpoint(tenant_id, kept, there, place)
+    return lost
 
 
 async def _own_origin(reader: SqlReader, tenant_id: str) -> str:
@@ -146,3 +172,52 @@ async def _own_origin(reader: SqlReader, tenant_id: str) -> str:
     if row is not None:
         return read_signed(row.note)[0].origin
     return await new_origin(reader, tenant_id)
+
+
+# -- witnesses ---------------------------------------------------------------------------------
+
+
+def _witnesses(targets: Sequence[str], reader: SqlReader) -> list[UrlTarget]:
+    """Those whose answers say something of a history; a URL that only takes notes does not."""
+    urls = [made_url_target(one, reader) for one in targets if not one.startswith(FILE)]
+    return [one for one in urls if one.is_witness]
+
+
+async def _lost_of_witness(reader: SqlReader, witness: UrlTarget) -> list[LostCheckpoint]:
+    """Offers it the newest signed head of each chain, as the export will: it takes none that does
+    not go on from what it has seen."""
+    found: list[LostCheckpoint] = []
+    untold = ""
+    rows = await TreeReader(reader).latest_checkpoints()
+    try:
+        async with asyncio.timeout(WITNESS_S):
+            for row in rows:
+                try:
+                    await witness.deliver(row)
+                except NotTaken as error:
+                    if error.reason in ("ahead", "fork"):
+                        found += await _refused(reader, witness.name, row, error.size)
+                        continue
+                    untold = untold or str(error)
+                    if error.reason == "unreachable":
+                        break
+    except TimeoutError:
+        untold = f"{witness.name} did not answer about all chains within {WITNESS_S} s"
+    finally:
+        await witness.close()
+    if untold:
+        _log.error(
+            "a witness has not told whether it knows the store's history; the export will",
+            extra={"detail": untold},
+        )
+    return found
+
+
+async def _refused(
+    reader: SqlReader, place: str, row: CheckpointRow, size: int
+) -> list[LostCheckpoint]:
+    if await gave_up_at(reader, row.tenant_id, size):
+        return []
+    head = await reader.head(row.tenant_id)
+    there = Seen(head.seq, head.receipt_hash)
+    return [LostCheckpoint(row.tenant_id, size, UNKNOWN_ROOT, row.note, there, place)]

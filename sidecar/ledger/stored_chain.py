@@ -2,27 +2,31 @@
 
 Knows: that a chain begins at receipt 1 or at a recorded cut, and ends at its head. A receipt is
 judged by the offline verifier itself, as the line an export would give; what is added here is what
-a file cannot tell: that the head is the last receipt, that the stored frontier is the tree's, and
-that a cut is one the chain itself tells of. Needs memory for one stretch.
+a file cannot tell: that the head is the last receipt, that the stored frontier is the tree's, that
+a cut is one the chain itself tells of, and that all is as the store's own signed heads say. Needs
+memory for one stretch.
 Must not know: how a store was opened, who asks, or what is done about a fault.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import orjson
 
+from sidecar.ledger.anchors import Anchors, TrustedKey
 from sidecar.ledger.canonical import canonical_body
 from sidecar.ledger.care import tells_of_cut
 from sidecar.ledger.merkle import append, frontier_from_hex, frontier_to_hex, leaf_hash, root
 from sidecar.ledger.receipt import Body, body_of
-from sidecar.ledger.verify import verify_lines
+from sidecar.ledger.stored_heads import StoredHeads, note_rotations, signed_heads
+from sidecar.ledger.verify import Watch, verify_lines
 from storage.errors import StoreCorrupt
 from storage.records import CallFactsRow, HeadRow, ReceiptRow
 from storage.retention import WHOLE, CareReader, Cut
 from storage.sql_store import SqlReader
+from storage.tree import CHECKPOINTS_SINCE, TreeReader
 
 PAGE_ROWS = 1000
 
@@ -35,7 +39,8 @@ class ChainReport:
     """What was found of one tenant: everything holds if `fault` is None.
 
     `first_seq` to `last_seq` hold; `cut` says what the first one links to, if the chain was cut.
-    `root` is the RFC 6962 root of the whole tree, also of a chain that was cut.
+    `root` is the RFC 6962 root of the whole tree, also of a chain that was cut. `anchors` says how
+    far the store's own signed heads vouch for it.
     """
 
     tenant_id: str
@@ -46,6 +51,7 @@ class ChainReport:
     facts: int
     cut: Cut | None
     fault: str | None
+    anchors: Anchors
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,29 +72,56 @@ class ChainFault(Exception):
         self.last_seq = last_seq
 
 
-async def verify_store(reader: SqlReader) -> list[ChainReport]:
+async def verify_store(reader: SqlReader, trusted: Sequence[TrustedKey] = ()) -> list[ChainReport]:
     """One report for each tenant, also for one whose head was lost. Raises a StoreError."""
-    tenants = set(await reader.tenants())
-    tenants |= set(await CareReader(reader).tenants_with_receipts())
-    return [await verify_chain(reader, tenant_id) for tenant_id in sorted(tenants)]
-
-
-async def verify_chain(reader: SqlReader, tenant_id: str) -> ChainReport:
-    """Verifies a tenant's receipts, links, head and frontier, and that the arguments kept are
-    those committed to. Raises a StoreError of reading."""
     care = CareReader(reader)
+    tenants = {*await reader.tenants(), *await care.tenants_with_receipts()}
+    may_be_signed = await care.schema_version() >= CHECKPOINTS_SINCE
+    if may_be_signed:
+        tenants |= {row.tenant_id for row in await TreeReader(reader).latest_checkpoints()}
+    reports = []
+    for tenant_id in sorted(tenants):
+        heads = StoredHeads(tenant_id, (), None)
+        if may_be_signed:
+            heads = await signed_heads(reader, tenant_id)
+        reports.append(await _verified(reader, tenant_id, heads, trusted))
+    return reports
+
+
+async def verify_chain(
+    reader: SqlReader, tenant_id: str, trusted: Sequence[TrustedKey] = ()
+) -> ChainReport:
+    """Verifies a tenant's receipts, links, head and frontier, that the arguments kept are those
+    committed to, and that the heads which were signed are of this history.
+
+    `trusted` is whose heads anchor it; those of others are only compared. Raises a StoreError of
+    reading.
+    """
+    return await _verified(reader, tenant_id, await signed_heads(reader, tenant_id), trusted)
+
+
+async def _verified(
+    reader: SqlReader, tenant_id: str, heads: StoredHeads, trusted: Sequence[TrustedKey]
+) -> ChainReport:
+    care = CareReader(reader)
+    watch, anchors = heads.watch(), Anchors()
     head = await reader.head(tenant_id)
     start = at = await care.cut(tenant_id)
     facts, is_told_of = 0, start == WHOLE
     fault = None
     try:
-        async for stretch in verified_stretches(reader, tenant_id, start, head.seq):
+        async for stretch in verified_stretches(reader, tenant_id, start, head.seq, watch=watch):
             at = stretch.cut
+            note_rotations(watch, stretch.rows)
             facts += stretch.facts
             is_told_of = is_told_of or any(tells_of_cut(row, start) for row in stretch.rows)
         await _check_end(reader, head, at)
         if not is_told_of:
             raise ChainFault(f"it was cut at {start.seq}, and no receipt after it says so", at.seq)
+        anchors = heads.held(watch, at.seq, trusted)
+        if anchors.fault is not None:
+            last_seq = max(start.seq, anchors.fault.first_bad - 1)
+            raise ChainFault(anchors.fault.what, last_seq)
     except ChainFault as error:
         fault, last_seq = str(error), error.last_seq
     else:
@@ -102,13 +135,21 @@ async def verify_chain(reader: SqlReader, tenant_id: str) -> ChainReport:
         facts,
         None if start == WHOLE else start,
         fault,
+        anchors,
     )
 
 
 async def verified_stretches(
-    reader: SqlReader, tenant_id: str, start: Cut, until_seq: int, *, with_facts: bool = True
+    reader: SqlReader,
+    tenant_id: str,
+    start: Cut,
+    until_seq: int,
+    *,
+    with_facts: bool = True,
+    watch: Watch | None = None,
 ) -> AsyncIterator[Stretch]:
     """The receipts after `start` up to `until_seq`, verified; `with_facts` with those beside them.
+    The roots that `watch` wants are noted in it.
 
     Raises ChainFault at the first that does not hold, and any StoreError of reading.
     """
@@ -117,6 +158,9 @@ async def verified_stretches(
         frontier = frontier_from_hex(start.frontier, start.seq)
     except ValueError as error:
         raise ChainFault(f"the cut at {start.seq} is damaged: {error}", start.seq) from error
+    watch = watch or Watch(frozenset())
+    if start.seq in watch.sizes:
+        watch.roots[start.seq] = root(frontier)
     seq, prev_hash, ts_us = start.seq, start.receipt_hash, start.ts_us
     while seq < until_seq:
         rows = await reader.receipts(tenant_id, seq, min(PAGE_ROWS, until_seq - seq))
@@ -136,6 +180,8 @@ async def verified_stretches(
         for row in rows:
             append(frontier, row.seq - 1, leaf_hash(canonical_body(body_of(row, prev_hash))))
             prev_hash = row.receipt_hash
+            if row.seq in watch.sizes:
+                watch.roots[row.seq] = root(frontier)
         seq, ts_us = rows[-1].seq, rows[-1].ts_us
         after = Cut(seq, prev_hash, ts_us, frontier_to_hex(frontier), "", "")
         yield Stretch(rows, lines, len(facts), after)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidecar.errors import Refused
+from sidecar.policy.exact_numbers import is_exact
 
 _DECLARATION = re.compile(r"(\[)?(string|int|number|bool|object|any)(\])?(\?)?")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,15})")
@@ -136,5 +137,5 @@ def _read(kind: str, text: Any) -> Any:
         if _INTEGER.fullmatch(text) and abs(int(text)) <= _INTEGER_MAX:
             return int(text)
         number = float(text)
-        return number if math.isfinite(number) else _MISSING
+        return number if math.isfinite(number) and is_exact(text) else _MISSING
     return _MISSING

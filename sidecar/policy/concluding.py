@@ -1,7 +1,7 @@
 """From the rules that matched to what follows: the strictest effect, its reason, all obligations.
 
 Knows: deny before failure before approval before allow before the default; that obligations and
-approvals of all rules unite; what `observe` leaves of it.
+approvals of all rules unite; what `observe` leaves of it; the one operation that passes by default.
 Must not know: how a rule is matched, the call.
 """
 
@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from sidecar.model import Decision, Effect, Mode, RuleMatch
-from sidecar.policy.matchers import UNKNOWN
+from sidecar.policy.matchers import CLIENT_ANSWER, UNKNOWN
 from sidecar.policy.reasons import Reason
 from sidecar.policy.rule import Rule
 from sidecar.policy.terms import ApprovalTerms, Obligations, ObligationsConflict, united
@@ -28,6 +28,12 @@ class Subject(NamedTuple):
     tool_name: str
     has_shadow: bool
     reads_run: bool
+
+    @property
+    def undecided(self) -> _Verdict:
+        """What holds where no rule has an effect."""
+        is_answer = self.tool_name.partition("/")[2] == CLIENT_ANSWER
+        return _PASSES if is_answer else _REFUSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +55,11 @@ def concluded(holding: Sequence[Rule], failed: dict[Rule, str], subject: Subject
     enforced = [rule for rule in holding if not rule.is_shadow]
     failures = sorted((rule for rule in failed if not rule.is_shadow), key=by_order)
     obligations, conflict = _united(enforced)
-    verdict = _verdict(enforced, failures, conflict)
+    verdict = _verdict(enforced, failures, conflict, subject.undecided)
     would_be = None
     if subject.has_shadow:
         of_all = sorted(failed, key=by_order)
-        would_be = _verdict(holding, of_all, _united(holding)[1]).effect
+        would_be = _verdict(holding, of_all, _united(holding)[1], subject.undecided).effect
     if obligations is not None:
         obligations = remaining(obligations, verdict.effect, subject.default)
     reason = _reason(verdict, subject.tool_name)
@@ -89,15 +95,21 @@ class _Verdict:
     text: str = ""
 
 
-def _verdict(holding: Sequence[Rule], failures: Sequence[Rule], conflict: str) -> _Verdict:
+_REFUSED: Final = _Verdict(Effect.DENY, "default_deny")
+_PASSES: Final = _Verdict(Effect.ALLOW, "protocol", text="carries the protocol itself")
+
+
+def _verdict(
+    holding: Sequence[Rule], failures: Sequence[Rule], conflict: str, undecided: _Verdict
+) -> _Verdict:
     """What these rules together say, both in order; `conflict` is a header they disagree on."""
-    verdict = _strictest(holding, failures)
+    verdict = _strictest(holding, failures) or undecided
     if conflict and verdict.effect is not Effect.DENY:
         return _conflict(holding, conflict)
     return verdict
 
 
-def _strictest(holding: Sequence[Rule], failures: Sequence[Rule]) -> _Verdict:
+def _strictest(holding: Sequence[Rule], failures: Sequence[Rule]) -> _Verdict | None:
     """Both in order. A deny that matched names the decision before a failure does."""
     deny = _first(holding, Effect.DENY)
     if deny is not None:
@@ -110,7 +122,7 @@ def _strictest(holding: Sequence[Rule], failures: Sequence[Rule]) -> _Verdict:
     allows = _first(holding, Effect.ALLOW)
     if allows is not None:
         return _Verdict(Effect.ALLOW, "policy_allow", allows)
-    return _Verdict(Effect.DENY, "default_deny")
+    return None
 
 
 def _first(rules: Sequence[Rule], effect: Effect) -> Rule | None:
@@ -165,12 +177,12 @@ def _matches(holding: Sequence[Rule], failed: dict[Rule, str]) -> tuple[RuleMatc
 def _reason(verdict: _Verdict, tool_name: str) -> str | Reason:
     """Details of a failure are for operators; the caller learns the rule's name."""
     rule = verdict.rule
+    if verdict.text:
+        return verdict.text
     if rule is None:
         is_declared = not tool_name.endswith(f"/{UNKNOWN}")
         more = "" if is_declared else ", and no catalogue declares what was called"
         return f"no rule allows {tool_name}{more}"
-    if verdict.text:
-        return verdict.text
     if verdict.code == "condition_error":
         return f"the condition of {rule.rule_id} could not be evaluated on this call"
     if rule.reason.is_fixed:

@@ -6,11 +6,14 @@ Must not know: the clock (the time is an argument), I/O, how decisions are recor
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sidecar.model import Decision, Effect, Principal, ToolCall
 from sidecar.policy.concluding import Conclusion, remaining
 from sidecar.policy.facts import Facts
 from sidecar.policy.index import Applicable, OpenRule, PolicySet
 from sidecar.policy.limits import LimitFailed, charges_of
+from sidecar.policy.prospect import may_be_asked
 from sidecar.policy.rule import Rule
 from sidecar.policy.runs import RunState
 from sidecar.policy.terms import Charge
@@ -29,22 +32,8 @@ def decide(
     A failure of the engine itself is a deny with the code `internal_error`, in every mode.
     """
     try:
-        applicable = policy_set.plan(call.tool).applicable(principal)
-        if not applicable.open_rules:
-            conclusion = applicable.conclude(())
-            if conclusion.is_final:
-                return conclusion.decision
-            facts = Facts(principal, call, now_us, run)
-            return finished(conclusion, applicable, (), {}, facts, policy_set)
-        facts = Facts(principal, call, now_us, run)
-        matched, failed = _judge(applicable, facts)
-        if failed is None:
-            conclusion = applicable.conclude(matched)
-        else:
-            conclusion = applicable.conclude_with_failures(matched, failed)
-        if conclusion.is_final:
-            return conclusion.decision
-        return finished(conclusion, applicable, matched, failed or {}, facts, policy_set)
+        decision = _decided(policy_set, principal, call, now_us, run)
+        return as_asked(policy_set, principal, call, decision)
     except Exception as error:
         return Decision(
             effect=Effect.DENY,
@@ -52,6 +41,52 @@ def decide(
             reason=f"the policies could not be evaluated ({type(error).__name__})",
             policy_revision=policy_set.revision,
         )
+
+
+def as_asked(
+    policy_set: PolicySet, principal: Principal, call: ToolCall, decision: Decision
+) -> Decision:
+    """The decision; a client's answer on which no rule has an effect is refused where no rule lets
+    its server ask for anything."""
+    if decision.code != "protocol" or may_be_asked(policy_set, principal, call.tool.upstream):
+        return decision
+    obligations = decision.obligations
+    if obligations is not None:
+        obligations = remaining(obligations, Effect.DENY, policy_set.default)
+    return replace(
+        decision,
+        effect=Effect.DENY,
+        code="default_deny",
+        reason=f"no rule lets {call.tool.upstream} ask for anything that could be answered",
+        charges=(),
+        obligations=obligations,
+    )
+
+
+def _decided(
+    policy_set: PolicySet,
+    principal: Principal,
+    call: ToolCall,
+    now_us: int,
+    run: RunState | None,
+) -> Decision:
+    """What the rules for the call's tool say."""
+    applicable = policy_set.plan(call.tool).applicable(principal)
+    if not applicable.open_rules:
+        conclusion = applicable.conclude(())
+        if conclusion.is_final:
+            return conclusion.decision
+        facts = Facts(principal, call, now_us, run)
+        return finished(conclusion, applicable, (), {}, facts, policy_set)
+    facts = Facts(principal, call, now_us, run)
+    matched, failed = _judge(applicable, facts)
+    if failed is None:
+        conclusion = applicable.conclude(matched)
+    else:
+        conclusion = applicable.conclude_with_failures(matched, failed)
+    if conclusion.is_final:
+        return conclusion.decision
+    return finished(conclusion, applicable, matched, failed or {}, facts, policy_set)
 
 
 def _judge(applicable: Applicable, facts: Facts) -> tuple[tuple[Rule, ...], dict[Rule, str] | None]:

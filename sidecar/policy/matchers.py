@@ -19,6 +19,9 @@ IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 UNKNOWN = "unknown"
 MCP_PREFIX = "mcp:"
+#: The operation that a client's answer to its MCP server is judged as. It needs no rule that allows
+#: it where one lets the server ask (`prospect.may_be_asked`); whatever refuses it does.
+CLIENT_ANSWER = "mcp:response"
 #: An IPv6 address in full with an IPv4 one in it, a zone of 16 characters and a mask.
 ADDRESS_LENGTH_MAX = 66
 #: What stands before an IPv4 address inside IPv6.

@@ -1,4 +1,5 @@
-"""Whether a caller's calls of a tool can ever go ahead: what a list of tools need not show.
+"""Whether a caller's calls of a tool can ever go ahead: what a list of tools need not show, and
+whether a client can have been asked what it says it answers.
 
 Knows: that the answer must be sound and need not be complete. "Never" is said only where tool and
 caller alone settle it: a deny that always applies, rules that always want different things of one
@@ -17,6 +18,9 @@ from sidecar.policy.index import Applicable, PolicySet
 #: Of a tool of MCP: calls come by POST, whatever a rule says of other methods.
 MCP_CALL_METHOD: Final = "POST"
 
+#: What MCP servers ask of their clients; after a task, only where it began with one of these.
+ASKED: Final = ("sampling/createMessage", "elicitation/create", "roots/list")
+
 _LETS_THROUGH: Final = (Effect.ALLOW, Effect.REQUIRE_APPROVAL)
 
 
@@ -34,6 +38,13 @@ def may_go_ahead(policy_set: PolicySet, principal: Principal, tool: Tool, method
         return True
     # What the settled rules refuse together stays refused, whichever others match beside them.
     return settled.code == "default_deny" and _could_match(applicable, method)
+
+
+def may_be_asked(policy_set: PolicySet, principal: Principal, upstream: str) -> bool:
+    """False if whatever the upstream's server asks of the caller would be refused: then the caller
+    has nothing to answer."""
+    tools = [policy_set.catalogue.mcp_method(upstream, method).tool for method in ASKED]
+    return any(may_go_ahead(policy_set, principal, tool) for tool in tools)
 
 
 def _could_match(applicable: Applicable, method: str) -> bool:

@@ -23,13 +23,18 @@ from sidecar.policy.runs import RunState
 from sidecar.policy.verdicts import rule_on
 
 EXAMPLES_MAX: Final = 3
+#: What a call is refused with that was decided again and again, and could not be recorded.
+STALE: Final = "stale_decision"
 #: Refusals that no rule can be asked about again: they rested on what was used up or
-#: contained then, or on how the call was sent; by code, with the cause they are counted under.
+#: contained then, on how the call was sent, or on what kept changing; by code, with the cause
+#: they are counted under.
 _NOT_BY_RULES: Final = {
     CONTAINED: "containment",
     "rate_limited": "limit",
     "idempotency_key_required": "obligation",
     "unredactable_request": "obligation",
+    "frames_unchecked": "obligation",
+    STALE: "stale",
 }
 
 

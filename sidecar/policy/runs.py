@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from sidecar.model import Decision, Effect, ToolCall, TrustLevel
-from sidecar.policy.matchers import Glob
+from sidecar.policy.matchers import CLIENT_ANSWER, Glob
 
 #: So many calls of a run are remembered for `run.count`; asked further back it fails.
 CALLS_REMEMBERED_MAX: Final = 1000
@@ -71,7 +71,7 @@ def gathered(
         labels = labels.union(tool.labels, decision.add_labels)
     recent = _remembered(run, tool.name, now_us) if keeps_calls else ()
     started_us = now_us if run.started_us is None else run.started_us
-    if tool.returns < run.trust:
+    if tool.returns < run.trust and tool.operation != CLIENT_ANSWER:  # which brings nothing back
         return RunState(
             tool.returns, labels, run.calls + 1, started_us, run.run_id,
             tool.name, call.call_id, now_us, recent,

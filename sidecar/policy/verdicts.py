@@ -11,7 +11,7 @@ import enum
 from dataclasses import dataclass, field, replace
 
 from sidecar.model import Decision, Effect, Principal, ToolCall
-from sidecar.policy.decide import decide, finished, holds
+from sidecar.policy.decide import as_asked, decide, finished, holds
 from sidecar.policy.facts import Facts
 from sidecar.policy.hidden import NOTHING_HIDDEN, Hidden, ReadsOfRules
 from sidecar.policy.index import Applicable, PolicySet
@@ -82,7 +82,7 @@ def rule_on(
     counted = tuple(rule for rule in conclusion.limited if rule not in unknown)
     conclusion = replace(conclusion, limited=counted)
     decision = finished(conclusion, applicable, matched, errors, facts, policy_set)
-    decision = replace(decision, would_be=None)
+    decision = replace(as_asked(policy_set, principal, call, decision), would_be=None)
     # Each of the others may match, or fail, which is a deny: only a deny cannot be changed.
     may_change = any(not rule.is_shadow for rule in unknown)
     is_settled = decision.effect is Effect.DENY and decision.code != "default_deny"

@@ -88,7 +88,8 @@ class Holding:
         self._clock = clock
         self._redact = redact
         self._keeps_arguments = keeps_arguments
-        #: Calls of MCP sessions that are held, by what a client takes one back with.
+        #: Calls of MCP sessions that are held, by what a client takes one back with: no two of a
+        #: session that are not answered yet have one id (`mcp_sessions`).
         self._in_sessions: dict[SessionKey, _Telling] = {}
 
     async def permit(

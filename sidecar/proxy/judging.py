@@ -77,18 +77,18 @@ class Judging:
         """
         counted: Counted = {}
         try:
-            for _ in range(DECISIONS_MAX):
-                permit = visit.permit
-                intent = await self._tried(visit, policy_set, principal, call, counted)
-                if intent is not None:
-                    return intent
-                if visit.permit is not permit:
-                    visit.obligations = None
+            for tries_left in reversed(range(DECISIONS_MAX)):
+                tried = await self._tried(visit, policy_set, principal, call, counted)
+                if isinstance(tried, Intent):
+                    return tried
+                visit.obligations = None
+                if tried is None:
                     break
-                visit.call, visit.obligations = call, None
+                if not tries_left:
+                    visit.call = _shown(call, tried)
+                    raise given_up(tried)
+                visit.call = call
                 principal = visit.principal = await self._registry.again(principal)
-            else:
-                raise Refused("stale_decision")
         except BaseException:
             self._rates.give_back(counted)
             raise
@@ -102,8 +102,9 @@ class Judging:
         principal: Principal,
         call: ToolCall,
         counted: Counted,
-    ) -> Intent | None:
-        """The durable intent; None if what the decision rested on is another by now."""
+    ) -> Intent | Decision | None:
+        """The durable intent; the decision, if what it rested on is another by now; None of a call
+        that was held until somebody said yes."""
         run_id = _trusted_run_id(visit, principal, call)
         definition = ""
         if visit.permit is not None:
@@ -164,9 +165,9 @@ class Judging:
         now_us: int,
         claims: Claims | None,
         took_ns: int,
-    ) -> Intent | None:
-        """The durable intent of a call that goes ahead; None if it must be decided anew. Nothing is
-        awaited before it waits in the queue."""
+    ) -> Intent | Decision:
+        """The durable intent of a call that goes ahead; the decision, if it must be made anew.
+        Nothing is awaited before it waits in the queue."""
         spend = None
         begun_ns = self._clock.monotonic_ns() if visit.stages is not None else 0
         stake = self._runs.stake(before, principal, call, decision, policy_set, now_us)
@@ -194,7 +195,7 @@ class Judging:
             if answer.run is not None:
                 self._runs.is_other(before, answer.run)
             self._registry.is_behind(principal.tenant, answer.epoch)
-            return None
+            return decision
         if permit is not None and not isinstance(said, OverLimit):
             self.holding.spent(permit)
         self._counters.intents += 1
@@ -325,6 +326,13 @@ def unfulfilled(decision: Decision, refused: Refused) -> Decision:
         wording=None,
         approver=None,
     )
+
+
+def given_up(decision: Decision) -> Refused:
+    """The refusal of a call that was decided as often as may be, with what was decided last: that
+    is on record, and not that no rule was asked."""
+    refused = Refused("stale_decision")
+    return Refused(refused.code, decision=unfulfilled(decision, refused))
 
 
 def _held(over: OverLimit) -> Intent | Refused:

@@ -215,7 +215,10 @@ class McpAnswers:
         """An event as the agent may have it; raises Refused for what is no message."""
         data = event.data
         await _require_own(data, asker.call)
-        if not data.strip() or is_plain_answer(data):
+        if not data.strip():
+            return event.raw
+        if is_plain_answer(data):
+            self.sessions.end(asker.visit)  # the agent has it before the stream ends
             return event.raw
         try:
             said = await read_aside(data)
@@ -226,6 +229,8 @@ class McpAnswers:
         if event.is_message and not said.is_rpc:
             raise _unchecked("an event holds no JSON-RPC message")
         self._note_state(said, asker)
+        if said.answers is not None:
+            self.sessions.end(asker.visit)
         if not said.requests:
             return event.raw
         try:

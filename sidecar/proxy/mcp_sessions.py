@@ -1,7 +1,8 @@
 """Session and event ids of MCP servers where they stand: in headers of requests and answers.
 
 Knows: that an agent has ids with tags (`Mcp-Session-Id`, `Last-Event-ID`) and the server its own;
-that an event's id belongs to the session in which it was given.
+that an event's id belongs to the session in which it was given; that of the requests of a session
+which are not answered yet no two have one id.
 Must not know: what a tag is made of, policies, bodies.
 """
 
@@ -12,8 +13,10 @@ from typing import Final
 from sidecar.errors import Refused
 from sidecar.model import Principal, ToolCall
 from sidecar.proxy.bindings import Bindings
+from sidecar.proxy.dialects.mcp_message import INVALID_REQUEST, RpcRefused
 from sidecar.proxy.head import RequestHead
 from sidecar.proxy.upstream import Headers, Reply
+from sidecar.proxy.visit import OpenRequest, Visit
 
 SESSION: Final = "mcp-session-id"
 LAST_EVENT: Final = "last-event-id"
@@ -33,6 +36,8 @@ class McpSessions:
     def __init__(self, bindings: Bindings) -> None:
         self._bindings = bindings
         self._ended: dict[tuple[str, str], None] = {}
+        #: What is in flight or held here; the bounds of these bound it.
+        self._open: set[OpenRequest] = set()
 
     def entered(self, head: RequestHead, principal: Principal, call: ToolCall) -> ToolCall:
         """The call with the server's own ids; raises Refused: session_unknown, event_unknown."""
@@ -52,6 +57,30 @@ class McpSessions:
             for pair in call.headers
         ]
         return call._replace(headers=tuple(headers))
+
+    def begin(self, visit: Visit, head: RequestHead, principal: Principal, call: ToolCall) -> None:
+        """Notes a request of a session as not answered yet, until `end`; once for a visit, which
+        may be judged again. Without a session nothing tells two clients' ids apart.
+
+        Raises RpcRefused("invalid_rpc") where its id is that of another one.
+        """
+        session = head.first.get(SESSION)
+        if session is None or call.reply_id is None or visit.open_request is not None:
+            return
+        key = (principal.tenant, principal.agent, head.upstream, session, call.reply_id)
+        if key in self._open:
+            # Answered without an id: under this one it would be taken for the first one's answer.
+            visit.call = call._replace(reply_id=None)
+            reason = "The id is that of a request which is not answered yet"
+            raise RpcRefused("invalid_rpc", reason, rpc_code=INVALID_REQUEST)
+        self._open.add(key)
+        visit.open_request = key
+
+    def end(self, visit: Visit) -> None:
+        """The visit's request is answered, or will not be: its id may be used again."""
+        if visit.open_request is not None:
+            self._open.discard(visit.open_request)
+            visit.open_request = None
 
     def bound(self, reply: Reply, principal: Principal, call: ToolCall) -> tuple[Reply, str]:
         """The reply with the agent's id of the session, and the server's own ("" without one).

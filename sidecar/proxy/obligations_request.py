@@ -22,7 +22,7 @@ from sidecar.policy.terms import Obligations, Redaction
 from sidecar.proxy.content_coding import OF_THE_BYTES
 from sidecar.proxy.detectors import MASK, mask
 from sidecar.proxy.dialects.mcp_headers import NAME_HEADER, repeating
-from sidecar.proxy.dialects.mcp_methods import TOOLS_CALL
+from sidecar.proxy.dialects.mcp_methods import RESPONSE, TOOLS_CALL
 from sidecar.proxy.dialects.rest_arguments import FILE_KEYS
 from sidecar.proxy.headers import readable
 from sidecar.proxy.masking import NotMaskable, below, masked, read_json, write_json
@@ -48,6 +48,7 @@ def fulfilled(call: ToolCall, obligations: Obligations, upstream: Upstream) -> T
         sent = _redacted(call, obligations.request)
     headers: Iterable[tuple[str, str]] = sent.headers
     if sent.body is not call.body:
+        sent = sent._replace(received=call.body)
         headers = _without(headers, OF_THE_BYTES)
     if obligations.response:
         headers = readable(headers)
@@ -111,6 +112,8 @@ def _mcp(call: ToolCall, redaction: Redaction) -> ToolCall:
     if args == call.args and not (is_call and redaction.detectors):
         return call
     message = read_json(call.body)
+    if call.action == RESPONSE:  # its arguments are members of the message
+        return call._replace(args=args, body=write_json({**message, **args}))
     params = message.get("params") if isinstance(message, dict) else None
     if not isinstance(params, dict):
         raise NotMaskable("the message has no params")

@@ -135,6 +135,7 @@ class Pipeline:
         finally:
             if visit.has_place:
                 self._places.give_back(upstream.name)
+            self._answers.sessions.end(visit)
             self._counters.in_flight -= 1
             self._tell(visit, exchange)
 
@@ -200,6 +201,7 @@ class Pipeline:
             raise Refused("upgrade_refused")  # no protocol serves it by not knowing of it
         if call.dialect == "mcp":
             call = self._answers.sessions.entered(head, principal, call)
+            self._answers.sessions.begin(visit, head, principal, call)
         return call._replace(run_id=principal.run) if principal.run else call
 
     async def _forward(self, visit: Visit, upstream: Upstream, call: ToolCall) -> Reply:

@@ -26,6 +26,7 @@ from sidecar.model import HttpFacts, Outcome, OutcomeKind, Principal, ToolCall
 from sidecar.policy.catalogue import Entry
 from sidecar.policy.index import PolicySet
 from sidecar.policy.terms import Obligations
+from sidecar.proxy.dialects.mcp_methods import RESPONSE
 from sidecar.proxy.dialects.mcp_said import Asked, ServerMessage, read_server_message
 from sidecar.proxy.judging import Judging
 from sidecar.proxy.masking import NotMaskable
@@ -183,7 +184,7 @@ def _call(
     data: bytes,
 ) -> ToolCall:
     """The request as a call that policies can judge; raises Refused."""
-    if not _METHOD.fullmatch(asked.method):
+    if not _METHOD.fullmatch(asked.method) or asked.method == RESPONSE:
         raise Refused("invalid_rpc", "The server's request has no method name")
     entry: Entry = policy_set.catalogue.mcp_method(within.upstream.name, asked.method)
     args: Mapping[str, Any] = asked.params

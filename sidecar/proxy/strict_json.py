@@ -1,14 +1,16 @@
 """Strict JSON: what one reader could read differently from another is refused, never repaired.
 
 Knows: I-JSON (RFC 7493) made strict: UTF-8 without BOM, unique member names, no NaN, infinity or
-overflow, integers within ±(2^53 - 1), no NUL, no lone surrogates, bounded depth, one document.
+overflow, integers within ±(2^53 - 1), no digits that a double drops, no NUL, no lone surrogates,
+bounded depth, one document.
 Must not know: HTTP, tools, what the values mean. The caller bounds the size.
 
 How it is fast: orjson already refuses bad UTF-8, a BOM, lone surrogates, NaN, overflowing floats
 and trailing data. What it lets through (the last of two equal names wins, an integer too long
 becomes a float, NUL) is settled by a round trip: a text that equals the serialisation of its own
 value cannot hold a name twice, nor a number that changed. Other texts (with blanks, with other
-escapes) are weighed: names in the value against colons outside strings in the text.
+escapes) are weighed: names in the value against colons outside strings in the text, and of the
+numbers that are long and not written as we write them, each.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import Any
 import orjson
 
 from sidecar.errors import Refused
+from sidecar.policy.exact_numbers import LOSSY_DIGITS, is_exact
 from sidecar.policy.marks import with_few_marks
 
 #: The greatest integer a double, and so every JSON reader, holds exactly (RFC 7493 section 2.2).
@@ -27,11 +30,16 @@ INTEGER_MAX = 2**53 - 1
 
 _STRICT = orjson.OPT_STRICT_INTEGER
 _NUL_ESCAPE = b"\\u0000"
+_BLANKS = b" \t\r\n"
 _ONE_KIND_OF_BRACKET = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
 _DIGITS_TO_ZERO = bytes.maketrans(b"0123456789", b"0000000000")
-_MANY_DIGITS = b"0" * 19  # the fewest digits of an integer that orjson makes a float
-_LONG_INTEGER = re.compile(rb"(?<![0-9.eE+-])-?[0-9]{19,}+(?![.eE])")
+_FLOAT_DIGITS = 19  # the fewest digits of an integer that orjson makes a float
+_MANY_DIGITS = b"0" * LOSSY_DIGITS
+#: A number of so many digits, with its fraction and its exponent.
+_LONG_NUMBER = re.compile(
+    rb"(?<![0-9.eE+-])-?(?=(?:\.?[0-9]){%d})[0-9]++(\.[0-9]++)?+([eE][+-]?[0-9]++)?+" % LOSSY_DIGITS
+)
 
 
 def parse(body: bytes, depth_max: int) -> Any:
@@ -49,11 +57,11 @@ def parse(body: bytes, depth_max: int) -> Any:
     if _NUL_ESCAPE in body:
         _refuse_nul(value)
     try:
-        is_its_own_serialisation = orjson.dumps(value, option=_STRICT) == body
+        written = orjson.dumps(value, option=_STRICT)
     except TypeError as error:
         raise _integer_refused(str(error)) from None
-    if not (is_its_own_serialisation and body.isascii()):
-        _refuse_hidden_differences(body, value)
+    if not (written == body and body.isascii()):
+        _refuse_hidden_differences(body, value, written)
     return value
 
 
@@ -82,7 +90,7 @@ def _refuse_nul(value: Any) -> None:
             stack += item
 
 
-def _refuse_hidden_differences(body: bytes, value: Any) -> None:
+def _refuse_hidden_differences(body: bytes, value: Any, written: bytes) -> None:
     outside = _outside_strings(body)
     objects = _objects(value)
     if sum(map(len, objects)) != outside.count(b":"):
@@ -90,8 +98,8 @@ def _refuse_hidden_differences(body: bytes, value: Any) -> None:
     if not body.isascii() or b"\\u" in body:
         for members in objects:
             _refuse_equal_after_nfc(members)
-    if _MANY_DIGITS in outside.translate(_DIGITS_TO_ZERO):
-        _refuse_long_integers(outside)
+    if _MANY_DIGITS in outside.translate(_DIGITS_TO_ZERO, b"."):
+        _refuse_rounded_numbers(_written_otherwise(outside, _outside_strings(written)))
 
 
 def _outside_strings(body: bytes) -> bytes:
@@ -133,10 +141,21 @@ def _refuse_equal_after_nfc(members: dict[str, Any]) -> None:
         raise Refused("invalid_json", "Two names of a JSON object differ only in Unicode form")
 
 
-def _refuse_long_integers(outside: bytes) -> None:
+def _written_otherwise(outside: bytes, written: bytes) -> bytes:
+    """What stands between two commas and is not as we write it: most numbers of most clients are,
+    and need no look. Both are of one value, so they have the same commas."""
+    pieces = zip(outside.translate(None, _BLANKS).split(b","), written.split(b","), strict=True)
+    return b",".join(piece for piece, ours in pieces if piece != ours)
+
+
+def _refuse_rounded_numbers(outside: bytes) -> None:
     """Integers that orjson kept as such were judged by OPT_STRICT_INTEGER already."""
-    if _LONG_INTEGER.search(outside):
-        raise _integer_refused("literal out of range")
+    for found in _LONG_NUMBER.finditer(outside):
+        if found[1] is None and found[2] is None:
+            if len(found[0].lstrip(b"-")) >= _FLOAT_DIGITS:
+                raise _integer_refused("literal out of range")
+        elif not is_exact(found[0].decode()):
+            raise Refused("invalid_json", "A JSON number has more digits than a double holds")
 
 
 def _integer_refused(detail: str) -> Refused:

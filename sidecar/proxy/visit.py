@@ -17,6 +17,9 @@ from sidecar.policy.runs import RunState
 from sidecar.policy.terms import Obligations
 from sidecar.telemetry.spans import Stages
 
+#: Tenant, agent, upstream, session as the agent has it, id of the request. 1 and "1" are two.
+OpenRequest = tuple[str, str, str, str, str | int]
+
 if TYPE_CHECKING:
     from sidecar.proxy.agent_side import AgentSide
     from sidecar.proxy.holding import Permit
@@ -44,6 +47,8 @@ class Visit:
     #: Whether the call has a place among those in flight to its upstream.
     has_place: bool = False
     permit: Permit | None = None
+    #: As what it is known among the requests of its MCP session that are not answered yet.
+    open_request: OpenRequest | None = None
     #: What a held call is refused with whose agent left, or took it back.
     unheard: Refused | None = None
     #: How long it was held for a yes.

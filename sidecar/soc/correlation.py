@@ -104,6 +104,11 @@ def alert_id(hit: Hit) -> str:
     return _id(hit.at_us, ["alert", hit.tenant, hit.detection, list(hit.subject), hit.seq])
 
 
+def incident_id_of(alert: AlertRow, opened_us: int) -> str:
+    """The id of the incident that an alert opens at that time; its title is the alert's reason."""
+    return _id(opened_us, ["incident", alert.tenant_id, alert.alert_id, opened_us])
+
+
 def correlate(
     tenant: str,
     hits: Iterable[Hit],
@@ -301,7 +306,7 @@ class _Desk:
 
     def _opened(self, alert: AlertRow, at_us: int) -> IncidentRow:
         incident = IncidentRow(
-            self.tenant, _id(at_us, ["incident", alert.tenant_id, alert.alert_id, at_us]), 0,
+            self.tenant, incident_id_of(alert, at_us), 0,
             IncidentState.OPEN.value, alert.severity, alert.agent_id, alert.run_id,
             alert.reason, notes_text(()), at_us, at_us, self.at_us, 0,
         )  # fmt: skip

@@ -47,6 +47,10 @@ class Kind(enum.StrEnum):
     TEST = "test"
 
 
+#: Members of a body that name something the store keeps.
+_KEPT: Final = frozenset(kind.partition(".")[0] for kind in Kind) - {Kind.TEST.value}
+
+
 class State(enum.StrEnum):
     """Of a delivery. Dead ones wait for a person."""
 
@@ -124,11 +128,23 @@ def _row(
     )
 
 
+def about(row: DeliveryRow) -> tuple[str, str]:
+    """What a delivery tells of: the member of its body (alert, incident, approval …) and its id;
+    two empty words if it tells of nothing that is kept. Raises ValueError for a body that cannot be
+    read."""
+    member = row.kind.partition(".")[0]
+    if member not in _KEPT:
+        return "", ""
+    try:
+        return member, str(orjson.loads(row.body)[member]["id"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"it does not say what it tells of: {error}") from error
+
+
 def approval_told(row: DeliveryRow) -> str | None:
     """The id of the approval that a delivery tells of; None if it tells of something else."""
-    if row.kind not in (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_DECIDED):
-        return None
-    return str(orjson.loads(row.body)["approval"]["id"])
+    member, name = about(row)
+    return name if member == "approval" else None
 
 
 def severity_named(label: str) -> Severity:

@@ -29,6 +29,8 @@ class Severity(enum.IntEnum):
         return self.name.lower()
 
 
+#: Stands where a text of an alert, or one that quoted it, was erased.
+ERASED: Final = "(erased)"
 #: By the word a user writes.
 SEVERITIES: Final = {severity.label: severity for severity in Severity}
 

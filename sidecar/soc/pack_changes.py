@@ -18,7 +18,7 @@ from sidecar.soc.alert_states import AlertState, IncidentState, Move
 from sidecar.soc.evidence import evidence_digest
 from sidecar.soc.incident_entries import RAISED
 from sidecar.soc.incident_moves import alert_subject, incident_subject
-from sidecar.soc.model import SEVERITIES, Evidence
+from sidecar.soc.model import ERASED, SEVERITIES, Evidence
 from sidecar.soc.pack_form import NamedReceipt, Pack, PackedAlert, PackedChange, SaidNote
 
 Body = Mapping[str, Any]
@@ -154,6 +154,8 @@ def _check_all_told(pack: Pack, bodies: Mapping[int, Body], findings: _Findings)
 def _check_raised(pack: Pack, alert: PackedAlert, passes: list[_Done], findings: _Findings) -> None:
     """That a receipt tells of the alert as it is here, and how it came to the incident."""
     name = f"alert {alert.alert_id}"
+    if alert.reason == ERASED:
+        findings.unknown(f"what {name} said of the call it quotes: that was erased")
     found: Mapping[str, Any] | None = None
     incident = ""
     # Of what was archived or erased the audit row alone tells.

@@ -73,6 +73,40 @@ RETURNING 1;
 -- Deletes what was told, or was to be told, of something that is erased.
 DELETE FROM delivery WHERE (tenant_id = $1 AND delivery_id = $2);
 
+-- name: erase_alert
+-- Puts something else in place of what an alert says, if it still stands as it was looked at.
+UPDATE alert SET version = version + 1, reason = $4, notes = $5
+WHERE tenant_id = $1 AND alert_id = $2 AND version = $3
+RETURNING 1;
+
+-- name: erase_incident
+-- The same of an incident.
+UPDATE incident SET version = version + 1, title = $4, notes = $5
+WHERE tenant_id = $1 AND incident_id = $2 AND version = $3
+RETURNING 1;
+
+-- name: erase_containment
+-- The same of why something is, or was, contained.
+UPDATE containment SET version = version + 1, reason = $4
+WHERE tenant_id = $1 AND containment_id = $2 AND version = $3
+RETURNING 1;
+
+-- name: erase_memory
+-- The same of what is remembered.
+UPDATE watch_memory SET version = version + 1, state = $5
+WHERE tenant_id = $1 AND detection = $2 AND subject = $3 AND version = $4
+RETURNING 1;
+
+-- name: erase_change
+-- The same of a change of state, which nothing else ever changes.
+UPDATE audit_event SET before_state = $3, after_state = $4, reason = $5
+WHERE tenant_id = $1 AND seq = $2
+RETURNING 1;
+
+-- name: drop_state_said
+-- Forgets one named value, if it is still that.
+DELETE FROM store_state WHERE (name = $1 AND value = $2);
+
 -- name: facts_batch_end
 -- Where the next few facts to delete end; null if there are none.
 SELECT max(few.seq)

@@ -14,6 +14,14 @@ WHERE tenant_id = $1 AND kind = 'signed'
 ORDER BY size DESC
 LIMIT 1;
 
+-- name: signed_checkpoints
+-- The newest signed heads of a chain, the largest first.
+SELECT tenant_id, size, root, kind, note, at_us
+FROM checkpoint
+WHERE tenant_id = $1 AND kind = 'signed'
+ORDER BY size DESC, root
+LIMIT $2;
+
 -- name: checkpoints_before
 -- A tenant's checkpoints of any kind, the largest first, below a given size.
 SELECT tenant_id, size, root, kind, note, at_us

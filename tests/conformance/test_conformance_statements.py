@@ -76,6 +76,7 @@ RECORDS: dict[str, Any] = {
     "deliveries_least": DeliveryRow,
     "latest_checkpoint": CheckpointRow,
     "latest_checkpoints": CheckpointRow,
+    "signed_checkpoints": CheckpointRow,
     "checkpoints_before": CheckpointRow,
     "checkpoints_at": CheckpointRow,
     "tree_tiles": TileRow,

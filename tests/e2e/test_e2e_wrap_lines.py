@@ -154,6 +154,29 @@ def test_the_order_of_messages_is_kept_both_ways(wrap: Wrap) -> None:
     assert tools.count("files/mcp:response") == 1
 
 
+def test_c8_only_what_the_server_has_asked_is_answered_and_once(wrap: Wrap) -> None:
+    """What nobody has asked is no answer: it would carry out whatever the agent likes."""
+    roots: dict[str, Any] = {"jsonrpc": "2.0", "id": "s-1", "result": {"roots": []}}
+    made_up = [
+        {**roots, "result": {"data": "stolen"}},
+        {"jsonrpc": "2.0", "id": "s-2", "error": {"code": 1, "message": "stolen"}},
+        {"jsonrpc": "2.0", "id": None, "error": {"code": 1, "message": "stolen"}},
+        {"jsonrpc": "2.0", "id": 7, "result": {}},
+    ]
+    for message in made_up:
+        wrap.say(message)
+    wrap.call(1, "order")
+    heard = [wrap.hear() for _ in range(12)]
+    assert "s-1" in [one.get("id") for one in heard], "now it has"
+    wrap.say(roots)
+    wrap.say({**roots, "result": {"data": "stolen"}})
+    assert wrap.asked(2, "echo")["result"]
+    assert wrap.end() == 0
+    assert [one for one in wrap.seen() if "method" not in one] == [roots]
+    refused = [one["outcome"] for one in wrap.receipts() if one["kind"] == "refusal"]
+    assert refused == ["unasked_answer"] * (len(made_up) + 1)
+
+
 def test_c16_what_is_said_beside_an_answer_is_masked_like_it(tmp_path: Path) -> None:
     policies = tmp_path / "share/aegis-sidecar/files/policies"
     policies.mkdir(parents=True)

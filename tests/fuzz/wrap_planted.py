@@ -8,6 +8,7 @@ inner-words       refusals tell the parser's words
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,10 @@ def carriage_return() -> None:
         body = rest[-1]
         if b"\r" not in body:
             return await send(self, upstream, *rest)
-        entering = self._entering
+        exchange = self._of_task[asyncio.current_task()]
         await self._child.tell(body)
-        entering.passed.set()
+        exchange.was_told = True
+        exchange.passed.set()
         raise Refused("upstream_broken")
 
     session.read_line = read_line  # type: ignore[attr-defined]

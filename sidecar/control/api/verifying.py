@@ -1,7 +1,9 @@
 """Receipts verified and carried away: one, a stretch, a list that is sent in; and the export.
 
 Knows: that the judge is the offline verifier itself, fed with the lines an export would give; what
-it shows and what it cannot: that nothing was cut from the end takes a checkpoint.
+it shows and what it cannot: that nothing was cut from the end takes a checkpoint, so that each
+verdict says how far the heads which were signed vouch for it; that receipts somebody kept must be
+those which stand here.
 """
 
 from __future__ import annotations
@@ -13,14 +15,28 @@ from typing import Annotated, Any, Final
 import orjson
 from pydantic import Field
 
+from sidecar.control.api.anchoring import (
+    NONE,
+    AnchoredShape,
+    anchored,
+    anchors_of,
+    stretch_of,
+    words_of,
+)
 from sidecar.control.api.parameters import SEQ_MAX, Flag, Parameter
 from sidecar.control.api.problems import ApiProblem, not_found
 from sidecar.control.api.receipts import ROOM, SEQ, previous_hash, receipt_at
-from sidecar.control.api.route import AUDITORS, MIB, WHOLE, Asked, Body, Route, Seq, Shape, Stream
-from sidecar.ledger.receipt import body_of, receipt_hash
+from sidecar.control.api.route import AUDITORS, MIB, WHOLE, Asked, Body, Route, Seq, Stream
+from sidecar.ledger.anchors import Anchors
+from sidecar.ledger.canonical import canonical_body
+from sidecar.ledger.merkle import leaf_hash
+from sidecar.ledger.receipt import BODY_KEYS, body_of, receipt_hash
 from sidecar.ledger.stored_chain import lines_of
-from sidecar.ledger.verify import verify_lines
+from sidecar.ledger.stored_heads import HeldStretch, note_rotations
+from sidecar.ledger.tiles import leaf_hashes
+from sidecar.ledger.verify import Verdict, verify_lines
 from storage.listings import Listings
+from storage.records import ReceiptRow
 
 #: Receipts that one request has verified, and those looked at in one piece.
 VERIFIED_MAX: Final = 10_000
@@ -31,24 +47,28 @@ VERIFY_S: Final = 30.0
 _OPTIONS: Final = orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
 
 
-class VerdictShape(Shape):
+class VerdictShape(AnchoredShape):
     """What was found: `count` receipts hold, all of them if `verified`; `error` is about the first
-    that does not. `links_to` is what the first one links to: "" for the beginning of a chain."""
+    that does not, or about a signed head that they do not fit. `links_to` is what the first one
+    links to: "" for the beginning of a chain."""
 
-    verified: bool
     count: int
     first_seq: int
     last_seq: int
     links_to: str
     head_hash: str
-    error: str | None
 
 
-class OneVerdictShape(Shape):
+class SentVerdictShape(VerdictShape):
+    """Of receipts that were sent in; `compared` of them stand in the store, and are the same."""
+
+    compared: int
+
+
+class OneVerdictShape(AnchoredShape):
     """Whether a receipt is as it was written."""
 
     seq: int
-    verified: bool
     receipt_hash: str
     recomputed_hash: str
     prev_receipt_hash: str
@@ -72,22 +92,35 @@ class SentReceipts(Body):
 
 async def verify_one(asked: Asked) -> dict[str, Any]:
     """Recomputes the hash of one receipt, with what the store says that it links to."""
-    row = await receipt_at(asked)
-    previous = await previous_hash(asked.rooms.reader, asked.tenant, row.seq)
+    reader, tenant = asked.rooms.reader, asked.tenant
+    stretch = await stretch_of(asked)
+    row, head = await receipt_at(asked), await reader.head(tenant)
+    previous = await previous_hash(reader, tenant, row.seq)
     recomputed = receipt_hash(body_of(row, previous))
+    anchors, error = Anchors(), None
+    if recomputed != row.receipt_hash:
+        error = "its content does not match its receipt_hash"
+    else:
+        await stretch.begin(row.seq)
+        stretch.take(leaf_hashes([row], previous))
+        anchors = await anchors_of(asked, stretch, head)
+        error = words_of(anchors)
     return {
         "seq": row.seq,
-        "verified": recomputed == row.receipt_hash,
+        "verified": error is None,
         "receipt_hash": row.receipt_hash,
         "recomputed_hash": recomputed,
         "prev_receipt_hash": previous,
+        "error": error,
+        **anchored(anchors, row.seq, row.seq),
     }
 
 
 async def verify_range(asked: Asked) -> dict[str, Any]:
-    """Verifies a stretch of the chain with the arguments beside it."""
-    listings, tenant = Listings(asked.rooms.reader), asked.tenant
-    head, cut = await asked.rooms.reader.head(tenant), await listings.cut(tenant)
+    """Verifies a stretch of the chain with the arguments beside it, against the signed heads."""
+    reader, tenant = asked.rooms.reader, asked.tenant
+    listings, stretch = Listings(reader), await stretch_of(asked)
+    head, cut = await reader.head(tenant), await listings.cut(tenant)
     last = head.seq if asked.body.to_seq is None else asked.body.to_seq
     first = asked.body.from_seq or max(cut.seq + 1, last - VERIFIED_MAX + 1)
     if not cut.seq < first <= last <= head.seq:
@@ -96,40 +129,104 @@ async def verify_range(asked: Asked) -> dict[str, Any]:
         raise ApiProblem(
             "invalid_body", f"at most {VERIFIED_MAX} receipts at once", parameter="from_seq"
         )
-    previous = links_to = await previous_hash(asked.rooms.reader, tenant, first)
+    previous = links_to = await previous_hash(reader, tenant, first)
+    await stretch.begin(first)
     count, at = 0, first
     while at <= last:
-        rows = await asked.rooms.reader.receipts(tenant, at - 1, min(PAGE_ROWS, last - at + 1))
+        rows = await reader.receipts(tenant, at - 1, min(PAGE_ROWS, last - at + 1))
         facts = await listings.facts(tenant, at - 1, min(at + PAGE_ROWS - 1, last))
         lines = lines_of(rows, previous, {row.seq: row for row in facts})
-        verdict = await asked.rooms.backroom.do(partial(verify_lines, lines, first_seq=at))
+        verdict = await asked.rooms.backroom.do(
+            partial(_read_page, stretch, rows, lines, at, previous)
+        )
         count += verdict.count
         if verdict.fault is not None:
             return _verdict(count, first, verdict.last_seq, links_to, previous, verdict.fault.what)
         at, previous = verdict.last_seq + 1, verdict.head_hash
-    return _verdict(count, first, last, links_to, previous, None)
+    anchors = await anchors_of(asked, stretch, head)
+    return _verdict(count, first, last, links_to, previous, words_of(anchors), anchors)
+
+
+def _read_page(
+    stretch: HeldStretch, rows: Sequence[ReceiptRow], lines: list[bytes], at: int, previous: str
+) -> Verdict:
+    verdict = verify_lines(lines, first_seq=at)
+    if verdict.fault is None and stretch.wants_leaves:
+        stretch.take(leaf_hashes(rows, previous))
+        note_rotations(stretch.watch, rows)
+    return verdict
 
 
 async def verify_sent(asked: Asked) -> dict[str, Any]:
-    """Verifies receipts that are sent in; those of another tenant do not hold here."""
+    """Verifies receipts that are sent in, and holds them against the store: those of another tenant
+    do not hold here, nor those in whose place another one stands, or none."""
     receipts: Sequence[dict[str, Any]] = asked.body.receipts
     first = receipts[0].get("seq")
     try:
         lines = [orjson.dumps(one, option=_OPTIONS) for one in receipts]
     except TypeError as error:
-        return _verdict(0, 1, 0, "", "", f"a receipt is not what a hash can be taken of: {error}")
+        what = f"a receipt is not what a hash can be taken of: {error}"
+        return _verdict(0, 1, 0, "", "", what) | {"compared": 0}
     first_seq = first if isinstance(first, int) and first > 1 else 1
     verdict = await asked.rooms.backroom.do(partial(verify_lines, lines, first_seq=first_seq))
     fault = None if verdict.fault is None else verdict.fault.what
     if verdict.count and verdict.tenant_id != asked.tenant:
-        return _verdict(0, first_seq, first_seq - 1, "", "", "it is another tenant's")
-    return _verdict(
-        verdict.count, first_seq, verdict.last_seq, verdict.prev_hash, verdict.head_hash, fault
+        what = "it is another tenant's"
+        return _verdict(0, first_seq, first_seq - 1, "", "", what) | {"compared": 0}
+    compared, anchors = 0, Anchors()
+    if fault is None:
+        compared, fault, anchors = await _held_against_store(asked, receipts, first_seq)
+    said = _verdict(
+        verdict.count, first_seq, verdict.last_seq, verdict.prev_hash, verdict.head_hash, fault,
+        anchors,
+    )  # fmt: skip
+    return said | {"compared": compared}
+
+
+async def _held_against_store(
+    asked: Asked, receipts: Sequence[dict[str, Any]], first: int
+) -> tuple[int, str | None, Anchors]:
+    """How many receipts, which hold by themselves, stand in the store; what is wrong with the first
+    that does not; and how far all of them are anchored."""
+    reader, tenant = asked.rooms.reader, asked.tenant
+    stretch = await stretch_of(asked)
+    head, cut = await reader.head(tenant), await Listings(reader).cut(tenant)
+    last = first + len(receipts) - 1
+    stored: dict[int, str] = {}
+    for after in range(max(first - 1, cut.seq), min(last, head.seq), PAGE_ROWS):
+        rows = await reader.receipts(tenant, after, min(PAGE_ROWS, last - after))
+        stored |= {row.seq: row.receipt_hash for row in rows}
+    compared = 0
+    for one in receipts:
+        seq, there = one["seq"], stored.get(one["seq"])
+        if seq > head.seq:
+            return compared, f"receipt {seq} is not in the store, which ends at {head.seq}", NONE
+        if there is None and seq > cut.seq:
+            return compared, f"receipt {seq} is missing in the store", NONE
+        if there is not None and there != one["receipt_hash"]:
+            return compared, f"receipt {seq} is another one in the store", NONE
+        compared += there is not None
+    await stretch.begin(first)
+    if stretch.wants_leaves:
+        await asked.rooms.backroom.do(partial(_take_sent, stretch, receipts))
+    anchors = await anchors_of(asked, stretch, head)
+    return compared, words_of(anchors), anchors
+
+
+def _take_sent(stretch: HeldStretch, receipts: Sequence[dict[str, Any]]) -> None:
+    stretch.take(
+        leaf_hash(canonical_body({key: one[key] for key in BODY_KEYS})) for one in receipts
     )
 
 
 def _verdict(
-    count: int, first: int, last: int, links_to: str, head: str, error: str | None
+    count: int,
+    first: int,
+    last: int,
+    links_to: str,
+    head: str,
+    error: str | None,
+    anchors: Anchors = NONE,
 ) -> dict[str, Any]:
     return {
         "verified": error is None,
@@ -139,6 +236,7 @@ def _verdict(
         "links_to": links_to,
         "head_hash": head,
         "error": error,
+        **anchored(anchors, first, last),
     }
 
 
@@ -180,13 +278,14 @@ ROUTES: Final = (
     ),
     Route(
         "verify_range", "POST", "/v1/receipts/verify-range",
-        "Verifies a stretch of the chain: hashes, links and the arguments committed to",
+        "Verifies a stretch of the chain: hashes, links, arguments committed to, signed heads",
         AUDITORS, verify_range, VerdictShape, body=Range, is_body_optional=True,
         problems=("not_found",), time_limit_s=VERIFY_S, room=ROOM,
     ),
     Route(
         "verify_chain", "POST", "/v1/receipts/verify-chain",
-        "Verifies receipts that are sent in", AUDITORS, verify_sent, VerdictShape,
+        "Verifies receipts that are sent in, and compares them with those that stand here",
+        AUDITORS, verify_sent, SentVerdictShape,
         body=SentReceipts, body_bytes_max=4 * MIB, time_limit_s=VERIFY_S, room=ROOM,
     ),
 )  # fmt: skip

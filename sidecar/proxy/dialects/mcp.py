@@ -34,12 +34,13 @@ from sidecar.proxy.dialects.mcp_message import (
     read_tool_call,
 )
 from sidecar.proxy.dialects.mcp_methods import (
+    PROMPTS_GET,
     SESSION_END,
     STREAM,
     STREAM_METHOD,
     TOOLS_CALL,
-    is_protocol_message,
 )
+from sidecar.proxy.dialects.mcp_params import alike, is_bare_answer, is_protocol_message
 from sidecar.proxy.dialects.reply import (
     WholeReply,
     json_reply,
@@ -187,14 +188,30 @@ def _read_post(
         name, arguments = read_tool_call(message)
         entry = catalogue.mcp_tool(upstream.name, name)
         bound = arguments if entry.args is None else _bound(entry.args, message, arguments)
+        if entry.args is None and len(arguments) > 1:
+            _require_apart(arguments, message)
         return _call(head, body, upstream, call_id, entry, message, bound)
     entry = catalogue.mcp_method(upstream.name, message.method)
     params = message.params
     bound = params if entry.args is None else _bound(entry.args, message, params)
-    is_protocol = message.is_answer or is_protocol_message(
-        message.method, message.params, expects_reply=message.expects_reply
-    )
+    if message.method == PROMPTS_GET and type(params.get("arguments")) is dict:
+        _require_apart(params["arguments"], message)
+    if message.is_answer:
+        is_protocol = is_bare_answer(params)
+    else:
+        is_protocol = is_protocol_message(
+            message.method, params, expects_reply=message.expects_reply
+        )
     return _call(head, body, upstream, call_id, entry, message, bound, is_protocol=is_protocol)
+
+
+def _require_apart(arguments: Mapping[str, Any], message: Message) -> None:
+    """A server that ignores letter case would read another argument than the one that is judged.
+    Where the catalogue declares both, the tool is known to tell them apart."""
+    name = alike(arguments)
+    if name is not None:
+        reason = f"argument {name[:80]!r} differs in letter case alone from another one"
+        raise RpcRefused("ambiguous_argument", reason, message=message)
 
 
 def _bound(declared: ArgumentTypes, message: Message, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from sidecar.errors import Refused
 from sidecar.proxy.dialects.mcp_methods import KNOWN_METHODS, RESPONSE, TOOLS_CALL, is_misspelt
+from sidecar.proxy.dialects.mcp_params import misspelt_member
 from sidecar.proxy.strict_json import parse
 
 PARSE_ERROR = -32700
@@ -96,9 +97,29 @@ def _read_request(document: dict[str, Any]) -> Message:
         raise _invalid("The message has members that JSON-RPC does not define", message)
     if type(message.params) is not dict:
         raise _invalid("params must be an object", message, INVALID_PARAMS)
-    if method not in KNOWN_METHODS and is_misspelt(method):
-        raise _invalid("The method differs from a known one in letter case", message)
+    if method not in KNOWN_METHODS:
+        _require_own_method(method, message)
+    if method != TOOLS_CALL and message.params:  # whose members are told one by one
+        _require_one_spelling(message)
     return message
+
+
+def _require_own_method(method: str, message: Message) -> None:
+    if is_misspelt(method):
+        raise _invalid("The method differs from a known one in letter case", message)
+    if method == RESPONSE:
+        raise _invalid("The method has the name that a client's answer has here", message)
+
+
+def _require_one_spelling(message: Message) -> None:
+    """Readers who ignore letter case would take another member than the one that is judged."""
+    name = misspelt_member(message.method, message.params)
+    if name is not None:
+        raise _invalid(
+            f"params.{name[:80]} differs in letter case alone from another member",
+            message,
+            INVALID_PARAMS,
+        )
 
 
 def _read_response(document: dict[str, Any]) -> Message:

@@ -1,19 +1,18 @@
-"""Which MCP messages carry the protocol itself, and how a message maps to an operation.
+"""Which MCP methods carry the protocol itself, and how a message maps to an operation.
 
-Knows: the literal allow list over the revisions 2025-11-25 and 2026-07-28. What is not on it is
+Knows: the literal allow list over the revisions 2025-03-26 to 2026-07-28. What is not on it is
 judged like any operation, so that a method invented tomorrow is refused by default.
 Must not know: HTTP, policies, tools.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 TOOLS_CALL = "tools/call"
+PROMPTS_GET = "prompts/get"
 TOOLS_LIST = "tools/list"
 
-#: Operations that are no JSON-RPC request: a client's answer, the GET stream, the DELETE.
+#: Operations that are no JSON-RPC request: a client's answer, the GET stream, the DELETE. An answer
+#: needs no rule (`CLIENT_ANSWER` of the policies), so no request may have that name for its method.
 RESPONSE = "response"
 STREAM = "stream"
 SESSION_END = "session-end"
@@ -59,7 +58,7 @@ JUDGED_METHODS = frozenset(
         "resources/read",
         "resources/subscribe",
         "resources/unsubscribe",
-        "prompts/get",
+        PROMPTS_GET,
         "completion/complete",
         "tasks/get",
         "tasks/list",
@@ -75,13 +74,10 @@ JUDGED_METHODS = frozenset(
 KNOWN_METHODS = PROTOCOL_REQUESTS | PROTOCOL_NOTIFICATIONS | JUDGED_METHODS
 _KNOWN_FOLDED = frozenset(method.lower() for method in KNOWN_METHODS)
 
-#: What a listen request may ask for without naming a resource.
-_LIST_NEWS = frozenset({"toolsListChanged", "promptsListChanged", "resourcesListChanged"})
-
 #: The member of params that `Mcp-Name` repeats (revision 2026-07-28).
 NAME_MEMBER: dict[str, str] = {
     TOOLS_CALL: "name",
-    "prompts/get": "name",
+    PROMPTS_GET: "name",
     "resources/read": "uri",
 }
 
@@ -91,25 +87,6 @@ def is_protocol_method(method: str, *, expects_reply: bool = True) -> bool:
     return method in (PROTOCOL_REQUESTS if expects_reply else PROTOCOL_NOTIFICATIONS)
 
 
-def is_protocol_message(method: str, params: Mapping[str, Any], *, expects_reply: bool) -> bool:
-    """Whether this message needs no rule.
-
-    A `subscriptions/listen` that names resources does what `resources/subscribe` did, and is
-    judged as that one is.
-    """
-    if not is_protocol_method(method, expects_reply=expects_reply):
-        return False
-    return method != "subscriptions/listen" or not _names_resources(params)
-
-
 def is_misspelt(method: str) -> bool:
     """Whether `method` is a known one in other letter case: two readers could differ on it."""
     return method not in KNOWN_METHODS and method.lower() in _KNOWN_FOLDED
-
-
-def _names_resources(params: Mapping[str, Any]) -> bool:
-    """Whether a listen request asks for more than news of changed lists."""
-    wanted = params.get("notifications", {})
-    if params.keys() - {"_meta", "notifications"} or not isinstance(wanted, dict):
-        return True
-    return any(value and name not in _LIST_NEWS for name, value in wanted.items())

@@ -1,8 +1,8 @@
 """Where the arguments of a REST call stand: path, query, form, JSON; one mapping out of them.
 
 Knows: percent-decoding, `application/x-www-form-urlencoded`, what fields and files of a multipart
-form become, which bodies are read and which are known by digest only. A name twice, or in two
-places with different values, is refused.
+form become, which bodies are read and which are known by digest only. A name twice, in two
+places with different values, or in another case beside it, is refused.
 Must not know: routes, rules. Types are the catalogue's (`ArgumentTypes.bind`).
 """
 
@@ -17,12 +17,17 @@ from urllib.parse import unquote_to_bytes
 from sidecar.config.model import Limits
 from sidecar.errors import Refused
 from sidecar.policy.catalogue import ArgumentTypes
-from sidecar.proxy.dialects.content_type import FORM_DATA, MediaType, media_type, require_utf8
+from sidecar.proxy.dialects.content_type import FORM_DATA, media_type, require_utf8
 from sidecar.proxy.dialects.multipart import Part, read_parts
+from sidecar.proxy.dialects.rest_disguises import (
+    FORM,
+    METHOD_OVERRIDES,
+    refuse_disguised_form,
+    refuse_disguised_json,
+)
 from sidecar.proxy.head import RequestHead
 from sidecar.proxy.strict_json import parse
 
-FORM = "application/x-www-form-urlencoded"
 #: Methods with which not all servers read a form.
 _WITHOUT_FORMS = frozenset({"GET", "HEAD", "OPTIONS"})
 #: What rules know of a body that is not read. Only the sidecar says it: a rule that trusts a digest
@@ -32,9 +37,6 @@ _DIGEST_KEYS = ("body_sha256", "body_size")
 FILE_KEYS = frozenset({"sha256", "size", "filename", "content_type"})
 
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
-#: Blanks, NUL, record separator, and the bytes of byte order marks.
-_SKIPPED_BEFORE_JSON = b" \t\r\n\v\f\0\x1e\xef\xbb\xbf\xfe\xff"
-_METHOD_OVERRIDES = frozenset({"_method", "x-http-method-override"})
 #: What PHP makes of a name: `.method` is `_method` there.
 _IN_PHP = str.maketrans(" .", "__")
 
@@ -98,6 +100,11 @@ class _Arguments:
                 raise Refused("ambiguous_argument", f"{_shown(name)} is given more than once")
             self.add_json({name: found if is_list else found[0]})
 
+    @property
+    def wants_digest(self) -> bool:
+        """Whether the operation declares that it takes a body by its digest."""
+        return self._types is not None and _DIGEST_KEYS[0] in self._types.names
+
     def add_digest(self, sha256: str, size: int) -> None:
         """A body that is known by its digest: said by the sidecar, and by nobody else."""
         self._has_digest = True
@@ -111,9 +118,22 @@ class _Arguments:
                         "ambiguous_argument", f"{name} is what the sidecar says of a body"
                     )
         if self._types is None:
+            _refuse_names_of_other_case(self._values)
             return self._values
         bound: dict[str, Any] = self._types.bind(self._values, self._textual)
         return bound
+
+
+def _refuse_names_of_other_case(values: Mapping[str, Any]) -> None:
+    """Servers that pass over case (Go's JSON, what ASP.NET binds) take one for the other. Where
+    both are declared, the author of the operation tells them apart."""
+    if len(set(map(str.casefold, values))) == len(values):
+        return
+    seen: set[str] = set()
+    for name in values:
+        if name.casefold() in seen:
+            raise Refused("ambiguous_argument", f"{_shown(name)} is there in another case too")
+        seen.add(name.casefold())
 
 
 def _add_body(arguments: _Arguments, head: RequestHead, body: bytes, limits: Limits) -> None:
@@ -124,28 +144,28 @@ def _add_body(arguments: _Arguments, head: RequestHead, body: bytes, limits: Lim
         require_utf8(media)
         value = parse(body, limits.depth)
         members = value if type(value) is dict else {"body": value}
-        if not _METHOD_OVERRIDES.isdisjoint(map(str.lower, members)):  # Laravel looks there too
+        if not METHOD_OVERRIDES.isdisjoint(map(str.lower, members)):  # Laravel looks there too
             raise Refused("invalid_argument", "A member overrides the method")
         _refuse_claimed_files(members)
         arguments.add_json(members)
     elif media.name == FORM:
         _refuse_unread(head)
         require_utf8(media)
-        _refuse_disguised_json(media, body)
+        refuse_disguised_json(media, body, is_by_digest=False)
         arguments.add_text(_read_pairs(_form(body), limits.query))
     elif media.name == FORM_DATA:
         _refuse_unread(head)
         require_utf8(media)
         _add_parts(arguments, read_parts(body, media.boundary, limits.query), limits)
     else:
-        _refuse_disguised_json(media, body)
-        _refuse_disguised_form(media, body)
+        refuse_disguised_json(media, body, is_by_digest=arguments.wants_digest)
+        refuse_disguised_form(media, body)
         arguments.add_digest(hashlib.sha256(body).hexdigest(), len(body))
 
 
 def _overrides_method(name: str) -> bool:
     """PHP drops blanks before a name and makes dots underscores; Rack drops brackets around it."""
-    return name.lower().strip(" []").translate(_IN_PHP) in _METHOD_OVERRIDES
+    return name.lower().strip(" []").translate(_IN_PHP) in METHOD_OVERRIDES
 
 
 def _refuse_unread(head: RequestHead) -> None:
@@ -210,27 +230,6 @@ def _text(content: bytes) -> str:
     if "\0" in text:
         raise Refused("malformed_request", "A field holds a NUL character")
     return text
-
-
-def _refuse_disguised_json(media: MediaType, body: bytes) -> None:
-    """Servers that read JSON from text/plain (or a JSON type of their own, or whatever the type
-    says: a form is what curl sends if nobody names one) would see arguments that no rule saw; some
-    skip a byte order mark or a record separator, or guess UTF-16."""
-    looks_like_json = body.lstrip(_SKIPPED_BEFORE_JSON)[:1] in (b"{", b"[")
-    is_read_as_text = media.name.startswith("text/") or media.name == FORM
-    if "json" in media.name or (looks_like_json and is_read_as_text):
-        raise Refused("unsupported_media_type", "JSON must be sent as application/json")
-
-
-def _refuse_disguised_form(media: MediaType, body: bytes) -> None:
-    """Rack and Tomcat read a form from other multipart types too: parameters that no rule saw, the
-    one that overrides the method among them (Rack takes a Content-ID for a name as well)."""
-    if media.name.startswith("multipart/"):
-        text = body.lower()
-        if b"content-disposition" in text or any(
-            name.encode() in text for name in _METHOD_OVERRIDES
-        ):
-            raise Refused("unsupported_media_type", "A form must be sent as multipart/form-data")
 
 
 def _read_pairs(text: str, count_max: int) -> dict[str, list[str]]:

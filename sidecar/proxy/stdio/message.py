@@ -48,6 +48,16 @@ class Incoming(NamedTuple):
         return id_key(self.message.reply_id)
 
     @property
+    def is_answer(self) -> bool:
+        """Whether it answers a request of the server."""
+        return self.message is not None and self.message.is_answer
+
+    @property
+    def answers(self) -> IdKey | None:
+        """The id of the request that it answers."""
+        return id_key(self.message.reply_id) if self.message is not None else None
+
+    @property
     def cancels(self) -> IdKey | None:
         """The id of the request that this notification takes back."""
         message = self.message

@@ -43,6 +43,8 @@ _log = logging.getLogger("aegis.stdio")
 
 #: Ids of requests that nobody waits for any more, which the server may still answer.
 ABANDONED_MAX: Final = 4096
+#: Requests of the server that the agent may still answer; of more, the oldest it may not.
+ASKED_MAX: Final = 4096
 #: What is larger is masked in a thread, so that other calls go on.
 INLINE_BYTES_MAX: Final = 64 * 1024
 
@@ -75,6 +77,8 @@ class StdioSession:
         self._abandoned: dict[IdKey, Obligations | None] = {}
         #: What those were held to whose ids are forgotten by now.
         self._lingering: dict[Redaction, None] = {}
+        #: What the server has asked and the agent has not answered.
+        self._asked: dict[IdKey, None] = {}
         self._heard_at_s = 0.0
         self.dropped: Counter[str] = Counter()
 
@@ -97,6 +101,8 @@ class StdioSession:
             fault = Refused("body_too_large", f"The line is longer than {most} bytes")
             return Incoming(b"", None, fault)
         incoming = read_line(line, self._limits.depth)
+        if incoming.is_answer:
+            return self._as_asked(incoming)
         key = incoming.key
         if key is not None and (key in self._open or key in self._abandoned):
             # Answered without an id: under this one it would be taken for the first one's answer.
@@ -104,6 +110,14 @@ class StdioSession:
             fault = RpcRefused("invalid_rpc", reason, rpc_code=INVALID_REQUEST)
             return incoming._replace(fault=fault)
         return incoming
+
+    def _as_asked(self, incoming: Incoming) -> Incoming:
+        """An answer of the agent; made up, it would be a way to tell the server anything."""
+        key = incoming.answers
+        if key is not None and key in self._asked:
+            del self._asked[key]
+            return incoming
+        return incoming._replace(fault=Refused("unasked_answer"))
 
     async def _take(self, incoming: Incoming, handle: Handle, refuse: Refuse) -> None:
         """One line through the pipeline, until it went to the server or will not."""
@@ -275,7 +289,14 @@ class StdioSession:
             self._say_withheld(said, refused)
             return
         if not self._agent.is_gone:
+            if said.asks is not None:
+                self._note_asked(said.asks)
             self._agent.write(line)
+
+    def _note_asked(self, asks: str | int) -> None:
+        self._asked[type(asks).__name__, asks] = None
+        if len(self._asked) > ASKED_MAX:
+            del self._asked[next(iter(self._asked))]
 
     def _say_withheld(self, said: Said, refused: Refused) -> None:
         """A server that asked learns that its request went nowhere."""

@@ -33,6 +33,7 @@ from sidecar.config.model import (
     Agent,
     Config,
     Listen,
+    Receipts,
     Sink,
     Tenant,
     Upstream,
@@ -114,10 +115,13 @@ rules:
 """
 
 
-def _signing_key() -> SigningKey:
+def _signing_pem() -> str:
     made = Ed25519PrivateKey.generate()
-    pem = made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return SigningKey(pem.decode())
+    return made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+#: Signs the heads of every store here.
+SIGNING_PEM = _signing_pem()
 
 
 def key_of(tenant: str, role: str) -> str:
@@ -353,6 +357,7 @@ def make_config(folder: Path, url: str) -> Config:
         ),
         store=url,
         data_dir=folder,
+        receipts=Receipts(key=Secret(SIGNING_PEM)),
         policies=("policies",),
         tenants={
             tenant: Tenant(
@@ -452,7 +457,9 @@ async def served_api(
             await recording.fill(tenant)
         await recording.call("rival", "one-more")
         await recording.call("rival", "two-more")
-        checkpointer = Checkpointer(store, clock, fence, _signing_key(), every_s=10.0, receipts=1)
+        checkpointer = Checkpointer(
+            store, clock, fence, SigningKey(SIGNING_PEM), every_s=10.0, receipts=1
+        )
         await checkpointer.begin()
         await checkpointer.turn(is_last=True)
         callers = await made_callers(stack, config, clock, store, queue, fence)

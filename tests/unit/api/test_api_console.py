@@ -193,6 +193,7 @@ async def test_what_is_shown_once_is_shown_and_what_is_verified_is_told(served: 
         "/do/verify_range", {"csrf": at.csrf, "from_seq": "1", "to_seq": last}
     )
     assert status == 200 and "It holds" in text
+    assert "Anchored at 12, by a signed head" in text and "unanchored since 13" in text
     await served.store._driver.transaction(  # type: ignore[attr-defined]
         lambda: _spoil(served), ["acme"]
     )

@@ -12,7 +12,12 @@ from api_setup import Served, key_of
 
 from sidecar.cli.main import main
 from sidecar.control.api import verifying
+from sidecar.ledger.chain import seal
+from sidecar.ledger.merkle import append, frontier_to_hex
+from sidecar.ledger.receipt import blank_receipt, receipt_hash
+from sidecar.ledger.tiles import leaves
 from sidecar.ledger.verify import verify_lines
+from storage.records import Entry
 from storage.retention import Cut, Retention
 
 AUDITOR = key_of("acme", "auditor")
@@ -83,7 +88,8 @@ async def test_f1_a_stretch_is_verified_and_the_first_bad_one_named(
     assert (broken["verified"], broken["count"], broken["last_seq"]) == (False, 4, 4)
     assert "does not match" in broken["error"]
     assert not (await served.ask("/v1/receipts/5/verify", AUDITOR))[1]["verified"]
-    assert (await verdict({"from_seq": 6}))["verified"], "after it everything holds"
+    after = await verdict({"from_seq": 6})
+    assert not after["verified"] and "receipt 5 " in after["error"], "no tree goes over it"
     with sqlite3.connect(tmp_path / "aegis.db") as raw:
         raw.execute("UPDATE call_facts SET arguments = '{}' WHERE tenant_id = 'acme' AND seq = 7")
     erased = await verdict({"from_seq": 6})
@@ -130,6 +136,83 @@ async def test_receipts_that_are_sent_in_are_verified(served: Served) -> None:
         assert said.get("code") == "invalid_body" or not said["verified"]
 
 
+async def test_f2_receipts_that_are_sent_in_are_those_that_stand_in_the_store(
+    served: Served, tmp_path: Path
+) -> None:
+    async def verdict(receipts: list[Any]) -> Any:
+        path, body = "/v1/receipts/verify-chain", {"receipts": receipts}
+        return (await served.ask(path, AUDITOR, method="POST", body=body))[1]
+
+    whole = (await served.ask("/v1/receipts"))[1]
+    same = await verdict(whole[3:6])
+    assert (same["verified"], same["compared"], same["anchored_at"]) == (True, 3, 12)
+    other = [dict(whole[0]), dict(whole[1], agent_id="mallory")]
+    del other[1]["receipt_hash"]
+    other[1]["receipt_hash"] = receipt_hash(other[1])
+    assert verify_lines(lines(other)).holds, "by themselves they hold"
+    said = await verdict(other)
+    assert (said["verified"], said["compared"]) == (False, 1)
+    assert said["error"] == "receipt 2 is another one in the store"
+    with sqlite3.connect(tmp_path / "aegis.db") as raw:
+        raw.execute("DELETE FROM checkpoint WHERE tenant_id = 'acme'")
+    assert (await verdict(whole))["verified"], "positive control"
+    with sqlite3.connect(tmp_path / "aegis.db") as raw:
+        raw.execute("DELETE FROM receipts WHERE tenant_id = 'acme' AND seq > 9")
+        raw.execute("UPDATE chain_head SET seq = 9 WHERE tenant_id = 'acme'")
+    said = await verdict(whole)
+    assert (said["verified"], said["compared"]) == (False, 9)
+    assert said["error"] == "receipt 10 is not in the store, which ends at 9"
+
+
+async def test_f2_rule_17_a_verdict_says_how_far_signed_heads_vouch_for_it(
+    served: Served, tmp_path: Path
+) -> None:
+    async def asked(path: str, body: Any = None, method: str = "POST") -> tuple[Any, ...]:
+        status, said, _ = await served.ask(
+            f"/v1/receipts/{path}", AUDITOR, method=method, body=body
+        )
+        assert status == 200, said
+        return said["verified"], said["anchored_at"], said["unanchored_since"], said["error"]
+
+    async def all_asked() -> list[tuple[Any, ...]]:
+        return [
+            await asked("verify-range"), await asked("verify-range", {"from_seq": 4, "to_seq": 6}),
+            await asked("5/verify", method="GET"), await asked("14/verify", method="GET"),
+        ]  # fmt: skip
+
+    assert await asked("verify-range") == (True, 12, None, None)
+    for number in range(3):
+        row = blank_receipt("acme", "control", event_id=f"more-{number}", call_id=None, ts_us=1)
+        await served.store.record([Entry(row)], seal)
+    assert await all_asked() == [
+        (True, 12, 13, None), (True, 12, None, None), (True, 12, None, None), (True, 0, 14, None),
+    ]  # fmt: skip
+    with sqlite3.connect(tmp_path / "aegis.db") as raw:
+        raw.execute(
+            "UPDATE checkpoint SET size = 99, note = replace(note, char(10) || '12' || char(10), "
+            "char(10) || '99' || char(10)) WHERE tenant_id = 'acme'"
+        )
+    for verified, at, _, error in await all_asked():
+        assert (verified, at) == (False, 0) and "is forged" in error
+    with sqlite3.connect(tmp_path / "aegis.db") as raw:
+        raw.execute("DELETE FROM checkpoint WHERE tenant_id = 'acme'")
+    assert await asked("verify-range") == (True, 0, 1, None)
+
+
+async def test_f2_a_tail_that_was_cut_is_missed_by_every_verdict(
+    served: Served, tmp_path: Path
+) -> None:
+    with sqlite3.connect(tmp_path / "aegis.db") as raw:
+        raw.execute("DELETE FROM receipts WHERE tenant_id = 'acme' AND seq > 9")
+        raw.execute("UPDATE chain_head SET seq = 9 WHERE tenant_id = 'acme'")
+    for path, method in (("verify-range", "POST"), ("2/verify", "GET")):
+        _, said, _ = await served.ask(f"/v1/receipts/{path}", AUDITOR, method=method)
+        assert not said["verified"], said
+        assert said["error"] == (
+            "12 receipts were signed, and there are 9: receipts 10 to 12 are missing"
+        )
+
+
 async def test_no_more_exports_than_so_many_at_once(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,9 +236,12 @@ async def test_an_export_that_fails_half_way_does_not_seem_whole(
 async def test_a_chain_that_was_cut_begins_where_it_was_cut(served_by_each: Served) -> None:
     served = served_by_each
     whole = (await served.ask("/v1/receipts"))[1]
-    head = await served.store.head("acme")
-    at = whole[5]
-    cut = Cut(6, at["receipt_hash"], at["ts_us"], head.frontier, "archive.jsonl", "ab" * 32)
+    at, frontier = whole[5], list[bytes]()
+    for size, leaf in enumerate(await leaves(served.store, "acme", 0, 6)):
+        append(frontier, size, leaf)
+    cut = Cut(
+        6, at["receipt_hash"], at["ts_us"], frontier_to_hex(frontier), "archive.jsonl", "ab" * 32
+    )
     await Retention(served.store).cut_off("acme", cut)
     for query in ("", "?after=2", "?after=6", "?limit=2&after=4"):
         _, listed, _ = await served.ask(f"/v1/receipts{query}")
@@ -167,6 +253,7 @@ async def test_a_chain_that_was_cut_begins_where_it_was_cut(served_by_each: Serv
     _, verdict, _ = await served.ask("/v1/receipts/verify-range", AUDITOR, method="POST")
     assert (verdict["verified"], verdict["first_seq"], verdict["count"]) == (True, 7, 6)
     assert verdict["links_to"] == at["receipt_hash"]
+    assert (verdict["anchored_at"], verdict["unanchored_since"]) == (12, None)
     assert (await served.ask("/v1/receipts/chain-head"))[1]["first_seq"] == 7
     _, lines_left, _ = await served.ask("/v1/receipts/export", AUDITOR)
     assert len(lines_left.splitlines()) == 6

@@ -247,7 +247,9 @@ def test_records_without_a_judged_call_are_passed_over_by_cause(
     recording.record(who, ping, protocol_decision(recording.rules), NOW_US)
     over = Decision(Effect.DENY, "rate_limited", "2 of 2", "r", "p/pace", "h")
     keyless = Decision(Effect.DENY, "idempotency_key_required", "no key", "r", "p/all", "h")
-    for number, decision in enumerate((over, keyless)):
+    framed = Decision(Effect.DENY, "frames_unchecked", "no frames", "r", "p/all", "h")
+    stale = Decision(Effect.DENY, "stale_decision", "kept changing", "r", "p/all", "h")
+    for number, decision in enumerate((over, keyless, framed, stale)):
         call = ToolCall(f"{number}" * 32, unknown, "GET", {}, http, "", (), b"", "rest")
         recording.record(who, call, decision, NOW_US)
     recording.write()
@@ -259,8 +261,13 @@ def test_records_without_a_judged_call_are_passed_over_by_cause(
     found = as_json(capsys)
     assert found["same"] == 1
     assert found["passed_over"] == {
-        "erased": 1, "limit": 1, "obligation": 1, "protocol": 1, "unread": 1,
+        "erased": 1, "limit": 1, "obligation": 2, "protocol": 1, "stale": 1, "unread": 1,
     }  # fmt: skip
+    folder = policies(tmp_path / "p", TOOLS, TIGHTER)
+    assert explain(recording, folder, "3" * 32) == 0
+    out = capsys.readouterr().out
+    assert "then: deny by p/all, under other policies, r (receipt 8)\n" in out
+    assert "refused, whatever the rules say: what that rested on kept changing" in out
 
 
 def test_only_calls_since_a_time_and_of_a_tenant(

@@ -22,6 +22,9 @@ TEXTUAL: list[tuple[str, Any, Any]] = [
     ("int", "9007199254740991", 2**53 - 1),
     ("number", "1.5e3", 1500.0),
     ("number", "7", 7),
+    ("number", "0.30000000000000004", 0.1 + 0.2),
+    ("number", "0.10000000000000001", 0.1),
+    ("number", "100.00000000000000000", 100.0),
     ("bool", "true", True),
     ("bool", "false", False),
     ("[string]", "a", ["a"]),
@@ -52,6 +55,17 @@ def test_text_is_read_as_its_type(kind: str, given: Any, bound: Any) -> None:
 
 @pytest.mark.parametrize(("kind", "given"), TEXTUAL_REFUSED)
 def test_d7_text_that_does_not_fit_is_refused(kind: str, given: Any) -> None:
+    with pytest.raises(Refused) as refused:
+        types(x=kind).bind({"x": given}, {"x"})
+    assert refused.value.code == "invalid_argument"
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["9007199254740993", "9007199254740993.0", "100.00000000000000001", "12345678901234567.5"],
+)
+@pytest.mark.parametrize("kind", ["number", "[number]"])
+def test_c2_a_number_is_never_rounded_between_rule_and_upstream(kind: str, given: str) -> None:
     with pytest.raises(Refused) as refused:
         types(x=kind).bind({"x": given}, {"x"})
     assert refused.value.code == "invalid_argument"

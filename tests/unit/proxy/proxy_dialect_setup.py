@@ -28,6 +28,7 @@ tools:
   write.file-2: {}
   notes/add: {}
   list: {args: {}}
+  multiply: {args: {a: int, A: int}}
   "mcp:resources/read": {mutates: false}
   "mcp:prompts/get": {args: {name: string, arguments: object?}}
 """
@@ -49,6 +50,7 @@ tools:
   upload:
     route: PUT /uploads/{name}
     args: {name: string, body_sha256: string, body_size: int}
+  point: {route: "POST /points", args: {x: int, X: int}}
 """
 
 

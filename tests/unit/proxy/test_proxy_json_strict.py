@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import unicodedata
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,9 @@ def slow_parse(body: bytes, depth_max: int) -> Any:
         value = float(text)
         if math.isinf(value):
             raise ValueError("overflow")
+        digits = sum(c.isdigit() for c in text.lower().partition("e")[0])
+        if digits >= 16 and Fraction(text) not in (Fraction(str(value)), Fraction(f"{value:.17g}")):
+            raise ValueError("rounded")
         return value
 
     def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -200,6 +204,25 @@ PIECES = st.sampled_from(
 @given(st.lists(PIECES, max_size=14).map("".join))
 def test_c1_to_c5_random_texts_get_the_same_verdict(text: str) -> None:
     body = text.encode("utf-8")
+    assert verdict(parse, body) == verdict(slow_parse, body)
+
+
+DIGITS = st.text("0123456789", min_size=1, max_size=20)
+NUMBERS = st.builds(
+    lambda whole, part, power: f"{int(whole)}{part}{power}",
+    DIGITS,
+    DIGITS.map(lambda digits: f".{digits}") | st.just(""),
+    st.integers(-30, 30).map(lambda power: f"e{power:+03d}") | st.just(""),
+)
+DOUBLES = st.floats(allow_nan=False, allow_infinity=False).flatmap(
+    lambda value: st.sampled_from([repr(value), f"{value:.17g}", f"{value:.16g}", f"{value:.20e}"])
+)
+
+
+@given(st.lists(NUMBERS | DOUBLES, min_size=1, max_size=4), st.sampled_from([",", " , ", ",\n"]))
+@example(["9007199254740993.0"], ",")
+def test_c2_numbers_get_the_same_verdict(numbers: list[str], comma: str) -> None:
+    body = f'{{"é":[{comma.join(numbers)}]}}'.encode()
     assert verdict(parse, body) == verdict(slow_parse, body)
 
 

@@ -69,10 +69,33 @@ async def test_c_what_is_masked_is_forwarded_and_recorded_and_nothing_else(tmp_p
     assert json.loads(intent["arguments"]) == masked
     salt, body = bytes.fromhex(_salt(tmp_path)), one.arrived.partition(b"\r\n\r\n")[2]
     assert intent["request_sha256"] == hmac.new(salt, body, hashlib.sha256).hexdigest()
+    came = hmac.new(salt, json.dumps(sent).encode(), hashlib.sha256).hexdigest()
+    assert intent["facts"]["received_sha256"] == came
     stored = b"".join(path.read_bytes() for path in tmp_path.glob("aegis.db*"))
     for secret in (b"4111 1111", b"4111111111111111"):
         assert secret not in stored
         assert secret not in one.log.getvalue().encode()
+
+
+async def test_only_of_a_body_that_was_changed_both_digests_are_recorded(tmp_path: Path) -> None:
+    talk = answering(reply(b'{"jsonrpc":"2.0","id":1,"result":{"content":[]}}'))
+    params: dict[str, Any] = {"name": "send", "arguments": {"a": {"pin": 1}}}
+    message = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
+    media = {"Content-Type": "application/json"}
+    async with whole(tmp_path, talk, MASK_REQUEST) as one:
+        await one.tool("send", params["arguments"])
+        await one.ask("POST", "/api/post", b'{ "text": "clean" }', media)
+        await one.ask("GET", "/api/get", None)
+        await one.ask("POST", "/api/post", b'{"text":"' + CARD.encode() + b'"}', media)
+        refused = await one.ask("POST", "/api/post?note=x", b'{"note": "x"}', media)
+    assert refused.status == 403, "what is not sent on was not changed"
+    told = [one["facts"] for one in receipts(tmp_path) if one["kind"] in ("intent", "refusal")]
+    first, clean, empty, last, unsent = told
+    salt = bytes.fromhex(_salt(tmp_path))
+    assert first["received_sha256"] == hmac.new(salt, message.encode(), hashlib.sha256).hexdigest()
+    assert len(last["received_sha256"]) == 64
+    for facts in (clean, empty, unsent):
+        assert "received_sha256" not in facts
 
 
 def _salt(folder: Path) -> str:

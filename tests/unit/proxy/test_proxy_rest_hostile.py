@@ -102,6 +102,15 @@ def test_b18_a_form_under_another_multipart_type_is_refused(
     assert caught.value.code == "unsupported_media_type"
 
 
+@pytest.mark.parametrize("piece", ["[", "[ ", "{ ", "[1", " ", "{\0", "[\0"])
+def test_c4_a_body_that_only_begins_like_json_holds_nobody_up(tmp_path: Path, piece: str) -> None:
+    setup = Setup(tmp_path)
+    request = head("POST", "/shop/orders", {"Content-Type": "application/octet-stream"})
+    body = (piece[0] + piece[1:] * 2**20 if piece[1:] else piece * 2**20).encode()
+    assert len(body) >= 2**20
+    assert _seconds(setup.call, REST, request, body) < 0.2
+
+
 def test_c4_a_document_with_a_key_twice_is_refused_soon() -> None:
     keys = ",".join(f'"k{number}":0' for number in range(10_000))
     document = f'{{"openapi":"3.0.0",{keys},"k9999":1}}'.encode()  # 99 KB of 16 MiB
@@ -111,3 +120,14 @@ def test_c4_a_document_with_a_key_twice_is_refused_soon() -> None:
 def test_c4_a_list_of_numbers_with_a_long_one_is_read_soon() -> None:
     body = b"[" + b"0," * 524_000 + b"1234567890123456789.5]"
     assert _seconds(parse, body, 64) < 0.2
+
+
+@pytest.mark.parametrize("number", ["1.0000000000000000", "0.10000000000000001"])
+def test_c2_a_list_of_long_numbers_is_read_soon(number: str) -> None:
+    body = f"[{', '.join([number] * 49_000)}]".encode()  # all of the 1 MiB that is let in
+    assert len(body) <= 2**20 and _seconds(parse, body, 64) < 0.5
+
+
+@pytest.mark.parametrize("digits", ["1", "0"])
+def test_c2_a_number_of_a_million_digits_is_judged_soon(digits: str) -> None:
+    assert _seconds(parse, f"[0.{digits * 2**20}1]".encode(), 64) < 0.2

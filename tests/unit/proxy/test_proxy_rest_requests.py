@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from proxy_dialect_setup import CALL_ID, Setup, head
 
@@ -89,6 +90,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
     st.dictionaries(TEXT.filter(lambda name: name and name.lower() != "_method"), TEXT, max_size=6)
 )
 def test_b10_what_a_client_encodes_is_what_rules_read(setup: Setup, pairs: dict[str, str]) -> None:
+    assume(not _differ_in_case(pairs))
     query = "&".join(
         f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in pairs.items()
     )
@@ -120,10 +122,19 @@ def test_c11_json_members_are_read_as_they_are(setup: Setup, members: dict[str, 
     try:
         call = setup.call(DIALECT, request, body)
     except Refused as refused:
+        if refused.code == "ambiguous_argument":
+            assert _differ_in_case(members)
+            return
         assert refused.code == "invalid_json"
         assert any(not unicodedata.is_normalized("NFC", name) for name in _names(members))
     else:
         assert call.args == members
+        assert not _differ_in_case(members)
+
+
+def _differ_in_case(names: Iterable[str]) -> bool:
+    folded = [name.casefold() for name in names]
+    return len(set(folded)) != len(folded)
 
 
 def _names(value: Any) -> list[str]:
