@@ -22,6 +22,10 @@ from sidecar.policy.terms import Obligations
 VERSION: Final = 1
 #: What carries a message and is no part of what it asks for.
 _META: Final = "_meta"
+#: Of an MCP call of a tool: whose params say more than what is called and with what.
+_TOOLS_CALL: Final = "tools/call"
+#: Members of such params that approvers are shown on their own.
+_NAMED: Final = frozenset({"name", "arguments", _META})
 
 
 def action_sha256(
@@ -57,15 +61,30 @@ def action_sha256(
     ).hexdigest()
 
 
+def sent_beside(call: ToolCall) -> dict[str, Any]:
+    """What a call of an MCP tool is sent beside its arguments, and is bound with them: what answers
+    the server (`inputResponses`), `task`, `requestState`. Raw, like the arguments."""
+    if call.action != _TOOLS_CALL:
+        return {}  # all of the params are the call's arguments
+    params = _params(call) or {}
+    return {name: value for name, value in params.items() if name not in _NAMED}
+
+
 def _sent(call: ToolCall) -> Any:
     """All that the upstream is asked: for MCP the message's params as they stand in the body, for
     REST what the path, the query and the body give."""
-    if call.dialect != "mcp" or not call.body:
-        return dict(call.args)
-    params = orjson.loads(call.body).get("params")
-    if not isinstance(params, dict):
+    params = _params(call)
+    if params is None:
         return dict(call.args)
     return {name: value for name, value in params.items() if name != _META}
+
+
+def _params(call: ToolCall) -> dict[str, Any] | None:
+    """The params of an MCP message; None of anything else."""
+    if call.dialect != "mcp" or not call.body:
+        return None
+    params = orjson.loads(call.body).get("params")
+    return params if isinstance(params, dict) else None
 
 
 def _media_type(call: ToolCall) -> str:

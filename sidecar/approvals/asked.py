@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from sidecar.ledger.recorded_call import AUTHORIZE
 from sidecar.model import Decision, Principal, ToolCall
 from sidecar.policy.reasons import printable
 from sidecar.policy.runs import RunState
@@ -43,21 +44,18 @@ def asked(
     bind_headers: Sequence[str],
     run: RunState | None,
     action_sha256: str,
+    beside: Mapping[str, Any] | None = None,
+    as_said: Mapping[str, Any] | None = None,
 ) -> Asked:
     """What is asked. `arguments` are the call's with secrets masked, None where none are kept;
-    `path` is the request's, masked alike."""
+    `path` is the request's, and `beside` what is sent beside the arguments, masked alike. `as_said`
+    is the action in the words of a caller of the authorize API, whose member it becomes."""
     shown = _Shown()
+    # First what names the call: there is room for it, however long its arguments are.
     said: dict[str, Any] = {
         "agent": shown.text(principal.agent),
         "tool": shown.text(call.tool.name),
         "method": shown.text(call.action),
-        "path": shown.text(path),
-        "arguments": NOT_KEPT if arguments is None else shown.value(dict(arguments)),
-        "headers": {
-            name: shown.value([value for header, value in call.headers if header.lower() == name])
-            for name in sorted(bind_headers)
-        },
-        "reason": shown.text(decision.reason),
         "rules": [term.rule_id for term in decision.approvals],
         "risk": call.tool.risk.label,
         "mutates": call.tool.mutates,
@@ -67,6 +65,17 @@ def asked(
         said["user"] = shown.text(principal.user)
     if call.called is not None:
         said["called"] = shown.text(call.called)
+    if as_said is not None:
+        said[AUTHORIZE] = shown.value(dict(as_said))
+    said["reason"] = shown.text(decision.reason)
+    said["path"] = shown.text(path)
+    said["headers"] = {
+        name: shown.value([value for header, value in call.headers if header.lower() == name])
+        for name in sorted(bind_headers)
+    }
+    said["arguments"] = NOT_KEPT if arguments is None else shown.value(dict(arguments))
+    if beside:
+        said["beside"] = NOT_KEPT if arguments is None else shown.value(dict(beside))
     if run is not None:
         said["run"] = {"trust": run.trust.label, "labels": sorted(run.labels), "calls": run.calls}
     said["is_escaped"], said["is_cut"] = shown.is_escaped, shown.is_cut

@@ -15,7 +15,8 @@ from sidecar.approvals.entries import EXPIRE, SIDECAR, approval_entry
 from sidecar.approvals.register import Register
 from sidecar.approvals.states import OPEN, State, Step, expiring, is_over, moved
 from sidecar.approvals.waiting import Waiting
-from storage.records import Answer, Declined, Recorded
+from sidecar.errors import Refused
+from storage.records import Answer, Declined, Entry, Recorded
 from storage.standing import ApprovalRow
 
 if TYPE_CHECKING:
@@ -79,9 +80,10 @@ class Changes:
 
     async def expire(self, row: ApprovalRow) -> bool:
         """Ends one whose time has run out, on record; False where the store's clock says that it
-        has not. One that has ended already is not ended again. Raises StoreError, Refused."""
+        has not, or where it was voted on since it was looked at. One that has ended already is not
+        ended again. Raises StoreError, Refused."""
         after = moved(row, State.EXPIRED, self.now_us())
-        answer = await self.change(row, EXPIRE, expiring(), SIDECAR, after)
+        answer = await self.change(row, EXPIRE, expiring(row.version), SIDECAR, after)
         key = (row.tenant_id, row.approval_id)
         if isinstance(answer, Recorded):
             self.ended_here(after)
@@ -126,6 +128,14 @@ class Changes:
         if puts and isinstance(answer, Recorded):
             self._tells.recorded()
         return answer
+
+    async def record(self, entry: Entry) -> None:
+        """Puts on record what changes no approval. Raises StoreError, Refused."""
+        if self._fence.is_up:
+            raise self._fence.refused()
+        answer = await self._queue.submit(entry)
+        if not isinstance(answer, Recorded):
+            raise Refused("store_unavailable", retry_after_s=1, detail=f"unrecordable: {answer}")
 
     def noting(self, step: Step) -> Step:
         """The step, which keeps in mind what the store's clock says."""

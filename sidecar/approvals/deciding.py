@@ -1,8 +1,9 @@
 """What people do with approvals: look at those of their tenant, say yes or no, or take one back.
 
 Knows: that nobody decides on his own, that a person is asked once, that the first end stands; that
-what belongs to another tenant answers as what does not exist. To take back only makes stricter, so
-that whoever may approve or operate can, also what was asked on his own behalf.
+what belongs to another tenant answers as what does not exist; that nobody reads, or votes on, a
+text that is not the one that was asked. To take back only makes stricter, so that whoever may
+approve or operate can, also what was asked on his own behalf.
 Must not know: HTTP, how a person is known, the calls that wait.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from sidecar.approvals.as_asked import is_as_asked
 from sidecar.approvals.changes import Changes
 from sidecar.approvals.entries import APPROVE, REJECT, WITHDRAW
 from sidecar.approvals.refusals import ApprovalRefused, already
@@ -50,7 +52,15 @@ class Deciding:
         self._reader = reader
 
     async def show(self, tenant: str, approval_id: str) -> ApprovalRow:
-        """One approval; one whose time has run out stands as expired. Raises ApprovalRefused."""
+        """One approval, to be read; one whose time has run out stands as expired. Raises
+        ApprovalRefused, also where the text is not the one that was asked."""
+        row = await self.found(tenant, approval_id)
+        if not is_as_asked(row):
+            raise ApprovalRefused("approval_altered", state=row.state)
+        return row
+
+    async def found(self, tenant: str, approval_id: str) -> ApprovalRow:
+        """The same for what does not rest on its text, whatever that is by now."""
         row = await self._reader.approval(tenant, approval_id)
         if row is None:
             raise ApprovalRefused("unknown_approval")
@@ -103,7 +113,7 @@ class Deciding:
         if person.agent is not None or not (person.may(Role.OPERATOR) or person.may(Role.APPROVER)):
             raise ApprovalRefused("not_an_approver")
         for _ in range(TRIES_MAX):
-            row = await self.show(tenant, approval_id)
+            row = await self.found(tenant, approval_id)
             if row.state not in OPEN:
                 raise already(row.state)
             after = moved(row, State.WITHDRAWN, self._changes.now_us())

@@ -13,6 +13,9 @@ from typing import Any, Final
 
 import orjson
 
+from sidecar.approvals.as_asked import read_asked
+from sidecar.approvals.asked import NOT_KEPT
+from sidecar.ledger.recorded_call import AUTHORIZE
 from sidecar.policy.secret_names import MASK
 from storage.standing import ApprovalRow
 
@@ -20,17 +23,19 @@ DIFFERENCES_MAX: Final = 64
 #: Characters of one value; the whole of it stands in what is asked.
 VALUE_LENGTH_MAX: Final = 256
 #: What is compared beside the arguments.
-_BESIDE: Final = ("method", "path", "user", "headers")
+_BESIDE: Final = ("called", AUTHORIZE, "method", "path", "user", "headers", "beside")
 _NOTHING: Final = object()
+#: Members that say that not all of it is there to be compared.
+_NOT_WHOLE: Final = ("is_cut", "is_altered")
 
 
 def compared(row: ApprovalRow, before: ApprovalRow | None) -> dict[str, Any] | None:
     """The approval before, and the differences from it; None if there is none."""
     if before is None:
         return None
-    old, new = orjson.loads(before.asked), orjson.loads(row.asked)
+    old, new = read_asked(before), read_asked(row)
     found: list[dict[str, Any]] = []
-    is_whole = not (old.get("is_cut") or new.get("is_cut"))
+    is_whole = not any(one.get(name) for one in (old, new) for name in _NOT_WHOLE)
     for one in _differences(old, new):
         if len(found) == DIFFERENCES_MAX:
             is_whole = False
@@ -76,12 +81,12 @@ def _between(at: str, old: Any, new: Any) -> Iterator[dict[str, Any]]:
 
 
 def _is_masked(value: Any) -> bool:
-    """Whether something of a value was masked, be it a part of a text."""
+    """Whether something of a value was masked, be it a part of a text, or all of it not kept."""
     if isinstance(value, list):
         return any(map(_is_masked, value))
     if isinstance(value, dict):
         return any(map(_is_masked, value.values()))
-    return isinstance(value, str) and MASK in value
+    return isinstance(value, str) and (MASK in value or value == NOT_KEPT)
 
 
 def _written(value: Any) -> bytes:

@@ -2,7 +2,8 @@
 
 Knows: that whoever has the link is taken for the person it names, so it is made for one approval,
 ends with it, and its vote is that person's one vote: used again it changes nothing. It is signed
-with a key of the store's, so that each node knows what another made.
+with a key of the store's, so that each node knows what another made. Who makes one for somebody
+else is on record, with for whom; sinks are given the one of their own person as often as they need.
 Must not know: HTTP, who hands a link to whom.
 """
 
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import orjson
 
+from sidecar.approvals.entries import link_entry
 from sidecar.approvals.refusals import ApprovalRefused
 from sidecar.model import Person, Role
 
@@ -93,6 +95,18 @@ class Links:
         """A link for this person, which ends with the approval. Raises StoreError."""
         link = Link(row.tenant_id, row.approval_id, name, tuple(groups), row.expires_at_us)
         return signed(link, await self._known_key())
+
+    async def given(self, row: ApprovalRow, name: str, groups: Sequence[str], actor: str) -> str:
+        """The same for `actor`, who hands it on: that is on record before he has it.
+        Raises StoreError, Refused."""
+        key = await self._known_key()
+        link = Link(row.tenant_id, row.approval_id, name, tuple(groups), row.expires_at_us)
+        await self._changes.record(
+            link_entry(
+                self._clock, row, actor=actor, name=name, groups=groups, until_us=link.until_us
+            )
+        )
+        return signed(link, key)
 
     async def read(self, text: str) -> Link:
         """Whose vote on what. Raises ApprovalRefused, StoreError."""

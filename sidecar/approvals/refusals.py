@@ -37,6 +37,12 @@ KINDS: Final[Mapping[str, _Kind]] = {
         "This person is no approver of any rule that asks",
         "The rules name their approvers; see `approvals show`.",
     ),
+    "approval_altered": _Kind(
+        409,
+        "What stands in the store is not what was asked",
+        "Do not decide on it: `approvals withdraw` takes it back, and the agent's next call asks "
+        "anew. Somebody has changed the store: see `receipts verify`.",
+    ),
     "forged_link": _Kind(403, "This link was not made here", "Ask for a new link."),
     "expired_link": _Kind(403, "This link is over", "Ask for a new link, if it still waits."),
     "approval_changing": _Kind(503, "Others decide on it at this moment", "Try again."),

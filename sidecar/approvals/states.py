@@ -238,15 +238,17 @@ def spending(action_sha256: str, terms: Sequence[Term], call_id: str) -> Step:
     return step
 
 
-def expiring() -> Step:
-    """Ends one whose time has run out."""
+def expiring(version: int) -> Step:
+    """Ends one whose time has run out, as it was looked at: what is put on record of it holds."""
 
     def step(row: ApprovalRow | None, at_us: int) -> ApprovalRow | str:
         if row is None:
             return UNKNOWN
         if row.state not in OPEN:
             return row.state
-        return moved(row, State.EXPIRED, at_us) if is_over(row, at_us) else NOT_OVER
+        if not is_over(row, at_us):
+            return NOT_OVER
+        return moved(row, State.EXPIRED, at_us) if row.version == version else CHANGED
 
     return step
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
+from sidecar.approvals.as_asked import read_asked
 from sidecar.approvals.difference import compared
 from sidecar.approvals.states import read_terms, read_votes
 from storage.standing import ApprovalRow
@@ -20,7 +19,8 @@ def compared_with(row: ApprovalRow, before: ApprovalRow | None) -> dict[str, Any
 
 
 def shown(row: ApprovalRow) -> dict[str, Any]:
-    """All that is known of one: what is asked, what has to be given, what was."""
+    """All that is known of one: what is asked (if that is what stands in the store), what has to be
+    given, what was."""
     terms, votes = read_terms(row.terms), read_votes(row.votes)
     return {
         "approval_id": row.approval_id,
@@ -29,7 +29,7 @@ def shown(row: ApprovalRow) -> dict[str, Any]:
         "agent": row.agent_id,
         "user": terms.user or None,
         "tool": row.tool,
-        "asked": orjson.loads(row.asked),
+        "asked": read_asked(row),
         "asked_sha256": terms.asked_sha256,
         "action_sha256": row.action_sha256,
         "terms": [

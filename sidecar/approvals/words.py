@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-import orjson
-
+from sidecar.approvals.as_asked import read_asked
 from sidecar.approvals.states import State
 from sidecar.ledger.recorded_call import AUTHORIZE
 from storage.standing import ApprovalRow
@@ -34,5 +33,5 @@ def status_of(row: ApprovalRow) -> str:
 
 def action_hash_of(row: ApprovalRow) -> str | None:
     """The hash of the action, as its agent knows it; None of an action that came by the proxy."""
-    said = orjson.loads(row.asked) if row.asked else {}
+    said = read_asked(row) if row.asked else {}
     return str(said["action_sha256"]) if AUTHORIZE in said else None

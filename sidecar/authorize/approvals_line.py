@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -51,6 +51,16 @@ _CONFLICTS: Final = frozenset(
         "ambiguous_argument",
     }
 )  # fmt: skip
+
+
+class Attempt(NamedTuple):
+    """What is known of an attempt to spend when it fails: which approval, on which action by the
+    caller's word, the call as it is judged again, and the person who acts for the agent ("")."""
+
+    row: ApprovalRow | None
+    claimed: str | None
+    case: Case | None
+    spent_for_by: str
 
 
 class ApprovalsLine:
@@ -104,25 +114,29 @@ class ApprovalsLine:
         row: ApprovalRow | None = None
         claimed: str | None = None
         case: Case | None = None
+        spent_for_by = ""
         try:
-            principal = await self._spender(asked)
+            principal, spent_for_by = await self._spender(asked)
             claimed = _claimed(await asked.read_body(), asked, self._limits.depth)
             row = await self._consuming.find(principal, _id_of(asked))
             if principal.state is not AgentState.ACTIVE:
                 raise barred(principal.state)
             hashed = self._consuming.require_ours(row, claimed)
             policy_set = self._policies.current
-            case = await self._consuming.case_of(principal, row, policy_set, asked.source_ip)
+            case = await self._consuming.case_of(
+                principal, row, policy_set, asked.source_ip, spent_for_by
+            )
             call_id = case.call_id
             settled = await self._consuming.spend(case, policy_set)
         except Refused as refused:
-            return await self._refused(refused, call_id, principal, row, claimed, case)
+            attempt = Attempt(row, claimed, case, spent_for_by)
+            return await self._refused(refused, call_id, principal, attempt)
         except ClientGone:
             raise
         except Exception:
             _log.exception("an approval could not be consumed", extra={"call_id": call_id})
-            failed = Refused("internal_error")
-            return await self._refused(failed, call_id, principal, row, claimed, case)
+            attempt = Attempt(row, claimed, case, spent_for_by)
+            return await self._refused(Refused("internal_error"), call_id, principal, attempt)
         said: dict[str, Any] = {
             "status": "consumed",
             "approval_id": dashed(row.approval_id),
@@ -140,11 +154,12 @@ class ApprovalsLine:
             raise Refused("unsigned_only")
         return await self._identify(asked)
 
-    async def _spender(self, asked: AskedHttp) -> Principal:
-        """The agent that spends. On the control listener an operator may do it for the agent, with
-        the key that clients manage with; the agent has to stand as well as if it came itself."""
+    async def _spender(self, asked: AskedHttp) -> tuple[Principal, str]:
+        """The agent that spends, and who does it for it, "" for nobody. On the control listener an
+        operator may, with the key that clients manage with; the agent has to stand as well as if it
+        came itself."""
         if not asked.is_control or self._knows(asked):
-            return await self._caller(asked)
+            return await self._caller(asked), ""
         try:
             person = await self._people.person(asked.headers.get("authorization"), asked.source_ip)
             if person is None:
@@ -157,18 +172,13 @@ class ApprovalsLine:
         principal = self._registry.agent(person.tenant, agent_id)
         if principal is None:
             raise Refused("unknown_approval")
-        return principal
+        return principal, person.actor
 
     async def _refused(
-        self,
-        refused: Refused,
-        call_id: str,
-        principal: Principal | None,
-        row: ApprovalRow | None,
-        claimed: str | None,
-        case: Case | None,
+        self, refused: Refused, call_id: str, principal: Principal | None, attempt: Attempt
     ) -> WholeReply:
         self._counters.refused(refused.code, refused.detail)
+        row = attempt.row
         status = 409 if refused.code in _CONFLICTS else None
         if refused.code == "approval_hash_mismatch":
             self._counters.approval_hash_mismatches += 1
@@ -180,7 +190,7 @@ class ApprovalsLine:
                 call=None,
             )  # fmt: skip
         elif not refused.is_recorded:
-            await self._record(refused, call_id, principal, row, claimed, case, status)
+            await self._record(refused, call_id, principal, row, attempt, status)
         details = {} if row is None else {"approval_id": dashed(row.approval_id)}
         return error_reply(refused, call_id, details, status)
 
@@ -190,10 +200,10 @@ class ApprovalsLine:
         call_id: str,
         principal: Principal,
         row: ApprovalRow,
-        claimed: str | None,
-        case: Case | None,
+        attempt: Attempt,
         status: int | None,
     ) -> None:
+        case = attempt.case
         if case is not None and refused.decision is not None:
             await self._delegations.refused(
                 case.recorded_principal, case.recorded_call, refused,
@@ -201,8 +211,9 @@ class ApprovalsLine:
             )  # fmt: skip
             return
         await self._delegations.not_consumed(
-            principal, call_id, row, refused, claimed, status or refused.status
-        )
+            principal, call_id, row, refused, attempt.claimed, status or refused.status,
+            attempt.spent_for_by,
+        )  # fmt: skip
 
 
 def _id_of(asked: AskedHttp) -> str:

@@ -13,8 +13,6 @@ from dataclasses import replace
 from hashlib import sha256
 from typing import Any, Final
 
-import orjson
-
 from sidecar.approvals.asked import Asked, asked
 from sidecar.approvals.service import Approvals, Asking
 from sidecar.approvals.states import read_terms, wanted
@@ -97,7 +95,8 @@ class Questions:
     def _asked(self, case: Case, decision: Decision) -> Asked:
         """What the approver reads; the resource stands where a path would."""
         resource = (case.shown.beside or {}).get("resource")
-        text = asked(
+        request = case.request
+        return asked(
             case.recorded_principal,
             case.shown,
             decision,
@@ -106,11 +105,8 @@ class Questions:
             bind_headers=(),
             run=case.run,
             action_sha256=case.mark.action_hash,
-        ).text
-        said = orjson.loads(text)
-        said[AUTHORIZE] = {"tool": case.request.tool, "mutates_state": case.request.mutates_state}
-        whole = orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
-        return Asked(whole.decode(), sha256(whole).hexdigest())
+            as_said={"tool": request.tool, "mutates_state": request.mutates_state},
+        )
 
 
 def said_of(row: ApprovalRow) -> ApprovalSaid:

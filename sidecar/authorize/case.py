@@ -6,7 +6,7 @@ Must not know: what fills it, or what follows.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from sidecar.authorize.request import AuthorizeRequest
 from sidecar.ledger.claims import Spend
@@ -49,6 +49,8 @@ class Case:
     permit: Permits | None = None
     #: Whether some of its arguments are not known any more.
     is_masked: bool = False
+    #: The person who spends the yes for the agent; "" if it does itself.
+    spent_for_by: str = ""
 
     @property
     def effective_trust(self) -> TrustLevel:
@@ -63,9 +65,13 @@ class Case:
 
     @property
     def recorded_call(self) -> ToolCall:
-        """The call as it may be recorded, with what its agent was told to mask."""
-        if not self.redacted:
+        """The call as it may be recorded, with what its agent was told to mask, and who acted for
+        it."""
+        more: dict[str, Any] = {}
+        if self.redacted:
+            more["redacted"] = list(self.redacted)
+        if self.spent_for_by:
+            more["spent_for_by"] = self.spent_for_by
+        if not more:
             return self.shown
-        return self.shown._replace(
-            beside={**(self.shown.beside or {}), "redacted": list(self.redacted)}
-        )
+        return self.shown._replace(beside={**(self.shown.beside or {}), **more})

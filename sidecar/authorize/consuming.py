@@ -13,9 +13,11 @@ from typing import Final, NamedTuple
 
 import orjson
 
+from sidecar.approvals.as_asked import is_as_asked
+from sidecar.approvals.entries import spend_audit
 from sidecar.approvals.refusals import ApprovalRefused
 from sidecar.approvals.service import Approvals, refusal_code
-from sidecar.approvals.states import Term, approver_of, read_terms, spending, wanted
+from sidecar.approvals.states import State, Term, approver_of, read_terms, spending, wanted
 from sidecar.approvals.words import action_hash_of
 from sidecar.authorize.call import call_of, declared_trust
 from sidecar.authorize.case import Case
@@ -37,15 +39,19 @@ from storage.standing import ApprovalRow
 #: Approvals that no call of this API can spend.
 NOT_OURS: Final = "It is spent by the call itself, made again through the sidecar"
 
+#: What an agent is told whose approval does not say any more what was asked.
+ALTERED: Final = "What is kept of the question is not what was asked"
+
 
 @dataclass(frozen=True, slots=True)
 class Yes:
-    """A yes as a call spends it: by whom, and on which terms it was given."""
+    """A yes as a call spends it: by whom, and on which terms it was given; `actor` spends it."""
 
     row: ApprovalRow
     terms: tuple[Term, ...]
     approvals: Approvals
     clock: Clock
+    actor: str
 
     def granted(self, decision: Decision) -> Decision:
         """The decision with this yes; as it is where rules ask that this one was not given to."""
@@ -57,13 +63,20 @@ class Yes:
 
     def spend(self, call_id: str, decision: Decision) -> Spend:
         """What the record takes along."""
-        step = spending(self.row.action_sha256, self.terms, call_id)
+        spends, looked_at = spending(self.row.action_sha256, self.terms, call_id), self.row
+
+        def step(row: ApprovalRow | None, at_us: int) -> ApprovalRow | str:
+            # A yes given since it was looked at: by whom would stand in no record of this call.
+            if row is not None and row.state == State.APPROVED and row.version != looked_at.version:
+                return looked_at.state
+            return spends(row, at_us)
 
         def without(why: str) -> Decision:
             return replace(decision, effect=Effect.DENY, code=refusal_code(why), approver=None)
 
         noted = self.approvals.changes.noting(step)
-        return Spend(self.row.approval_id, self.clock.steady_us(), noted, without)
+        audit = spend_audit(looked_at, actor=self.actor, call_id=call_id, at_us=self.clock.now_us())
+        return Spend(looked_at.approval_id, self.clock.steady_us(), noted, without, audit)
 
 
 class Asked(NamedTuple):
@@ -93,21 +106,24 @@ class Consuming:
         self._clock = clock
 
     async def find(self, principal: Principal, approval_id: str) -> ApprovalRow:
-        """The agent's own approval. Raises Refused: unknown_approval, also for anybody else's."""
+        """The agent's own approval. Raises Refused: unknown_approval, also for anybody else's;
+        approval_outdated for one whose text, with the action's hash in it, was changed."""
         try:
-            row = await self._approvals.deciding.show(principal.tenant, approval_id)
+            row = await self._approvals.deciding.found(principal.tenant, approval_id)
         except ApprovalRefused:
             raise Refused("unknown_approval") from None
         except StoreError as error:
             raise refused_by(error) from error
         if row.agent_id != principal.agent:
             raise Refused("unknown_approval")
+        if not is_as_asked(row):
+            raise Refused("approval_outdated", ALTERED)
         return row
 
     async def agent_of(self, tenant: str, approval_id: str) -> str:
         """Whose approval it is. Raises Refused("unknown_approval"), StoreError."""
         try:
-            row = await self._approvals.deciding.show(tenant, approval_id)
+            row = await self._approvals.deciding.found(tenant, approval_id)
         except ApprovalRefused:
             raise Refused("unknown_approval") from None
         return row.agent_id
@@ -122,9 +138,15 @@ class Consuming:
         return hashed
 
     async def case_of(
-        self, principal: Principal, row: ApprovalRow, policy_set: PolicySet, source_ip: str
+        self,
+        principal: Principal,
+        row: ApprovalRow,
+        policy_set: PolicySet,
+        source_ip: str,
+        spent_for_by: str,
     ) -> Case:
-        """The call to be judged again, under an id of its own. Raises Refused."""
+        """The call to be judged again, under an id of its own; `spent_for_by` names the person who
+        spends the yes for the agent, "" if it does itself. Raises Refused."""
         try:
             asked = await self._asked(row)
         except StoreError as error:
@@ -145,7 +167,9 @@ class Consuming:
             call_id, principal, request, call, trust, run_id, Mark(action_hash_of(row) or ""), call
         )
         terms = read_terms(row.terms).terms
-        case.permit = Yes(row, terms, self._approvals, self._clock)
+        actor = spent_for_by or f"agent:{principal.agent}"
+        case.spent_for_by = spent_for_by
+        case.permit = Yes(row, terms, self._approvals, self._clock, actor)
         case.is_masked = asked.is_masked
         return case
 

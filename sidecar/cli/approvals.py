@@ -31,6 +31,14 @@ _VERBS: Final = (
 )
 
 _ACTS: Final = ("approve", "reject", "withdraw")
+#: Members of what is asked that have a line of their own, or are in one; any other gets one.
+_SAID: Final = frozenset(
+    {
+        "agent", "user", "tool", "method", "path", "reason", "called", "risk", "mutates", "run",
+        "arguments", "beside", "headers", "is_cut", "is_escaped", "is_altered", "rules",
+        "action_sha256",
+    }
+)  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,9 +54,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             one.add_argument("--reason", default="", help="why; it stands in the record")
         if verb == "link":
             one.add_argument(
-                "--for", dest="name", required=True, metavar="NAME", help="who decides"
+                "--for",
+                dest="name",
+                required=True,
+                metavar="NAME",
+                help="who decides: an approver of sidecar.yaml, or who has a key",
             )
-            one.add_argument("--group", action="append", default=[], help="a group of NAME's")
+            one.add_argument(
+                "--group", action="append", default=[], help="only as one of this group of NAME's"
+            )
         one.add_argument("--tenant", default="", help="only this tenant's")
         one.add_argument("--json", action="store_true", help="JSON, one object a line")
         add_connection_arguments(one)
@@ -108,9 +122,11 @@ def _print_list(approvals: list[dict[str, Any]], *, as_json: bool) -> None:
         if as_json:
             print(json.dumps(one))
             continue
+        called = one["asked"].get("called")
+        name = one["tool"] if called is None else f"{one['tool']} ({called})"
         print(
             f"{one['approval_id']}  {one['state']:<9} {one['tenant']}/{one['agent']}  "
-            f"{one['tool']}  asked {_time(one['asked_at_us'])}, ends {_time(one['expires_at_us'])}"
+            f"{name}  asked {_time(one['asked_at_us'])}, ends {_time(one['expires_at_us'])}"
         )
 
 
@@ -133,12 +149,18 @@ def _lines(one: dict[str, Any]) -> list[str]:
     ]
     if "called" in asked:
         lines.append(f"  called     {asked['called']}, which no catalogue declares")
+    if "risk" in asked:
+        changes = ", changes state" if asked.get("mutates") else ""
+        lines.append(f"  risk       {asked['risk']}{changes}")
     if "run" in asked:
-        labels = ", ".join(asked["run"]["labels"]) or "none"
-        lines.append(f"  run        trust {asked['run']['trust']}; labels {labels}")
-    lines += [f"  {name:<10} {text}" for name, text in _arguments(asked)]
+        labels, calls = ", ".join(asked["run"]["labels"]) or "none", asked["run"].get("calls", 0)
+        lines.append(f"  run        trust {asked['run']['trust']}; labels {labels}; calls {calls}")
+    lines += [f"  {name:<10} {text}" for name, text in _sent(asked)]
+    lines += [f"  {name:<10} {_text(asked[name])}" for name in sorted(asked.keys() - _SAID)]
     if "last_approved" in one:
         lines += _compared(one["last_approved"])
+    if asked.get("is_altered"):
+        lines.append("  NOTE       the store was changed: nobody can decide on it; withdraw it")
     if asked["is_cut"]:
         lines.append("  NOTE       some of it was too long and is cut; it says how much is missing")
     if asked["is_escaped"]:
@@ -151,21 +173,32 @@ def _lines(one: dict[str, Any]) -> list[str]:
         lines.append(f"  {vote['vote']:<10} {vote['actor']} at {_time(vote['at_us'])}{why}")
     lines.append(f"  asked      {_time(one['asked_at_us'])}, ends {_time(one['expires_at_us'])}")
     lines.append(f"  action     {one['action_sha256']}")
+    if asked.get("action_sha256", one["action_sha256"]) != one["action_sha256"]:
+        lines.append(f"  its hash   {asked['action_sha256']}, as its agent knows it")
     if one["spent_by"]:
         lines.append(f"  spent by   call {one['spent_by']}")
     return lines
 
 
-def _arguments(asked: dict[str, Any]) -> list[tuple[str, str]]:
-    arguments = asked["arguments"]
-    if not isinstance(arguments, dict):
-        return [("arguments", str(arguments))]
-    said = [("arguments", "none")] if not arguments else []
-    for number, (name, value) in enumerate(arguments.items()):
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        said.append(("arguments" if not number else "", f"{name} = {text}"))
+def _sent(asked: dict[str, Any]) -> list[tuple[str, str]]:
+    said = _members("arguments", asked["arguments"])
+    if "beside" in asked:
+        said += _members("beside", asked["beside"])
     said += [("header", f"{name}: {', '.join(held)}") for name, held in asked["headers"].items()]
     return said
+
+
+def _members(what: str, values: Any) -> list[tuple[str, str]]:
+    if not isinstance(values, dict):
+        return [(what, str(values))]
+    said = [(what, "none")] if not values else []
+    for number, (name, value) in enumerate(values.items()):
+        said.append((what if not number else "", f"{name} = {_text(value)}"))
+    return said
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _compared(last: dict[str, Any] | None) -> list[str]:

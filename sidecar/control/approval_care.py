@@ -1,7 +1,8 @@
 """Approvals over control.sock: looked at and decided by whoever the machine lets in, on record.
 
 Knows: that a person there is the user of the connecting process, and an admin: he could change the
-rules as well. What he says is recorded as `socket:USER`.
+rules as well. What he says is recorded as `socket:USER`, and so is whom he gives a link: not to
+anybody, but to an approver who is known here.
 Must not know: HTTP, the command line, how a vote is counted.
 """
 
@@ -9,25 +10,36 @@ from __future__ import annotations
 
 import pwd
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.approvals.links import PATH as LINK_PATH
 from sidecar.approvals.refusals import ApprovalRefused, already
 from sidecar.approvals.view import compared_with, shown
 from sidecar.errors import Refused
+from sidecar.identity.approvers import groups_of_approver
 from sidecar.model import Person, Role
 from storage.errors import StoreError
 
 if TYPE_CHECKING:
     from sidecar.approvals.service import Approvals
     from sidecar.config.identity_model import Tenant as ConfiguredTenant
-    from storage.standing import ApprovalRow
+    from storage.standing import ApprovalRow, KeyRow
 
 #: What a person does with one.
 VERBS: Final = ("approve", "reject", "withdraw")
 #: So many are listed at once.
 LISTED_MAX: Final = 200
+#: Titles and next steps of refusals of links.
+_UNKNOWN_PERSON: Final = (
+    "no approver of this name is known here: a link is good for nobody else",
+    "Name one of tenants.TENANT.people with the role approver, or somebody who has a key of that "
+    "role: `keys create NAME --role approver --group GROUP`.",
+)
+_NOT_IN_GROUP: Final = (
+    "this person is in no such group",
+    "Leave --group out for all of the person's groups, or name some of them.",
+)
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -45,10 +57,18 @@ class ApprovalCare:
     """For the tenants of one sidecar."""
 
     def __init__(
-        self, approvals: Approvals, tenants: Mapping[str, ConfiguredTenant], url: str
+        self,
+        approvals: Approvals,
+        tenants: Mapping[str, ConfiguredTenant],
+        url: str,
+        keys: Callable[[str], Awaitable[Iterable[KeyRow]]],
+        now_us: Callable[[], int],
     ) -> None:
         """`tenants` are those of the configuration; `url` is the base of links, "" where nobody
-        would answer them."""
+        would answer them; `keys` are those that the store keeps of a tenant (raises StoreError),
+        `now_us` says which of them have ended."""
+        self._keys = keys
+        self._now_us = now_us
         self._deciding = approvals.deciding
         self._links = approvals.links
         self._configured = tenants
@@ -72,7 +92,7 @@ class ApprovalCare:
 
     async def show(self, approval_id: str, tenant: str) -> dict[str, Any]:
         """One of them, beside the one that was approved before it. Raises ApprovalCareRefused."""
-        row = await self._found(approval_id, tenant)
+        row = await self._found(approval_id, tenant, is_read=True)
         try:
             return compared_with(row, await self._deciding.granted_before(row))
         except StoreError as error:
@@ -94,15 +114,15 @@ class ApprovalCare:
             raise _refused(refused) from refused
         except StoreError as error:
             raise _of_the_store(error) from error
-        except Refused as refused:  # the store is fenced
-            kind = refused.kind
-            raise ApprovalCareRefused(kind.code, kind.title, kind.next_step) from refused
+        except Refused as refused:
+            raise _of_the_fence(refused) from refused
 
     async def link(
-        self, approval_id: str, tenant: str, name: str, groups: Sequence[str]
+        self, approval_id: str, tenant: str, uid: int, name: str, groups: Sequence[str]
     ) -> dict[str, Any]:
-        """A link by which the named person decides on this one. Raises ApprovalCareRefused."""
-        row = await self._found(approval_id, tenant)
+        """A link by which the named person decides on this one, as one of these groups of his, or
+        of all if none is named; on record. Raises ApprovalCareRefused."""
+        row = await self._found(approval_id, tenant, is_read=True)
         if not _NAME.fullmatch(name) or not all(map(_NAME.fullmatch, groups)):
             raise ApprovalCareRefused(
                 "malformed_request",
@@ -115,21 +135,37 @@ class ApprovalCare:
             )
         if row.state != "pending":
             raise _refused(already(row.state))
-        person = self._configured[row.tenant_id].people.get(name)
-        known = dict.fromkeys((*groups, *(person.groups if person is not None else ())))
+        actor = peer_person(row.tenant_id, uid).actor
         try:
-            link = await self._links.made(row, name, tuple(known))
+            known = await self._groups_of(row.tenant_id, name)
+            if not known.issuperset(groups):
+                raise ApprovalCareRefused("not_in_group", *_NOT_IN_GROUP)
+            link = await self._links.given(row, name, sorted(groups or known), actor)
         except StoreError as error:
             raise _of_the_store(error) from error
+        except Refused as refused:
+            raise _of_the_fence(refused) from refused
         return {"url": f"{self._url}{LINK_PATH}/{link}", "until_us": row.expires_at_us}
 
-    async def _found(self, approval_id: str, tenant: str) -> ApprovalRow:
-        """Ids are unique, so that the tenant need not be named."""
+    async def _groups_of(self, tenant: str, name: str) -> frozenset[str]:
+        """The groups of an approver who is known; raises ApprovalCareRefused, StoreError."""
+        people, keys = self._configured[tenant].people, await self._keys(tenant)
+        groups = groups_of_approver(name, people, keys, self._now_us())
+        if groups is None:
+            raise ApprovalCareRefused("unknown_person", *_UNKNOWN_PERSON)
+        return groups
+
+    async def _found(self, approval_id: str, tenant: str, *, is_read: bool = False) -> ApprovalRow:
+        """Ids are unique, so that the tenant need not be named; `is_read` says that somebody is to
+        read what it asks."""
         refusal: ApprovalRefused | None = None
+        look = self._deciding.show if is_read else self._deciding.found
         for one in self._named(tenant):
             try:
-                return await self._deciding.show(one, approval_id)
+                return await look(one, approval_id)
             except ApprovalRefused as refused:
+                if refused.code != "unknown_approval":
+                    raise _refused(refused) from refused
                 refusal = refused
             except StoreError as error:
                 raise _of_the_store(error) from error
@@ -156,6 +192,12 @@ def peer_person(tenant: str, uid: int) -> Person:
 
 def _refused(refused: ApprovalRefused) -> ApprovalCareRefused:
     return ApprovalCareRefused(refused.code, refused.title, refused.next_step)
+
+
+def _of_the_fence(refused: Refused) -> ApprovalCareRefused:
+    """The store is fenced, or does not record."""
+    kind = refused.kind
+    return ApprovalCareRefused(kind.code, kind.title, kind.next_step)
 
 
 def _of_the_store(error: StoreError) -> ApprovalCareRefused:

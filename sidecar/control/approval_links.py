@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
@@ -19,6 +20,7 @@ from sidecar.approvals.links import PATH
 from sidecar.approvals.refusals import ApprovalRefused
 from sidecar.approvals.view import shown
 from sidecar.errors import Refused
+from sidecar.ledger.recorded_call import AUTHORIZE
 from storage.errors import StoreError
 
 if TYPE_CHECKING:
@@ -32,6 +34,25 @@ _HEADERS: Final = {
     "Referrer-Policy": "same-origin",
     "Content-Security-Policy": "default-src 'none'; form-action 'self'; frame-ancestors 'none'",
 }
+#: Our words for members of what is asked, in the order in which they are read.
+_WORDS: Final[Mapping[str, str]] = {
+    "called": "called, which no catalogue declares",
+    AUTHORIZE: "in the agent's words",
+    "user": "for",
+    "method": "method",
+    "path": "path",
+    "arguments": "arguments",
+    "beside": "sent beside the arguments",
+    "headers": "headers",
+    "risk": "risk",
+    "mutates": "changes state",
+    "run": "its run",
+    "rules": "rules that ask",
+    "is_cut": "cut",
+    "is_escaped": "escaped",
+}
+#: Those that stand elsewhere on the page.
+_SAID: Final = frozenset({"agent", "tool", "reason", "action_sha256"})
 BODY_WAIT_S: Final = 10.0
 _VOTES: Final = ("approve", "reject")
 
@@ -105,16 +126,28 @@ def _answer(request: web.Request, status: int, content: dict[str, Any], title: s
     )
 
 
+def _rows(content: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """All that is asked under our own words: what names the call first, and no member left out."""
+    rows = {
+        "state": content["state"],
+        "agent": f"{content['tenant']}/{content['agent']}",
+        "why": asked["reason"],
+        "tool": content["tool"],
+    }
+    rows |= {word: asked[name] for name, word in _WORDS.items() if name in asked}
+    rows |= {name: value for name, value in asked.items() if name not in {*_WORDS, *_SAID}}
+    hashes = (content["action_sha256"], asked.get("action_sha256", content["action_sha256"]))
+    return rows | {
+        "wanted": content["terms"],
+        "said": content["votes"],
+        "action": " ".join(dict.fromkeys(hashes)),
+    }
+
+
 def _page(title: str, content: dict[str, Any], *, can_vote: bool) -> str:
     lines = [f"<h1>{escape(title)}</h1>"]
     asked = content.get("asked")
-    rows = dict(content) if not isinstance(asked, dict) else {
-        "state": content["state"], "agent": f"{content['tenant']}/{content['agent']}",
-        "why": asked["reason"], "tool": content["tool"],
-        "request": f"{asked['method']} {asked['path']}", "arguments": asked["arguments"],
-        "headers": asked["headers"], "cut or escaped": asked["is_cut"] or asked["is_escaped"],
-        "wanted": content["terms"], "said": content["votes"], "action": content["action_sha256"],
-    }  # fmt: skip
+    rows = _rows(content, asked) if isinstance(asked, dict) else content
     for name, value in rows.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
         lines.append(f"<h2>{escape(name)}</h2><pre>{escape(text)}</pre>")

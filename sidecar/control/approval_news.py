@@ -17,6 +17,7 @@ from sidecar.approvals.entries import ASK
 from sidecar.approvals.links import PATH as LINK_PATH
 from sidecar.approvals.refusals import ApprovalRefused
 from sidecar.approvals.states import State, read_terms, read_votes
+from sidecar.approvals.words import action_hash_of
 from sidecar.soc.deliveries import APPROVAL_SEVERITY, Ids, Kind, Told, deliveries_of
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from storage.standing import ApprovalRow
     from storage.watch_rows import DeliveryRow
 
-#: Members of what an approver reads that are told.
-_ASKED: Final = ("method", "path", "arguments", "reason", "rules", "risk", "mutates", "run")
 #: How one may end that was never approved, or be approved: that is told.
 _ENDS: Final = frozenset(State) - {State.PENDING, State.SPENT}
 
@@ -69,8 +68,9 @@ def _kind(verb: str, row: ApprovalRow, after: ApprovalRow | None) -> Kind | None
 def _requested(row: ApprovalRow) -> Mapping[str, Any]:
     asked, terms = orjson.loads(row.asked), read_terms(row.terms)
     return {
+        **asked,  # all that an approver reads elsewhere too
         **_of(row),
-        **{name: asked[name] for name in _ASKED if name in asked},
+        **({"action_hash": hashed} if (hashed := action_hash_of(row)) is not None else {}),
         "user": terms.user,
         "asked_sha256": terms.asked_sha256,
         "terms": [

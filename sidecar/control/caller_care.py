@@ -142,6 +142,13 @@ class CallerCare:
         rows = [row for view in views for row in view.keys.values()]
         return {"keys": [_told_key(row) for row in sorted(rows, key=lambda row: row.key_id)]}
 
+    async def keys_of(self, tenant: str) -> list[KeyRow]:
+        """The keys that the store keeps of a tenant, in any state, as they stand now. Raises
+        StoreError."""
+        await self._registry.renew(tenant)
+        view = self._registry.view(tenant)
+        return [] if view is None else list(view.keys.values())
+
     async def make_key(self, asked: Asked, actor: str) -> dict[str, Any]:
         """A new key. Raises ChangeRefused."""
         roles, groups, days = asked.get("roles"), asked.get("groups", []), asked.get("days")

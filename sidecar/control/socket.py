@@ -134,11 +134,12 @@ def _add_approvals(app: web.Application, approvals: ApprovalCare) -> None:
         return json_answer(200, said)
 
     async def post_link(request: web.Request) -> web.Response:
-        asked = await _asked(request)
+        asked, connection = await _asked(request), _connection_of(request)
+        uid = os.geteuid() if connection is None else peer_uid(connection)
         groups = asked.get("groups")
         named = [one for one in groups if isinstance(one, str)] if isinstance(groups, list) else []
         said = await approvals.link(
-            _text(asked, "id"), _text(asked, "tenant"), _text(asked, "name"), named
+            _text(asked, "id"), _text(asked, "tenant"), uid, _text(asked, "name"), named
         )
         return json_answer(200, said)
 

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from sidecar.soc.delivery_changes import DeliveryChanges
     from storage.forecast import Outlook
     from storage.pressure import Pressure
+    from storage.standing import KeyRow
     from storage.write_queue import WriteQueue
 
 
@@ -99,7 +100,7 @@ class ControlState:
         self.deliveries = telling.changes if telling else None
         self.sinks = SinkCare(config, telling.reader, telling.changes) if telling else None
         url = config.approvals.url if has_listeners else ""
-        self.approval_care = ApprovalCare(approvals, config.tenants, url) if approvals else None
+        self.approval_care = _approval_care(config, clock, approvals, callers, url)
         self._clock, self._policies, self._outlook_at = clock, policies, outlook_at
         self._sources = Sources(
             counters=counters,
@@ -194,3 +195,17 @@ def _identity(
         calibrated=calibrated,
         store_file=path_of_url(config.store) if config.store.startswith(SQLITE) else None,
     )
+
+
+def _approval_care(
+    config: Config, clock: Clock, approvals: Approvals | None, callers: CallerCare | None, url: str
+) -> ApprovalCare | None:
+    if approvals is None:
+        return None
+    keys = _no_keys if callers is None else callers.keys_of
+    return ApprovalCare(approvals, config.tenants, url, keys, clock.now_us)
+
+
+async def _no_keys(_tenant: str) -> list[KeyRow]:
+    """Where the embedding program keeps none."""
+    return []

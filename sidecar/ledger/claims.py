@@ -17,7 +17,7 @@ from sidecar.model import Decision
 from sidecar.policy.budget import Taken, take
 from sidecar.policy.terms import Charge
 from storage.records import Entry, Full, Reservation, Reservations, Room, Ticket
-from storage.standing import ApprovalRow
+from storage.standing import ApprovalRow, AuditRow
 
 #: Gives the entry for a decision that a limit made another of.
 Redraft = Callable[[Decision], Entry]
@@ -34,12 +34,22 @@ class Claims(NamedTuple):
 
 class Spend(NamedTuple):
     """The approval by which a call goes ahead, and what that makes of it; `without(why)` is the
-    decision if it cannot be had. Pure."""
+    decision if it cannot be had. `audit` tells of it if it is spent. Pure."""
 
     approval_id: str
     at_us: int
     step: Callable[[ApprovalRow | None, int], ApprovalRow | str]
     without: Callable[[str], Decision]
+    audit: AuditRow
+
+
+def take_along(entry: Entry, claims: Claims | None, spend: Spend | None, redraft: Redraft) -> None:
+    """Has an intent take its room, and spend its yes and say so. What stands in its place takes and
+    spends nothing."""
+    if claims is not None:
+        entry.reserves = reservations(claims, redraft)
+    if spend is not None:
+        entry.ticket, entry.audit = ticket(spend, redraft), spend.audit
 
 
 def ticket(spend: Spend, redraft: Redraft) -> Ticket:

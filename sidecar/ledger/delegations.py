@@ -12,11 +12,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+import orjson
 
 from sidecar.errors import Refused
 from sidecar.ledger.canonical import NotCanonical
-from sidecar.ledger.claims import Claims, Redraft, Spend, reservations, ticket
+from sidecar.ledger.claims import Claims, Redraft, Spend, take_along
 from sidecar.ledger.entries import Entries
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.run_keeper import RunStake
@@ -24,13 +26,15 @@ from sidecar.model import Decision, OutcomeKind, Principal, ToolCall, TrustLevel
 from sidecar.policy.runs import RunState
 from storage.errors import QueueClosed, QueueFull, StoreError
 from storage.records import Answer, Declined, Entry, NoRoom, Recorded, Stale, Unrecordable
-from storage.standing import ApprovalRow, OnceRow
+from storage.standing import ApprovalRow, AuditRow, OnceRow
 from storage.write_queue import WriteQueue
 
 _log = logging.getLogger("aegis.ledger")
 
 #: The action of a receipt that tells of an approval that somebody tried to spend, and could not.
 ATTEMPT = "tamper_attempt"
+#: The action of the audit row of one that a person made for an agent.
+NOT_SPENT: Final = "approval.spend_refused"
 #: What is answered where an approval cannot be spent.
 _CONFLICT = 409
 _DELEGATED = OutcomeKind.DELEGATED.value
@@ -102,8 +106,7 @@ class Delegations:
             entry.epoch = principal.epoch
             if claims is not None or spend is not None:
                 redraft = _marked(self._entries.redraft(entry, principal, call, stake, run), mark)
-                entry.reserves = reservations(claims, redraft) if claims is not None else None
-                entry.ticket = ticket(spend, redraft) if spend is not None else None
+                take_along(entry, claims, spend, redraft)
             answer = await self._queue.submit(_with_mark(entry, mark))
         except StoreError as error:
             raise refused_by(error) from error
@@ -149,9 +152,11 @@ class Delegations:
         refused: Refused,
         claimed_hash: str | None,
         http_status: int,
+        spent_for_by: str = "",
     ) -> None:
         """Records an attempt to spend an approval that may not be spent so: by whom, and on which
-        action by its own account."""
+        action by its own account. `spent_for_by` is the person who tried it for the agent, whom an
+        audit row names; "" if it did itself."""
         upstream = approval.tool.partition("/")[0]
         entry = self._entries.refusal(principal, call_id, upstream, ATTEMPT, refused, None, None)
         entry.receipt = entry.receipt._replace(
@@ -161,6 +166,12 @@ class Delegations:
             source_trust=TrustLevel.MALICIOUS_SUSPECTED.label,
             http_status=http_status,
         )
+        if spent_for_by:
+            state = orjson.dumps({"state": approval.state}).decode()
+            entry.audit = AuditRow(
+                principal.tenant, 0, entry.receipt.ts_us, spent_for_by, NOT_SPENT,
+                approval.approval_id, state, state, refused.code,
+            )  # fmt: skip
         await self._whole(entry)
 
     async def _whole(self, entry: Entry) -> Answer | None:

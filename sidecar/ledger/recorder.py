@@ -17,7 +17,7 @@ from typing import NamedTuple
 from sidecar.clock import Clock
 from sidecar.errors import Refused
 from sidecar.ledger.canonical import NotCanonical
-from sidecar.ledger.claims import Claims, Spend, reservations, ticket
+from sidecar.ledger.claims import Claims, Spend, take_along
 from sidecar.ledger.entries import SALT_BYTES, Entries, Redact
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.run_keeper import RunStake
@@ -128,8 +128,7 @@ class Recorder:
             entry.epoch = principal.epoch
             if claims is not None or spend is not None:
                 redraft = self._entries.redraft(entry, principal, call, stake, run)
-                entry.reserves = reservations(claims, redraft) if claims is not None else None
-                entry.ticket = ticket(spend, redraft) if spend is not None else None
+                take_along(entry, claims, spend, redraft)
             return entry
 
         try:

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from sidecar.approvals.action import action_sha256
+from sidecar.approvals.action import action_sha256, sent_beside
 from sidecar.approvals.asked import asked
+from sidecar.approvals.entries import spend_audit
 from sidecar.approvals.service import Approvals, Asking, refusal_code
 from sidecar.approvals.states import Term, approver_of, spending, wanted
 from sidecar.errors import Refused
@@ -22,9 +23,11 @@ from sidecar.ledger.claims import Spend
 from sidecar.ledger.drafts import masked_path_of
 from sidecar.ledger.pin_keeper import PinKeeper, PinsUnknown
 from sidecar.model import Decision, Effect, Principal, ToolCall
+from sidecar.policy.secret_names import MASK
 from sidecar.proxy.agent_side import ClientGone
 from sidecar.proxy.dialects import DIALECTS
 from sidecar.proxy.dialects.mcp_methods import TOOLS_CALL
+from sidecar.proxy.masking import NotMaskable, masked
 from sidecar.proxy.mcp_sessions import SESSION
 from sidecar.telemetry.spans import HOLD
 
@@ -150,8 +153,11 @@ class Holding:
         def without(why: str) -> Decision:
             return replace(decision, code=refusal_code(why), approver=None)
 
-        noted = self._approvals.changes.noting(step)
-        return Spend(permit.row.approval_id, self._clock.steady_us(), noted, without)
+        row, noted = permit.row, self._approvals.changes.noting(step)
+        audit = spend_audit(
+            row, actor=f"agent:{row.agent_id}", call_id=call_id, at_us=self._clock.now_us()
+        )
+        return Spend(row.approval_id, self._clock.steady_us(), noted, without, audit)
 
     def spent(self, permit: Permit) -> None:
         """The intent is durable."""
@@ -183,6 +189,7 @@ class Holding:
             bind_headers=bind_headers,
             run=visit.run,
             action_sha256=digest,
+            beside=self._redact(_masked(sent_beside(call), decision)),
         )
         lives = [one.expires_us for one in decision.approvals if one.expires_us is not None]
         holds = [one.hold_us for one in decision.approvals if one.hold_us is not None]
@@ -263,6 +270,18 @@ class _Telling:
 def _bind_headers(policy_set: PolicySet, call: ToolCall) -> tuple[str, ...]:
     entry = policy_set.catalogue.entry(call.tool.upstream, call.tool.operation)
     return () if entry is None else tuple(entry.bind_headers)
+
+
+def _masked(beside: dict[str, Any], decision: Decision) -> Mapping[str, Any]:
+    """What the rules have masked wherever it stands; paths of theirs lead into arguments alone."""
+    wanted = decision.obligations
+    if wanted is None or not wanted.request:
+        return beside
+    try:
+        made: Mapping[str, Any] = masked(beside, (), wanted.request.detectors)
+    except NotMaskable:
+        return dict.fromkeys(beside, MASK)
+    return made
 
 
 def _session_key(principal: Principal, call: ToolCall, reply_id: Any) -> SessionKey | None:

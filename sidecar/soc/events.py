@@ -23,7 +23,7 @@ PROTOCOL: Final = "protocol"
 _APPROVAL: Final = "approval."
 _TOOLS: Final = "tools."
 #: What can happen to an approval, as `code` of such an event.
-APPROVAL_CODES: Final = ("ask", "approve", "reject", "expire", "supersede", "withdraw")
+APPROVAL_CODES: Final = ("ask", "approve", "reject", "expire", "supersede", "withdraw", "link")
 #: What can happen to the definition of a tool, as `code` of such an event.
 DEFINITION_CODES: Final = (DRIFTED, RETURNED, ACCEPTED, PINNED)
 #: Refusals that no receipt can tell of, for the store could not take one: `code` of store events.

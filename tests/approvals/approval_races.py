@@ -10,11 +10,13 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import Any
 
 from sidecar.approvals.asked import Asked
 from sidecar.approvals.changes import Changes
 from sidecar.approvals.deciding import Deciding
+from sidecar.approvals.entries import spend_audit
 from sidecar.approvals.service import Approvals, Asking, refusal_code
 from sidecar.approvals.states import Term, approver_of, spending
 from sidecar.clock import Clock
@@ -96,7 +98,7 @@ class Node:
             call_id=self.clock.new_id(),
             tool="shop/buy",
             action_sha256=digest(name),
-            asked=Asked("{}", "0" * 64),
+            asked=Asked("{}", sha256(b"{}").hexdigest()),
             terms=TERMS,
             life_us=life_us,
             until_ns=self.clock.monotonic_ns() + int(hold_s * 1e9),
@@ -112,7 +114,8 @@ class Node:
         def without(why: str) -> Decision:
             return replace(decision, code=refusal_code(why), approver=None)
 
-        spend = Spend(row.approval_id, self.clock.steady_us(), step, without)
+        audit = spend_audit(row, actor="agent:coder", call_id=call.call_id, at_us=0)
+        spend = Spend(row.approval_id, self.clock.steady_us(), step, without, audit)
         answer = await self.recorder.intent(AGENT, call, decision, spend=spend)
         assert isinstance(answer, Intent | Unspent), answer
         if isinstance(answer, Intent):

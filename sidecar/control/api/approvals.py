@@ -13,8 +13,10 @@ from typing import Any, Final
 
 from pydantic import Field
 
+from sidecar.approvals.as_asked import is_as_asked
 from sidecar.approvals.deciding import LOOKED_AT_MAX
 from sidecar.approvals.difference import compared
+from sidecar.approvals.refusals import ApprovalRefused
 from sidecar.approvals.view import shown
 from sidecar.approvals.words import action_hash_of, status_of
 from sidecar.control.api.paging import page_of, place, rows_wanted
@@ -152,6 +154,8 @@ async def get_approval(asked: Asked) -> dict[str, Any]:
     found = await asked.rooms.reader.approval(asked.tenant, _id(asked))
     if found is None:
         raise not_found("approval", asked.values["approval_id"])
+    if not is_as_asked(found):
+        raise ApprovalRefused("approval_altered", state=found.state)
     reader = asked.rooms.reader
     before = await reader.approval_granted_before(
         asked.tenant, found.approval_id, found.agent_id, found.tool, LOOKED_AT_MAX
@@ -198,7 +202,7 @@ ROUTES: Final = (
         "get_approval", "GET", "/v1/approvals/{approval_id}",
         "One approval, and in what it differs from the last one of the same agent and tool",
         READERS, get_approval, ApprovalDetail, (APPROVAL,),
-        problems=("not_found",), time_limit_s=READ_S, room=ROOM,
+        problems=("not_found", "refused"), time_limit_s=READ_S, room=ROOM,
     ),
     Route(
         "approve", "POST", "/v1/approvals/{approval_id}/approve", "Says yes, on record",

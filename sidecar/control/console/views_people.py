@@ -47,6 +47,8 @@ def _has_voted(asked: Asked, found: Mapping[str, Any]) -> bool:
 
 def _may_vote(asked: Asked, found: Mapping[str, Any]) -> bool:
     has_role = bool(asked.person.roles & route_of("approve").roles)
+    if found["asked"].get("is_altered"):
+        return False
     return has_role and found["state"] == "pending" and not _has_voted(asked, found)
 
 

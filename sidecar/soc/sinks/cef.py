@@ -47,7 +47,7 @@ EXTENSIONS: Final[Mapping[str, str]] = {
     "path": "request",
     "method": "requestMethod",
 }
-_CUSTOM: Final = ("title", "detection", "tool", "subject", "incident_id", "id")
+_CUSTOM: Final = ("title", "detection", "tool", "called", "subject", "incident_id", "id")
 _UNPRINTABLE: Final = re.compile(r"[^\x21-\x7e]")
 
 

@@ -27,12 +27,14 @@ HEADLINES: Final = {
 }
 #: Members of the thing that is told of, the first to be read first.
 MEMBERS: Final = (
-    "title", "reason", "why", "detection", "state", "action", "agent", "agent_id", "user", "run",
-    "run_id", "tool", "upstream", "method", "path", "subject", "arguments", "hits", "votes",
+    "title", "called", "reason", "why", "detection", "state", "action", "agent", "agent_id", "user",
+    "run", "run_id", "tool", "upstream", "method", "path", "subject", "arguments", "beside",
+    "authorize", "headers", "is_cut", "is_escaped", "risk", "mutates", "rules", "hits", "votes",
     "actor", "until_us", "ended_by", "ended_reason", "incident_id", "recommended", "id",
 )  # fmt: skip
 VALUE_CHARACTERS_MAX: Final = 200
-FACTS_MAX: Final = 14
+#: As many as a request for an approval has.
+FACTS_MAX: Final = 20
 
 
 def headline(delivery: Outgoing) -> str:
@@ -49,10 +51,17 @@ def thing(delivery: Outgoing) -> Mapping[str, Any]:
 def facts(delivery: Outgoing) -> list[tuple[str, str]]:
     """Names of our own, and values that agents and tools may have chosen."""
     about = thing(delivery)
-    found = [(name, _text(about[name])) for name in MEMBERS if about.get(name) not in _NOTHING]
+    found = [(name, _text(about[name])) for name in MEMBERS if _says_something(about, name)]
     return found[:FACTS_MAX]
 
 
+def _says_something(about: Mapping[str, Any], name: str) -> bool:
+    value = about.get(name)
+    return value not in _NOTHING and not (name in _WARNINGS and value is False)
+
+
+#: What is told only where it is so.
+_WARNINGS: Final = frozenset({"is_cut", "is_escaped"})
 #: What says nothing.
 _NOTHING: Final[tuple[Any, ...]] = (None, "", [], {})
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -76,7 +77,7 @@ from storage.write_queue import WriteQueue
 
 TENANTS = ("acme", "rival")
 #: Nobody gives so many yeses: the approval stays open.
-_TERMS = terms_text(Terms((Term("shop/asks", "ab" * 32, (), 99),), "", "cd" * 32))
+_TERMS = (Term("shop/asks", "ab" * 32, (), 99),)
 #: What an approver reads, with what an agent would like a browser to take for something else.
 HOSTILE = (
     "</pre><script>alert('x')</script><div hx-get='/console/sign-in' hx-trigger='load' "
@@ -85,8 +86,17 @@ HOSTILE = (
 _ASKED = {
     "agent": "coder", "tool": "shop/get", "method": "GET", "path": "/orders/7",
     "arguments": {"id": HOSTILE}, "headers": {}, "reason": "it asks", "rules": ["shop/asks"],
+    "called": HOSTILE, "beside": {"task": HOSTILE},
     "risk": "medium", "mutates": False, "is_escaped": False, "is_cut": False,
 }  # fmt: skip
+
+
+def terms_and_text(asked: dict[str, Any]) -> tuple[str, str]:
+    """What has to be given, and what is asked, as a row has them."""
+    text = orjson.dumps(asked).decode()
+    return terms_text(Terms(_TERMS, "", sha256(text.encode()).hexdigest())), text
+
+
 ROLES = tuple(role.value for role in Role)
 #: Stands in everything that must never be shown: arguments, hashes of tokens and keys.
 CANARY = "c4n4ry5ecret"
@@ -302,8 +312,8 @@ class Recording:
         await self.call(tenant, f"refused-{tenant}", "shop/refund", {"amount": 70, "id": "7"})
         approval = ApprovalRow(
             tenant, ids["approval_id"], 1, "pending", f"action-{tenant}", ids["agent_id"],
-            ids["call_id"], "shop/get", _TERMS,
-            orjson.dumps(_ASKED | {"of": tenant}).decode(), "[]", 1, 2**52, 1, "",
+            ids["call_id"], "shop/get", *terms_and_text(_ASKED | {"of": tenant}),
+            "[]", 1, 2**52, 1, "",
         )  # fmt: skip
         second = approval._replace(
             approval_id=f"second-{ids['approval_id']}", action_sha256=f"second-{tenant}"

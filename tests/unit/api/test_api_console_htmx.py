@@ -8,7 +8,7 @@ import json
 from urllib.parse import urlencode
 
 import pytest
-from api_setup import HOSTILE, Served, ids_of
+from api_setup import HOSTILE, Served, ids_of, key_of, terms_and_text
 from console_setup import PATHS, browser, notice
 from page_marks import Element, marks_of
 from yarl import URL
@@ -259,8 +259,8 @@ async def test_what_does_not_fit_is_read_before_it_is_answered(served: Served) -
     """What was cut cannot be approved where the rest of it cannot be read."""
     row = await served.reader.approval("acme", ids_of("acme")["approval_id"])
     assert row is not None
-    cut = json.dumps(json.loads(row.asked) | {"is_cut": True})
-    made = row._replace(approval_id="cut-one", action_sha256="cut", asked=cut)
+    terms, cut = terms_and_text(json.loads(row.asked) | {"is_cut": True})
+    made = row._replace(approval_id="cut-one", action_sha256="cut", terms=terms, asked=cut)
     receipt = blank_receipt("acme", "approval", event_id="e1", call_id=None, ts_us=2**50)
     assert isinstance(await served.queue.submit(Entry(receipt, puts=(made,))), Recorded)
     at = await browser(served).sign_in("acme", "approver")
@@ -272,6 +272,35 @@ async def test_what_does_not_fit_is_read_before_it_is_answered(served: Served) -
     marks = marks_of((await at.open("/approvals/cut-one"))[1])
     assert [_fields(one, marks)["approval_id"] for one in marks if _is_vote(one)] == ["cut-one"]
     await at.client.close()
+
+
+async def test_e6_what_the_store_was_changed_to_is_neither_shown_nor_voted_on(
+    served: Served,
+) -> None:
+    row = await served.reader.approval("acme", ids_of("acme")["approval_id"])
+    assert row is not None
+    other = json.dumps(json.loads(row.asked) | {"path": "/orders/altered"})
+    made = row._replace(approval_id="altered-one", action_sha256="altered", asked=other)
+    receipt = blank_receipt("acme", "approval", event_id="e1", call_id=None, ts_us=2**50)
+    assert isinstance(await served.queue.submit(Entry(receipt, puts=(made,))), Recorded)
+    at = await browser(served).sign_in("acme", "approver")
+    text = (await at.open("/approvals"))[1]
+    marks = marks_of(text)
+    offered = [_fields(one, marks)["approval_id"] for one in marks if _is_vote(one)]
+    assert len(offered) == 2 and "altered-one" not in offered, "the others, and not this one"
+    assert "/orders/altered" not in text and "not what was asked" in text
+    status, text = await at.open("/approvals/altered-one")
+    assert status == 409 and "/orders/altered" not in text and "withdraw" in text
+    await at.client.close()
+    approver = key_of("acme", "approver")
+    path = "/v1/approvals/altered-one"
+    for way, send in (("", {}), ("/approve", {"body": {}}), ("/reject", {"body": {}})):
+        more = {"method": "POST", **send} if way else {}
+        said = await served.ask(path + way, approver, **more)
+        assert (said[0], said[1]["code"]) == (409, "approval_altered"), way
+    said = await served.ask(f"{path}/withdraw", approver, method="POST", body={})
+    assert (said[0], said[1]["state"]) == (200, "withdrawn")
+    assert said[1]["asked"]["is_altered"] and "/orders/altered" not in str(said[1])
 
 
 def test_a_rendered_part_of_a_page_is_nested() -> None:

@@ -95,11 +95,14 @@ def test_what_has_no_canonical_form_is_no_action() -> None:
         digest(CALL._replace(args={"n": 2**60}))
 
 
-def reads(arguments: dict[str, Any] | None, **changes: Any) -> dict[str, Any]:
+def reads(
+    arguments: dict[str, Any] | None, as_said: dict[str, Any] | None = None, **changes: Any
+) -> dict[str, Any]:
     call = CALL._replace(**changes)
     text = asked(
         AGENT, call, ASKS, arguments=arguments, path=call.http.path,
         bind_headers=("idempotency-key",), run=None, action_sha256="ac" * 32,
+        as_said=as_said,
     )  # fmt: skip
     assert text.sha256 == sha256(text.text.encode()).hexdigest()
     said: dict[str, Any] = json.loads(text.text)
@@ -113,7 +116,8 @@ def reads(arguments: dict[str, Any] | None, **changes: Any) -> dict[str, Any]:
      ("\u2028", "\\u2028"), ("\ud800", "\\ud800")],
 )  # fmt: skip
 def test_e6_what_cannot_be_seen_stands_as_an_escape(hidden: str, shown: str) -> None:
-    said = reads({f"na{hidden}me": [f"pay{hidden}ana"]}, called=f"t{hidden}")
+    said = reads({f"na{hidden}me": [f"pay{hidden}ana"]}, {"tool": hidden}, called=f"t{hidden}")
+    assert said["authorize"] == {"tool": shown}
     assert said["arguments"] == {f"na{shown}me": [f"pay{shown}ana"]}
     assert said["called"] == f"t{shown}" and said["is_escaped"] and not said["is_cut"]
     assert reads({"a": "Grüße, 世界 <b>&amp;"})["arguments"] == {"a": "Grüße, 世界 <b>&amp;"}

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any
 
 import orjson
 import pytest
 
 from sidecar.approvals.difference import DIFFERENCES_MAX, VALUE_LENGTH_MAX, compared
+from sidecar.approvals.states import Terms, terms_text
 from sidecar.approvals.view import compared_with
 from sidecar.cli.approvals import _lines
 from sidecar.policy.secret_names import MASK
 from storage.standing import ApprovalRow
 
-TERMS = orjson.dumps({"terms": [], "user": "", "asked_sha256": ""}).decode()
 BASE: dict[str, Any] = {
     "method": "POST", "path": "/pay", "headers": {}, "reason": "pays", "is_cut": False,
     "is_escaped": False, "arguments": {"to": "ana", "amount": 5, "token": MASK},
@@ -22,8 +23,9 @@ BASE: dict[str, Any] = {
 
 def row(name: str = "now", **asked: Any) -> ApprovalRow:
     text = orjson.dumps({**BASE, **asked}).decode()
+    terms = terms_text(Terms((), "", sha256(text.encode()).hexdigest()))
     return ApprovalRow(
-        "t", name, 1, "pending", "ac", "coder", "c1", "bank/pay", TERMS, text, "[]", 7, 9, 7, ""
+        "t", name, 1, "pending", "ac", "coder", "c1", "bank/pay", terms, text, "[]", 7, 9, 7, ""
     )
 
 

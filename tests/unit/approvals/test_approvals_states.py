@@ -71,16 +71,18 @@ def test_e5_an_end_is_an_end_for_everybody(state: State) -> None:
     done = row(state)
     assert voting(vote("ana"), 3)(done, 15) == state
     assert spending(done.action_sha256, (ASKS,), "c1")(done, 15) == state
-    assert expiring()(done, 99) == state
+    assert expiring(3)(done, 99) == state
     assert closing(State.WITHDRAWN, 3)(done, 15) == state
 
 
 def test_nothing_is_done_to_what_is_not_there_or_has_changed() -> None:
-    steps = (voting(vote("ana"), 3), spending("ac" * 32, (ASKS,), "c1"), expiring(),
+    steps = (voting(vote("ana"), 3), spending("ac" * 32, (ASKS,), "c1"), expiring(3),
              closing(State.SUPERSEDED, 3))  # fmt: skip
     assert [step(None, 15) for step in steps] == [UNKNOWN] * 4
     assert voting(vote("ana"), 2)(row(), 15) == CHANGED
     assert closing(State.SUPERSEDED, 2)(row(), 15) == CHANGED
+    assert expiring(2)(row(), 99) == CHANGED
+    assert expiring(2)(row(), 15) == NOT_OVER
     assert opening(row(), 5)(row(), 15) == CHANGED
 
 
@@ -96,7 +98,7 @@ def test_e3_at_the_boundary_it_is_over(at_us: int, is_over: bool) -> None:
     assert (said == "expired") is is_over
     spent = spending("ac" * 32, (ASKS,), "c1")(row("approved"), at_us)
     assert (spent == "expired") is is_over
-    ended = expiring()(row(), at_us)
+    ended = expiring(3)(row(), at_us)
     assert (ended == NOT_OVER) is not is_over
 
 

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from authorize_setup import AGENT_TOKEN, ANA, POLICY, Stage, call, clients_hash, stage, verified
 
+from sidecar.approvals.states import Terms, Vote, terms_text, votes_text
+from sidecar.authorize.consuming import Yes
+from sidecar.clock import Clock
+from sidecar.model import Decision, Effect
+from storage.standing import ApprovalRow
+
+TERMS = terms_text(Terms((), "", "0" * 64))
+VOTES = votes_text([Vote("person:ana", "ana", True, "", 2, ())])
+ASKS = Decision(Effect.REQUIRE_APPROVAL, "approval_required", "", "rev")
 MERGE = call("merge_pull_request", mutates=True, parameters={"pull_number": 4})
 SECRET = call("merge_pull_request", mutates=True, parameters={"pull_number": 5, "token": "t-1"})
 
@@ -93,6 +105,25 @@ async def test_e3_a_yes_ends_with_its_time(tmp_path: Path) -> None:
         assert not path.endswith(again.json["approval"]["approval_id"])
 
 
+def test_g10_a_yes_that_came_since_it_was_looked_at_is_not_spent_unread() -> None:
+    """Who gave it would stand neither in the receipt nor in the audit row of the call."""
+    pending = ApprovalRow(
+        "acme", "a1", 1, "pending", "ac" * 32, "agent", "c1", "github/merge", TERMS, "{}", "[]",
+        1, 9, 1, "",
+    )  # fmt: skip
+    given = pending._replace(version=2, state="approved", votes=VOTES)
+
+    def spent(looked_at: ApprovalRow, now: ApprovalRow) -> ApprovalRow | str:
+        approvals = SimpleNamespace(changes=SimpleNamespace(noting=lambda step: step))
+        permit = Yes(looked_at, (), approvals, Clock(), "agent:agent")  # type: ignore[arg-type]
+        return permit.spend("c2", ASKS).step(now, 5)
+
+    assert spent(pending, given) == "pending"
+    assert spent(pending, pending) == "pending"
+    after = spent(given, given)
+    assert isinstance(after, ApprovalRow) and after.state == "spent", "positive control"
+
+
 async def test_what_may_be_said_to_consume(tmp_path: Path) -> None:
     async with stage(tmp_path) as one:
         path = await approved(one, MERGE)
@@ -109,6 +140,28 @@ async def test_what_may_be_said_to_consume(tmp_path: Path) -> None:
         answer = await one.ask("GET", f"/v1/approvals/{bare}", token=AGENT_TOKEN)
         assert answer.status == 200, "an id without dashes is the same"
         assert await consume(one, path, clients_hash(MERGE)) == (200, "")
+
+
+async def test_e6_a_yes_whose_text_was_changed_spends_nothing(tmp_path: Path) -> None:
+    """The hash that the agent knows stands in the text: who writes there could swap the action."""
+    other = clients_hash(SECRET)
+    async with stage(tmp_path) as one:
+        path = await approved(one, MERGE)
+        ((text,),) = one.rows("SELECT asked FROM approval")
+        change(one, text.replace(clients_hash(MERGE), other))
+        for claimed in (other, clients_hash(MERGE), None):
+            assert await consume(one, path, claimed) == (409, "approval_outdated")
+        polled = await one.ask("GET", path, token=AGENT_TOKEN)
+        assert polled.status == 403 and other not in str(polled.json)
+        assert one.rows("SELECT state FROM approval") == [("approved",)], "nothing is burnt"
+        change(one, text)
+        assert await consume(one, path, clients_hash(MERGE)) == (200, ""), "positive control"
+
+
+def change(one: Stage, asked: str) -> None:
+    with contextlib.closing(sqlite3.connect(one.folder / "aegis.db")) as store:
+        assert store.execute("UPDATE approval SET asked = ?", (asked,)).rowcount == 1
+        store.commit()
 
 
 @pytest.mark.parametrize("asked_by", ["ana", "person:ana"])

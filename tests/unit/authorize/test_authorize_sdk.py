@@ -158,3 +158,63 @@ def _merge(agent: str) -> dict[str, Any]:
         },
         "context": {"source_trust": "trusted_internal_signed", "contains_sensitive_data": False},
     }  # fmt: skip
+
+
+async def test_g10_who_spends_for_an_agent_is_on_record_with_the_spending(tmp_path: Path) -> None:
+    async def run(one: Stage) -> None:
+        client = SdkClient(one.session, one.sidecar.control_url, KEY, "coder")
+        await client.register()
+        spenders: list[tuple[str, str | None]] = []
+        for token in (None, client.token):
+            status, said = await client.post("/v1/authorize", _merge("coder"))
+            assert (status, said["decision"]) == (200, "require_approval")
+            path = f"/v1/approvals/{said['approval']['approval_id']}"
+            await client.post(f"{path}/approve", {"reason": "ok"})
+            if token is None:  # with the key of a person who may operate
+                status, said = await client.post(f"{path}/consume")
+            else:
+                answer = await one.ask("POST", f"{path}/consume", token=token, control=True)
+                status, said = answer.status, answer.json
+            assert (status, said["status"]) == (200, "consumed"), said
+            call_id = said["decision_id"].replace("-", "")
+            ((seq, agent, approver),) = one.rows(
+                f"SELECT seq, agent_id, approver FROM receipts WHERE call_id = '{call_id}'"
+            )
+            assert (agent, approver) == ("coder", "person:root")
+            ((facts,),) = one.rows(f"SELECT facts FROM call_facts WHERE seq = {seq}")
+            ((action, actor, after),) = one.rows(
+                f"SELECT action, actor, after_state FROM audit_event WHERE seq = {seq}"
+            )
+            assert action == "approval.spend" and json.loads(after)["spent_by"] == call_id
+            spenders.append((actor, json.loads(facts)["authorize"].get("spent_for_by")))
+        assert spenders == [("person:root", "person:root"), ("agent:coder", None)]
+
+    await with_people(tmp_path, run)
+
+
+async def test_g10_a_person_who_may_not_spend_so_is_named_and_not_only_the_agent(
+    tmp_path: Path,
+) -> None:
+    async def run(one: Stage) -> None:
+        client = SdkClient(one.session, one.sidecar.control_url, KEY, "coder")
+        await client.register()
+        _, said = await client.post("/v1/authorize", _merge("coder"))
+        path = f"/v1/approvals/{said['approval']['approval_id']}"
+        await client.post(f"{path}/approve", {"reason": "ok"})
+        wrong, audited = {"claimed_action_hash": "0" * 64}, []
+        for token in (None, client.token):
+            if token is None:
+                status, _ = await client.post(f"{path}/consume", wrong)
+            else:
+                answer = await one.ask("POST", f"{path}/consume", wrong, token=token, control=True)
+                status = answer.status
+            assert status == 409
+            ((seq, action),) = one.rows("SELECT max(seq), action FROM receipts")
+            assert action == "tamper_attempt"
+            audited.append(
+                one.rows(f"SELECT actor, action, reason FROM audit_event WHERE seq = {seq}")
+            )
+        refused = ("person:root", "approval.spend_refused", "approval_hash_mismatch")
+        assert audited == [[refused], []], "the agent that did it itself stands in the receipt"
+
+    await with_people(tmp_path, run)

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
+import hmac
+import json
+import os
+import pwd
 import socket
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import ClientResponse, ClientSession, UnixConnector
@@ -16,6 +23,7 @@ from sidecar.app import Sidecar, running
 from sidecar.approvals.links import Link, read, signed
 from sidecar.approvals.refusals import ApprovalRefused
 from sidecar.config.load import load_config
+from sidecar.ledger.fence import Standing
 
 LINK = Link("acme", "a1", "ana", ("finance",), 100)
 KEY = b"k" * 32
@@ -26,6 +34,16 @@ rules:
     tools: shop/buy
     reason: "<script>{args.what}</script>"
     approval: {approvers: finance, quorum: 2}
+"""
+#: Who may be given a link, as sidecar.yaml says it; vic may not.
+PEOPLE = """tenants:
+  default:
+    agents: {agent: {}}
+    people:
+      ana: {roles: [approver], groups: [finance], key: {file: ana.key}}
+      bo: {roles: [approver], groups: [finance, law], key: {file: bo.key}}
+      eve: {roles: [admin], groups: [law], key: {file: eve.key}}
+      vic: {roles: [viewer], groups: [finance], key: {file: vic.key}}
 """
 
 
@@ -49,13 +67,29 @@ class Served:
             url: str = (await reply.json())["url"]
         return url
 
+    async def ask(self, act: str, **more: object) -> tuple[int, dict[str, Any]]:
+        """One of the verbs of `approvals`, or another path, over control.sock."""
+        connector = UnixConnector(path=str(self.folder / "control.sock"))
+        path = act if act.startswith("/") else f"/approvals/{act}"
+        asked = {"id": self.approval_id, **more}
+        async with (
+            ClientSession(connector=connector) as session,
+            session.post(f"http://localhost{path}", json=asked) as reply,
+        ):
+            return reply.status, await reply.json()
+
     async def vote(self, url: str, vote: str) -> ClientResponse:
         async with self.client.post(url, json={"vote": vote}) as reply:
             await reply.read()
             return reply
 
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        """What stands in the store."""
+        with contextlib.closing(sqlite3.connect(self.folder / "aegis.db")) as store:
+            return store.execute(statement).fetchall()
+
     async def state(self) -> tuple[str, int]:
-        row = await self.sidecar.approvals.deciding.show("default", self.approval_id)
+        row = await self.sidecar.approvals.deciding.found("default", self.approval_id)
         return row.state, row.version
 
 
@@ -68,10 +102,14 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
     (tmp_path / "p/p.yaml").write_text(POLICY)
     (tmp_path / "sidecar.yaml").write_text(
         f"listen: {{data: '127.0.0.1:{data}', control: '127.0.0.1:{control}'}}\npolicies: ./p\n"
-        "upstreams: {shop: {url: 'http://127.0.0.1:9'}}\napprovals: {hold: 0s}\n"
+        "upstreams: {shop: {url: 'http://127.0.0.1:9'}}\napprovals: {hold: 0s}\n" + PEOPLE
     )
-    config = load_config(tmp_path / "sidecar.yaml", {}, ()).config
-    assert config is not None
+    for name in ("ana", "bo", "eve", "vic"):
+        (tmp_path / f"{name}.key").write_text(f"{name}-0123456789abcdefghijklmnop")
+        (tmp_path / f"{name}.key").chmod(0o600)
+    loaded = load_config(tmp_path / "sidecar.yaml", {}, ())
+    config = loaded.config
+    assert config is not None, loaded.problems
     keep_figures(tmp_path)
     async with running(config) as sidecar, ClientSession() as client:
         async with client.post(f"{sidecar.data_url}/shop/buy/tea") as reply:
@@ -108,6 +146,107 @@ async def test_e6_the_page_is_text_and_loads_and_runs_nothing(served: Served) ->
     assert "<script>" not in text and "&lt;script&gt;tea&lt;/script&gt;" in text
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
     assert page.headers["Referrer-Policy"] == "same-origin" and "<button" in text
+
+
+NO_LINKS: tuple[tuple[dict[str, object], str], ...] = (
+    ({"name": "zoe"}, "unknown_person"),
+    ({"name": "zoe", "groups": ["finance"]}, "unknown_person"),
+    ({"name": "vic"}, "unknown_person"),
+    ({"name": "ana", "groups": ["law"]}, "not_in_group"),
+    ({"name": "eve", "groups": ["finance"]}, "not_in_group"),
+    ({"name": "Ana"}, "malformed_request"),
+)
+
+
+@pytest.mark.parametrize(("asked", "code"), NO_LINKS)
+async def test_g10_a_link_is_good_for_nobody_who_is_not_known_as_an_approver(
+    served: Served, asked: dict[str, object], code: str
+) -> None:
+    """One who may make links would fill a quorum alone with names that he makes up."""
+    status, answer = await served.ask("link", **asked)
+    assert (status, answer["code"]) == (409, code)
+    assert answer["next_step"]
+    assert served.rows("SELECT action FROM receipts WHERE action = 'approval.link'") == []
+    assert (await served.ask("link", name="ana"))[0] == 200, "positive control"
+
+
+async def test_g10_who_made_a_link_for_whom_is_on_record_before_it_is_there(served: Served) -> None:
+    url = await served.link("bo", "law")
+    me = f"socket:{pwd.getpwuid(os.geteuid()).pw_name}"
+    ((seq, approver, approval_id, commitment),) = served.rows(
+        "SELECT seq, approver, approval_id, args_commitment FROM receipts "
+        "WHERE kind = 'approval' AND action = 'approval.link'"
+    )
+    assert (approver, approval_id) == (me, served.approval_id)
+    ((text, salt),) = served.rows(f"SELECT arguments, salt FROM call_facts WHERE seq = {seq}")
+    assert hmac.digest(bytes.fromhex(salt), text.encode(), "sha256").hex() == commitment
+    said, link = json.loads(text), {"for": "bo", "groups": ["law"]}
+    assert (said["actor"], said["state"]) == (me, "pending") and link.items() <= said[
+        "link"
+    ].items()
+    ((actor, subject, before, after),) = served.rows(
+        f"SELECT actor, subject, before_state, after_state FROM audit_event WHERE seq = {seq}"
+    )
+    assert (actor, subject) == (me, served.approval_id)
+    assert json.loads(before)["state"] == "pending" and json.loads(after) == said["link"]
+    assert await served.state() == ("pending", 1), "it changes nothing"
+    assert (await served.vote(url, "reject")).status == 403, "as one of law alone, as it was asked"
+    every = await served.link("bo")
+    assert (await served.vote(every, "reject")).status == 200, (
+        "without a group as one of all of his"
+    )
+
+
+async def test_g10_no_link_is_made_that_cannot_be_recorded(served: Served) -> None:
+    fence = served.sidecar.approvals.changes._fence
+    fence.stand(Standing("f", "x", "", 0))
+    status, answer = await served.ask("link", name="ana")
+    assert (status, answer["code"]) == (409, "store_fenced") and "url" not in answer
+    fence.lift()
+    assert (await served.ask("link", name="ana"))[0] == 200, "positive control"
+
+
+async def test_g10_whoever_has_a_key_of_that_role_may_be_given_a_link(served: Served) -> None:
+    made = {"name": "kim", "roles": ["approver"], "groups": ["finance"]}
+    assert (await served.ask("link", name="kim"))[1]["code"] == "unknown_person"
+    _, key = await served.ask("/keys/create", **made)
+    await served.ask("/keys/create", **{**made, "name": "ci", "roles": ["viewer"]})
+    assert (await served.ask("link", name="ci"))[1]["code"] == "unknown_person"
+    assert (await served.vote(await served.link("kim"), "approve")).status == 200
+    await served.ask("/keys/revoke", key_id=key["key_id"])
+    assert (await served.ask("link", name="kim"))[1]["code"] == "unknown_person"
+
+
+async def test_e6_nobody_reads_or_votes_on_what_the_store_was_changed_to(served: Served) -> None:
+    url = await served.link("ana", "finance")
+    with contextlib.closing(sqlite3.connect(served.folder / "aegis.db")) as store:
+        ((text,),) = store.execute("SELECT asked FROM approval").fetchall()
+
+    def change(asked: str) -> None:
+        with contextlib.closing(sqlite3.connect(served.folder / "aegis.db")) as store:
+            assert store.execute("UPDATE approval SET asked = ?", (asked,)).rowcount == 1
+            store.commit()
+
+    change(text.replace("/buy/tea", "/buy/pin"))
+    before = await served.state()
+    for headers in ({"Accept": "text/html"}, {}):
+        async with served.client.get(url, headers=headers) as page:
+            said = await page.text()
+        assert page.status == 409 and "/buy/" not in said and "<button" not in said
+    assert (await served.vote(url, "approve")).status == 409
+    for act, asked in (("show", {}), ("approve", {}), ("reject", {}), ("link", {"name": "bo"})):
+        status, answer = await served.ask(act, **asked)
+        assert (status, answer["code"]) == (409, "approval_altered"), act
+        assert "withdraw" in answer["next_step"]
+    _, listed = await served.ask("list")
+    (listed_one,) = listed["approvals"]
+    assert listed_one["asked"]["is_altered"] and "/buy/" not in str(listed_one)
+    assert await served.state() == before
+    change(text)
+    assert (await served.vote(url, "approve")).status == 200, "positive control"
+    change(text.replace("/buy/tea", "/buy/pin"))
+    status, answer = await served.ask("withdraw")
+    assert (status, answer["state"]) == (200, "withdrawn"), "that makes only stricter"
 
 
 async def test_e7_forged_links_and_foreign_groups(served: Served) -> None:

@@ -358,13 +358,31 @@ async def test_e8_what_nobody_waits_for_is_ended_too(tmp_path: Path) -> None:
 
 async def test_e8_a_tenant_has_so_many_open_and_no_more(tmp_path: Path) -> None:
     async with asking(tmp_path, "approvals: {hold: 0s, pending: 3}\n") as one:
+        for order in range(3):
+            answer = await refund(one, order=str(order))
+            assert (answer.status, answer.json["code"]) == (403, "approval_pending")
+        full = await refund(one, order="3")
+        assert (full.status, full.json["code"]) == (429, "approvals_full")
+        assert "retry-after" in full.headers
+        joined = await refund(one, order="1")
+        assert joined.json["code"] == "approval_pending", "an open one is joined all the same"
+        assert len(await open_ones(one)) == 3
+        await one.sidecar.approvals.deciding.withdraw(
+            TENANT, (await open_ones(one))[0].approval_id, ANA
+        )
+        again = await refund(one, order="3")
+        assert again.json["code"] == "approval_pending", "positive control: there is room again"
+        assert len(await open_ones(one)) == 3
+
+
+async def test_e8_of_many_that_ask_at_once_no_more_are_opened_than_may_be(tmp_path: Path) -> None:
+    async with asking(tmp_path, "approvals: {hold: 0s, pending: 3}\n") as one:
         answers = await asyncio.gather(*(refund(one, order=str(n)) for n in range(8)))
-        codes = [answer.json["code"] for answer in answers]
-        assert codes.count("approval_pending") <= 3 and "approvals_full" in codes
-        full = await refund(one, order="9")
-        if len(await open_ones(one)) == 3:
-            assert (full.status, full.json["code"]) == (429, "approvals_full")
-        assert len(await open_ones(one)) <= 3
+        said = [(answer.status, answer.json["code"]) for answer in answers]
+        assert set(said) <= {(403, "approval_pending"), (429, "approvals_full")}
+        opened = await open_ones(one)
+        assert len(opened) == said.count((403, "approval_pending")) <= 3
+        assert said.count((429, "approvals_full")) == 8 - len(opened)
 
 
 async def test_e8_a_client_that_leaves_stops_waiting_and_the_approval_stays(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def test_how_a_call_ended_is_an_outcome(kind: str) -> None:
 def test_every_change_of_an_approval_has_its_code() -> None:
     verbs = (
         approvals.ASK, approvals.APPROVE, approvals.REJECT, approvals.EXPIRE, approvals.SUPERSEDE,
-        approvals.WITHDRAW,
+        approvals.WITHDRAW, approvals.LINK,
     )  # fmt: skip
     assert verbs == APPROVAL_CODES
     receipt = blank_receipt(

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,9 @@ from storage.write_queue import WriteQueue
 
 ANA = Person("acme", "ana", "person:ana", frozenset({Role.APPROVER}))
 BOB = Person("acme", "bob", "person:bob", frozenset({Role.APPROVER}))
-ASKED = Asked(
-    json.dumps({"agent": "coder", "tool": "shop/buy", "reason": "buys tea", "method": "POST",
-                "path": "/buy", "arguments": {"what": "tea"}, "rules": ["p/asks"]}),
-    "ab" * 32,
-)  # fmt: skip
+TEXT = json.dumps({"agent": "coder", "tool": "shop/buy", "reason": "buys tea", "method": "POST",
+                   "path": "/buy", "arguments": {"what": "tea"}, "rules": ["p/asks"]})  # fmt: skip
+ASKED = Asked(TEXT, sha256(TEXT.encode()).hexdigest())
 
 
 @dataclass
@@ -91,7 +90,7 @@ async def test_asking_and_deciding_are_told_with_their_change(desk: Desk) -> Non
     assert said["approval"] == {
         "id": approval_id, "state": "pending", "agent": "coder", "user": "", "tool": "shop/buy",
         "call_id": said["approval"]["call_id"], "action_sha256": "a" * 64, "method": "POST",
-        "asked_sha256": "ab" * 32, "reason": "buys tea", "path": "/buy", "rules": ["p/asks"],
+        "asked_sha256": ASKED.sha256, "reason": "buys tea", "path": "/buy", "rules": ["p/asks"],
         "arguments": {"what": "tea"},
         "terms": [{"rule": "p/asks", "approvers": [], "quorum": 1}],
     }  # fmt: skip
@@ -122,6 +121,19 @@ async def test_what_nobody_decided_in_time_is_told_once(desk: Desk) -> None:
     seen_before = row._replace(state="pending", version=1)
     assert await desk.approvals.changes.expire(seen_before), "another node was quicker"
     assert len(await desk.told()) == 2
+
+
+async def test_g10_what_was_voted_on_since_is_not_ended_as_it_was_looked_at(desk: Desk) -> None:
+    approval_id = await desk.ask(quorum=3, life_us=300_000)
+    looked_at = await desk.approvals.deciding.found("acme", approval_id)
+    await desk.approvals.deciding.approve("acme", approval_id, ANA)
+    await asyncio.sleep(0.35)
+    expire = desk.approvals.changes.expire
+    assert not await expire(looked_at), "its audit row would tell of no vote"
+    now = await desk.store.approval("acme", approval_id)
+    assert now is not None and now.state == "pending" and await expire(now)
+    (ended,) = await desk.store.audit_events("acme", 2**62, 9, action="approval.expire")
+    assert '"person:ana"' in ended.before_state and '"expired"' in ended.after_state
 
 
 async def test_a_yes_that_nobody_spent_in_time_is_not_told_again(desk: Desk) -> None:
