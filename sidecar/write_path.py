@@ -234,6 +234,7 @@ def made_fencing(
         marks=Marks(store),
         clock=clock,
         node_id=store.node_id,
+        tenants=config.tenants,
         wait_s=config.limits.drain_s,
         beside=lease,
     )
