@@ -375,6 +375,11 @@ class SqlStore(SqlReader, WatchWrites):
         kept: str = (await self._driver.transaction(script))[0][0]
         return kept
 
+    async def kept(self, name: str) -> str | None:
+        """See `Store.kept`."""
+        rows = await self._reads.fetch(self._sql["state_value"], f"{KEPT}{name}")
+        return str(rows[0][0]) if rows else None
+
     async def keep(self, name: str, value: str) -> str:
         """See `Store.keep`."""
         return await self.kept_state(f"{KEPT}{name}", value)

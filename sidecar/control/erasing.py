@@ -57,8 +57,11 @@ class Marked:
         return f"{self.kind} {self.name!a} of tenant {self.tenant!a}"
 
     def text(self) -> str:
-        """As the store keeps it."""
-        return json.dumps(asdict(self), sort_keys=True)
+        """As the store keeps it; a mark that names nobody is the sidecar's."""
+        said = asdict(self)
+        if self.actor == SIDECAR:
+            del said["actor"]
+        return json.dumps(said, sort_keys=True)
 
 
 class Erased(NamedTuple):
