@@ -71,7 +71,7 @@ from sidecar.write_path import (
     made_queue,
     made_recorder,
     opened_store,
-    record_policies,
+    record_in_force,
     run_keeper,
     seeded_pressure,
 )
@@ -125,7 +125,7 @@ async def running(
         history = _history(stack, config, clock)
         queue = made_queue(config, store, pressure, clock)
         stack.push_async_callback(queue.close)
-        await record_policies(config, clock, store, queue, fence, policies)
+        await record_in_force(config, clock, store, queue, fence, policies)
         recorder = made_recorder(config, clock, queue, store, boot_id, fence)
         callers = await made_callers(stack, config, clock, store, queue, fence)
         counters = Counters(config.upstreams)

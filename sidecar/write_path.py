@@ -1,5 +1,5 @@
 """Makes the rooms of the write path: store, lease, queue, pressure, recorder, runs and fence,
-and what puts the policies in force on record.
+and what puts the configuration and the policies in force on record.
 
 Knows: which settings each of them takes. Part of the composition root, which says in what order.
 """
@@ -16,9 +16,11 @@ import storage
 from sidecar.calibration import kept_figures, measure_store, scratch_folder
 from sidecar.clock import Clock
 from sidecar.config.model import Config
+from sidecar.config.told import told_of
 from sidecar.control.erasing import finish_erasing
 from sidecar.control.fencing import Fencing
 from sidecar.ledger.chain import seal
+from sidecar.ledger.config_record import ConfigRecord
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.lease import Lease
 from sidecar.ledger.policy_record import PolicyRecord
@@ -144,7 +146,7 @@ def made_recorder(
     return recorder
 
 
-async def record_policies(
+async def record_in_force(
     config: Config,
     clock: Clock,
     store: storage.SqlStore,
@@ -152,8 +154,11 @@ async def record_policies(
     fence: Fence,
     policies: PolicyKeeper,
 ) -> None:
-    """From here on the record of each tenant says which policies are in force."""
+    """From here on the record of each tenant says who is configured and which policies are in
+    force. Raises a StoreError: then nobody may be served."""
     node = store.node_id
+    told = partial(told_of, config)
+    await ConfigRecord(config.tenants, store, queue, clock, node=node, told_of=told).loaded()
     await policies.record_by(PolicyRecord(config.tenants, store, queue, clock, fence, node=node))
 
 
@@ -234,6 +239,7 @@ def made_fencing(
         marks=Marks(store),
         clock=clock,
         node_id=store.node_id,
+        tenants=config.tenants,
         wait_s=config.limits.drain_s,
         beside=lease,
     )

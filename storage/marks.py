@@ -9,12 +9,13 @@ Must not know: how a store is moved, who raises a fence, what is done to a calle
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
 from storage.driver import Script, execute_many, fetch
 from storage.errors import StoreCorrupt, StoreError, StoreHeld
+from storage.records import Answer, Entry, Seal
 from storage.sql_store import SqlReader, SqlStore
 
 FILLING = "move_filling_from"
@@ -47,6 +48,13 @@ class FenceMark(NamedTuple):
     node_id: str
     reason: str
     since_us: int
+
+
+class Told(NamedTuple):
+    """What is put into the chains in one transaction with a mark."""
+
+    entries: Sequence[Entry]
+    seal: Seal
 
 
 def check_open_for_work(sql: Mapping[str, str]) -> Script[None]:
@@ -89,7 +97,7 @@ class Marks:
     def __init__(self, store: SqlReader) -> None:
         self._reads = store._reads
         self._sql = store._sql
-        self._driver = store._driver if isinstance(store, SqlStore) else None
+        self._store = store if isinstance(store, SqlStore) else None
 
     async def fence(self) -> FenceMark | None:
         """The fence that is on record; None without one."""
@@ -101,13 +109,15 @@ class Marks:
         rows = await self._reads.fetch(self._sql["state_value"], MOVED)
         return shown_of(MOVED, rows[0][0]) if rows else None
 
-    async def put_fence(self, mark: FenceMark) -> None:
-        """Puts the fence on record. Raises StoreFenced if another is, StoreMoved if it is late."""
-        await self._run(partial(_put_fence, self._sql, mark))
+    async def put_fence(self, mark: FenceMark, told: Told | None = None) -> Sequence[Answer]:
+        """Puts the fence on record, and what is told with it; an answer for each entry of that.
+        Raises StoreFenced if another fence is on record, StoreMoved if it is late."""
+        return await self._run(partial(_put_fence, self._sql, mark), told)
 
-    async def drop_fence(self) -> None:
-        """Takes the fence off the record; raises StoreMoved where the store was left for good."""
-        await self._run(partial(_drop_fence, self._sql))
+    async def drop_fence(self, told: Told | None = None) -> Sequence[Answer]:
+        """Takes the fence off the record, as `put_fence` puts it there; raises StoreMoved where the
+        store was left for good."""
+        return await self._run(partial(_drop_fence, self._sql), told)
 
     async def leave(self, target: str, node_id: str | None = None) -> None:
         """The store was moved: from now on nobody opens it for work.
@@ -132,10 +142,15 @@ class Marks:
         """Raises StoreMoved or StoreFenced if the store must not be worked on."""
         await self._run(partial(check_open_for_work, self._sql))
 
-    async def _run(self, script: partial[Script[None]]) -> None:
-        if self._driver is None:
+    async def _run(
+        self, script: partial[Script[None]], told: Told | None = None
+    ) -> Sequence[Answer]:
+        if self._store is None:
             raise StoreError("this store was opened for reading only")
-        await self._driver.transaction(script)
+        if told is not None:
+            return await self._store.record_with(script, *told)
+        await self._store._driver.transaction(script)
+        return ()
 
 
 def _put_fence(sql: Mapping[str, str], mark: FenceMark) -> Script[None]:

@@ -358,6 +358,10 @@ class Store(
 
     node_id: str
 
+    async def kept(self, name: str) -> str | None:
+        """What `keep` keeps by that name; None while it keeps nothing."""
+        ...
+
     async def keep(self, name: str, value: str) -> str:
         """Keeps a named value for good unless one is kept, and gives the one that is: the same on
         every node, and in every store that this one is moved or copied to."""

@@ -259,6 +259,23 @@ class SqlStore(SqlReader, WatchWrites):
         self.known.note(done.heads.values())
         return done.answers
 
+    async def record_with(
+        self, first: Callable[[], Script[None]], entries: Sequence[Entry], seal: Seal
+    ) -> list[Answer]:
+        """Records entries in one transaction with what `first` does; what that raises undoes both.
+        For what is done beside a queue."""
+        tenants = sorted({entry.receipt.tenant_id for entry in entries})
+        if self._memory is not None:
+            self._memory.forget(*tenants)
+
+        def script() -> Script[Done]:
+            yield from first()
+            return (yield from record_each(self._sql, entries, seal))
+
+        done = await self._driver.transaction(script, tenants or None)
+        self.known.note(done.heads.values())
+        return done.answers
+
     async def compare(self, heads: Mapping[str, Seen]) -> None:
         """Raises StoreRolledBack unless each of these stands in the store. From then on no chain
         may become shorter than it is, whatever the driver has to connect to again."""
@@ -357,6 +374,11 @@ class SqlStore(SqlReader, WatchWrites):
         script = partial(fetch, self._sql["keep_state"], name, value)
         kept: str = (await self._driver.transaction(script))[0][0]
         return kept
+
+    async def kept(self, name: str) -> str | None:
+        """See `Store.kept`."""
+        rows = await self._reads.fetch(self._sql["state_value"], f"{KEPT}{name}")
+        return str(rows[0][0]) if rows else None
 
     async def keep(self, name: str, value: str) -> str:
         """See `Store.keep`."""

@@ -26,7 +26,8 @@ class WatchMark(NamedTuple):
 
 class WatchMemory(NamedTuple):
     """`watch_memory`: what a detection has to know of a subject from longer ago than it reads
-    again after a start. `state` is JSON; from `until_us` on it says nothing, and the row may go."""
+    again after a start. `state` is JSON; from `until_us` on it says nothing, and the row may go.
+    Others who keep something by name stand here too, with a `detection` that begins with ":"."""
 
     tenant_id: str
     detection: str

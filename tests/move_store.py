@@ -231,3 +231,23 @@ async def contents(url: str) -> dict[str, list[tuple[object, ...]]]:
     state = found["store_state"]
     found["store_state"] = [row for row in state if row[0] not in OF_THE_PLACE]
     return {table: sorted(rows, key=repr) for table, rows in found.items()}
+
+
+async def assert_moved(before: dict[str, list[tuple[object, ...]]], target: str) -> None:
+    """The target holds what was moved, row for row, and after it in each chain that it was."""
+    after = await contents(target)
+    new = {table: [row for row in after[table] if row not in before[table]] for table in TABLES}
+    gone = {table: [row for row in before[table] if row not in after[table]] for table in TABLES}
+    heads = {row[0]: row for row in before["chain_head"] if row[1]}
+    told = {row[0]: row for row in new["receipts"]}
+    assert {tenant: (row[1], row[2], row[12]) for tenant, row in told.items()} == {
+        tenant: (int(str(head[1])) + 1, "control", "store.move") for tenant, head in heads.items()
+    }
+    assert [row[:2] for row in new["call_facts"]] == sorted(row[:2] for row in told.values())
+    assert gone["chain_head"] == sorted(heads.values(), key=repr)
+    assert [(row[0], row[1], row[2], row[5]) for row in new["chain_head"]] == sorted(
+        (row[0], row[1], row[-1], heads[row[0]][5]) for row in told.values()
+    )
+    grown = ("receipts", "call_facts", "chain_head")
+    assert not [table for table in TABLES if table not in grown and (new[table] or gone[table])]
+    assert not gone["receipts"] and not gone["call_facts"]

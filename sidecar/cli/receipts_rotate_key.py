@@ -74,6 +74,7 @@ async def _rotate(args: argparse.Namespace) -> int:
     from sidecar.clock import Clock
     from sidecar.ledger.alone import record
     from sidecar.ledger.key_rotation import rotated
+    from sidecar.local_users import command_actor
 
     old, new = _key(args.old), _key(args.new)
     if old.public == new.public:
@@ -85,7 +86,7 @@ async def _rotate(args: argparse.Namespace) -> int:
         names = await origins(store)
         await _require_signed_by(store, old)
         for tenant_id, origin in names.items():
-            await record(store, rotated(clock, tenant_id, origin, old, new))
+            await record(store, rotated(clock, tenant_id, command_actor(), origin, old, new))
             head = await store.head(tenant_id)
             print(f"tenant {tenant_id!a}: receipt {head.seq} says so, signed by both keys")
             print(f"    {new.verifier(origin).text}")

@@ -172,6 +172,7 @@ async def _record(store: SqlStore, lost: Sequence[LostHead], reason: str) -> Non
     from sidecar.clock import Clock
     from sidecar.ledger.alone import record
     from sidecar.ledger.rollback import rolled_back
+    from sidecar.local_users import command_actor
 
     for one in lost:
-        await record(store, rolled_back(Clock(), one, reason))
+        await record(store, rolled_back(Clock(), command_actor(), one, reason))

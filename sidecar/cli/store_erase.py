@@ -48,6 +48,7 @@ async def _erase(args: argparse.Namespace) -> int:
     from sidecar.clock import Clock
     from sidecar.control.erasing import Erasure
     from sidecar.ledger.stored_chain import verify_chain
+    from sidecar.local_users import command_actor
     from storage.retention import SUBJECT_KINDS
 
     clock, url, trusted = Clock(), store_url(args), trusted_keys_of(args)
@@ -57,7 +58,8 @@ async def _erase(args: argparse.Namespace) -> int:
     await (await storage.open_reader(url)).close()  # a store that is not there is not made
     store = await storage.open_store(url, now_us=clock.now_us)
     try:
-        tenant, erasure = await tenant_of(store, args.tenant), Erasure(store, clock)
+        tenant = await tenant_of(store, args.tenant)
+        erasure = Erasure(store, clock, command_actor())
         await _finish_interrupted(erasure, is_dry=args.dry_run)
         wanted = await erasure.about(tenant, kind, name)
         found = await erasure.found(wanted)

@@ -57,10 +57,11 @@ class SidecarFence:
         except Unreachable as error:
             raise _refused(error) from error
 
-    def lift(self) -> bool:
-        """Calls go ahead again; False if no fence stood."""
+    def lift(self, reason: str) -> bool:
+        """Calls go ahead again, on record with a reason; False if no fence stood."""
+        body = {"reason": reason}
         try:
-            return bool(ask_at(self.where, "DELETE", "/fence", None, ANSWER_S)["lifted"])
+            return bool(ask_at(self.where, "DELETE", "/fence", body, ANSWER_S)["lifted"])
         except Unreachable as error:
             raise _refused(error) from error
 

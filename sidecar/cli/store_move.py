@@ -89,6 +89,7 @@ async def _move_alone(
     """Nobody works on the source; a fence that was left on it is accepted, and lifted if the move
     fails in order."""
     import storage
+    from sidecar.cli.store_move_told import drop_fence
     from sidecar.config.store_url import shown_store
     from storage.errors import StoreHeld
     from storage.marks import Marks
@@ -121,7 +122,7 @@ async def _move_alone(
             moved = await _carry(args, source, target, target_store, leave)
         except BaseException:
             if left is not None and await marks.moved_to() is None:
-                await marks.drop_fence()
+                await drop_fence(source_store, left)
             raise
         finally:
             await target_store.close()
@@ -184,10 +185,11 @@ async def _move_fenced(
 
 async def _lift(fence: SidecarFence) -> None:
     """After a failure: it is said what has become of the fence, the failure is what counts."""
+    from sidecar.cli.store_move_told import FAILED
     from storage.move_sides import MoveRefused
 
     try:
-        await asyncio.to_thread(fence.lift)
+        await asyncio.to_thread(fence.lift, FAILED)
     except MoveRefused as error:
         print(f"The fence stays: {error}. {error.next_step}", file=sys.stderr)
     else:
@@ -216,6 +218,7 @@ async def _carry(
     args: argparse.Namespace, source: Side, target: Side, target_store: SqlReader, leave: Leave
 ) -> Moved:
     """The move itself, and what is said of it."""
+    from sidecar.cli.store_move_told import tell_of_move
     from sidecar.ledger.stored_chain import verify_chain
     from storage.errors import StoreCorrupt
     from storage.move import move
@@ -232,6 +235,7 @@ async def _carry(
 
     teller = Teller()
     moved = await move(source, target, verify, teller, leave)
+    await tell_of_move(source, target, target_store)
     tenants = len(reports) or len(await target_store.tenants())
     if args.json:
         facts = sum(report.facts for report in reports)

@@ -120,6 +120,7 @@ async def _prune_facts(
 ) -> int:
     from sidecar.ledger.alone import record
     from sidecar.ledger.care import pruned_facts
+    from sidecar.local_users import command_actor
     from storage.retention import Retention
 
     retention = Retention(store)
@@ -133,7 +134,7 @@ async def _prune_facts(
         if args.dry_run or not count:
             print(f"tenant {tenant_id!a}: {what} would go" if count else _nothing(tenant_id))
             continue
-        await record(store, pruned_facts(clock, tenant_id, until_seq, count))
+        await record(store, pruned_facts(clock, tenant_id, command_actor(), until_seq, count))
         gone = await retention.delete_facts(tenant_id, until_seq)
         print(f"tenant {tenant_id!a}: {what}: {gone} deleted; every receipt stays")
     return 0
@@ -152,6 +153,7 @@ async def _prune_receipts(
     from sidecar.ledger.alone import record
     from sidecar.ledger.care import pruned_receipts
     from sidecar.ledger.stored_chain import verify_chain
+    from sidecar.local_users import command_actor
     from storage.retention import Retention
 
     retention, trusted = Retention(store), trusted_keys_of(args)
@@ -175,7 +177,7 @@ async def _prune_receipts(
         return 1
     await _keep_tree(store, tenant_id)
     cut = await _archived(store, args, tenant_id, start, until_seq)
-    await record(store, pruned_receipts(clock, tenant_id, cut))
+    await record(store, pruned_receipts(clock, tenant_id, command_actor(), cut))
     receipts, facts = await retention.cut_off(tenant_id, cut)
     print(f"{what} are in {cut.archive}; {receipts} receipts and {facts} facts deleted; now:")
     return 0 if print_reports([await verify_chain(store, tenant_id, trusted)]) else 1

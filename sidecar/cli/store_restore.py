@@ -153,23 +153,25 @@ async def _note_in_chains(
     from sidecar.ledger.care import restored
     from sidecar.ledger.chain import seal
     from sidecar.ledger.rollback import rolled_back
+    from sidecar.local_users import command_actor
     from storage.errors import StoreCorrupt
     from storage.known_heads import StoreRolledBack
     from storage.records import Recorded
 
+    actor = command_actor()
     store = await storage.open_store(f"sqlite:///{partial}", now_us=clock.now_us)
     try:
         entries = {}
         for tenant_id in await store.tenants():
             head = await store.head(tenant_id)
-            entries[tenant_id] = restored(clock, tenant_id, head.seq, head.receipt_hash)
+            entries[tenant_id] = restored(clock, tenant_id, actor, head.seq, head.receipt_hash)
         try:
             await store.compare(seen)
         except StoreRolledBack as error:
             for lost in error.lost:
                 print(_words_of_loss(lost), file=sys.stderr)
                 reason = f"restored from {str(backup)!a}"
-                entries[lost.tenant_id] = rolled_back(clock, lost, reason)
+                entries[lost.tenant_id] = rolled_back(clock, actor, lost, reason)
         answers = await store.record(list(entries.values()), seal)
         if not all(isinstance(answer, Recorded) for answer in answers):
             raise StoreCorrupt(f"the restore cannot be recorded: {answers}")

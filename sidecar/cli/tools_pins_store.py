@@ -39,6 +39,7 @@ def _url(args: argparse.Namespace) -> str:
 async def _said(url: str, action: str, asked: dict[str, Any]) -> dict[str, Any]:
     import storage
     from sidecar.clock import Clock
+    from sidecar.local_users import command_actor
 
     if action == "diff":
         reader = await storage.open_reader(url)
@@ -52,8 +53,9 @@ async def _said(url: str, action: str, asked: dict[str, Any]) -> dict[str, Any]:
         care = await _care(store, store)
         tools = None if asked["tool"] is None else [asked["tool"]]
         return await care.accept(
-            asked["upstream"], tools, asked["tenant"], asked["seen"], asked["reason"]
-        )
+            asked["upstream"], tools, asked["tenant"], asked["seen"], asked["reason"],
+            actor=command_actor(),
+        )  # fmt: skip
     finally:
         await store.close()
 

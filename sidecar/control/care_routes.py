@@ -9,11 +9,12 @@ Must not know: what is answered.
 from __future__ import annotations
 
 import json
-import pwd
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiohttp import web
+
+from sidecar.local_users import user_name
 
 if TYPE_CHECKING:
     from sidecar.control.caller_care import CallerCare
@@ -112,14 +113,6 @@ def add_care(
         app.router.add_post(path, reading(look))
     for path, act in care.acts.items():
         app.router.add_post(path, acting(act))
-
-
-def user_name(uid: int) -> str:
-    """A user's name, or the number of one that has none."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def json_answer(status: int, content: dict[str, Any]) -> web.Response:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sidecar.control.erasing_search import Found, search
 from sidecar.ledger.alone import record
+from sidecar.ledger.audited import SIDECAR
 from sidecar.ledger.care import erased_facts
 from storage.erasing import Erasing
 from storage.errors import StoreCorrupt, StoreError
@@ -41,12 +42,14 @@ class ErasureOvertaken(StoreError):
 @dataclass(frozen=True, slots=True)
 class Marked:
     """Whose arguments are to go, as the mark of an erasure says it: of calls up to `until_seq`, so
-    that an erasure ends which is gone on with late, or while the agent works."""
+    that an erasure ends which is gone on with late, or while the agent works. On record for it is
+    `actor`, who asked for it, also where somebody else goes on."""
 
     tenant: str
     kind: str
     name: str
     until_seq: int
+    actor: str = SIDECAR
 
     @property
     def words(self) -> str:
@@ -54,8 +57,11 @@ class Marked:
         return f"{self.kind} {self.name!a} of tenant {self.tenant!a}"
 
     def text(self) -> str:
-        """As the store keeps it."""
-        return json.dumps(asdict(self), sort_keys=True)
+        """As the store keeps it; a mark that names nobody is the sidecar's."""
+        said = asdict(self)
+        if self.actor == SIDECAR:
+            del said["actor"]
+        return json.dumps(said, sort_keys=True)
 
 
 class Erased(NamedTuple):
@@ -72,14 +78,16 @@ class Erased(NamedTuple):
 class Erasure:
     """Of one open store that nobody else works on, or several nodes of one server."""
 
-    def __init__(self, store: SqlStore, clock: Clock) -> None:
+    def __init__(self, store: SqlStore, clock: Clock, actor: str = SIDECAR) -> None:
+        """`actor` is who asks for what is erased."""
         self._store = store
         self._clock = clock
+        self._actor = actor
         self._erasing = Erasing(store)
 
     async def about(self, tenant: str, kind: str, name: str) -> Marked:
         """All calls of that agent, for that user, or the one call, that there are by now."""
-        return Marked(tenant, kind, name, (await self._store.head(tenant)).seq)
+        return Marked(tenant, kind, name, (await self._store.head(tenant)).seq, self._actor)
 
     async def found(self, wanted: Marked) -> Found:
         """What is there to erase, by now. Raises a StoreError of reading."""
@@ -122,7 +130,8 @@ class Erasure:
         it is, to be looked at again."""
         erasing, tenant = self._erasing, marked.tenant
         counts = len(found.seqs), len(found.approvals), found.alerts
-        await record(self._store, erased_facts(self._clock, tenant, marked.kind, *counts))
+        entry = erased_facts(self._clock, tenant, marked.actor, marked.kind, *counts)
+        await record(self._store, entry)
         facts = await erasing.erase(tenant, found.seqs)
         await erasing.erase(tenant, found.beside)
         approvals = await erasing.erase_approvals(tenant, found.approvals)

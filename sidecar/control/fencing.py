@@ -3,7 +3,9 @@
 Knows: that a fence stands only when nothing is on its way to the store any more (calls in flight
 have ended, their outcomes are committed, nothing is looked up or recovered), and that it is then
 put on record in the store itself: by that a mover knows that it reads the very store which stands
-still, and a restart does not take up work. What cannot stand still in time is not fenced.
+still, and a restart does not take up work. What cannot stand still in time is not fenced. That it
+stands, and that it is lifted, is told in each tenant's chain in the transaction of the mark: who
+moves the store copies the one, and the other is not written to a store that was left.
 Must not know: HTTP, how a store is moved.
 """
 
@@ -11,13 +13,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sidecar.clock import Clock
+from sidecar.ledger.chain import seal
 from sidecar.ledger.fence import Fence, Standing
+from sidecar.ledger.store_entries import fenced, unfenced
 from storage.errors import StoreError
-from storage.marks import FenceMark, StoreMoved
+from storage.marks import FenceMark, StoreMoved, Told
+from storage.records import Answer, Recorded
 
 if TYPE_CHECKING:
     from storage.write_queue import WriteQueue
@@ -32,11 +38,13 @@ _log = logging.getLogger("aegis.control")
 class MarkKeeper(Protocol):
     """What fencing needs of the marks in the store."""
 
-    async def put_fence(self, mark: FenceMark) -> None:
-        """Puts the fence on record."""
+    async def put_fence(self, mark: FenceMark, told: Told | None = None) -> Sequence[Answer]:
+        """Puts the fence on record, and what is told with it."""
+        ...
 
-    async def drop_fence(self) -> None:
+    async def drop_fence(self, told: Told | None = None) -> Sequence[Answer]:
         """Takes it off the record; raises StoreMoved where the store was left for good."""
+        ...
 
     async def leave(self, target: str, node_id: str) -> None:
         """The store was moved; raises a StoreError if another node than this one lives on it."""
@@ -69,21 +77,27 @@ class Fencing:
         marks: MarkKeeper,
         clock: Clock,
         node_id: str,
+        tenants: Collection[str],
         wait_s: float,
         beside: BesideQueue | None = None,
     ) -> None:
-        """`wait_s` is how long calls in flight may take to end if a request names no time."""
+        """`wait_s` is how long calls in flight may take to end if a request names no time; whose
+        chains tell of the fence are `tenants`."""
         self.fence = self._fence = fence
         self._queue = queue
         self._marks = marks
         self._clock = clock
         self._node_id = node_id
+        self._tenants = tuple(tenants)
         self._wait_s = wait_s
         self._beside = beside
         self._turn = asyncio.Lock()
 
-    async def stand(self, *, target: str, reason: str, wait_s: float | None) -> dict[str, Any]:
-        """Refuses calls from now on, and gives the fence when the store stands still.
+    async def stand(
+        self, *, target: str, reason: str, wait_s: float | None, actor: str
+    ) -> dict[str, Any]:
+        """Refuses calls from now on, and gives the fence when the store stands still and `actor` is
+        on record for it.
 
         A fence for the same target that stands already is given as it is. Raises FenceRefused
         (and no fence stands that did not stand before) if it stands for another target, if calls
@@ -99,15 +113,16 @@ class Fencing:
             self._fence.stand(standing)
             try:
                 await self._still(min(self._wait_s if wait_s is None else wait_s, WAIT_S_MAX))
-                await self._put_on_record(standing)
+                await self._put_on_record(standing, actor)
             except BaseException:
                 self._fence.lift()
                 raise
             _log.warning("the store is fenced; calls are refused", extra={"store": target})
             return self._said(standing, is_new=True)
 
-    async def lift(self) -> dict[str, Any]:
-        """Calls go ahead again; raises FenceRefused if the store was moved for good."""
+    async def lift(self, *, actor: str, reason: str) -> dict[str, Any]:
+        """Calls go ahead again, as `actor` is on record for; raises FenceRefused if the store was
+        moved for good, or it cannot be put on record."""
         async with self._turn:
             standing = self._fence.standing
             if standing is None:
@@ -115,7 +130,7 @@ class Fencing:
             if standing.is_moved:
                 raise _refused_as_moved(standing.target)
             try:
-                await self._marks.drop_fence()
+                await self._take_off_record(standing, actor, reason)
             except StoreMoved as error:
                 self._fence.stand(replace(standing, is_moved=True))
                 raise _refused_as_moved(standing.target) from error
@@ -178,16 +193,28 @@ class Fencing:
         queue = self._queue
         return queue.depth("committed") + queue.depth("queued") + queue.counters.unknown
 
-    async def _put_on_record(self, standing: Standing) -> None:
-        mark = FenceMark(
-            standing.fence_id, standing.target, self._node_id, standing.reason, standing.since_us
-        )
+    # -- on record -------------------------------------------------------------------------
+
+    async def _put_on_record(self, standing: Standing, actor: str) -> None:
+        mark = self._mark(standing)
+        entries = [fenced(self._clock, tenant, actor, mark) for tenant in self._tenants]
         try:
-            await self._marks.put_fence(mark)
+            _tell_of_untold(await self._marks.put_fence(mark, Told(entries, seal)))
         except StoreError as error:
             raise FenceRefused(
                 error.code, f"The fence cannot be put on record: {error}", error.next_step
             ) from error
+
+    async def _take_off_record(self, standing: Standing, actor: str, reason: str) -> None:
+        """Raises a StoreError."""
+        mark = self._mark(standing)
+        entries = [unfenced(self._clock, tenant, actor, mark, reason) for tenant in self._tenants]
+        _tell_of_untold(await self._marks.drop_fence(Told(entries, seal)))
+
+    def _mark(self, standing: Standing) -> FenceMark:
+        return FenceMark(
+            standing.fence_id, standing.target, self._node_id, standing.reason, standing.since_us
+        )
 
     def _said(self, standing: Standing, *, is_new: bool) -> dict[str, Any]:
         return {
@@ -198,6 +225,13 @@ class Fencing:
             "is_moved": standing.is_moved,
             "calls_open": self._queue.reserved,
         }
+
+
+def _tell_of_untold(answers: Sequence[Answer]) -> None:
+    """A chain that takes nothing has no calls either, and keeps nobody from a move."""
+    for answer in answers:
+        if not isinstance(answer, Recorded):
+            _log.error("a chain does not tell of the fence", extra={"cause": str(answer)})
 
 
 def _refused_for_another(standing: Standing) -> FenceRefused:

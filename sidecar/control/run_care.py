@@ -148,6 +148,7 @@ class RunCare:
             agent_id=agent,
         )._replace(
             action=ACTION,
+            approver=actor,
             run_id=run_id or None,
             args_commitment=hmac.digest(salt, arguments, "sha256").hex(),
         )

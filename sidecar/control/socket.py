@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
+from sidecar.config.store_url import shown_store
 from sidecar.control.approval_care import VERBS as APPROVAL_VERBS
 from sidecar.control.approval_care import ApprovalCare, ApprovalCareRefused
-from sidecar.control.care_routes import add_care, cares_of, json_answer, user_name
+from sidecar.control.care_routes import add_care, cares_of, json_answer
 from sidecar.control.fencing import FenceRefused, Fencing
 from sidecar.control.run_care import RunCare, RunCareRefused
 from sidecar.control.sink_care import SinkCareRefused
@@ -32,6 +33,7 @@ from sidecar.control.socket_file import NAME, PATH_BYTES_MAX, bound
 from sidecar.control.tool_care import ToolCare, ToolCareRefused
 from sidecar.errors import StartRefused
 from sidecar.identity.changes import ChangeRefused
+from sidecar.local_users import user_name
 from sidecar.soc.incidents import IncidentRefused
 
 if TYPE_CHECKING:
@@ -200,18 +202,35 @@ def _text(asked: dict[str, Any], name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
+def _is_unicode(*texts: str) -> bool:
+    """JSON may hold halves of characters, which no record can."""
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _add_fence(app: web.Application, fencing: Fencing) -> None:
     async def post_fence(request: web.Request) -> web.Response:
         asked = await _asked(request)
-        wait_s = asked.get("wait_s")
-        if not isinstance(asked.get("target"), str) or not isinstance(wait_s, int | float | None):
+        wait_s, target, reason = asked.get("wait_s"), _text(asked, "target"), _text(asked, "reason")
+        if not target or not isinstance(wait_s, int | float | None):
             return json_answer(400, {"code": "malformed_request", "title": "`target` is missing"})
-        reason = str(asked.get("reason", ""))
-        said = await fencing.stand(target=asked["target"], reason=reason, wait_s=wait_s)
+        if not _is_unicode(target, reason):
+            return json_answer(400, {"code": "malformed_request", "title": "That is no text"})
+        actor = f"socket:{user_name(_user_id(request))}"
+        said = await fencing.stand(
+            target=shown_store(target), reason=reason, wait_s=wait_s, actor=actor
+        )
         return json_answer(200, said)
 
-    async def delete_fence(_: web.Request) -> web.Response:
-        return json_answer(200, await fencing.lift())
+    async def delete_fence(request: web.Request) -> web.Response:
+        reason = _text(await _asked(request), "reason")
+        if not _is_unicode(reason):
+            return json_answer(400, {"code": "malformed_request", "title": "That is no text"})
+        actor = f"socket:{user_name(_user_id(request))}"
+        return json_answer(200, await fencing.lift(actor=actor, reason=reason))
 
     async def post_moved(request: web.Request) -> web.Response:
         return json_answer(200, await fencing.leave(str((await _asked(request)).get("fence_id"))))

@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sidecar.clock import Clock
+from sidecar.ledger.audited import Deed, entry_in_clear
 from sidecar.ledger.care import ROTATE_KEY
-from sidecar.ledger.receipt import blank_receipt
 from sidecar.signed_note import (
     ED25519,
     BadNote,
@@ -25,6 +25,7 @@ from sidecar.signed_note import (
 )
 from storage.records import Entry
 
+SUBJECT = "receipts.key"
 _TITLE = "aegis-sidecar/key-rotation/v1"
 
 
@@ -37,14 +38,15 @@ class Rotation:
     new: VerifierKey
 
 
-def rotated(clock: Clock, tenant_id: str, origin: str, old: SigningKey, new: SigningKey) -> Entry:
-    """The receipt of a rotation."""
-    receipt = blank_receipt(
-        tenant_id, "control", event_id=clock.new_id(), call_id=None, ts_us=clock.now_us()
-    )
+def rotated(
+    clock: Clock, tenant_id: str, actor: str, origin: str, old: SigningKey, new: SigningKey
+) -> Entry:
+    """The receipt of a rotation, and its audit event: of keys both only tell what verifies."""
     statement = _statement(origin, old.verifier(origin), new.verifier(origin))
     signatures = (old.sign(origin, statement), new.sign(origin, statement))
-    return Entry(receipt._replace(action=ROTATE_KEY, resource=Note(statement, signatures).whole))
+    before, after = {"key": old.verifier(origin).text}, {"key": new.verifier(origin).text}
+    deed = Deed(ROTATE_KEY, actor, SUBJECT, before, after)
+    return entry_in_clear(clock, tenant_id, deed, Note(statement, signatures).whole)
 
 
 def read_rotation(seq: int, resource: str | None) -> Rotation:

@@ -1,7 +1,8 @@
 """From changes of pins to the entry that puts them: a receipt of kind `control`, facts beside it.
 
 Knows: the actions by which such receipts are found, and that the receipt commits to every tool's
-hash, so that what was pinned or accepted when cannot be denied later.
+hash, as it was and as it is, so that what was pinned or accepted when cannot be denied later; that
+each is audited, also what the sidecar does of itself.
 Must not know: when a pin changes, queues, stores.
 """
 
@@ -11,6 +12,7 @@ import hmac
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from sidecar.ledger.audited import SIDECAR
 from sidecar.ledger.canonical import canonical_arguments
 from sidecar.ledger.receipt import blank_receipt
 from storage.records import CallFactsRow, Entry
@@ -46,13 +48,17 @@ def pin_entry(
     agent: str | None,
     changes: Sequence[PinChange],
     said: Mapping[str, Any],
-    actor: str = "",
+    actor: str = SIDECAR,
     before: Sequence[PinRow] = (),
 ) -> Entry:
     """The entry for all changes at once. `agent` asked for the list that showed them; `said` stands
-    beside the hashes among what can be erased. What a person (`actor`) does is audited, with the
-    pins as they were."""
+    beside the hashes among what can be erased. `before` are pins as they were; one that is first
+    made has none."""
     told: dict[str, Any] = dict(said)
+    whats = {one.row.tool: one.what for one in changes}
+    was = {row.tool: _hash(whats[row.tool], row) for row in before}
+    if was:
+        told["before"] = was
     for one in changes:
         told.setdefault(one.what, {})[one.row.tool] = one.row.seen_sha256 or one.row.sha256
     salt = clock.random_bytes(SALT_BYTES)
@@ -70,12 +76,11 @@ def pin_entry(
         upstream=upstream,
         tool=f"{upstream}/{only}" if only is not None else None,
         action=f"tools.{what}",
+        approver=actor,
         args_commitment=hmac.digest(salt, arguments, "sha256").hex(),
     )
     facts = CallFactsRow(tenant, 0, salt.hex(), arguments.decode(), "{}")
     puts = tuple(one.row for one in changes)
-    if not actor:
-        return Entry(receipt, facts, puts=puts)
     audit = AuditRow(
         tenant,
         0,
@@ -83,12 +88,13 @@ def pin_entry(
         actor,
         f"tools.{what}",
         f"upstream:{upstream}",
-        _hashes(before),
-        _hashes(puts),
+        canonical_arguments(was).decode() if was else "",
+        canonical_arguments({one.row.tool: _hash(one.what, one.row) for one in changes}).decode(),
         str(said.get("reason", "")),
     )
     return Entry(receipt, facts, puts=puts, audit=audit)
 
 
-def _hashes(rows: Sequence[PinRow]) -> str:
-    return canonical_arguments({row.tool: row.sha256 for row in rows}).decode()
+def _hash(what: str, row: PinRow) -> str:
+    """What changes of a pin: what it is pinned to, or what its server says of it."""
+    return row.sha256 if what in (ACCEPTED, PINNED) else row.seen_sha256 or row.sha256

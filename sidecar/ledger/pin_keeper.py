@@ -152,9 +152,11 @@ class PinKeeper:
                     if crowded_out:
                         self._tell_of_crowd(tenant, upstream, len(crowded_out))
                     return known.drifted | crowded_out
-                changes = await self._changes(tenant, upstream, news)
+                changes, before = await self._changes(tenant, upstream, news)
                 said: dict[str, Any] = {"call_id": call_id}
-                entry = pin_entry(self._clock, tenant, upstream, agent, changes, said)
+                entry = pin_entry(
+                    self._clock, tenant, upstream, agent, changes, said, before=before
+                )
                 if await self._put(tenant, upstream, changes, entry):
                     self._tell(upstream, news)
         raise PinsUnknown("stale_pins", "the pins kept changing meanwhile")
@@ -218,14 +220,17 @@ class PinKeeper:
         self.drifts_total.setdefault(upstream, 0)
         return known
 
-    async def _changes(self, tenant: str, upstream: str, news: News) -> list[PinChange]:
+    async def _changes(
+        self, tenant: str, upstream: str, news: News
+    ) -> tuple[list[PinChange], list[PinRow]]:
+        """What is to change, and the pins that stand by now of what does."""
         now_us = self._clock.now_us()
         changes = [
             PinChange(PINNED, PinRow(tenant, upstream, one.tool, 1, one.text, one.sha256, now_us))
             for one in news.first
         ]
         if not (news.other or news.again):
-            return changes
+            return changes, []
         rows = {row.tool: row for row in await self.pins(tenant, upstream)}
         for one in news.other:
             row = rows.get(one.tool)
@@ -241,7 +246,7 @@ class PinKeeper:
             row = rows.get(tool)
             if row is not None:
                 changes.append(PinChange(RETURNED, _unseen(row)))
-        return changes
+        return changes, [rows[one.row.tool] for one in changes if one.row.tool in rows]
 
     async def _put(
         self,

@@ -2,7 +2,7 @@
 
 Knows: its words, and how they are found again by whoever verifies. What was lost stands in the
 receipt itself, for ever; the operator's reason, which may name somebody, stands beside it among
-what can be erased, with a commitment in the receipt.
+what can be erased, with a commitment in the receipt, and for that not in the audit event.
 Must not know: how a rollback was found, stores.
 """
 
@@ -12,9 +12,9 @@ import hmac
 from typing import Any
 
 from sidecar.clock import Clock
+from sidecar.ledger.audited import Deed, entry_in_clear
 from sidecar.ledger.canonical import canonical_arguments
-from sidecar.ledger.care import RESTORE
-from sidecar.ledger.receipt import blank_receipt
+from sidecar.ledger.care import RESTORE, SUBJECT
 from storage.known_heads import LostHead
 from storage.records import CallFactsRow, Entry
 
@@ -22,21 +22,21 @@ ROLLBACK = "store.rollback"
 SALT_BYTES = 16
 
 
-def rolled_back(clock: Clock, lost: LostHead, reason: str) -> Entry:
+def rolled_back(clock: Clock, actor: str, lost: LostHead, reason: str) -> Entry:
     """The chain goes on from `lost.there`, although `lost.seen` was recorded once.
 
     Raises NotCanonical for a reason that is no text.
     """
     salt = clock.random_bytes(SALT_BYTES)
     arguments = canonical_arguments({"reason": reason})
-    receipt = blank_receipt(
-        lost.tenant_id, "control", event_id=clock.new_id(), call_id=None, ts_us=clock.now_us()
-    )._replace(
-        action=ROLLBACK,
-        resource=f"receipt {lost.seen} is lost; the chain goes on from {lost.there}",
-        args_commitment=hmac.digest(salt, arguments, "sha256").hex(),
-    )
-    return Entry(receipt, CallFactsRow(lost.tenant_id, 0, salt.hex(), arguments.decode(), "{}"))
+    before, after = lost.seen._asdict(), lost.there._asdict()
+    deed = Deed(ROLLBACK, actor, SUBJECT, before, after)  # without what can be erased
+    words = f"receipt {lost.seen} is lost; the chain goes on from {lost.there}"
+    entry = entry_in_clear(clock, lost.tenant_id, deed, words)
+    commitment = hmac.digest(salt, arguments, "sha256").hex()
+    entry.receipt = entry.receipt._replace(args_commitment=commitment)
+    entry.facts = CallFactsRow(lost.tenant_id, 0, salt.hex(), arguments.decode(), "{}")
+    return entry
 
 
 def tells_of_rollback(body: dict[str, Any]) -> str | None:

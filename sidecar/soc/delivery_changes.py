@@ -7,19 +7,14 @@ Must not know: HTTP, the command line, how a sink is reached.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-import orjson
-
-from sidecar.ledger.canonical import canonical_arguments
-from sidecar.ledger.receipt import blank_receipt
+from sidecar.ledger.audited import Deed, audited_entry
 from sidecar.soc.attempts import again
 from sidecar.soc.deliveries import Ids, Kind, State, Told, deliveries_of
 from sidecar.soc.model import Severity
-from storage.records import AFTER_ALL_IDS, CallFactsRow, Entry, Recorded
-from storage.standing import AuditRow
+from storage.records import AFTER_ALL_IDS, Recorded
 from storage.watch_rows import DeliveryRow
 
 if TYPE_CHECKING:
@@ -27,7 +22,6 @@ if TYPE_CHECKING:
     from sidecar.ledger.fence import Fence
     from storage.write_queue import WriteQueue
 
-SALT_BYTES: Final = 16
 #: What one request has tried again at most.
 AGAIN_MAX: Final = 200
 
@@ -135,7 +129,7 @@ class DeliveryChanges:
     ) -> Sequence[DeliveryRow]:
         now_us = self._clock.now_us()
         after = [again(row, now_us) for row in rows]
-        await self._record(tenant, "delivery.retry", subject, actor, reason, after)
+        await self._record(tenant, "delivery.retry", subject, actor, reason, after, before=rows)
         return after
 
     async def _record(
@@ -146,40 +140,26 @@ class DeliveryChanges:
         actor: str,
         reason: str,
         rows: Sequence[DeliveryRow],
+        before: Sequence[DeliveryRow] = (),
     ) -> None:
+        """`before` are the rows as they were; what is new has none."""
         if self._fence.is_up:
             raise self._fence.refused()
-        told = {"deliveries": [row.delivery_id for row in rows], "reason": reason}
-        entry = self._entry(tenant, action, subject, actor, reason, rows, told)
+        deed = Deed(action, actor, subject, _shown(before), _shown(rows) or {}, reason)
+        entry = audited_entry(self._clock, tenant, deed)
+        entry.puts = rows
         if not isinstance(await self._queue.submit(entry), Recorded):
             raise DeliveryRefused("delivery_changed")
         self._ring(rows[0].sink)
 
-    def _entry(
-        self,
-        tenant: str,
-        action: str,
-        subject: str,
-        actor: str,
-        reason: str,
-        rows: Sequence[DeliveryRow],
-        told: dict[str, Any],
-    ) -> Entry:
-        now_us, salt = self._clock.now_us(), self._clock.random_bytes(SALT_BYTES)
-        arguments = canonical_arguments({"subject": subject, **told})
-        receipt = blank_receipt(
-            tenant,
-            "control",
-            event_id=self._clock.new_id(),
-            call_id=None,
-            ts_us=now_us,
-            agent_id=None,
-        )._replace(
-            action=action,
-            approver=actor,
-            args_commitment=hmac.digest(salt, arguments, "sha256").hex(),
-        )
-        after = orjson.dumps(told, option=orjson.OPT_SORT_KEYS).decode()
-        audit = AuditRow(tenant, 0, now_us, actor, action, subject, "", after, reason)
-        facts = CallFactsRow(tenant, 0, salt.hex(), arguments.decode(), "{}")
-        return Entry(receipt, facts, puts=rows, audit=audit)
+
+def _shown(rows: Sequence[DeliveryRow]) -> dict[str, Any] | None:
+    """Deliveries as an auditor reads them; None for none. What was told is not said again."""
+    if not rows:
+        return None
+    return {
+        "deliveries": {
+            row.delivery_id: {"state": row.state, "attempts": row.attempts, "version": row.version}
+            for row in rows
+        }
+    }

@@ -54,7 +54,7 @@ from sidecar.write_path import (
     made_queue,
     made_recorder,
     opened_store,
-    record_policies,
+    record_in_force,
     run_keeper,
 )
 from storage.errors import StoreHeld
@@ -149,7 +149,7 @@ async def _rooms(
     )
     queue = made_queue(config, store, pressure, clock)
     stack.push_async_callback(queue.close)
-    await record_policies(config, clock, store, queue, fence, policies)
+    await record_in_force(config, clock, store, queue, fence, policies)
     recorder = made_recorder(config, clock, queue, store, boot_id, fence)
     callers = await made_callers(stack, config, clock, store, queue, fence)
     runs, counters = run_keeper(config, clock, store), Counters(config.upstreams)

@@ -99,7 +99,7 @@ async def test_a_chain_is_cut_below_an_archive(store: SqlStore, tmp_path: Path) 
         except CutRefused:
             continue
         raise AssertionError("a wrong cut was made")
-    await store.record([pruned_receipts(CLOCK, "acme", cut)], seal)
+    await store.record([pruned_receipts(CLOCK, "acme", "cli:ana", cut)], seal)
     assert await retention.cut_off("acme", cut) == (8, 4)
     assert await retention.cut("acme") == cut
     report = await verify_chain(store, "acme")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import json
 
 import pytest
 from erasing_scene import WRITTEN, Quoted, delivery_kinds, hit_of, intent_of, quote, tables_with
@@ -10,6 +11,7 @@ from erasing_scene import WRITTEN, Quoted, delivery_kinds, hit_of, intent_of, qu
 from sidecar.clock import Clock
 from sidecar.control.erasing import Erased, Erasure, ErasureOvertaken, Marked, finish_erasing
 from sidecar.control.erasing_search import Found
+from sidecar.ledger.care import ERASE_FACTS
 from sidecar.ledger.chain import seal
 from sidecar.ledger.receipt import blank_receipt
 from sidecar.ledger.stored_chain import verify_store
@@ -229,6 +231,24 @@ async def test_f7_an_erasure_that_died_anywhere_is_ended_by_the_next_start(
     await finish_erasing(store, CLOCK)
     assert await store.head("acme") == head, "once is enough"
     assert [one.fault for one in await verify_store(store)] == [None]
+
+
+@pytest.mark.parametrize(("keeps", "told"), [(True, "cli:ana"), (False, "sidecar")])
+async def test_g10_who_asked_for_an_erasure_is_on_record_also_where_a_start_ends_it(
+    store: SqlStore, keeps: bool, told: str
+) -> None:
+    """A mark that was made before marks had it names nobody."""
+    await two_quoted(store)
+    marked = await Erasure(store, CLOCK, "cli:ana").about("acme", "user", "ann")
+    said = marked.text()
+    if not keeps:
+        said = json.dumps({name: one for name, one in json.loads(said).items() if name != "actor"})
+    assert await Erasing(store).begin(said) == said
+    await finish_erasing(store, CLOCK)
+    (receipt,) = [one for one in await store.receipts("acme", 0, 99) if one.action == ERASE_FACTS]
+    (event,) = await store.audit_events("acme", 99, 9, action=ERASE_FACTS)
+    assert (event.seq, event.actor, receipt.approver) == (receipt.seq, told, told)
+    assert await Erasing(store).unfinished() == ""
 
 
 async def test_what_keeps_coming_is_said_and_stays_marked(

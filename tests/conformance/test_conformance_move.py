@@ -6,7 +6,7 @@ from pathlib import Path
 
 import postgres_server
 import pytest
-from move_store import contents, fill, intent_of, move, stopped_at
+from move_store import assert_moved, contents, fill, intent_of, move, stopped_at
 
 from sidecar.clock import Clock
 from sidecar.ledger.chain import seal
@@ -34,7 +34,7 @@ async def test_a_store_moves_to_the_other_engine_and_everything_verifies(
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"moved {CALLS * 2 + 1} receipts of 2 tenants" in done.stdout
     assert postgres_server.PASSWORD not in done.stdout + done.stderr
-    assert await contents(other_url) == before
+    await assert_moved(before, other_url)
     reader = await open_reader(other_url)
     assert (await reader.head("tenant-0")).epoch == 1
     assert [intent.tenant_id for intent in await reader.open_intents("node", 9)] == ["tenant-0"]
@@ -49,7 +49,7 @@ async def test_a_store_moves_to_the_other_engine_and_everything_verifies(
     assert (again.returncode, "nothing is left to do" in again.stdout) == (0, True)
     store = await open_store(other_url, now_us=Clock().now_us, node_id="node")
     [answer] = await store.record([intent_of(Clock(), "tenant-1", 1, 9)], seal)
-    assert answer[0] == CALLS + 1
+    assert answer[0] == CALLS + 2, "after what was moved, and that it was"
     await store.close()
 
 
@@ -75,8 +75,11 @@ async def test_a15_killed_at_every_step_a_move_goes_on_and_comes_to_the_same(
                 await open_store(other_url, now_us=Clock().now_us, node_id="node")
     last = move(store_url, other_url)
     assert (last.returncode, "nothing is left to do" in last.stdout) == (0, True), last.stderr
-    # An uninterrupted move gives what the source held (the test above); so did this one.
-    assert await contents(other_url) == before
+    # An uninterrupted move gives what the source held (the test above); so did this one, and that
+    # it was moved was put on record by the last command, once.
+    await assert_moved(before, other_url)
+    assert move(store_url, other_url).returncode == 0
+    await assert_moved(before, other_url)
 
 
 async def test_a_store_in_use_is_not_moved(store_url: str, other_url: str) -> None:

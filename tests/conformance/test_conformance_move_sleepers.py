@@ -42,9 +42,10 @@ async def test_a_fenced_source_that_is_taken_up_at_the_last_moment_is_not_left(
         marks=Marks(one),
         clock=clock,
         node_id="one",
+        tenants=["default"],
         wait_s=1,  # type: ignore[arg-type]
     )
-    stand = await fencing.stand(target=LEFT_FOR, reason="", wait_s=1)
+    stand = await fencing.stand(target=LEFT_FOR, reason="", wait_s=1, actor="socket:ana")
     side, reader = await storage.open_side(
         store_url, "shown", now_us=clock.now_us, is_target=False, fenced_node="one"
     )

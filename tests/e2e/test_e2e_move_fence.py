@@ -15,7 +15,7 @@ from typing import Any
 
 import postgres_server
 import pytest
-from move_store import contents, fill, finished, move, stopped_at
+from move_store import assert_moved, contents, fill, finished, move, stopped_at
 from running import Process
 from tool_server import QuietTools, serving
 
@@ -123,6 +123,18 @@ def settled(url: str, receipts: int) -> dict[str, list[tuple[object, ...]]]:
     raise AssertionError(f"{receipts} receipts never came")
 
 
+def assert_moved_as_left(
+    source: str, before: dict[str, list[tuple[object, ...]]], target: str, told: list[str]
+) -> None:
+    """What the source held `before`, then what is told of its fence, and that all was moved."""
+    left = asyncio.run(contents(source)) | {"store_state": before["store_state"]}
+    fresh = [row for row in left["receipts"] if row not in before["receipts"]]
+    assert [row[12] for row in sorted(fresh, key=lambda row: int(str(row[1])))] == told
+    assert {str(row[21]).partition(":")[0] for row in fresh} == {"socket"}
+    assert not [row for row in before["receipts"] if row not in left["receipts"]]
+    asyncio.run(assert_moved(left, target))
+
+
 def test_f6_a_fenced_sidecar_refuses_calls_serves_reads_and_is_moved(
     sidecar: Process, tmp_path: Path, postgres_dsn: str, shop: str
 ) -> None:
@@ -149,11 +161,12 @@ def test_f6_a_fenced_sidecar_refuses_calls_serves_reads_and_is_moved(
     assert "NOT READY: fenced" in words
     words = sidecar.cli("store", "status", "--config", str(sidecar.config)).stdout
     assert "`store unfence` lifts the fence" in words
-    assert len(sidecar.receipts()) == 10
+    assert len(sidecar.receipts()) == 11, "ten of calls, and that it is fenced"
     fenced = asyncio.run(contents(sidecar.store))
     marks = [row[0] for row in fenced["store_state"] if row not in before["store_state"]]
     assert marks == [FENCED]
-    assert fenced | {"store_state": []} == before | {"store_state": []}
+    grown = {table: [] for table in ("store_state", "receipts", "call_facts", "chain_head")}
+    assert fenced | grown == before | grown
 
     unflagged = move(sidecar.store, target)
     assert (unflagged.returncode, "--fence" in unflagged.stderr) == (1, True)
@@ -163,7 +176,7 @@ def test_f6_a_fenced_sidecar_refuses_calls_serves_reads_and_is_moved(
     done = move(sidecar.store, target, "--fence")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "restart the sidecar" in done.stdout
-    assert asyncio.run(contents(target)) == before
+    assert_moved_as_left(sidecar.store, before, target, ["store.fence"])
 
     assert code_of(sidecar) == "store_moved"
     unfence = sidecar.cli("store", "unfence", "--config", str(sidecar.config))
@@ -174,7 +187,7 @@ def test_f6_a_fenced_sidecar_refuses_calls_serves_reads_and_is_moved(
     successor = sidecar_on(tmp_path / "successor", shop, target).start()
     try:
         assert code_of(successor) == ""
-        assert len(successor.receipts()) == 12
+        assert len(successor.receipts()) == 14
     finally:
         successor.kill()
 
@@ -280,11 +293,11 @@ def test_a_server_is_fenced_only_where_no_other_node_lives(
         assert f":{one.data_port}" not in done.stderr
         assert code_of(one) == code_of(two) == "", "lifted"
         two.stop()
-        before = settled(url, 8)
+        before = settled(url, 10)
         done = move(url, target, "--fence", "--data-dir", str(one.folder))
         assert done.returncode == 0, done.stderr
         assert code_of(one) == "store_moved"
-        assert asyncio.run(contents(target)) == before
+        assert_moved_as_left(url, before, target, ["store.fence"])
         late = two.cli("serve", "--config", str(two.config))
         assert (late.returncode, "[store_moved]" in late.stderr) == (1, True), late.stderr
     finally:
@@ -326,7 +339,7 @@ def test_a3_where_the_mark_cannot_be_set_the_fence_stays_and_the_move_goes_on_la
         assert code_of(process) == "store_fenced"
         ballast.unlink()
         assert move(process.store, target, "--fence").returncode == 0
-        assert asyncio.run(contents(target)) == before
+        assert_moved_as_left(process.store, before, target, ["store.fence"])
     finally:
         process.kill()
         subprocess.run(["umount", "-l", str(disk)], check=True)

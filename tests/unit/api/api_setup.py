@@ -40,6 +40,8 @@ from sidecar.config.model import (
     UpstreamLimits,
 )
 from sidecar.config.settable import Secret
+from sidecar.control.approval_care import ApprovalCare
+from sidecar.control.caller_care import CallerCare
 from sidecar.control.run_care import RunCare
 from sidecar.control.server import ControlServer
 from sidecar.control.state import ControlState
@@ -68,7 +70,7 @@ from sidecar.soc.levels import Level
 from sidecar.soc.model import Evidence, Hit, Severity
 from sidecar.telemetry.counters import Counters
 from sidecar.telling_rooms import Telling
-from sidecar.write_path import made_recorder
+from sidecar.write_path import made_fencing, made_recorder
 from storage.pressure import Pressure
 from storage.records import Entry, Recorded
 from storage.standing import AgentRow, ApprovalRow, AuditRow, KeyRow, PinRow
@@ -183,6 +185,8 @@ class Served:
     clock: Clock
     recorder: Recording
     api: Any
+    #: What control.sock answers by, with everybody there is.
+    state: ControlState
     #: Starts another listener over the same store, as another node has one; its URL.
     another: Callable[[], Awaitable[str]]
 
@@ -465,6 +469,10 @@ async def served_api(
         callers = await made_callers(stack, config, clock, store, queue, fence)
         approvals = made_approvals(config, clock, store, queue, fence)
 
+        state.callers = CallerCare(config, callers, store)
+        state.approval_care = ApprovalCare(approvals, config.tenants, "")
+        state.fencing = made_fencing(config, clock, fence, queue, store, None)
+
         before = []
         if has_agents:
             recorder = made_recorder(config, clock, queue, store, "b1", fence)
@@ -498,5 +506,5 @@ async def served_api(
         client = await stack.enter_async_context(ClientSession())
         yield Served(
             f"http://127.0.0.1:{server.port}", client, store, queue, api._rooms.reader, policies,
-            clock, recording, api, another,
+            clock, recording, api, state, another,
         )  # fmt: skip

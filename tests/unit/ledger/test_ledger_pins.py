@@ -22,6 +22,7 @@ from sidecar.ledger.canonical import NotCanonical
 from sidecar.ledger.chain import seal
 from sidecar.ledger.fence import Fence, Standing
 from sidecar.ledger.jcs import jcs
+from sidecar.ledger.pin_entries import ACCEPTED, DRIFTED, PINNED, RETURNED
 from sidecar.ledger.pin_keeper import AGE_MAX_S, TOOLS_MAX, PinKeeper, PinsUnknown
 from sidecar.ledger.tool_definition import Definition, definition_of
 from storage import SqlStore, open_store
@@ -81,6 +82,9 @@ def test_c12_every_member_a_model_or_client_goes_by_is_pinned_and_no_other() -> 
 
 
 # -- pins ------------------------------------------------------------------------------------
+
+
+WHAT = (DRIFTED, RETURNED, ACCEPTED, PINNED)
 
 
 class SteppedClock(SteadyClock):
@@ -183,6 +187,7 @@ async def test_c12_a_difference_is_drift_until_it_is_accepted(node: Node) -> Non
     assert (await actions(node.store))[2][2] == {
         "accepted": {"add": other.sha256},
         "actor": "socket",
+        "before": {"add": said("add").sha256},
         "reason": "asked",
     }
 
@@ -197,6 +202,42 @@ async def test_c12_what_is_said_as_before_is_no_drift_any_more_and_that_is_on_re
     assert [action for action, _, _ in await actions(node.store)] == [
         "tools.pinned", "tools.drifted", "tools.drifted", "tools.returned",
     ]  # fmt: skip
+
+
+async def test_g10_what_becomes_of_a_definition_is_audited_whoever_did_it(node: Node) -> None:
+    """Before and after, by the one who acted; the receipt commits to all of it."""
+    one, two, store = said("add"), said("add", "other"), node.store
+    await node.lists(one)
+    await node.lists(two)
+    await node.lists(one, said("mul"))
+    await node.lists(two)
+    (drifted,) = [row for row in await node.pins.pins("acme", "calc") if row.seen]
+    await node.pins.accept("acme", "calc", [drifted], "looked at it", "person:ana")
+    events = (await store.audit_events("acme", 99, 99))[::-1]
+
+    assert [
+        (row.actor, row.action, json.loads(row.before_state or "null"), json.loads(row.after_state))
+        for row in events
+    ] == [
+        ("sidecar", "tools.pinned", None, {"add": one.sha256}),
+        ("sidecar", "tools.drifted", {"add": one.sha256}, {"add": two.sha256}),
+        (
+            "sidecar", "tools.returned",
+            {"add": two.sha256}, {"add": one.sha256, "mul": said("mul").sha256},
+        ),
+        ("sidecar", "tools.drifted", {"add": one.sha256}, {"add": two.sha256}),
+        ("person:ana", "tools.accepted", {"add": one.sha256}, {"add": two.sha256}),
+    ]  # fmt: skip
+    receipts = await store.receipts("acme", 0, 99)
+    assert [(row.seq, row.action, row.approver) for row in receipts] == [
+        (row.seq, row.action, row.actor) for row in events
+    ]
+    for row, (_, _, arguments) in zip(events, await actions(store), strict=True):
+        assert arguments.get("before") == json.loads(row.before_state or "null")
+        assert arguments.get("reason", "") == row.reason
+        for tool, became in json.loads(row.after_state).items():
+            what = next(name for name, tools in arguments.items() if name in WHAT and tool in tools)
+            assert arguments[what][tool] == became
 
 
 @pytest.mark.parametrize("order", [[0, 1], [1, 0]])

@@ -206,7 +206,7 @@ async def test_what_a_carried_store_was_seen_as_holds_at_its_new_place(tmp_path:
 
 async def test_the_receipt_says_what_was_lost_and_keeps_the_reason_apart(tmp_path: Path) -> None:
     lost = LostHead("acme", Seen(9, "b" * 64), Seen(4, "c" * 64))
-    entry = rolled_back(CLOCK, lost, "Ann moved the disk")
+    entry = rolled_back(CLOCK, "cli:ana", lost, "Ann moved the disk")
     body = entry.receipt._asdict()
     assert (body["kind"], body["action"]) == ("control", ROLLBACK)
     assert tells_of_rollback(body) == (
