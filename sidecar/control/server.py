@@ -148,6 +148,11 @@ class ControlServer:
             ) from error
         self.port = self._sockets[0].getsockname()[1]
 
+    @property
+    def listening(self) -> Sequence[socket.socket]:
+        """The sockets it listens on, while it does."""
+        return self._sockets
+
     def speak(self, context: ssl.SSLContext) -> None:
         """From now on new connections meet this context; those that are open keep theirs."""
         self._context = context
