@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pydantic
 import pytest
+from certificates import Authority
 from config_setup import ENVIRON, EVERYTHING
 
 from sidecar.app import running
@@ -273,6 +274,31 @@ def test_a_listener_open_to_others_is_warned_of_and_usable(tmp_path: Path) -> No
     assert problem.is_warning
     named = "listen: {control: {address: '0.0.0.0:8081', hosts: [aegis]}}\n"
     assert load(tmp_path, SMALLEST + named).problems == []
+
+
+def test_g12_keys_that_are_sent_in_the_clear_are_warned_of(tmp_path: Path) -> None:
+    """Where other machines reach the control listener, and there is somebody who has a key."""
+    Authority().sign().write(tmp_path)
+    tls = ", tls: {cert: {file: server.pem}, key: {file: server.key}}"
+    people = (
+        "tenants: {acme: {agents: {coder: {}}, "
+        "people: {ana: {roles: [viewer], key: {env: ANA_KEY}}}}}\n"
+    )
+    for address, more, tenants, is_warned in (
+        ("0.0.0.0:8081", "", people, True),
+        ("10.0.0.5:8081", "", people, True),
+        ("0.0.0.0:8081", tls, people, False),
+        ("127.0.0.1:8081", "", people, False),
+        ("0.0.0.0:8081", "", "", False),
+    ):
+        control = f"listen: {{control: {{address: '{address}', hosts: [aegis]{more}}}}}\n"
+        loaded = load(tmp_path, SMALLEST + control + tenants)
+        assert loaded.config is not None, loaded.problems
+        said = [str(problem) for problem in loaded.problems if problem.is_warning]
+        assert len(said) == len(loaded.problems) == is_warned, (address, said)
+        if is_warned:
+            assert "without TLS: keys of people are sent there in the clear" in said[0]
+            assert "tls: {cert:" in said[0]
 
 
 def test_a_neighbour_on_another_port_or_address_is_no_loop(tmp_path: Path) -> None:
