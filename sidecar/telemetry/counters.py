@@ -94,6 +94,7 @@ FAIL_CLOSED_REASONS: Final = (
     "store_held",
     "store_corrupt",
     "read_timeout",
+    "unscoped_read",
     "commit_unknown",
     "unique_violation",
     "unrecordable",
