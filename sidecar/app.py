@@ -40,7 +40,7 @@ from sidecar.ledger.fence import Fence
 from sidecar.ledger.lease import Lease
 from sidecar.ledger.pin_keeper import PinKeeper
 from sidecar.ledger.recovery import recover_all
-from sidecar.listening import listening_sockets
+from sidecar.listening import OwnListeners, listening_sockets
 from sidecar.policy_files import PolicyKeeper
 from sidecar.pressure_history import PressureHistory
 from sidecar.proxy.doorkeeper import Doorkeeper
@@ -129,7 +129,7 @@ async def running(
         recorder = made_recorder(config, clock, queue, store, boot_id, fence)
         callers = await made_callers(stack, config, clock, store, queue, fence)
         counters = Counters(config.upstreams)
-        leg = _leg(stack, certificates)
+        leg, ourselves = _leg(stack, certificates)
         runs = run_keeper(config, clock, store)
         pins = PinKeeper(store, queue, clock, fence, is_alone=not store.has_leases)
         telling = Telling(config, clock, store, queue, fence, callers.containing, sys.stdout)
@@ -158,12 +158,12 @@ async def running(
         )  # fmt: skip
         tasks = Tasks(stack)
         web = await made_api(stack, config, clock, state, policies, callers, approvals, store)
-        await _control(stack, config, state, certificates.control, *web, authorize)
+        await _control(stack, config, state, certificates.control, *web, authorize, ourselves)
         tasks.start(policies.run(), "policies")
         _follow(tasks, pressure, history, lease, certificates)
         start_upkeep(config, tasks, store, clock, fence, callers, approvals, checkpoints, telling)
         watching.start(tasks)
-        keeper = await _listen(config, door, certificates.data)
+        keeper = await _listen(config, door, certificates.data, ourselves)
         stack.push_async_callback(_drain, config, keeper, door, counters, queue, state, approvals)
         settle()
         _tell(config, store, policies)
@@ -201,10 +201,12 @@ def _door(config: Config, pipeline: Pipeline, authorize: AuthorizeDoor) -> Front
     return FrontDoor(handle, pipeline.refuse_head, rules=head_rules(config), limits=config.limits)
 
 
-def _leg(stack: AsyncExitStack, certificates: Certificates) -> LeanLeg:
-    leg = LeanLeg(certificates.contexts())
+def _leg(stack: AsyncExitStack, certificates: Certificates) -> tuple[LeanLeg, OwnListeners]:
+    """The way to upstreams; where it must not lead is told later, by whoever listens."""
+    ourselves = OwnListeners()
+    leg = LeanLeg(certificates.contexts(), ourselves)
     stack.push_async_callback(leg.close)
-    return leg
+    return leg, ourselves
 
 
 def _history(stack: AsyncExitStack, config: Config, clock: Clock) -> PressureHistory:
@@ -223,6 +225,7 @@ async def _control(
     api: Api,
     console: Console,
     authorize: AuthorizeDoor,
+    ourselves: OwnListeners,
 ) -> None:
     context = keeper.context if keeper is not None else None
     before = [agents_first(authorize, config.limits)]
@@ -230,6 +233,7 @@ async def _control(
     if keeper is not None:
         keeper.on_change = server.speak
     await server.start()
+    ourselves.add(server.listening)
     stack.push_async_callback(server.stop)
     socket = ControlSocket(config.data_dir, state)
     await socket.start()
@@ -237,12 +241,16 @@ async def _control(
 
 
 async def _listen(
-    config: Config, door: FrontDoor, certificate: CertificateKeeper | None
+    config: Config,
+    door: FrontDoor,
+    certificate: CertificateKeeper | None,
+    ourselves: OwnListeners,
 ) -> Doorkeeper:
     address = config.listen.data
     tls = None if certificate is None else lambda: certificate.context
     try:
         listening = await listening_sockets(address.host, address.port, BACKLOG)
+        ourselves.add(listening)
         return Doorkeeper(door, listening, tls)
     except OSError as error:
         raise StartRefused(

@@ -1,12 +1,53 @@
-"""Sockets that listen: one for each address of a host, all of them or none.
+"""Sockets that listen: one for each address of a host, all of them or none; and who reaches them.
 
-Knows: addresses and socket options. Must not know: who serves on them, or how.
+Knows: addresses and socket options. A connection that this process opens may lead to itself by a
+name or an address that no text tells of, so the connection itself is asked.
+Must not know: who serves on them, or how.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
+from collections.abc import Iterable
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class OwnListeners:
+    """Where this process listens."""
+
+    def __init__(self) -> None:
+        self._places: set[tuple[_Address, int]] = set()
+
+    def add(self, listening: Iterable[socket.socket]) -> None:
+        """Sockets that listen from now on, over TCP."""
+        self._places.update(_place(one.getsockname()) for one in listening)
+
+    def are_reached_by(self, opened: socket.socket) -> bool:
+        """Whether a connection, to whatever it was opened, has led to one of them. Raises OSError
+        where it is over already."""
+        peer, port = _place(opened.getpeername())
+        own, _ = _place(opened.getsockname())
+        is_this_host = peer == own or peer.is_loopback
+        return any(
+            port == listening_port
+            and (
+                peer == address
+                or (is_this_host and address.is_unspecified)
+                or (peer.is_loopback and address.is_loopback)
+            )
+            for address, listening_port in self._places
+        )
+
+
+def _place(name: tuple[str, int]) -> tuple[_Address, int]:
+    """Address and port of a socket's name; an IPv4 address that IPv6 wraps is itself."""
+    address = ipaddress.ip_address(name[0].partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return address, name[1]
 
 
 async def listening_sockets(host: str, port: int, backlog: int) -> list[socket.socket]:

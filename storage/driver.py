@@ -128,7 +128,9 @@ class Driver(Protocol):
     async def fetch(self, sql: str, *parameters: Value, tenant: str | None = None) -> list[Row]:
         """One read on a connection of its own, cut off at the driver's time limit.
 
-        It sees the rows of `tenant`, where the engine guards rows; None is for jobs across tenants.
+        It sees the rows of `tenant`, where the engine guards rows; None is for jobs across tenants
+        and for what is about the store itself, which `storage.scopes` names: UnscopedRead for any
+        other statement, whatever the engine guards.
         """
         ...
 

@@ -119,3 +119,10 @@ class QueueClosed(StoreError):
     """The write queue is draining or closed."""
 
     code = "queue_closed"
+
+
+class UnscopedRead(StoreError):
+    """A read named no tenant and is no job across tenants (storage/scopes.py)."""
+
+    code = "unscoped_read"
+    next_step = "Report it: whose rows are read must be said."

@@ -26,6 +26,7 @@ from storage.postgres_errors import (
     translated,
     translated_read,
 )
+from storage.scopes import EVERY_TENANT, NO_TENANT, Scopes
 
 T = TypeVar("T")
 
@@ -36,10 +37,7 @@ LIMIT_MARGIN_S = 1.0
 READERS = 4
 #: How often the size of the database is asked for, at most.
 SIZE_EVERY_S = 60.0
-
-#: What a connection may see: every tenant (jobs), or those named, separated so that no name can
-#: stand for two.
-EVERY_TENANT = "*"
+#: Between the tenants that a connection may see, so that no name can stand for two.
 _SEPARATOR = "\x1f"
 
 
@@ -73,6 +71,7 @@ class PostgresReaders:
         servers: Servers | None = None,
     ) -> None:
         self._servers = servers or Servers(url, sql, _open)
+        self._scopes = Scopes(sql)
         self._count = count
         self._sql = sql
         self._limit_s = limit_s
@@ -81,13 +80,14 @@ class PostgresReaders:
         self._is_closed = False
 
     async def fetch(self, sql: str, *parameters: Value, tenant: str | None = None) -> list[Row]:
-        """All rows of one query, of those the tenant may see; ReadTimeout beyond the time limit."""
+        """All rows of one query, of those it may see (`Scopes.of_read`, raises UnscopedRead);
+        ReadTimeout beyond the time limit."""
+        scope = self._scopes.of_read(sql, tenant)
         pool = await self._opened()
         is_acquired = False
         try:
             async with pool.acquire(timeout=CONNECT_S) as connection:
                 is_acquired = True
-                scope = EVERY_TENANT if tenant is None else tenant
                 await connection.fetch(self._sql["set_scope"], scope)
                 rows = await connection.fetch(
                     sql, *parameters, timeout=self._limit_s + LIMIT_MARGIN_S
@@ -137,7 +137,7 @@ class PostgresReaders:
 
     async def _forget(self, connection: Any) -> None:
         """What the pool calls with a connection that comes back."""
-        await connection.fetch(self._sql["set_scope"], "")
+        await connection.fetch(self._sql["set_scope"], NO_TENANT)
 
 
 class PostgresDriver:

@@ -16,6 +16,10 @@ ENCRYPTED = ("require", "verify-ca", "verify-full")
 #: With these the server's certificate is checked too.
 VERIFIED = ("verify-ca", "verify-full")
 SSLMODES = ("disable", "allow", "prefer", *ENCRYPTED)
+#: What may be asked for as the least or the latest version of TLS: those before are broken, and
+#: the driver would take them.
+TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
+_TLS_PARAMETERS = ("ssl_min_protocol_version", "ssl_max_protocol_version")
 #: Which server of several may be asked for. The sidecar writes: it always wants the primary.
 SESSION_ATTRIBUTES = ("any", "primary", "read-write")
 
@@ -69,6 +73,10 @@ def link_problem(url: str) -> str:
     mode = parameters.get("sslmode", "")
     if mode and mode not in SSLMODES:
         return f"sslmode={mode} is none of {', '.join(SSLMODES)}"
+    for name in _TLS_PARAMETERS:
+        version = parameters.get(name, TLS_VERSIONS[0])
+        if version not in TLS_VERSIONS:
+            return f"{name}={version} is none of {', '.join(TLS_VERSIONS)}"
     attributes = parameters.get("target_session_attrs", "any")
     if attributes not in SESSION_ATTRIBUTES:
         return f"target_session_attrs={attributes} does not find the primary: leave it out"

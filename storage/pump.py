@@ -80,6 +80,8 @@ class Pump:
         self.queued: Lane[Entry] = Lane()
         #: Entries of each lane in the batch under way.
         self.running = (0, 0)
+        #: When somebody who still waited was last told of a commit; None if that never was.
+        self.heard_ns: int | None = None
         self.health = Health(store.probe, counters, monotonic_ns)
         self._waited_for = Backoff(*WAITED_FOR_PAUSES_S, monotonic_ns)
         self._retry = Backoff(*QUEUED_PAUSES_S, monotonic_ns)
@@ -214,6 +216,8 @@ class Pump:
             else:
                 waiter.future.set_result(answer)
         self.running = (0, 0)
+        if len(unheard) < len(waiters):
+            self.heard_ns = self._now_ns()
         # Only after everybody knows: what is done about these may fail.
         for entry, answer in unheard:
             self._on_unheard(entry, answer)

@@ -21,6 +21,7 @@ import aiosqlite
 
 from storage.driver import Row, Script, StoreFacts, Value
 from storage.errors import ReadTimeout, StoreError, StoreUnavailable
+from storage.scopes import Scopes
 from storage.sqlite_errors import is_distrustful, translated, was_interrupted
 from storage.sqlite_file import FileLock, check_place, create_private
 from storage.sqlite_log import check_log
@@ -33,6 +34,7 @@ from storage.sqlite_thread import (
     read,
     run_transaction,
 )
+from storage.statements import load_statements
 
 T = TypeVar("T")
 
@@ -85,6 +87,7 @@ class SqliteReaders:
     def __init__(self, path: Path, *, count: int = READERS, limit_s: float = READ_LIMIT_S) -> None:
         self._path = path
         self._limit_s = limit_s
+        self._scopes = Scopes(load_statements("sqlite"))
         self._turns = asyncio.Semaphore(count)
         self._free: list[aiosqlite.Connection] = []
         self._open: set[aiosqlite.Connection] = set()
@@ -93,8 +96,11 @@ class SqliteReaders:
     async def fetch(self, sql: str, *parameters: Value, tenant: str | None = None) -> list[Row]:
         """All rows of one query; ReadTimeout if it takes longer than the limit.
 
-        The limit bounds how long a reader can keep the WAL from starting over.
+        A file guards no rows, but UnscopedRead is raised as of a server: for a read without a
+        tenant, unless it is known that none is to be named. The limit bounds how long a reader can
+        keep the WAL from starting over.
         """
+        self._scopes.of_read(sql, tenant)
         async with self._turns:
             connection = await self._take()
             interrupt = connection._conn.interrupt
@@ -189,7 +195,7 @@ class SqliteDriver:
 
     async def fetch(self, sql: str, *parameters: Value, tenant: str | None = None) -> list[Row]:
         """See `Driver.fetch`; a file guards no rows."""
-        return await self._readers.fetch(sql, *parameters)
+        return await self._readers.fetch(sql, *parameters, tenant=tenant)
 
     async def upkeep(self) -> None:
         """A checkpoint step every few batches."""

@@ -85,7 +85,10 @@ class WriteQueue:
         self.counters = QueueCounters()
         #: Places of the queued lane that are reserved and not used yet.
         self.reserved = 0
-        self._wait_s = wait_s
+        self.wait_s = wait_s
+        self._now_ns = monotonic_ns
+        #: When a caller was last turned away because there was no place, or no time left.
+        self._turned_away_ns: int | None = None
         self._loop = asyncio.get_running_loop()
         self._patience = Patience(self._loop, wait_s, monotonic_ns, self._on_expired)
         self._unknown = UnknownCommits(
@@ -156,8 +159,7 @@ class WriteQueue:
                 self._check_pump(rejected)
             queued = self._pump.queued.depth + self._pump.running[1]
             if self.reserved + queued >= self.capacity:
-                rejected["full"] += 1
-                raise QueueFull
+                raise self._full(rejected)
         self.reserved += 1
         return Slot(self)
 
@@ -199,6 +201,16 @@ class WriteQueue:
         """How long the oldest caller has waited; 0 if nobody waits."""
         return self._patience.oldest_age_s()
 
+    def is_behind(self, within_s: float) -> bool:
+        """Whether, in the last so many seconds, callers were turned away because the queue was full
+        or their time was up, and nobody was told of a commit in time."""
+        since_ns = self._now_ns() - within_s * 1e9
+        return _is_since(self._turned_away_ns, since_ns) and not self.was_heard(within_s)
+
+    def was_heard(self, within_s: float) -> bool:
+        """Whether, in the last so many seconds, a caller was told of a commit in time."""
+        return _is_since(self._pump.heard_ns, self._now_ns() - within_s * 1e9)
+
     # -- the end ---------------------------------------------------------------------------
 
     async def drain(self, deadline_s: float) -> int:
@@ -226,7 +238,7 @@ class WriteQueue:
         waiting = self._committed.take(self._committed.depth)
         self._pump.fail(waiting, QueueClosed(), "closed")
         self._pump.stop()
-        _, unfinished = await asyncio.wait({self._task}, timeout=self._wait_s)
+        _, unfinished = await asyncio.wait({self._task}, timeout=self.wait_s)
         for task in unfinished:
             task.cancel()
             await asyncio.wait({task})
@@ -255,8 +267,12 @@ class WriteQueue:
         if len(self._unknown) >= self.capacity:
             rejected["error"] += 1
             raise StoreUnavailable("too many commits of unknown outcome are to be looked up")
+        raise self._full(rejected)
+
+    def _full(self, rejected: dict[str, int]) -> QueueFull:
         rejected["full"] += 1
-        raise QueueFull
+        self._turned_away_ns = self._now_ns()
+        return QueueFull()
 
     def _check_pump(self, rejected: dict[str, int]) -> None:
         if self._failure is not None:
@@ -265,6 +281,7 @@ class WriteQueue:
 
     def _on_expired(self, waiter: Waiter) -> None:
         self.counters.committed.rejected["timeout"] += 1
+        self._turned_away_ns = self._now_ns()
         if not waiter.is_running:
             self._committed.remove(waiter.tenant_id, waiter)
         waiter.future.set_exception(QueueTimeout())
@@ -314,3 +331,7 @@ class WriteQueue:
         self._committed.take(self._committed.depth)
         self._pump.fail(self._patience.waiting(), error)
         self._end_drain()
+
+
+def _is_since(moment_ns: int | None, since_ns: float) -> bool:
+    return moment_ns is not None and moment_ns >= since_ns

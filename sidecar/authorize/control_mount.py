@@ -17,6 +17,7 @@ from aiohttp import web
 from sidecar.authorize.asked import AskedHttp
 from sidecar.authorize.door import RESERVED, AuthorizeDoor
 from sidecar.config.model import Limits
+from sidecar.control.continuing import invite
 from sidecar.errors import Refused
 
 if TYPE_CHECKING:
@@ -79,8 +80,12 @@ def _asked(request: web.Request, path: str, limits: Limits) -> AskedHttp:
 
 async def _read(request: web.Request, bytes_max: int) -> bytes:
     pieces = bytearray()
+    too_large = Refused("body_too_large", f"The body is longer than {bytes_max} bytes")
+    if (request.content_length or 0) > bytes_max:
+        raise too_large
+    await invite(request)
     async for piece in request.content.iter_any():
         pieces += piece
         if len(pieces) > bytes_max:
-            raise Refused("body_too_large", f"The body is longer than {bytes_max} bytes")
+            raise too_large
     return bytes(pieces)

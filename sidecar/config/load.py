@@ -16,7 +16,13 @@ from typing import get_args
 
 from sidecar.config.bounded import read_bounded
 from sidecar.config.callers import read_callers
-from sidecar.config.endpoints import default_hosts, is_unspecified, read_listener, read_url
+from sidecar.config.endpoints import (
+    default_hosts,
+    is_loopback,
+    is_unspecified,
+    read_listener,
+    read_url,
+)
 from sidecar.config.identity import NAME, read_tenants
 from sidecar.config.listener_tls import read_listener_tls
 from sidecar.config.merge import Merge, origin_of
@@ -29,6 +35,7 @@ from sidecar.config.model import (
     Record,
     Runs,
     Soc,
+    Tenant,
     Upstream,
 )
 from sidecar.config.receipts import read_receipts
@@ -168,6 +175,7 @@ class _Reader:
         store = self._store()
         written = read_tenants(top, self.references)
         callers = read_callers(top, written, listen.data)
+        self._warn_of_keys_in_the_clear(listen.control, written.tenants)
         default = top.choice("default", ("deny", "observe"), "deny")
         return Config(
             default="observe" if default == "observe" else "deny",
@@ -223,6 +231,26 @@ class _Reader:
                 )
             )
         return Address(host=where[0], port=where[1], hosts=default_hosts(where[0]) + hosts, tls=tls)
+
+    def _warn_of_keys_in_the_clear(self, control: Address, tenants: dict[str, Tenant]) -> None:
+        """Whoever reads along there has what people send with every request: their keys, or the
+        tokens of their issuer."""
+        if control.tls is not None or is_loopback(control.host):
+            return
+        if not any(tenant.people for tenant in tenants.values()):
+            return
+        section = self.top.sub("listen")
+        node = section.members.get("control")
+        self.top.problems.append(
+            Problem(
+                node.position if node is not None else section.position,
+                "listen.control is open to other machines without TLS: keys of people are sent "
+                "there in the clear",
+                "give it a certificate: control: {address: …, tls: {cert: {file: …}, "
+                "key: {file: …}}}; or let nothing but a proxy that speaks TLS reach it",
+                is_warning=True,
+            )
+        )
 
     def _data_dir(self, store: str) -> Path:
         """Where control.sock and the like stand: beside a file, else beside sidecar.yaml."""

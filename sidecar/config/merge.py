@@ -18,8 +18,19 @@ from sidecar.yaml_reader import Node, read_yaml
 
 PREFIX = "AEGIS_"
 FLAG = "--set"
-#: Below these users choose names, which have no `_`: in a variable it stands for `-`.
-_NAMED = frozenset({"upstreams", "tenants", "agents"})
+#: A name that users chose, whichever it is.
+_CHOSEN = "*"
+#: Below these places users choose names (`*` is such a name), which have no `_`: in a variable it
+#: stands for `-`. A place and not its last word says so: an upstream may be called `agents`.
+_NAMED = frozenset(
+    {
+        ("upstreams",),
+        ("sinks",),
+        ("tenants",),
+        ("tenants", _CHOSEN, "agents"),
+        ("tenants", _CHOSEN, "people"),
+    }
+)
 #: A listener may be written short; this is what the short form stands for.
 _SHORT_FORM = "address"
 _LISTENERS = (("listen", "data"), ("listen", "control"))
@@ -119,9 +130,11 @@ def _origins(node: Node) -> Iterator[str]:
 
 def _path_of_variable(word: str) -> list[str]:
     path: list[str] = []
+    place: tuple[str, ...] = ()
     for part in word.split("__"):
-        is_chosen = bool(path) and path[-1] in _NAMED
+        is_chosen = place in _NAMED
         path.append(part.replace("_", "-") if is_chosen else part)
+        place = (*place, _CHOSEN if is_chosen else part)
     return path
 
 

@@ -14,7 +14,16 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from sidecar.config.model import Address, Auth, Config, Group, Issuer, ListenerTls, Secret
+from sidecar.config.model import (
+    Address,
+    Auth,
+    Config,
+    Group,
+    Issuer,
+    ListenerTls,
+    Pem,
+    Secret,
+)
 from sidecar.config.store_url import shown_store
 from sidecar.config.units import duration_text, size_text
 
@@ -139,7 +148,7 @@ def _shown(name: str, value: Any) -> Any:
     """A value in the form in which users write it."""
     if isinstance(value, Address):
         return value.text
-    if isinstance(value, ListenerTls):
+    if isinstance(value, ListenerTls | Pem):
         return value.text
     if isinstance(value, Auth):
         return f"{value.header_name}: {value.header_value}"

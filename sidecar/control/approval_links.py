@@ -19,6 +19,7 @@ from aiohttp import web
 from sidecar.approvals.links import PATH
 from sidecar.approvals.refusals import ApprovalRefused
 from sidecar.approvals.view import shown
+from sidecar.control.continuing import invite
 from sidecar.errors import Refused
 from sidecar.ledger.recorded_call import AUTHORIZE
 from storage.errors import StoreError
@@ -92,6 +93,7 @@ def add_link_routes(app: web.Application, approvals: Approvals) -> None:
 
 async def _asked(request: web.Request) -> dict[str, Any]:
     """The members of a form or a JSON object; {} for anything else."""
+    await invite(request)
     try:
         async with asyncio.timeout(BODY_WAIT_S):
             raw = (await request.read()).decode()

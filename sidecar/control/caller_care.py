@@ -162,11 +162,14 @@ class CallerCare:
         profile = KeyProfile(
             _text(asked, "name"), frozenset(Role(one) for one in roles), frozenset(groups)
         )
+        tenant, expires_at_us = self._tenant(asked), 0
+        if days is not None:
+            expires_at_us = await self._changes.store_now_us() + days * DAY_US
         done = await self._changes.make_key(
-            self._tenant(asked),
+            tenant,
             profile,
             actor=actor,
-            expires_at_us=0 if days is None else self._changes.now_us() + days * DAY_US,
+            expires_at_us=expires_at_us,
             reason=_text(asked, "reason"),
         )
         return {"key_id": done.key_id, "key": done.key, "seq": done.seq, "name": profile.name}

@@ -1,7 +1,8 @@
 """Whether calls can be served now, and if not, why.
 
-Knows: the store commits (the queue's last word, or a probe when nothing was written lately), the
-policies are loaded, no fence stands, and the sidecar is not shutting down.
+Knows: the store commits (the queue's last word, or a probe when nothing was written lately), and
+does so in time for those who wait, the policies are loaded, no fence stands, and the sidecar is not
+shutting down.
 Must not know: HTTP, how a probe is made.
 """
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 PROBE_EVERY_S: Final = 5.0
 PROBE_WAIT_S: Final = 2.0
+#: Not ready if for so long callers were turned away and none was served.
+BEHIND_S: Final = 5.0
+_BEHIND: Final = "the store does not commit in time: every call is refused"
 
 
 class Readiness:
@@ -43,6 +47,7 @@ class Readiness:
         self._probed_ns: int | None = None
         self._probe_says = ""
         self._batches_seen = 0
+        self._was_behind = False
         self.is_draining = False
 
     async def reasons(self) -> list[str]:
@@ -63,6 +68,8 @@ class Readiness:
         counters = self._queue.counters
         if not self._queue.healthy:
             return f"the store does not commit: {counters.last_error_code}"
+        if behind := await self._behind_reason():
+            return behind
         if counters.batches != self._batches_seen:
             self._batches_seen = counters.batches
             self._probed_ns, self._probe_says = self._monotonic_ns(), ""
@@ -77,11 +84,26 @@ class Readiness:
             self._probed_ns = self._monotonic_ns()
         return self._probe_says
 
-    async def _probe_once(self) -> str:
+    async def _behind_reason(self) -> str:
+        """What the queue commits is of no use to anybody if all are turned away before.
+
+        Who is not ready gets no calls, so that nobody is turned away any more: then it is a commit
+        in the time that a call has which tells that all is well again, and not the silence.
+        """
+        if self._queue.is_behind(BEHIND_S):
+            self._was_behind = True
+            return _BEHIND
+        says = ""
+        if self._was_behind and not self._queue.was_heard(BEHIND_S) and not self.is_draining:
+            says = await self._probe_once(min(PROBE_WAIT_S, self._queue.wait_s))
+        self._was_behind = bool(says)
+        return says
+
+    async def _probe_once(self, wait_s: float = PROBE_WAIT_S) -> str:
         """One probe at a time, however many ask; a probe that hangs is left to end by itself."""
         if self._probing is None or self._probing.done():
             self._probing = asyncio.ensure_future(self._probed())
-        done, _ = await asyncio.wait({self._probing}, timeout=PROBE_WAIT_S)
+        done, _ = await asyncio.wait({self._probing}, timeout=wait_s)
         return self._probing.result() if done else "the store does not answer"
 
     async def _probed(self) -> str:

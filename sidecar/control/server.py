@@ -21,6 +21,7 @@ from aiohttp import web
 from sidecar import __version__
 from sidecar.control.approval_links import add_link_routes
 from sidecar.control.connection_limits import ConnectionLimits
+from sidecar.control.continuing import end_if_uninvited, hold_back, is_unknown
 from sidecar.errors import REFUSALS, StartRefused
 from sidecar.listening import listening_sockets
 
@@ -82,6 +83,7 @@ def control_app(
         return _json(200, {"status": "ready"})
 
     app = web.Application(middlewares=[_guard(frozenset(hosts)), *before], client_max_size=4096)
+    app.on_response_prepare.append(end_if_uninvited)
     app.router.add_get("/metrics", metrics)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
@@ -137,6 +139,7 @@ class ControlServer:
         await self._runner.setup()
         if self._runner.server is not None:
             ConnectionLimits().hold(self._runner.server)
+            hold_back(self._runner.server)
         try:
             self._sockets = await listening_sockets(host, port, BACKLOG)
             await self._serve()
@@ -147,6 +150,11 @@ class ControlServer:
                 f"{os.strerror(error.errno) if error.errno else error}"
             ) from error
         self.port = self._sockets[0].getsockname()[1]
+
+    @property
+    def listening(self) -> Sequence[socket.socket]:
+        """The sockets it listens on, while it does."""
+        return self._sockets
 
     def speak(self, context: ssl.SSLContext) -> None:
         """From now on new connections meet this context; those that are open keep theirs."""
@@ -180,6 +188,8 @@ def _guard(hosts: frozenset[str]) -> Middleware:
         origin = request.headers.get("Origin")
         if origin is not None and _host_of(origin.partition("://")[2]) not in hosts:
             return _problem(403, "origin_not_allowed", "Requests from this web origin are refused")
+        if is_unknown(request):
+            return _problem(417, "expectation_failed", "Unknown expectation")
         try:
             return await handler(request)
         except web.HTTPMethodNotAllowed as error:

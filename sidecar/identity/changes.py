@@ -207,14 +207,15 @@ class Changes:
         expires_at_us: int = 0,
         reason: str = "",
     ) -> KeyChanged:
-        """A new key of the control listener; 0 is one that does not end by itself. Raises
-        ChangeRefused: unknown_tenant, bad_name, bad_key, too_many, and as `made` does."""
+        """A new key of the control listener; it ends by the store's clock (`store_now_us`), 0 is
+        one that does not end by itself. Raises ChangeRefused: unknown_tenant, bad_name, bad_key,
+        too_many, and as `made` does."""
         _require_name(profile.name)
         for group in profile.groups:
             _require_name(group)
         if not profile.roles:
             raise ChangeRefused("bad_key", "a key without a role opens nothing", "Give it a role.")
-        if expires_at_us and expires_at_us <= self.now_us():
+        if expires_at_us and expires_at_us <= await self.store_now_us():
             raise ChangeRefused("bad_key", "the key would have ended already")
         key_id = f"k{self._clock.new_id()}"
         key = made_key(self._clock, tenant, key_id)
@@ -320,6 +321,13 @@ class Changes:
     def now_us(self) -> int:
         """The time changes are made at."""
         return self._clock.now_us()
+
+    async def store_now_us(self) -> int:
+        """The time by the clock that ends keys. Raises ChangeRefused, the store's."""
+        try:
+            return await self._registry.store_now_us()
+        except StoreError as error:
+            raise ChangeRefused(error.code, str(error), error.next_step) from error
 
 
 def existing(view: TenantView, agent: str) -> Principal:

@@ -1,9 +1,9 @@
 """Who looks and decides: from a key shown to the control listener to a person, or to nobody.
 
-Knows: the keys of sidecar.yaml and of the store, by their hash, and when they end; tokens that an
-issuer signed for people. An agent's own token is known too, and proves an agent, who has no role; a
-token that an issuer signed for an agent proves nobody here. Where others write to the store, what
-is known is never older than `AGE_MAX_S`, for no guard stands behind a read.
+Knows: the keys of sidecar.yaml and of the store, by their hash; tokens that an issuer signed for
+people. An agent's own token is known too, and proves an agent, who has no role; a token that an
+issuer signed for an agent proves nobody here. Where others write to the store, what is known is
+never older than `AGE_MAX_S`, for no guard stands behind a read.
 Must not know: HTTP, what the person asks for.
 """
 
@@ -50,7 +50,6 @@ class Doorman:
         configuration's issuers."""
         self._signed = signed
         self._registry = registry
-        self._clock = clock
         self._failures = failures
         self._is_alone = is_alone
         self.lockout = Lockout(clock)
@@ -134,9 +133,7 @@ class Doorman:
         found = None if view is None else view.keys.get(key_id)
         if not is_same(found.key_sha256 if found is not None else "", sha256) or found is None:
             return None
-        if found.state != KEY_ACTIVE:
-            return None
-        if found.expires_at_us and self._clock.now_us() >= found.expires_at_us:
+        if found.state != KEY_ACTIVE or self._registry.has_ended(found):
             return None
         profile = key_profile(found)
         if profile is None:

@@ -68,7 +68,7 @@ class ReadsRegistry(Protocol):
         ...
 
     async def clock_us(self) -> int:
-        """Now, by the clock that says when a containment is over."""
+        """Now, by the clock that says when a containment or a key is over."""
         ...
 
 
@@ -76,7 +76,8 @@ class ReadsRegistry(Protocol):
 class TenantView:
     """One tenant as it stood at `epoch`, or after it. `rows` are what the store keeps of agents,
     `tokens` the hashes of tokens that let an agent in, by agent. `containments` are the
-    active ones; they end by the store's clock, which is `ahead_us` ahead of `Clock.steady_us`."""
+    active ones; they end by the store's clock, as keys do, which is `ahead_us` ahead of
+    `Clock.steady_us`. `ended_keys` were over once, and stay so if that clock is set back."""
 
     tenant: str
     epoch: int
@@ -86,6 +87,7 @@ class TenantView:
     tokens: Mapping[str, str]
     containments: tuple[ContainmentRow, ...] = ()
     ahead_us: int = 0
+    ended_keys: frozenset[str] = frozenset()
 
 
 class Registry:
@@ -145,6 +147,15 @@ class Registry:
         """A tenant as it is known now; None if there is no such tenant."""
         return self._views.get(tenant)
 
+    def has_ended(self, key: KeyRow) -> bool:
+        """Whether the time of a key is over, by the store's clock and a steady one."""
+        if not key.expires_at_us:
+            return False
+        view = self._views.get(key.tenant_id)
+        if view is None or key.key_id in view.ended_keys:
+            return True
+        return self._clock.steady_us() + view.ahead_us >= key.expires_at_us
+
     def views(self) -> Iterator[TenantView]:
         """All tenants as they are known now."""
         return iter(self._views.values())
@@ -164,6 +175,10 @@ class Registry:
             for row in view.containments:
                 counts[row.action] = counts.get(row.action, 0) + 1
         return counts
+
+    async def store_now_us(self) -> int:
+        """Now, by the store's clock. Raises StoreError."""
+        return await self._store.clock_us()
 
     # -- what has changed --------------------------------------------------------------------
 
@@ -246,10 +261,12 @@ class Registry:
         keys = {row.key_id: row for row in await self._store.api_keys(tenant)}
         contained = tuple(await self._store.active_containments(tenant))
         ahead_us = 0
-        if contained:  # asked before our own clock: what is contained rather ends late than early
+        if contained or any(key.expires_at_us for key in keys.values()):
+            # asked before our own clock: what is contained rather ends late than early
             ahead_us = await self._store.clock_us() - self._clock.steady_us()
         before = self._views.get(tenant)
-        self._views[tenant] = self._made(tenant, epoch, rows, keys, contained, ahead_us)
+        view = self._made(tenant, epoch, rows, keys, contained, ahead_us)
+        self._views[tenant] = replace(view, ended_keys=self._ended_keys(before, keys))
         if contained != (before.containments if before is not None else ()):
             self.containments_changed.set()
         self._by_token = {
@@ -262,6 +279,15 @@ class Registry:
             self.default = self.agent(*chosen)
         for hear in self.on_read:
             hear(tenant)
+
+    def _ended_keys(self, before: TenantView | None, keys: Mapping[str, KeyRow]) -> frozenset[str]:
+        """Those that are over as the tenant was known until now. A new reading of the store's
+        clock, which for a file is this machine's, must not give any of them new life."""
+        if before is None:
+            return frozenset()
+        return frozenset(
+            name for name, key in before.keys.items() if name in keys and self.has_ended(key)
+        )
 
     def _made(
         self,

@@ -104,6 +104,7 @@ class ServerRequests:
         except BaseException:
             self._end(allowed, OutcomeKind.WITHHELD)
             raise
+        self._counters.forwarded += len(allowed)
         self._end(allowed, OutcomeKind.COMPLETED)
         return shown
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from sidecar.config.model import Upstream, UpstreamTls
+    from sidecar.listening import OwnListeners
 
     Contexts = Mapping[UpstreamTls, Callable[[], ssl.SSLContext]]
 
@@ -33,9 +34,13 @@ if TYPE_CHECKING:
 class LeanLeg:
     """An UpstreamLeg."""
 
-    def __init__(self, contexts: Contexts | None = None) -> None:
-        """`contexts` gives that of the next connection where a `tls` of an upstream is kept."""
+    def __init__(
+        self, contexts: Contexts | None = None, ourselves: OwnListeners | None = None
+    ) -> None:
+        """`contexts` gives that of the next connection where a `tls` of an upstream is kept; no
+        connection may lead to `ourselves`."""
         self._links: dict[str, _Link] = {}
+        self._ourselves = ourselves
         self._contexts = contexts or {}
 
     async def send(
@@ -71,7 +76,7 @@ class LeanLeg:
         link = self._links.get(upstream.name)
         if link is None:
             context = self._contexts.get(upstream.tls)
-            link = self._links[upstream.name] = _Link(upstream, context)
+            link = self._links[upstream.name] = _Link(upstream, context, self._ourselves)
         return link
 
     async def close(self) -> None:
@@ -85,7 +90,10 @@ class _Link:
     """What is known of one upstream: its connections, and how its requests look."""
 
     def __init__(
-        self, upstream: Upstream, context: Callable[[], ssl.SSLContext] | None = None
+        self,
+        upstream: Upstream,
+        context: Callable[[], ssl.SSLContext] | None,
+        ourselves: OwnListeners | None,
     ) -> None:
         self.in_flight = 0
         self.calls_max = upstream.limits.calls
@@ -93,7 +101,7 @@ class _Link:
         self.pool: Pool[LeanLine] = Pool()
         self.heads = Deadlines(upstream.timeouts.response_s)
         self._silences = Deadlines(upstream.timeouts.idle_s)
-        self._dialler = Dialler(upstream, context=context)
+        self._dialler = Dialler(upstream, context=context, ourselves=ourselves)
         self._loop = asyncio.get_running_loop()
         self._lines: WeakSet[LeanLine] = WeakSet()
 

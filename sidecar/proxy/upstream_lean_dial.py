@@ -1,8 +1,9 @@
 """Opens connections to one upstream: resolve, check, connect, and TLS where the URL says so.
 
 Knows: a name is resolved once, and what was checked is what is connected to; nothing resolves it
-a second time on the way. Addresses race (RFC 8305), so that a family that leads nowhere costs a
-quarter of a second and not the deadline.
+a second time on the way. A connection that has led to this sidecar itself is closed before a byte
+is sent on it: agents must not reach the control listener by way of an upstream. Addresses race
+(RFC 8305), so that a family that leads nowhere costs a quarter of a second and not the deadline.
 Must not know: HTTP, who asked.
 """
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sidecar.config.model import Upstream
+    from sidecar.listening import OwnListeners
 
 #: How long the answer of a name server serves.
 NAMES_S = 10.0
@@ -43,8 +45,10 @@ class Dialler:
         upstream: Upstream,
         resolver: AbstractResolver | None = None,
         context: Callable[[], ssl.SSLContext] | None = None,
+        ourselves: OwnListeners | None = None,
     ) -> None:
-        """`context` gives that of the next connection; else it is made now, and stays."""
+        """`context` gives that of the next connection; else it is made now, and stays.
+        `ourselves` is where no connection may lead."""
         base = read_base(upstream.url)
         self._host = base.host
         self._port = base.port
@@ -53,6 +57,7 @@ class Dialler:
         if base.scheme == "https":
             made = client_context(client_material(upstream.tls)) if context is None else None
             self._context = context if made is None else lambda: made
+        self._ourselves = ourselves
         self._loop = asyncio.get_running_loop()
         self._is_literal = is_literal(base.host)
         self._may_dial = upstream.private or not self._is_literal or is_public(base.host)
@@ -82,6 +87,8 @@ class Dialler:
             await self._addresses(), happy_eyeballs_delay=NEXT_ADDRESS_S, loop=self._loop
         )
         try:
+            if self._ourselves is not None and self._ourselves.are_reached_by(own):
+                raise Refused("upstream_unreachable", detail="the upstream is this sidecar itself")
             _, protocol = await self._loop.create_connection(
                 make,
                 sock=own,

@@ -94,6 +94,7 @@ FAIL_CLOSED_REASONS: Final = (
     "store_held",
     "store_corrupt",
     "read_timeout",
+    "unscoped_read",
     "commit_unknown",
     "unique_violation",
     "unrecordable",
@@ -191,7 +192,8 @@ class Counters:
         self.authorize_repeats = 0
         #: Approvals that somebody tried to spend on another action than they were given for.
         self.approval_hash_mismatches = 0
-        #: Intents made durable, and calls whose first byte was offered to the upstream.
+        #: Intents made durable, and calls whose first byte was offered to the upstream; with them
+        #: what a server asked of its agent, once it is passed on.
         self.intents = 0
         self.forwarded = 0
         #: Refusals answered without a record, because there was no caller to record them for.

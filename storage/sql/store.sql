@@ -30,7 +30,7 @@ ON CONFLICT (name) DO UPDATE SET value = store_state.value
 RETURNING value;
 
 -- name: heads_out_of_step
--- Tail check: tenants whose head is not their last receipt. None on a sound store.
+-- Job across tenants, the tail check: whose head is not their last receipt. None on a sound store.
 SELECT h.tenant_id, h.seq
 FROM chain_head h
 LEFT JOIN receipts r ON r.tenant_id = h.tenant_id AND r.seq = h.seq

@@ -18,7 +18,8 @@ async def test_calls_do_not_wait_for_readers_once_a_minute(store: SqlStore) -> N
     await queue.submit(intent("c1"))
     store._driver._size_due_ns = 0  # type: ignore[attr-defined]  # a minute later
     busy = [
-        asyncio.ensure_future(store._driver.fetch("SELECT pg_sleep(4)::text")) for _ in range(4)
+        asyncio.ensure_future(store._driver.fetch("SELECT pg_sleep(4)::text", tenant="acme"))
+        for _ in range(4)
     ]
     await asyncio.sleep(0.3)
     began = time.monotonic()

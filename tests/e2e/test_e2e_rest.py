@@ -218,6 +218,30 @@ def test_upstream_errors_have_codes(sidecar: Process) -> None:
     assert (status, json.loads(body)["code"]) == (404, "unknown_upstream")
 
 
+def unaccounted(metrics: dict[str, float]) -> float:
+    """Intents of calls that were to be sent on, less those that were: what the alert compares."""
+    outcomes = ("not_forwarded", "delegated")
+    ended = sum(metrics[f'aegis_outcomes_total{{outcome="{one}"}}'] for one in outcomes)
+    return metrics["aegis_intents_total"] - ended - metrics["aegis_forwarded_total"]
+
+
+def test_a_call_that_no_upstream_saw_leaves_no_room_for_one_without_a_record(
+    sidecar: Process,
+) -> None:
+    before = sidecar.metrics()
+    assert unaccounted(before) >= 0
+    for _ in range(3):
+        assert call(sidecar, "GET", "/dead/get")[0] == 502
+    after = sidecar.metrics()
+    assert after["aegis_intents_total"] == before["aegis_intents_total"] + 3
+    assert after["aegis_forwarded_total"] == before["aegis_forwarded_total"]
+    assert unaccounted(after) == unaccounted(before)
+    assert call(sidecar, "GET", "/bin/get")[0] == 200
+    last = sidecar.metrics()
+    assert last["aegis_forwarded_total"] == after["aegis_forwarded_total"] + 1, "positive control"
+    assert unaccounted(last) == unaccounted(before)
+
+
 def test_credentials_are_injected_and_the_agent_cannot_replace_them(sidecar: Process) -> None:
     sent = {
         "Authorization": "Bearer the-agents-own",

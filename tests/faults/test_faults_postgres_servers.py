@@ -177,11 +177,11 @@ async def test_a16_of_several_servers_the_primary_is_found_and_read_from(
     await works(both)
     readers = PostgresReaders(both, SQL)
     try:
-        assert await readers.fetch("SELECT pg_is_in_recovery()") == [(False,)]
+        assert await readers.fetch("SELECT pg_is_in_recovery()", tenant="acme") == [(False,)]
         with pytest.raises(StoreReadOnly):
-            await readers.fetch("CREATE TABLE cats (name TEXT)")
+            await readers.fetch("CREATE TABLE cats (name TEXT)", tenant="acme")
         with pytest.raises(StoreReadOnly):  # nor later, when the connection was given back
-            await readers.fetch("CREATE TABLE cats (name TEXT)")
+            await readers.fetch("CREATE TABLE cats (name TEXT)", tenant="acme")
     finally:
         await readers.close()
 
@@ -223,15 +223,18 @@ async def test_a16_readers_that_are_all_in_use(url: str, monkeypatch: pytest.Mon
     monkeypatch.setattr("storage.postgres.CONNECT_S", 0.3)
     await works(url)
     readers = PostgresReaders(url, SQL)
-    slow = [asyncio.create_task(readers.fetch("SELECT pg_sleep(1.2)")) for _ in range(READERS)]
+    slow = [
+        asyncio.create_task(readers.fetch("SELECT pg_sleep(1.2)", tenant="acme"))
+        for _ in range(READERS)
+    ]
     await asyncio.sleep(0.2)
     started = time.monotonic()
     with pytest.raises(StoreBusy) as caught:
-        await readers.fetch("SELECT 1")
+        await readers.fetch("SELECT 1", tenant="acme")
     assert time.monotonic() - started < 1
     assert str(caught.value) == "all 4 readers are in use"
     await asyncio.gather(*slow)
-    assert await readers.fetch("SELECT 1") == [(1,)]
+    assert await readers.fetch("SELECT 1", tenant="acme") == [(1,)]
     await readers.close()
 
 
@@ -240,12 +243,12 @@ async def test_a16_a_read_that_takes_too_long_is_cut_off_by_the_server(
 ) -> None:
     readers = PostgresReaders(url, SQL, limit_s=0.3)
     with pytest.raises(ReadTimeout) as caught:
-        await readers.fetch("SELECT pg_sleep(20)")
+        await readers.fetch("SELECT pg_sleep(20)", tenant="acme")
     assert "57014" in str(caught.value)
     assert "what makes it slow" in caught.value.next_step
     running = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(20)%' "
     assert await admin.fetchval(running + "AND state = 'active'") == 0
-    assert await readers.fetch("SELECT pg_sleep(0.1)::text") == [("",)]
+    assert await readers.fetch("SELECT pg_sleep(0.1)::text", tenant="acme") == [("",)]
     await readers.close()
 
 

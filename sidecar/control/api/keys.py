@@ -108,8 +108,9 @@ async def make_key(asked: Asked) -> dict[str, Any]:
     """A new key, shown this once."""
     new = asked.body
     profile = KeyProfile(new.name, frozenset(map(Role, new.roles)), frozenset(new.groups))
-    expires_at_us = asked.rooms.clock.now_us() + new.days * _DAY_US if new.days else 0
-    made = await asked.rooms.changes.make_key(
+    changes = asked.rooms.changes
+    expires_at_us = await changes.store_now_us() + new.days * _DAY_US if new.days else 0
+    made = await changes.make_key(
         asked.tenant, profile, actor=asked.person.actor, expires_at_us=expires_at_us,
         reason=new.reason,
     )  # fmt: skip

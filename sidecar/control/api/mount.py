@@ -28,6 +28,7 @@ from sidecar.control.api.problems import (
 )
 from sidecar.control.api.rooms import Rooms
 from sidecar.control.api.route import Answer, Asked, Listed, Route, Stream
+from sidecar.control.continuing import invite
 from sidecar.model import Person
 from storage.errors import StoreError
 
@@ -279,10 +280,14 @@ async def _body(route: Route, request: web.Request) -> Any:
 
 async def _bytes(request: web.Request, bytes_max: int) -> bytes:
     pieces = bytearray()
+    too_large = ApiProblem("body_too_large", f"at most {bytes_max} bytes are taken here")
+    if (request.content_length or 0) > bytes_max:
+        raise too_large
+    await invite(request)
     async for piece in request.content.iter_any():
         pieces += piece
         if len(pieces) > bytes_max:
-            raise ApiProblem("body_too_large", f"at most {bytes_max} bytes are taken here")
+            raise too_large
     return bytes(pieces)
 
 

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 
 from sidecar.control.api.problems import ApiProblem
+from sidecar.control.continuing import invite
 
 FORM_BYTES_MAX: Final = 64 * 1024
 FORM_FIELDS_MAX: Final = 64
@@ -27,12 +28,16 @@ async def read_form(request: web.Request) -> dict[str, str]:
     if request.content_type != "application/x-www-form-urlencoded":
         raise ApiProblem("unsupported_media_type", "send a form")
     pieces = bytearray()
+    too_large = ApiProblem("body_too_large", f"at most {FORM_BYTES_MAX} bytes")
+    if (request.content_length or 0) > FORM_BYTES_MAX:
+        raise too_large
+    await invite(request)
     try:
         async with asyncio.timeout(FORM_WAIT_S):
             async for piece in request.content.iter_any():
                 pieces += piece
                 if len(pieces) > FORM_BYTES_MAX:
-                    raise ApiProblem("body_too_large", f"at most {FORM_BYTES_MAX} bytes")
+                    raise too_large
     except TimeoutError:
         raise ApiProblem("request_timeout") from None
     try:

@@ -33,6 +33,11 @@ async def test_w1_w2_w3_w9_a_request_id_is_one_request(tmp_path: Path) -> None:
         assert await one.metric("aegis_authorize_repeats_total") == {"": 1}
         kinds = [(row["kind"], row["outcome"]) for row in one.receipts()]
         assert kinds == [("intent", "delegated"), *[("refusal", "request_id_reused")] * 4]
+        # What an alert takes off the intents: the sidecar forwards none of these.
+        ended = await one.metric("aegis_outcomes_total")
+        assert ended == {'{outcome="delegated"}': 1}
+        assert await one.metric("aegis_intents_total") == {"": 1}
+        assert await one.metric("aegis_forwarded_total") == {}
 
         # W3: a repeated question has its approval and its receipt; there is one of each.
         merge = call(

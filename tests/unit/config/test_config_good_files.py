@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pydantic
 import pytest
+from certificates import Authority
+from config_setup import ENVIRON, EVERYTHING
 
 from sidecar.app import running
 from sidecar.config.load import Loaded, load_config
@@ -23,51 +25,6 @@ policies: ./policies
 upstreams:
   shop: {url: http://shop.internal}
 """
-
-EVERYTHING = """
-default: observe
-listen:
-  data: {address: "127.0.0.1:9000", hosts: [Aegis.Internal]}
-  control: "[::1]:9001"
-store: sqlite:///data/aegis.db
-policies: [pack:read-only, ./policies, /etc/aegis/policies]
-tenants:
-  acme:
-    agents:
-      coder: {team: platform, environment: production, risk: high, trust: untrusted_external}
-      tester: {token: {env: TESTER_TOKEN}, jwt: tester}
-    people:
-      ana: {roles: [approver, viewer], groups: platform-leads, key: {env: ANA_KEY}}
-identity:
-  default_agent: acme/coder
-  jwt: {issuer: https://idp.acme.io, audience: tools, jwks: https://idp.acme.io/keys,
-    agent_claim: azp, tenant_claim: org, run_claim: sid, leeway: 5s}
-upstreams:
-  github:
-    url: HTTPS://API.GitHub.com:443/api/v3/
-    auth: {bearer: {env: GITHUB_TOKEN}}
-    timeouts: {connect: 250ms, response: 2m, idle: 1h}
-    limits: {request: 64KiB, calls: 3}
-    encoded_slash: true
-    redirects: cdn.GitHub.com
-  files: {url: "http://127.0.0.1:3001/mcp", kind: mcp}
-  jira:
-    url: http://jira.internal:8080
-    auth: {basic: {user: aegis, password: {file: jira.txt}}}
-    private: true
-  crm:
-    url: http://localhost:9002
-    auth: {header: {name: X-Api-Key, value: {env: CRM_KEY}}}
-record: {arguments: digest, secrets: [pin]}
-limits: {request: 2MiB, depth: 8, queue_wait: 1500ms, drain: 0s}
-"""
-
-ENVIRON = {
-    "GITHUB_TOKEN": "ghp_1",
-    "CRM_KEY": "key 1",
-    "TESTER_TOKEN": "tester-d41d8cd98f00b204e9800998",
-    "ANA_KEY": "ana-d41d8cd98f00b204e9800998ecf8",
-}
 
 
 def load(folder: Path, text: str) -> Loaded:
@@ -317,6 +274,31 @@ def test_a_listener_open_to_others_is_warned_of_and_usable(tmp_path: Path) -> No
     assert problem.is_warning
     named = "listen: {control: {address: '0.0.0.0:8081', hosts: [aegis]}}\n"
     assert load(tmp_path, SMALLEST + named).problems == []
+
+
+def test_g12_keys_that_are_sent_in_the_clear_are_warned_of(tmp_path: Path) -> None:
+    """Where other machines reach the control listener, and there is somebody who has a key."""
+    Authority().sign().write(tmp_path)
+    tls = ", tls: {cert: {file: server.pem}, key: {file: server.key}}"
+    people = (
+        "tenants: {acme: {agents: {coder: {}}, "
+        "people: {ana: {roles: [viewer], key: {env: ANA_KEY}}}}}\n"
+    )
+    for address, more, tenants, is_warned in (
+        ("0.0.0.0:8081", "", people, True),
+        ("10.0.0.5:8081", "", people, True),
+        ("0.0.0.0:8081", tls, people, False),
+        ("127.0.0.1:8081", "", people, False),
+        ("0.0.0.0:8081", "", "", False),
+    ):
+        control = f"listen: {{control: {{address: '{address}', hosts: [aegis]{more}}}}}\n"
+        loaded = load(tmp_path, SMALLEST + control + tenants)
+        assert loaded.config is not None, loaded.problems
+        said = [str(problem) for problem in loaded.problems if problem.is_warning]
+        assert len(said) == len(loaded.problems) == is_warned, (address, said)
+        if is_warned:
+            assert "without TLS: keys of people are sent there in the clear" in said[0]
+            assert "tls: {cert:" in said[0]
 
 
 def test_a_neighbour_on_another_port_or_address_is_no_loop(tmp_path: Path) -> None:

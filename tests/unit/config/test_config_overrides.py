@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
+from sidecar.config import merge
 from sidecar.config.load import load_config
-from sidecar.config.settings import effective
+from sidecar.config.settings import declared, effective
 
 CASES = yaml.safe_load((Path(__file__).parents[2] / "cases/config/overrides.yaml").read_text())
 SMALLEST = {"policies": "./policies", "upstreams": {"shop": {"url": "http://shop.internal"}}}
@@ -29,3 +30,12 @@ def test_flags_variables_and_file(case: dict[str, Any], tmp_path: Path) -> None:
         values = dict(effective(loaded.config))
         assert {key: values[key] for key in case["expect"]} == case["expect"]
     assert (loaded.config is None) == ("error:" in said)
+
+
+def test_a_variable_knows_every_place_where_users_choose_names() -> None:
+    """The table of settings writes such names in capitals: TENANT, AGENT, PERSON, NAME."""
+    places = set()
+    for setting in declared():
+        parts = tuple("*" if part.isupper() else part for part in setting.key.split("."))
+        places.update(parts[:at] for at, part in enumerate(parts) if part == "*")
+    assert places == merge._NAMED

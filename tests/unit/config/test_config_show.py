@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from certificates import Authority
+from config_setup import ENVIRON, EVERYTHING
 
 from sidecar.cli.main import main
 from sidecar.config.load import KEYS, load_config
@@ -130,6 +132,46 @@ def test_show_as_json(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert shown["policies"] == {"value": [f"{path.parent}/policies"], "origin": "file"}
     assert shown["upstreams.shop.auth"] == {"value": "Authorization: ***", "origin": "file"}
     assert "hunter2" not in text
+
+
+def test_everything_that_can_be_set_is_shown(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As text and as JSON, with nothing in it that only Python reads."""
+    authority = Authority()
+    (path.parent / "ca.pem").write_bytes(authority.pem)
+    authority.sign().write(path.parent)
+    (path.parent / "jira.txt").write_text("hunter2\n")
+    (path.parent / "jira.txt").chmod(0o600)
+    sink = {"SINK_URL": "https://hooks.internal", "SINK_SECRET": "sink-canary-Qm9Yb2N4a1Zt"}
+    key = (path.parent / "server.key").read_text()
+    for name, secret in {**ENVIRON, **sink, "CLIENT_KEY": key}.items():
+        monkeypatch.setenv(name, secret)
+    tls = "{ca: {file: ca.pem}, cert: {file: server.pem}, key: {env: CLIENT_KEY}}"
+    of_listener = "{cert: {file: server.pem}, key: {file: server.key}}"
+    with_tls = EVERYTHING.replace("encoded_slash: true", f"encoded_slash: true\n    tls: {tls}")
+    with_tls = with_tls.replace('"[::1]:9001"', f'{{address: "[::1]:9001", tls: {of_listener}}}')
+    hook = f"{{kind: webhook, url: {{env: SINK_URL}}, secret: {{env: SINK_SECRET}}, tls: {tls}}}"
+    path.write_text(f"{with_tls}sinks: {{hook: {hook}}}\n")
+    assert main(["config", "show", "--json"]) == 0
+    text = capsys.readouterr().out
+    shown = json.loads(text)
+    for place in ("upstreams.github", "sinks.hook"):
+        assert shown[f"{place}.tls.ca"] == {"value": f"{path.parent}/ca.pem", "origin": "file"}
+        assert shown[f"{place}.tls.cert"] == {
+            "value": f"{path.parent}/server.pem",
+            "origin": "file",
+        }
+        assert shown[f"{place}.tls.key"] == {"value": "***", "origin": "file"}
+    assert shown["upstreams.jira.tls.ca"] == {"value": None, "origin": "default"}
+    assert shown["listen.control.tls"]["value"] == (
+        f"cert: {path.parent}/server.pem, key: {path.parent}/server.key"
+    )
+    assert main(["config", "show"]) == 0
+    plain = capsys.readouterr().out
+    assert "Path(" not in plain and f"  {path.parent}/ca.pem  " in plain
+    for said in (text, plain):
+        assert "PRIVATE KEY" not in said and "hunter2" not in said and "canary" not in said
 
 
 def test_show_of_a_broken_file_says_problems_on_the_side(

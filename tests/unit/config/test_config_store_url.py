@@ -25,6 +25,7 @@ FAR = "postgresql://aegis@db.internal/aegis"
     f"{FAR}?sslmode=verify-full&sslrootcert=/etc/ca.pem&sslcert=/etc/c.crt&sslkey=/etc/c.key",
     "postgresql://aegis@db1,db2:5433/aegis?sslmode=verify-full&target_session_attrs=read-write",
     f"{FAR}?sslmode=verify-full&search_path=aegis",
+    f"{FAR}?sslmode=verify-full&ssl_min_protocol_version=TLSv1.2&ssl_max_protocol_version=TLSv1.3",
 ])  # fmt: skip
 def test_a_link_that_is_local_or_protected_or_meant_to_be_open_is_taken(url: str) -> None:
     assert checked_store(url) == url
@@ -62,6 +63,19 @@ def test_a_url_that_two_readers_could_read_differently_is_refused(url: str, said
     with pytest.raises(ValueError) as caught:
         checked_store(url, is_secret=True)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["ssl_min_protocol_version", "ssl_max_protocol_version"])
+@pytest.mark.parametrize(
+    "version", ["TLSv1", "TLSv1.1", "SSLv3", "MINIMUM_SUPPORTED", "tlsv1.2", ""]
+)
+@pytest.mark.parametrize("place", [FAR, "postgresql://aegis@127.0.0.1/aegis"])
+def test_g12_no_version_of_tls_is_taken_that_is_broken(place: str, name: str, version: str) -> None:
+    url = f"{place}?sslmode=verify-full&{name}={version}"
+    with pytest.raises(ValueError) as caught:
+        checked_store(url)
+    assert str(caught.value) == f"{name}={version} is none of TLSv1.2, TLSv1.3"
+    assert link_problem(url) == str(caught.value), "the store itself does not take it either"
 
 
 def test_one_far_server_among_near_ones_is_enough() -> None:

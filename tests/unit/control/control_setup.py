@@ -92,7 +92,9 @@ def make_policies() -> SimpleNamespace:
 
 
 @asynccontextmanager
-async def control_plane(folder: Path, **changes: Any) -> AsyncIterator[Setup]:
+async def control_plane(
+    folder: Path, *, queue_wait_s: float = 2.0, **changes: Any
+) -> AsyncIterator[Setup]:
     clock = Clock()
     config = make_config(folder, **changes)
     store = await storage.open_store(config.store, now_us=clock.now_us, node_id="n1")
@@ -103,7 +105,7 @@ async def control_plane(folder: Path, **changes: Any) -> AsyncIterator[Setup]:
         store,
         seal,
         capacity=64,
-        wait_s=2.0,
+        wait_s=queue_wait_s,
         monotonic_ns=clock.monotonic_ns,
         on_batch=pressure.observe,
     )

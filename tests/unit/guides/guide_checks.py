@@ -31,6 +31,7 @@ from sidecar.control.api.table import written_document
 from sidecar.errors import REFUSALS
 from sidecar.model import Effect, TrustLevel
 from sidecar.policy.rules import _RULE_FIELDS
+from sidecar.problems import Problem
 from sidecar.telemetry.metrics import METRICS
 from storage.known_heads import StoreRolledBack
 
@@ -42,6 +43,8 @@ PROGRAMS = {
 }
 #: Where Kubernetes brings what the pages have beside the file.
 MOUNTED = {"/run/secrets/aegis/": "", "/etc/aegis/policies": "./policies"}
+#: How a warning begins, and the setting a page must name that shows a file which is warned of.
+WARNED_OF = {"listen.control is open to other machines without TLS": "listen.control.tls"}
 #: What looks like a setting: files, and what a change is called in the record.
 NO_SETTINGS = {"runs.py", "receipts.jsonl", "receipts.rotate_key"}
 
@@ -257,13 +260,22 @@ def of_files(page: str, folder: Path, environment: Mapping[str, str]) -> list[st
         if re.search(r"^upstreams:", path.read_text(), re.MULTILINE):
             problems = load_config(path, dict(environment), []).problems
             chosen = load_chosen(argparse.Namespace(paths=[], config=str(path)))
-            found += [str(problem) for problem in (*problems, *chosen.problems)]
+            every = (*problems, *chosen.problems)
+            found += [str(problem) for problem in every if not _is_told(problem, page)]
             loaded |= {path.name, *(Path(one.name).name for one in chosen.reading.sources)}
     found += [f"nothing loads {path.name}" for path in written if path.name not in loaded]
     tests = [path for path in written if path.stem.endswith("_test")]
     if tests and not _passes(tests[0].parent):
         found.append("its tests do not pass")
     return found
+
+
+def _is_told(problem: Problem, page: str) -> bool:
+    """Whether a page tells itself what `config check` warns of, by the setting that mends it."""
+    return problem.is_warning and any(
+        problem.message.startswith(warning) and f"`{setting}`" in page
+        for warning, setting in WARNED_OF.items()
+    )
 
 
 def _of_kustomization(path: Path) -> list[str]:

@@ -124,6 +124,7 @@ def test_what_is_not_so_is_found(page: str) -> None:
         ("incident.md", "soc: {level: notify}", "soc: {levle: notify}", "levle"),
         ("incident.md", "at_least: 10\n", "at_last: 10\n", "at_last"),
         ("incident.md", "./policies]\n", "pack:trust]\n", "nothing loads many-mails.yaml"),
+        ("kubernetes.md", "`listen.control.tls`", "`tls`", "open to other machines without TLS"),
     ],
 )
 def test_a_fault_in_a_file_of_a_guide_is_found(

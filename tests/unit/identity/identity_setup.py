@@ -39,12 +39,21 @@ class MovedClock(Clock):
     def __init__(self) -> None:
         super().__init__()
         self.moved_s = 0.0
+        #: By how much the wall clock was set meanwhile.
+        self.wall_s = 0.0
 
     def now_us(self) -> int:
-        return super().now_us() + int(self.moved_s * 1e6)
+        return super().now_us() + int((self.moved_s + self.wall_s) * 1e6)
 
     def monotonic_ns(self) -> int:  # type: ignore[override]
         return Clock.monotonic_ns() + int(self.moved_s * 1e9)
+
+
+class SteadyMovedClock(MovedClock):
+    """Its steady clock moves along: the time has really gone by."""
+
+    def steady_us(self) -> int:
+        return super().steady_us() + int(self.moved_s * 1e6)
 
 
 def write_secrets(folder: Path) -> None:

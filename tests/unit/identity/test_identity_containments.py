@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from identity_setup import MovedClock, Place, place
+from identity_setup import MovedClock, Place, SteadyMovedClock, place
 
 from sidecar.control.containment_news import ContainmentNews
 from sidecar.identity import containment_plans as plans_module
@@ -303,13 +303,6 @@ async def test_what_is_over_by_its_time_is_ended_on_record(tmp_path: Path) -> No
         assert [row.state for row in rows] == ["expired", "expired"]
         events = await at.store.audit_events("acme", 2**62, 9, action="containment.expire")
         assert [event.actor for event in events] == ["sidecar"] * 2
-
-
-class SteadyMovedClock(MovedClock):
-    """Its steady clock moves along: the time has really gone by."""
-
-    def steady_us(self) -> int:
-        return super().steady_us() + int(self.moved_s * 1e6)
 
 
 def barring(at: Place, clock: MovedClock) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from identity_setup import ANA_KEY, TOKEN, MovedClock, place
+from identity_setup import ANA_KEY, TOKEN, MovedClock, SteadyMovedClock, place
 
 from sidecar.control.console.sessions import Sessions
 from sidecar.identity import lockout
@@ -28,7 +28,7 @@ async def test_people_of_the_configuration(tmp_path: Path) -> None:
 
 
 async def test_g4_a_key_ends_when_it_is_revoked_or_over(tmp_path: Path) -> None:
-    clock = MovedClock()
+    clock = SteadyMovedClock()
     async with place(tmp_path, clock=clock) as at:
         changes, doorman = at.callers.changes, at.callers.doorman
         hour = clock.now_us() + 3_600_000_000
@@ -45,6 +45,46 @@ async def test_g4_a_key_ends_when_it_is_revoked_or_over(tmp_path: Path) -> None:
         assert await doorman.person(f"Bearer {first.key}", HERE) is None
         await changes.revoke_key("rival", second.key_id, actor="socket:root")
         assert await doorman.person(f"Bearer {second.key}", HERE) is None
+
+
+async def test_a18_a_wall_clock_that_was_set_back_revives_no_key(tmp_path: Path) -> None:
+    """Neither by itself nor when the tenant, and with it the store's clock, is read again."""
+    clock = SteadyMovedClock()
+    async with place(tmp_path, clock=clock) as at:
+        changes, doorman = at.callers.changes, at.callers.doorman
+        until = [await changes.store_now_us() + hours * 3_600_000_000 for hours in (1, 3)]
+        short, long = [
+            await changes.make_key("acme", ADMIN, actor="socket:root", expires_at_us=one)
+            for one in until
+        ]
+        clock.moved_s = 3601
+        assert await doorman.person(f"Bearer {short.key}", HERE) is None
+        clock.wall_s = -3600.0
+        assert await doorman.person(f"Bearer {short.key}", HERE) is None
+        await at.callers.registry.renew("acme")
+        assert await doorman.person(f"Bearer {short.key}", HERE) is None
+        await at.callers.registry.renew("acme")
+        assert await doorman.person(f"Bearer {short.key}", HERE) is None
+        assert await doorman.person(f"Bearer {long.key}", HERE) is not None, "positive control"
+
+
+async def test_a18_a_key_ends_by_the_clock_of_the_store(tmp_path: Path) -> None:
+    """This process's is an hour ahead of it: a key that is made and looked at here lasts as long
+    as was said, and no longer."""
+    clock = SteadyMovedClock()
+    async with place(tmp_path, clock=clock) as at:
+        at.store._now_us = MovedClock().now_us  # the store's own
+        clock.moved_s = 3600.0
+        now_us = await at.callers.changes.store_now_us()
+        assert now_us < clock.now_us() - 3_500_000_000
+        made = await at.callers.changes.make_key(
+            "acme", ADMIN, actor="socket:root", expires_at_us=now_us + 1_800_000_000
+        )
+        assert await at.callers.doorman.person(f"Bearer {made.key}", HERE) is not None
+        clock.moved_s = 3600.0 + 1799
+        assert await at.callers.doorman.person(f"Bearer {made.key}", HERE) is not None
+        clock.moved_s = 3600.0 + 1801
+        assert await at.callers.doorman.person(f"Bearer {made.key}", HERE) is None
 
 
 async def test_g4_a_key_counts_in_its_own_tenant_and_under_its_own_id(tmp_path: Path) -> None:

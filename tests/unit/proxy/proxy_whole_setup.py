@@ -79,7 +79,8 @@ class Whole:
         url = f"{self.sidecar.control_url}/metrics"
         async with ClientSession() as session, session.get(url) as reply:
             lines = (await reply.text()).splitlines()
-        samples = (line.removeprefix(name).split() for line in lines if line.startswith(name + "{"))
+        own = (line for line in lines if line.startswith((f"{name}{{", f"{name} ")))
+        samples = (line.removeprefix(name).rsplit(" ", 1) for line in own)
         return {labels: float(value) for labels, value in samples if float(value)}
 
     async def tool(self, name: str, arguments: Mapping[str, Any] | None = None) -> Answer:

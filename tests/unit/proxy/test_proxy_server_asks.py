@@ -83,7 +83,11 @@ async def test_c16_a_question_is_judged_by_itself_wherever_it_stands(
     for rules, reaches in ((ALLOW_ALL, True), (ALLOW_ALL + DENY_QUESTIONS, False)):
         async with whole(tmp_path, talk, {**CATALOGUES, "p.yaml": rules}) as one:
             answer = await one.ask("POST", "/mcp", call(), ACCEPT)
+            intents = await one.metric("aegis_intents_total")
+            forwarded = await one.metric("aegis_forwarded_total")
         assert (b"password" in answer.body) is reaches, answer.body
+        # What an alert compares: no intent stays that could hide a call without a record.
+        assert intents == forwarded == {"": 1.0 + reaches}
 
 
 @pytest.mark.parametrize("name", ["inputReque\u017fts", "InputReque\u017ft\u017f"])

@@ -154,7 +154,7 @@ async def test_a7_a_read_is_cut_off_at_its_limit_and_the_log_starts_over(tmp_pat
     async with opened(path) as store:
         await store.record([intent("c0")], seal)
         readers = SqliteReaders(path, limit_s=0.3)
-        slow = asyncio.ensure_future(readers.fetch(f"{ENDLESS}, receipts"))
+        slow = asyncio.ensure_future(readers.fetch(f"{ENDLESS}, receipts", tenant="acme"))
         await asyncio.sleep(0.05)
         for number in range(60):
             await store.record([intent(f"during{number}")], seal)
@@ -168,7 +168,7 @@ async def test_a7_a_read_is_cut_off_at_its_limit_and_the_log_starts_over(tmp_pat
             await store.record([intent(f"after{number}")], seal)
             await store.after_commit()
         assert store.facts().wal_bytes <= pinned + 20 * 4_200 * 12
-        assert await readers.fetch("SELECT count(*) FROM receipts") == [(261,)]
+        assert await readers.fetch("SELECT count(*) FROM receipts", tenant="acme") == [(261,)]
         await readers.close()
 
 
@@ -176,12 +176,12 @@ async def test_a_cancelled_read_stops_and_its_connection_is_used_again(tmp_path:
     path = tmp_path / "store.db"
     async with opened(path):
         readers = SqliteReaders(path, count=1, limit_s=30)
-        slow = asyncio.ensure_future(readers.fetch(ENDLESS))
+        slow = asyncio.ensure_future(readers.fetch(ENDLESS, tenant="acme"))
         await asyncio.sleep(0.05)
         slow.cancel()
         with pytest.raises(asyncio.CancelledError):
             await slow
-        assert await readers.fetch("SELECT 1") == [(1,)]
+        assert await readers.fetch("SELECT 1", tenant="acme") == [(1,)]
         assert len(readers._open) == 1
         await readers.close()
 
