@@ -62,13 +62,11 @@ class ApprovalCare:
         tenants: Mapping[str, ConfiguredTenant],
         url: str,
         keys: Callable[[str], Awaitable[Iterable[KeyRow]]],
-        now_us: Callable[[], int],
     ) -> None:
         """`tenants` are those of the configuration; `url` is the base of links, "" where nobody
-        would answer them; `keys` are those that the store keeps of a tenant (raises StoreError),
-        `now_us` says which of them have ended."""
+        would answer them; `keys` are those of a tenant that the store keeps and that open
+        something now (raises StoreError)."""
         self._keys = keys
-        self._now_us = now_us
         self._deciding = approvals.deciding
         self._links = approvals.links
         self._configured = tenants
@@ -150,7 +148,7 @@ class ApprovalCare:
     async def _groups_of(self, tenant: str, name: str) -> frozenset[str]:
         """The groups of an approver who is known; raises ApprovalCareRefused, StoreError."""
         people, keys = self._configured[tenant].people, await self._keys(tenant)
-        groups = groups_of_approver(name, people, keys, self._now_us())
+        groups = groups_of_approver(name, people, keys)
         if groups is None:
             raise ApprovalCareRefused("unknown_person", *_UNKNOWN_PERSON)
         return groups

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sidecar.control.containment_care import ContainmentCare, Reads
 from sidecar.identity.agent_states import Move
-from sidecar.identity.changes import ChangeRefused
+from sidecar.identity.changes import KEY_ACTIVE, ChangeRefused
 from sidecar.identity.profiles import AgentProfile, KeyProfile, key_profile
 from sidecar.model import RiskLevel, Role, TrustLevel
 from storage.errors import StoreError
@@ -142,12 +142,15 @@ class CallerCare:
         rows = [row for view in views for row in view.keys.values()]
         return {"keys": [_told_key(row) for row in sorted(rows, key=lambda row: row.key_id)]}
 
-    async def keys_of(self, tenant: str) -> list[KeyRow]:
-        """The keys that the store keeps of a tenant, in any state, as they stand now. Raises
+    async def open_keys(self, tenant: str) -> list[KeyRow]:
+        """The keys that the store keeps of a tenant and that open something now. Raises
         StoreError."""
         await self._registry.renew(tenant)
         view = self._registry.view(tenant)
-        return [] if view is None else list(view.keys.values())
+        rows = () if view is None else view.keys.values()
+        return [
+            row for row in rows if row.state == KEY_ACTIVE and not self._registry.has_ended(row)
+        ]
 
     async def make_key(self, asked: Asked, actor: str) -> dict[str, Any]:
         """A new key. Raises ChangeRefused."""

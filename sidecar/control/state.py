@@ -100,7 +100,7 @@ class ControlState:
         self.deliveries = telling.changes if telling else None
         self.sinks = SinkCare(config, telling.reader, telling.changes) if telling else None
         url = config.approvals.url if has_listeners else ""
-        self.approval_care = _approval_care(config, clock, approvals, callers, url)
+        self.approval_care = _approval_care(config, approvals, callers, url)
         self._clock, self._policies, self._outlook_at = clock, policies, outlook_at
         self._sources = Sources(
             counters=counters,
@@ -198,12 +198,12 @@ def _identity(
 
 
 def _approval_care(
-    config: Config, clock: Clock, approvals: Approvals | None, callers: CallerCare | None, url: str
+    config: Config, approvals: Approvals | None, callers: CallerCare | None, url: str
 ) -> ApprovalCare | None:
     if approvals is None:
         return None
-    keys = _no_keys if callers is None else callers.keys_of
-    return ApprovalCare(approvals, config.tenants, url, keys, clock.now_us)
+    keys = _no_keys if callers is None else callers.open_keys
+    return ApprovalCare(approvals, config.tenants, url, keys)
 
 
 async def _no_keys(_tenant: str) -> list[KeyRow]:

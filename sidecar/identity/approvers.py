@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from sidecar.identity.changes import KEY_ACTIVE
 from sidecar.identity.profiles import key_profile
 from sidecar.model import Role
 
@@ -22,17 +21,15 @@ _MAY_APPROVE = frozenset({Role.APPROVER, Role.ADMIN})
 
 
 def groups_of_approver(
-    name: str, people: Mapping[str, ConfiguredPerson], keys: Iterable[KeyRow], at_us: int
+    name: str, people: Mapping[str, ConfiguredPerson], keys: Iterable[KeyRow]
 ) -> frozenset[str] | None:
-    """The groups of a tenant's approver of this name, by its configuration and by its keys that
-    open something at this moment (microseconds UTC); None if there is no such approver."""
+    """The groups of a tenant's approver of this name, by its configuration and by `keys`, those
+    that open something now; None if there is no such approver."""
     found: list[Iterable[str]] = []
     configured = people.get(name)
     if configured is not None and _MAY_APPROVE.intersection(configured.roles):
         found.append(configured.groups)
     for row in keys:
-        if row.state != KEY_ACTIVE or (row.expires_at_us and at_us >= row.expires_at_us):
-            continue
         profile = key_profile(row)
         if profile is not None and profile.name == name and _MAY_APPROVE & profile.roles:
             found.append(profile.groups)

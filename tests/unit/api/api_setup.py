@@ -470,7 +470,7 @@ async def served_api(
         approvals = made_approvals(config, clock, store, queue, fence)
 
         state.callers = CallerCare(config, callers, store)
-        state.approval_care = ApprovalCare(approvals, config.tenants, "")
+        state.approval_care = ApprovalCare(approvals, config.tenants, "", state.callers.open_keys)
         state.fencing = made_fencing(config, clock, fence, queue, store, None)
 
         before = []

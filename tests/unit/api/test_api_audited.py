@@ -42,8 +42,8 @@ SOCKET_EXCEPTIONS = {
     "/approvals/link": "a link lets nobody in for good; whoever votes by it is on record",
     "/fence/moved": "a store that was left is not written to: the new one tells of it",
 }
-#: What the receipt of an approval says of who acted is its own: of a withdrawal it names nobody.
-VOTES = ("approval.approve", "approval.reject")
+#: What the receipt of an approval says of who acted: what agents ask is said by `agent_id`.
+VOTES = ("approval.approve", "approval.reject", "approval.withdraw", "approval.link")
 
 
 async def audited(served: Served, after_seq: int) -> list[AuditRow]:
