@@ -226,7 +226,8 @@ async def test_f7_an_erasure_that_died_anywhere_is_ended_by_the_next_start(
     assert await tables_with(store, "coder") >= {"store_state"}, "which is kept in mind"
     await finish_erasing(store, CLOCK)
     assert await tables_with(store, ANN) == set()
-    assert ERASING not in dict(await store._driver.fetch("SELECT name, value FROM store_state"))
+    states = "SELECT name, value FROM store_state"
+    assert ERASING not in dict(await store._driver.fetch(states, tenant="acme"))
     head = await store.head("acme")
     await finish_erasing(store, CLOCK)
     assert await store.head("acme") == head, "once is enough"

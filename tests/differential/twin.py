@@ -47,16 +47,19 @@ def decide(world: World, call: Call) -> Answer:
     judged = _judged(seen)
     real = [one for one in judged if not one.is_shadow]
     answer, faults = _concluded(seen, real)
+    failing = list(faults)
     if len(real) < len(judged):
-        # Limits of shadow rules count nothing, so that they cannot fail either.
-        answer.would_be = "deny" if faults else _strictest(judged).effect
+        in_force = _strictest(judged).effect
+        if in_force != "deny":  # what limits in shadow would count must be a number all the same
+            failing += [one for one in judged if one.is_shadow and _cannot_count(seen, one)]
+        answer.would_be = "deny" if failing else in_force
     answer.obligations = _kept(world, answer, [one for one in real if not one.has_failed])
     answer.matched = [
         (one.name, one.effect, _mode(one))
         for one in judged
-        if not one.has_failed and one not in faults
+        if not one.has_failed and one not in failing
     ]
-    answer.failed = [(one.name, _mode(one)) for one in judged if one.has_failed or one in faults]
+    answer.failed = [(one.name, _mode(one)) for one in judged if one.has_failed or one in failing]
     answer.failed_limits = bool(faults)
     if world.default == "observe" and answer.effect != "allow":
         answer.mode = "observe"
@@ -144,6 +147,17 @@ def _concluded(seen: Seen, judged: list[Judged]) -> tuple[Answer, list[Judged]]:
         asking = [one for one in matched if one.effect == "require_approval"]
         answer.approvals = [approval(one) for one in asking]
     return answer, []
+
+
+def _cannot_count(seen: Seen, one: Judged) -> bool:
+    """Whether what a limit of the rule counts cannot be worked out on this call."""
+    if one.has_failed:
+        return False
+    try:
+        charges_of(seen, one)
+    except Fault:
+        return True
+    return False
 
 
 def _kept(world: World, answer: Answer, matched: list[Judged]) -> dict[str, Any]:

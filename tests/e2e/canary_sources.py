@@ -138,7 +138,9 @@ _ARGUMENTS = (
     _named("counted by in the process", "POST /open/limited", {"token": HERE}),
     _named("MCP arguments", "POST /tools/mcp", _tool("add", password=HERE)),
     _named("MCP arguments, deep", "POST /tools/mcp", _tool("add", a=[{"apiKey": HERE}])),
-    _named("MCP protocol", "POST /tools/mcp", _rpc("initialize", {"x": {"token": HERE}})),
+    _named(
+        "MCP protocol", "POST /tools/mcp", _rpc("initialize", {"clientInfo": {"token": HERE}})
+    ),
     _named(
         "MCP parameters", "POST /tools/mcp", _rpc("prompts/get", {"name": "p", "token": HERE})
     ),
@@ -148,6 +150,10 @@ _ARGUMENTS = (
 )  # fmt: skip
 
 _REFUSED = (
+    _refused(
+        "MCP protocol and more", "POST /tools/mcp", _rpc("initialize", {"x": {"token": HERE}}),
+        status=200,
+    ),
     _refused("no rule allows it", "POST /open/nothing", {"password": HERE}),
     _refused("no route has it", f"POST /open/none?token={HERE}", {"a": 1}),
     _refused("denied, the reason names it", "POST /open/told", {"password": HERE}),

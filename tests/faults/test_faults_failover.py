@@ -20,7 +20,7 @@ def test_a15_three_failovers_lose_nothing_that_was_acknowledged() -> None:
     )
     assert done.stdout.startswith("{"), done.stdout + done.stderr
     report = json.loads(done.stdout)
-    assert (done.returncode, report["violations"]) == (0, 0), report
+    assert (done.returncode, report["violations"]) == (0, 0), json.dumps(report, indent=2)
     assert (report["failovers"], report["missing"]) == (3, 0)
     assert report["writable_again_s"]["max"] < WRITABLE_AGAIN_S
     # positive controls: there was load, the failovers were felt, and a standby that missed some

@@ -154,7 +154,9 @@ async def test_f4_a_head_of_the_key_before_a_rotation_anchors_by_the_one_after(
         row = await TreeReader(store).latest_checkpoint("default")
         assert row is not None
         origin = read_signed(row.note)[0].origin
-        await store.record([rotated(Clock(), "default", origin, key_of(1), key_of(2))], seal)
+        await store.record(
+            [rotated(Clock(), "default", "cli:ana", origin, key_of(1), key_of(2))], seal
+        )
     report = await _report(tmp_path, (TrustedKey(key_of(2).public),))
     assert (report.anchors.size, report.anchors.rotations) == (4, 1)
 
