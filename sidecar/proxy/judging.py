@@ -84,11 +84,12 @@ class Judging:
                 visit.obligations = None
                 if tried is None:
                     break
+                # Whatever refuses it now, its record masks what the decision has masked.
+                visit.call = _shown(call, tried)
                 if not tries_left:
-                    visit.call = _shown(call, tried)
                     raise given_up(tried)
-                visit.call = call
                 principal = visit.principal = await self._registry.again(principal)
+                visit.call = call
         except BaseException:
             self._rates.give_back(counted)
             raise

@@ -10,6 +10,8 @@ import pytest
 from proxy_whole_setup import Whole, receipts, whole
 from proxy_wire_setup import answering
 
+from sidecar.errors import Refused
+from sidecar.identity.registry import Registry
 from sidecar.ledger.recorded_call import recorded_call
 from sidecar.ledger.recorder import Recorder
 from sidecar.policy.load import Source, load_policies
@@ -80,6 +82,26 @@ async def test_the_last_decision_is_recorded_with_the_refusal(
         code_then=told.code, rule_then=told.rule_id, revision_then=told.revision,
     )  # fmt: skip
     assert (replay.skipped, replay.same, replay.changed) == ({"stale": 1}, 0, 0)
+
+
+async def test_what_is_masked_stays_so_where_the_caller_is_stopped_between_two_tries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_for(monkeypatch, 1)
+
+    async def frozen(self: Registry, principal: Any) -> Any:
+        raise Refused("agent_frozen")
+
+    monkeypatch.setattr(Registry, "again", frozen)
+    async with whole(tmp_path, OK, POLICIES) as one:
+        assert await ask(one) == (403, "agent_frozen")
+        assert (await ask(one))[0] == 200, "positive control"
+    (refusal,) = (one for one in receipts(tmp_path) if one["kind"] == "refusal")
+    assert (refusal["outcome"], json.loads(refusal["arguments"])) == (
+        "agent_frozen", {"text": "***"},
+    )  # fmt: skip
+    stored = b"".join(path.read_bytes() for path in tmp_path.glob("aegis.db*"))
+    assert CARD.encode() not in stored
 
 
 async def test_a_decision_that_holds_at_last_goes_ahead(
