@@ -117,9 +117,12 @@ checks() {
     [ -z "$failed" ]
 }
 
-# These mostly wait, for installers and restarts, and mind no time.
+# These mostly wait, for installers and restarts, or are work that somebody else does (promtool, the
+# twin, the replay of power cuts); they mind no time.
 waiting=(
     tests/e2e/test_e2e_quickstart.py tests/soc tests/unit/deploy/test_deploy_environment.py
+    tests/unit/telemetry/test_telemetry_alert_rules.py tests/differential
+    tests/faults/test_faults_power_cut.py
 )
 # Beside the other tests, for they keep one core at most and the tests often wait. Never beside the
 # serial ones, and behind the tests wherever both want a core.
