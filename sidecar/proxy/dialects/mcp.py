@@ -182,7 +182,7 @@ def _read_post(
 ) -> ToolCall:
     if head.first.get("content-type") != "application/json":
         require_json(head)
-    message = read_message(body, limits.depth)
+    message = read_message(body, limits.depth, limits.values)
     require_agreement(head, message)
     if message.method == TOOLS_CALL:
         name, arguments = read_tool_call(message)

@@ -142,7 +142,7 @@ def _add_body(arguments: _Arguments, head: RequestHead, body: bytes, limits: Lim
         raise Refused("unsupported_media_type", "A body needs a Content-Type")
     if media.is_json:
         require_utf8(media)
-        value = parse(body, limits.depth)
+        value = parse(body, limits.depth, limits.values)
         members = value if type(value) is dict else {"body": value}
         if not METHOD_OVERRIDES.isdisjoint(map(str.lower, members)):  # Laravel looks there too
             raise Refused("invalid_argument", "A member overrides the method")
@@ -192,7 +192,7 @@ def _add_parts(arguments: _Arguments, parts: list[Part], limits: Limits) -> None
         if part.filename is not None:
             values.setdefault(part.name, []).append(_file(part, part.filename))
         elif part.media_type == "application/json":
-            value = parse(part.content, limits.depth)
+            value = parse(part.content, limits.depth, limits.values)
             _refuse_claimed_files({part.name: value})
             values.setdefault(part.name, []).append(value)
         elif part.media_type in ("", "text/plain"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from pathlib import Path
 
@@ -120,6 +121,65 @@ def test_c4_a_document_with_a_key_twice_is_refused_soon() -> None:
 def test_c4_a_list_of_numbers_with_a_long_one_is_read_soon() -> None:
     body = b"[" + b"0," * 524_000 + b"1234567890123456789.5]"
     assert _seconds(parse, body, 64) < 0.2
+
+
+CROWDS = {
+    "lists": "[" + "[]," * 349_524 + "0]",
+    "lists in lists": "[" + ",".join(["[" * 60 + "]" * 60] * 8_500) + "]",
+    "objects": "[" + ",".join(['{"a":{}}'] * 116_000) + "]",
+    "members": "{" + ",".join(f'"k{n}":1' for n in range(90_000)) + "}",
+    "numbers": "[" + "1," * 524_000 + "1]",
+}
+
+
+@pytest.mark.parametrize("name", CROWDS)
+def test_c4_a_body_of_more_values_than_anyone_means_is_refused_unread(name: str) -> None:
+    body = CROWDS[name].encode()
+    with pytest.raises(Refused) as caught:
+        parse(body, 64, 50_000)
+    assert caught.value.code == "too_many_values"
+    assert (
+        min(_seconds(parse, body, 64, 50_000) for _ in range(5)) < 0.02
+    )  # read it takes 10 to 250
+
+
+@pytest.mark.parametrize(
+    ("text", "most"),
+    [
+        ("[1,2,3]", 3),
+        ('{"a":1,"b":[1,2]}', 4),
+        ('["[,{,[,{,[,{,[,{"]', 1),
+        ('[",\\",[[[[","\\\\"]', 2),
+        ('"' + "[," * 40 + '"', 1),
+    ],
+)
+def test_c4_what_holds_no_more_values_than_it_may_is_read(text: str, most: int) -> None:
+    assert parse(text.encode(), 64, most) == json.loads(text)
+    if most > 1:
+        with pytest.raises(Refused) as caught:
+            parse(text.encode(), 64, most - 1)
+        assert caught.value.code == "too_many_values"
+
+
+def test_c4_how_many_values_a_body_may_hold_is_a_setting(tmp_path: Path) -> None:
+    setup = Setup(tmp_path, limits="{values: 3}")
+    request = head("POST", "/shop/orders", {"Content-Type": "application/json"})
+    assert setup.call(REST, request, b'{"a": [1, 2]}').args == {"a": [1, 2]}
+    with pytest.raises(Refused) as caught:
+        setup.call(REST, request, b'{"a": [1, 2, 3]}')
+    assert (caught.value.code, caught.value.status) == ("too_many_values", 413)
+
+
+@pytest.mark.parametrize("clash", [False, True])
+def test_c1_many_objects_with_names_beyond_ascii_are_read_soon(clash: bool) -> None:
+    objects = ['{"é":1}'] * 24_000 + ['{"e\u0301":1,"x":2}', '{"e\u0301":1,"é":2}'][clash:][:1]
+    body = f"[{','.join(objects)}]".encode()
+    if clash:
+        with pytest.raises(Refused):
+            parse(body, 64, 50_000)
+    else:
+        assert parse(body, 64, 50_000)[-1] == {"e\u0301": 1, "x": 2}
+    assert min(_seconds(parse, body, 64, 50_000) for _ in range(3)) < 0.05
 
 
 @pytest.mark.parametrize("number", ["1.0000000000000000", "0.10000000000000001"])
