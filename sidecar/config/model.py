@@ -267,6 +267,10 @@ class Limits(Group):
         "values in a JSON body: members of objects and lists, and these", 50_000, low=1,
         high=1_000_000,
     )  # fmt: skip
+    message_values: int = _setting(
+        "values in a message of an MCP server that has to be looked into", 250_000, low=1,
+        high=10_000_000,
+    )  # fmt: skip
     query: int = _setting("query parameters of a request", 128, low=1, high=10_000)
     headers: int = _setting("headers of a request", 64, low=1, high=256)
     connections: int = _setting("client connections", 1024, low=1, high=65_535)

@@ -78,7 +78,10 @@ class ServerRequests:
         recorder: Recorder,
         clock: Clock,
         counters: Counters,
+        values_max: int,
     ) -> None:
+        """`values_max` bounds what a message holds."""
+        self.values_max = values_max
         self._policies = policies
         self._judging = judging
         self._recorder = recorder
@@ -90,7 +93,7 @@ class ServerRequests:
 
         Raises RequestRefused, and Refused("answer_unchecked") for what readers could differ on.
         """
-        said = await read_aside(line)
+        said = await read_aside(line, self.values_max)
         return await self.judged(within, said, line) if said.requests else line
 
     async def judged(self, within: Within, said: ServerMessage, data: bytes) -> bytes:
@@ -159,11 +162,11 @@ class ServerRequests:
         )
 
 
-async def read_aside(data: bytes) -> ServerMessage:
+async def read_aside(data: bytes, values_max: int) -> ServerMessage:
     """See `read_server_message`; much is read in a thread, so that other calls go on."""
     if len(data) <= INLINE_BYTES_MAX:
-        return read_server_message(data)
-    return await asyncio.to_thread(read_server_message, data)
+        return read_server_message(data, values_max)
+    return await asyncio.to_thread(read_server_message, data, values_max)
 
 
 def refusal_message(asks: str | int | None, refused: Refused) -> bytes:

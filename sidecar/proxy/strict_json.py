@@ -52,8 +52,8 @@ def parse(body: bytes, depth_max: int, values_max: int = VALUES_MAX) -> Any:
     and lists, and these. Raises Refused: invalid_json, too_many_values; the reason names the kind
     of fault and none of the content, the parser's own words stand in `detail` for operators.
     """
-    if len(body) > values_max:  # a value has a bracket or a comma of its own
-        _refuse_many(body, values_max)
+    if holds_more(body, values_max):
+        raise Refused("too_many_values", f"The JSON holds more than {values_max} values")
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -71,13 +71,15 @@ def parse(body: bytes, depth_max: int, values_max: int = VALUES_MAX) -> Any:
     return value
 
 
-def _refuse_many(body: bytes, values_max: int) -> None:
-    """Before anything is made of them: a list that holds nothing takes two bytes, and 56 once it is
-    read."""
-    if _marks_of_values(body) <= values_max:
-        return
-    if _marks_of_values(_outside_strings(body)) > values_max:
-        raise Refused("too_many_values", f"The JSON holds more than {values_max} values")
+def holds_more(text: bytes, values_max: int) -> bool:
+    """Whether JSON holds more values than this, told before anything is made of them: a list that
+    holds nothing takes two bytes, and 56 once it is read. What only begins like JSON counts as far
+    as a reader gets."""
+    if len(text) <= values_max:  # a value has a bracket or a comma of its own
+        return False
+    if _marks_of_values(text) <= values_max:
+        return False
+    return _marks_of_values(_outside_strings(text)) > values_max
 
 
 def _marks_of_values(text: bytes) -> int:

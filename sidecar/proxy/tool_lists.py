@@ -28,6 +28,7 @@ from sidecar.proxy.dialects.mcp_headers import VERSION_HEADER, is_stateless
 from sidecar.proxy.dialects.mcp_message import RpcRefused, is_callable_name
 from sidecar.proxy.dialects.mcp_methods import TOOLS_CALL, TOOLS_LIST
 from sidecar.proxy.events import Event, EventCutter, EventTooLong
+from sidecar.proxy.line_turns import in_turns
 from sidecar.proxy.list_message import cache_terms, listed_in, read_listing, unchecked
 from sidecar.proxy.reply_media import without_bytes
 from sidecar.proxy.upstream import Headers, Reply
@@ -172,7 +173,7 @@ class ToolLists:
     async def _events(self, reply: Reply, asker: _Asker) -> AsyncIterator[bytes]:
         cutter = EventCutter(LIST_BYTES_MAX)
         try:
-            async for chunk in reply.chunks:
+            async for chunk in in_turns(reply.chunks):
                 if made := await self._pieces(cutter.feed(chunk), asker):
                     yield made
             if made := await self._pieces(cutter.end(), asker):
