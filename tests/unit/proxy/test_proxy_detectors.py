@@ -119,8 +119,8 @@ def test_d5_a_hostile_text_costs_no_more_than_a_long_one(text: str) -> None:
 
 ANY_KEY = re.compile("|".join(dict.fromkeys(one.pattern for one in (*_KEYS.values(), _CREDENTIAL))))
 PIECES = st.sampled_from(
-    [*_KEYS, "Bearer ", "ba\u017fic  ", "a1" * 9, "A1" * 8, "a" * 22, "a1" * 22, "x" * 43, ".", "-", "_",
-     "=", " ", "\n", "é", "9"]
+    [*_KEYS, "Bearer ", "ba\u017fic  ", "a1" * 9, "A1" * 8, "a" * 22, "a1" * 22, "x" * 43, ".",
+     "-", "_", "=", " ", "\n", "é", "9"]
 )  # fmt: skip
 
 
@@ -162,8 +162,8 @@ def slow_account(text: str, length: int) -> int | None:
 
 
 IBAN_PIECES = st.sampled_from(
-    ["DE89", "370400440532013000", "3704", "0044", "0532", "0130", "00", "gb82", "WEST", "1234", "5698",
-     "7654", "32", "NO93", "86011117947", " ", "-", "a", "é", "\u017f", "\n", "x"]
+    ["DE89", "370400440532013000", "3704", "0044", "0532", "0130", "00", "gb82", "WEST", "1234",
+     "5698", "7654", "32", "NO93", "86011117947", " ", "-", "a", "é", "\u017f", "\n", "x"]
 )  # fmt: skip
 
 
