@@ -60,9 +60,8 @@ async def test_c11_what_fits_passes_byte_for_byte_and_what_does_not_goes_nowhere
         b'{"copies": 2.0, "to":"\\u0061cme"}, "name":"write"}}'
     )
     plain = {**HEADERS, "Content-Type": "application/json"}
-    async with serve(tmp_path, in_json(listing([told("write")])), DONE) as one:
-        unpinned = await called(one, {"name": "look", "arguments": {"anything": 1}})
-        assert unpinned.json["result"]["tools"], "positive control: it reached the server"
+    async with serve(tmp_path, DONE, in_json(listing([told("write")]))) as one:
+        assert refusal(await called(one, {"name": "write", "arguments": {"no": 1}})) == "", "no pin"
         await ask_list(one)
     async with serve(tmp_path, DONE) as one:  # the pins are in the store by now
         assert refusal(await one.ask("POST", "/mcp", body, plain)) == ""
@@ -145,9 +144,11 @@ async def test_c11_a_schema_that_leads_elsewhere_fetches_nothing(tmp_path: Path,
             assert {line["tool"] for line in told_of} == {f"mcp/t{n}" for n in range(len(tools))}
         assert seen == []
         _, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"x")
-        await asyncio.sleep(0.1)
-        assert seen, "positive control: a connection is noted"
+        writer.write(b"x" * 10)
+        while not seen:  # positive control: a connection is noted
+            await asyncio.sleep(0.01)
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_c11_strict_refuses_what_is_checked_in_part_and_unchecked_checks_nothing(
