@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import select
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,12 @@ import pytest
 
 from sidecar.tool_schemas import check
 from sidecar.tool_schemas.check import Check, Unchecked, checked
-from sidecar.tool_schemas.reading import PATTERNS_MAX, SCHEMA_DEPTH_MAX, SUBSCHEMAS_MAX
+from sidecar.tool_schemas.reading import (
+    PATTERNS_MAX,
+    SCHEMA_DEPTH_MAX,
+    SUBSCHEMAS_MAX,
+    Unusable,
+)
 
 CASES = json.loads(
     (Path(__file__).parents[2] / "cases" / "mcp" / "input_schemas.json").read_text("utf-8")
@@ -132,3 +139,22 @@ def test_c11_a_schema_the_library_fails_on_is_not_used(monkeypatch: pytest.Monke
     monkeypatch.setattr(jsonschema_rs, "Draft202012Validator", faulty)
     made = of({"type": "object"})
     assert isinstance(made, Unchecked) and made.left_out == "the library failed on it"
+
+
+def test_c11_the_library_fetches_nothing_whatever_reaches_it() -> None:
+    """The second line: what the reading lets through by mistake is not fetched either."""
+    import jsonschema_rs
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def is_asked(wait_s: float) -> bool:
+            return bool(select.select([listening], [], [], wait_s)[0])
+
+        leads_out = {"$ref": f"http://127.0.0.1:{listening.getsockname()[1]}/s.json"}
+        with pytest.raises(Unusable):
+            check._validator("Draft202012Validator", leads_out)
+        assert not is_asked(0.2)
+        hasty = jsonschema_rs.HttpOptions(timeout=0.2)
+        with pytest.raises(ValueError, match=r"s\.json"):
+            jsonschema_rs.Draft202012Validator(leads_out, http_options=hasty)
+        assert is_asked(5), "positive control: by itself it does"
