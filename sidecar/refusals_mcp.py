@@ -59,6 +59,18 @@ OF_MCP: Final = (
         "Ask the operator: `tools diff` shows what has changed, `tools accept` takes it over.",
     ),
     RefusalKind(
+        "arguments_unfit",
+        400,
+        "The arguments do not fit the tool's inputSchema",
+        "Send what `tools/list` says the tool takes: the reason names the place and the keyword.",
+    ),
+    RefusalKind(
+        "schema_unchecked",
+        403,
+        "The tool's inputSchema cannot be checked",
+        "Ask the operator: `arguments: checked` of the upstream checks what can be.",
+    ),
+    RefusalKind(
         "method_not_allowed",
         405,
         "This HTTP method is not served here",

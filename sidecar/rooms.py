@@ -39,6 +39,7 @@ from sidecar.proxy.judging import Judging
 from sidecar.proxy.mcp_answers import McpAnswers
 from sidecar.proxy.mcp_sessions import McpSessions
 from sidecar.proxy.open_streams import OpenStreams
+from sidecar.proxy.pinned_tools import PinnedTools
 from sidecar.proxy.pipeline import Pipeline
 from sidecar.proxy.places import Places
 from sidecar.proxy.rates import Rates
@@ -130,8 +131,8 @@ def made_pipeline(
     return Pipeline(
         config=config, policies=policies, judging=judging, lists=ToolLists(policies, pins),
         authenticator=callers.authenticator, recorder=recorder, leg=leg, places=places,
-        answers=answers, streams=OpenStreams(callers.registry), counters=counters, clock=clock,
-        spans=spans,
+        pinned=PinnedTools(pins, config.upstreams), answers=answers,
+        streams=OpenStreams(callers.registry), counters=counters, clock=clock, spans=spans,
     )  # fmt: skip
 
 

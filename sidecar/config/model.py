@@ -162,6 +162,11 @@ class Upstream(Group):
         "agent's work",
         "window",
     )
+    arguments: Literal["checked", "strict", "unchecked"] = _setting(
+        "whether a call's arguments must fit the pinned `inputSchema` of its MCP tool; `strict`: a "
+        "tool whose schema cannot be checked, or not wholly, is refused",
+        "checked",
+    )
     hosts: tuple[str, ...] = _setting(
         "Host names that lead here too, with the whole path", (), form="list of host names"
     )

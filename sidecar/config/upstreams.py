@@ -31,9 +31,10 @@ from sidecar.yaml_section import Section
 RESERVED = ("v1", "healthz", ".well-known")
 KEYS = (
     "url", "kind", "auth", "tls", "timeouts", "limits", "private", "encoded_slash", "hosts",
-    "redirects", "run", "decode",
+    "redirects", "run", "decode", "arguments",
 )  # fmt: skip
 RUNS = ("window", "trusted")
+ARGUMENTS = ("checked", "strict", "unchecked")
 CODINGS = ("gzip", "deflate")
 _NOWHERE = Place("http://127.0.0.1:9", "127.0.0.1", 9)
 _PROCESS = Place(STDIO, "", 0)
@@ -149,6 +150,7 @@ def _upstream(
         decode=_codings(section),
         encoded_slash=section.boolean("encoded_slash", False),
         run=_run(section),
+        arguments=_arguments(section, kind),
         hosts=read_host_names(section, "hosts"),
         redirects=read_host_names(section, "redirects"),
     )
@@ -162,6 +164,16 @@ def _without_server(section: Section, name: str, request_bytes: int) -> Upstream
 
 def _run(section: Section) -> Literal["window", "trusted"]:
     return "trusted" if section.choice("run", RUNS, "window") == "trusted" else "window"
+
+
+def _arguments(section: Section, kind: str) -> Literal["checked", "strict", "unchecked"]:
+    said = section.choice("arguments", ARGUMENTS, "checked")
+    if "arguments" in section.members and kind != "mcp":
+        text = f"{section.key('arguments')}: only tools of kind: mcp have a schema to fit"
+        section.report(section.members["arguments"], text)
+    if said == "strict":
+        return "strict"
+    return "unchecked" if said == "unchecked" else "checked"
 
 
 def _codings(section: Section) -> tuple[str, ...]:

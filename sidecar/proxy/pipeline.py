@@ -35,6 +35,7 @@ from sidecar.proxy.judging import Judging
 from sidecar.proxy.mcp_answers import McpAnswers
 from sidecar.proxy.obligations_response import held_to
 from sidecar.proxy.open_streams import OpenStreams
+from sidecar.proxy.pinned_tools import PinnedTools
 from sidecar.proxy.places import Places
 from sidecar.proxy.server_requests import Within
 from sidecar.proxy.tool_lists import ToolLists
@@ -61,6 +62,7 @@ class Pipeline:
         leg: UpstreamLeg,
         judging: Judging,
         lists: ToolLists,
+        pinned: PinnedTools,
         places: Places,
         answers: McpAnswers,
         streams: OpenStreams,
@@ -82,6 +84,7 @@ class Pipeline:
         self._clock = clock
         self._judging = judging
         self._lists = lists
+        self._pinned = pinned
         self._answers = answers
 
     async def handle(self, exchange: AgentSide) -> None:
@@ -174,8 +177,8 @@ class Pipeline:
             call = visit.call = self._read(
                 exchange.head, body, upstream, policy_set, visit, principal
             )
-            if call.action == TOOLS_CALL and not self._lists.is_pinned(principal, call):
-                await self._lists.require_pinned(policy_set, principal, call)
+            if call.action == TOOLS_CALL and not self._pinned.is_fit(principal, call):
+                await self._pinned.require_fit(policy_set, principal, call)
             visit.intent = await self._judging.intent(visit, policy_set, principal, call)
             if visit.intent is not None:
                 if call.action == CANCELLED:

@@ -50,6 +50,8 @@ _TELLING: Final = frozenset(
         "invalid_argument",
         "ambiguous_argument",
         "tool_drifted",
+        "arguments_unfit",
+        "schema_unchecked",
     }
 )
 
@@ -80,31 +82,6 @@ class ToolLists:
         self._dialect = McpDialect()
 
     # -- calls -------------------------------------------------------------------------------
-
-    def is_pinned(self, principal: Principal, call: ToolCall) -> bool:
-        """Whether the tool of a call is known to be what it was pinned to; if not, ask further."""
-        tool = call.tool
-        drifted = self._pins.known_drifted(principal.tenant, tool.upstream)
-        return drifted is not None and (call.called or tool.operation) not in drifted
-
-    async def require_pinned(
-        self, policy_set: PolicySet, principal: Principal, call: ToolCall
-    ) -> None:
-        """Raises Refused("tool_drifted") for a call of a tool that is not what it was pinned to."""
-        tool = call.tool
-        drifted = self._pins.known_drifted(principal.tenant, tool.upstream)
-        if drifted is None:
-            try:
-                drifted = await self._pins.drifted(principal.tenant, tool.upstream)
-            except PinsUnknown as error:
-                raise Refused("store_unavailable", retry_after_s=1, detail=error.code) from error
-        name = call.called or tool.operation
-        if name in drifted and policy_set.default != "observe":
-            raise Refused(
-                "tool_drifted",
-                f"the server says something else of {tool.upstream}/{name} than when it was pinned,"
-                " and nobody has accepted that yet",
-            )
 
     @staticmethod
     def hides(

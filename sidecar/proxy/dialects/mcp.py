@@ -72,6 +72,8 @@ _SAID_AS_RESULT = frozenset(
         "invalid_argument",
         "ambiguous_argument",
         "tool_drifted",
+        "arguments_unfit",
+        "schema_unchecked",
         "input_refused",
     }
 )
@@ -83,6 +85,7 @@ _FIXED_CODES = {
     "invalid_rpc": INVALID_REQUEST,
     "invalid_argument": INVALID_PARAMS,
     "ambiguous_argument": INVALID_PARAMS,
+    "arguments_unfit": INVALID_PARAMS,
     "header_mismatch": HEADER_MISMATCH,
 }
 
