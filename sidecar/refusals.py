@@ -281,6 +281,12 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "Try again in a moment.",
     ),
     RefusalKind(
+        "answers_full",
+        503,
+        "Too much is held of answers that have to be looked into",
+        "The call may have taken effect. Try again in a moment, or raise `limits.held`.",
+    ),
+    RefusalKind(
         "upstream_unreachable",
         502,
         "The upstream could not be reached",

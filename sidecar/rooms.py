@@ -34,6 +34,7 @@ from sidecar.policy.load import LoadedPolicies, Source
 from sidecar.policy_files import Load, PolicyKeeper, ReadFile
 from sidecar.proxy.bindings import Bindings
 from sidecar.proxy.dialects import DIALECTS
+from sidecar.proxy.held_answers import HeldAnswers
 from sidecar.proxy.holding import Holding
 from sidecar.proxy.judging import Judging
 from sidecar.proxy.mcp_answers import McpAnswers
@@ -133,6 +134,7 @@ def made_pipeline(
         authenticator=callers.authenticator, recorder=recorder, leg=leg, places=places,
         pinned=PinnedTools(pins, config.upstreams), answers=answers,
         streams=OpenStreams(callers.registry), counters=counters, clock=clock, spans=spans,
+        held=HeldAnswers(config.limits.held_bytes, counters),
     )  # fmt: skip
 
 

@@ -267,6 +267,13 @@ class Limits(Group):
         low=1,
         high=1024 * MIB,
     )
+    held_bytes: int = _setting(
+        "answers held at once, because they are looked into before they pass; one upstream may "
+        "have half of it held",
+        512 * MIB,
+        low=1024,
+        high=1024 * 1024 * MIB,
+    )
     depth: int = _setting("deepest nesting of a JSON body", 64, low=1, high=64)
     values: int = _setting(
         "values in a JSON body: members of objects and lists, and these", 50_000, low=1,

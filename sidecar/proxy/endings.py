@@ -16,7 +16,7 @@ NOT_FORWARDED = frozenset({"upstream_unreachable", "upstream_busy"})
 _WITHHELD = frozenset(
     {
         "response_too_large", "cannot_redact", "list_unchecked", "answer_unchecked",
-        "input_refused", "agent_frozen", "agent_quarantined", "unauthenticated",
+        "input_refused", "answers_full", "agent_frozen", "agent_quarantined", "unauthenticated",
     }
 )  # fmt: skip
 

@@ -30,6 +30,7 @@ from sidecar.proxy.dialects.reply import problem_reply
 from sidecar.proxy.endings import NOT_FORWARDED, ending_by
 from sidecar.proxy.head import RequestHead
 from sidecar.proxy.headers import reply_headers
+from sidecar.proxy.held_answers import HeldAnswers
 from sidecar.proxy.identify import Identify
 from sidecar.proxy.judging import Judging
 from sidecar.proxy.mcp_answers import McpAnswers
@@ -66,6 +67,7 @@ class Pipeline:
         places: Places,
         answers: McpAnswers,
         streams: OpenStreams,
+        held: HeldAnswers,
         counters: Counters,
         clock: Clock,
         spans: Spans | None = None,
@@ -74,6 +76,7 @@ class Pipeline:
         self._spans = spans
         self._places = places
         self._streams = streams
+        self._held = held
         self._limits: Limits = config.limits
         self._identify = Identify(authenticator)
         self._policies = policies
@@ -138,6 +141,7 @@ class Pipeline:
         finally:
             if visit.has_place:
                 self._places.give_back(upstream.name)
+            self._held.let_go(visit)
             self._answers.sessions.end(visit)
             self._counters.in_flight -= 1
             self._tell(visit, exchange)
@@ -240,8 +244,9 @@ class Pipeline:
         """A reply as it comes, or a WebSocket, whose frames are not judged; for as long as the
         agent may call."""
         if reply.switched is None:
+            chunks = self._held.passing(reply.chunks, visit)
             async with self._streams.cut_for(principal):
-                await exchange.stream(reply.status, headers, reply.chunks)
+                await exchange.stream(reply.status, headers, chunks)
             return
         counts = self._counters.websockets
         relay = Relay(reply.switched, upstream, counts, self._clock.random_bytes)
@@ -256,6 +261,8 @@ class Pipeline:
         self, visit: Visit, principal: Principal, call: ToolCall, reply: Reply
     ) -> Reply:
         """The reply as the policies let the caller see it; raises Refused, as its chunks may."""
+        if not reply.complete and (call.dialect == "mcp" or visit.obligations is not None):
+            reply = self._held.coming(reply, visit)
         if visit.obligations is not None:
             reply = await held_to(reply, visit.obligations, call)
         if call.dialect != "mcp":

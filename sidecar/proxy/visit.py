@@ -56,6 +56,8 @@ class Visit:
     #: How the call ends once its answer is given, if nothing else comes of it.
     ends_as: OutcomeKind = OutcomeKind.COMPLETED
     request_state: str | None = None
+    #: What is held of its answer.
+    held_bytes: int = 0
     #: How it ended, once it has.
     ended: OutcomeKind | None = None
     #: What it notes for whoever keeps traces; None where nobody does.

@@ -167,6 +167,7 @@ class Counters:
 
     __slots__ = (
         "added_seconds",
+        "answer_bytes_held",
         "approval_hash_mismatches",
         "authorize_repeats",
         "decision_seconds",
@@ -188,6 +189,8 @@ class Counters:
     def __init__(self, upstreams: Iterable[str] = ()) -> None:
         #: Calls being worked on now.
         self.in_flight = 0
+        #: Of answers that are looked into before they pass.
+        self.answer_bytes_held = 0
         #: Authorize calls that were answered from the record of the same request.
         self.authorize_repeats = 0
         #: Approvals that somebody tried to spend on another action than they were given for.

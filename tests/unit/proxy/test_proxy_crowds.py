@@ -22,7 +22,7 @@ from proxy_mcp_setup import (
     result,
     stream,
 )
-from proxy_whole_setup import Answer, whole
+from proxy_whole_setup import Answer, Whole, whole
 
 from sidecar.errors import Refused
 from sidecar.policy.terms import Redaction
@@ -137,3 +137,51 @@ async def test_c15_an_event_of_too_many_lines_ends_its_stream(tmp_path: Path) ->
     sent: list[Any] = [stream(), b"data: \n" * (DATA_LINES_MAX + 1), b"\n", DONE]
     answer = await asked(tmp_path, sent)
     assert b"lines of data" in answer.body and b"done" not in answer.body
+
+
+async def held_bytes(one: Whole) -> float:
+    return sum((await one.metric("aegis_answer_bytes_held")).values())
+
+
+HELD = "limits: {held: 1MiB, message: 4MiB}\n"
+
+
+async def test_c15_answers_that_are_held_have_one_bound_for_all(tmp_path: Path) -> None:
+    """Half of it is one upstream's: three answers of 200 kB at once are too many."""
+    go = asyncio.Event()
+    body = b'{"jsonrpc":"2.0","id":1,"result":{"text":"%b"}}' % (b"x" * 200_000)
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    talk = McpServer(lambda _: [head % len(body), body[:-1], go, body[-1:]])
+    async with whole(tmp_path, talk, {**CATALOGUES, "p.yaml": POLICY}, HELD) as one:
+        asking = [asyncio.create_task(one.ask("POST", "/mcp", call(), ACCEPT)) for _ in range(3)]
+        done, waiting = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+        (refused,) = [task.result() for task in done]
+        assert refused.status == 503
+        assert refused.json["error"]["data"]["code"] == "answers_full"
+        assert 400_000 <= await held_bytes(one) <= 512 * 1024
+        go.set()
+        for task in waiting:
+            assert (await task).body == body, "positive control"
+        assert await held_bytes(one) == 0
+        answer = await one.ask("POST", "/mcp", call(), ACCEPT)
+        assert answer.body == body, "what was held is given back"
+        assert await held_bytes(one) == 0
+
+
+async def test_c15_a_stream_that_passes_is_not_held(tmp_path: Path) -> None:
+    note = event({"jsonrpc": "2.0", "method": "notifications/message", "params": {"x": "y" * 9000}})
+    sent: list[Any] = [stream(), *[note] * 300, DONE]  # 2.7 MB, of which each event is held alone
+    talk = McpServer(lambda _: sent)
+    async with whole(tmp_path, talk, {**CATALOGUES, "p.yaml": POLICY}, HELD) as one:
+        answer = await one.ask("POST", "/mcp", call(), ACCEPT)
+        assert answer.body.count(note) == 300 and DONE in answer.body
+        assert await held_bytes(one) == 0
+
+
+async def test_c15_an_event_that_has_no_end_counts_as_held(tmp_path: Path) -> None:
+    sent: list[Any] = [stream(), b"data: " + b"x" * 600_000, b"\n\n"]
+    talk = McpServer(lambda _: sent)
+    async with whole(tmp_path, talk, {**CATALOGUES, "p.yaml": POLICY}, HELD) as one:
+        answer = await one.ask("POST", "/mcp", call(), ACCEPT)
+        assert answer.status == 200 and not answer.is_whole and answer.body == b""
+        assert await held_bytes(one) == 0
