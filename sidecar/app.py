@@ -13,7 +13,6 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TextIO
 
 import storage
@@ -54,8 +53,8 @@ from sidecar.rooms import (
     Tasks,
     made_approvals,
     made_pipeline,
+    made_policies,
     made_spans,
-    policy_loader,
     secrets_of,
     settle,
     start_upkeep,
@@ -115,7 +114,7 @@ async def running(
     async with AsyncExitStack() as stack:
         logs = _logs(stack, config, clock, log)
         certificates = Certificates(config.listen, config.upstreams)
-        policies = PolicyKeeper(config.policies, Path.cwd(), policy_loader(config), clock)
+        policies = made_policies(config, clock)
         policies.load_first()
         boot_id, fence = clock.new_id(), Fence()
         store, lease = await opened_store(stack, config, clock, boot_id, fence)

@@ -14,6 +14,7 @@ from typing import Final, Literal
 from pydantic import Field
 
 from sidecar.config.identity_model import Agent, ConfiguredPerson, Issuer, Tenant
+from sidecar.config.self_test_model import SelfTest
 from sidecar.config.settable import Group, Secret
 from sidecar.config.settable import setting as _setting
 from sidecar.config.sink_model import Sink
@@ -27,6 +28,7 @@ __all__ = [
     "ListenerTls",
     "Pem",
     "Secret",
+    "SelfTest",
     "Sink",
     "Tenant",
     "UpstreamTls",
@@ -298,6 +300,7 @@ class Config(Group):
         "policies and catalogues; the order means nothing",
         form="list of files, folders and `pack:NAME`",
     )
+    self_test: SelfTest = SelfTest()
     tenants: dict[str, Tenant]
     default_agent: tuple[str, str] | None = _setting(
         "who calls without a credential; listen.data must be loopback",

@@ -28,7 +28,6 @@ from sidecar.ledger.chain import seal
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.pin_keeper import PinKeeper
 from sidecar.ledger.recovery import recover_all
-from sidecar.policy_files import PolicyKeeper
 from sidecar.proxy.bindings import KEY_BYTES, Bindings
 from sidecar.proxy.pipeline import Pipeline
 from sidecar.proxy.stdio.agent import AgentPipes
@@ -38,7 +37,7 @@ from sidecar.rooms import (
     Tasks,
     made_approvals,
     made_pipeline,
-    policy_loader,
+    made_policies,
     secrets_of,
     settle,
     start_upkeep,
@@ -133,9 +132,7 @@ async def _rooms(
 ) -> tuple[Config, Pipeline]:
     """Opens what a call needs on its way; with the configuration as the store made it."""
     wrapped = replace(wrapped, config=_of_one_agent(wrapped.config))
-    policies = PolicyKeeper(
-        wrapped.config.policies, Path.cwd(), policy_loader(wrapped.config), clock
-    )
+    policies = made_policies(wrapped.config, clock)
     policies.load_first()
     boot_id, fence = clock.new_id(), Fence()
     config, store = await _free_store(stack, wrapped, clock, boot_id, fence)
