@@ -212,6 +212,13 @@ class Receipts(Group):
         form="ref, PEM",
         default_text="none: nothing is signed, and `receipts verify` says so",
     )
+    heartbeat_s: float = _setting(
+        "longest silence of a tenant's chain while the sidecar runs: then a receipt says that it "
+        "does; `0s`: none",
+        HOUR_S,
+        low=0.0,
+        high=30 * DAY_S,
+    )
     checkpoint: Checkpoints = Checkpoints()
 
 

@@ -24,10 +24,8 @@ from sidecar.config.model import Config, Upstream
 from sidecar.config.store_url import SQLITE
 from sidecar.errors import StartRefused
 from sidecar.identity.callers import made_callers
-from sidecar.ledger.chain import seal
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.pin_keeper import PinKeeper
-from sidecar.ledger.recovery import recover_all
 from sidecar.proxy.bindings import KEY_BYTES, Bindings
 from sidecar.proxy.pipeline import Pipeline
 from sidecar.proxy.stdio.agent import AgentPipes
@@ -49,6 +47,7 @@ from sidecar.telling_rooms import Telling
 from sidecar.wrap.control import LateControl, NoDoor
 from sidecar.wrap.files import STORE_NAME, make_folder
 from sidecar.write_path import (
+    begun_boot,
     begun_checkpoints,
     made_queue,
     made_recorder,
@@ -137,7 +136,7 @@ async def _rooms(
     boot_id, fence = clock.new_id(), Fence()
     config, store = await _free_store(stack, wrapped, clock, boot_id, fence)
     checkpoints = await begun_checkpoints(stack, config, clock, store, fence)
-    await recover_all(store, seal, clock, boot_id=boot_id)
+    boot, _ = await begun_boot(stack, config, clock, store, boot_id, fence)
     # One agent on its own machine: nobody asks how near the store is to its ceiling.
     pressure = Pressure(
         batch_entries_max=BATCH_MAX,
@@ -163,6 +162,7 @@ async def _rooms(
     )
     tasks = Tasks(stack)
     tasks.start(policies.run(), "policies")
+    tasks.start(boot.run(queue), "heartbeat")
     watching.start(tasks)
     start_upkeep(config, tasks, store, clock, fence, callers, approvals, checkpoints, telling)
 
