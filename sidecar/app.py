@@ -10,11 +10,10 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import storage
 from sidecar.api_rooms import made_api
@@ -35,11 +34,9 @@ from sidecar.control.state import ControlState
 from sidecar.control.tool_care import ToolCare
 from sidecar.errors import StartRefused
 from sidecar.identity.callers import Callers, made_callers
-from sidecar.ledger.chain import seal
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.lease import Lease
 from sidecar.ledger.pin_keeper import PinKeeper
-from sidecar.ledger.recovery import recover_all
 from sidecar.listening import OwnListeners, listening_sockets
 from sidecar.policy_files import PolicyKeeper
 from sidecar.pressure_history import PressureHistory
@@ -54,8 +51,8 @@ from sidecar.rooms import (
     Tasks,
     made_approvals,
     made_pipeline,
+    made_policies,
     made_spans,
-    policy_loader,
     secrets_of,
     settle,
     start_upkeep,
@@ -65,6 +62,7 @@ from sidecar.telemetry.counters import Counters
 from sidecar.telemetry.logs import Logs
 from sidecar.telling_rooms import Telling
 from sidecar.write_path import (
+    begun_boot,
     begun_checkpoints,
     kept_bindings,
     made_fencing,
@@ -115,12 +113,12 @@ async def running(
     async with AsyncExitStack() as stack:
         logs = _logs(stack, config, clock, log)
         certificates = Certificates(config.listen, config.upstreams)
-        policies = PolicyKeeper(config.policies, Path.cwd(), policy_loader(config), clock)
+        policies = made_policies(config, clock)
         policies.load_first()
         boot_id, fence = clock.new_id(), Fence()
         store, lease = await opened_store(stack, config, clock, boot_id, fence)
         checkpoints = await begun_checkpoints(stack, config, clock, store, fence)
-        recovered = await recover_all(store, seal, clock, boot_id=boot_id)
+        boot, recovered = await begun_boot(stack, config, clock, store, boot_id, fence)
         pressure, calibrated = await seeded_pressure(config, store, clock)
         history = _history(stack, config, clock)
         queue = made_queue(config, store, pressure, clock)
@@ -160,7 +158,7 @@ async def running(
         web = await made_api(stack, config, clock, state, policies, callers, approvals, store)
         await _control(stack, config, state, certificates.control, *web, authorize, ourselves)
         tasks.start(policies.run(), "policies")
-        _follow(tasks, pressure, history, lease, certificates)
+        _follow(tasks, pressure, history, lease, certificates, boot.run(queue))
         start_upkeep(config, tasks, store, clock, fence, callers, approvals, checkpoints, telling)
         watching.start(tasks)
         keeper = await _listen(config, door, certificates.data, ourselves)
@@ -264,8 +262,11 @@ def _follow(
     history: PressureHistory,
     lease: Lease | None,
     certificates: Certificates,
+    heartbeat: Coroutine[Any, Any, None],
 ) -> None:
-    """What the store and the process have left, now and over weeks; and what may run out."""
+    """What the store and the process have left, now and over weeks; what may run out; and that it
+    goes on."""
+    tasks.start(heartbeat, "heartbeat")
     tasks.start(_tick(pressure), "pressure")
     tasks.start(history.run(pressure.snapshot), "trend")
     if lease is not None:

@@ -1,8 +1,8 @@
 """Keeps the policy set in force: loads it at start, and again when the files' content changes.
 
 Knows: that a set is swapped by one assignment, so each decision reads one revision; that content
-must stand still for two looks before it is loaded; that a broken set never replaces a good one, and
-no set does that cannot be put on record.
+must stand still for two looks before it is loaded; that a broken set never replaces a good one, nor
+one whose own tests fail, and no set does that cannot be put on record.
 Files are looked at by polling, in a worker thread: watching misses Kubernetes' link swaps.
 Must not know: what policies mean, who asks for the set.
 """
@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -46,6 +48,18 @@ class Load(Protocol):
         ...
 
 
+class SelfTest(Protocol):
+    """Runs the tests that came with a set."""
+
+    def __call__(
+        self, files: bytes, loaded: LoadedPolicies, rest: Callable[[], bool]
+    ) -> Sequence[Problem]:
+        """Why the set is not to be put in force; `files` is the digest of what it was read from.
+        `rest` is to be called between pieces of work, which calls wait for; once it gives True,
+        nobody waits for an answer."""
+        ...
+
+
 class Records(Protocol):
     """Puts on record which set is in force."""
 
@@ -70,6 +84,8 @@ TEXT_BYTES_MAX: Final = 1024 * 1024
 LOOKS_PER_FULL_READ: Final = 30
 _READS_TO_STAND_STILL: Final = 5
 _PROBLEMS_LOGGED: Final = 5
+#: For calls, after each piece of a self-test: most of the time is theirs.
+REST_S: Final = 0.004
 _PROMOTE: Final = "`aegis-sidecar policy promote POLICY/RULE` turns one on"
 
 _log = logging.getLogger("aegis.policy")
@@ -94,10 +110,19 @@ class PolicyKeeper:
 
     current: PolicySet
 
-    def __init__(self, entries: Sequence[str], base: Path, load: Load, clock: Clock) -> None:
+    def __init__(
+        self,
+        entries: Sequence[str],
+        base: Path,
+        load: Load,
+        clock: Clock,
+        self_test: SelfTest | None = None,
+    ) -> None:
+        """Without `self_test` nothing is tested."""
         self._entries = tuple(entries)
         self._base = base
         self._load = load
+        self._self_test = self_test
         self._clock = clock
         self._turn = asyncio.Lock()
         self._record: Records | None = None
@@ -118,7 +143,7 @@ class PolicyKeeper:
     def load_first(self) -> PolicySet:
         """Loads at start; raises ConfigurationError with every problem, one per line."""
         reading = self._read_standing()
-        loaded = self._loaded(reading)
+        loaded = self._loaded(reading, lambda: False)
         self._conclude(reading, loaded)
         if loaded.policy_set is None:
             raise ConfigurationError(
@@ -221,7 +246,7 @@ class PolicyKeeper:
         reading.is_torn = True
         return reading
 
-    def _loaded(self, reading: Reading) -> LoadedPolicies:
+    def _loaded(self, reading: Reading, rest: Callable[[], bool]) -> LoadedPolicies:
         """Of a reading with holes only the problems are wanted; of a torn one not even those,
         for they may be between files that were never there together."""
         if reading.is_torn:
@@ -237,14 +262,36 @@ class PolicyKeeper:
             )
             loaded = LoadedPolicies(None, [problem])
         problems = [*reading.problems, *loaded.problems]
+        if not errors_only(problems):
+            problems += self._tested(reading, loaded, rest)
         found = None if errors_only(problems) else loaded.policy_set
-        return replace(loaded, policy_set=found, problems=problems)
+        # What it was made of is as much as the set, and is let go here, beside the loop.
+        return replace(loaded, policy_set=found, problems=problems, material=None)
+
+    def _tested(
+        self, reading: Reading, loaded: LoadedPolicies, rest: Callable[[], bool]
+    ) -> Sequence[Problem]:
+        """What its own tests say against a set that is whole."""
+        if self._self_test is None or loaded.policy_set is None:
+            return ()
+        try:
+            return self._self_test(reading.digest(), loaded, rest)
+        except Exception as error:
+            _log.exception("testing the policies failed")
+            message = f"testing failed inside the sidecar: {_name_of(error)}"
+            return [Problem(Position("policies"), message)]
 
     # -- on the loop -----------------------------------------------------------------------
 
     async def _attempt(self, reading: Reading, actor: str, reason: str) -> bool:
         discarded = [self.current]
-        loaded = await asyncio.to_thread(self._loaded, reading)
+        given_up = threading.Event()
+        try:
+            rest = partial(given_up.wait, REST_S)
+            loaded = await asyncio.to_thread(self._loaded, reading, rest)
+        except asyncio.CancelledError:
+            given_up.set()  # whoever stops does not wait until the tests are through
+            raise
         if loaded.policy_set is not None:
             why = await self._tell(loaded.policy_set, loaded.detections, actor, reason)
             if why:

@@ -10,9 +10,10 @@ import asyncio
 import gc
 import logging
 import sys
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sidecar.approvals.changes import Changes, Tells
@@ -30,8 +31,10 @@ from sidecar.ledger.pin_keeper import PinKeeper
 from sidecar.ledger.recorder import Recorder
 from sidecar.ledger.run_keeper import RunKeeper
 from sidecar.ledger.said_care import forget_what_was_said
-from sidecar.policy.load import LoadedPolicies, Source
-from sidecar.policy_files import Load, PolicyKeeper, ReadFile
+from sidecar.policy.load import SECRETS, LoadedPolicies, Source
+from sidecar.policy_files import Load, PolicyKeeper, ReadFile, SelfTest
+from sidecar.policy_tested import LastTested
+from sidecar.problems import Problem
 from sidecar.proxy.bindings import Bindings
 from sidecar.proxy.dialects import DIALECTS
 from sidecar.proxy.held_answers import HeldAnswers
@@ -228,6 +231,38 @@ def policy_loader(config: Config) -> Load:
         )
 
     return load
+
+
+def made_policies(config: Config, clock: Clock) -> PolicyKeeper:
+    """What keeps the policies of this configuration; nothing is loaded yet."""
+    load, self_test = policy_loader(config), made_self_test(config, clock)
+    return PolicyKeeper(config.policies, Path.cwd(), load, clock, self_test)
+
+
+def made_self_test(config: Config, clock: Clock) -> SelfTest | None:
+    """What runs the tests among the policies before a set is in force; None where it is off."""
+    if not config.self_test.run:
+        return None
+    last = LastTested(config.data_dir)
+
+    def test(files: bytes, loaded: LoadedPolicies, rest: Callable[[], bool]) -> Sequence[Problem]:
+        if loaded.material is None or not loaded.material.files.tests or last.passed(files):
+            return ()
+        # What only tests need is imported only for them.
+        from sidecar.policy.self_test import Allowance
+        from sidecar.proxy.described_request import route_request
+        from sidecar.soc.self_test import self_test
+
+        allowance = Allowance(
+            config.self_test.cases, config.self_test.time_s, clock.monotonic_ns, rest
+        )
+        problems = self_test(loaded, route_request, Redactor(SECRETS).arguments, allowance)
+        if not problems:
+            last.keep(files)
+            _log.info("the policies passed their tests", extra={"count": allowance.done})
+        return problems
+
+    return test
 
 
 class Tasks:

@@ -19,12 +19,14 @@ from sidecar.config.model import Config
 from sidecar.config.told import told_of
 from sidecar.control.erasing import finish_erasing
 from sidecar.control.fencing import Fencing
+from sidecar.ledger.boot_record import BootRecord
 from sidecar.ledger.chain import seal
 from sidecar.ledger.config_record import ConfigRecord
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.lease import Lease
 from sidecar.ledger.policy_record import PolicyRecord
 from sidecar.ledger.recorder import Recorder
+from sidecar.ledger.recovery import recover_all
 from sidecar.ledger.run_keeper import RunKeeper
 from sidecar.ledger.witness import witnessed
 from sidecar.proxy.bindings import KEY_BYTES, Bindings
@@ -102,6 +104,27 @@ async def begun_checkpoints(
     await checkpoints.begin()
     stack.push_async_callback(checkpoints.close)
     return checkpoints
+
+
+async def begun_boot(
+    stack: AsyncExitStack,
+    config: Config,
+    clock: Clock,
+    store: storage.SqlStore,
+    boot_id: str,
+    fence: Fence,
+) -> tuple[BootRecord, int]:
+    """Closes what earlier boots left open, and gives how many calls; from here on the record says
+    that this boot runs, and when the stack ends that it ended in order: the queue, which comes
+    after this, has ended then. Raises a StoreError."""
+    recovered = await recover_all(store, seal, clock, boot_id=boot_id)
+    boot = BootRecord(
+        config.tenants, store, seal, clock, fence,
+        boot_id=boot_id, heartbeat_s=config.receipts.heartbeat_s,
+    )  # fmt: skip
+    await boot.begin()
+    stack.push_async_callback(boot.end)
+    return boot, recovered
 
 
 def _node_id(config: Config) -> str | None:

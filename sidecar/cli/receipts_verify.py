@@ -10,6 +10,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from sidecar.cli.receipts_alive import liveness_text, time_text
 from sidecar.cli.receipts_heads import UNANCHORED, Unreadable, heads_for, trusted_keys
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ def _as_text(verdict: Verdict, found: Anchors, *, is_part: bool, has_keys: bool)
         f"verified: {verdict.count} receipts of tenant {verdict.tenant_id!a}, "
         f"{verdict.first_seq} to {verdict.last_seq}, {_anchored_text(verdict, found)}\n"
         f"head hash: {verdict.head_hash}\n{extent}\n{_rollbacks(verdict)}"
+        f"{liveness_text(verdict)}"
         f"{_what_is_shown(verdict, found, is_part, has_keys)}"
     )
 
@@ -149,7 +151,7 @@ def _what_is_shown(verdict: Verdict, found: Anchors, is_part: bool, has_keys: bo
     lines = [f"{found.agreeing} checkpoints agree"]
     if found.rotations:
         lines.append(f"{found.rotations} changes of the key are on record, signed by both")
-    lines += [f"cosigned by {name} at {_time(at_s)}" for name, at_s in found.witnesses]
+    lines += [f"cosigned by {name} at {time_text(at_s)}" for name, at_s in found.witnesses]
     lines.append(
         f"shown: receipts 1 to {found.size} are what the key's holder signed. Not shown: that the "
         "holder signed no other history; a witness, or heads kept elsewhere, would show that."
@@ -160,15 +162,6 @@ def _what_is_shown(verdict: Verdict, found: Anchors, is_part: bool, has_keys: bo
     if verdict.last_seq > found.size:
         lines.append(f"not shown: that nothing was cut or rewritten after receipt {found.size}")
     return "\n".join(lines)
-
-
-def _time(at_s: int) -> str:
-    from datetime import UTC, datetime
-
-    try:
-        return datetime.fromtimestamp(at_s, UTC).isoformat()
-    except (OverflowError, ValueError, OSError):
-        return f"{at_s} s"
 
 
 def _fault_text(verdict: Verdict, fault: Fault) -> str:

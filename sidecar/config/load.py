@@ -40,6 +40,7 @@ from sidecar.config.model import (
 )
 from sidecar.config.receipts import read_receipts
 from sidecar.config.references import References
+from sidecar.config.self_test_model import SelfTest, read_run
 from sidecar.config.settings import effective
 from sidecar.config.sinks import read_sinks
 from sidecar.config.store_url import SQLITE, checked_store, store_warning
@@ -49,8 +50,8 @@ from sidecar.yaml_reader import BYTES_MAX, Node, salvage_yaml
 from sidecar.yaml_section import Section
 
 KEYS = (
-    "default", "listen", "store", "policies", "tenants", "identity", "runs", "upstreams",
-    "approvals", "receipts", "soc", "sinks", "record", "limits",
+    "default", "listen", "store", "policies", "self_test", "tenants", "identity", "runs",
+    "upstreams", "approvals", "receipts", "soc", "sinks", "record", "limits",
 )  # fmt: skip
 #: What a problem begins with that commands of this machine do not mind.
 _NOT_LOCAL = ("upstreams.", "tenants.", "sinks.")
@@ -183,6 +184,7 @@ class _Reader:
             store=store,
             data_dir=self._data_dir(store),
             policies=self._policies(),
+            self_test=read_bounded(top.sub("self_test"), SelfTest, {}, {"run": read_run}),
             tenants=written.tenants,
             default_agent=callers.default_agent,
             mtls=callers.mtls,

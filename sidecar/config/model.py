@@ -14,6 +14,7 @@ from typing import Final, Literal
 from pydantic import Field
 
 from sidecar.config.identity_model import Agent, ConfiguredPerson, Issuer, Tenant
+from sidecar.config.self_test_model import SelfTest
 from sidecar.config.settable import Group, Secret
 from sidecar.config.settable import setting as _setting
 from sidecar.config.sink_model import Sink
@@ -27,6 +28,7 @@ __all__ = [
     "ListenerTls",
     "Pem",
     "Secret",
+    "SelfTest",
     "Sink",
     "Tenant",
     "UpstreamTls",
@@ -215,6 +217,13 @@ class Receipts(Group):
         form="ref, PEM",
         default_text="none: nothing is signed, and `receipts verify` says so",
     )
+    heartbeat_s: float = _setting(
+        "longest silence of a tenant's chain while the sidecar runs: then a receipt says that it "
+        "does; `0s`: none",
+        HOUR_S,
+        low=0.0,
+        high=30 * DAY_S,
+    )
     checkpoint: Checkpoints = Checkpoints()
 
 
@@ -318,6 +327,7 @@ class Config(Group):
         "policies and catalogues; the order means nothing",
         form="list of files, folders and `pack:NAME`",
     )
+    self_test: SelfTest = SelfTest()
     tenants: dict[str, Tenant]
     default_agent: tuple[str, str] | None = _setting(
         "who calls without a credential; listen.data must be loopback",

@@ -1,4 +1,5 @@
-"""`receipts:` of sidecar.yaml: the key that signs the heads of the chains, and where they go.
+"""`receipts:` of sidecar.yaml: the key that signs the heads of the chains, where they go, and how
+long a chain may be silent.
 
 Knows: that the key is an Ed25519 private key in a file which not everybody reads; which places a
 signed head can be sent to. Must not know: what is signed, how a place is reached.
@@ -13,7 +14,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from sidecar.config.endpoints import is_loopback
-from sidecar.config.model import Checkpoints, Receipts, Secret
+from sidecar.config.model import Checkpoints, Group, Receipts, Secret
 from sidecar.config.references import References
 from sidecar.config.settings import bounds_of, key_of
 from sidecar.config.units import duration_s, duration_text
@@ -28,7 +29,7 @@ FILE = "file:"
 def read_receipts(top: Section, references: References, folder: Path) -> Receipts:
     """The settings; `file:` paths are relative to `folder`."""
     section = top.sub("receipts")
-    section.allow(("key", "checkpoint"))
+    section.allow(("key", "heartbeat", "checkpoint"))
     key = None
     if "key" in section.members:
         key = _usable(section, references.pem_text(section, "key", is_private=True))
@@ -39,7 +40,19 @@ def read_receipts(top: Section, references: References, folder: Path) -> Receipt
             "openssl genpkey -algorithm ed25519 -out KEY.pem && chmod 600 KEY.pem",
             at_key=True,
         )
-    return Receipts(key=key, checkpoint=_checkpoints(section.sub("checkpoint"), folder))
+    heartbeat = _within(Receipts, "heartbeat_s", _heartbeat_s, duration_text)
+    return Receipts(
+        key=key,
+        heartbeat_s=section.read("heartbeat", heartbeat, Receipts().heartbeat_s),
+        checkpoint=_checkpoints(section.sub("checkpoint"), folder),
+    )
+
+
+def _heartbeat_s(value: object) -> float:
+    found = duration_s(value)
+    if 0 < found < 1:
+        raise ValueError("must be 0s, or from 1s")
+    return found
 
 
 def _usable(section: Section, key: Secret | None) -> Secret | None:
@@ -59,16 +72,20 @@ def _checkpoints(section: Section, folder: Path) -> Checkpoints:
     section.allow([key_of(name) for name in Checkpoints.model_fields])
     usual = Checkpoints()
     return Checkpoints(
-        every_s=section.read("every", _within("every_s", duration_s, duration_text), usual.every_s),
-        receipts=section.read("receipts", _within("receipts", _whole, str), usual.receipts),
+        every_s=section.read(
+            "every", _within(Checkpoints, "every_s", duration_s, duration_text), usual.every_s
+        ),
+        receipts=section.read(
+            "receipts", _within(Checkpoints, "receipts", _whole, str), usual.receipts
+        ),
         to=_targets(section, folder),
     )
 
 
 def _within(
-    name: str, convert: Callable[[object], T], shown: Callable[[T], str]
+    model: type[Group], name: str, convert: Callable[[object], T], shown: Callable[[T], str]
 ) -> Callable[[object], T]:
-    low, high = bounds_of(Checkpoints.model_fields[name])
+    low, high = bounds_of(model.model_fields[name])
 
     def check(value: object) -> T:
         found = convert(value)

@@ -19,6 +19,7 @@ from typing import Any
 import orjson
 
 from sidecar.ledger.care import ROTATE_KEY
+from sidecar.ledger.liveness import Liveness, Silence, Unstopped
 from sidecar.ledger.merkle import EMPTY_ROOT, append, root
 from sidecar.ledger.receipt import BODY_KEYS, INTEGER_KEYS, KINDS, REQUIRED_KEYS, VERSION
 from sidecar.ledger.rollback import tells_of_rollback
@@ -64,7 +65,9 @@ class Verdict:
 
     `prev_hash` is what the first receipt links to: "" for a whole chain, otherwise to be compared
     with the head hash of the part before. `root` is the RFC 6962 root over the receipts of a whole
-    chain, "" for a part of one. `rollbacks` are the first of `rollback_count` among the receipts.
+    chain, "" for a part of one. `rollbacks` are the first of `rollback_count` among the receipts,
+    and so are `silences` and `unstopped` of what the receipts tell of their sidecar (`liveness`):
+    `runs` and `promised_us` are what they say of it last, `last_us` is the time of the last.
     """
 
     count: int
@@ -77,6 +80,13 @@ class Verdict:
     fault: Fault | None
     rollback_count: int = 0
     rollbacks: tuple[Rollback, ...] = ()
+    silence_count: int = 0
+    silences: tuple[Silence, ...] = ()
+    unstopped_count: int = 0
+    unstopped: tuple[Unstopped, ...] = ()
+    runs: bool | None = None
+    promised_us: int = 0
+    last_us: int = 0
 
     @property
     def holds(self) -> bool:
@@ -151,13 +161,14 @@ class _Chain:
         self.frontier: list[bytes] = []
         self.rollback_count = 0
         self.rollbacks: list[Rollback] = []
+        self.liveness = Liveness()
         #: The seq that the line last taken gives itself.
         self.named_seq: int | None = None
         #: Patterns of value types that were found in order: there are few.
         self._sound_patterns: set[tuple[type, ...]] = set()
 
     def verdict(self, fault: Fault | None) -> Verdict:
-        is_whole = self.first_seq == 1
+        is_whole, liveness = self.first_seq == 1, self.liveness
         return Verdict(
             self.count,
             self.tenant_id,
@@ -169,6 +180,13 @@ class _Chain:
             fault,
             self.rollback_count,
             tuple(self.rollbacks),
+            liveness.silence_count,
+            tuple(liveness.silences),
+            liveness.unstopped_count,
+            tuple(liveness.unstopped),
+            liveness.runs,
+            liveness.promised_us,
+            self.ts_us,
         )
 
     def take(self, line: bytes) -> None:
@@ -197,8 +215,11 @@ class _Chain:
             append(self.frontier, self.seq, sha256(b"\x00" + canonical).digest())
             if body["seq"] in self.watch.sizes:
                 self.watch.roots[body["seq"]] = root(self.frontier)
+        if body["ts_us"] - self.ts_us > self.liveness.due_us:
+            self.liveness.silent(self.seq, self.ts_us, body["ts_us"])
         if body["kind"] == "control":
             self._look_for_rollback(body)
+            self.liveness.take(body)
             if body["action"] == ROTATE_KEY:
                 self.watch.rotations.append((body["seq"], body["resource"]))
         if self.count == 0:

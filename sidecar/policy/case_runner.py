@@ -18,6 +18,7 @@ from sidecar.policy.case_protocol import protocol_request
 from sidecar.policy.case_set import CaseSet
 from sidecar.policy.case_values import Request
 from sidecar.policy.catalogue import Catalogue, Entry
+from sidecar.policy.decide import decide
 from sidecar.policy.explain import Explanation, explain
 from sidecar.policy.facts import FACTS, Facts
 from sidecar.policy.hidden import Hidden
@@ -59,12 +60,20 @@ class CaseResult:
         return not self.wrong
 
 
-def run_case(cases: CaseSet, case: Case, route: Route) -> CaseResult:
-    """Judges one case under the set of its file."""
+def run_case(
+    cases: CaseSet,
+    case: Case,
+    route: Route,
+    *,
+    is_explained: bool = True,
+    tick: Callable[[], None] = lambda: None,
+) -> CaseResult:
+    """Judges one case under the set of its file. Unless it `is_explained` nothing is in `judged`,
+    and it takes half the time; `tick` is called before each call, and may raise to end it."""
     result = CaseResult(case)
     policy_set = cases.policy_set
     try:
-        run = _after(policy_set, cases.kinds, case, route)
+        run = _after(policy_set, cases.kinds, case, route, tick)
         call = _call(policy_set, cases.kinds, case, route)
     except Refused as refused:
         result.refused = refused
@@ -72,9 +81,13 @@ def run_case(cases: CaseSet, case: Case, route: Route) -> CaseResult:
         return result
     tally = LimitTally(policy_set)
     for number in range(1, case.times + 1):
-        found = _judged(policy_set, case, call, run, tally)
-        result.judged.append(found)
-        decision = found.decision
+        tick()
+        if is_explained:
+            found = _judged(policy_set, case, call, run, tally)
+            result.judged.append(found)
+            decision = found.decision
+        else:
+            decision = _decided(policy_set, case, call, run, tally)
         if number == case.times:
             _compare(result, decision)
         elif decision.effect is not Effect.ALLOW:
@@ -96,6 +109,18 @@ def _judged(
         return found
     facts = Facts(case.principal, call, case.now_us, run)
     return found.with_decision(tally.held_to_limits(decision, facts))
+
+
+def _decided(
+    policy_set: PolicySet, case: Case, call: ToolCall, run: RunState, tally: LimitTally
+) -> Decision:
+    """The decision of `_judged`, without its account."""
+    if call.is_protocol:
+        return protocol_decision(policy_set)
+    decision = decide(policy_set, case.principal, call, case.now_us, run)
+    if decision.effect is not Effect.ALLOW:
+        return decision
+    return tally.held_to_limits(decision, Facts(case.principal, call, case.now_us, run))
 
 
 class LimitTally:
@@ -213,11 +238,18 @@ def _is_protocol(
     return route(policy_set, {**kinds, upstream: "mcp"}, request, {}).is_protocol
 
 
-def _after(policy_set: PolicySet, kinds: Mapping[str, str], case: Case, route: Route) -> RunState:
+def _after(
+    policy_set: PolicySet,
+    kinds: Mapping[str, str],
+    case: Case,
+    route: Route,
+    tick: Callable[[], None] = lambda: None,
+) -> RunState:
     """The run once the calls of `after` have gone ahead. That they did is given, so their effect
     is not asked for; rules that add labels to all calls of the tool do so."""
     run, principal = beginning(case.principal.trust), case.principal
     for name in case.after:
+        tick()
         call = ToolCall(
             call_id=_CALL_ID,
             tool=entry_of(policy_set.catalogue, name).tool,

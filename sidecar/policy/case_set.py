@@ -9,7 +9,7 @@ Must not know: how a case is judged, where files are.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -27,7 +27,7 @@ from sidecar.policy.matchers import MCP_PREFIX
 from sidecar.policy.secret_names import SecretNames
 from sidecar.policy.text_places import Texts
 from sidecar.problems import Position
-from sidecar.yaml_reader import Node, read_documents
+from sidecar.yaml_reader import Node
 
 _NEARLY_THE_SAME: Final = 0.85
 
@@ -67,10 +67,8 @@ def read_context(
     files = read_files(sources, read_file, problems)
     texts = Texts({source.name: source.data for source in sources})
     build_catalogue(files.catalogues, kinds_of(files.catalogues), problems)
-    context = Context(files, compile_rules(files.policies, texts, problems, has))
-    for source in sorted(sources, key=lambda one: one.name):
-        context.tests += _tests_of(source, problems)
-    return context
+    rules = compile_rules(files.policies, texts, problems, has)
+    return Context(files, rules, tests_of(files.tests, problems))
 
 
 def kinds_of(catalogues: Sequence[CatalogueFile]) -> dict[str, str]:
@@ -78,29 +76,17 @@ def kinds_of(catalogues: Sequence[CatalogueFile]) -> dict[str, str]:
     return {one.upstream: "rest" if one.has_routes else "mcp" for one in catalogues}
 
 
-def _tests_of(source: Source, problems: Problems) -> list[CaseFile]:
-    """The test documents of a file; what is wrong with its YAML was noted with the other files."""
-    if source.is_missing:
-        return []
-    documents, _ = read_documents(source.name, source.data)
-    if not documents or not _begins_with_test(documents[0]):
-        return []
+def tests_of(documents: Iterable[Node], problems: Problems) -> list[CaseFile]:
+    """The tests of policies among documents that begin with `test:`; what is wrong with their YAML
+    was noted with the other files. Those of detections are read by whoever knows them."""
     found = []
     for document in documents:
-        if is_of_detections(document):
-            continue  # read by whoever knows detections
-        if _begins_with_test(document):
+        if not is_of_detections(document):
             further = Problems()
             found.append(read_case_file(document, further))
             refused = document.refused_places()
             problems.take(one for one in further.found if one.position not in refused)
-        elif not (document.is_mapping and next(iter(document.value), "") == "detection"):
-            problems.error(document.position, "a document of a test file begins with `test:`")
     return found
-
-
-def _begins_with_test(node: Node) -> bool:
-    return node.is_mapping and next(iter(node.value), "") == "test"
 
 
 def case_set(context: Context, file: CaseFile, problems: Problems) -> CaseSet | None:

@@ -66,22 +66,34 @@ class Watching(Protocol):
 class LoadedPolicies:
     """The set, None if there are errors or a source is missing; every problem, sorted; and where
     rules and tools stand, by name. `detection_documents` are files that begin with `detection:`,
-    read by whoever knows what they mean, who puts what they are in `detections`."""
+    read by whoever knows what they mean, who puts what they are in `detections`. `material` is
+    what the set was made of, for whoever tests it; it is as large as the set."""
 
     policy_set: PolicySet | None
     problems: list[Problem] = field(default_factory=list)
     places: dict[str, Position] = field(default_factory=dict)
     detection_documents: tuple[Node, ...] = ()
     detections: Watching | None = None
+    material: Material | None = None
+
+
+@dataclass(slots=True)
+class Material:
+    """The files of a set and its rules as they were compiled."""
+
+    files: Files
+    rules: list[CompiledRule]
 
 
 @dataclass(slots=True)
 class Files:
-    """The files of a set by kind, read but not yet brought together."""
+    """The files of a set by kind, read but not yet brought together; of tests and detections, the
+    documents as they are."""
 
     catalogues: list[CatalogueFile] = field(default_factory=list)
     policies: list[PolicyFile] = field(default_factory=list)
     detections: list[Node] = field(default_factory=list)
+    tests: list[Node] = field(default_factory=list)
     has_broken_catalogue: bool = False
     lacks_catalogues: bool = False
     lacks_policies: bool = False
@@ -125,7 +137,8 @@ def load_policies(
         secrets=names,
     )
     places = places_of(compiled, files.catalogues)
-    return LoadedPolicies(policy_set, found, places, tuple(files.detections))
+    detections = tuple(files.detections)
+    return LoadedPolicies(policy_set, found, places, detections, material=Material(files, compiled))
 
 
 def places_of(
@@ -140,8 +153,8 @@ def places_of(
 
 
 def read_files(sources: Sequence[Source], read_file: ReadFile, problems: Problems) -> Files:
-    """Reads every source as what its first key says; tests are passed over, and detections kept as
-    they are. A file that a catalogue names as its OpenAPI document is that, and nothing else."""
+    """Reads every source as what its first key says; tests and detections are kept as they are. A
+    file that a catalogue names as its OpenAPI document is that, and nothing else."""
     files = Files()
     ordered = sorted(sources, key=lambda one: one.name)
     read = [
@@ -197,8 +210,10 @@ def _read_document(
     kind = _kind(documents[0], problems)
     if kind in ("policy", "catalogue", "detection") and len(documents) > 1:
         problems.error(documents[1].position, "a second document in one file")
-    for document in documents[1:] if kind == "test" else ():
-        if next(iter(_keys(document)), "") != "test":
+    for document in documents if kind == "test" else ():
+        if next(iter(_keys(document)), "") == "test":
+            files.tests.append(document)
+        elif document is not documents[0]:
             problems.error(document.position, "a document of a test file begins with `test:`")
     if kind is None:
         files.lacks_all()

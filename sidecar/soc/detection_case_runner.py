@@ -75,14 +75,18 @@ class DetectionCaseResult:
 
 
 def run_detection_case(
-    cases: DetectionCases, case: DetectionCase, redact: Redact
+    cases: DetectionCases,
+    case: DetectionCase,
+    redact: Redact,
+    tick: Callable[[], None] = lambda: None,
 ) -> DetectionCaseResult:
-    """Shows the events of one case to an engine of its own."""
+    """Shows the events of one case to an engine of its own; `tick` is called before each."""
     tenant = case.events[0].principal.tenant
     engine = Engine(cases.detections, tenant)
     alerts = Alerts()
     try:
         for event in _events_of(cases, case, redact):
+            tick()
             for hit in engine.see(event):
                 alerts.take(hit)
     except Refused as error:

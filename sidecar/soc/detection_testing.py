@@ -7,7 +7,7 @@ Must not know: files on disk, the command line.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sidecar.policy.case_file import is_of_detections
@@ -27,7 +27,7 @@ from sidecar.soc.detection_case_runner import (
 )
 from sidecar.soc.detection_cases import DetectionCaseFile, check_event, read_detection_cases
 from sidecar.soc.detection_set import read_detections
-from sidecar.yaml_reader import read_documents
+from sidecar.yaml_reader import Node
 
 
 @dataclass(slots=True)
@@ -51,9 +51,15 @@ class DetectionTests:
             if one.name not in self.fired or one.name not in self.silent
         }
 
-    def run(self, problems: Problems, redact: Redact, only: str | None = None) -> None:
+    def run(
+        self,
+        problems: Problems,
+        redact: Redact,
+        only: str | None = None,
+        tick: Callable[[], None] = lambda: None,
+    ) -> None:
         """Runs every test file, or the one that is meant; what it names and is not there is noted,
-        and then nothing is run."""
+        and then nothing is run. `tick` is called before each event, and may raise to end it."""
         before = problems.error_count
         meant = [one for one in self.files if only is None or one.position.source == only]
         sets = [self._set(file, problems) for file in meant]
@@ -62,7 +68,7 @@ class DetectionTests:
         for cases in sets:
             names = {one.name for one in cases.detections.all}
             for case in cases.file.cases:
-                result = run_detection_case(cases, case, redact)
+                result = run_detection_case(cases, case, redact, tick)
                 self.results.append(result)
                 if result.passed:
                     raised = {hit.detection for hit in result.alerts}
@@ -93,13 +99,21 @@ def read_detection_tests(
     files = read_files(sources, read_file, elsewhere)
     texts = Texts({source.name: source.data for source in sources})
     detections = read_detections(files.detections, texts, SecretNames(SECRETS), problems)
-    tests = DetectionTests(detections, files.catalogues)
-    for source in sorted(sources, key=lambda one: one.name):
-        documents, _ = read_documents(source.name, source.data)
-        for document in documents:
-            if is_of_detections(document) and next(iter(document.value), "") == "test":
-                further = Problems()
-                tests.files.append(read_detection_cases(document, further))
-                refused = document.refused_places()
-                problems.take(one for one in further.found if one.position not in refused)
+    return detection_tests_of(detections, files.catalogues, files.tests, problems)
+
+
+def detection_tests_of(
+    detections: Detections,
+    catalogues: Sequence[CatalogueFile],
+    documents: Iterable[Node],
+    problems: Problems,
+) -> DetectionTests:
+    """The tests of detections among documents that begin with `test:`."""
+    tests = DetectionTests(detections, catalogues)
+    for document in documents:
+        if is_of_detections(document):
+            further = Problems()
+            tests.files.append(read_detection_cases(document, further))
+            refused = document.refused_places()
+            problems.take(one for one in further.found if one.position not in refused)
     return tests

@@ -24,11 +24,8 @@ from sidecar.config.model import Config, Upstream
 from sidecar.config.store_url import SQLITE
 from sidecar.errors import StartRefused
 from sidecar.identity.callers import made_callers
-from sidecar.ledger.chain import seal
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.pin_keeper import PinKeeper
-from sidecar.ledger.recovery import recover_all
-from sidecar.policy_files import PolicyKeeper
 from sidecar.proxy.bindings import KEY_BYTES, Bindings
 from sidecar.proxy.pipeline import Pipeline
 from sidecar.proxy.stdio.agent import AgentPipes
@@ -38,7 +35,7 @@ from sidecar.rooms import (
     Tasks,
     made_approvals,
     made_pipeline,
-    policy_loader,
+    made_policies,
     secrets_of,
     settle,
     start_upkeep,
@@ -50,6 +47,7 @@ from sidecar.telling_rooms import Telling
 from sidecar.wrap.control import LateControl, NoDoor
 from sidecar.wrap.files import STORE_NAME, make_folder
 from sidecar.write_path import (
+    begun_boot,
     begun_checkpoints,
     made_queue,
     made_recorder,
@@ -133,14 +131,12 @@ async def _rooms(
 ) -> tuple[Config, Pipeline]:
     """Opens what a call needs on its way; with the configuration as the store made it."""
     wrapped = replace(wrapped, config=_of_one_agent(wrapped.config))
-    policies = PolicyKeeper(
-        wrapped.config.policies, Path.cwd(), policy_loader(wrapped.config), clock
-    )
+    policies = made_policies(wrapped.config, clock)
     policies.load_first()
     boot_id, fence = clock.new_id(), Fence()
     config, store = await _free_store(stack, wrapped, clock, boot_id, fence)
     checkpoints = await begun_checkpoints(stack, config, clock, store, fence)
-    await recover_all(store, seal, clock, boot_id=boot_id)
+    boot, _ = await begun_boot(stack, config, clock, store, boot_id, fence)
     # One agent on its own machine: nobody asks how near the store is to its ceiling.
     pressure = Pressure(
         batch_entries_max=BATCH_MAX,
@@ -166,6 +162,7 @@ async def _rooms(
     )
     tasks = Tasks(stack)
     tasks.start(policies.run(), "policies")
+    tasks.start(boot.run(queue), "heartbeat")
     watching.start(tasks)
     start_upkeep(config, tasks, store, clock, fence, callers, approvals, checkpoints, telling)
 

@@ -105,7 +105,7 @@ def test_the_life_of_an_agent_from_the_command_line(tmp_path: Path, shop: str) -
     rows = [json.loads(line) for line in exported.splitlines()]
     assert [row["action"] for row in rows if row["kind"] == "control"] == [
         "agent.register", "agent.freeze", "agent.unfreeze", "agent.rotate_token", "agent.revoke",
-        "key.create", "key.revoke",
+        "key.create", "key.revoke", "sidecar.stop",
     ]  # fmt: skip
     kept = b"".join(path.read_bytes() for path in process.folder.glob("aegis.db*"))
     for secret in (TOKEN, token, rotated, key["key"]):

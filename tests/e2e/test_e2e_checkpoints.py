@@ -75,9 +75,9 @@ def test_heads_are_signed_exported_and_counted(signing: Process) -> None:
     assert f"aegis_checkpoints_signed_total {signed}.0" in metrics(signing)
     calls(signing, 2)
     assert signing.stop() == 0
-    assert worm(signing)[-1] == 5, "what is left is signed at the end"
-    assert len(exported(signing)) == 5
-    assert "anchored at 5 by key aegis-sidecar/default/" in verified(signing)
+    assert worm(signing)[-1] == 6, "what is left is signed at the end, that it stopped too"
+    assert [one["action"] for one in exported(signing)][5:] == ["sidecar.stop"]
+    assert "anchored at 6 by key aegis-sidecar/default/" in verified(signing)
     assert pem_of(1).splitlines()[1] not in signing.log()
 
 
@@ -88,24 +88,24 @@ def test_f8_a_store_behind_its_exported_heads_starts_only_after_it_is_on_record(
     lived(signing, 3)
     shutil.copy(signing.folder / "aegis.db", signing.folder / "yesterday.db")
     lived(signing, 2)
-    assert worm(signing)[-1] == 5
+    assert worm(signing)[-1] == 8
     put_yesterday_back(signing)
     os.unlink(signing.folder / "heads.json")
     said = refused(signing)
-    assert "[store_behind_checkpoint]" in said and "a head of 5 receipts stands in file:" in said
+    assert "[store_behind_checkpoint]" in said and "a head of 8 receipts stands in file:" in said
     done = cli(
         "store", "accept-rollback", "--config", signing.config, "--reason", "the disk is gone"
     )
     assert done.returncode == 0, done.stdout + done.stderr
     lived(signing, 1)
-    assert worm(signing)[-1] == 5, "its receipt, and a call"
-    receipt = exported(signing)[3]
+    assert worm(signing)[-1] == 8, "its receipt, a start, a call and a stop"
+    receipt = exported(signing)[4]
     assert receipt["action"] == "store.rollback"
-    assert head(signing)[0] == 5
+    assert head(signing)[0] == 8
     # Whoever holds the receipts against all the heads sees two histories, and one that was lost.
-    assert re.match("1 FORKED: receipt [45]: there are 2 checkpoints of 5", verified(signing))
+    assert re.match("1 FORKED: receipt [5-8]: there are 2 checkpoints of 8", verified(signing))
     lived(signing, 1)
-    assert worm(signing)[-1] == 6
+    assert worm(signing)[-1] == 11
 
 
 def test_g12_a_key_that_everybody_reads_stops_the_start(signing: Process) -> None:
@@ -119,7 +119,7 @@ def test_a_target_that_is_not_there_stops_no_call(signing: Process) -> None:
     signing.config.write_text(text)
     lived(signing, 2)
     assert "a checkpoint was not taken" in signing.log()
-    assert len(exported(signing)) == 2
+    assert len(exported(signing)) == 3, "two calls and the stop"
     found = json.loads(
         cli("receipts", "verify", signing.folder / "receipts.jsonl", "--json").stdout
     )

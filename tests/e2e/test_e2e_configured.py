@@ -27,7 +27,7 @@ def sidecar(tmp_path: Path) -> Iterator[Process]:
 
 
 def lived(process: Process, people: str, rest: str = "") -> list[dict[str, Any]]:
-    """It starts, serves and stops; what is audited by then, oldest first."""
+    """It starts, serves and stops; what is audited by then, oldest first, but that it did so."""
     process.write("  shop: {url: 'http://127.0.0.1:9'}", POLICIES, PEOPLE.format(people) + rest)
     process.start()
     assert process.stop() == 0
@@ -35,7 +35,7 @@ def lived(process: Process, people: str, rest: str = "") -> list[dict[str, Any]]
     rows = raw.execute(
         "SELECT e.seq, e.actor, e.action, e.reason, e.before_state, e.after_state, r.approver "
         "FROM audit_event AS e JOIN receipts AS r ON r.tenant_id = e.tenant_id AND r.seq = e.seq "
-        "ORDER BY e.seq"
+        "WHERE e.action NOT LIKE 'sidecar.%' ORDER BY e.seq"
     ).fetchall()
     raw.close()
     names = ("seq", "actor", "action", "reason", "before", "after", "approver")

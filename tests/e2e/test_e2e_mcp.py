@@ -186,6 +186,8 @@ async def test_c12_a_rug_that_is_pulled_hides_the_tool_until_somebody_accepts_it
     assert control == [
         ("tools.pinned", None),
         ("tools.drifted", "tools/add"),
+        ("sidecar.stop", None),
+        ("sidecar.start", None),
         ("tools.accepted", "tools/add"),
     ]
 

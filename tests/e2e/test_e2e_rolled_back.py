@@ -49,7 +49,7 @@ def calls(process: Process, count: int) -> None:
 
 
 def lived(process: Process, count: int) -> None:
-    """Starts, records, stops in order."""
+    """Starts, records, stops in order; that it does is on record of a chain that exists."""
     process.start()
     calls(process, count)
     assert process.stop() == 0
@@ -132,9 +132,9 @@ def lose_the_file(process: Process) -> None:
 
 
 FAULTS: list[tuple[Callable[[Process], None], str]] = [
-    (put_yesterday_back, "and the store ends at 3 ("),
+    (put_yesterday_back, "and the store ends at 4 ("),
     (cut_the_tail, "and the store ends at 3 ("),
-    (rewrite_the_last, "another one in its place; it ends at 7"),
+    (rewrite_the_last, "another one in its place; it ends at 8"),
     (lose_the_file, "and the store ends at 0 (-)"),
 ]
 
@@ -148,11 +148,11 @@ def test_f8_a_store_that_was_rolled_back_starts_only_after_it_is_on_record(
     lived(sidecar, 2)
     assert heads(sidecar) == {"default": head(sidecar)}
     seen = head(sidecar)
-    assert seen[0] == 5
+    assert seen[0] == 8, "five of calls, a start and two stops"
     fault(sidecar)
     said = refused(sidecar)
     assert "[store_rolled_back]" in said and words in said
-    assert f"tenant 'default': receipt 5 ({seen[1]}) was recorded" in said
+    assert f"tenant 'default': receipt 8 ({seen[1]}) was recorded" in said
     assert "store accept-rollback --tenant TENANT" in said
     if fault is lose_the_file:
         assert not (sidecar.folder / "aegis.db").exists(), "a new one was put in its place"
@@ -171,10 +171,10 @@ def test_f8_a_store_that_was_rolled_back_starts_only_after_it_is_on_record(
     assert heads(sidecar) == {"default": head(sidecar)}
     receipt = exported(sidecar)[left]
     assert (receipt["kind"], receipt["action"]) == ("control", "store.rollback")
-    assert f"receipt 5 ({seen[1]}) is lost" in str(receipt["resource"])
+    assert f"receipt 8 ({seen[1]}) is lost" in str(receipt["resource"])
     verified = cli("receipts", "verify", sidecar.folder / "receipts.jsonl").stdout
     assert verified.startswith("verified: ")
-    assert f"a rollback is recorded at {left + 1}: receipt 5 ({seen[1]}) is lost" in verified
+    assert f"a rollback is recorded at {left + 1}: receipt 8 ({seen[1]}) is lost" in verified
     # The reason may name somebody: it can be erased, the receipt only commits to it.
     assert "moved by Ann" not in (sidecar.folder / "receipts.jsonl").read_text()
     assert exported(sidecar, "--facts")[left]["arguments"] == '{"reason":"moved by Ann"}'
@@ -192,13 +192,13 @@ def test_f8_a_killed_sidecar_starts_with_more_than_was_witnessed(sidecar: Proces
     sidecar.start()
     calls(sidecar, 5)
     sidecar.kill()
-    assert heads(sidecar)["default"][0] == 2, "positive control: the witness is behind"
-    assert head(sidecar)[0] == 7
+    assert heads(sidecar)["default"][0] == 3, "positive control: the witness is behind"
+    assert head(sidecar)[0] == 9
     lived(sidecar, 1)
-    assert heads(sidecar) == {"default": head(sidecar)} and head(sidecar)[0] == 8
+    assert heads(sidecar) == {"default": head(sidecar)} and head(sidecar)[0] == 12
     done = accept(sidecar)
     assert done.returncode == 0 and "nothing is lost" in done.stdout
-    assert head(sidecar)[0] == 8
+    assert head(sidecar)[0] == 12
 
 
 def test_f8_a_store_that_nobody_has_seen_starts_and_says_so(sidecar: Process) -> None:
@@ -218,7 +218,7 @@ def test_f8_a_damaged_witness_is_no_missing_one(sidecar: Process) -> None:
     lived(sidecar, 2)
     path = sidecar.folder / HEADS
     whole = path.read_text()
-    path.write_text(whole.replace("[2,", "[1,"))
+    path.write_text(whole.replace("[3,", "[1,"))
     assert path.read_text() != whole
     said = refused(sidecar)
     assert "[witness_unreadable]" in said and "move the file away" in said
@@ -236,8 +236,8 @@ def test_f8_a_restore_is_a_rollback_on_record_and_starts(sidecar: Process) -> No
     seen = head(sidecar)
     done = cli("store", "restore", *config, "--replace", backup)
     assert done.returncode == 0, done.stderr
-    assert "receipts 3 to 5 were recorded after the backup" in done.stderr
+    assert "receipts 4 to 8 were recorded after the backup" in done.stderr
     lived(sidecar, 1)
     receipts = exported(sidecar)
-    assert (receipts[2]["action"], len(receipts)) == ("store.rollback", 4)
-    assert f"receipt 5 ({seen[1]}) is lost" in str(receipts[2]["resource"])
+    assert (receipts[3]["action"], len(receipts)) == ("store.rollback", 7)
+    assert f"receipt 8 ({seen[1]}) is lost" in str(receipts[3]["resource"])

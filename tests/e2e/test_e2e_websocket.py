@@ -81,5 +81,6 @@ def test_a_websocket_over_tls_is_carried_and_taken_leave_of(tmp_path: Path) -> N
         process.kill()
     assert took_s < 10, process.log()
     found = process.receipts()
-    assert sorted(str(one["kind"]) for one in found) == ["intent"] * 2 + ["outcome"] * 2
+    kinds = sorted(str(one["kind"]) for one in found)
+    assert kinds == ["control", *["intent"] * 2, *["outcome"] * 2], "and that it stopped"
     assert [one["outcome"] for one in found if one["kind"] == "outcome"] == ["completed"] * 2

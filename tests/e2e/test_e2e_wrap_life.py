@@ -158,7 +158,7 @@ def test_a_server_that_ignores_sigterm_is_ended_before_the_agents_patience_is(
     assert time.monotonic() - began < 2.5, "who waits 2 s after SIGTERM must not lose the record"
     assert not is_alive(pid)
     stubborn.kill()
-    assert [one["kind"] for one in stubborn.receipts()] == ["intent", "outcome"]
+    assert [one["kind"] for one in stubborn.receipts()] == ["intent", "outcome", "control"]
 
 
 def test_a_server_that_outlives_its_input_is_ended(tmp_path: Path) -> None:
@@ -197,11 +197,12 @@ def test_several_at_once_each_with_a_store_of_its_own(tmp_path: Path) -> None:
     stores = [home / "aegis.db", home / "2/aegis.db", other.home / "aegis.db"]
     assert f"receipts: {stores[1]};" in second.errors()
     for store in stores:
-        assert [one["kind"] for one in first.receipts(store)] == ["intent", "outcome"]
+        assert [one["kind"] for one in first.receipts(store)] == ["intent", "outcome", "control"]
     third = Wrap(tmp_path)
     assert third.asked(1, "echo")["result"]
     assert third.end() == 0
-    assert len(first.receipts()) == 4, "the first store is free again, and is used again"
+    again = [one["kind"] for one in first.receipts()]
+    assert again.count("intent") == 2, "the first store is free again, and is used again"
 
 
 def test_a_configuration_may_name_the_one_store_and_then_it_is_one_process(tmp_path: Path) -> None:
@@ -218,7 +219,7 @@ def test_a_configuration_may_name_the_one_store_and_then_it_is_one_process(tmp_p
     wrap = Wrap(tmp_path, "files", SCRIPT, *own)
     assert wrap.asked(1, "echo")["result"]
     assert wrap.end() == 0
-    assert len(wrap.receipts()) == 2, "in the data folder, and not beside the configuration"
+    assert len(wrap.receipts()) == 3, "in the data folder, and not beside the configuration"
     assert not (wrap.home / "sidecar.yaml").exists()
     config.write_text("policies: ./policies\nstore: sqlite:///one.db\n")
     first = Wrap(tmp_path, "files", SCRIPT, *own)
@@ -228,7 +229,7 @@ def test_a_configuration_may_name_the_one_store_and_then_it_is_one_process(tmp_p
     assert "a store belongs to one process" in second.errors()
     second.kill()
     assert first.end() == 0
-    assert len(first.receipts(tmp_path / "one.db")) == 2
+    assert len(first.receipts(tmp_path / "one.db")) == 3
 
 
 def test_the_server_does_not_see_the_sidecars_own_variables(tmp_path: Path) -> None:

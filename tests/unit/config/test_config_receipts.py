@@ -91,3 +91,31 @@ def test_the_key_is_never_shown(tmp_path: Path) -> None:
     shown = show_text(found.config, found.origins)
     assert "receipts.key" in shown and key.splitlines()[1] not in shown
     assert key.splitlines()[1] not in repr(found.config)
+
+
+@pytest.mark.parametrize(
+    ("written", "heartbeat_s"),
+    [("", 3600.0), ("0s", 0.0), ("1s", 1.0), ("30d", 2_592_000.0),
+     ("500ms", None), ("31d", None), ("1h30m", None), ("off", None)],
+)  # fmt: skip
+def test_a_heartbeat_is_none_or_at_least_a_second(
+    tmp_path: Path, written: str, heartbeat_s: float | None
+) -> None:
+    found = loaded(tmp_path, f"receipts: {{heartbeat: {written}}}" if written else "")
+    if heartbeat_s is None:
+        assert found.config is None and "receipts.heartbeat: " in str(found.problems[0])
+        assert str(found.problems[0]).startswith(f"{tmp_path}/sidecar.yaml:3:23: error")
+        return
+    assert found.config is not None and found.config.receipts.heartbeat_s == heartbeat_s
+
+
+@pytest.mark.parametrize(
+    "wrong", ["run: yes", "run: 1", "cases: 0", "cases: 1.5", "time: 0s", "time: 2h", "off: true"]
+)
+def test_a_self_test_is_bounded_or_off_by_a_plain_word(tmp_path: Path, wrong: str) -> None:
+    found = loaded(tmp_path, "self_test: {run: false, cases: 7, time: 250ms}")
+    assert found.config is not None
+    chosen = found.config.self_test
+    assert (chosen.run, chosen.cases, chosen.time_s) == (False, 7, 0.25)
+    found = loaded(tmp_path, f"self_test: {{{wrong}}}")
+    assert found.config is None and "self_test" in str(found.problems[0])
