@@ -273,6 +273,13 @@ class Limits(Group):
     body_wait_s: float = _setting(
         "time for a request body to arrive", 30.0, low=MOMENT_S, high=HOUR_S
     )
+    heartbeat_s: float = _setting(
+        "silence of an open event stream after which its client is sent a comment line, so that "
+        "nothing on the way cuts it and a client that vanished is noticed; `0s`: never",
+        15.0,
+        low=0.0,
+        high=HOUR_S,
+    )
     queue: int = _setting("decisions that may wait to be recorded", 4096, low=1, high=1_000_000)
     queue_wait_s: float = _setting(
         "time for a decision to be recorded, then it is refused", 2.0, low=MOMENT_S, high=HOUR_S
