@@ -121,8 +121,9 @@ def made_pipeline(
         fence=fence, holding=holding, rates=rates,
     )  # fmt: skip
     requests = ServerRequests(
-        policies=policies, judging=judging, recorder=recorder, clock=clock, counters=counters
-    )
+        policies=policies, judging=judging, recorder=recorder, clock=clock, counters=counters,
+        announced=pins.announced,
+    )  # fmt: skip
     answers = McpAnswers(
         McpSessions(bindings), requests, leg, message_bytes_max=config.limits.message_bytes
     )

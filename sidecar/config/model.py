@@ -162,6 +162,11 @@ class Upstream(Group):
         "agent's work",
         "window",
     )
+    list_changed: Literal["refuse", "pass"] = _setting(
+        "calls of pinned tools after the server announced that its tools changed, until its whole "
+        "list was compared; `pass`: for agents that never list again",
+        "refuse",
+    )
     hosts: tuple[str, ...] = _setting(
         "Host names that lead here too, with the whole path", (), form="list of host names"
     )

@@ -31,9 +31,10 @@ from sidecar.yaml_section import Section
 RESERVED = ("v1", "healthz", ".well-known")
 KEYS = (
     "url", "kind", "auth", "tls", "timeouts", "limits", "private", "encoded_slash", "hosts",
-    "redirects", "run", "decode",
+    "redirects", "run", "decode", "list_changed",
 )  # fmt: skip
 RUNS = ("window", "trusted")
+LIST_CHANGED = ("refuse", "pass")
 CODINGS = ("gzip", "deflate")
 _NOWHERE = Place("http://127.0.0.1:9", "127.0.0.1", 9)
 _PROCESS = Place(STDIO, "", 0)
@@ -149,6 +150,7 @@ def _upstream(
         decode=_codings(section),
         encoded_slash=section.boolean("encoded_slash", False),
         run=_run(section),
+        list_changed=_list_changed(section),
         hosts=read_host_names(section, "hosts"),
         redirects=read_host_names(section, "redirects"),
     )
@@ -162,6 +164,10 @@ def _without_server(section: Section, name: str, request_bytes: int) -> Upstream
 
 def _run(section: Section) -> Literal["window", "trusted"]:
     return "trusted" if section.choice("run", RUNS, "window") == "trusted" else "window"
+
+
+def _list_changed(section: Section) -> Literal["refuse", "pass"]:
+    return "pass" if section.choice("list_changed", LIST_CHANGED, "refuse") == "pass" else "refuse"
 
 
 def _codings(section: Section) -> tuple[str, ...]:

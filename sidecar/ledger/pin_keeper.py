@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from sidecar.ledger.pin_announcements import Announcements
 from sidecar.ledger.pin_entries import (
     ACCEPTED,
     DRIFTED,
@@ -104,6 +105,8 @@ class PinKeeper:
         self._known: dict[tuple[str, str], _Known] = {}
         self._turns: dict[tuple[str, str], asyncio.Lock] = {}
         self._crowded: set[tuple[str, str]] = set()
+        #: Whose lists are owed.
+        self.announced = Announcements()
         #: Drifts this process found, by upstream.
         self.drifts_total: dict[str, int] = {}
 

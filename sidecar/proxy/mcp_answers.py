@@ -120,6 +120,7 @@ class McpAnswers:
                 return reply
             return Reply(reply.status, reply.headers, body, close=reply.close)
         said = await read_aside(body)
+        self.requests.heard(asker.within, said)
         made = await self._judged(said, body, asker) if said.requests else body
         self._note_state(said, asker)
         headers = reply.headers if made is body else without_bytes(reply.headers)
@@ -229,6 +230,7 @@ class McpAnswers:
         if event.is_message and not said.is_rpc:
             raise _unchecked("an event holds no JSON-RPC message")
         self._note_state(said, asker)
+        self.requests.heard(asker.within, said)
         if said.answers is not None:
             self.sessions.end(asker.visit)
         if not said.requests:

@@ -258,7 +258,7 @@ class Pipeline:
         if call.dialect != "mcp":
             return reply
         if call.action in LISTING:
-            reply = await self._lists.shown(reply, principal, call)
+            reply = await self._lists.shown(reply, principal, call, visit.forwarding_ns)
         return await self._answers.shown(reply, visit, call)
 
     async def _looked_up(self, exchange: AgentSide, upstream: Upstream, call_id: str) -> bool:

@@ -28,7 +28,13 @@ from sidecar.proxy.dialects.mcp_headers import VERSION_HEADER, is_stateless
 from sidecar.proxy.dialects.mcp_message import RpcRefused, is_callable_name
 from sidecar.proxy.dialects.mcp_methods import TOOLS_CALL, TOOLS_LIST
 from sidecar.proxy.events import Event, EventCutter, EventTooLong
-from sidecar.proxy.list_message import cache_terms, listed_in, read_listing, unchecked
+from sidecar.proxy.list_message import (
+    cache_terms,
+    is_same_id,
+    listed_in,
+    read_listing,
+    unchecked,
+)
 from sidecar.proxy.reply_media import without_bytes
 from sidecar.proxy.upstream import Headers, Reply
 
@@ -49,6 +55,7 @@ _TELLING: Final = frozenset(
         "invalid_argument",
         "ambiguous_argument",
         "tool_drifted",
+        "list_changed",
     }
 )
 
@@ -63,11 +70,13 @@ class HasPolicies(Protocol):
 
 
 class _Asker(NamedTuple):
-    """Who asked, and by what; `is_list` says that the answer must be a list, or none at all."""
+    """Who asked, by what and when; `is_list` says that the answer must be a list, or none at
+    all."""
 
     principal: Principal
     call: ToolCall
     is_list: bool
+    asked_ns: int
 
 
 class ToolLists:
@@ -76,6 +85,8 @@ class ToolLists:
     def __init__(self, policies: HasPolicies, pins: PinKeeper) -> None:
         self._policies = policies
         self._pins = pins
+        #: Where lists are owed; mostly nowhere.
+        self._owed = pins.announced.open
         self._dialect = McpDialect()
 
     # -- calls -------------------------------------------------------------------------------
@@ -84,12 +95,15 @@ class ToolLists:
         """Whether the tool of a call is known to be what it was pinned to; if not, ask further."""
         tool = call.tool
         drifted = self._pins.known_drifted(principal.tenant, tool.upstream)
-        return drifted is not None and (call.called or tool.operation) not in drifted
+        if drifted is None or self._owed:
+            return False
+        return (call.called or tool.operation) not in drifted
 
     async def require_pinned(
         self, policy_set: PolicySet, principal: Principal, call: ToolCall
     ) -> None:
-        """Raises Refused("tool_drifted") for a call of a tool that is not what it was pinned to."""
+        """Raises Refused for a call of a tool that is not what it was pinned to (tool_drifted), or
+        of which nobody knows whether it still is (list_changed)."""
         tool = call.tool
         drifted = self._pins.known_drifted(principal.tenant, tool.upstream)
         if drifted is None:
@@ -103,6 +117,22 @@ class ToolLists:
                 "tool_drifted",
                 f"the server says something else of {tool.upstream}/{name} than when it was pinned,"
                 " and nobody has accepted that yet",
+            )
+        owes = (principal.tenant, tool.upstream) in self._owed
+        if owes and policy_set.default != "observe":
+            await self._require_unpinned(principal, tool.upstream, name)
+
+    async def _require_unpinned(self, principal: Principal, upstream: str, name: str) -> None:
+        """What was never seen in a list is no other now."""
+        try:
+            pinned = await self._pins.definition_sha256(principal.tenant, upstream, name)
+        except PinsUnknown as error:
+            raise Refused("store_unavailable", retry_after_s=1, detail=error.code) from error
+        if pinned:
+            raise Refused(
+                "list_changed",
+                f"{upstream} announced that its tools changed, and its list was not compared with"
+                f" what was pinned since: {name} may be another",
             )
 
     @staticmethod
@@ -130,14 +160,17 @@ class ToolLists:
 
     # -- answers -----------------------------------------------------------------------------
 
-    async def shown(self, reply: Reply, principal: Principal, call: ToolCall) -> Reply:
-        """The reply to a listing action as the caller may see it; `close()` ends the upstream's.
+    async def shown(
+        self, reply: Reply, principal: Principal, call: ToolCall, asked_ns: int
+    ) -> Reply:
+        """The reply to a listing action, forwarded at `asked_ns`, as the caller may see it;
+        `close()` ends the upstream's.
 
         Raises Refused("list_unchecked"); so may its chunks, after they have said so to the caller,
         and then the reply must break off.
         """
         is_list = call.action == TOOLS_LIST and 200 <= reply.status < 300
-        asker = _Asker(principal, call, is_list)
+        asker = _Asker(principal, call, is_list, asked_ns)
         try:
             return await self._shown_reply(reply, asker)
         except Refused as refused:
@@ -208,6 +241,8 @@ class ToolLists:
         if read is None:
             return data
         drifted = await self._compared(read.definitions, asker)
+        if self._owed and asker.is_list:
+            self._note_page(read.message, asker)
         message = self._filtered(read.message, drifted, asker)
         return data if message is read.message else orjson.dumps(message)
 
@@ -220,6 +255,21 @@ class ToolLists:
         except PinsUnknown as error:
             why = "it cannot be compared with what was pinned"
             raise unchecked(why, f"{error.code}: {error}") from error
+
+    def _note_page(self, message: Any, asker: _Asker) -> None:
+        """A page of the list was compared, if that is what answers the request."""
+        call, tenant = asker.call, asker.principal.tenant
+        result = listed_in(message)
+        if result is None or not is_same_id(message.get("id"), call.reply_id):
+            return
+        upstream, cursor = call.tool.upstream, call.args.get("cursor")
+        if self._pins.announced.compared(
+            tenant, upstream, asker.asked_ns, cursor, result.get("nextCursor")
+        ):
+            _log.info(
+                "the whole list of an MCP server that announced other tools was compared",
+                extra={"upstream": upstream, "tenant": tenant, "call_id": call.call_id},
+            )
 
     def _filtered(self, message: Any, drifted: frozenset[str], asker: _Asker) -> Any:
         """The message, or another in its place; a batch of answers is several messages."""

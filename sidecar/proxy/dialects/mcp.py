@@ -72,6 +72,7 @@ _SAID_AS_RESULT = frozenset(
         "invalid_argument",
         "ambiguous_argument",
         "tool_drifted",
+        "list_changed",
         "input_refused",
     }
 )
