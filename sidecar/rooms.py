@@ -32,7 +32,6 @@ from sidecar.ledger.run_keeper import RunKeeper
 from sidecar.ledger.said_care import forget_what_was_said
 from sidecar.policy.load import LoadedPolicies, Source
 from sidecar.policy_files import Load, PolicyKeeper, ReadFile
-from sidecar.proxy.bindings import Bindings
 from sidecar.proxy.dialects import DIALECTS
 from sidecar.proxy.holding import Holding
 from sidecar.proxy.judging import Judging
@@ -100,7 +99,7 @@ def made_pipeline(
     counters: Counters,
     fence: Fence,
     approvals: Approvals,
-    bindings: Bindings,
+    sessions: McpSessions,
     rates: Rates | None = None,
     spans: Spans | None = None,
 ) -> Pipeline:
@@ -124,9 +123,7 @@ def made_pipeline(
         policies=policies, judging=judging, recorder=recorder, clock=clock, counters=counters,
         announced=pins.announced,
     )  # fmt: skip
-    answers = McpAnswers(
-        McpSessions(bindings), requests, leg, message_bytes_max=config.limits.message_bytes
-    )
+    answers = McpAnswers(sessions, requests, leg, message_bytes_max=config.limits.message_bytes)
     return Pipeline(
         config=config, policies=policies, judging=judging, lists=ToolLists(policies, pins),
         authenticator=callers.authenticator, recorder=recorder, leg=leg, places=places,

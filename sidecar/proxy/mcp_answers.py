@@ -234,6 +234,7 @@ class McpAnswers:
         if said.answers is not None:
             self.sessions.end(asker.visit)
         if not said.requests:
+            self._ask(said.pings, asker)
             return event.raw
         try:
             made = await self.requests.judged(asker.within, said, data)
@@ -245,7 +246,12 @@ class McpAnswers:
                 return event.with_data(refusal_message(said.answers, _input_refused(error)))
             await self._tell_server(said.requests[0], error.refused, asker)
             return event.without_data()
+        self._ask([one.asks for one in said.requests if one.asks is not None], asker)
         return event.raw if made is data else event.with_data(made)
+
+    def _ask(self, ids: Iterable[str | int], asker: _Asker) -> None:
+        within = asker.within
+        self.sessions.ask(within.principal, within.upstream.name, asker.session, ids)
 
     async def _tell_server(self, asked: Asked, refused: Refused, asker: _Asker) -> None:
         """Answers a request that does not reach the agent, in the agent's own session; without one

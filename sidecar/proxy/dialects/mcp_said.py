@@ -60,7 +60,8 @@ class ServerMessage(NamedTuple):
     `is_rpc` tells a JSON-RPC message (or several) from any other JSON. `requests` are what it asks;
     if `is_answer` they stand in an answer, to the request with the id `answers`, if `is_news` in a
     notification. `request_state` is what the agent has to give back with its own answers.
-    `tools_changed` says that the server announces other tools.
+    `tools_changed` says that the server announces other tools, `pings` are the ids under which it
+    asks whether its client is there.
     """
 
     is_rpc: bool
@@ -70,6 +71,7 @@ class ServerMessage(NamedTuple):
     answers: str | int | None = None
     is_news: bool = False
     tools_changed: bool = False
+    pings: tuple[str | int, ...] = ()
 
 
 _ASKS_NOTHING = ServerMessage(True)
@@ -116,8 +118,10 @@ def read_server_message(data: bytes) -> ServerMessage:
         said = found[0]
     elif all(one.is_rpc and not one.requests and one.request_state is None for one in found):
         said = _ASKS_NOTHING if found else _NO_RPC
-        if any(one.tools_changed for one in found):
-            said = said._replace(tools_changed=True)
+        said = said._replace(
+            tools_changed=any(one.tools_changed for one in found),
+            pings=tuple(ping for one in found for ping in one.pings),
+        )
     else:
         raise _unchecked("several messages in one, of which some ask something")
     if said.requests and not is_strict:
@@ -164,7 +168,8 @@ def _request(message: dict[str, Any]) -> ServerMessage:
     if type(method) is not str or "result" in message or "error" in message:
         raise _unchecked("a message that is request and answer")
     if method == "ping":
-        return _ASKS_NOTHING
+        pings: tuple[Any, ...] = (message.get("id"),)
+        return ServerMessage(True, pings=pings if type(pings[0]) in (str, int) else ())
     if method.startswith("notifications/") and "id" not in message:
         if isinstance(params, dict):
             _require_one_reading(params, _OF_A_RESULT)
