@@ -42,6 +42,7 @@ from sidecar.proxy.pipeline import Pipeline
 from sidecar.proxy.places import Places
 from sidecar.proxy.rates import Rates
 from sidecar.proxy.redaction import Redactor
+from sidecar.proxy.relisting import Relisting
 from sidecar.proxy.server_requests import ServerRequests
 from sidecar.proxy.tool_lists import ToolLists
 from sidecar.proxy.upstream import UpstreamLeg
@@ -124,8 +125,10 @@ def made_pipeline(
         announced=pins.announced,
     )  # fmt: skip
     answers = McpAnswers(sessions, requests, leg, message_bytes_max=config.limits.message_bytes)
+    lists = ToolLists(policies, pins)
     return Pipeline(
-        config=config, policies=policies, judging=judging, lists=ToolLists(policies, pins),
+        config=config, policies=policies, judging=judging, lists=lists,
+        relisting=Relisting(leg, lists, requests, pins.announced, clock),
         authenticator=callers.authenticator, recorder=recorder, leg=leg, places=places,
         answers=answers, streams=OpenStreams(callers.registry), counters=counters, clock=clock,
         spans=spans,

@@ -162,10 +162,10 @@ class Upstream(Group):
         "agent's work",
         "window",
     )
-    list_changed: Literal["refuse", "pass"] = _setting(
-        "calls of pinned tools after the server announced that its tools changed, until its whole "
-        "list was compared; `pass`: for agents that never list again",
-        "refuse",
+    list_changed: Literal["compare", "pass"] = _setting(
+        "pinned tools after the server announced that its tools changed: not called before its "
+        "whole list was compared, or (`pass`) called as before",
+        "compare",
     )
     hosts: tuple[str, ...] = _setting(
         "Host names that lead here too, with the whole path", (), form="list of host names"

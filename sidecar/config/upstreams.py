@@ -34,7 +34,7 @@ KEYS = (
     "redirects", "run", "decode", "list_changed",
 )  # fmt: skip
 RUNS = ("window", "trusted")
-LIST_CHANGED = ("refuse", "pass")
+LIST_CHANGED = ("compare", "pass")
 CODINGS = ("gzip", "deflate")
 _NOWHERE = Place("http://127.0.0.1:9", "127.0.0.1", 9)
 _PROCESS = Place(STDIO, "", 0)
@@ -166,8 +166,10 @@ def _run(section: Section) -> Literal["window", "trusted"]:
     return "trusted" if section.choice("run", RUNS, "window") == "trusted" else "window"
 
 
-def _list_changed(section: Section) -> Literal["refuse", "pass"]:
-    return "pass" if section.choice("list_changed", LIST_CHANGED, "refuse") == "pass" else "refuse"
+def _list_changed(section: Section) -> Literal["compare", "pass"]:
+    return (
+        "pass" if section.choice("list_changed", LIST_CHANGED, "compare") == "pass" else "compare"
+    )
 
 
 def _codings(section: Section) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 from sidecar.errors import Refused
 from sidecar.model import OutcomeKind, ToolCall, state_digest
 from sidecar.proxy.dialects.mcp import McpDialect
+from sidecar.proxy.dialects.mcp_beside import headers_beside
 from sidecar.proxy.dialects.mcp_methods import LISTING, STREAM_METHOD
 from sidecar.proxy.dialects.mcp_said import (
     Asked,
@@ -29,7 +30,7 @@ from sidecar.proxy.dialects.mcp_said import (
 )
 from sidecar.proxy.events import Event, EventCutter, EventTooLong, NoEvent
 from sidecar.proxy.list_message import lists_for_another, may_list
-from sidecar.proxy.mcp_sessions import LAST_EVENT, SESSION, McpSessions
+from sidecar.proxy.mcp_sessions import SESSION, McpSessions
 from sidecar.proxy.reply_media import UNCLEAR, exact_media, without_bytes
 from sidecar.proxy.server_requests import (
     INLINE_BYTES_MAX,
@@ -44,14 +45,6 @@ from sidecar.proxy.visit import Visit
 
 _log = logging.getLogger("aegis.mcp")
 
-#: Of a call's headers, those that do not fit a message of our own.
-_OF_THE_CALL: Final = frozenset(
-    {"accept", "content-type", "idempotency-key", LAST_EVENT, "mcp-method", "mcp-name"}
-)
-_OF_A_MESSAGE: Final = (
-    ("Content-Type", "application/json"),
-    ("Accept", "application/json, text/event-stream"),
-)
 #: Statuses of answers that no client reads, or that have no body.
 _UNREAD: Final = (202, 204, 304)
 
@@ -259,14 +252,9 @@ class McpAnswers:
         call = asker.call
         if asked.asks is None or not asker.session:
             return
-        headers = [
-            pair
-            for pair in call.headers
-            if (name := pair[0].lower()) not in _OF_THE_CALL and name[:10] != "mcp-param-"
-        ]
-        if not any(name.lower() == SESSION for name, _ in headers):
-            headers.append(("Mcp-Session-Id", asker.session))
-        headers += _OF_A_MESSAGE
+        has_session = any(name.lower() == SESSION for name, _ in call.headers)
+        session = () if has_session else (("Mcp-Session-Id", asker.session),)
+        headers = headers_beside(call, *session)
         body = refusal_message(asked.asks, refused)
         try:
             reply = await self._leg.send(asker.within.upstream, "POST", "", headers, body)

@@ -104,12 +104,12 @@ class ServerRequests:
         """Notes what a message tells beside what it asks, before the agent has it: the list that
         the agent asks for then is newer."""
         upstream, tenant = within.upstream, within.principal.tenant
-        if not said.tools_changed or upstream.list_changed != "refuse":
+        if not said.tools_changed or upstream.list_changed == "pass":
             return
         if self._announced.announce(tenant, upstream.name, self._clock.monotonic_ns()):
             _log.warning(
-                "an MCP server announced that its tools changed: those that are pinned are refused "
-                "until its whole list was compared",
+                "an MCP server announced that its tools changed: those that are pinned are not "
+                "called before its whole list was compared",
                 extra={"upstream": upstream.name, "tenant": tenant},
             )
 
