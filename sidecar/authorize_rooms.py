@@ -27,9 +27,9 @@ from sidecar.ledger.pin_keeper import PinKeeper
 from sidecar.ledger.recorder import Recorder
 from sidecar.ledger.run_keeper import RunKeeper
 from sidecar.policy_files import PolicyKeeper
+from sidecar.proxy.pinned_tools import PinnedTools
 from sidecar.proxy.rates import Rates
 from sidecar.proxy.redaction import Redactor
-from sidecar.proxy.tool_lists import ToolLists
 from sidecar.telemetry.counters import Counters
 from storage import SqlStore
 from storage.write_queue import WriteQueue
@@ -78,7 +78,7 @@ def made_authorize(
     judging = AuthorizeJudging(
         delegations=delegations, registry=registry, runs=shared.runs, rates=shared.rates,
         counters=counters, clock=clock, fence=shared.fence,
-        lists=ToolLists(shared.policies, shared.pins),
+        pinned=PinnedTools(shared.pins, config.upstreams),
         speak_mcp=[name for name, one in config.upstreams.items() if one.kind == "mcp"],
     )  # fmt: skip
     line = AuthorizeLine(

@@ -171,6 +171,12 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "Send less, or raise `limits.request` of the upstream.",
     ),
     RefusalKind(
+        "too_many_values",
+        413,
+        "The JSON holds too many values",
+        "Send fewer at a time, or raise `limits.values`.",
+    ),
+    RefusalKind(
         "body_incomplete",
         400,
         "The request body ended early",

@@ -65,6 +65,18 @@ OF_MCP: Final = (
         "List the tools again (`tools/list`, every page), look at this one, and call it then.",
     ),
     RefusalKind(
+        "arguments_unfit",
+        400,
+        "The arguments do not fit the tool's inputSchema",
+        "Send what `tools/list` says the tool takes: the reason names the place and the keyword.",
+    ),
+    RefusalKind(
+        "schema_unchecked",
+        403,
+        "The tool's inputSchema cannot be checked",
+        "Ask the operator: `arguments: checked` of the upstream checks what can be.",
+    ),
+    RefusalKind(
         "method_not_allowed",
         405,
         "This HTTP method is not served here",

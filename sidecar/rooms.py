@@ -38,6 +38,7 @@ from sidecar.proxy.judging import Judging
 from sidecar.proxy.mcp_answers import McpAnswers
 from sidecar.proxy.mcp_sessions import McpSessions
 from sidecar.proxy.open_streams import OpenStreams
+from sidecar.proxy.pinned_tools import PinnedTools
 from sidecar.proxy.pipeline import Pipeline
 from sidecar.proxy.places import Places
 from sidecar.proxy.rates import Rates
@@ -122,7 +123,7 @@ def made_pipeline(
     )  # fmt: skip
     requests = ServerRequests(
         policies=policies, judging=judging, recorder=recorder, clock=clock, counters=counters,
-        announced=pins.announced,
+        announced=pins.announced, values_max=config.limits.message_values,
     )  # fmt: skip
     answers = McpAnswers(sessions, requests, leg, message_bytes_max=config.limits.message_bytes)
     lists = ToolLists(policies, pins)
@@ -130,8 +131,8 @@ def made_pipeline(
         config=config, policies=policies, judging=judging, lists=lists,
         relisting=Relisting(leg, lists, requests, pins.announced, clock),
         authenticator=callers.authenticator, recorder=recorder, leg=leg, places=places,
-        answers=answers, streams=OpenStreams(callers.registry), counters=counters, clock=clock,
-        spans=spans,
+        pinned=PinnedTools(pins, config.upstreams), answers=answers,
+        streams=OpenStreams(callers.registry), counters=counters, clock=clock, spans=spans,
     )  # fmt: skip
 
 

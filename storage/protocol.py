@@ -90,6 +90,10 @@ class LedgerReader(Protocol):
         """The same with the definitions; sorted by tool."""
         ...
 
+    async def tool_pin(self, tenant_id: str, upstream: str, tool: str) -> PinRow | None:
+        """One of them, with its definition."""
+        ...
+
     async def pinned_upstreams(self) -> list[tuple[str, str]]:
         """Job across tenants: tenants and upstreams that have pins, sorted."""
         ...

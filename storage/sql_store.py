@@ -108,6 +108,12 @@ class SqlReader(WatchReads):
         rows = await self._reads.fetch(sql, tenant_id, upstream, tenant=tenant_id)
         return sorted(PinRow._make(row) for row in rows)
 
+    async def tool_pin(self, tenant_id: str, upstream: str, tool: str) -> PinRow | None:
+        """See `LedgerReader.tool_pin`."""
+        sql = self._sql["tool_pin"]
+        rows = await self._reads.fetch(sql, tenant_id, upstream, tool, tenant=tenant_id)
+        return PinRow._make(rows[0]) if rows else None
+
     async def pinned_upstreams(self) -> list[tuple[str, str]]:
         """See `LedgerReader.pinned_upstreams`."""
         rows = await self._reads.fetch(self._sql["pinned_upstreams"])

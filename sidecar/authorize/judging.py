@@ -37,8 +37,8 @@ from sidecar.policy.limits import over_limit
 from sidecar.policy.terms import Charge
 from sidecar.proxy.judging import DECISIONS_MAX, given_up, unfulfilled
 from sidecar.proxy.obligations_request import recordable
+from sidecar.proxy.pinned_tools import PinnedTools
 from sidecar.proxy.rates import Counted, Rates
-from sidecar.proxy.tool_lists import ToolLists
 from sidecar.telemetry.counters import Counters
 from storage.errors import StoreError
 from storage.records import Recorded, Stale
@@ -66,11 +66,11 @@ class AuthorizeJudging:
         counters: Counters,
         clock: Clock,
         fence: Fence,
-        lists: ToolLists,
+        pinned: PinnedTools,
         speak_mcp: Collection[str],
     ) -> None:
         """`speak_mcp` are the upstreams whose tools are pinned."""
-        self._lists = lists
+        self._pinned = pinned
         self._speak_mcp = frozenset(speak_mcp)
         self._delegations = delegations
         self._registry = registry
@@ -121,12 +121,14 @@ class AuthorizeJudging:
             raise Refused(decision.code, decision.reason, decision=decision)
 
     async def _require_pinned(self, case: Case, policy_set: PolicySet) -> None:
-        """A tool of an MCP server has to be what it was pinned to, also for who calls it himself.
-        Raises Refused."""
+        """A tool of an MCP server has to be what it was pinned to, and its arguments to fit that,
+        also for who calls it himself. Raises Refused."""
         call = case.call
         if call.tool.upstream in self._speak_mcp:
             name = None if call.tool.declared else call.action
-            await self._lists.require_pinned(policy_set, case.principal, call._replace(called=name))
+            given = case.request.parameters  # as they were sent, also where they are no object
+            pinned = call._replace(called=name, args={} if given is None else given)
+            await self._pinned.require_fit(policy_set, case.principal, pinned)
 
     async def _tried(
         self, case: Case, policy_set: PolicySet, counted: Counted

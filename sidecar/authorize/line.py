@@ -159,7 +159,7 @@ class AuthorizeLine:
         call_id: str,
         body: bytes,
     ) -> Case:
-        request = read_request(body, self._limits.depth)
+        request = read_request(body, self._limits.depth, self._limits.values)
         call = call_of(
             request, body, policy_set.catalogue, self._upstreams,
             call_id=call_id, source_ip=asked.source_ip,

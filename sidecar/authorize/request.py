@@ -72,13 +72,13 @@ class AuthorizeRequest(NamedTuple):
     dry_run: bool = False
 
 
-def read_request(body: bytes, depth_max: int) -> AuthorizeRequest:
+def read_request(body: bytes, depth_max: int, values_max: int) -> AuthorizeRequest:
     """The request in `body`.
 
-    Raises Refused: invalid_json; invalid_request, whose reason names the member and none of its
-    content.
+    Raises Refused: invalid_json; too_many_values; invalid_request, whose reason names the member
+    and none of its content.
     """
-    whole = _object(parse(body, depth_max), "the body", _TOP)
+    whole = _object(parse(body, depth_max, values_max), "the body", _TOP)
     agent = _part(whole, "agent", _AGENT)
     call = _part(whole, "tool_call", _TOOL_CALL)
     context = _part(whole, "context", _CONTEXT)

@@ -167,6 +167,11 @@ class Upstream(Group):
         "whole list was compared, or (`pass`) called as before",
         "compare",
     )
+    arguments: Literal["checked", "strict", "unchecked"] = _setting(
+        "whether a call's arguments must fit the pinned `inputSchema` of its MCP tool; `strict`: a "
+        "tool whose schema cannot be checked, or not wholly, is refused",
+        "checked",
+    )
     hosts: tuple[str, ...] = _setting(
         "Host names that lead here too, with the whole path", (), form="list of host names"
     )
@@ -268,6 +273,14 @@ class Limits(Group):
         high=1024 * MIB,
     )
     depth: int = _setting("deepest nesting of a JSON body", 64, low=1, high=64)
+    values: int = _setting(
+        "values in a JSON body: members of objects and lists, and these", 50_000, low=1,
+        high=1_000_000,
+    )  # fmt: skip
+    message_values: int = _setting(
+        "values in a message of an MCP server that has to be looked into", 250_000, low=1,
+        high=10_000_000,
+    )  # fmt: skip
     query: int = _setting("query parameters of a request", 128, low=1, high=10_000)
     headers: int = _setting("headers of a request", 64, low=1, high=256)
     connections: int = _setting("client connections", 1024, low=1, high=65_535)

@@ -31,10 +31,11 @@ from sidecar.yaml_section import Section
 RESERVED = ("v1", "healthz", ".well-known")
 KEYS = (
     "url", "kind", "auth", "tls", "timeouts", "limits", "private", "encoded_slash", "hosts",
-    "redirects", "run", "decode", "list_changed",
+    "redirects", "run", "decode", "arguments", "list_changed",
 )  # fmt: skip
 RUNS = ("window", "trusted")
 LIST_CHANGED = ("compare", "pass")
+ARGUMENTS = ("checked", "strict", "unchecked")
 CODINGS = ("gzip", "deflate")
 _NOWHERE = Place("http://127.0.0.1:9", "127.0.0.1", 9)
 _PROCESS = Place(STDIO, "", 0)
@@ -151,6 +152,7 @@ def _upstream(
         encoded_slash=section.boolean("encoded_slash", False),
         run=_run(section),
         list_changed=_list_changed(section),
+        arguments=_arguments(section, kind),
         hosts=read_host_names(section, "hosts"),
         redirects=read_host_names(section, "redirects"),
     )
@@ -170,6 +172,16 @@ def _list_changed(section: Section) -> Literal["compare", "pass"]:
     return (
         "pass" if section.choice("list_changed", LIST_CHANGED, "compare") == "pass" else "compare"
     )
+
+
+def _arguments(section: Section, kind: str) -> Literal["checked", "strict", "unchecked"]:
+    said = section.choice("arguments", ARGUMENTS, "checked")
+    if "arguments" in section.members and kind != "mcp":
+        text = f"{section.key('arguments')}: only tools of kind: mcp have a schema to fit"
+        section.report(section.members["arguments"], text)
+    if said == "strict":
+        return "strict"
+    return "unchecked" if said == "unchecked" else "checked"
 
 
 def _codings(section: Section) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ is trusted, and on record; that a definition which differs from its pin is drift
 list shows it until a list shows the pinned one again or somebody accepts it. Every change of a pin
 stands or falls with a receipt of kind `control`, and rests on the version it was compared with.
 Where several processes write, what one finds the others know within `AGE_MAX_S`.
-Must not know: lists, how a tool is hidden, HTTP, the command line.
+Must not know: lists, how a tool is hidden or its arguments are checked, HTTP, the command line.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sidecar.ledger.pin_announcements import Announcements
+from sidecar.ledger.pin_checks import AnyCheck, PinChecks
 from sidecar.ledger.pin_entries import (
     ACCEPTED,
     DRIFTED,
@@ -68,6 +69,10 @@ class ReadsPins(Protocol):
         """Pins with definitions."""
         ...
 
+    async def tool_pin(self, tenant_id: str, upstream: str, tool: str) -> PinRow | None:
+        """One of them."""
+        ...
+
 
 class Submits(Protocol):
     """What is needed of the write queue."""
@@ -78,12 +83,14 @@ class Submits(Protocol):
 
 
 @dataclass(slots=True)
-class _Known:
-    """The pins of one tenant and upstream, as this process last read or left them."""
+class Known:
+    """The pins of one tenant and upstream, as this process last read or left them; for others to
+    read. `checks` are those of tools that were asked for since (`PinKeeper.check`)."""
 
     marks: dict[str, PinMark]
     read_ns: int
     drifted: frozenset[str] = frozenset()
+    checks: dict[str, AnyCheck] = field(default_factory=dict)
 
     def settle(self) -> None:
         """Works out which tools have drifted."""
@@ -102,11 +109,13 @@ class PinKeeper:
         self._clock = clock
         self._fence = fence
         self._age_max_ns = None if is_alone else int(AGE_MAX_S * 1e9)
-        self._known: dict[tuple[str, str], _Known] = {}
+        self._known: dict[tuple[str, str], Known] = {}
         self._turns: dict[tuple[str, str], asyncio.Lock] = {}
         self._crowded: set[tuple[str, str]] = set()
         #: Whose lists are owed.
         self.announced = Announcements()
+        #: What arguments of pinned tools are held against.
+        self.checks = PinChecks(store)
         #: Drifts this process found, by upstream.
         self.drifts_total: dict[str, int] = {}
 
@@ -117,10 +126,10 @@ class PinKeeper:
             counts[upstream] = counts.get(upstream, 0) + len(known.drifted)
         return counts
 
-    def known_drifted(self, tenant: str, upstream: str) -> frozenset[str] | None:
-        """The tools that have drifted; None if the store has to be asked (`drifted`)."""
+    def known(self, tenant: str, upstream: str) -> Known | None:
+        """What is known of the pins; None if the store has to be asked (`drifted`)."""
         known = self._known.get((tenant, upstream))
-        return None if known is None or self._is_old(known) else known.drifted
+        return None if known is None or self._is_old(known) else known
 
     async def drifted(self, tenant: str, upstream: str) -> frozenset[str]:
         """The same, from the store. Raises PinsUnknown."""
@@ -132,6 +141,27 @@ class PinKeeper:
         async with self._turn(tenant, upstream):
             mark = (await self._fresh(tenant, upstream)).marks.get(tool)
         return "" if mark is None else mark.sha256
+
+    async def check(self, tenant: str, upstream: str, tool: str) -> AnyCheck | None:
+        """What arguments of the tool are held against; None if it is not pinned. From then on it is
+        `known`. Raises PinsUnknown."""
+        async with self._turn(tenant, upstream):
+            for _ in range(TRIES_MAX):
+                known = await self._fresh(tenant, upstream)
+                mark = known.marks.get(tool)
+                if mark is None:
+                    return None
+                check = known.checks.get(tool)
+                if check is None:
+                    try:
+                        check = await self.checks.of(tenant, upstream, mark)
+                    except StoreError as error:
+                        raise PinsUnknown(error.code, str(error), error.next_step) from error
+                if check is not None:
+                    known.checks[tool] = check
+                    return check
+                del self._known[tenant, upstream]  # somebody else has changed the pin
+        raise PinsUnknown("stale_pins", "the pins kept changing meanwhile")
 
     async def compare(
         self,
@@ -204,12 +234,12 @@ class PinKeeper:
         """One after the other, for each tenant and upstream; both stand in the configuration."""
         return self._turns.setdefault((tenant, upstream), asyncio.Lock())
 
-    def _is_old(self, known: _Known) -> bool:
+    def _is_old(self, known: Known) -> bool:
         if self._age_max_ns is None:
             return False
         return self._clock.monotonic_ns() - known.read_ns > self._age_max_ns
 
-    async def _fresh(self, tenant: str, upstream: str) -> _Known:
+    async def _fresh(self, tenant: str, upstream: str) -> Known:
         known = self._known.get((tenant, upstream))
         if known is not None and not self._is_old(known):
             return known
@@ -218,7 +248,7 @@ class PinKeeper:
             marks = await self._store.tool_marks(tenant, upstream)
         except StoreError as error:
             raise PinsUnknown(error.code, str(error), error.next_step) from error
-        known = self._known[tenant, upstream] = _Known({one.tool: one for one in marks}, read_ns)
+        known = self._known[tenant, upstream] = Known({one.tool: one for one in marks}, read_ns)
         known.settle()
         self.drifts_total.setdefault(upstream, 0)
         return known
@@ -274,6 +304,7 @@ class PinKeeper:
                 row = one.row
                 mark = PinMark(row.tool, row.version, row.sha256, row.seen_sha256)
                 known.marks[row.tool] = mark
+                known.checks.pop(row.tool, None)
             known.settle()
             self._known[tenant, upstream] = known
         return answer.seq

@@ -17,7 +17,7 @@ _OF_KANA: Final = "\uff9e\uff9f"
 
 def with_few_marks(text: str) -> str:
     """The text without the marks beyond ROW_MAX in a row; the same object if it has none."""
-    if text.isascii():
+    if len(text) <= ROW_MAX or text.isascii():
         return text
     kept: list[str] = []
     row = 0

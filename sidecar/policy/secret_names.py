@@ -16,7 +16,6 @@ from urllib.parse import unquote_plus
 #: What stands in the place of a secret value.
 MASK: Final = "***"
 
-_SEPARATORS: Final = str.maketrans("", "", "_-. ")
 _PARTS: Final = re.compile(r"[\[\].]+")
 _VERDICTS_MAX: Final = 8192
 #: A longer name is looked at anew each time: callers choose it, and it may be as long as a body.
@@ -45,9 +44,16 @@ class SecretNames(Container[str]):
                 self.verdicts[name] = verdict
         return verdict
 
+    def may_be_among(self, names: Iterable[str]) -> bool:
+        """False if none of these is covered; told at once, where each by itself takes a while."""
+        folded = _folded("\n".join(names))
+        return any(name in folded for name in self._names)
+
     def _covers(self, name: str) -> bool:
         if _folded(name) in self._names:
             return True
+        if "[" not in name and "]" not in name and "." not in name:
+            return False
         parts = _PARTS.split(name)
         return len(parts) > 1 and any(_folded(part) in self._names for part in parts)
 
@@ -74,4 +80,5 @@ def _masked_piece(piece: str, secrets: Container[str]) -> str:
 
 
 def _folded(name: str) -> str:
-    return name.translate(_SEPARATORS).casefold()
+    bare = name.replace("_", "").replace("-", "").replace(".", "").replace(" ", "")
+    return bare.casefold()

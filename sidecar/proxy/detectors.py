@@ -18,8 +18,8 @@ Span = tuple[int, int]
 Detector = Callable[[str], Iterator[Span]]
 
 _CARD_DIGITS: Final = range(13, 20)
-#: Digits stand together, or in groups of at least three.
-_DIGIT_RUN: Final = re.compile(r"(?<![0-9])[0-9]{3,}(?:[ -][0-9]{3,})*")
+#: Digits stand together, or in groups of at least three; a group of more is in no card's number.
+_DIGIT_RUN: Final = re.compile(r"(?<![0-9])[0-9]{3,19}+(?![0-9])(?:[ -][0-9]{3,19}+(?![0-9]))*")
 _GROUP: Final = re.compile(r"[0-9]+")
 _GROUPS_MAX: Final = 6
 #: Lengths of card numbers by the digit of the payment network they begin with.
@@ -27,7 +27,8 @@ _NETWORKS: Final[Mapping[str, Collection[int]]] = {
     "2": {16}, "3": range(14, 20), "4": {13, 16, 18, 19}, "5": _CARD_DIGITS, "6": _CARD_DIGITS,
 }  # fmt: skip
 
-_DOUBLED: Final = str.maketrans("0123456789", "0246813579")
+_DOUBLED: Final = bytes.maketrans(b"0123456789", b"0246813579")
+_ZERO: Final = ord("0")
 
 _IBAN_START: Final = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[0-9]{2}")
 _IBAN_LENGTHS: Final[Mapping[str, int]] = {
@@ -42,26 +43,43 @@ _IBAN_LENGTHS: Final[Mapping[str, int]] = {
     for country in countries.split()
 }  # fmt: skip
 
+#: By their lengths: letters and digits, single blanks and hyphens between them.
+_ACCOUNTS: Final = {
+    length: re.compile(rf"(?:[A-Za-z0-9][ -]?){{{length - 1}}}[A-Za-z0-9](?![A-Za-z0-9])")
+    for length in set(_IBAN_LENGTHS.values())
+}
+#: What a letter counts (ISO 13616).
+_IBAN_VALUES: Final = {f"{n:x}".upper() if n < 16 else chr(55 + n): str(n) for n in range(36)}
+
 _LOCAL_MAX: Final = 64
 _LOCAL: Final = re.compile(r"[^\s<>()\[\],;:\"'@\\]+\Z")
 _DOMAIN: Final = re.compile(r"(?:[^\s<>()\[\],;:\"'@\\/.?&=#]{1,63}\.){1,10}[^\W\d_]{2,63}")
 
-_API_KEY: Final = re.compile(
-    r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"
-    r"|gh[pousr]_[A-Za-z0-9]{36,}"
-    r"|github_pat_[A-Za-z0-9_]{22,}"
-    r"|glpat-[A-Za-z0-9_-]{20,}"
-    r"|\bsk-[A-Za-z0-9_-]{20,}"
-    r"|\b[sr]k_(?:live|test)_[A-Za-z0-9]{16,}"
-    r"|xox[abeprs]-[A-Za-z0-9-]{10,}"
-    r"|AIza[A-Za-z0-9_-]{35}"
-    r"|\bya29\.[A-Za-z0-9_-]{20,}"
-    r"|npm_[A-Za-z0-9]{36}"
-    r"|pypi-[A-Za-z0-9_-]{16,}"
-    r"|\bhf_[A-Za-z0-9]{30,}"
-    r"|\bSG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}"
-    r"|(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*"
-    r"|(?i:\b(?:bearer|basic)[ \t]{1,8}(?=[A-Za-z0-9._~+/-]*[0-9])[A-Za-z0-9._~+/-]{16,}=*)"
+#: Keys by what stands in each as it is: found at once, where a search for any of them would look at
+#: every character in many ways.
+_KEYS: Final[Mapping[str, re.Pattern[str]]] = {
+    begin: re.compile(form)
+    for form, begins in {
+        r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b": ("AKIA", "ASIA"),
+        r"gh[pousr]_[A-Za-z0-9]{36,}": ("ghp_", "gho_", "ghu_", "ghs_", "ghr_"),
+        r"github_pat_[A-Za-z0-9_]{22,}": ("github_pat_",),
+        r"glpat-[A-Za-z0-9_-]{20,}": ("glpat-",),
+        r"\bsk-[A-Za-z0-9_-]{20,}": ("sk-",),
+        r"\b[sr]k_(?:live|test)_[A-Za-z0-9]{16,}": ("sk_live_", "sk_test_", "rk_live_", "rk_test_"),
+        r"xox[abeprs]-[A-Za-z0-9-]{10,}": ("xox",),
+        r"AIza[A-Za-z0-9_-]{35}": ("AIza",),
+        r"\bya29\.[A-Za-z0-9_-]{20,}": ("ya29.",),
+        r"npm_[A-Za-z0-9]{36}": ("npm_",),
+        r"pypi-[A-Za-z0-9_-]{16,}": ("pypi-",),
+        r"\bhf_[A-Za-z0-9]{30,}": ("hf_",),
+        r"\bSG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}": ("SG.",),
+        r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{10,}+\.[A-Za-z0-9_-]{10,}+\.[A-Za-z0-9_-]*": ("eyJ",),
+    }.items()
+    for begin in begins
+}
+_SCHEMES: Final = ("bearer", "basic")
+_CREDENTIAL: Final = re.compile(
+    r"(?i:\b(?:bearer|basic)[ \t]{1,8}(?=[A-Za-z0-9._~+/-]*[0-9])[A-Za-z0-9._~+/-]{16,}=*)"
 )
 _KEY_BEGINS: Final = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _KEY_ENDS: Final = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
@@ -126,9 +144,9 @@ def _card_from(text: str, groups: list[Span], first: int) -> int | None:
 
 def _luhn(digits: str) -> bool:
     """Every second digit from the right is doubled, and its digits are added up."""
-    backwards = digits[::-1]
-    single, doubled = backwards[::2], backwards[1::2].translate(_DOUBLED)
-    return sum(map(int, single + doubled)) % 10 == 0
+    backwards = digits.encode()[::-1]
+    singles, doubles = backwards[::2], backwards[1::2].translate(_DOUBLED)
+    return (sum(singles) + sum(doubles) - len(digits) * _ZERO) % 10 == 0
 
 
 def _ibans(text: str) -> Iterator[Span]:
@@ -141,21 +159,13 @@ def _ibans(text: str) -> Iterator[Span]:
 
 def _read_account(text: str, start: int, length: int) -> int | None:
     """Where an IBAN ends that has so many characters, single blanks and hyphens apart."""
-    account, at, may_skip = "", start, False
-    while len(account) < length and at < len(text):
-        character = text[at]
-        if character.isascii() and character.isalnum():
-            account += character.upper()
-            may_skip = True
-        elif character in " -" and may_skip:
-            may_skip = False
-        else:
-            return None
-        at += 1
-    if len(account) < length or (at < len(text) and text[at].isascii() and text[at].isalnum()):
+    found = _ACCOUNTS[length].match(text, start)
+    if found is None:
         return None
+    account = found[0].replace(" ", "").replace("-", "").upper()
     turned = account[4:] + account[:4]
-    return at if int("".join(str(int(one, 36)) for one in turned)) % 97 == 1 else None
+    is_one = int("".join([_IBAN_VALUES[character] for character in turned])) % 97 == 1
+    return found.end() if is_one else None
 
 
 def _emails(text: str) -> Iterator[Span]:
@@ -170,7 +180,16 @@ def _emails(text: str) -> Iterator[Span]:
 
 
 def _api_keys(text: str) -> Iterator[Span]:
-    return (found.span() for found in _API_KEY.finditer(text))
+    for begin, form in _KEYS.items():
+        at = text.find(begin)
+        while at >= 0:
+            found = form.match(text, at)
+            if found is not None:
+                yield found.span()
+            at = text.find(begin, at + 1 if found is None else found.end())
+    folded = text.casefold()  # as a search that ignores case does: more than one letter is an s
+    if any(scheme in folded for scheme in _SCHEMES):
+        yield from (found.span() for found in _CREDENTIAL.finditer(text))
 
 
 def _private_keys(text: str) -> Iterator[Span]:

@@ -7,6 +7,7 @@ Must not know: what the events say, who takes them, clocks.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 #: A line that every client ignores, and the empty line behind it: no event comes of it.
@@ -14,6 +15,13 @@ COMMENT: Final = b":\n\n"
 
 _MARK: Final = b"\xef\xbb\xbf"
 _EMPTY_LINES: Final = (b"\n\n", b"\r\n\r\n")
+_LINE_END: Final = re.compile(rb"\r\n|\n|\r")
+_ENDS: Final = b"\r\n"
+#: The end of a line and that of an empty one behind it, or their first halves.
+_TWO_ENDS: Final = (b"\n\n", b"\n\r", b"\r\r")
+_MAY_BEGIN: Final = b":\r\n"
+#: Behind a line end a line that is neither empty nor a comment.
+_NO_COMMENT: Final = re.compile(rb"[\r\n][^:\r\n]")
 
 
 class EventBoundary:
@@ -64,17 +72,22 @@ class EventBoundary:
         return begin.removeprefix(_MARK)
 
     def _read(self, piece: bytes) -> None:
-        rest = piece
-        if self._after_cr and piece[:1] == b"\n":
-            rest = piece[1:]
-        for line in rest.splitlines(keepends=True):
-            text = line.rstrip(b"\r\n")
-            has_end = len(text) < len(line)
-            if self._at_line_start:
-                if not text:
-                    self._in_event = False
-                    continue
-                self._in_event |= text[:1] != b":"
-            self._at_line_start = has_end
+        """Line by line it would take its time where lines crowd."""
+        begin = 1 if self._after_cr and piece[:1] == b"\n" else 0
         self._after_cr = piece[-1:] == b"\r"
+        if not self._at_line_start:
+            end = _LINE_END.search(piece, begin)
+            begin = len(piece) if end is None else end.end()
+            self._at_line_start = end is not None
+        empty = max(piece.rfind(pair, begin) for pair in _TWO_ENDS) + 1
+        if empty or (begin < len(piece) and piece[begin] in _ENDS):
+            # An empty line, the last one: it ends behind its own line end.
+            self._in_event = False
+            begin = max(begin, empty)
+            begin += 2 if piece[begin : begin + 2] == b"\r\n" else 1
+        if begin < len(piece):
+            self._in_event |= _NO_COMMENT.search(piece, begin) is not None or (
+                piece[begin] not in _MAY_BEGIN
+            )
+            self._at_line_start = piece[-1] in _ENDS
         self.is_open = self._at_line_start and not self._in_event and not self._after_cr

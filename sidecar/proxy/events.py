@@ -14,6 +14,9 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
+#: Of one event: each is kept until its end, and costs far more than its bytes.
+DATA_LINES_MAX: Final = 100_000
+
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _MARK: Final = b"\xef\xbb\xbf"
 _FIELDS: Final = frozenset({b"", b"data", b"event", b"id", b"retry"})
@@ -22,7 +25,7 @@ _MESSAGE_TYPES: Final = (b"", b"message")
 
 
 class EventTooLong(Exception):
-    """An event has no end within the bound."""
+    """An event has no end within the bound, in bytes; or in lines, then the text says so."""
 
 
 class NoEvent(Exception):
@@ -136,6 +139,8 @@ class EventCutter:
         if name != b"data":
             line = self._field(name, value.removeprefix(b" "), line)
         if name == b"data":
+            if len(self._data) >= DATA_LINES_MAX:
+                raise EventTooLong(f"an event has more than {DATA_LINES_MAX} lines of data")
             self._data.append(value.removeprefix(b" "))
         elif not self._data:
             found.append(line + end)

@@ -20,6 +20,7 @@ from sidecar.proxy.strict_json import parse
 #: What a server may say of one tool, in characters of its canonical form.
 DEFINITION_LENGTH_MAX: Final = 128 * 1024
 LIST_DEPTH_MAX: Final = 64
+LIST_VALUES_MAX: Final = 250_000
 #: How long a client may keep a list: what is hidden changes with policies and definitions.
 LIST_TTL_MS_MAX: Final = 5_000
 #: The name of a list's member with a letter that folds to its last.
@@ -51,9 +52,9 @@ def read_listing(data: bytes, is_list: bool) -> Listing | None:
     be one to somebody who reads it otherwise.
     """
     try:
-        message = parse(data, LIST_DEPTH_MAX)
+        message = parse(data, LIST_DEPTH_MAX, LIST_VALUES_MAX)
     except Refused as refused:
-        if is_list or _might_list(data):
+        if is_list or refused.code == "too_many_values" or _might_list(data):
             raise unchecked(refused.reason) from refused
         return None
     for one in message if type(message) is list else [message]:

@@ -13,8 +13,11 @@ from typing import Any, Final
 
 from sidecar.policy.terms import Redaction
 from sidecar.proxy.detectors import MASK, mask
+from sidecar.proxy.strict_json import holds_more
 
 DEPTH_MAX: Final = 256
+#: Of a document; to read more, in a thread of its own too, would hold up every other call.
+VALUES_MAX: Final = 250_000
 
 
 class NotMaskable(Exception):
@@ -45,6 +48,10 @@ def below(paths: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
 
 def read_json(data: bytes | str) -> Any:
     """A document as a value, integers exact. Raises NotMaskable."""
+    if len(data) > VALUES_MAX:
+        raw = data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass")
+        if holds_more(raw, VALUES_MAX):
+            raise NotMaskable(f"it holds more than {VALUES_MAX} values")
     try:
         text = data.decode("utf-8") if isinstance(data, bytes) else data
         return json.loads(text, parse_constant=_no_number)

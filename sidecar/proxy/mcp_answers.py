@@ -27,8 +27,10 @@ from sidecar.proxy.dialects.mcp_said import (
     ServerMessage,
     is_plain_answer,
     may_ask,
+    require_few_values,
 )
 from sidecar.proxy.events import Event, EventCutter, EventTooLong, NoEvent
+from sidecar.proxy.line_turns import in_turns
 from sidecar.proxy.list_message import lists_for_another, may_list
 from sidecar.proxy.mcp_sessions import SESSION, McpSessions
 from sidecar.proxy.reply_media import UNCLEAR, exact_media, without_bytes
@@ -107,12 +109,12 @@ class McpAnswers:
         body = reply.first if reply.complete else await self._whole(reply)
         if len(body) > self._most:
             raise self._too_large()
-        await _require_own(body, asker.call)
+        await self._require_own(body, asker.call)
         if not may_ask(body):
             if reply.complete:
                 return reply
             return Reply(reply.status, reply.headers, body, close=reply.close)
-        said = await read_aside(body)
+        said = await read_aside(body, self.requests.values_max)
         self.requests.heard(asker.within, said)
         made = await self._judged(said, body, asker) if said.requests else body
         self._note_state(said, asker)
@@ -140,6 +142,19 @@ class McpAnswers:
 
     def _too_large(self) -> Refused:
         return _unchecked(f"a message of it is larger than {self._most} bytes (`limits.message`)")
+
+    async def _require_own(self, data: bytes, call: ToolCall) -> None:
+        """Raises Refused for a list of tools in the answer to something else: clients tell by its
+        id what a message answers, so that it would pass beside the pins."""
+        if call.action in LISTING or not may_list(data):
+            return
+        most = self.requests.values_max
+        if len(data) <= INLINE_BYTES_MAX:
+            is_strange = _is_strange(data, call, most)
+        else:
+            is_strange = await asyncio.to_thread(_is_strange, data, call, most)
+        if is_strange:
+            raise _unchecked("it holds a list of tools for another request")
 
     @staticmethod
     def _note_state(said: ServerMessage, asker: _Asker) -> None:
@@ -197,7 +212,7 @@ class McpAnswers:
         if isinstance(error, Refused):
             return error
         if isinstance(error, EventTooLong):
-            return self._too_large()
+            return _unchecked(f"{error}") if error.args else self._too_large()
         return _unchecked("a line of the stream is none of an event")
 
     def _said(self, refused: Refused, asker: _Asker) -> bytes:
@@ -208,14 +223,14 @@ class McpAnswers:
     async def _event(self, event: Event, asker: _Asker) -> bytes:
         """An event as the agent may have it; raises Refused for what is no message."""
         data = event.data
-        await _require_own(data, asker.call)
+        await self._require_own(data, asker.call)
         if not data.strip():
             return event.raw
         if is_plain_answer(data):
             self.sessions.end(asker.visit)  # the agent has it before the stream ends
             return event.raw
         try:
-            said = await read_aside(data)
+            said = await read_aside(data, self.requests.values_max)
         except Refused:
             if not event.is_message and not may_ask(data):
                 return event.raw  # of a type of its own, with text of its own
@@ -276,17 +291,9 @@ def _input_refused(error: RequestRefused) -> Refused:
     return Refused("input_refused", why, decision=error.refused.decision)
 
 
-async def _require_own(data: bytes, call: ToolCall) -> None:
-    """Raises Refused for a list of tools in the answer to something else: clients tell by its id
-    what a message answers, so that it would pass beside the pins."""
-    if call.action in LISTING or not may_list(data):
-        return
-    if len(data) <= INLINE_BYTES_MAX:
-        is_strange = lists_for_another(data, call.reply_id)
-    else:
-        is_strange = await asyncio.to_thread(lists_for_another, data, call.reply_id)
-    if is_strange:
-        raise _unchecked("it holds a list of tools for another request")
+def _is_strange(data: bytes, call: ToolCall, values_max: int) -> bool:
+    require_few_values(data, values_max)
+    return lists_for_another(data, call.reply_id)
 
 
 def _no_place(event_id: bytes) -> bytes:
@@ -298,7 +305,7 @@ async def _cut(
     chunks: AsyncIterator[bytes], cutter: EventCutter
 ) -> AsyncIterator[Iterable[bytes | Event]]:
     """What is complete with each chunk, and at the end."""
-    async for chunk in chunks:
+    async for chunk in in_turns(chunks):
         yield cutter.pieces(chunk)
     yield cutter.end()
 

@@ -15,6 +15,7 @@ from typing import Final
 from sidecar.errors import Refused
 from sidecar.model import ToolCall
 from sidecar.policy.terms import Obligations, Redaction
+from sidecar.proxy.line_turns import in_turns
 from sidecar.proxy.masking import NotMaskable, masked_json
 from sidecar.proxy.masking_mcp import masked_message
 from sidecar.proxy.masking_stream import EventMasker, LineMasker, StreamMasker
@@ -145,7 +146,7 @@ async def _whole(reply: Reply) -> bytes:
 
 async def _stream(reply: Reply, masker: StreamMasker) -> AsyncIterator[bytes]:
     try:
-        async for chunk in reply.chunks:
+        async for chunk in in_turns(reply.chunks):
             size = masker.held_bytes + len(chunk)
             if made := await _aside(size, partial(masker.feed, chunk)):
                 yield made

@@ -35,6 +35,7 @@ from sidecar.proxy.judging import Judging
 from sidecar.proxy.mcp_answers import McpAnswers
 from sidecar.proxy.obligations_response import held_to
 from sidecar.proxy.open_streams import OpenStreams
+from sidecar.proxy.pinned_tools import PinnedTools
 from sidecar.proxy.places import Places
 from sidecar.proxy.relisting import Relisting
 from sidecar.proxy.server_requests import Within
@@ -62,6 +63,7 @@ class Pipeline:
         leg: UpstreamLeg,
         judging: Judging,
         lists: ToolLists,
+        pinned: PinnedTools,
         relisting: Relisting,
         places: Places,
         answers: McpAnswers,
@@ -84,6 +86,7 @@ class Pipeline:
         self._clock = clock
         self._judging = judging
         self._lists = lists
+        self._pinned = pinned
         self._relisting = relisting
         self._answers = answers
 
@@ -177,25 +180,25 @@ class Pipeline:
             call = visit.call = self._read(
                 exchange.head, body, upstream, policy_set, visit, principal
             )
-            if call.action == TOOLS_CALL and not self._lists.is_pinned(principal, call):
-                await self._require_pinned(upstream, policy_set, principal, call)
+            if call.action == TOOLS_CALL and not self._pinned.is_fit(principal, call):
+                await self._require_fit(upstream, policy_set, principal, call)
             visit.intent = await self._judging.intent(visit, policy_set, principal, call)
             if visit.intent is not None:
                 if call.action == CANCELLED:
                     self._judging.holding.take_back(principal, call)
                 return visit.call
 
-    async def _require_pinned(
+    async def _require_fit(
         self, upstream: Upstream, policy_set: PolicySet, principal: Principal, call: ToolCall
     ) -> None:
         """Raises Refused, after the server was asked for a list that it owes."""
         try:
-            await self._lists.require_pinned(policy_set, principal, call)
+            await self._pinned.require_fit(policy_set, principal, call)
         except Refused as refused:
             owes = refused.code == "list_changed"
             if not owes or not await self._relisting.is_compared(upstream, principal, call):
                 raise
-            await self._lists.require_pinned(policy_set, principal, call)
+            await self._pinned.require_fit(policy_set, principal, call)
 
     def _read(
         self,

@@ -8,11 +8,14 @@ touched.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from sidecar.policy.secret_names import MASK, SecretNames
 
 __all__ = ["MASK", "Redactor"]
+
+#: Of an object with more members the names are first looked at together.
+_MANY: Final = 128
 
 
 class Redactor:
@@ -37,6 +40,8 @@ class Redactor:
         return value
 
     def _redact_members(self, members: dict[str, Any]) -> dict[str, Any]:
+        if len(members) > _MANY and not self._names.may_be_among(members):
+            return self._redact_below(members)
         changed: dict[str, Any] = {}
         verdicts = self._verdicts
         for name, value in members.items():
@@ -53,12 +58,26 @@ class Redactor:
                     changed[name] = items_masked
         return {**members, **changed} if changed else members
 
+    def _redact_below(self, members: dict[str, Any]) -> dict[str, Any]:
+        """Members none of which has a secret name."""
+        changed: dict[str, Any] = {}
+        for name, value in members.items():
+            if type(value) is dict or type(value) is list:
+                masked = self._redact(value)
+                if masked is not value:
+                    changed[name] = masked
+        return {**members, **changed} if changed else members
+
     def _redact_items(self, items: list[Any]) -> list[Any]:
-        for item in items:
-            if type(item) is dict or type(item) is list:
-                break
-        else:
-            return items
-        masked = [self._redact(item) for item in items]
-        is_same = all(new is old for new, old in zip(masked, items, strict=True))
-        return items if is_same else masked
+        changed: list[Any] | None = None
+        for at, item in enumerate(items):
+            if type(item) is dict:
+                masked: Any = self._redact_members(item)
+            elif type(item) is list:
+                masked = self._redact_items(item)
+            else:
+                continue
+            if masked is not item:
+                changed = [*items] if changed is None else changed
+                changed[at] = masked
+        return items if changed is None else changed

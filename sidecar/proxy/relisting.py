@@ -118,7 +118,7 @@ class Relisting:
             for one in cutter.feed(piece):
                 if not isinstance(one, Event) or not one.data.strip():
                     continue
-                said = await read_aside(one.data)
+                said = await read_aside(one.data, self._requests.values_max)
                 self._requests.heard(within, said)
                 if said.answers == reply_id:
                     return _result(one.data, reply_id)

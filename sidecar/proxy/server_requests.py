@@ -83,7 +83,10 @@ class ServerRequests:
         clock: Clock,
         counters: Counters,
         announced: Announcements,
+        values_max: int,
     ) -> None:
+        """`values_max` bounds what a message holds."""
+        self.values_max = values_max
         self._announced = announced
         self._policies = policies
         self._judging = judging
@@ -96,7 +99,7 @@ class ServerRequests:
 
         Raises RequestRefused, and Refused("answer_unchecked") for what readers could differ on.
         """
-        said = await read_aside(line)
+        said = await read_aside(line, self.values_max)
         self.heard(within, said)
         return await self.judged(within, said, line) if said.requests else line
 
@@ -179,11 +182,11 @@ class ServerRequests:
         )
 
 
-async def read_aside(data: bytes) -> ServerMessage:
+async def read_aside(data: bytes, values_max: int) -> ServerMessage:
     """See `read_server_message`; much is read in a thread, so that other calls go on."""
     if len(data) <= INLINE_BYTES_MAX:
-        return read_server_message(data)
-    return await asyncio.to_thread(read_server_message, data)
+        return read_server_message(data, values_max)
+    return await asyncio.to_thread(read_server_message, data, values_max)
 
 
 def refusal_message(asks: str | int | None, refused: Refused) -> bytes:

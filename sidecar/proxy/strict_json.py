@@ -2,7 +2,7 @@
 
 Knows: I-JSON (RFC 7493) made strict: UTF-8 without BOM, unique member names, no NaN, infinity or
 overflow, integers within ±(2^53 - 1), no digits that a double drops, no NUL, no lone surrogates,
-bounded depth, one document.
+bounded depth, a bounded number of values, one document.
 Must not know: HTTP, tools, what the values mean. The caller bounds the size.
 
 How it is fast: orjson already refuses bad UTF-8, a BOM, lone surrogates, NaN, overflowing floats
@@ -28,6 +28,9 @@ from sidecar.policy.marks import with_few_marks
 #: The greatest integer a double, and so every JSON reader, holds exactly (RFC 7493 section 2.2).
 INTEGER_MAX = 2**53 - 1
 
+#: Values of a document whose reader has no bound of its own for them.
+VALUES_MAX = 1_000_000
+
 _STRICT = orjson.OPT_STRICT_INTEGER
 _NUL_ESCAPE = b"\\u0000"
 _BLANKS = b" \t\r\n"
@@ -42,12 +45,15 @@ _LONG_NUMBER = re.compile(
 )
 
 
-def parse(body: bytes, depth_max: int) -> Any:
+def parse(body: bytes, depth_max: int, values_max: int = VALUES_MAX) -> Any:
     """The value of the one JSON document in `body`.
 
-    Raises Refused("invalid_json"); the reason names the kind of fault and none of the content,
-    the parser's own words stand in `detail` for operators.
+    `values_max` bounds what takes time to read, and not only to receive: what stands in its objects
+    and lists, and these. Raises Refused: invalid_json, too_many_values; the reason names the kind
+    of fault and none of the content, the parser's own words stand in `detail` for operators.
     """
+    if holds_more(body, values_max):
+        raise Refused("too_many_values", f"The JSON holds more than {values_max} values")
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -63,6 +69,21 @@ def parse(body: bytes, depth_max: int) -> Any:
     if not (written == body and body.isascii()):
         _refuse_hidden_differences(body, value, written)
     return value
+
+
+def holds_more(text: bytes, values_max: int) -> bool:
+    """Whether JSON holds more values than this, told before anything is made of them: a list that
+    holds nothing takes two bytes, and 56 once it is read. What only begins like JSON counts as far
+    as a reader gets."""
+    if len(text) <= values_max:  # a value has a bracket or a comma of its own
+        return False
+    if _marks_of_values(text) <= values_max:
+        return False
+    return _marks_of_values(_outside_strings(text)) > values_max
+
+
+def _marks_of_values(text: bytes) -> int:
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
 def _refuse_depth(body: bytes, depth_max: int) -> None:
@@ -96,8 +117,7 @@ def _refuse_hidden_differences(body: bytes, value: Any, written: bytes) -> None:
     if sum(map(len, objects)) != outside.count(b":"):
         raise Refused("invalid_json", "A JSON object names a member twice")
     if not body.isascii() or b"\\u" in body:
-        for members in objects:
-            _refuse_equal_after_nfc(members)
+        _refuse_equal_after_nfc(objects)
     if _MANY_DIGITS in outside.translate(_DIGITS_TO_ZERO, b"."):
         _refuse_rounded_numbers(_written_otherwise(outside, _outside_strings(written)))
 
@@ -132,13 +152,24 @@ def _objects(value: Any) -> list[dict[str, Any]]:
     return found
 
 
-def _refuse_equal_after_nfc(members: dict[str, Any]) -> None:
-    if "".join(members).isascii():
+def _refuse_equal_after_nfc(objects: list[dict[str, Any]]) -> None:
+    """Most objects of a document have the same names, so each name is looked at once."""
+    others: dict[str, str] = {}
+    for name in set().union(*objects):
+        if name.isascii():
+            continue
+        if with_few_marks(name) is not name:
+            raise Refused("invalid_json", "A name of a JSON object has too many marks in a row")
+        normal = unicodedata.normalize("NFC", name)
+        if normal != name:
+            others[name] = normal
+    if not others:  # each is its own form, so two that differ differ in form
         return
-    if any(with_few_marks(name) is not name for name in members):
-        raise Refused("invalid_json", "A name of a JSON object has too many marks in a row")
-    if len({unicodedata.normalize("NFC", name) for name in members}) != len(members):
-        raise Refused("invalid_json", "Two names of a JSON object differ only in Unicode form")
+    for members in objects:
+        if others.keys().isdisjoint(members):
+            continue
+        if len({others.get(name, name) for name in members}) != len(members):
+            raise Refused("invalid_json", "Two names of a JSON object differ only in Unicode form")
 
 
 def _written_otherwise(outside: bytes, written: bytes) -> bytes:

@@ -28,6 +28,7 @@ from sidecar.proxy.dialects.mcp_headers import VERSION_HEADER, is_stateless
 from sidecar.proxy.dialects.mcp_message import RpcRefused, is_callable_name
 from sidecar.proxy.dialects.mcp_methods import TOOLS_CALL, TOOLS_LIST
 from sidecar.proxy.events import Event, EventCutter, EventTooLong
+from sidecar.proxy.line_turns import in_turns
 from sidecar.proxy.list_message import (
     cache_terms,
     is_same_id,
@@ -56,6 +57,8 @@ _TELLING: Final = frozenset(
         "ambiguous_argument",
         "tool_drifted",
         "list_changed",
+        "arguments_unfit",
+        "schema_unchecked",
     }
 )
 
@@ -90,50 +93,6 @@ class ToolLists:
         self._dialect = McpDialect()
 
     # -- calls -------------------------------------------------------------------------------
-
-    def is_pinned(self, principal: Principal, call: ToolCall) -> bool:
-        """Whether the tool of a call is known to be what it was pinned to; if not, ask further."""
-        tool = call.tool
-        drifted = self._pins.known_drifted(principal.tenant, tool.upstream)
-        if drifted is None or self._owed:
-            return False
-        return (call.called or tool.operation) not in drifted
-
-    async def require_pinned(
-        self, policy_set: PolicySet, principal: Principal, call: ToolCall
-    ) -> None:
-        """Raises Refused for a call of a tool that is not what it was pinned to (tool_drifted), or
-        of which nobody knows whether it still is (list_changed)."""
-        tool = call.tool
-        drifted = self._pins.known_drifted(principal.tenant, tool.upstream)
-        if drifted is None:
-            try:
-                drifted = await self._pins.drifted(principal.tenant, tool.upstream)
-            except PinsUnknown as error:
-                raise Refused("store_unavailable", retry_after_s=1, detail=error.code) from error
-        name = call.called or tool.operation
-        if name in drifted and policy_set.default != "observe":
-            raise Refused(
-                "tool_drifted",
-                f"the server says something else of {tool.upstream}/{name} than when it was pinned,"
-                " and nobody has accepted that yet",
-            )
-        owes = (principal.tenant, tool.upstream) in self._owed
-        if owes and policy_set.default != "observe":
-            await self._require_unpinned(principal, tool.upstream, name)
-
-    async def _require_unpinned(self, principal: Principal, upstream: str, name: str) -> None:
-        """What was never seen in a list is no other now."""
-        try:
-            pinned = await self._pins.definition_sha256(principal.tenant, upstream, name)
-        except PinsUnknown as error:
-            raise Refused("store_unavailable", retry_after_s=1, detail=error.code) from error
-        if pinned:
-            raise Refused(
-                "list_changed",
-                f"{upstream} announced that its tools changed, and its list was not compared with"
-                f" what was pinned since: {name} may be another",
-            )
 
     @staticmethod
     def hides(
@@ -205,7 +164,7 @@ class ToolLists:
     async def _events(self, reply: Reply, asker: _Asker) -> AsyncIterator[bytes]:
         cutter = EventCutter(LIST_BYTES_MAX)
         try:
-            async for chunk in reply.chunks:
+            async for chunk in in_turns(reply.chunks):
                 if made := await self._pieces(cutter.feed(chunk), asker):
                     yield made
             if made := await self._pieces(cutter.end(), asker):

@@ -188,6 +188,12 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric("aegis_tools_drifted", "gauge",
            "Tools of MCP servers that are hidden and refused because they drifted.",
            ("upstream",), lambda s: _of_pins(s, lambda pins: pins.drifted_by_upstream())),
+    Metric("aegis_tools_unchecked", "gauge",
+           "Called tools of MCP servers whose inputSchema cannot be checked, or not wholly.",
+           ("upstream",), lambda s: _of_pins(s, lambda pins: pins.checks.unchecked_by_upstream())),
+    Metric("aegis_tool_misfits_total", "counter",
+           "Calls of MCP tools whose arguments did not fit the pinned inputSchema.",
+           ("upstream",), lambda s: _of_pins(s, lambda pins: pins.checks.misfits_total)),
     # of approvals
     Metric("aegis_approvals_pending", "gauge", "Approvals that wait for a person.", (),
            lambda s: of_approvals(s, lambda a: a.register.pending)),

@@ -86,6 +86,21 @@ class PinCounts(Protocol):
     def drifted_by_upstream(self) -> Mapping[str, int]:
         """How many are hidden now."""
 
+    @property
+    def checks(self) -> CheckCounts:
+        """Of arguments."""
+
+
+class CheckCounts(Protocol):
+    """What is known of arguments that are held against pinned schemas."""
+
+    @property
+    def misfits_total(self) -> Mapping[str, int]:
+        """Calls whose arguments did not fit, by upstream."""
+
+    def unchecked_by_upstream(self) -> Mapping[str, int]:
+        """How many tools cannot be checked, or not wholly."""
+
 
 class ExportCounts(Protocol):
     """What is known of signed heads on their way to one target."""

@@ -68,6 +68,12 @@ SELECT tenant_id, upstream, tool, version, definition, sha256, at_us, seen, seen
 FROM tool_pin
 WHERE tenant_id = $1 AND upstream = $2;
 
+-- name: tool_pin
+-- One of them, with its definition.
+SELECT tenant_id, upstream, tool, version, definition, sha256, at_us, seen, seen_sha256, seen_at_us
+FROM tool_pin
+WHERE tenant_id = $1 AND upstream = $2 AND tool = $3;
+
 -- name: pinned_upstreams
 -- Job across tenants: whose tools are pinned, of which MCP servers.
 SELECT DISTINCT tenant_id, upstream FROM tool_pin;

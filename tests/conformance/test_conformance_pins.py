@@ -50,6 +50,11 @@ async def test_c12_pins_belong_to_one_tenant_and_one_upstream(store: SqlStore) -
     assert await store.tool_pins("rival", "calc") == [theirs]
     assert await store.tool_pins("acme", "files") == [elsewhere]
     assert await store.tool_pins("nobody", "calc") == []
+    assert await store.tool_pin("acme", "calc", "add") == mine
+    assert await store.tool_pin("rival", "calc", "add") == theirs
+    assert await store.tool_pin("acme", "files", "add") == elsewhere
+    assert await store.tool_pin("acme", "calc", "mul") is None
+    assert await store.tool_pin("nobody", "calc", "add") is None
     assert await store.pinned_upstreams() == [
         ("acme", "calc"), ("acme", "files"), ("rival", "calc"),
     ]  # fmt: skip

@@ -51,6 +51,7 @@ RECORDS: dict[str, Any] = {
     "open_intents": OpenIntentRow,
     "tool_marks": PinMark,
     "tool_pins": PinRow,
+    "tool_pin": PinRow,
     "agents": AgentRow,
     "api_keys": KeyRow,
     "approval": ApprovalRow,

@@ -159,6 +159,27 @@ async def test_a_refused_call_of_a_tool_that_is_listed_is_a_result_the_client_ca
         assert "invalid_argument" in refused.content[0].text  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("mode", MODES)
+async def test_c11_arguments_that_do_not_fit_the_listed_schema_are_refused_as_a_result(
+    served: tuple[str, str, Process], mode: str
+) -> None:
+    """The catalogue says nothing of this tool's arguments; its server does."""
+    _, url, sidecar = served
+    async with Client(url, mode=mode) as client:
+        (schema,) = [
+            tool.input_schema for tool in (await client.list_tools()).tools if tool.name == "count"
+        ]
+        assert schema["properties"]["to"]["type"] == "integer"
+        for arguments, says in (({"to": "three"}, "/arguments/to: type"), ({}, "required to")):
+            refused = await client.call_tool("count", arguments)
+            said = refused.content[0].text  # type: ignore[union-attr]
+            assert refused.is_error and "arguments_unfit" in said and says in said
+        assert not (await client.call_tool("count", {"to": 1})).is_error, "positive control"
+    receipts = await asyncio.to_thread(sidecar.receipts)
+    refusals = [one["outcome"] for one in receipts if one["kind"] == "refusal"]
+    assert refusals == ["arguments_unfit"] * 2
+
+
 @pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
 async def test_c12_a_rug_that_is_pulled_hides_the_tool_until_somebody_accepts_it(
     served: tuple[str, str, Process], mode: str, monkeypatch: pytest.MonkeyPatch

@@ -66,7 +66,8 @@ async def story(folder: Path, mode: str, *, wrapped: bool) -> dict[str, Any]:
                 "version": client.protocol_version,
                 "capabilities": client.server_capabilities.model_dump(),
                 "tools": [tool.model_dump() for tool in tools.tools],
-                "results": [one.model_dump() for one in (added, counted, wrong, after)],
+                "results": [one.model_dump() for one in (added, counted, after)],
+                "wrong": wrong.model_dump(),
                 "asked": asked,
                 "progress": steps,
             }
@@ -83,11 +84,18 @@ async def test_a_client_over_stdio_sees_the_same_as_direct(tmp_path: Path, mode:
     assert direct["cancelled"] == f"{mode}\n", "the fixture notes what was cancelled"
     if mode == "legacy":
         assert "the model said yes to tea?" in str(direct["asked"])
+    # What does not fit its pinned schema is an error either way; the server is not asked for it.
+    wrong, by_server = through.pop("wrong"), direct.pop("wrong")
+    assert wrong["is_error"] is by_server["is_error"] is True
+    assert "arguments_unfit" in str(wrong) and "/arguments/a: type integer" in str(wrong)
+    assert "arguments_unfit" not in str(by_server)
     assert through == direct
     receipts = await asyncio.to_thread(exported, tmp_path)
     calls = {one["call_id"]: one for one in receipts if one["kind"] == "intent"}
     ends = {one["call_id"]: one["outcome"] for one in receipts if one["kind"] == "outcome"}
     assert calls.keys() == ends.keys()
+    refused = [one["outcome"] for one in receipts if one["kind"] == "refusal"]
+    assert refused == ["arguments_unfit"]
     outcomes = [ends[call] for call in calls if calls[call]["tool"] == "files/unknown"]
     assert outcomes.count("aborted_by_client") == 1
     assert outcomes.count("completed") == len(outcomes) - 1

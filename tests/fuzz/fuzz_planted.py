@@ -29,7 +29,7 @@ from sidecar.proxy.dialects import mcp, mcp_message, multipart, reply, rest_argu
 
 
 def lenient_json() -> None:
-    def parse(body: bytes, _depth: int) -> Any:
+    def parse(body: bytes, _depth: int, _values: int) -> Any:
         try:
             return json.loads(body)
         except (ValueError, RecursionError):

@@ -24,9 +24,9 @@ from sidecar.proxy.stdio import message, session
 
 
 def carriage_return() -> None:
-    def read_line(line: bytes, depth_max: int) -> message.Incoming:
+    def read_line(line: bytes, depth_max: int, values_max: int) -> message.Incoming:
         try:
-            return message.Incoming(line, read_message(line, depth_max))
+            return message.Incoming(line, read_message(line, depth_max, values_max))
         except RpcRefused as refused:
             return message.Incoming(line, refused.message)
 

@@ -45,6 +45,7 @@ ONE_PLACE = {
     "asyncpg": "storage/postgres.py",
     "prometheus_client": "sidecar/telemetry/",
     "cel_expr_python": "sidecar/policy/",
+    "jsonschema_rs": "sidecar/tool_schemas/check.py",
     "opentelemetry": "sidecar/telemetry/",
 }
 #: `calibration` opens a scratch store of its own for the composition root, and removes it.

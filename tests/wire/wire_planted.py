@@ -22,8 +22,8 @@ from sidecar.proxy.dialects import mcp, mcp_headers, mcp_message
 def first_of_batch() -> None:
     parse = mcp_message.parse
 
-    def first(body: bytes, depth: int) -> Any:
-        document = parse(body, depth)
+    def first(body: bytes, *bounds: int) -> Any:
+        document = parse(body, *bounds)
         return document[0] if type(document) is list and document else document
 
     mcp_message.parse = first

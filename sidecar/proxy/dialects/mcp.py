@@ -73,6 +73,8 @@ _SAID_AS_RESULT = frozenset(
         "ambiguous_argument",
         "tool_drifted",
         "list_changed",
+        "arguments_unfit",
+        "schema_unchecked",
         "input_refused",
     }
 )
@@ -84,6 +86,7 @@ _FIXED_CODES = {
     "invalid_rpc": INVALID_REQUEST,
     "invalid_argument": INVALID_PARAMS,
     "ambiguous_argument": INVALID_PARAMS,
+    "arguments_unfit": INVALID_PARAMS,
     "header_mismatch": HEADER_MISMATCH,
 }
 
@@ -183,7 +186,7 @@ def _read_post(
 ) -> ToolCall:
     if head.first.get("content-type") != "application/json":
         require_json(head)
-    message = read_message(body, limits.depth)
+    message = read_message(body, limits.depth, limits.values)
     require_agreement(head, message)
     if message.method == TOOLS_CALL:
         name, arguments = read_tool_call(message)

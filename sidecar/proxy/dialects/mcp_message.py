@@ -63,13 +63,14 @@ class Message(NamedTuple):
     is_answer: bool = False
 
 
-def read_message(body: bytes, depth_max: int) -> Message:
+def read_message(body: bytes, depth_max: int, values_max: int) -> Message:
     """The one message in `body`.
 
-    Raises RpcRefused: invalid_json, batch_refused, invalid_rpc; with the id where it was read.
+    Raises RpcRefused: invalid_json, too_many_values, batch_refused, invalid_rpc; with the id where
+    it was read.
     """
     try:
-        document = parse(body, depth_max)
+        document = parse(body, depth_max, values_max)
     except Refused as refused:
         raise RpcRefused(
             refused.code, refused.reason, rpc_code=PARSE_ERROR, detail=refused.detail

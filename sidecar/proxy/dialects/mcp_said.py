@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from sidecar.errors import Refused
-from sidecar.proxy.strict_json import parse
+from sidecar.proxy.strict_json import holds_more, parse
 
 #: Nesting of a message that asks.
 DEPTH_MAX: Final = 64
@@ -106,11 +106,13 @@ def is_plain_answer(data: bytes) -> bool:
     return type(message) is dict and "id" in message and type(message.get("result")) is dict
 
 
-def read_server_message(data: bytes) -> ServerMessage:
+def read_server_message(data: bytes, values_max: int) -> ServerMessage:
     """What the bytes of a server's message say.
 
-    Raises Refused("answer_unchecked") for what is no JSON, and for what readers could differ on.
+    Raises Refused("answer_unchecked") for what is no JSON, for what readers could differ on, and
+    for more than `values_max` values.
     """
+    require_few_values(data, values_max)
     document, is_strict = _document(data)
     messages = document if type(document) is list else [document]
     found = [_one(message) for message in messages]
@@ -127,6 +129,15 @@ def read_server_message(data: bytes) -> ServerMessage:
     if said.requests and not is_strict:
         raise _unchecked("a request in JSON that readers differ on")
     return said
+
+
+def require_few_values(data: bytes, values_max: int) -> None:
+    """Raises Refused("answer_unchecked"): to read them all would hold up every other call, in a
+    thread of its own too."""
+    if holds_more(data, values_max):
+        raise _unchecked(
+            f"a message of it holds more than {values_max} values (`limits.message_values`)"
+        )
 
 
 def _document(data: bytes) -> tuple[Any, bool]:

@@ -8,11 +8,11 @@ Must not know: routes, rules. Types are the catalogue's (`ArgumentTypes.bind`).
 
 from __future__ import annotations
 
+import binascii
 import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 from sidecar.config.model import Limits
 from sidecar.errors import Refused
@@ -142,7 +142,7 @@ def _add_body(arguments: _Arguments, head: RequestHead, body: bytes, limits: Lim
         raise Refused("unsupported_media_type", "A body needs a Content-Type")
     if media.is_json:
         require_utf8(media)
-        value = parse(body, limits.depth)
+        value = parse(body, limits.depth, limits.values)
         members = value if type(value) is dict else {"body": value}
         if not METHOD_OVERRIDES.isdisjoint(map(str.lower, members)):  # Laravel looks there too
             raise Refused("invalid_argument", "A member overrides the method")
@@ -192,7 +192,7 @@ def _add_parts(arguments: _Arguments, parts: list[Part], limits: Limits) -> None
         if part.filename is not None:
             values.setdefault(part.name, []).append(_file(part, part.filename))
         elif part.media_type == "application/json":
-            value = parse(part.content, limits.depth)
+            value = parse(part.content, limits.depth, limits.values)
             _refuse_claimed_files({part.name: value})
             values.setdefault(part.name, []).append(value)
         elif part.media_type in ("", "text/plain"):
@@ -256,12 +256,18 @@ def _decoded(text: str) -> str:
         if _STRAY_PERCENT.search(text):
             raise Refused("malformed_request", "A parameter holds a % that encodes nothing")
         try:
-            text = unquote_to_bytes(text).decode("utf-8")
+            text = _percent_decoded(text).decode("utf-8")
         except UnicodeDecodeError:
             raise Refused("malformed_request", "A parameter is not UTF-8") from None
     if "\0" in text:
         raise Refused("malformed_request", "A parameter holds a NUL character")
     return text
+
+
+def _percent_decoded(text: str) -> bytes:
+    """What `urllib.parse.unquote_to_bytes` gives for valid escapes. That takes 0.1 s for 1 MiB of
+    them; quoted-printable (RFC 2045 section 6.7) has the same escapes under another sign."""
+    return binascii.a2b_qp(text.encode().replace(b"=", b"=3D").replace(b"%", b"="))
 
 
 def _ascii(body: bytes) -> str:

@@ -82,14 +82,14 @@ def id_key(value: Any) -> IdKey | None:
     return None
 
 
-def read_line(line: bytes, depth_max: int) -> Incoming:
+def read_line(line: bytes, depth_max: int, values_max: int) -> Incoming:
     """What a line of the agent says. The pipeline refuses again what is refused here."""
     if b"\r" in line:
         # Python's text streams end a line there: one message to us, three to such a server.
         reason = "A carriage return stands within the line: it ends a line for some readers"
         return Incoming(line, None, Refused("invalid_json", reason))
     try:
-        return Incoming(line, read_message(line, depth_max))
+        return Incoming(line, read_message(line, depth_max, values_max))
     except RpcRefused as refused:
         return Incoming(line, refused.message)
 

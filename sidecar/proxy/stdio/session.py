@@ -100,7 +100,7 @@ class StdioSession:
             most = self._upstream.limits.request_bytes
             fault = Refused("body_too_large", f"The line is longer than {most} bytes")
             return Incoming(b"", None, fault)
-        incoming = read_line(line, self._limits.depth)
+        incoming = read_line(line, self._limits.depth, self._limits.values)
         if incoming.is_answer:
             return self._as_asked(incoming)
         key = incoming.key

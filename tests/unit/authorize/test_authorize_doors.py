@@ -95,3 +95,29 @@ async def test_c12_a_tool_that_drifted_is_refused_to_who_calls_it_himself_too(
             assert one.receipts()[-1]["outcome"] == "tool_drifted"
             pinned = await one.authorize(call("list", tool=tool), token=AGENT_TOKEN)
             assert pinned.json["decision"] == "allow", "positive control"
+
+
+@pytest.mark.parametrize("how", ["checked", "unchecked"])
+async def test_c11_arguments_fit_the_pinned_schema_also_of_who_calls_the_tool_himself(
+    tmp_path: Path, how: str
+) -> None:
+    schema = {"type": "object", "required": ["path"], "properties": {"path": {"type": "string"}}}
+    text = json.dumps({"name": "read", "inputSchema": schema})
+    pins = [PinRow("default", "files", "read", 1, text, "ab" * 32, 1)]
+    server = SERVER.replace("kind: mcp", f"kind: mcp, arguments: {how}")
+    made = stage(tmp_path, policy=READS, catalogue=TOOLS, upstream=server, rows=pins)
+    async with made as one:
+        for tool in ("mcp:files", "files"):
+
+            async def asked(parameters: object, action: str = "read", tool: str = tool) -> str:
+                said = call(action, tool=tool, parameters=parameters)
+                answer = await one.authorize(said, token=AGENT_TOKEN)
+                assert answer.status == 200, answer
+                return "".join(answer.json["matched_policies"])
+
+            assert "arguments_unfit" not in await asked({"path": "/a"}), "positive control"
+            assert "arguments_unfit" not in await asked({"no": 1}, action="list"), "no pin"
+            for wrong in ({"path": 7}, {}, ["path"], "path"):
+                assert ("arguments_unfit" in await asked(wrong)) is (how == "checked"), wrong
+    rows = [row for row in one.receipts() if row["outcome"] == "arguments_unfit"]
+    assert len(rows) == (8 if how == "checked" else 0)

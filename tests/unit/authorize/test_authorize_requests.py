@@ -45,10 +45,10 @@ def changed(change: dict[str, Any]) -> bytes:
 def test_requests_are_read_strictly(case: dict[str, Any]) -> None:
     body = changed(case["change"])
     if not case["refused"]:
-        assert isinstance(read_request(body, 64), AuthorizeRequest)
+        assert isinstance(read_request(body, 64, 50_000), AuthorizeRequest)
         return
     with pytest.raises(Refused) as refused:
-        read_request(body, 64)
+        read_request(body, 64, 50_000)
     assert (refused.value.code, refused.value.reason) == ("invalid_request", case["refused"])
 
 
@@ -58,16 +58,16 @@ def test_requests_are_read_strictly(case: dict[str, Any]) -> None:
 )
 def test_what_is_no_object_is_refused(body: bytes) -> None:
     with pytest.raises(Refused) as refused:
-        read_request(body, 64)
+        read_request(body, 64, 50_000)
     assert refused.value.code in ("invalid_json", "invalid_request")
 
 
 @pytest.mark.parametrize("member", ["tool", "action", "resource"])
 def test_lengths_are_bounded(member: str) -> None:
     most = 4096 if member == "resource" else 256
-    assert read_request(changed({f"tool_call.{member}": "x" * most}), 64)
+    assert read_request(changed({f"tool_call.{member}": "x" * most}), 64, 50_000)
     with pytest.raises(Refused):
-        read_request(changed({f"tool_call.{member}": "x" * (most + 1)}), 64)
+        read_request(changed({f"tool_call.{member}": "x" * (most + 1)}), 64, 50_000)
 
 
 def test_times_are_microseconds_utc() -> None:
@@ -76,7 +76,7 @@ def test_times_are_microseconds_utc() -> None:
         ("1970-01-01T05:30:00+05:30", 0),
         ("2026-12-31T23:59:60Z", 1_798_761_599_000_000),
     ):
-        assert read_request(changed({"timestamp": text}), 64).timestamp_us == wanted
+        assert read_request(changed({"timestamp": text}), 64, 50_000).timestamp_us == wanted
 
 
 def test_numbers_and_names_two_readers_could_differ_on_are_refused() -> None:
@@ -84,7 +84,7 @@ def test_numbers_and_names_two_readers_could_differ_on_are_refused() -> None:
         raw = changed({}).replace(b'"parameters": {}', b'"parameters": ' + parameters.encode())
         assert parameters.encode() in raw
         with pytest.raises(Refused) as refused:
-            read_request(raw, 64)
+            read_request(raw, 64, 50_000)
         assert refused.value.code == "invalid_json", parameters
 
 
@@ -123,7 +123,7 @@ CATALOGUE = Catalogue(TOOLS, {"github": RouteTable[Entry]()}, {}, {"files"})
     ],
 )
 def test_w24_a_tool_is_the_one_of_exactly_this_name(tool: str, action: str, named: str) -> None:
-    request = read_request(changed({}), 64)._replace(tool=tool, action=action)
+    request = read_request(changed({}), 64, 50_000)._replace(tool=tool, action=action)
     assert entry_of(request, CATALOGUE, UPSTREAMS).tool.name == named
     made = call_of(request, b"", CATALOGUE, UPSTREAMS, call_id="c", source_ip="::1")
     assert made.tool.declared == ("unknown" not in named)
@@ -134,7 +134,7 @@ def test_w24_a_tool_is_the_one_of_exactly_this_name(tool: str, action: str, name
 
 @pytest.mark.parametrize("level", list(TrustLevel))
 def test_w5_the_lower_trust_counts(level: TrustLevel) -> None:
-    request = read_request(changed({}), 64)
+    request = read_request(changed({}), 64, 50_000)
     for other in (*TrustLevel, None):
         said = request._replace(
             source_trust=level.label, root_trust_level=other.label if other is not None else None

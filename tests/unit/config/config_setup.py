@@ -28,7 +28,7 @@ upstreams:
     limits: {request: 64KiB, calls: 3}
     encoded_slash: true
     redirects: cdn.GitHub.com
-  files: {url: "http://127.0.0.1:3001/mcp", kind: mcp}
+  files: {url: "http://127.0.0.1:3001/mcp", kind: mcp, arguments: strict}
   jira:
     url: http://jira.internal:8080
     auth: {basic: {user: aegis, password: {file: jira.txt}}}

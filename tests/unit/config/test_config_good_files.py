@@ -103,6 +103,8 @@ def test_every_setting_arrives(tmp_path: Path) -> None:
     assert github.redirects == ("cdn.github.com",)
     assert not github.private
     assert config.upstreams["files"].kind == "mcp"
+    assert config.upstreams["files"].arguments == "strict"
+    assert github.arguments == "checked"
     assert config.upstreams["files"].private
     assert config.upstreams["files"].limits.request_bytes == 2 * 1024 * 1024
     assert config.upstreams["jira"].private

@@ -57,10 +57,10 @@ tools:
 class Setup:
     """Configuration and policies as the sidecar has them after start."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, limits: str = "{}") -> None:
         file = folder / "sidecar.yaml"
         (folder / "policies").mkdir(exist_ok=True)
-        file.write_text(CONFIG.replace("[]", "[./policies]"))
+        file.write_text(CONFIG.replace("[]", "[./policies]") + f"limits: {limits}\n")
         loaded = load_config(file, {}, ())
         assert loaded.config is not None, loaded.problems
         self.config = loaded.config

@@ -101,7 +101,7 @@ def test_c1_a_letter_that_some_readers_fold_is_no_way_past(name: str) -> None:
         ensure_ascii=False,
     )
     with pytest.raises(Refused):
-        read_server_message(text.encode())
+        read_server_message(text.encode(), 250_000)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,9 @@ def test_c1_a_letter_that_some_readers_fold_is_no_way_past(name: str) -> None:
 def test_c1_an_error_s_members_have_one_spelling(error: dict[str, Any]) -> None:
     text = json.dumps({"jsonrpc": "2.0", "id": 1, "error": error})
     with pytest.raises(Refused):
-        read_server_message(text.encode())
+        read_server_message(text.encode(), 250_000)
     plain = {"code": -32603, "message": "no", "data": {"More": 1}}
-    said = read_server_message(json.dumps({"jsonrpc": "2.0", "id": 1, "error": plain}).encode())
+    said = read_server_message(
+        json.dumps({"jsonrpc": "2.0", "id": 1, "error": plain}).encode(), 250_000
+    )
     assert said.requests == (), "positive control"

@@ -24,10 +24,10 @@ def test_c15_c16_a_message_is_read_as_every_client_reads_it(case: dict[str, Any]
     data = case["text"].encode()
     if case.get("refused"):
         with pytest.raises(Refused) as caught:
-            read_server_message(data)
+            read_server_message(data, 250_000)
         assert caught.value.code == "answer_unchecked"
         return
-    said = read_server_message(data)
+    said = read_server_message(data, 250_000)
     assert [one.method for one in said.requests] == case["asks"]
     assert said.is_rpc is case.get("is_rpc", True)
     assert said.request_state == case.get("state")
@@ -38,7 +38,7 @@ def test_c15_c16_a_message_is_read_as_every_client_reads_it(case: dict[str, Any]
 @pytest.mark.parametrize("data", [b"\xff", b'{"a":"\xed\xa0\x80"}', '{"id":1}'.encode("utf-16")])
 def test_c15_other_encodings_are_no_message(data: bytes) -> None:
     with pytest.raises(Refused):
-        read_server_message(data)
+        read_server_message(data, 250_000)
 
 
 def test_c15_utf_16_is_looked_into() -> None:
@@ -53,9 +53,9 @@ def test_c16_so_many_requests_and_no_more() -> None:
         requests = {str(number): {"method": "roots/list"} for number in range(count)}
         return orjson.dumps({"jsonrpc": "2.0", "id": 1, "result": {"inputRequests": requests}})
 
-    assert len(read_server_message(answer(ASKED_MAX)).requests) == ASKED_MAX
+    assert len(read_server_message(answer(ASKED_MAX), 250_000).requests) == ASKED_MAX
     with pytest.raises(Refused):
-        read_server_message(answer(ASKED_MAX + 1))
+        read_server_message(answer(ASKED_MAX + 1), 250_000)
 
 
 NAMES = st.sampled_from(
@@ -74,7 +74,7 @@ def test_c16_what_a_careless_client_would_take_for_a_request_is_found_or_refused
 ) -> None:
     data = orjson.dumps(message)
     try:
-        said = read_server_message(data)
+        said = read_server_message(data, 250_000)
     except Refused:
         return
     if isinstance(message, dict) and not message.keys() & {"result", "error"}:

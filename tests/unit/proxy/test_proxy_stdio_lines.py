@@ -77,7 +77,7 @@ def test_the_head_is_what_an_http_client_would_say() -> None:
     meta = {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}
     params = {"_meta": meta, "name": "größe"}
     message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
-    head = head_of(read_line(json.dumps(message).encode(), 64), "files")
+    head = head_of(read_line(json.dumps(message).encode(), 64, 50_000), "files")
     assert head.upstream == "files"
     assert head.first == {
         "content-type": "application/json",
@@ -87,7 +87,7 @@ def test_the_head_is_what_an_http_client_would_say() -> None:
         "mcp-name": "=?base64?Z3LDtsOfZQ==?=",
     }
     del params["_meta"]
-    head = head_of(read_line(json.dumps(message).encode(), 64), "files")
+    head = head_of(read_line(json.dumps(message).encode(), 64, 50_000), "files")
     assert head.first == {
         "content-type": "application/json",
         "accept": "application/json, text/event-stream",

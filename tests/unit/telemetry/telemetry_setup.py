@@ -98,7 +98,11 @@ def make_sources(upstreams: tuple[str, ...] = ("github", "files"), **changes: An
             containments_by_action=lambda: {"block-tool": 3, "block-run": 0},
         ),
         "pins": SimpleNamespace(
-            drifts_total={"files": 3, "gone": 1}, drifted_by_upstream=lambda: {"files": 2}
+            drifts_total={"files": 3, "gone": 1},
+            drifted_by_upstream=lambda: {"files": 2},
+            checks=SimpleNamespace(
+                misfits_total={"files": 4}, unchecked_by_upstream=lambda: {"files": 5}
+            ),
         ),
         "checkpoints": SimpleNamespace(
             signed_total=5,

@@ -115,6 +115,8 @@ def test_every_number_is_the_one_of_its_source() -> None:
     assert value(series, "aegis_tool_drifts_total", upstream="files") == 3
     assert value(series, "aegis_tool_drifts_total", upstream="other") == 1
     assert value(series, "aegis_tools_drifted", upstream="files") == 2
+    assert value(series, "aegis_tool_misfits_total", upstream="files") == 4
+    assert value(series, "aegis_tools_unchecked", upstream="files") == 5
     assert value(series, "aegis_policy_rules", mode="enforce") == 7
     assert value(series, "aegis_policy_rules", mode="shadow") == 5
     assert value(series, "aegis_policy_last_reload_timestamp_seconds") == 1_700_000_000

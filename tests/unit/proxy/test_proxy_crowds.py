@@ -1,0 +1,139 @@
+"""What servers send to hold everybody else up: crowds of lines, and of values."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from proxy_mcp_setup import (
+    ACCEPT,
+    CATALOGUES,
+    POLICY,
+    McpServer,
+    call,
+    event,
+    reply,
+    result,
+    stream,
+)
+from proxy_whole_setup import Answer, whole
+
+from sidecar.errors import Refused
+from sidecar.policy.terms import Redaction
+from sidecar.proxy.events import DATA_LINES_MAX, EventCutter, EventTooLong
+from sidecar.proxy.line_turns import LINES_AT_ONCE, in_turns
+from sidecar.proxy.list_message import LIST_VALUES_MAX, read_listing
+from sidecar.proxy.masking import VALUES_MAX, NotMaskable, masked_json
+
+DONE = event(result("done"))
+
+
+async def asked(
+    folder: Path, answer: list[bytes], more: str = "", method: str = "tools/call"
+) -> Answer:
+    talk = McpServer(lambda _: answer)
+    async with whole(folder, talk, {**CATALOGUES, "p.yaml": POLICY}, more) as one:
+        body = call() if method == "tools/call" else {"jsonrpc": "2.0", "id": 1, "method": method}
+        return await one.ask("POST", "/mcp", body, ACCEPT)
+
+
+@pytest.mark.parametrize("line", [b"\n", b":\n", b"id: 1\n\n", b"\r", b"data: \n\n"])
+async def test_c15_a_crowd_of_lines_leaves_others_their_turns(tmp_path: Path, line: bytes) -> None:
+    longest_s = 0.0
+
+    async def other() -> None:
+        nonlocal longest_s
+        while True:
+            had_s = time.thread_time()
+            await asyncio.sleep(0)
+            longest_s = max(longest_s, time.thread_time() - had_s)
+
+    lines = 300_000 // len(line)
+    talk = McpServer(lambda _: [stream() + line * lines + DONE])
+    async with whole(tmp_path, talk, {**CATALOGUES, "p.yaml": POLICY}) as one:
+        waiting = asyncio.create_task(other())
+        answer = await one.ask("POST", "/mcp", call(), ACCEPT)
+        waiting.cancel()
+    assert answer.status == 200 and DONE in answer.body, "positive control"
+    assert longest_s < 0.03, longest_s  # all that lay there at once takes 0.07 to 0.2 s
+
+
+@given(st.lists(st.binary(max_size=40) | st.sampled_from([b"\n" * 3000, b"a\r\n" * 900])))
+async def test_c15_pieces_are_the_same_bytes(chunks: list[bytes]) -> None:
+    async def source() -> AsyncIterator[bytes]:
+        for chunk in chunks:
+            yield chunk
+
+    pieces = [piece async for piece in in_turns(source())]
+    assert b"".join(pieces) == b"".join(chunks)
+    assert all(piece.count(b"\n") <= 4 * LINES_AT_ONCE for piece in pieces), "too many in one"
+
+
+def crowd(count: int, word: str) -> bytes:
+    """The answer to the call, with so many lists in it and a word that has to be looked into."""
+    lists = b",".join([b"[]"] * (count - 2))
+    return b'{"jsonrpc":"2.0","id":1,"result":{"note":"%b","x":[%b]}}' % (word.encode(), lists)
+
+
+@pytest.mark.parametrize("word", ["input", "tools", "plain"])
+@pytest.mark.parametrize("in_stream", [False, True])
+async def test_c15_an_answer_of_too_many_values_is_not_looked_into(
+    tmp_path: Path, word: str, in_stream: bool
+) -> None:
+    def sent(body: bytes) -> list[bytes]:
+        return [stream() + b"data: " + body + b"\n\n"] if in_stream else [reply(body)]
+
+    few = crowd(2_000, word)
+    answer = await asked(tmp_path, sent(few))
+    assert few in answer.body, "positive control"
+    many = crowd(140_000, word)
+    answer = await asked(tmp_path, sent(many))
+    if word == "plain":  # nobody has to look for anything in it
+        assert many in answer.body
+        return
+    assert many not in answer.body and b"limits.message_values" in answer.body
+    assert b"answer_unchecked" in answer.body
+    answer = await asked(tmp_path, sent(many), "limits: {message_values: 300000}\n")
+    assert many in answer.body
+
+
+async def test_c15_a_list_of_too_many_values_is_refused_unread(tmp_path: Path) -> None:
+    body = b'{"jsonrpc":"2.0","id":1,"result":{"tools":[%b]}}'
+    answer = await asked(tmp_path, [reply(body % b"")], method="tools/list")
+    assert answer.json["result"]["tools"] == [], "positive control"
+    many = body % b",".join([b"[]"] * LIST_VALUES_MAX)
+    answer = await asked(tmp_path, [reply(many)], method="tools/list")
+    assert answer.json["error"]["data"]["code"] == "list_unchecked"
+    begun = time.process_time()
+    for is_list in (False, True):
+        with pytest.raises(Refused):
+            read_listing(many, is_list)
+    assert time.process_time() - begun < 0.05  # to read it takes 0.1 s, each time
+
+
+def test_c15_a_document_of_too_many_values_cannot_be_masked() -> None:
+    redaction = Redaction(paths=(("body", "a"),), detectors=())
+    lists = b",".join([b"[]"] * 1000)
+    assert masked_json(b'{"a":1,"x":[%b]}' % lists, redaction).startswith(b'{"a":"***"')
+    with pytest.raises(NotMaskable, match="values"):
+        masked_json(b'{"a":1,"x":[%b]}' % b",".join([b"[]"] * VALUES_MAX), redaction)
+
+
+def test_c15_an_event_has_no_more_lines_than_anyone_writes() -> None:
+    lines = b"data: 1\n" * DATA_LINES_MAX
+    (found,) = EventCutter(2**24).feed(lines + b"\n")
+    assert not isinstance(found, bytes) and len(found.data) == 2 * DATA_LINES_MAX - 1
+    with pytest.raises(EventTooLong, match="lines of data"):
+        EventCutter(2**24).feed(lines + b"data: 1\n\n")
+
+
+async def test_c15_an_event_of_too_many_lines_ends_its_stream(tmp_path: Path) -> None:
+    sent: list[Any] = [stream(), b"data: \n" * (DATA_LINES_MAX + 1), b"\n", DONE]
+    answer = await asked(tmp_path, sent)
+    assert b"lines of data" in answer.body and b"done" not in answer.body
