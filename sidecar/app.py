@@ -64,10 +64,10 @@ from sidecar.telling_rooms import Telling
 from sidecar.write_path import (
     begun_boot,
     begun_checkpoints,
-    kept_bindings,
     made_fencing,
     made_queue,
     made_recorder,
+    made_sessions,
     opened_store,
     record_in_force,
     run_keeper,
@@ -135,7 +135,7 @@ async def running(
         shared = Shared(config, clock, policies, callers, recorder, runs, pins, counters, fence)
         pipeline = made_pipeline(
             config, clock, policies, recorder, callers, runs, pins, leg, counters, fence, approvals,
-            await kept_bindings(clock, store), shared.rates, made_spans(stack, os.environ),
+            await made_sessions(clock, store), shared.rates, made_spans(stack, os.environ),
         )  # fmt: skip
         authorize = made_authorize(shared, queue, store, boot_id, approvals)
         door = _door(config, pipeline, authorize)

@@ -218,7 +218,7 @@ class ToolCall(NamedTuple):
     the path, as they stand there. `upgrades` says that it opens a WebSocket, and may. `beside` is
     what else stands among the facts of its record. `is_json` says that `body` is strict JSON and
     all of `args` stands in it, as it is. `received` is the body as it came, where an obligation
-    made another of it.
+    made another of it. `answers` is the id of the server's request that it answers.
     """
 
     call_id: str
@@ -241,6 +241,7 @@ class ToolCall(NamedTuple):
     beside: Mapping[str, Any] | None = None
     is_json: bool = False
     received: bytes | None = None
+    answers: str | int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,12 @@ OF_MCP: Final = (
         "Ask the operator: `tools diff` shows what has changed, `tools accept` takes it over.",
     ),
     RefusalKind(
+        "list_changed",
+        403,
+        "The server announced that its tools changed, and nobody has listed them since",
+        "List the tools again (`tools/list`, every page), look at this one, and call it then.",
+    ),
+    RefusalKind(
         "arguments_unfit",
         400,
         "The arguments do not fit the tool's inputSchema",

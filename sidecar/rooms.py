@@ -35,7 +35,6 @@ from sidecar.policy.load import SECRETS, LoadedPolicies, Source
 from sidecar.policy_files import Load, PolicyKeeper, ReadFile, SelfTest
 from sidecar.policy_tested import LastTested
 from sidecar.problems import Problem
-from sidecar.proxy.bindings import Bindings
 from sidecar.proxy.dialects import DIALECTS
 from sidecar.proxy.held_answers import HeldAnswers
 from sidecar.proxy.holding import Holding
@@ -48,6 +47,7 @@ from sidecar.proxy.pipeline import Pipeline
 from sidecar.proxy.places import Places
 from sidecar.proxy.rates import Rates
 from sidecar.proxy.redaction import Redactor
+from sidecar.proxy.relisting import Relisting
 from sidecar.proxy.server_requests import ServerRequests
 from sidecar.proxy.tool_lists import ToolLists
 from sidecar.proxy.upstream import UpstreamLeg
@@ -105,7 +105,7 @@ def made_pipeline(
     counters: Counters,
     fence: Fence,
     approvals: Approvals,
-    bindings: Bindings,
+    sessions: McpSessions,
     rates: Rates | None = None,
     spans: Spans | None = None,
 ) -> Pipeline:
@@ -127,13 +127,13 @@ def made_pipeline(
     )  # fmt: skip
     requests = ServerRequests(
         policies=policies, judging=judging, recorder=recorder, clock=clock, counters=counters,
-        values_max=config.limits.message_values,
+        announced=pins.announced, values_max=config.limits.message_values,
     )  # fmt: skip
-    answers = McpAnswers(
-        McpSessions(bindings), requests, leg, message_bytes_max=config.limits.message_bytes
-    )
+    answers = McpAnswers(sessions, requests, leg, message_bytes_max=config.limits.message_bytes)
+    lists = ToolLists(policies, pins)
     return Pipeline(
-        config=config, policies=policies, judging=judging, lists=ToolLists(policies, pins),
+        config=config, policies=policies, judging=judging, lists=lists,
+        relisting=Relisting(leg, lists, requests, pins.announced, clock),
         authenticator=callers.authenticator, recorder=recorder, leg=leg, places=places,
         pinned=PinnedTools(pins, config.upstreams), answers=answers,
         streams=OpenStreams(callers.registry), counters=counters, clock=clock, spans=spans,

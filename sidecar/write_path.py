@@ -29,7 +29,9 @@ from sidecar.ledger.recorder import Recorder
 from sidecar.ledger.recovery import recover_all
 from sidecar.ledger.run_keeper import RunKeeper
 from sidecar.ledger.witness import witnessed
+from sidecar.proxy.asked_ids import AskedIds
 from sidecar.proxy.bindings import KEY_BYTES, Bindings
+from sidecar.proxy.mcp_sessions import McpSessions
 from sidecar.proxy.redaction import Redactor
 from sidecar.signed_note import SigningKey
 from storage.calibrate import Calibration
@@ -239,6 +241,14 @@ async def kept_bindings(clock: Clock, store: storage.SqlStore) -> Bindings:
     they hold over restarts, on every node of the store and where it is moved to."""
     key = await store.keep("mcp_bindings", clock.random_bytes(KEY_BYTES).hex())
     return Bindings(bytes.fromhex(key))
+
+
+async def made_sessions(clock: Clock, store: storage.SqlStore) -> McpSessions:
+    """Sessions over HTTP. Where several processes may share the store an answer comes to any of
+    them, and which request of a server it answers is known to the one that passed that on: there
+    the rules alone say whether it may go on."""
+    asked = None if store.has_leases else AskedIds()
+    return McpSessions(await kept_bindings(clock, store), asked)
 
 
 def run_keeper(config: Config, clock: Clock, store: storage.SqlStore) -> RunKeeper:

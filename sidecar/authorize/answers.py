@@ -23,8 +23,8 @@ DECISIONS: Final = frozenset(
     {
         "policy_deny", "default_deny", "condition_error", "obligations_conflict",
         "idempotency_key_required", "unmet_obligation", "unredactable_request", "agent_frozen",
-        "agent_quarantined", "contained", "tool_drifted", "invalid_argument", "ambiguous_argument",
-        "arguments_unfit", "schema_unchecked", "approval_required",
+        "agent_quarantined", "contained", "tool_drifted", "list_changed", "invalid_argument",
+        "ambiguous_argument", "arguments_unfit", "schema_unchecked", "approval_required",
         "approval_pending", "approval_rejected", "approval_expired", "approval_spent",
         "approval_outdated", "approval_withdrawn",
     }

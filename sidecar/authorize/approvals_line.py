@@ -47,8 +47,8 @@ _CONFLICTS: Final = frozenset(
         "approval_pending", "approval_rejected", "approval_expired", "approval_spent",
         "approval_outdated", "approval_withdrawn", "approval_required", "policy_deny",
         "default_deny", "condition_error", "unmet_obligation", "obligations_conflict",
-        "unredactable_request", "tool_drifted", "idempotency_key_required", "invalid_argument",
-        "ambiguous_argument", "arguments_unfit", "schema_unchecked",
+        "unredactable_request", "tool_drifted", "list_changed", "idempotency_key_required",
+        "invalid_argument", "ambiguous_argument", "arguments_unfit", "schema_unchecked",
     }
 )  # fmt: skip
 

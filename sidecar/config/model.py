@@ -164,6 +164,11 @@ class Upstream(Group):
         "agent's work",
         "window",
     )
+    list_changed: Literal["compare", "pass"] = _setting(
+        "pinned tools after the server announced that its tools changed: not called before its "
+        "whole list was compared, or (`pass`) called as before",
+        "compare",
+    )
     arguments: Literal["checked", "strict", "unchecked"] = _setting(
         "whether a call's arguments must fit the pinned `inputSchema` of its MCP tool; `strict`: a "
         "tool whose schema cannot be checked, or not wholly, is refused",
@@ -301,6 +306,13 @@ class Limits(Group):
     )
     body_wait_s: float = _setting(
         "time for a request body to arrive", 30.0, low=MOMENT_S, high=HOUR_S
+    )
+    heartbeat_s: float = _setting(
+        "silence of an open event stream after which its client is sent a comment line, so that "
+        "nothing on the way cuts it and a client that vanished is noticed; `0s`: never",
+        15.0,
+        low=0.0,
+        high=HOUR_S,
     )
     queue: int = _setting("decisions that may wait to be recorded", 4096, low=1, high=1_000_000)
     queue_wait_s: float = _setting(

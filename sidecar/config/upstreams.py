@@ -31,9 +31,10 @@ from sidecar.yaml_section import Section
 RESERVED = ("v1", "healthz", ".well-known")
 KEYS = (
     "url", "kind", "auth", "tls", "timeouts", "limits", "private", "encoded_slash", "hosts",
-    "redirects", "run", "decode", "arguments",
+    "redirects", "run", "decode", "arguments", "list_changed",
 )  # fmt: skip
 RUNS = ("window", "trusted")
+LIST_CHANGED = ("compare", "pass")
 ARGUMENTS = ("checked", "strict", "unchecked")
 CODINGS = ("gzip", "deflate")
 _NOWHERE = Place("http://127.0.0.1:9", "127.0.0.1", 9)
@@ -150,6 +151,7 @@ def _upstream(
         decode=_codings(section),
         encoded_slash=section.boolean("encoded_slash", False),
         run=_run(section),
+        list_changed=_list_changed(section),
         arguments=_arguments(section, kind),
         hosts=read_host_names(section, "hosts"),
         redirects=read_host_names(section, "redirects"),
@@ -164,6 +166,12 @@ def _without_server(section: Section, name: str, request_bytes: int) -> Upstream
 
 def _run(section: Section) -> Literal["window", "trusted"]:
     return "trusted" if section.choice("run", RUNS, "window") == "trusted" else "window"
+
+
+def _list_changed(section: Section) -> Literal["compare", "pass"]:
+    return (
+        "pass" if section.choice("list_changed", LIST_CHANGED, "compare") == "pass" else "compare"
+    )
 
 
 def _arguments(section: Section, kind: str) -> Literal["checked", "strict", "unchecked"]:

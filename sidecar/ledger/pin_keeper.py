@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from sidecar.ledger.pin_announcements import Announcements
 from sidecar.ledger.pin_checks import AnyCheck, PinChecks
 from sidecar.ledger.pin_entries import (
     ACCEPTED,
@@ -111,6 +112,8 @@ class PinKeeper:
         self._known: dict[tuple[str, str], Known] = {}
         self._turns: dict[tuple[str, str], asyncio.Lock] = {}
         self._crowded: set[tuple[str, str]] = set()
+        #: Whose lists are owed.
+        self.announced = Announcements()
         #: What arguments of pinned tools are held against.
         self.checks = PinChecks(store)
         #: Drifts this process found, by upstream.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web_protocol
@@ -25,6 +26,7 @@ from sidecar.proxy.exchange import ClientGone, Exchange
 from sidecar.proxy.head_memory import HeadMemory
 
 if TYPE_CHECKING:
+    from sidecar.proxy.heartbeats import Heartbeats
     from sidecar.proxy.server import FrontDoor
     from sidecar.proxy.websocket_relay import Relay
 
@@ -40,6 +42,9 @@ _BODY_BYTES_PER_OVERHEAD_BYTE = 8
 #: So much is parsed before it is weighed again: one read of the loop's may hold forty thousand
 #: chunks.
 _PARSED_AT_ONCE_BYTES = 16 * 1024
+
+#: RFC 5482's; not all systems have it.
+_PEER_WAIT = getattr(socket, "TCP_USER_TIMEOUT", None)
 
 _TOO_SLOW = farewell("request_timeout", "408 Request Timeout")
 
@@ -96,6 +101,19 @@ class DoorConnection(web_protocol.RequestHandler):
     def is_draining(self) -> bool:
         """Whether this reply is to be the last on its connection."""
         return self._door.is_draining
+
+    @property
+    def heartbeats(self) -> Heartbeats:
+        """What looks after streams that are silent."""
+        return self._door.heartbeats
+
+    def notice_vanishing(self) -> None:
+        """From now on the connection is lost once what was sent has found nobody, or nobody who
+        takes it, for as long as a write may wait: by itself Linux tries for a quarter of an hour.
+        """
+        own = None if self.transport is None else self.transport.get_extra_info("socket")
+        if _PEER_WAIT is not None and own is not None and own.family != socket.AF_UNIX:
+            own.setsockopt(socket.IPPROTO_TCP, _PEER_WAIT, int(self._door.write_wait_s * 1000))
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio asks for this
         """The peer says no more: in the middle of a body that is refused, else it is the end.

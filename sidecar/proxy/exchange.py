@@ -20,6 +20,7 @@ from sidecar.errors import Refused
 from sidecar.proxy.agent_side import ClientGone
 from sidecar.proxy.arrived import arrived_body
 from sidecar.proxy.head import RequestHead
+from sidecar.proxy.reply_media import takes_comments
 
 if TYPE_CHECKING:
     from sidecar.policy.terms import Obligations
@@ -252,7 +253,8 @@ class Exchange:
         headers: Sequence[tuple[str, str]],
         chunks: AsyncIterator[bytes],
     ) -> None:
-        """Sends a reply as it comes: head at once, then each chunk as one write.
+        """Sends a reply as it comes: head at once, then each chunk as one write; a stream of events
+        that is silent for long gets comments of our own between its events.
 
         With a Content-Length in `headers` the body is sent under it; else it is chunked, or for
         HTTP/1.0 ended by closing. Waits while the client is slow, up to the write deadline.
@@ -266,15 +268,36 @@ class Exchange:
         self.has_begun = True
         if not framing.has_body:
             return
-        async for chunk in chunks:
-            if not chunk:
-                continue
-            transport = self._transport()
-            transport.write(_chunk(chunk) if framing.is_chunked else chunk)
-            if self._protocol.writing_paused:
-                await self.drain()
+        beat = None
+        if framing.is_chunked and (self._held is not None or takes_comments(status, headers)):
+            beat = self._protocol.heartbeats.begin(self)
+        if beat is not None:
+            self._protocol.notice_vanishing()
+        try:
+            async for chunk in chunks:
+                piece = chunk if beat is None else beat.passes(chunk)
+                if not piece:
+                    continue
+                self._transport().write(_chunk(piece) if framing.is_chunked else piece)
+                if self._protocol.writing_paused:
+                    await self.drain()
+        finally:
+            if beat is not None:
+                self._protocol.heartbeats.end(beat)
         if framing.is_chunked:
             self._transport().write(_LAST_CHUNK)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the client is there and has been given all that was sent so far."""
+        transport = self._protocol.transport
+        if transport is None or transport.is_closing():
+            return False
+        return not transport.get_write_buffer_size()
+
+    def interject(self, piece: bytes) -> None:
+        """Sends a piece in the middle of a reply that comes in chunks. Raises ClientGone."""
+        self._transport().write(_chunk(piece))
 
     async def switch(self, headers: Sequence[tuple[str, str]], relay: Relay) -> None:
         """Sends a 101 and leaves the connection to `relay` until that has ended.

@@ -93,9 +93,14 @@ def lists_for_another(data: bytes, reply_id: str | int | None) -> bool:
     """Whether some reader finds a list of tools there that answers another request than this."""
     for one in _messages(data):
         ids = _spelt(one, "id") or [None]
-        if _lists(one) and any(type(its) is not type(reply_id) or its != reply_id for its in ids):
+        if _lists(one) and any(not is_same_id(its, reply_id) for its in ids):
             return True
     return False
+
+
+def is_same_id(one: Any, other: str | int | None) -> bool:
+    """Whether two ids are one: 1 and "1" are two."""
+    return type(one) is type(other) and one == other
 
 
 def _messages(data: bytes) -> list[Any]:

@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 from sidecar.errors import Refused
 from sidecar.model import OutcomeKind, ToolCall, state_digest
 from sidecar.proxy.dialects.mcp import McpDialect
+from sidecar.proxy.dialects.mcp_beside import headers_beside
 from sidecar.proxy.dialects.mcp_methods import LISTING, STREAM_METHOD
 from sidecar.proxy.dialects.mcp_said import (
     Asked,
@@ -31,7 +32,7 @@ from sidecar.proxy.dialects.mcp_said import (
 from sidecar.proxy.events import Event, EventCutter, EventTooLong, NoEvent
 from sidecar.proxy.line_turns import in_turns
 from sidecar.proxy.list_message import lists_for_another, may_list
-from sidecar.proxy.mcp_sessions import LAST_EVENT, SESSION, McpSessions
+from sidecar.proxy.mcp_sessions import SESSION, McpSessions
 from sidecar.proxy.reply_media import UNCLEAR, exact_media, without_bytes
 from sidecar.proxy.server_requests import (
     INLINE_BYTES_MAX,
@@ -46,14 +47,6 @@ from sidecar.proxy.visit import Visit
 
 _log = logging.getLogger("aegis.mcp")
 
-#: Of a call's headers, those that do not fit a message of our own.
-_OF_THE_CALL: Final = frozenset(
-    {"accept", "content-type", "idempotency-key", LAST_EVENT, "mcp-method", "mcp-name"}
-)
-_OF_A_MESSAGE: Final = (
-    ("Content-Type", "application/json"),
-    ("Accept", "application/json, text/event-stream"),
-)
 #: Statuses of answers that no client reads, or that have no body.
 _UNREAD: Final = (202, 204, 304)
 
@@ -122,6 +115,7 @@ class McpAnswers:
                 return reply
             return Reply(reply.status, reply.headers, body, close=reply.close)
         said = await read_aside(body, self.requests.values_max)
+        self.requests.heard(asker.within, said)
         made = await self._judged(said, body, asker) if said.requests else body
         self._note_state(said, asker)
         headers = reply.headers if made is body else without_bytes(reply.headers)
@@ -244,9 +238,11 @@ class McpAnswers:
         if event.is_message and not said.is_rpc:
             raise _unchecked("an event holds no JSON-RPC message")
         self._note_state(said, asker)
+        self.requests.heard(asker.within, said)
         if said.answers is not None:
             self.sessions.end(asker.visit)
         if not said.requests:
+            self._ask(said.pings, asker)
             return event.raw
         try:
             made = await self.requests.judged(asker.within, said, data)
@@ -258,7 +254,12 @@ class McpAnswers:
                 return event.with_data(refusal_message(said.answers, _input_refused(error)))
             await self._tell_server(said.requests[0], error.refused, asker)
             return event.without_data()
+        self._ask([one.asks for one in said.requests if one.asks is not None], asker)
         return event.raw if made is data else event.with_data(made)
+
+    def _ask(self, ids: Iterable[str | int], asker: _Asker) -> None:
+        within = asker.within
+        self.sessions.ask(within.principal, within.upstream.name, asker.session, ids)
 
     async def _tell_server(self, asked: Asked, refused: Refused, asker: _Asker) -> None:
         """Answers a request that does not reach the agent, in the agent's own session; without one
@@ -266,14 +267,9 @@ class McpAnswers:
         call = asker.call
         if asked.asks is None or not asker.session:
             return
-        headers = [
-            pair
-            for pair in call.headers
-            if (name := pair[0].lower()) not in _OF_THE_CALL and name[:10] != "mcp-param-"
-        ]
-        if not any(name.lower() == SESSION for name, _ in headers):
-            headers.append(("Mcp-Session-Id", asker.session))
-        headers += _OF_A_MESSAGE
+        has_session = any(name.lower() == SESSION for name, _ in call.headers)
+        session = () if has_session else (("Mcp-Session-Id", asker.session),)
+        headers = headers_beside(call, *session)
         body = refusal_message(asked.asks, refused)
         try:
             reply = await self._leg.send(asker.within.upstream, "POST", "", headers, body)

@@ -2,18 +2,21 @@
 
 Knows: that an agent has ids with tags (`Mcp-Session-Id`, `Last-Event-ID`) and the server its own;
 that an event's id belongs to the session in which it was given; that of the requests of a session
-which are not answered yet no two have one id.
+which are not answered yet no two have one id; that an agent answers what it was asked, once.
 Must not know: what a tag is made of, policies, bodies.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from sidecar.errors import Refused
-from sidecar.model import Principal, ToolCall
+from sidecar.model import OutcomeKind, Principal, ToolCall
+from sidecar.proxy.asked_ids import AskedId, AskedIds
 from sidecar.proxy.bindings import Bindings
 from sidecar.proxy.dialects.mcp_message import INVALID_REQUEST, RpcRefused
+from sidecar.proxy.dialects.mcp_methods import RESPONSE
 from sidecar.proxy.head import RequestHead
 from sidecar.proxy.upstream import Headers, Reply
 from sidecar.proxy.visit import OpenRequest, Visit
@@ -33,7 +36,9 @@ class McpSessions:
     tells that it has ended.
     """
 
-    def __init__(self, bindings: Bindings) -> None:
+    def __init__(self, bindings: Bindings, asked: AskedIds | None = None) -> None:
+        """`asked` are the requests that may be answered; None: any, as far as is known here."""
+        self._asked = asked
         self._bindings = bindings
         self._ended: dict[tuple[str, str], None] = {}
         #: What is in flight or held here; the bounds of these bound it.
@@ -62,8 +67,12 @@ class McpSessions:
         """Notes a request of a session as not answered yet, until `end`; once for a visit, which
         may be judged again. Without a session nothing tells two clients' ids apart.
 
-        Raises RpcRefused("invalid_rpc") where its id is that of another one.
+        Raises RpcRefused("invalid_rpc") where its id is that of another one; of an answer
+        Refused("unasked_answer") where the server asks nothing under its id.
         """
+        if call.reply_id is None and call.action == RESPONSE and visit.open_request is None:
+            self._begin_answer(visit, principal, call)
+            return
         session = head.first.get(SESSION)
         if session is None or call.reply_id is None or visit.open_request is not None:
             return
@@ -77,10 +86,36 @@ class McpSessions:
         visit.open_request = key
 
     def end(self, visit: Visit) -> None:
-        """The visit's request is answered, or will not be: its id may be used again."""
-        if visit.open_request is not None:
-            self._open.discard(visit.open_request)
-            visit.open_request = None
+        """The visit's request is answered, or will not be: its id may be used again. An answer that
+        did not go to the server leaves the request open."""
+        key = visit.open_request
+        if key is None:
+            return
+        visit.open_request = None
+        if not isinstance(key, AskedId):
+            self._open.discard(key)
+            return
+        went = visit.forwarding_ns and visit.ended is not OutcomeKind.NOT_FORWARDED
+        if self._asked is not None and not went:
+            self._asked.give_back(key)
+
+    def ask(
+        self, principal: Principal, upstream: str, session: str, ids: Iterable[str | int]
+    ) -> None:
+        """The agent is about to get requests of the server in this session, by its own id."""
+        if self._asked is not None:
+            for asks in ids:
+                self._asked.note(principal, upstream, session, asks)
+
+    def _begin_answer(self, visit: Visit, principal: Principal, call: ToolCall) -> None:
+        """Once for a visit; two answers at once do not find one request."""
+        if self._asked is None:
+            return
+        session = next(iter(_sessions_in(call.headers)), "")
+        one = self._asked.take(principal, call.tool.upstream, session, call.answers)
+        if one is None:
+            raise Refused("unasked_answer")
+        visit.open_request = one
 
     def bound(self, reply: Reply, principal: Principal, call: ToolCall) -> tuple[Reply, str]:
         """The reply with the agent's id of the session, and the server's own ("" without one).

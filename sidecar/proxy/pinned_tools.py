@@ -1,8 +1,8 @@
-"""Calls of MCP tools, held against what is pinned of the tool: that it has not drifted, that the
-arguments fit its `inputSchema`.
+"""Calls of MCP tools, held against what is pinned of the tool: that it has not drifted, that its
+server has announced no others since, that the arguments fit its `inputSchema`.
 
 Knows: that a tool of which nothing is pinned is held against nothing, what an upstream's
-`arguments` says, and that `default: observe` refuses nothing of this but counts it.
+`arguments` says, and that `default: observe` refuses nothing of this but counts what does not fit.
 Must not know: how pins are kept, what a schema is, lists, rules, HTTP.
 """
 
@@ -22,6 +22,8 @@ class PinnedTools:
 
     def __init__(self, pins: PinKeeper, upstreams: Mapping[str, Upstream]) -> None:
         self._pins = pins
+        #: Where lists are owed; mostly nowhere.
+        self._owed = pins.announced.open
         held = {name: one.arguments for name, one in upstreams.items() if one.kind == "mcp"}
         self._unchecked = frozenset(name for name, how in held.items() if how == "unchecked")
         self._strict = frozenset(name for name, how in held.items() if how == "strict")
@@ -31,7 +33,7 @@ class PinnedTools:
         that fit; if not, ask further."""
         upstream = call.tool.upstream
         known = self._pins.known(principal.tenant, upstream)
-        if known is None:
+        if known is None or self._owed:
             return False
         name = call.called or call.tool.operation
         if name in known.drifted:
@@ -47,16 +49,24 @@ class PinnedTools:
         self, policy_set: PolicySet, principal: Principal, call: ToolCall
     ) -> None:
         """Raises Refused for a call of a tool that is not what it was pinned to (`tool_drifted`),
-        or with arguments that do not fit (`arguments_unfit`) or cannot be held against its schema
-        where they must be (`schema_unchecked`)."""
+        or of which nobody knows whether it still is (`list_changed`), or with arguments that do not
+        fit (`arguments_unfit`) or cannot be held against its schema where they must be
+        (`schema_unchecked`)."""
         upstream, name = call.tool.upstream, call.called or call.tool.operation
         refused = None
+        owes = (principal.tenant, upstream) in self._owed and policy_set.default != "observe"
         try:
             if name in await self._pins.drifted(principal.tenant, upstream):
                 refused = Refused(
                     "tool_drifted",
                     f"the server says something else of {upstream}/{name} than when it was pinned, "
                     "and nobody has accepted that yet",
+                )
+            elif owes and await self._pins.definition_sha256(principal.tenant, upstream, name):
+                refused = Refused(
+                    "list_changed",
+                    f"{upstream} announced that its tools changed, and its list was not compared "
+                    f"with what was pinned since: {name} may be another",
                 )
             elif upstream not in self._unchecked:
                 refused = await self._misfit(principal, call, upstream, name)

@@ -38,6 +38,7 @@ from sidecar.proxy.obligations_response import held_to
 from sidecar.proxy.open_streams import OpenStreams
 from sidecar.proxy.pinned_tools import PinnedTools
 from sidecar.proxy.places import Places
+from sidecar.proxy.relisting import Relisting
 from sidecar.proxy.server_requests import Within
 from sidecar.proxy.tool_lists import ToolLists
 from sidecar.proxy.traced import call_span
@@ -64,6 +65,7 @@ class Pipeline:
         judging: Judging,
         lists: ToolLists,
         pinned: PinnedTools,
+        relisting: Relisting,
         places: Places,
         answers: McpAnswers,
         streams: OpenStreams,
@@ -88,6 +90,7 @@ class Pipeline:
         self._judging = judging
         self._lists = lists
         self._pinned = pinned
+        self._relisting = relisting
         self._answers = answers
 
     async def handle(self, exchange: AgentSide) -> None:
@@ -182,12 +185,24 @@ class Pipeline:
                 exchange.head, body, upstream, policy_set, visit, principal
             )
             if call.action == TOOLS_CALL and not self._pinned.is_fit(principal, call):
-                await self._pinned.require_fit(policy_set, principal, call)
+                await self._require_fit(upstream, policy_set, principal, call)
             visit.intent = await self._judging.intent(visit, policy_set, principal, call)
             if visit.intent is not None:
                 if call.action == CANCELLED:
                     self._judging.holding.take_back(principal, call)
                 return visit.call
+
+    async def _require_fit(
+        self, upstream: Upstream, policy_set: PolicySet, principal: Principal, call: ToolCall
+    ) -> None:
+        """Raises Refused, after the server was asked for a list that it owes."""
+        try:
+            await self._pinned.require_fit(policy_set, principal, call)
+        except Refused as refused:
+            owes = refused.code == "list_changed"
+            if not owes or not await self._relisting.is_compared(upstream, principal, call):
+                raise
+            await self._pinned.require_fit(policy_set, principal, call)
 
     def _read(
         self,
@@ -268,7 +283,7 @@ class Pipeline:
         if call.dialect != "mcp":
             return reply
         if call.action in LISTING:
-            reply = await self._lists.shown(reply, principal, call)
+            reply = await self._lists.shown(reply, principal, call, visit.forwarding_ns)
         return await self._answers.shown(reply, visit, call)
 
     async def _looked_up(self, exchange: AgentSide, upstream: Upstream, call_id: str) -> bool:

@@ -7,6 +7,7 @@ Must not know: what is in a body.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -18,9 +19,13 @@ UNCLEAR: Final = "?"
 _CHARSETS: Final = ("", "utf-8", "utf8")
 #: They speak of the very bytes that were there before.
 _OF_THE_BYTES: Final = frozenset({"content-length", "content-digest", "etag", "repr-digest"})
+#: Further ones that say of a body that nobody may add to it.
+_EXACT: Final = _OF_THE_BYTES | {
+    "content-md5", "content-range", "digest", "signature", "signature-input",
+}  # fmt: skip
 
 
-def exact_media(headers: Headers) -> str:
+def exact_media(headers: Sequence[tuple[str, str]]) -> str:
     """The media type, exactly as it stands; "" without one, UNCLEAR of a body that has several, is
     compressed or not in UTF-8."""
     media: str | None = None
@@ -46,6 +51,13 @@ def _media(value: str) -> str:
 @lru_cache(maxsize=2048)
 def _lower(name: str) -> str:
     return name.lower()
+
+
+def takes_comments(status: int, headers: Sequence[tuple[str, str]]) -> bool:
+    """Whether a body is a stream of events, and nothing says that its bytes must be these."""
+    if status != 200 or exact_media(headers) != "text/event-stream":
+        return False
+    return all(_lower(name) not in _EXACT for name, _ in headers)
 
 
 def without_bytes(headers: Headers) -> Headers:

@@ -20,6 +20,7 @@ from sidecar.errors import Refused, StartRefused
 from sidecar.proxy.connection import DoorConnection
 from sidecar.proxy.exchange import ClientGone, Exchange
 from sidecar.proxy.head import HeadRules
+from sidecar.proxy.heartbeats import Heartbeats
 
 if TYPE_CHECKING:
     from sidecar.config.model import Config, Limits
@@ -107,6 +108,7 @@ class FrontDoor(web_server.Server):
         self._rules = rules
         self._limits = limits
         self.write_wait_s = write_wait_s
+        self.heartbeats = Heartbeats(limits.heartbeat_s, self._loop)
         self._per_address: Counter[str] = Counter()
         self.open_connections = 0
         self.is_draining = False

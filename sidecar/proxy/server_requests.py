@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
@@ -21,6 +22,7 @@ import orjson
 from sidecar.clock import Clock
 from sidecar.config.model import Upstream
 from sidecar.errors import Refused
+from sidecar.ledger.pin_announcements import Announcements
 from sidecar.ledger.recorder import Intent, Recorder
 from sidecar.model import HttpFacts, Outcome, OutcomeKind, Principal, ToolCall
 from sidecar.policy.catalogue import Entry
@@ -34,6 +36,8 @@ from sidecar.proxy.masking_mcp import masked_message
 from sidecar.proxy.tool_lists import HasPolicies
 from sidecar.proxy.visit import Visit
 from sidecar.telemetry.counters import Counters
+
+_log = logging.getLogger("aegis.mcp")
 
 _METHOD: Final = re.compile(r"[A-Za-z0-9_$][A-Za-z0-9_$./-]{0,127}")
 #: What is larger is read in a thread.
@@ -78,10 +82,12 @@ class ServerRequests:
         recorder: Recorder,
         clock: Clock,
         counters: Counters,
+        announced: Announcements,
         values_max: int,
     ) -> None:
         """`values_max` bounds what a message holds."""
         self.values_max = values_max
+        self._announced = announced
         self._policies = policies
         self._judging = judging
         self._recorder = recorder
@@ -94,7 +100,21 @@ class ServerRequests:
         Raises RequestRefused, and Refused("answer_unchecked") for what readers could differ on.
         """
         said = await read_aside(line, self.values_max)
+        self.heard(within, said)
         return await self.judged(within, said, line) if said.requests else line
+
+    def heard(self, within: Within, said: ServerMessage) -> None:
+        """Notes what a message tells beside what it asks, before the agent has it: the list that
+        the agent asks for then is newer."""
+        upstream, tenant = within.upstream, within.principal.tenant
+        if not said.tools_changed or upstream.list_changed == "pass":
+            return
+        if self._announced.announce(tenant, upstream.name, self._clock.monotonic_ns()):
+            _log.warning(
+                "an MCP server announced that its tools changed: those that are pinned are not "
+                "called before its whole list was compared",
+                extra={"upstream": upstream.name, "tenant": tenant},
+            )
 
     async def judged(self, within: Within, said: ServerMessage, data: bytes) -> bytes:
         """The message as the agent may have it; raises RequestRefused for one that must not reach

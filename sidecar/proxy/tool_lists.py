@@ -29,7 +29,13 @@ from sidecar.proxy.dialects.mcp_message import RpcRefused, is_callable_name
 from sidecar.proxy.dialects.mcp_methods import TOOLS_CALL, TOOLS_LIST
 from sidecar.proxy.events import Event, EventCutter, EventTooLong
 from sidecar.proxy.line_turns import in_turns
-from sidecar.proxy.list_message import cache_terms, listed_in, read_listing, unchecked
+from sidecar.proxy.list_message import (
+    cache_terms,
+    is_same_id,
+    listed_in,
+    read_listing,
+    unchecked,
+)
 from sidecar.proxy.reply_media import without_bytes
 from sidecar.proxy.upstream import Headers, Reply
 
@@ -50,6 +56,7 @@ _TELLING: Final = frozenset(
         "invalid_argument",
         "ambiguous_argument",
         "tool_drifted",
+        "list_changed",
         "arguments_unfit",
         "schema_unchecked",
     }
@@ -66,11 +73,13 @@ class HasPolicies(Protocol):
 
 
 class _Asker(NamedTuple):
-    """Who asked, and by what; `is_list` says that the answer must be a list, or none at all."""
+    """Who asked, by what and when; `is_list` says that the answer must be a list, or none at
+    all."""
 
     principal: Principal
     call: ToolCall
     is_list: bool
+    asked_ns: int
 
 
 class ToolLists:
@@ -79,6 +88,8 @@ class ToolLists:
     def __init__(self, policies: HasPolicies, pins: PinKeeper) -> None:
         self._policies = policies
         self._pins = pins
+        #: Where lists are owed; mostly nowhere.
+        self._owed = pins.announced.open
         self._dialect = McpDialect()
 
     # -- calls -------------------------------------------------------------------------------
@@ -108,14 +119,17 @@ class ToolLists:
 
     # -- answers -----------------------------------------------------------------------------
 
-    async def shown(self, reply: Reply, principal: Principal, call: ToolCall) -> Reply:
-        """The reply to a listing action as the caller may see it; `close()` ends the upstream's.
+    async def shown(
+        self, reply: Reply, principal: Principal, call: ToolCall, asked_ns: int
+    ) -> Reply:
+        """The reply to a listing action, forwarded at `asked_ns`, as the caller may see it;
+        `close()` ends the upstream's.
 
         Raises Refused("list_unchecked"); so may its chunks, after they have said so to the caller,
         and then the reply must break off.
         """
         is_list = call.action == TOOLS_LIST and 200 <= reply.status < 300
-        asker = _Asker(principal, call, is_list)
+        asker = _Asker(principal, call, is_list, asked_ns)
         try:
             return await self._shown_reply(reply, asker)
         except Refused as refused:
@@ -186,6 +200,8 @@ class ToolLists:
         if read is None:
             return data
         drifted = await self._compared(read.definitions, asker)
+        if self._owed and asker.is_list:
+            self._note_page(read.message, asker)
         message = self._filtered(read.message, drifted, asker)
         return data if message is read.message else orjson.dumps(message)
 
@@ -198,6 +214,21 @@ class ToolLists:
         except PinsUnknown as error:
             why = "it cannot be compared with what was pinned"
             raise unchecked(why, f"{error.code}: {error}") from error
+
+    def _note_page(self, message: Any, asker: _Asker) -> None:
+        """A page of the list was compared, if that is what answers the request."""
+        call, tenant = asker.call, asker.principal.tenant
+        result = listed_in(message)
+        if result is None or not is_same_id(message.get("id"), call.reply_id):
+            return
+        upstream, cursor = call.tool.upstream, call.args.get("cursor")
+        if self._pins.announced.compared(
+            tenant, upstream, asker.asked_ns, cursor, result.get("nextCursor")
+        ):
+            _log.info(
+                "the whole list of an MCP server that announced other tools was compared",
+                extra={"upstream": upstream, "tenant": tenant, "call_id": call.call_id},
+            )
 
     def _filtered(self, message: Any, drifted: frozenset[str], asker: _Asker) -> Any:
         """The message, or another in its place; a batch of answers is several messages."""

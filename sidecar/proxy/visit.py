@@ -22,6 +22,7 @@ OpenRequest = tuple[str, str, str, str, str | int]
 
 if TYPE_CHECKING:
     from sidecar.proxy.agent_side import AgentSide
+    from sidecar.proxy.asked_ids import AskedId
     from sidecar.proxy.holding import Permit
 
 
@@ -47,8 +48,9 @@ class Visit:
     #: Whether the call has a place among those in flight to its upstream.
     has_place: bool = False
     permit: Permit | None = None
-    #: As what it is known among the requests of its MCP session that are not answered yet.
-    open_request: OpenRequest | None = None
+    #: As what it is known among the requests of its MCP session that are not answered yet; or
+    #: which request of the server it answers.
+    open_request: OpenRequest | AskedId | None = None
     #: What a held call is refused with whose agent left, or took it back.
     unheard: Refused | None = None
     #: How long it was held for a yes.

@@ -27,6 +27,7 @@ from sidecar.identity.callers import made_callers
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.pin_keeper import PinKeeper
 from sidecar.proxy.bindings import KEY_BYTES, Bindings
+from sidecar.proxy.mcp_sessions import McpSessions
 from sidecar.proxy.pipeline import Pipeline
 from sidecar.proxy.stdio.agent import AgentPipes
 from sidecar.proxy.stdio.child import Child
@@ -155,7 +156,8 @@ async def _rooms(
     approvals = made_approvals(config, clock, store, queue, fence, news, has_listeners=False)
     pipeline = made_pipeline(
         config, clock, policies, recorder, callers, runs, pins, session, counters, fence, approvals,
-        Bindings(clock.random_bytes(KEY_BYTES)),  # over a pipe there are no ids to bind
+        # Over a pipe there are no ids to bind, and the session knows what was asked.
+        McpSessions(Bindings(clock.random_bytes(KEY_BYTES))),
     )  # fmt: skip
     watching = await begun_watching(
         stack, config, clock, store, queue, policies, counters, fence, callers.containing, telling

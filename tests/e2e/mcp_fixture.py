@@ -15,6 +15,9 @@ cancelled: list[str] = []
 #: What the server says of `add`; whoever changes it between two lists pulls the rug.
 said_of_add = {"description": "Adds two numbers."}
 
+#: Between two numbers of `count`.
+pause = {"s": 0.01}
+
 
 def build() -> MCPServer:
     server = MCPServer("fixture")
@@ -29,7 +32,7 @@ def build() -> MCPServer:
         """Counts, telling its progress."""
         for number in range(1, to + 1):
             await ctx.report_progress(number, to, f"at {number}")
-            await anyio.sleep(0.01)
+            await anyio.sleep(pause["s"])
         return f"counted to {to}"
 
     @server.tool()

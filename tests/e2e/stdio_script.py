@@ -111,6 +111,10 @@ class Script:
         say(b'"' + b"a" * (64 * 1024 * 1024) + b'"')
         say(answer(reply_id, "behind it"))
 
+    def grow(self, reply_id: Any, _: dict[str, Any]) -> None:
+        say({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
+        say(answer(reply_id))
+
     def pid(self, reply_id: Any, _: dict[str, Any]) -> None:
         say(answer(reply_id, str(os.getpid())))
 

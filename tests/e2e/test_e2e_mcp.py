@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import mcp_fixture
 import pytest
+from aiohttp import ClientSession
 from mcp.client import Client
 from mcp.shared.exceptions import MCPError
 from running import Process, free_port
@@ -85,6 +86,46 @@ async def test_a_client_sees_the_same_as_direct(
     assert len(hidden) == 1
     direct["tools"].remove(hidden[0])
     assert through == direct, "in the order of the server, without what no policy allows"
+
+
+MODERN = "2026-07-28"
+ASKED_RAW = {
+    "Accept": "application/json, text/event-stream", "MCP-Protocol-Version": MODERN,
+    "Mcp-Method": "tools/call", "Mcp-Name": "count",
+}  # fmt: skip
+
+
+async def read_raw(url: str) -> str:
+    """The very bytes of a call's answer."""
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": MODERN,
+        "io.modelcontextprotocol/clientInfo": {"name": "raw", "version": "1"},
+        "io.modelcontextprotocol/clientCapabilities": {},
+        "progressToken": 1,
+    }
+    params = {"name": "count", "arguments": {"to": 2}, "_meta": meta}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+    async with (
+        ClientSession() as session,
+        session.post(url, json=message, headers=ASKED_RAW) as got,
+    ):
+        return await got.text()
+
+
+async def test_c17_the_official_client_reads_over_comments_in_silent_streams(
+    served: tuple[str, str, Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(mcp_fixture.pause, "s", 0.3)
+    direct_url, url, sidecar = served
+    await asyncio.to_thread(sidecar.stop)
+    sidecar.config.write_text(sidecar.config.read_text() + "limits: {heartbeat: 50ms}\n")
+    await asyncio.to_thread(sidecar.start)
+    raw = await read_raw(url)
+    assert raw.count(":\n\n") >= 4 and "counted to 2" in raw, "positive control: there are some"
+    for mode in MODES:
+        direct, through = await story(direct_url, mode), await story(url, mode)
+        assert len(through["progress"]) == 3
+        assert (through["counted"], through["progress"]) == (direct["counted"], direct["progress"])
 
 
 @pytest.mark.parametrize("mode", MODES)

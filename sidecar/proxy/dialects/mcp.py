@@ -72,6 +72,7 @@ _SAID_AS_RESULT = frozenset(
         "invalid_argument",
         "ambiguous_argument",
         "tool_drifted",
+        "list_changed",
         "arguments_unfit",
         "schema_unchecked",
         "input_refused",
@@ -201,10 +202,9 @@ def _read_post(
         _require_apart(params["arguments"], message)
     if message.is_answer:
         is_protocol = is_bare_answer(params)
-    else:
-        is_protocol = is_protocol_message(
-            message.method, params, expects_reply=message.expects_reply
-        )
+        made = _call(head, body, upstream, call_id, entry, message, bound, is_protocol=is_protocol)
+        return made._replace(answers=message.reply_id)
+    is_protocol = is_protocol_message(message.method, params, expects_reply=message.expects_reply)
     return _call(head, body, upstream, call_id, entry, message, bound, is_protocol=is_protocol)
 
 

@@ -27,6 +27,9 @@ ASKED_MAX: Final = 32
 INPUT_REQUIRED: Final = "input_required"
 #: An error of 2025-11-25 that asks the client to have addresses opened by its user.
 ADDRESSES_REQUIRED: Final = -32042
+#: The server's tools are others now: on any stream of a session, on one that a client listens on
+#: (`subscriptions/listen`, 2026-07-28), over a pipe.
+TOOLS_CHANGED: Final = "notifications/tools/list_changed"
 _ELICIT: Final = "elicitation/create"
 
 #: Names that mean something, by their form in lower case.
@@ -57,6 +60,8 @@ class ServerMessage(NamedTuple):
     `is_rpc` tells a JSON-RPC message (or several) from any other JSON. `requests` are what it asks;
     if `is_answer` they stand in an answer, to the request with the id `answers`, if `is_news` in a
     notification. `request_state` is what the agent has to give back with its own answers.
+    `tools_changed` says that the server announces other tools, `pings` are the ids under which it
+    asks whether its client is there.
     """
 
     is_rpc: bool
@@ -65,6 +70,8 @@ class ServerMessage(NamedTuple):
     request_state: str | None = None
     answers: str | int | None = None
     is_news: bool = False
+    tools_changed: bool = False
+    pings: tuple[str | int, ...] = ()
 
 
 _ASKS_NOTHING = ServerMessage(True)
@@ -113,6 +120,10 @@ def read_server_message(data: bytes, values_max: int) -> ServerMessage:
         said = found[0]
     elif all(one.is_rpc and not one.requests and one.request_state is None for one in found):
         said = _ASKS_NOTHING if found else _NO_RPC
+        said = said._replace(
+            tools_changed=any(one.tools_changed for one in found),
+            pings=tuple(ping for one in found for ping in one.pings),
+        )
     else:
         raise _unchecked("several messages in one, of which some ask something")
     if said.requests and not is_strict:
@@ -168,14 +179,17 @@ def _request(message: dict[str, Any]) -> ServerMessage:
     if type(method) is not str or "result" in message or "error" in message:
         raise _unchecked("a message that is request and answer")
     if method == "ping":
-        return _ASKS_NOTHING
+        pings: tuple[Any, ...] = (message.get("id"),)
+        return ServerMessage(True, pings=pings if type(pings[0]) in (str, int) else ())
     if method.startswith("notifications/") and "id" not in message:
         if isinstance(params, dict):
             _require_one_reading(params, _OF_A_RESULT)
+        changed = method == TOOLS_CHANGED
         if not isinstance(params, dict) or params.get("inputRequests") is None:
-            return _ASKS_NOTHING
+            return ServerMessage(True, tools_changed=True) if changed else _ASKS_NOTHING
         # A task that asks tells so by itself (SEP-2663): what it asks is what is judged.
-        return ServerMessage(True, _input_requests(params["inputRequests"]), is_news=True)
+        requests = _input_requests(params["inputRequests"])
+        return ServerMessage(True, requests, is_news=True, tools_changed=changed)
     asks = message.get("id")
     if asks is not None and type(asks) not in (str, int):
         raise _unchecked("a request whose id is none")

@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 from proxy_approvals_setup import ANA, TENANT, pending
-from proxy_mcp_setup import ACCEPT, McpServer, Seen, call, event, reply, result, stream
+from proxy_mcp_setup import ACCEPT, McpServer, Seen, asks, call, event, reply, result, stream
 from proxy_whole_setup import Whole, receipts, whole
 
 CATALOGUES = {
     "api.yaml": "catalogue: api\ntools: {get: GET /get}\n",
     "mcp.yaml": "catalogue: mcp\ntools:\n"
     "  look: {mutates: false, labels: reads-secret, returns: trusted_internal_signed}\n"
-    "  note: {mutates: false, returns: trusted_internal_signed}\n",
+    "  note: {mutates: false, returns: trusted_internal_signed}\n"
+    "  mcp:roots/list: {mutates: false, returns: trusted_internal_signed}\n",
 }
 #: Once the run has read secrets, nothing goes out any more.
 POLICY = """policy: p
@@ -30,8 +31,13 @@ PONG: dict[str, Any] = {"jsonrpc": "2.0", "id": 92, "result": {}}
 TROUBLE: dict[str, Any] = {"jsonrpc": "2.0", "id": 91, "error": {"code": -1, "message": "stolen"}}
 
 
+QUESTIONS = [event(asks("roots/list", 91)), event(asks("ping", 92))]
+
+
 def answer(seen: Seen) -> Any:
     message = seen.json
+    if message.get("method") == "tools/call" and message["params"]["name"] == "note":
+        return [stream(), *QUESTIONS, event(result("done"))]
     if message.get("method") == "tools/call":
         return [stream(), event(result("done"))]
     if "id" in message and "method" in message:
@@ -42,6 +48,16 @@ def answer(seen: Seen) -> Any:
 def serve(folder: Path, policy: str = POLICY, more: str = "") -> tuple[Any, McpServer]:
     talk = McpServer(answer)
     return whole(folder, talk, {**CATALOGUES, "p.yaml": policy}, more), talk
+
+
+async def asked(one: Whole) -> None:
+    """The server asks, within a call, what 91 and 92 answer."""
+    assert b"done" in (await one.tool("note")).body
+
+
+def heard(talk: McpServer) -> list[Any]:
+    """The answers that reached the server."""
+    return [seen.json for seen in talk.seen if "method" not in seen.json]
 
 
 async def say(one: Whole, message: dict[str, Any]) -> tuple[int, str]:
@@ -75,6 +91,7 @@ async def test_c8_c11_a_run_that_may_say_nothing_cannot_say_it_beside_its_calls(
 ) -> None:
     serving, talk = serve(tmp_path)
     async with serving as one:
+        await asked(one)
         assert (await one.ask("POST", "/mcp", call("look"), ACCEPT)).status == 200
         reached = len(talk.seen)
         for message in (*LADEN, ANSWER, TROUBLE):
@@ -99,22 +116,43 @@ async def test_c8_c11_more_than_the_protocol_needs_a_rule_and_an_answer_needs_no
             assert got.json["error"]["data"]["code"] == "default_deny", message
         assert not talk.seen
         for message in (ANSWER, TROUBLE, PONG):
+            await asked(one)
             assert await say(one, message) == (202, ""), message
-        assert [seen.json for seen in talk.seen] == [ANSWER, TROUBLE, PONG]
+        assert heard(talk) == [ANSWER, TROUBLE, PONG]
     intents = [each for each in receipts(tmp_path) if each["kind"] == "intent"]
-    assert {each["tool"] for each in intents} == {"mcp/mcp:response"}
+    assert [each["tool"] for each in intents].count("mcp/mcp:response") == 3
     assert {each["decision"] for each in intents} == {"allow"}
 
 
 async def test_c8_where_no_server_may_ask_there_is_nothing_to_answer(tmp_path: Path) -> None:
+    """Also where it asked: the request does not reach the agent."""
     serving, talk = serve(tmp_path, POLICY.replace("roots/list", "prompts/get"))
     async with serving as one:
+        await asked(one)
         for message in (ANSWER, TROUBLE):
-            got = await one.ask("POST", "/mcp", message, ACCEPT)
-            assert got.json["error"]["data"]["code"] == "default_deny"
-            assert "ask for anything" in got.json["error"]["message"]
+            assert await say(one, message) == (400, "unasked_answer")
         assert await say(one, PONG) == (202, ""), "any server may ask whether its client is there"
-        assert [seen.json for seen in talk.seen] == [PONG]
+        assert heard(talk) == [PONG]
+
+
+async def test_c8_where_no_server_may_ask_any_more_there_is_nothing_to_answer(
+    tmp_path: Path,
+) -> None:
+    """The rules are others when the answer comes."""
+    before = "policy: p\nrules: [{id: all, effect: allow, tools: [mcp/*, 'mcp/mcp:roots/list']}]\n"
+    serving, talk = serve(tmp_path, before)
+    async with serving as one:
+        await asked(one)
+        rules = "policy: p\nrules: [{id: notes, effect: allow, tools: mcp/note}]\n"
+        (tmp_path / "policies" / "p.yaml").write_text(rules)
+        one.sidecar.reload_soon()
+        async with asyncio.timeout(10):
+            while b"done" in (await one.ask("POST", "/mcp", call("look"), ACCEPT)).body:
+                await asyncio.sleep(0.05)
+        got = await one.ask("POST", "/mcp", ANSWER, ACCEPT)
+        assert got.json["error"]["data"]["code"] == "default_deny"
+        assert "ask for anything" in got.json["error"]["message"]
+        assert heard(talk) == []
 
 
 async def test_c8_a_rule_can_let_more_than_the_protocol_pass(tmp_path: Path) -> None:
@@ -130,6 +168,7 @@ async def test_c8_an_answer_brings_nothing_back_so_trust_stays(tmp_path: Path) -
     policy = POLICY.replace("labels: reads-secret", "trust: untrusted_external")
     serving, _ = serve(tmp_path, policy)
     async with serving as one:
+        await asked(one)
         assert (await say(one, ANSWER))[0] == 202
         assert b"done" in (await one.tool("note")).body, "still allowed"
 
@@ -142,9 +181,10 @@ async def test_c8_an_answer_is_masked_like_any_call(tmp_path: Path) -> None:
     serving, talk = serve(tmp_path, POLICY + mask)
     async with serving as one:
         said = {**ANSWER, "result": {"secret": "hunter2", "who": "ana@acme.io", "x": 1}}
-        assert (await say(one, said))[0] == 202
-        assert (await say(one, ANSWER))[0] == 202
-    first, other = talk.seen
+        for message in (said, ANSWER):
+            await asked(one)
+            assert (await say(one, message))[0] == 202
+    first, other = (seen for seen in talk.seen if "method" not in seen.json)
     assert first.json["id"] == 91 and first.json["result"]["x"] == 1
     assert b"hunter2" not in first.body and b"acme" not in first.body
     assert other.json == ANSWER, "what holds nothing to be masked is as it was"
@@ -155,13 +195,16 @@ async def test_c8_an_answer_can_wait_for_a_yes(tmp_path: Path) -> None:
     asks = '  - {id: asks, effect: require_approval, tools: "mcp/mcp:response"}\n'
     serving, talk = serve(tmp_path, POLICY + asks, "approvals: {hold: 5s}\n")
     async with serving as one:
+        await asked(one)
         assert await say(one, PONG) == (202, ""), "what says nothing needs no yes"
         answering = asyncio.create_task(say(one, ANSWER))
         row = await pending(one)
-        assert [seen.json for seen in talk.seen] == [PONG]
+        assert heard(talk) == [PONG]
+        assert await say(one, TROUBLE) == (400, "unasked_answer"), "it is being answered"
         await one.sidecar.approvals.deciding.approve(TENANT, row.approval_id, ANA)
         assert await answering == (202, "")
-        assert [seen.json for seen in talk.seen] == [PONG, ANSWER]
+        assert heard(talk) == [PONG, ANSWER]
+        assert await say(one, ANSWER) == (400, "unasked_answer"), "once"
 
 
 @pytest.mark.parametrize("is_asked", [False, True])
