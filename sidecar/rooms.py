@@ -133,7 +133,10 @@ def made_pipeline(
     lists = ToolLists(policies, pins)
     return Pipeline(
         config=config, policies=policies, judging=judging, lists=lists,
-        relisting=Relisting(leg, lists, requests, pins.announced, clock),
+        relisting=Relisting(
+            leg=leg, lists=lists, requests=requests, announced=pins.announced, policies=policies,
+            judging=judging, recorder=recorder, counters=counters, clock=clock,
+        ),
         authenticator=callers.authenticator, recorder=recorder, leg=leg, places=places,
         pinned=PinnedTools(pins, config.upstreams), answers=answers,
         streams=OpenStreams(callers.registry), counters=counters, clock=clock, spans=spans,

@@ -2,7 +2,8 @@
 
 Knows: that most clients list again when a server announces that its tools changed, and others never
 do: before a pinned tool is called then, the whole list is asked for in the caller's own session and
-compared, once for all who wait for it. What does not come, in time and whole, leaves it owed.
+compared, once for all who wait for it. What is asked so is judged and on record as what the agent
+asks is, and as asked by the sidecar. What does not come, in time and whole, leaves the list owed.
 Must not know: what is compared and hidden how, sockets, who is refused what.
 """
 
@@ -18,15 +19,21 @@ from sidecar.clock import Clock
 from sidecar.config.model import STDIO, Upstream
 from sidecar.errors import Refused
 from sidecar.ledger.pin_announcements import PAGES_MAX, Announcements
-from sidecar.model import Principal, ToolCall
+from sidecar.ledger.recorder import Recorder
+from sidecar.model import Outcome, OutcomeKind, Principal, ToolCall
+from sidecar.policy.index import PolicySet
 from sidecar.proxy.dialects.mcp_beside import headers_beside, speaks_stateless
 from sidecar.proxy.dialects.mcp_methods import TOOLS_LIST
+from sidecar.proxy.endings import NOT_FORWARDED, ending_by
 from sidecar.proxy.events import Event, EventCutter
+from sidecar.proxy.judging import Judging
 from sidecar.proxy.list_message import is_same_id, listed_in, unchecked
 from sidecar.proxy.reply_media import exact_media
 from sidecar.proxy.server_requests import ServerRequests, Within, read_aside
-from sidecar.proxy.tool_lists import LIST_BYTES_MAX, ToolLists
+from sidecar.proxy.tool_lists import LIST_BYTES_MAX, HasPolicies, ToolLists
 from sidecar.proxy.upstream import Reply, UpstreamLeg
+from sidecar.proxy.visit import Visit
+from sidecar.telemetry.counters import Counters
 
 _log = logging.getLogger("aegis.lists")
 
@@ -39,16 +46,25 @@ class Relisting:
 
     def __init__(
         self,
+        *,
         leg: UpstreamLeg,
         lists: ToolLists,
         requests: ServerRequests,
         announced: Announcements,
+        policies: HasPolicies,
+        judging: Judging,
+        recorder: Recorder,
+        counters: Counters,
         clock: Clock,
     ) -> None:
         self._leg = leg
         self._lists = lists
         self._requests = requests
         self._owed = announced.open
+        self._policies = policies
+        self._judging = judging
+        self._recorder = recorder
+        self._counters = counters
         self._clock = clock
         self._turns: dict[tuple[str, str], asyncio.Lock] = {}
         #: How many tries have ended.
@@ -85,16 +101,42 @@ class Relisting:
         self, upstream: Upstream, principal: Principal, call: ToolCall, cursor: str | None
     ) -> str | None:
         """Compares one page, and gives the cursor of the next one; raises Refused."""
-        reply_id = f"aegis-{self._clock.new_id()}"
-        params = _params(call, cursor)
-        said = {"jsonrpc": "2.0", "id": reply_id, "method": TOOLS_LIST, "params": params}
-        asking = call._replace(
-            action=TOOLS_LIST, args=params, body=orjson.dumps(said), reply_id=reply_id, called=None
-        )
-        named = [("Mcp-Method", TOOLS_LIST)] if speaks_stateless(call) else []
-        headers = headers_beside(call, *named)
-        asked_ns = self._clock.monotonic_ns()
-        reply = await self._leg.send(upstream, "POST", "", headers, asking.body)
+        visit = Visit(self._clock.new_id(), self._clock.monotonic_ns(), upstream, principal)
+        policy_set = self._policies.current
+        reply_id = f"aegis-{visit.call_id}"
+        asking = _asking(policy_set, visit.call_id, upstream, call, cursor, reply_id)
+        intent = await self._judging.intent(visit, policy_set, principal, asking)
+        if intent is None:  # never: there is nobody who could wait for a yes
+            raise Refused("internal_error", detail="a list of ours was held")
+        outcome = Outcome(OutcomeKind.UNKNOWN)
+        try:
+            outcome, result = await self._sent(upstream, principal, call, asking, reply_id)
+        except Refused as refused:
+            outcome = Outcome(ending_by(refused))
+            raise
+        finally:
+            self._recorder.outcome(intent, outcome)
+            self._counters.ended(outcome.kind)
+        following = result.get("nextCursor")
+        return following if isinstance(following, str) else None
+
+    async def _sent(
+        self,
+        upstream: Upstream,
+        principal: Principal,
+        call: ToolCall,
+        asking: ToolCall,
+        reply_id: str,
+    ) -> tuple[Outcome, dict[str, Any]]:
+        """How the request ended, and the result that answers it; raises Refused."""
+        asked_ns, may_have_arrived = self._clock.monotonic_ns(), True
+        try:
+            reply = await self._leg.send(upstream, "POST", "", asking.headers, asking.body)
+        except Refused as refused:
+            may_have_arrived = refused.code not in NOT_FORWARDED
+            raise
+        finally:
+            self._counters.forwarded += may_have_arrived
         try:
             if reply.status != 200:
                 raise unchecked(f"the server answered with status {reply.status}")
@@ -102,8 +144,7 @@ class Relisting:
             result = await self._listed(shown, Within(upstream, principal, call), reply_id)
         finally:
             reply.close()
-        following = result.get("nextCursor")
-        return following if isinstance(following, str) else None
+        return Outcome(OutcomeKind.COMPLETED, reply.status), result
 
     async def _listed(self, reply: Reply, within: Within, reply_id: str) -> dict[str, Any]:
         """What answers our request; raises Refused. Nobody is given what else is said with it, but
@@ -123,6 +164,36 @@ class Relisting:
                 if said.answers == reply_id:
                     return _result(one.data, reply_id)
         raise unchecked("the stream holds none")
+
+
+def _asking(
+    policy_set: PolicySet,
+    call_id: str,
+    upstream: Upstream,
+    call: ToolCall,
+    cursor: str | None,
+    reply_id: str,
+) -> ToolCall:
+    """The request for a page as a call of its own, beside the one that waits for it."""
+    params = _params(call, cursor)
+    said = {"jsonrpc": "2.0", "id": reply_id, "method": TOOLS_LIST, "params": params}
+    named = [("Mcp-Method", TOOLS_LIST)] if speaks_stateless(call) else []
+    return ToolCall(
+        call_id=call_id,
+        tool=policy_set.catalogue.mcp_method(upstream.name, TOOLS_LIST).tool,
+        action=TOOLS_LIST,
+        args=params,
+        http=call.http,
+        target="",
+        headers=tuple(headers_beside(call, *named)),
+        body=orjson.dumps(said),
+        dialect="mcp",
+        reply_id=reply_id,
+        run_id=call.run_id,
+        trace_id=call.trace_id,
+        is_protocol=True,
+        beside={"asked_by": "sidecar", "within": call.call_id},
+    )
 
 
 def _params(call: ToolCall, cursor: str | None) -> dict[str, Any]:

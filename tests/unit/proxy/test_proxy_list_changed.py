@@ -311,8 +311,18 @@ async def test_c12_a_client_that_never_lists_again_goes_on(
             [{}, {"cursor": "1"}] if size == 1 else [{}]
         )
         assert one.log.getvalue().count("the whole list of an MCP server") == 1
-    intents = [each["action"] for each in receipts(tmp_path) if each["kind"] == "intent"]
-    assert intents == ["tools/list"] + ["tools/call"] * 4, "what we ask is no call of the agent's"
+    found = receipts(tmp_path)
+    intents = [each for each in found if each["kind"] == "intent"]
+    ours = [each for each in intents if each["facts"].get("mcp", {}).get("asked_by") == "sidecar"]
+    pages = 2 if size == 1 else 1
+    assert [each["action"] for each in ours] == ["tools/list"] * pages
+    actions = ["tools/list"] + ["tools/call"] * 2 + ["tools/list"] * pages + ["tools/call"] * 2
+    assert [each["action"] for each in intents] == actions, "on record before the call that waited"
+    waited = intents[-2]
+    assert {each["facts"]["mcp"]["within"] for each in ours} == {waited["call_id"]}
+    assert {each["agent_id"] for each in ours} == {waited["agent_id"]}
+    ended = {each["call_id"]: each for each in found if each["kind"] == "outcome"}
+    assert all(ended[each["call_id"]]["outcome"] == "completed" for each in ours)
 
 
 async def test_c12_a_rug_that_was_pulled_is_found_before_the_call(tmp_path: Path) -> None:
@@ -322,7 +332,7 @@ async def test_c12_a_rug_that_was_pulled_is_found_before_the_call(tmp_path: Path
         assert code_of(await one.tool("look")) == "tool_drifted"
         assert await is_served(one, "send", to="me")
     control = [each["action"] for each in receipts(tmp_path) if each["kind"] == "control"]
-    assert control == ["tools.pinned", "tools.drifted"]
+    assert control == ["tools.pinned", "tools.drifted", "sidecar.stop"]
 
 
 async def test_c12_it_is_asked_in_the_callers_own_session_with_his_credential(
@@ -477,3 +487,16 @@ async def test_c12_a_restart_forgets_what_was_announced(tmp_path: Path) -> None:
         assert await is_served(one)
         assert names(await ask_list(one)) == ["send"]
         assert code_of(await one.tool("look")) == "tool_drifted"
+
+
+async def test_c12_a_list_that_did_not_come_has_its_end_on_record(tmp_path: Path) -> None:
+    async with announced(tmp_path, mcp=", timeouts: {response: 500ms}") as (one, server):
+        for name in ("another status", "silence"):
+            server.lists_for_us = wrong(name, server)
+            assert not await is_served(one)
+        samples = await one.metric("aegis_intents_total")
+        assert samples == await one.metric("aegis_forwarded_total"), "counted like any other"
+    found = receipts(tmp_path)
+    ours = [each for each in found if each["facts"].get("mcp", {}).get("asked_by") == "sidecar"]
+    ended = {each["call_id"]: each["outcome"] for each in found if each["kind"] == "outcome"}
+    assert [ended[each["call_id"]] for each in ours] == ["withheld", "unknown"]
