@@ -157,11 +157,13 @@ def _data(tls: str) -> str:
 
 
 def receipts(folder: Path) -> list[dict[str, Any]]:
-    """The receipts of a stopped sidecar, each with its facts."""
+    """The receipts of a stopped sidecar, each with its facts; without those that say that it began
+    and ended, which have tests of their own."""
     with contextlib.closing(sqlite3.connect(folder / "aegis.db")) as store:
         store.row_factory = sqlite3.Row
         found = store.execute(
             "SELECT r.*, f.facts, f.arguments FROM receipts r LEFT JOIN call_facts f "
-            "ON f.tenant_id = r.tenant_id AND f.seq = r.seq ORDER BY r.seq"
+            "ON f.tenant_id = r.tenant_id AND f.seq = r.seq "
+            "WHERE r.action IS NULL OR r.action NOT LIKE 'sidecar.%' ORDER BY r.seq"
         ).fetchall()
     return [{**dict(row), "facts": json.loads(row["facts"] or "{}")} for row in found]

@@ -332,7 +332,7 @@ async def test_c12_a_rug_that_was_pulled_is_found_before_the_call(tmp_path: Path
         assert code_of(await one.tool("look")) == "tool_drifted"
         assert await is_served(one, "send", to="me")
     control = [each["action"] for each in receipts(tmp_path) if each["kind"] == "control"]
-    assert control == ["tools.pinned", "tools.drifted", "sidecar.stop"]
+    assert control == ["tools.pinned", "tools.drifted"]
 
 
 async def test_c12_it_is_asked_in_the_callers_own_session_with_his_credential(
