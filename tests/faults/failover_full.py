@@ -57,8 +57,6 @@ async def one_round(
     tally.writable_s.append(took_s)
     if missing:
         tally.problems.append(f"failover {number}: {len(missing)} acknowledged calls are missing")
-    if not load.failed:
-        tally.problems.append(f"failover {number}: nobody felt it")
     if took_s > WRITABLE_AGAIN_S:
         tally.problems.append(f"failover {number}: writable {took_s:.1f} s after the promotion")
 
@@ -116,6 +114,10 @@ def main() -> int:
     missed = asyncio.run(planted())
     if not missed:
         tally.problems.append("the planted fault was not found")
+    # Of one nobody may have been refused, where this process slept through it; that its store met
+    # each is asserted there.
+    if not tally.failed:
+        tally.problems.append("nobody felt any of them")
     took = tally.writable_s
     figures: dict[str, Any] = {
         "commit": checked_out(),
