@@ -33,7 +33,7 @@ class PinnedTools:
         that fit; if not, ask further."""
         upstream = call.tool.upstream
         known = self._pins.known(principal.tenant, upstream)
-        if known is None or self._owed:
+        if known is None or (self._owed and (principal.tenant, upstream) in self._owed):
             return False
         name = call.called or call.tool.operation
         if name in known.drifted:
