@@ -315,9 +315,11 @@ SECURITY = Dashboard(
             Panel("Drifts found", "How often that was found.",
                   [(rate_of("aegis_tool_drifts_total", "upstream"), "{{upstream}}")], "ops"),
             Panel("Asked by servers, and refused", "Sampling, elicitation and roots that no rule "
-                  "allows, and sessions and tools that are not what they were.",
+                  "allows, answers nobody asked for, and sessions and tools that are not what they "
+                  "were.",
                   [(rate_of("aegis_refusals_total", "code",
-                            ',code=~"input_refused|session_unknown|tool_drifted"'), "{{code}}")],
+                            ',code=~"arguments_unfit|input_refused|list_changed|session_unknown|'
+                            'tool_drifted|unasked_answer"'), "{{code}}")],
                   "ops"),
             Panel("Requests that are no call", "Malformed heads, by code: somebody may be trying "
                   "what two servers read differently.",
