@@ -37,14 +37,14 @@ class HeldAnswers:
         return Reply(reply.status, reply.headers, source=source, close=reply.close)
 
     async def passing(self, chunks: AsyncIterator[bytes], visit: Visit) -> AsyncIterator[bytes]:
-        """What goes on to the agent, which is not held any more."""
+        """What goes on to the agent. Once something does, what came before it is held no more, but
+        for the begin of a line or an event in the last chunk; and what was taken out is nowhere."""
         async for chunk in chunks:
             yield chunk
-            if visit.held_bytes:
-                self._change(visit, -min(len(chunk), visit.held_bytes))
+            self.let_go(visit)
 
     def let_go(self, visit: Visit) -> None:
-        """The visit has ended."""
+        """Nothing is held for the visit any more."""
         if visit.held_bytes:
             self._change(visit, -visit.held_bytes)
 

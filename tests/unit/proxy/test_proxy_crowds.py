@@ -185,3 +185,25 @@ async def test_c15_an_event_that_has_no_end_counts_as_held(tmp_path: Path) -> No
         answer = await one.ask("POST", "/mcp", call(), ACCEPT)
         assert answer.status == 200 and not answer.is_whole and answer.body == b""
         assert await held_bytes(one) == 0
+
+
+async def test_c15_what_is_taken_out_of_a_stream_is_not_held(tmp_path: Path) -> None:
+    """2.7 MB of events, of which a hundredth is left once they are masked, under a bound of 512 kB;
+    then it is silent."""
+    go = asyncio.Event()
+    key = "sk-" + "y" * 9000
+    note = event({"jsonrpc": "2.0", "method": "notifications/message", "params": {"x": key}})
+    talk = McpServer(lambda _: [stream(), *[note] * 300, go, DONE])
+    rule = "id: looks, effect: allow"
+    masks = POLICY.replace(rule, f"{rule}, obligations: {{redact: {{response: [api_key]}}}}")
+    assert masks != POLICY
+    async with whole(tmp_path, talk, {**CATALOGUES, "p.yaml": masks}, HELD) as one:
+        asking = asyncio.create_task(one.ask("POST", "/mcp", call(), ACCEPT))
+        while not talk.seen:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.5)
+        assert await held_bytes(one) == 0
+        go.set()
+        answer = await asking
+        assert answer.is_whole and b"yyy" not in answer.body
+        assert answer.body.count(b"***") == 300, "positive control"
