@@ -118,11 +118,13 @@ checks() {
 }
 
 # These mostly wait, for installers and restarts, or are work that somebody else does (promtool, the
-# twin, the replay of power cuts); they mind no time.
+# twin, the replay of power cuts), or work alone; they mind no time.
 waiting=(
     tests/e2e/test_e2e_quickstart.py tests/soc tests/unit/deploy/test_deploy_environment.py
     tests/unit/telemetry/test_telemetry_alert_rules.py tests/differential
-    tests/faults/test_faults_power_cut.py
+    tests/faults/test_faults_power_cut.py tests/fuzz tests/approvals
+    tests/e2e/test_e2e_prometheus.py tests/unit/cli/test_cli_demo.py
+    tests/unit/tool_schemas tests/unit/test_architecture.py
 )
 # Beside the other tests, for they keep one core at most and the tests often wait. Never beside the
 # serial ones, and behind the tests wherever both want a core.
@@ -140,7 +142,7 @@ beside >"$beside_said" 2>&1 &
 beside_pid=$!
 # The folders whose files take long come first, so that no worker is left alone with one at the end.
 # More than one for each of two cores gains little, and makes tests late that mind the time.
-folders=(tests/faults tests/e2e tests/fuzz tests/wire)
+folders=(tests/faults tests/e2e tests/wire)
 for folder in tests/*/; do
     folder=${folder%/}
     if [[ " ${folders[*]} ${waiting[*]} " != *" $folder "* ]] &&
