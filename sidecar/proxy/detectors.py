@@ -187,7 +187,8 @@ def _api_keys(text: str) -> Iterator[Span]:
             if found is not None:
                 yield found.span()
             at = text.find(begin, at + 1 if found is None else found.end())
-    folded = text.casefold()  # as a search that ignores case does: more than one letter is an s
+    # As a search that ignores case does: more than one letter is an i, and an s.
+    folded = text.replace("\u0130", "i").replace("\u0131", "i").casefold()
     if any(scheme in folded for scheme in _SCHEMES):
         yield from (found.span() for found in _CREDENTIAL.finditer(text))
 
