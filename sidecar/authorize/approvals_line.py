@@ -117,7 +117,7 @@ class ApprovalsLine:
         spent_for_by = ""
         try:
             principal, spent_for_by = await self._spender(asked)
-            claimed = _claimed(await asked.read_body(), asked, self._limits.depth)
+            claimed = _claimed(await asked.read_body(), asked, self._limits)
             row = await self._consuming.find(principal, _id_of(asked))
             if principal.state is not AgentState.ACTIVE:
                 raise barred(principal.state)
@@ -224,12 +224,12 @@ def _id_of(asked: AskedHttp) -> str:
     return text.replace("-", "")
 
 
-def _claimed(body: bytes, asked: AskedHttp, depth_max: int) -> str | None:
+def _claimed(body: bytes, asked: AskedHttp, limits: Limits) -> str | None:
     """The hash that the agent says it is about to act on; None if it says none."""
     if not body:
         return None
     require_json_type(asked.headers.get("content-type"))
-    said = parse(body, depth_max)
+    said = parse(body, limits.depth, limits.values)
     if type(said) is not dict or not said.keys() <= {"claimed_action_hash"}:
         raise Refused("invalid_request", "the body is an object with claimed_action_hash, or empty")
     claimed = said.get("claimed_action_hash")

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import anyio
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
-from mcp.types import Tool
+from mcp.types import SamplingMessage, TextContent, Tool
 
 cancelled: list[str] = []
 #: What the server says of `add`; whoever changes it between two lists pulls the rug.
@@ -61,6 +61,19 @@ def build() -> MCPServer:
 
     server.list_tools = told  # type: ignore[method-assign]
     return server
+
+
+def add_ask(server: MCPServer) -> None:
+    """Gives the server a tool that asks."""
+
+    @server.tool()
+    async def ask(question: str, ctx: Context) -> str:
+        """Asks the client's model."""
+        said = await ctx.session.create_message(
+            [SamplingMessage(role="user", content=TextContent(type="text", text=question))],
+            max_tokens=10,
+        )
+        return f"the model said {said.content.text}"
 
 
 @contextlib.asynccontextmanager

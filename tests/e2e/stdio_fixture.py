@@ -12,8 +12,6 @@ import warnings
 from pathlib import Path
 
 import mcp_fixture
-from mcp.server.mcpserver import Context
-from mcp_types import SamplingMessage, TextContent
 
 warnings.simplefilter("ignore")
 
@@ -28,17 +26,7 @@ mcp_fixture.cancelled = _Noted()
 if said_of_add := os.environ.get("SAID_OF_ADD"):
     mcp_fixture.said_of_add["description"] = said_of_add
 server = mcp_fixture.build()
-
-
-@server.tool()
-async def ask(question: str, ctx: Context) -> str:
-    """Asks the client's model."""
-    said = await ctx.session.create_message(
-        [SamplingMessage(role="user", content=TextContent(type="text", text=question))],
-        max_tokens=10,
-    )
-    return f"the model said {said.content.text}"
-
+mcp_fixture.add_ask(server)
 
 if __name__ == "__main__":
     sys.exit(server.run("stdio"))

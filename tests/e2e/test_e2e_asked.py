@@ -9,9 +9,9 @@ from typing import Any
 import mcp_fixture
 import pytest
 from mcp.client import Client
-from mcp.server.mcpserver import Context, MCPServer
-from mcp_types import CreateMessageResult, SamplingMessage, TextContent
-from running import Process, free_port
+from mcp.server.mcpserver import MCPServer
+from mcp_behind import behind
+from mcp_types import CreateMessageResult, TextContent
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -29,16 +29,7 @@ rules:
 
 def build() -> MCPServer:
     server = MCPServer("asking")
-
-    @server.tool()
-    async def ask(question: str, ctx: Context) -> str:
-        """Asks the client's model."""
-        said = await ctx.session.create_message(
-            [SamplingMessage(role="user", content=TextContent(type="text", text=question))],
-            max_tokens=10,
-        )
-        return f"the model said {said.content.text}"
-
+    mcp_fixture.add_ask(server)
     return server
 
 
@@ -53,19 +44,12 @@ async def test_c8_what_a_server_asked_its_client_answers(
 ) -> None:
     """Several at once, whose answers come in any order."""
     monkeypatch.setattr(mcp_fixture, "build", build)
-    async with mcp_fixture.serving(free_port()) as direct:
-        sidecar = Process(tmp_path)
-        files = {"tools.yaml": CATALOGUE, "policy.yaml": POLICY}
-        sidecar.write(f"  tools: {{url: '{direct}', kind: mcp}}", files)
-        await asyncio.to_thread(sidecar.start)
-        try:
-            url = f"{sidecar.url}/tools/mcp"
-            async with Client(url, mode="legacy", sampling_callback=model) as client:
-                said = await asyncio.gather(
-                    *(client.call_tool("ask", {"question": f"tea {n}?"}) for n in range(5))
-                )
-        finally:
-            await asyncio.to_thread(sidecar.stop)
+    async with behind(tmp_path, CATALOGUE, POLICY) as sidecar:
+        url = f"{sidecar.url}/tools/mcp"
+        async with Client(url, mode="legacy", sampling_callback=model) as client:
+            said = await asyncio.gather(
+                *(client.call_tool("ask", {"question": f"tea {n}?"}) for n in range(5))
+            )
     told = [one.content[0].text for one in said]  # type: ignore[union-attr]
     assert told == [f"the model said yes to tea {n}?" for n in range(5)]
     receipts = await asyncio.to_thread(sidecar.receipts)

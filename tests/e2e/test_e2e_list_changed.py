@@ -13,7 +13,8 @@ import pytest
 from mcp.client import Client
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.types import Tool, ToolListChangedNotification
-from running import Process, free_port
+from mcp_behind import behind
+from running import Process
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -62,15 +63,8 @@ def build() -> MCPServer:
 @pytest.fixture
 async def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Process]:
     monkeypatch.setattr(mcp_fixture, "build", build)
-    async with mcp_fixture.serving(free_port()) as direct:
-        sidecar = Process(tmp_path)
-        files = {"tools.yaml": CATALOGUE, "policy.yaml": POLICY}
-        sidecar.write(f"  tools: {{url: '{direct}', kind: mcp}}", files)
-        await asyncio.to_thread(sidecar.start)
-        try:
-            yield sidecar
-        finally:
-            await asyncio.to_thread(sidecar.stop)
+    async with behind(tmp_path, CATALOGUE, POLICY) as sidecar:
+        yield sidecar
 
 
 async def listed(client: Client) -> list[str]:

@@ -133,6 +133,9 @@ async def test_what_may_be_said_to_consume(tmp_path: Path) -> None:
         ):  # fmt: skip
             answer = await one.ask("POST", f"{path}/consume", body, token=AGENT_TOKEN)
             assert answer.status == 400, body
+        crowd = b"[" + b"[]," * 50_000 + b"[]]"
+        answer = await one.ask("POST", f"{path}/consume", crowd, token=AGENT_TOKEN)
+        assert answer.status == 413 and "limits.values" in str(answer.json)
         for odd in ("x", "0" * 31, "..", "0" * 33):
             answer = await one.ask("POST", f"/v1/approvals/{odd}/consume", token=AGENT_TOKEN)
             assert answer.status in (400, 404), odd

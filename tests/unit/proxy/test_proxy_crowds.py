@@ -19,10 +19,10 @@ from proxy_mcp_setup import (
     call,
     event,
     reply,
-    result,
     stream,
 )
 from proxy_whole_setup import Answer, Whole, whole
+from test_proxy_mcp_streams import DONE, serve
 
 from sidecar.errors import Refused
 from sidecar.policy.terms import Redaction
@@ -31,14 +31,12 @@ from sidecar.proxy.line_turns import LINES_AT_ONCE, in_turns
 from sidecar.proxy.list_message import LIST_VALUES_MAX, read_listing
 from sidecar.proxy.masking import VALUES_MAX, NotMaskable, masked_json
 
-DONE = event(result("done"))
-
 
 async def asked(
     folder: Path, answer: list[bytes], more: str = "", method: str = "tools/call"
 ) -> Answer:
     talk = McpServer(lambda _: answer)
-    async with whole(folder, talk, {**CATALOGUES, "p.yaml": POLICY}, more) as one:
+    async with serve(folder, talk, more) as one:
         body = call() if method == "tools/call" else {"jsonrpc": "2.0", "id": 1, "method": method}
         return await one.ask("POST", "/mcp", body, ACCEPT)
 
@@ -56,7 +54,7 @@ async def test_c15_a_crowd_of_lines_leaves_others_their_turns(tmp_path: Path, li
 
     lines = 300_000 // len(line)
     talk = McpServer(lambda _: [stream() + line * lines + DONE])
-    async with whole(tmp_path, talk, {**CATALOGUES, "p.yaml": POLICY}) as one:
+    async with serve(tmp_path, talk) as one:
         waiting = asyncio.create_task(other())
         answer = await one.ask("POST", "/mcp", call(), ACCEPT)
         waiting.cancel()
@@ -152,7 +150,7 @@ async def test_c15_answers_that_are_held_have_one_bound_for_all(tmp_path: Path) 
     body = b'{"jsonrpc":"2.0","id":1,"result":{"text":"%b"}}' % (b"x" * 200_000)
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     talk = McpServer(lambda _: [head % len(body), body[:-1], go, body[-1:]])
-    async with whole(tmp_path, talk, {**CATALOGUES, "p.yaml": POLICY}, HELD) as one:
+    async with serve(tmp_path, talk, HELD) as one:
         asking = [asyncio.create_task(one.ask("POST", "/mcp", call(), ACCEPT)) for _ in range(3)]
         done, waiting = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
         (refused,) = [task.result() for task in done]
@@ -172,7 +170,7 @@ async def test_c15_a_stream_that_passes_is_not_held(tmp_path: Path) -> None:
     note = event({"jsonrpc": "2.0", "method": "notifications/message", "params": {"x": "y" * 9000}})
     sent: list[Any] = [stream(), *[note] * 300, DONE]  # 2.7 MB, of which each event is held alone
     talk = McpServer(lambda _: sent)
-    async with whole(tmp_path, talk, {**CATALOGUES, "p.yaml": POLICY}, HELD) as one:
+    async with serve(tmp_path, talk, HELD) as one:
         answer = await one.ask("POST", "/mcp", call(), ACCEPT)
         assert answer.body.count(note) == 300 and DONE in answer.body
         assert await held_bytes(one) == 0
@@ -181,7 +179,7 @@ async def test_c15_a_stream_that_passes_is_not_held(tmp_path: Path) -> None:
 async def test_c15_an_event_that_has_no_end_counts_as_held(tmp_path: Path) -> None:
     sent: list[Any] = [stream(), b"data: " + b"x" * 600_000, b"\n\n"]
     talk = McpServer(lambda _: sent)
-    async with whole(tmp_path, talk, {**CATALOGUES, "p.yaml": POLICY}, HELD) as one:
+    async with serve(tmp_path, talk, HELD) as one:
         answer = await one.ask("POST", "/mcp", call(), ACCEPT)
         assert answer.status == 200 and not answer.is_whole and answer.body == b""
         assert await held_bytes(one) == 0
