@@ -269,7 +269,7 @@ class Recording:
         receipt, facts = call_draft(
             "intent" if goes_ahead else "refusal", principal, call, decision,
             None if goes_ahead else Refused(decision.code, decision.reason), ts_us=now_us,
-            salt=self._clock.random_bytes(16),
+            nonce=self._clock.random_bytes(16),
             arguments=Redactor(("password",)).arguments(call.args), keeps_arguments=True,
         )  # fmt: skip
         answer = await self._queue.submit(Entry(receipt._replace(**fields), facts))
