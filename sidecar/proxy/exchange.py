@@ -66,6 +66,7 @@ class Exchange:
 
     __slots__ = (
         "_held",
+        "_opening",
         "_payload",
         "_protocol",
         "_write_wait_s",
@@ -93,6 +94,8 @@ class Exchange:
         self.has_begun = False
         #: The stream of events that was begun while the call was held: the reply stands in it.
         self._held: HeldReply | None = None
+        #: The head of a stream, until it is written.
+        self._opening = b""
         #: Behind a request for an upgrade nothing is read as HTTP, whatever becomes of it.
         self.keep_alive = not (message.should_close or message.upgrade)
 
@@ -253,8 +256,9 @@ class Exchange:
         headers: Sequence[tuple[str, str]],
         chunks: AsyncIterator[bytes],
     ) -> None:
-        """Sends a reply as it comes: head at once, then each chunk as one write; a stream of events
-        that is silent for long gets comments of our own between its events.
+        """Sends a reply as it comes: each chunk as one write, the head at once, in one write with a
+        first chunk that is here already; a stream of events that is silent for long gets comments
+        of our own between its events.
 
         With a Content-Length in `headers` the body is sent under it; else it is chunked, or for
         HTTP/1.0 ended by closing. Waits while the client is slow, up to the write deadline.
@@ -264,10 +268,15 @@ class Exchange:
             framing, chunks = _IN_CHUNKS, self._held.answers(status, headers, chunks)
         else:
             framing = self._framing(status, headers)
-            self._transport().write(self._head(status, headers, framing.lines))
+            opening = self._head(status, headers, framing.lines)
+            if not framing.has_body:
+                self._transport().write(opening)
+                self.has_begun = True
+                return
+            self._transport()
+            self._opening = opening
+            asyncio.get_running_loop().call_soon(self._open)
         self.has_begun = True
-        if not framing.has_body:
-            return
         beat = None
         if framing.is_chunked and (self._held is not None or takes_comments(status, headers)):
             beat = self._protocol.heartbeats.begin(self)
@@ -278,14 +287,28 @@ class Exchange:
                 piece = chunk if beat is None else beat.passes(chunk)
                 if not piece:
                     continue
-                self._transport().write(_chunk(piece) if framing.is_chunked else piece)
+                said = _chunk(piece) if framing.is_chunked else piece
+                self._transport().write(self._opened(said) if self._opening else said)
                 if self._protocol.writing_paused:
                     await self.drain()
         finally:
             if beat is not None:
                 self._protocol.heartbeats.end(beat)
         if framing.is_chunked:
-            self._transport().write(_LAST_CHUNK)
+            self._transport().write(self._opened(_LAST_CHUNK))
+        else:
+            self._open()
+
+    def _opened(self, said: bytes) -> bytes:
+        """What is to be written first, or next, of a stream."""
+        opening, self._opening = self._opening, b""
+        return opening + said
+
+    def _open(self) -> None:
+        """Writes the head of a stream whose first chunk is not here yet."""
+        transport = self._protocol.transport
+        if self._opening and transport is not None and not transport.is_closing():
+            transport.write(self._opened(b""))
 
     @property
     def is_quiet(self) -> bool:
