@@ -31,7 +31,7 @@ from sidecar.ledger.anchors import Anchors
 from sidecar.ledger.canonical import canonical_body
 from sidecar.ledger.merkle import leaf_hash
 from sidecar.ledger.receipt import BODY_KEYS, body_of, receipt_hash
-from sidecar.ledger.stored_chain import lines_of
+from sidecar.ledger.stored_chain import lines_of, page_of, receipts_and_facts
 from sidecar.ledger.stored_heads import HeldStretch, note_rotations
 from sidecar.ledger.tiles import leaf_hashes
 from sidecar.ledger.verify import Verdict, verify_lines
@@ -133,9 +133,9 @@ async def verify_range(asked: Asked) -> dict[str, Any]:
     await stretch.begin(first)
     count, at = 0, first
     while at <= last:
-        rows = await reader.receipts(tenant, at - 1, min(PAGE_ROWS, last - at + 1))
-        facts = await listings.facts(tenant, at - 1, min(at + PAGE_ROWS - 1, last))
-        lines = lines_of(rows, previous, {row.seq: row for row in facts})
+        recorded = await reader.recorded_after(tenant, at - 1, min(PAGE_ROWS, last - at + 1))
+        rows, beside = receipts_and_facts(recorded, last)
+        lines = lines_of(rows, previous, beside)
         verdict = await asked.rooms.backroom.do(
             partial(_read_page, stretch, rows, lines, at, previous)
         )
@@ -246,19 +246,14 @@ async def export(asked: Asked) -> Stream:
 
 
 async def _exported(asked: Asked, with_facts: bool) -> AsyncIterator[bytes]:
-    listings, tenant = Listings(asked.rooms.reader), asked.tenant
-    end, cut = (await asked.rooms.reader.head(tenant)).seq, await listings.cut(tenant)
+    reader, tenant = asked.rooms.reader, asked.tenant
+    end, cut = (await reader.head(tenant)).seq, await Listings(reader).cut(tenant)
     after, previous = cut.seq, cut.receipt_hash
     while after < end:
         until = min(after + PAGE_ROWS, end)
-        rows = await asked.rooms.reader.receipts(tenant, after, until - after)
-        rows = [row for row in rows if row.seq <= until]
-        if len(rows) != until - after:
+        rows, beside = await page_of(reader, tenant, after, until, with_facts=with_facts)
+        if not rows or rows[-1].seq != after + len(rows):
             raise ApiProblem("store_unavailable", f"receipts after {after} are missing")
-        beside = None
-        if with_facts:
-            facts = await listings.facts(tenant, after, until)
-            beside = {row.seq: row for row in facts}
         yield b"".join(lines_of(rows, previous, beside))
         after, previous = rows[-1].seq, rows[-1].receipt_hash
 

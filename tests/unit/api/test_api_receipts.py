@@ -17,8 +17,9 @@ from sidecar.ledger.merkle import append, frontier_to_hex
 from sidecar.ledger.receipt import blank_receipt, receipt_hash
 from sidecar.ledger.tiles import leaves
 from sidecar.ledger.verify import verify_lines
-from storage.records import Entry
+from storage.records import Entry, RecordedEvent
 from storage.retention import Cut, Retention
+from storage.watch_reads import WatchReads
 
 AUDITOR = key_of("acme", "auditor")
 
@@ -64,6 +65,30 @@ async def test_an_export_goes_through_the_offline_verifier(
     assert "12 receipts" in capsys.readouterr().out
     path.write_bytes(body.replace(b"coder-acme", b"coder-acne", 1))
     assert main(["receipts", "verify", str(path)]) == 1, "positive control"
+
+
+async def test_pages_that_end_by_bytes_leave_nothing_out(
+    served_by_each: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export, whole = "/v1/receipts/export?facts=true", await verified_range(served_by_each)
+    _, body, _ = await served_by_each.ask(export, AUDITOR)
+    pages, recorded_after = list[int](), WatchReads.recorded_after
+
+    async def few(reads: WatchReads, tenant: str, after: int, limit: int) -> list[RecordedEvent]:
+        pages.append(len(page := await recorded_after(reads, tenant, after, limit, 200)))
+        return page
+
+    monkeypatch.setattr(WatchReads, "recorded_after", few)
+    assert await verified_range(served_by_each) == whole
+    assert (await served_by_each.ask(export, AUDITOR))[1] == body
+    assert sum(pages) == 2 * whole["count"] == 24
+    assert len(pages) > 8, "positive control"
+
+
+async def verified_range(served: Served) -> Any:
+    said = await served.ask("/v1/receipts/verify-range", AUDITOR, method="POST", body={})
+    assert (said[0], said[1]["verified"]) == (200, True)
+    return said[1]
 
 
 async def test_f1_a_stretch_is_verified_and_the_first_bad_one_named(
