@@ -18,6 +18,7 @@ import orjson
 from sidecar.ledger.anchors import Anchors, TrustedKey
 from sidecar.ledger.canonical import canonical_body
 from sidecar.ledger.care import tells_of_cut
+from sidecar.ledger.liveness import Liveness, SignsOfLife
 from sidecar.ledger.merkle import append, frontier_from_hex, frontier_to_hex, leaf_hash, root
 from sidecar.ledger.receipt import Body, body_of
 from sidecar.ledger.stored_heads import StoredHeads, note_rotations, signed_heads
@@ -40,7 +41,8 @@ class ChainReport:
 
     `first_seq` to `last_seq` hold; `cut` says what the first one links to, if the chain was cut.
     `root` is the RFC 6962 root of the whole tree, also of a chain that was cut. `anchors` says how
-    far the store's own signed heads vouch for it.
+    far the store's own signed heads vouch for it. `alive` is what the receipts that were read tell
+    of their sidecar, which makes no chain hold or not.
     """
 
     tenant_id: str
@@ -52,6 +54,7 @@ class ChainReport:
     cut: Cut | None
     fault: str | None
     anchors: Anchors
+    alive: SignsOfLife
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ async def _verified(
     reader: SqlReader, tenant_id: str, heads: StoredHeads, trusted: Sequence[TrustedKey]
 ) -> ChainReport:
     care = CareReader(reader)
-    watch, anchors = heads.watch(), Anchors()
+    watch, anchors, liveness = heads.watch(), Anchors(), Liveness()
     head = await reader.head(tenant_id)
     start = at = await care.cut(tenant_id)
     facts, is_told_of = 0, start == WHOLE
@@ -113,6 +116,7 @@ async def _verified(
         async for stretch in verified_stretches(reader, tenant_id, start, head.seq, watch=watch):
             at = stretch.cut
             note_rotations(watch, stretch.rows)
+            liveness.follow(stretch.rows)
             facts += stretch.facts
             is_told_of = is_told_of or any(tells_of_cut(row, start) for row in stretch.rows)
         await _check_end(reader, head, at)
@@ -136,6 +140,7 @@ async def _verified(
         None if start == WHOLE else start,
         fault,
         anchors,
+        liveness.found(),
     )
 
 
