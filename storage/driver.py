@@ -125,8 +125,15 @@ class Driver(Protocol):
         """
         ...
 
-    async def fetch(self, sql: str, *parameters: Value, tenant: str | None = None) -> list[Row]:
+    async def fetch(
+        self, sql: str, *parameters: Value, tenant: str | None = None, bytes_max: int | None = None
+    ) -> list[Row]:
         """One read on a connection of its own, cut off at the driver's time limit.
+
+        With `bytes_max`, at least 1, the rows end with the one at which the texts in the last two
+        columns reach so many bytes of UTF-8: there is always one, and no more than one too large.
+        An engine that gives rows one by one stops there; for one that does not, the bound is the
+        statement's last parameter, which the statement keeps to.
 
         It sees the rows of `tenant`, where the engine guards rows; None is for jobs across tenants
         and for what is about the store itself, which `storage.scopes` names: UnscopedRead for any

@@ -284,15 +284,13 @@ async def _verify_tenant(
     """The chain as both stores give it, row for row, with what stands outside of it."""
     tenant: str = head[0]
 
-    page_end = _FactsEnd(source, tenant)
-
     def on_page(seq: int) -> None:
         on_progress("verified", verified + seq, total)
 
-    mirror = Mirror(source, target, page_end, on_page)
+    mirror = Mirror(source, target, on_page)
     reader = SqlReader(mirror, target.sql)
     try:
-        await _compare_below_cut(reader, tenant, page_end)
+        await _compare_below_cut(reader, tenant, _FactsEnd(source, tenant))
         await verify(reader, tenant)
         for table in ("receipts", "call_facts"):
             await CareReader(reader).count(table, tenant, 0, head[1])
@@ -311,8 +309,8 @@ async def _compare_below_cut(
     care = CareReader(reader)
     cut_seq = (await care.cut(tenant)).seq
     after = 0
-    while after < cut_seq and (rows := await reader.receipts(tenant, after, PAGE_ROWS)):
-        after = rows[-1].seq
+    while after < cut_seq and (rows := await reader.recorded_after(tenant, after, PAGE_ROWS)):
+        after = rows[-1].receipt.seq
     after = 0
     while after < cut_seq and (end := await page_end(after, PAGE_ROWS)) is not None:
         await care.facts(tenant, after, end)

@@ -8,9 +8,10 @@ Must not know: in which order things are moved.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 from storage.driver import Driver, Row, Value, fetch
 from storage.errors import StoreError
@@ -31,9 +32,10 @@ class MoveDiffers(StoreError):
     next_step = "Keep the source; drop the target, make a new one and start the move again."
 
 
+#: The number of the lock on a server that a move holds.
+MOVE_LOCK: Final = 4711200803
+
 _Asked = tuple[Value, ...]
-#: Receipts, and the facts beside them.
-_Page = tuple[list[Row], list[Row]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +57,16 @@ class Side:
             raise MoveRefused(f"{self.shown} is held by a sidecar and can only be read")
         return self.driver
 
-    async def fetch(self, name: str, *parameters: Value, tenant: str | None = None) -> list[Row]:
-        """All rows of one statement."""
-        return await self.reads.fetch(self.sql[name], *parameters, tenant=tenant)
+    async def fetch(
+        self,
+        name: str,
+        *parameters: Value,
+        tenant: str | None = None,
+        bytes_max: int | None = None,
+    ) -> list[Row]:
+        """All rows of one statement, or those up to `bytes_max` (`Driver.fetch`)."""
+        sql = self.sql[name]
+        return await self.reads.fetch(sql, *parameters, tenant=tenant, bytes_max=bytes_max)
 
     async def state(self, name: str) -> str | None:
         """A named value of the store itself."""
@@ -77,9 +86,9 @@ async def take(side: Side, fenced_node: str | None = None) -> None:
 
     `fenced_node` is the one that stands still for this move.
     """
-    if "take_move" not in side.sql:
+    if "take_job" not in side.sql:
         return
-    rows = await side.work.transaction(partial(fetch, side.sql["take_move"]))
+    rows = await side.work.transaction(partial(fetch, side.sql["take_job"], MOVE_LOCK))
     if not rows[0][0]:
         raise MoveRefused(f"another move works on {side.shown}")
     living = [name for name in await living_nodes(side) if name != fenced_node]
@@ -93,36 +102,27 @@ async def take(side: Side, fenced_node: str | None = None) -> None:
 class Mirror:
     """Reads both sides at once and gives what is the same in both; raises MoveDiffers.
 
-    Heads are read in the source alone: the target gets its own last. A page of receipts comes with
-    the facts beside it, and the page after it is read while the caller looks at this one.
+    Heads are read in the source alone: the target gets its own last. Of receipts with their facts
+    the page after one is read while the caller looks at it.
     """
 
-    def __init__(
-        self,
-        source: Side,
-        target: Side,
-        page_end: Callable[[int, int], Awaitable[int | None]],
-        on_page: Callable[[int], None],
-    ) -> None:
-        """`page_end(after, limit)` is where the next page of facts ends; `on_page(seq)` is told of
-        each page of receipts."""
+    def __init__(self, source: Side, target: Side, on_page: Callable[[int], None]) -> None:
+        """`on_page(seq)` is told of each page of receipts."""
         self._source, self._target = source, target
         self._names = {text: name for name, text in target.sql.items()}
-        self._page_end = page_end
         self._on_page = on_page
-        self._ahead: tuple[_Asked, asyncio.Future[_Page]] | None = None
-        self._facts: tuple[_Asked, list[Row]] | None = None
+        self._ahead: tuple[tuple[_Asked, int | None], asyncio.Future[list[Row]]] | None = None
 
-    async def fetch(self, sql: str, *parameters: Value, tenant: str | None = None) -> list[Row]:
+    async def fetch(
+        self, sql: str, *parameters: Value, tenant: str | None = None, bytes_max: int | None = None
+    ) -> list[Row]:
         """See `Driver.fetch`; what comes back stands in both stores."""
         name = self._names[sql]
         if name == "head":
             return await self._source.fetch(name, *parameters, tenant=tenant)
-        if name == "receipts":
-            return await self._receipts(parameters, tenant)
-        if name == "facts_page" and self._facts is not None and self._facts[0] == parameters:
-            return self._facts[1]
-        return await self._both(name, parameters, tenant)
+        if name == "recorded_after":
+            return await self._page(parameters, tenant, bytes_max)
+        return await self._both(name, parameters, tenant, bytes_max)
 
     async def close(self) -> None:
         """Gives up what was read ahead; the sides are closed by whoever opened them."""
@@ -131,37 +131,29 @@ class Mirror:
             ahead[1].cancel()
             await asyncio.gather(ahead[1], return_exceptions=True)
 
-    async def _receipts(self, asked: _Asked, tenant: str | None) -> list[Row]:
-        if self._ahead is None or self._ahead[0] != asked:
+    async def _page(
+        self, parameters: _Asked, tenant: str | None, bytes_max: int | None
+    ) -> list[Row]:
+        if self._ahead is None or self._ahead[0] != (parameters, bytes_max):
             await self.close()
-            page = await self._page(asked, tenant)
+            rows = await self._both("recorded_after", parameters, tenant, bytes_max)
         else:
-            page = await self._ahead[1]
+            rows = await self._ahead[1]
             self._ahead = None
-        receipts, facts = page
-        if receipts:
-            last: int = receipts[-1][1]
-            self._facts = ((asked[0], asked[1], last), facts)
-            following = (asked[0], last, asked[2])
-            self._ahead = (following, asyncio.ensure_future(self._page(following, tenant)))
+        if rows:
+            last: int = rows[-1][1]
+            following = (parameters[0], last, *parameters[2:])
+            reading = self._both("recorded_after", following, tenant, bytes_max)
+            self._ahead = ((following, bytes_max), asyncio.ensure_future(reading))
             self._on_page(last)
-        return receipts
+        return rows
 
-    async def _page(self, asked: _Asked, tenant: str | None) -> _Page:
-        """Receipts and their facts; fewer where the facts are large."""
-        name, after, limit = asked
-        if isinstance(after, int) and isinstance(limit, int):
-            end = await self._page_end(after, limit)
-            limit = limit if end is None else min(limit, end - after)
-        receipts = await self._both("receipts", (name, after, limit), tenant)
-        if not receipts:
-            return [], []
-        return receipts, await self._both("facts_page", (name, after, receipts[-1][1]), tenant)
-
-    async def _both(self, name: str, parameters: _Asked, tenant: str | None) -> list[Row]:
+    async def _both(
+        self, name: str, parameters: _Asked, tenant: str | None, bytes_max: int | None
+    ) -> list[Row]:
         wanted, found = await asyncio.gather(
-            self._source.fetch(name, *parameters, tenant=tenant),
-            self._target.fetch(name, *parameters, tenant=tenant),
+            self._source.fetch(name, *parameters, tenant=tenant, bytes_max=bytes_max),
+            self._target.fetch(name, *parameters, tenant=tenant, bytes_max=bytes_max),
         )
         if wanted != found:
             raise MoveDiffers(_difference(name, tenant, wanted, found))

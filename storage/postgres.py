@@ -79,19 +79,21 @@ class PostgresReaders:
         self._pool: Any = None
         self._is_closed = False
 
-    async def fetch(self, sql: str, *parameters: Value, tenant: str | None = None) -> list[Row]:
+    async def fetch(
+        self, sql: str, *parameters: Value, tenant: str | None = None, bytes_max: int | None = None
+    ) -> list[Row]:
         """All rows of one query, of those it may see (`Scopes.of_read`, raises UnscopedRead);
-        ReadTimeout beyond the time limit."""
+        ReadTimeout beyond the time limit. To `bytes_max` the query itself keeps."""
         scope = self._scopes.of_read(sql, tenant)
+        asked = parameters if bytes_max is None else (*parameters, bytes_max)
+        limit_s = self._limit_s + LIMIT_MARGIN_S
         pool = await self._opened()
         is_acquired = False
         try:
             async with pool.acquire(timeout=CONNECT_S) as connection:
                 is_acquired = True
                 await connection.fetch(self._sql["set_scope"], scope)
-                rows = await connection.fetch(
-                    sql, *parameters, timeout=self._limit_s + LIMIT_MARGIN_S
-                )
+                rows = await connection.fetch(sql, *asked, timeout=limit_s)
         except TimeoutError as error:
             if not is_acquired:
                 raise StoreBusy(f"all {self._count} readers are in use") from error
@@ -196,9 +198,11 @@ class PostgresDriver:
                     await self._readers.expire()
                 raise
 
-    async def fetch(self, sql: str, *parameters: Value, tenant: str | None = None) -> list[Row]:
+    async def fetch(
+        self, sql: str, *parameters: Value, tenant: str | None = None, bytes_max: int | None = None
+    ) -> list[Row]:
         """See `Driver.fetch`."""
-        return await self._readers.fetch(sql, *parameters, tenant=tenant)
+        return await self._readers.fetch(sql, *parameters, tenant=tenant, bytes_max=bytes_max)
 
     async def upkeep(self) -> None:
         """Now and then the size is asked for, beside the batches: readers may all be busy."""
@@ -323,8 +327,6 @@ class PostgresDriver:
             holds, _, *changed = await writer.fetchrow(
                 guarded(step.guard, texts), *columns, len(step.steps[0].rows)
             )
-        except asyncio.CancelledError:
-            raise
         except Exception as error:
             raise self._failed_commit(writer, error) from error
         self._check_kept(warnings)
@@ -381,8 +383,6 @@ class PostgresDriver:
         warnings = self._warnings
         try:
             await transaction.commit()
-        except asyncio.CancelledError:
-            raise
         except Exception as error:
             raise self._failed_commit(writer, error) from error
         self._check_kept(warnings)

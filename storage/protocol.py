@@ -11,6 +11,7 @@ from typing import Protocol
 
 from storage.known_heads import Seen
 from storage.records import (
+    PAGE_BYTES,
     Answer,
     CallFactsRow,
     Entry,
@@ -200,9 +201,10 @@ class WatchReader(Protocol):
         ...
 
     async def recorded_after(
-        self, tenant_id: str, after_seq: int, limit: int
+        self, tenant_id: str, after_seq: int, limit: int, bytes_max: int = PAGE_BYTES
     ) -> list[RecordedEvent]:
-        """Receipts with seq > after_seq, oldest first, with the facts beside them."""
+        """Receipts with seq > after_seq, oldest first, with the facts beside them: at most `limit`,
+        and none after the one at which facts reach `bytes_max`."""
         ...
 
     async def watch_mark(self, tenant_id: str, watcher: str) -> WatchMark | None:

@@ -16,6 +16,8 @@ from storage.standing import ApprovalRow, AuditRow, VersionedRow
 #: After every id there is, in whatever language a database sorts: ids are lower-case hex digits,
 #: and signs stand before these in most.
 AFTER_ALL_IDS: Final = "z"
+#: Bytes of facts that are read in one go with their receipts, and one receipt's more.
+PAGE_BYTES: Final = 8 * 1024 * 1024
 
 
 class HeadRow(NamedTuple):

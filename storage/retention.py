@@ -105,6 +105,14 @@ class CareReader:
         rows = await self._fetch("facts_page", tenant_id, after_seq, until_seq)
         return [CallFactsRow._make(row) for row in rows]
 
+    async def facts_saying(
+        self, tenant_id: str, after_seq: int, until_seq: int, word: str
+    ) -> list[tuple[int, str]]:
+        """Seq and facts, without arguments, of receipts with after_seq < seq <= until_seq whose
+        facts say a word of letters and digits; the newest first."""
+        rows = await self._fetch("facts_saying", tenant_id, after_seq, until_seq, word)
+        return [(row[0], row[1]) for row in rows]
+
     async def first_receipt(self, tenant_id: str, after_seq: int) -> int | None:
         """The seq of the oldest receipt after `after_seq`; None if there is none."""
         rows = await self._fetch("first_receipt", tenant_id, after_seq)

@@ -12,11 +12,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from storage.driver import Script, fetch
+from storage.driver import Script, Value, fetch
 from storage.errors import StoreHeld, StoreReadOnly
 from storage.statements import load_statements
 
 SCHEMA = "aegis_calibration"
+#: The number of the lock that a calibration holds.
+CALIBRATION_LOCK = 4711200802
 
 
 @asynccontextmanager
@@ -34,11 +36,11 @@ async def scratch_schema(url: str) -> AsyncIterator[str]:
     )
     await driver.open()
 
-    async def perform(name: str) -> list[tuple[object, ...]]:
-        return await driver.transaction(partial(fetch, sql[name]))
+    async def perform(name: str, *parameters: Value) -> list[tuple[object, ...]]:
+        return await driver.transaction(partial(fetch, sql[name], *parameters))
 
     try:
-        if not (await perform("take_scratch_schema"))[0][0]:
+        if not (await perform("take_job", CALIBRATION_LOCK))[0][0]:
             raise StoreHeld("another calibration runs on this database")
         try:
             await perform("drop_scratch_schema")

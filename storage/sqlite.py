@@ -32,6 +32,7 @@ from storage.sqlite_thread import (
     prepare_reader,
     prepare_writer,
     read,
+    read_some,
     run_transaction,
 )
 from storage.statements import load_statements
@@ -93,20 +94,26 @@ class SqliteReaders:
         self._open: set[aiosqlite.Connection] = set()
         self._is_closed = False
 
-    async def fetch(self, sql: str, *parameters: Value, tenant: str | None = None) -> list[Row]:
-        """All rows of one query; ReadTimeout if it takes longer than the limit.
+    async def fetch(
+        self, sql: str, *parameters: Value, tenant: str | None = None, bytes_max: int | None = None
+    ) -> list[Row]:
+        """All rows of one query, or those up to `bytes_max` (`Driver.fetch`); ReadTimeout if it
+        takes longer than the limit.
 
         A file guards no rows, but UnscopedRead is raised as of a server: for a read without a
         tenant, unless it is known that none is to be named. The limit bounds how long a reader can
         keep the WAL from starting over.
         """
         self._scopes.of_read(sql, tenant)
+        reading = partial(read, sql, parameters)
+        if bytes_max is not None:
+            reading = partial(read_some, sql, parameters, bytes_max)
         async with self._turns:
             connection = await self._take()
             interrupt = connection._conn.interrupt
             cut_off = asyncio.get_running_loop().call_later(self._limit_s, interrupt)
             try:
-                rows = await on_thread(connection, partial(read, sql, parameters))
+                rows = await on_thread(connection, reading)
             except asyncio.CancelledError:
                 interrupt()
                 self._free.append(connection)
@@ -193,9 +200,11 @@ class SqliteDriver:
             run = partial(run_transaction, self._state, self._path, script)
             return await on_thread(writer, run)
 
-    async def fetch(self, sql: str, *parameters: Value, tenant: str | None = None) -> list[Row]:
+    async def fetch(
+        self, sql: str, *parameters: Value, tenant: str | None = None, bytes_max: int | None = None
+    ) -> list[Row]:
         """See `Driver.fetch`; a file guards no rows."""
-        return await self._readers.fetch(sql, *parameters, tenant=tenant)
+        return await self._readers.fetch(sql, *parameters, tenant=tenant, bytes_max=bytes_max)
 
     async def upkeep(self) -> None:
         """A checkpoint step every few batches."""

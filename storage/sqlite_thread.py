@@ -13,7 +13,17 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
-from storage.driver import Guarded, Many, One, Row, Script, Step, Together, UnfitRow, Value
+from storage.driver import (
+    Guarded,
+    Many,
+    One,
+    Row,
+    Script,
+    Step,
+    Together,
+    UnfitRow,
+    Value,
+)
 from storage.errors import CommitUnknown, StoreBusy, StoreUnavailable, UnsupportedStore
 from storage.sqlite_errors import is_certainly_not_committed, is_distrustful, translated
 from storage.statements import widened
@@ -105,6 +115,32 @@ def with_translation(raw: sqlite3.Connection, function: Callable[[sqlite3.Connec
 def read(sql: str, parameters: Sequence[Value], raw: sqlite3.Connection) -> list[Row]:
     """All rows of one query: no snapshot stays open after it."""
     return with_translation(raw, lambda raw: raw.execute(sql, parameters).fetchall())
+
+
+def read_some(
+    sql: str, parameters: Sequence[Value], bytes_max: int, raw: sqlite3.Connection
+) -> list[Row]:
+    """The same up to a row that reaches the bound, as `Driver.fetch` says; what stands after it is
+    not touched: SQLite gives a row when it is asked for it."""
+    return with_translation(raw, lambda raw: _some(raw.execute(sql, parameters), bytes_max))
+
+
+def _some(cursor: sqlite3.Cursor, bytes_max: int) -> list[Row]:
+    """Spelled out for two columns: a loop over them costs twice that."""
+    rows: list[Row] = []
+    add = rows.append
+    for row in cursor:
+        add(row)
+        text = row[-1]
+        if text is not None:
+            bytes_max -= len(text) if text.isascii() else len(text.encode())
+        text = row[-2]
+        if text is not None:
+            bytes_max -= len(text) if text.isascii() else len(text.encode())
+        if bytes_max <= 0:
+            break
+    cursor.close()  # no snapshot stays open
+    return rows
 
 
 def run_transaction(

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from storage.driver import Row, Value
 from storage.known_heads import Seen
-from storage.records import CallFactsRow, ReceiptRow, RecordedEvent
+from storage.records import PAGE_BYTES, CallFactsRow, ReceiptRow, RecordedEvent
 from storage.watch_rows import (
     AlertRow,
     ContainmentRow,
@@ -28,7 +28,9 @@ _RECEIPT_COLUMNS = len(ReceiptRow._fields)
 class Reads(Protocol):
     """The part of a driver that reading needs."""
 
-    async def fetch(self, sql: str, *parameters: Value, tenant: str | None = None) -> list[Row]:
+    async def fetch(
+        self, sql: str, *parameters: Value, tenant: str | None = None, bytes_max: int | None = None
+    ) -> list[Row]:
         """See `Driver.fetch`."""
         ...
 
@@ -50,10 +52,17 @@ class WatchReads:
         return {row[0]: Seen(row[1], row[2]) for row in rows}
 
     async def recorded_after(
-        self, tenant_id: str, after_seq: int, limit: int
+        self, tenant_id: str, after_seq: int, limit: int, bytes_max: int = PAGE_BYTES
     ) -> list[RecordedEvent]:
         """See `WatchReader.recorded_after`."""
-        rows = await self._asked("recorded_after", tenant_id, after_seq, limit)
+        rows = await self._reads.fetch(
+            self._sql["recorded_after"],
+            tenant_id,
+            after_seq,
+            limit,
+            tenant=tenant_id,
+            bytes_max=bytes_max,
+        )
         return [_recorded(row) for row in rows]
 
     async def watch_mark(self, tenant_id: str, watcher: str) -> WatchMark | None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Coroutine, Sequence
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
+from sidecar.cli.receipts_alive import liveness_text
 from sidecar.cli.receipts_heads import UNANCHORED
 
 if TYPE_CHECKING:
@@ -119,8 +121,8 @@ async def tenant_of(reader: SqlReader, named: str | None) -> str:
 
 
 def print_reports(reports: Sequence[ChainReport]) -> bool:
-    """Says of each chain how far it holds, and how far signed heads vouch for it; whether all
-    hold."""
+    """Says of each chain how far it holds, how far signed heads vouch for it, and what it tells of
+    its sidecar; whether all hold."""
     for report in reports:
         if report.fault is not None:
             print(
@@ -137,6 +139,7 @@ def print_reports(reports: Sequence[ChainReport]) -> bool:
         )
         if report.cut is not None:
             print(f"    receipts 1 to {report.cut.seq} are in archives, last {report.cut.archive}")
+        print(indent(liveness_text(report.alive), "    "), end="")
     if not reports:
         print("there are no receipts in it")
     elif any(report.fault is None and not report.anchors.agreeing for report in reports):

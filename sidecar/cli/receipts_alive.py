@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sidecar.ledger.liveness import SignsOfLife
     from sidecar.ledger.verify import Verdict
 
 
-def liveness_text(verdict: Verdict) -> str:
+def liveness_text(verdict: Verdict | SignsOfLife) -> str:
     """Lines, each with its end; "" of a chain that tells nothing of it."""
     from sidecar.config.units import duration_text
 
@@ -35,7 +36,7 @@ def liveness_text(verdict: Verdict) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _end(verdict: Verdict, interval: str) -> str:
+def _end(verdict: Verdict | SignsOfLife, interval: str) -> str:
     at = time_text(verdict.last_us // 1_000_000)
     if not verdict.runs:
         return f"at its end the sidecar had stopped, by its own record; the last receipt is of {at}"

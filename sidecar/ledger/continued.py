@@ -33,11 +33,9 @@ async def call_answered_with(
     last = max(0, near_seq - SEARCHED_RECEIPTS_MAX)
     while until > last:
         after = max(last, until - PAGE_RECEIPTS)
-        for row in reversed(await care.facts(tenant_id, after, until)):
-            if digest not in row.facts:
-                continue
-            if (orjson.loads(row.facts).get("mcp") or {}).get("request_state") == digest:
-                receipts = await reader.receipts(tenant_id, row.seq - 1, 1)
+        for seq, facts in await care.facts_saying(tenant_id, after, until, digest):
+            if (orjson.loads(facts).get("mcp") or {}).get("request_state") == digest:
+                receipts = await reader.receipts(tenant_id, seq - 1, 1)
                 return receipts[0].call_id if receipts else None
         until = after
     return None

@@ -5,17 +5,20 @@ holds from the receipt that tells of it until its stop is on record, until the n
 node says how it ended, or until its store is let go; not while a fence stands. Times are those of
 the receipts, by the clock of whoever wrote them. What is found is worth a question, and is no fault
 of the chain: a crash, a machine that slept and a store that was down leave the same silence as
-somebody who kept the sidecar from writing.
-Must not know: files, stores, how it is shown.
+somebody who kept the sidecar from writing. Of a part of a chain only what stands in it is known:
+before its first start or heartbeat nothing is promised.
+Must not know: files, how a store is read, how it is shown.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sidecar.ledger.boot_entries import ALIVE, NO_STOP, START, STOP, read_boot
 from sidecar.ledger.store_entries import FENCE, MOVE, UNFENCE
+from storage.records import ReceiptRow
 
 #: A heartbeat may come late by a tenth of its interval, and by so much: a look, a commit.
 LATE_US: Final = 5_000_000
@@ -45,6 +48,21 @@ class Unstopped:
     boot: str
 
 
+@dataclass(frozen=True, slots=True)
+class SignsOfLife:
+    """What was found, as a verdict has it: the first of `silence_count` silences and of
+    `unstopped_count` boots without a stop; `runs` and `promised_us` are what receipts say last,
+    `last_us` is the time of the last of them."""
+
+    silence_count: int = 0
+    silences: tuple[Silence, ...] = ()
+    unstopped_count: int = 0
+    unstopped: tuple[Unstopped, ...] = ()
+    runs: bool | None = None
+    promised_us: int = 0
+    last_us: int = 0
+
+
 @dataclass(slots=True)
 class Liveness:
     """Takes the receipts of a chain in order. A time between two that is longer than `due_us` is a
@@ -60,6 +78,30 @@ class Liveness:
     runs: bool | None = None
     _promises: dict[str, int] = field(default_factory=dict)
     _is_fenced: bool = False
+    _last_seq: int = 0
+    _last_us: int = 0
+
+    def follow(self, rows: Iterable[ReceiptRow]) -> None:
+        """Takes the next receipts of a chain, of whatever kind, which hold; of one that is read
+        stretch by stretch, the stretches one after the other."""
+        for row in rows:
+            if row.ts_us - self._last_us > self.due_us:
+                self.silent(self._last_seq, self._last_us, row.ts_us)
+            if row.kind == "control":
+                self.take({"action": row.action, "resource": row.resource, "seq": row.seq})
+            self._last_seq, self._last_us = row.seq, row.ts_us
+
+    def found(self) -> SignsOfLife:
+        """What was found in the receipts that were followed."""
+        return SignsOfLife(
+            self.silence_count,
+            tuple(self.silences),
+            self.unstopped_count,
+            tuple(self.unstopped),
+            self.runs,
+            self.promised_us,
+            self._last_us,
+        )
 
     def silent(self, after_seq: int, from_us: int, until_us: int) -> None:
         """Notes a silence that was longer than `due_us`."""

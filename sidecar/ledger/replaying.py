@@ -11,14 +11,13 @@ from typing import Final
 
 from sidecar.ledger.recorded_call import NotReplayable, recorded_call
 from sidecar.policy.replay import Replay
-from storage.records import CallFactsRow, ReceiptRow
-from storage.retention import CareReader
+from storage.records import RecordedEvent
 from storage.sql_store import SqlReader
 
 PAGE_ROWS: Final = 1000
 
 #: Receipts that tell of a call, each with what stands beside it.
-Page = Sequence[tuple[ReceiptRow, CallFactsRow | None]]
+Page = Sequence[RecordedEvent]
 
 
 async def recorded_pages(
@@ -26,20 +25,18 @@ async def recorded_pages(
 ) -> AsyncIterator[tuple[int, Page]]:
     """Pages of the calls among receipts with after_seq < seq <= until_seq, oldest first, each with
     the seq up to which it reads. Raises a StoreError of reading."""
-    care = CareReader(reader)
     while after_seq < until_seq:
-        rows = await reader.receipts(tenant_id, after_seq, min(page_rows, until_seq - after_seq))
-        if not rows:
+        limit = min(page_rows, until_seq - after_seq)
+        recorded = await reader.recorded_after(tenant_id, after_seq, limit)
+        if not recorded:
             return
-        facts = await care.facts(tenant_id, after_seq, rows[-1].seq)
-        beside = {row.seq: row for row in facts}
-        after_seq = rows[-1].seq
+        after_seq = recorded[-1].receipt.seq
         yield (
             after_seq,
             [
-                (row, beside.get(row.seq))
-                for row in rows
-                if row.seq <= until_seq and row.kind in ("intent", "refusal")
+                one
+                for one in recorded
+                if one.receipt.seq <= until_seq and one.receipt.kind in ("intent", "refusal")
             ],
         )
 

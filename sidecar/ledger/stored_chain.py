@@ -18,12 +18,13 @@ import orjson
 from sidecar.ledger.anchors import Anchors, TrustedKey
 from sidecar.ledger.canonical import canonical_body
 from sidecar.ledger.care import tells_of_cut
+from sidecar.ledger.liveness import Liveness, SignsOfLife
 from sidecar.ledger.merkle import append, frontier_from_hex, frontier_to_hex, leaf_hash, root
 from sidecar.ledger.receipt import Body, body_of
 from sidecar.ledger.stored_heads import StoredHeads, note_rotations, signed_heads
 from sidecar.ledger.verify import Watch, verify_lines
 from storage.errors import StoreCorrupt
-from storage.records import CallFactsRow, HeadRow, ReceiptRow
+from storage.records import CallFactsRow, HeadRow, ReceiptRow, RecordedEvent
 from storage.retention import WHOLE, CareReader, Cut
 from storage.sql_store import SqlReader
 from storage.tree import CHECKPOINTS_SINCE, TreeReader
@@ -40,8 +41,9 @@ class ChainReport:
 
     `first_seq` to `last_seq` hold; `cut` says what the first one links to, if the chain was cut.
     `root` is the RFC 6962 root of the whole tree, also of a chain that was cut. `anchors` says how
-    far the store's own signed heads vouch for it. Of the receipts with something beside them there
-    are `facts`, and `unvouched` that do not stand for the facts there.
+    far the store's own signed heads vouch for it. `alive` is what the receipts that were read tell
+    of their sidecar, which makes no chain hold or not. Of the receipts with something beside them
+    there are `facts`, and `unvouched` that do not stand for the facts there.
     """
 
     tenant_id: str
@@ -53,6 +55,7 @@ class ChainReport:
     cut: Cut | None
     fault: str | None
     anchors: Anchors
+    alive: SignsOfLife
     unvouched: int = 0
 
 
@@ -107,7 +110,7 @@ async def _verified(
     reader: SqlReader, tenant_id: str, heads: StoredHeads, trusted: Sequence[TrustedKey]
 ) -> ChainReport:
     care = CareReader(reader)
-    watch, anchors = heads.watch(), Anchors()
+    watch, anchors, liveness = heads.watch(), Anchors(), Liveness()
     head = await reader.head(tenant_id)
     start = at = await care.cut(tenant_id)
     facts, unvouched, is_told_of = 0, 0, start == WHOLE
@@ -116,6 +119,7 @@ async def _verified(
         async for stretch in verified_stretches(reader, tenant_id, start, head.seq, watch=watch):
             at = stretch.cut
             note_rotations(watch, stretch.rows)
+            liveness.follow(stretch.rows)
             facts += stretch.facts
             unvouched += stretch.unvouched
             is_told_of = is_told_of or any(tells_of_cut(row, start) for row in stretch.rows)
@@ -140,6 +144,7 @@ async def _verified(
         None if start == WHOLE else start,
         fault,
         anchors,
+        liveness.found(),
         unvouched,
     )
 
@@ -158,7 +163,6 @@ async def verified_stretches(
 
     Raises ChainFault at the first that does not hold, and any StoreError of reading.
     """
-    care = CareReader(reader)
     try:
         frontier = frontier_from_hex(start.frontier, start.seq)
     except ValueError as error:
@@ -168,13 +172,10 @@ async def verified_stretches(
         watch.roots[start.seq] = root(frontier)
     seq, prev_hash, ts_us = start.seq, start.receipt_hash, start.ts_us
     while seq < until_seq:
-        rows = await reader.receipts(tenant_id, seq, min(PAGE_ROWS, until_seq - seq))
-        rows = [row for row in rows if row.seq <= until_seq]
+        rows, beside = await page_of(reader, tenant_id, seq, until_seq, with_facts=with_facts)
         gap = next((at for at, row in enumerate(rows, seq + 1) if row.seq != at), None)
         if not rows or gap is not None:
             raise ChainFault(f"receipt {gap or seq + 1} is missing", (gap or seq + 1) - 1)
-        facts = await care.facts(tenant_id, seq, rows[-1].seq) if with_facts else []
-        beside = {row.seq: row for row in facts} if with_facts else None
         lines = lines_of(rows, prev_hash, beside)
         verdict = verify_lines(lines, first_seq=seq + 1)
         if verdict.fault is not None:
@@ -189,7 +190,29 @@ async def verified_stretches(
                 watch.roots[row.seq] = root(frontier)
         seq, ts_us = rows[-1].seq, rows[-1].ts_us
         after = Cut(seq, prev_hash, ts_us, frontier_to_hex(frontier), "", "")
-        yield Stretch(rows, lines, len(facts), after, verdict.unvouched)
+        yield Stretch(rows, lines, len(beside or ()), after, verdict.unvouched)
+
+
+async def page_of(
+    reader: SqlReader, tenant_id: str, after_seq: int, until_seq: int, *, with_facts: bool
+) -> tuple[list[ReceiptRow], dict[int, CallFactsRow] | None]:
+    """Some receipts in a row, up to `until_seq`, and the facts beside them: fewer where those are
+    large."""
+    limit = min(PAGE_ROWS, until_seq - after_seq)
+    if not with_facts:
+        rows = await reader.receipts(tenant_id, after_seq, limit)
+        return [row for row in rows if row.seq <= until_seq], None
+    recorded = await reader.recorded_after(tenant_id, after_seq, limit)
+    return receipts_and_facts(recorded, until_seq)
+
+
+def receipts_and_facts(
+    recorded: Sequence[RecordedEvent], until_seq: int
+) -> tuple[list[ReceiptRow], dict[int, CallFactsRow]]:
+    """Receipts up to `until_seq`, and what stands beside them by their seqs."""
+    rows = [one.receipt for one in recorded if one.receipt.seq <= until_seq]
+    beside = {one.receipt.seq: one.facts for one in recorded if one.facts is not None}
+    return rows, beside
 
 
 def lines_of(

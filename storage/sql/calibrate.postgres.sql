@@ -6,10 +6,6 @@ WHERE name IN ('synchronous_commit', 'fsync', 'full_page_writes', 'wal_sync_meth
 UNION ALL
 SELECT 'server', coalesce(host(inet_server_addr()) || ':' || inet_server_port(), 'local');
 
--- name: take_scratch_schema
--- One calibration at a time in a database; held until the connection ends.
-SELECT pg_try_advisory_lock(4711200802);
-
 -- name: make_scratch_schema
 -- Where a scratch store lives: this server, none of the real tables.
 CREATE SCHEMA aegis_calibration;

@@ -31,9 +31,9 @@ SELECT node_id FROM nodes
 WHERE lease_until_us >= (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
 ORDER BY node_id;
 
--- name: take_move
--- One move at a time on a server; held until the connection ends.
-SELECT pg_try_advisory_lock(4711200803);
+-- name: take_job
+-- One job of a kind, by its number, at a time in a database; held until the connection ends.
+SELECT pg_try_advisory_lock($1);
 
 -- name: server_clock
 -- The moment by the one clock that all nodes share, in microseconds.

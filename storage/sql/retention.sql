@@ -35,6 +35,14 @@ FROM call_facts
 WHERE tenant_id = $1 AND seq > $2 AND seq <= $3
 ORDER BY seq;
 
+-- name: facts_saying
+-- What stands beside receipts of a stretch and says a given word, the newest first; without
+-- arguments, which may be large.
+SELECT seq, facts
+FROM call_facts
+WHERE tenant_id = $1 AND seq > $2 AND seq <= $3 AND facts LIKE '%' || $4 || '%'
+ORDER BY seq DESC;
+
 -- name: facts_of_agent
 -- Where, in a stretch of the chain, facts of calls by one agent are kept.
 SELECT f.seq

@@ -15,6 +15,7 @@ RECEIPTS = 20_000
 #: Statements that read a chain, with what they are asked; a filter each that fits nothing.
 PAGES = {
     "receipts": ("acme", 5, 200),
+    "recorded_after": ("acme", 5, 200, 8 * 1024 * 1024),
     "calls_page": ("acme", RECEIPTS, 5, *("nobody",) * 9, 51),
     "calls_of_agent": ("acme", RECEIPTS, 5, "nobody", 51),
     "shadow_differences": ("acme", RECEIPTS, 5, 51),
@@ -65,5 +66,6 @@ async def test_pages_of_a_chain_are_read_along_its_key_before_any_statistics(
     assert gathers(usual["receipts"]), "positive control: what a session without figures does"
     ours = await plans(url, reader_settings(1.0))
     assert not [plan for plan in ours.values() if gathers(plan)], ours
-    for name in ("receipts", "calls_page", "calls_of_agent", "shadow_differences"):
+    in_order = ("receipts", "recorded_after", "calls_page", "calls_of_agent", "shadow_differences")
+    for name in in_order:
         assert "Sort" not in ours[name], "in the key's order already"

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final
 import orjson
 from pydantic import Field
 
+from sidecar.control.api.alive import NOTHING_TOLD, AliveShape, alive
 from sidecar.control.api.anchoring import (
     NONE,
     AnchoredShape,
@@ -29,9 +30,10 @@ from sidecar.control.api.receipts import ROOM, SEQ, previous_hash, receipt_at
 from sidecar.control.api.route import AUDITORS, MIB, WHOLE, Asked, Body, Route, Seq, Stream
 from sidecar.ledger.anchors import Anchors
 from sidecar.ledger.canonical import canonical_body
+from sidecar.ledger.liveness import Liveness, SignsOfLife
 from sidecar.ledger.merkle import leaf_hash
 from sidecar.ledger.receipt import BODY_KEYS, body_of, receipt_hash
-from sidecar.ledger.stored_chain import lines_of
+from sidecar.ledger.stored_chain import lines_of, page_of, receipts_and_facts
 from sidecar.ledger.stored_heads import HeldStretch, note_rotations
 from sidecar.ledger.tiles import leaf_hashes
 from sidecar.ledger.verify import Verdict, verify_lines
@@ -50,13 +52,14 @@ _OPTIONS: Final = orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
 class VerdictShape(AnchoredShape):
     """What was found: `count` receipts hold, all of them if `verified`; `error` is about the first
     that does not, or about a signed head that they do not fit. `links_to` is what the first one
-    links to: "" for the beginning of a chain."""
+    links to: "" for the beginning of a chain. `alive` is what they tell of their sidecar."""
 
     count: int
     first_seq: int
     last_seq: int
     links_to: str
     head_hash: str
+    alive: AliveShape
 
 
 class SentVerdictShape(VerdictShape):
@@ -131,26 +134,34 @@ async def verify_range(asked: Asked) -> dict[str, Any]:
         )
     previous = links_to = await previous_hash(reader, tenant, first)
     await stretch.begin(first)
-    count, at = 0, first
+    count, at, liveness = 0, first, Liveness()
     while at <= last:
-        rows = await reader.receipts(tenant, at - 1, min(PAGE_ROWS, last - at + 1))
-        facts = await listings.facts(tenant, at - 1, min(at + PAGE_ROWS - 1, last))
-        lines = lines_of(rows, previous, {row.seq: row for row in facts})
+        recorded = await reader.recorded_after(tenant, at - 1, min(PAGE_ROWS, last - at + 1))
+        rows, beside = receipts_and_facts(recorded, last)
+        lines = lines_of(rows, previous, beside)
         verdict = await asked.rooms.backroom.do(
-            partial(_read_page, stretch, rows, lines, at, previous)
+            partial(_read_page, stretch, liveness, rows, lines, at, previous)
         )
         count += verdict.count
         if verdict.fault is not None:
-            return _verdict(count, first, verdict.last_seq, links_to, previous, verdict.fault.what)
+            what, found = verdict.fault.what, liveness.found()
+            return _verdict(count, first, verdict.last_seq, links_to, previous, what, found)
         at, previous = verdict.last_seq + 1, verdict.head_hash
     anchors = await anchors_of(asked, stretch, head)
-    return _verdict(count, first, last, links_to, previous, words_of(anchors), anchors)
+    error, found = words_of(anchors), liveness.found()
+    return _verdict(count, first, last, links_to, previous, error, found, anchors)
 
 
 def _read_page(
-    stretch: HeldStretch, rows: Sequence[ReceiptRow], lines: list[bytes], at: int, previous: str
+    stretch: HeldStretch,
+    liveness: Liveness,
+    rows: Sequence[ReceiptRow],
+    lines: list[bytes],
+    at: int,
+    previous: str,
 ) -> Verdict:
     verdict = verify_lines(lines, first_seq=at)
+    liveness.follow(rows[: verdict.count])
     if verdict.fault is None and stretch.wants_leaves:
         stretch.take(leaf_hashes(rows, previous))
         note_rotations(stretch.watch, rows)
@@ -166,19 +177,20 @@ async def verify_sent(asked: Asked) -> dict[str, Any]:
         lines = [orjson.dumps(one, option=_OPTIONS) for one in receipts]
     except TypeError as error:
         what = f"a receipt is not what a hash can be taken of: {error}"
-        return _verdict(0, 1, 0, "", "", what) | {"compared": 0}
+        return _verdict(0, 1, 0, "", "", what, NOTHING_TOLD) | {"compared": 0}
     first_seq = first if isinstance(first, int) and first > 1 else 1
     verdict = await asked.rooms.backroom.do(partial(verify_lines, lines, first_seq=first_seq))
     fault = None if verdict.fault is None else verdict.fault.what
     if verdict.count and verdict.tenant_id != asked.tenant:
         what = "it is another tenant's"
-        return _verdict(0, first_seq, first_seq - 1, "", "", what) | {"compared": 0}
+        said = _verdict(0, first_seq, first_seq - 1, "", "", what, NOTHING_TOLD)
+        return said | {"compared": 0}
     compared, anchors = 0, Anchors()
     if fault is None:
         compared, fault, anchors = await _held_against_store(asked, receipts, first_seq)
     said = _verdict(
         verdict.count, first_seq, verdict.last_seq, verdict.prev_hash, verdict.head_hash, fault,
-        anchors,
+        verdict, anchors,
     )  # fmt: skip
     return said | {"compared": compared}
 
@@ -226,6 +238,7 @@ def _verdict(
     links_to: str,
     head: str,
     error: str | None,
+    found: SignsOfLife | Verdict,
     anchors: Anchors = NONE,
 ) -> dict[str, Any]:
     return {
@@ -236,6 +249,7 @@ def _verdict(
         "links_to": links_to,
         "head_hash": head,
         "error": error,
+        "alive": alive(found),
         **anchored(anchors, first, last),
     }
 
@@ -246,19 +260,14 @@ async def export(asked: Asked) -> Stream:
 
 
 async def _exported(asked: Asked, with_facts: bool) -> AsyncIterator[bytes]:
-    listings, tenant = Listings(asked.rooms.reader), asked.tenant
-    end, cut = (await asked.rooms.reader.head(tenant)).seq, await listings.cut(tenant)
+    reader, tenant = asked.rooms.reader, asked.tenant
+    end, cut = (await reader.head(tenant)).seq, await Listings(reader).cut(tenant)
     after, previous = cut.seq, cut.receipt_hash
     while after < end:
         until = min(after + PAGE_ROWS, end)
-        rows = await asked.rooms.reader.receipts(tenant, after, until - after)
-        rows = [row for row in rows if row.seq <= until]
-        if len(rows) != until - after:
+        rows, beside = await page_of(reader, tenant, after, until, with_facts=with_facts)
+        if not rows or rows[-1].seq != after + len(rows):
             raise ApiProblem("store_unavailable", f"receipts after {after} are missing")
-        beside = None
-        if with_facts:
-            facts = await listings.facts(tenant, after, until)
-            beside = {row.seq: row for row in facts}
         yield b"".join(lines_of(rows, previous, beside))
         after, previous = rows[-1].seq, rows[-1].receipt_hash
 

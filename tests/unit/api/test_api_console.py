@@ -21,7 +21,12 @@ from sidecar.control.console.page import route_of
 from sidecar.control.console.rendering import FOLDER, Templates
 from sidecar.control.console.sessions import Sessions
 from sidecar.control.console.table import PAGES, TABS
+from sidecar.ledger.boot_entries import NO_STOP, UNKNOWN, Before, Boot, started
+from sidecar.ledger.chain import seal
 from sidecar.model import Person, Role
+from storage.records import Entry
+
+HOUR_US = 3_600_000_000
 
 
 @pytest.mark.parametrize("role", ["admin", "viewer"])
@@ -195,11 +200,33 @@ async def test_what_is_shown_once_is_shown_and_what_is_verified_is_told(served: 
     )
     assert status == 200 and "It holds" in text
     assert "Anchored at 12, by a signed head" in text and "unanchored since 13" in text
+    assert "the sidecar" not in text and "Silent" not in text, "nothing is told of it"
     await served.store._driver.transaction(  # type: ignore[attr-defined]
         lambda: _spoil(served), ["acme"]
     )
     status, text, _ = await at.send("/do/verify_receipt", {"csrf": at.csrf, "seq": "2"})
     assert status == 200 and "It does not hold" in text
+    await at.client.close()
+
+
+async def test_a_verdict_tells_of_silences_and_says_that_the_chain_holds(served: Served) -> None:
+    boots, at_us = ("boot-1", "<b onclick='x'>boot-2"), (await served.store.head("acme")).ts_us
+    for number, boot in enumerate(boots):
+        before = Before(boots[1], NO_STOP) if number else Before("", UNKNOWN)
+        entry = started(Clock(), "acme", Boot("n1", boot, HOUR_US), before)
+        row = entry.receipt._replace(ts_us=at_us + 5 * number * HOUR_US)
+        await served.store.record([Entry(row)], seal)
+    at = await browser(served).sign_in()
+    status, text, _ = await at.send(
+        "/do/verify_range", {"csrf": at.csrf, "from_seq": "1", "to_seq": "14"}
+    )
+    assert status == 200 and "It holds" in text
+    told = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", text))
+    assert "Silent for 5 h after receipt 13 of " in told
+    assert "one was due every 1 h, and no stop is on record." in told
+    assert "No stop is on record of the boot before receipt 14" in told
+    assert "At the end of them the sidecar ran, and a receipt was due every 1 h" in told
+    assert "<b onclick" not in text and "&lt;b onclick" in text
     await at.client.close()
 
 

@@ -11,14 +11,17 @@ import pytest
 from api_setup import Served, key_of
 
 from sidecar.cli.main import main
+from sidecar.clock import Clock
 from sidecar.control.api import verifying
+from sidecar.ledger.boot_entries import NO_STOP, UNKNOWN, Before, Boot, started
 from sidecar.ledger.chain import seal
 from sidecar.ledger.merkle import append, frontier_to_hex
 from sidecar.ledger.receipt import blank_receipt, receipt_hash
 from sidecar.ledger.tiles import leaves
 from sidecar.ledger.verify import verify_lines
-from storage.records import Entry
+from storage.records import Entry, RecordedEvent
 from storage.retention import Cut, Retention
+from storage.watch_reads import WatchReads
 
 AUDITOR = key_of("acme", "auditor")
 
@@ -64,6 +67,30 @@ async def test_an_export_goes_through_the_offline_verifier(
     assert "12 receipts" in capsys.readouterr().out
     path.write_bytes(body.replace(b"coder-acme", b"coder-acne", 1))
     assert main(["receipts", "verify", str(path)]) == 1, "positive control"
+
+
+async def test_pages_that_end_by_bytes_leave_nothing_out(
+    served_by_each: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export, whole = "/v1/receipts/export?facts=true", await verified_range(served_by_each)
+    _, body, _ = await served_by_each.ask(export, AUDITOR)
+    pages, recorded_after = list[int](), WatchReads.recorded_after
+
+    async def few(reads: WatchReads, tenant: str, after: int, limit: int) -> list[RecordedEvent]:
+        pages.append(len(page := await recorded_after(reads, tenant, after, limit, 200)))
+        return page
+
+    monkeypatch.setattr(WatchReads, "recorded_after", few)
+    assert await verified_range(served_by_each) == whole
+    assert (await served_by_each.ask(export, AUDITOR))[1] == body
+    assert sum(pages) == 2 * whole["count"] == 24
+    assert len(pages) > 8, "positive control"
+
+
+async def verified_range(served: Served) -> Any:
+    said = await served.ask("/v1/receipts/verify-range", AUDITOR, method="POST", body={})
+    assert (said[0], said[1]["verified"]) == (200, True)
+    return said[1]
 
 
 async def test_f1_a_stretch_is_verified_and_the_first_bad_one_named(
@@ -265,3 +292,61 @@ async def test_a_chain_that_was_cut_begins_where_it_was_cut(served_by_each: Serv
     assert len(await served.pages("/v1/decisions?limit=1")) == len(
         [one for one in whole[6:] if one["kind"] in ("intent", "refusal")]
     )
+
+
+HOUR_US = 3_600_000_000
+
+
+async def boots(served: Served) -> int:
+    """A boot that is silent for five hours and does not stop, and the next; when it began."""
+    rows = [
+        started(Clock(), "acme", Boot("n1", name, HOUR_US), Before(before, ended)).receipt
+        for name, before, ended in (("boot-1", "", UNKNOWN), ("boot-2", "boot-1", NO_STOP))
+    ]
+    begun_us = (await served.store.head("acme")).ts_us + HOUR_US
+    for hours, row in enumerate(rows):
+        at_us = begun_us + 5 * hours * HOUR_US
+        await served.store.record([Entry(row._replace(ts_us=at_us))], seal)
+    return begun_us
+
+
+@pytest.mark.parametrize("page_rows", [1000, 13, 1])
+async def test_a_verdict_tells_of_silences_and_of_boots_without_a_stop(
+    served_by_each: Served, monkeypatch: pytest.MonkeyPatch, page_rows: int
+) -> None:
+    monkeypatch.setattr(verifying, "PAGE_ROWS", page_rows)
+    nothing = (await verified_range(served_by_each))["alive"]
+    assert (nothing["silence_count"], nothing["silences"], nothing["runs"]) == (0, [], None)
+    begun_us = await boots(served_by_each)
+    ended_us = begun_us + 5 * HOUR_US
+    told = (await verified_range(served_by_each))["alive"]
+    (silence,) = told.pop("silences")
+    assert silence["from_at"].endswith("Z") and silence["until_at"].endswith("Z")
+    assert {name: silence[name] for name in silence if not name.endswith("_at")} == {
+        "after_seq": 13, "from_us": begun_us, "until_us": ended_us, "heartbeat_us": HOUR_US,
+    }  # fmt: skip
+    assert told.pop("last_at").endswith("Z")
+    assert told == {
+        "silence_count": 1, "unstopped_count": 1, "unstopped": [{"seq": 14, "boot": "boot-1"}],
+        "runs": True, "heartbeat_us": HOUR_US, "last_us": ended_us,
+    }  # fmt: skip
+    _, receipts, _ = await served_by_each.ask("/v1/receipts?limit=200")
+    path, body = "/v1/receipts/verify-chain", {"receipts": receipts}
+    _, sent, _ = await served_by_each.ask(path, AUDITOR, method="POST", body=body)
+    assert sent["verified"] and sent["alive"]["silences"] == [silence]
+    path, body = "/v1/receipts/verify-range", {"from_seq": 14}
+    _, part, _ = await served_by_each.ask(path, AUDITOR, method="POST", body=body)
+    assert part["verified"] and part["alive"]["silences"] == [], "what was before is not known"
+    assert part["alive"]["unstopped_count"] == 1
+
+
+async def test_a_verdict_tells_of_silences_in_receipts_that_hold_only(
+    served: Served, tmp_path: Path
+) -> None:
+    await boots(served)
+    with sqlite3.connect(tmp_path / "aegis.db") as raw:
+        raw.execute("UPDATE receipts SET agent_id = 'x' WHERE tenant_id = 'acme' AND seq = 14")
+    path = "/v1/receipts/verify-range"
+    _, said, _ = await served.ask(path, AUDITOR, method="POST", body={})
+    assert (said["verified"], said["last_seq"]) == (False, 13)
+    assert (said["alive"]["silence_count"], said["alive"]["runs"]) == (0, True)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ledger_setup import START_US, SteadyClock, draft, lines_of
 
+import storage
+from sidecar.cli.chosen_store import print_reports
 from sidecar.cli.main import main
+from sidecar.ledger import stored_chain
 from sidecar.ledger.boot_entries import (
     NO_STOP,
     STOPPED,
@@ -23,11 +28,12 @@ from sidecar.ledger.boot_entries import (
     stopped,
 )
 from sidecar.ledger.chain import seal
-from sidecar.ledger.liveness import SHOWN_MAX
+from sidecar.ledger.liveness import SHOWN_MAX, SignsOfLife
 from sidecar.ledger.store_entries import fenced, moved, unfenced
+from sidecar.ledger.stored_chain import verify_chain
 from sidecar.ledger.verify import Verdict, verify_lines
 from storage.marks import FenceMark
-from storage.records import HeadRow, ReceiptRow
+from storage.records import Entry, HeadRow, ReceiptRow
 
 HOUR_US = 3_600_000_000
 MINUTE_US = HOUR_US // 60
@@ -57,13 +63,17 @@ def fence(*, up: bool) -> ReceiptRow:
     return made.receipt
 
 
-def lines(told: Sequence[tuple[float, ReceiptRow]]) -> list[bytes]:
-    """A chain of receipts, each so many hours after the first moment."""
-    drafts = [
+def drafts(told: Sequence[tuple[float, ReceiptRow]]) -> list[ReceiptRow]:
+    """Receipts to be, each so many hours after the first moment."""
+    return [
         row._replace(ts_us=START_US + round(hours * HOUR_US), event_id=f"{number:032x}")
         for number, (hours, row) in enumerate(told)
     ]
-    rows = seal({"default": HeadRow("default", 0, "", 0, "", 0)}, drafts).rows
+
+
+def lines(told: Sequence[tuple[float, ReceiptRow]]) -> list[bytes]:
+    """A chain of them."""
+    rows = seal({"default": HeadRow("default", 0, "", 0, "", 0)}, drafts(told)).rows
     return lines_of([row for row in rows if isinstance(row, ReceiptRow)])
 
 
@@ -193,3 +203,70 @@ def test_the_verifier_tells_of_it_and_the_chain_holds(
     assert "at its end the sidecar had stopped, by its own record" in out and "silent" not in out
     code, out = said(tmp_path, capsys, (0, draft(1)), (99, draft(2)))
     assert "sidecar" not in out and "silent" not in out
+
+
+@asynccontextmanager
+async def stored(
+    folder: Path, told: Sequence[tuple[float, ReceiptRow]]
+) -> AsyncIterator[storage.SqlStore]:
+    """The chain in a store."""
+    url = f"sqlite:///{folder}/alive.db"
+    store = await storage.open_store(url, now_us=lambda: START_US, node_id="n1")
+    try:
+        await store.record([Entry(row) for row in drafts(told)], seal)
+        yield store
+    finally:
+        await store.close()
+
+
+def signs(verdict: Verdict) -> SignsOfLife:
+    """What a file of the chain tells."""
+    return SignsOfLife(
+        verdict.silence_count, verdict.silences, verdict.unstopped_count, verdict.unstopped,
+        verdict.runs, verdict.promised_us, verdict.last_us,
+    )  # fmt: skip
+
+
+def any_story(rng: random.Random) -> list[tuple[float, ReceiptRow]]:
+    """Boots, calls and fences at any hours."""
+    told, hours = list[tuple[float, ReceiptRow]](), 0.0
+    for number in range(24):
+        hours += rng.choice((0.1, 0.9, 1.5, 4.0))
+        boot = rng.choice((ONE, TWO, ONE._replace(heartbeat_us=0)))
+        made = (
+            draft(number), draft(number), beat(boot), start(boot, Before("boot-1", NO_STOP)),
+            stop(boot), fence(up=rng.random() < 0.5),
+        )  # fmt: skip
+        told.append((hours, rng.choice(made)))
+    return told
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_a_stored_chain_tells_the_same_wherever_its_stretches_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    told = [(0.0, start()), *any_story(random.Random(seed))]
+    wanted = signs(found(*told))
+    assert wanted.silence_count, "positive control"
+    async with stored(tmp_path, told) as store:
+        report = await verify_chain(store, "default")
+        assert (report.fault, report.alive) == (None, wanted)
+        for rows in (1, 2, 3, 7, len(told)):
+            monkeypatch.setattr(stored_chain, "PAGE_ROWS", rows)
+            assert (await verify_chain(store, "default")).alive == wanted, rows
+
+
+async def test_commands_that_verify_a_store_tell_of_it_and_it_holds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = start(TWO, Before("boot-1", NO_STOP))
+    async with stored(tmp_path, [(0, start()), (5.05, draft(1)), (5.5, again)]) as store:
+        assert print_reports([await verify_chain(store, "default")])
+    assert (
+        "    silent for 5 h 3 min after receipt 1 (2026-01-01T00:00:00+00:00): a receipt was due "
+        "every 1h, and no stop is on record\n"
+        "    no stop is on record of the boot before receipt 3 ('boot-1'): a crash, a kill, or an "
+        "end that was cut off\n"
+        "    at its end the sidecar ran, and a receipt was due every 1h; the last receipt is of "
+        "2026-01-01T05:30:00+00:00\n"
+    ) in capsys.readouterr().out

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from watch_setup import STORM, Desk, desk, detections
 
+from sidecar.ledger.chain import seal
 from sidecar.soc import watch_reading
 from sidecar.soc.watch_lease import WATCHER
 from sidecar.soc.watch_share import Share
 from sidecar.soc.watched import Watched
 from storage.errors import StoreUnavailable
+from storage.records import CallFactsRow, Entry, RecordedEvent
 from storage.watch_rows import WatchMark
 
 
@@ -331,3 +334,31 @@ async def test_where_nothing_is_new_a_lease_that_ran_out_is_left_alone(tmp_path:
             at.clock.move(1)
             await at.look(other)
         assert not other.is_watching
+
+
+async def test_large_arguments_make_pages_short_and_each_event_is_seen_once(
+    tmp_path: Path,
+) -> None:
+    async with desk(tmp_path) as at:
+        watched = await begun(at)
+        arguments = '"' + "x" * 1024 * 1024 + '"'
+        for _ in range(20):
+            at.clock.move(60)
+            facts = CallFactsRow("acme", 0, "5a17", arguments, "{}")
+            await at.store.record([Entry(at.refused(), facts=facts)], seal)
+        pages, recorded_after = list[int](), at.store.recorded_after
+
+        async def reading(*asked: Any, **more: Any) -> list[RecordedEvent]:
+            page = await recorded_after(*asked, **more)
+            pages.append(len(page))
+            return page
+
+        at.store.recorded_after = reading  # type: ignore[method-assign]
+        await at.look(watched)
+        assert pages == [8, 8, 4]
+        assert (at.counts.receipts, at.counts.events) == (20, 20)
+        assert at.broken == []
+        await at.refuse(3)
+        await at.look(watched)
+        (alert,) = await at.alerts()
+        assert alert.hits == 1, "positive control: they are looked at"

@@ -176,7 +176,7 @@ async def test_reads_of_the_ledger_use_an_index(tmp_path: Path) -> None:
     raw = sqlite3.connect(tmp_path / "store.db")
     sql = load_statements("sqlite")
     names = "head receipts receipts_of_call call_facts lock_heads run_heads run_head"
-    names += " tool_marks tool_pins tool_pin"
+    names += " tool_marks tool_pins tool_pin recorded_after facts_saying"
     for name in names.split():
         count = len(set(re.findall(r"\?\d+", sql[name])))
         plan = [row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {sql[name]}", [None] * count)]
