@@ -30,6 +30,7 @@ from sidecar.control.api.receipts import ROOM, SEQ, previous_hash, receipt_at
 from sidecar.control.api.route import AUDITORS, MIB, WHOLE, Asked, Body, Route, Seq, Stream
 from sidecar.ledger.anchors import Anchors
 from sidecar.ledger.canonical import canonical_body
+from sidecar.ledger.commitment import NO_FACTS, NotCommitted, is_vouched_for
 from sidecar.ledger.liveness import Liveness, SignsOfLife
 from sidecar.ledger.merkle import leaf_hash
 from sidecar.ledger.receipt import BODY_KEYS, body_of, receipt_hash
@@ -38,7 +39,7 @@ from sidecar.ledger.stored_heads import HeldStretch, note_rotations
 from sidecar.ledger.tiles import leaf_hashes
 from sidecar.ledger.verify import Verdict, verify_lines
 from storage.listings import Listings
-from storage.records import ReceiptRow
+from storage.records import CallFactsRow, ReceiptRow
 
 #: Receipts that one request has verified, and those looked at in one piece.
 VERIFIED_MAX: Final = 10_000
@@ -52,13 +53,17 @@ _OPTIONS: Final = orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
 class VerdictShape(AnchoredShape):
     """What was found: `count` receipts hold, all of them if `verified`; `error` is about the first
     that does not, or about a signed head that they do not fit. `links_to` is what the first one
-    links to: "" for the beginning of a chain. `alive` is what they tell of their sidecar."""
+    links to: "" for the beginning of a chain. `alive` is what they tell of their sidecar. Beside
+    `facts` of them stands what the rules saw; of `unvouched` nothing shows that it is what they saw
+    then (arguments were not kept, or the receipt is older than that is recorded)."""
 
     count: int
     first_seq: int
     last_seq: int
     links_to: str
     head_hash: str
+    facts: int
+    unvouched: int
     alive: AliveShape
 
 
@@ -69,9 +74,11 @@ class SentVerdictShape(VerdictShape):
 
 
 class OneVerdictShape(AnchoredShape):
-    """Whether a receipt is as it was written."""
+    """Whether a receipt, and what stands beside it, is as it was written. `facts_vouched` says
+    whether the receipt shows that of the facts; null without any."""
 
     seq: int
+    facts_vouched: bool | None
     receipt_hash: str
     recomputed_hash: str
     prev_receipt_hash: str
@@ -94,13 +101,15 @@ class SentReceipts(Body):
 
 
 async def verify_one(asked: Asked) -> dict[str, Any]:
-    """Recomputes the hash of one receipt, with what the store says that it links to."""
+    """Recomputes the hash of one receipt, with what the store says that it links to, and looks
+    whether what stands beside it is what it commits to."""
     reader, tenant = asked.rooms.reader, asked.tenant
     stretch = await stretch_of(asked)
     row, head = await receipt_at(asked), await reader.head(tenant)
     previous = await previous_hash(reader, tenant, row.seq)
     recomputed = receipt_hash(body_of(row, previous))
     anchors, error = Anchors(), None
+    beside, vouched = await reader.call_facts(tenant, row.seq), None
     if recomputed != row.receipt_hash:
         error = "its content does not match its receipt_hash"
     else:
@@ -108,8 +117,14 @@ async def verify_one(asked: Asked) -> dict[str, Any]:
         stretch.take(leaf_hashes([row], previous))
         anchors = await anchors_of(asked, stretch, head)
         error = words_of(anchors)
+    if beside is not None:
+        try:
+            vouched = _is_vouched(row, beside)
+        except NotCommitted as fault:
+            error = error or str(fault)
     return {
         "seq": row.seq,
+        "facts_vouched": vouched,
         "verified": error is None,
         "receipt_hash": row.receipt_hash,
         "recomputed_hash": recomputed,
@@ -119,8 +134,19 @@ async def verify_one(asked: Asked) -> dict[str, Any]:
     }
 
 
+def _is_vouched(row: ReceiptRow, beside: CallFactsRow) -> bool | None:
+    is_vouched = is_vouched_for(
+        beside.salt,
+        beside.arguments,
+        beside.facts,
+        args_commitment=row.args_commitment,
+        request_sha256=row.request_sha256,
+    )
+    return None if beside.facts == NO_FACTS else is_vouched
+
+
 async def verify_range(asked: Asked) -> dict[str, Any]:
-    """Verifies a stretch of the chain with the arguments beside it, against the signed heads."""
+    """Verifies a stretch of the chain with what stands beside it, against the signed heads."""
     reader, tenant = asked.rooms.reader, asked.tenant
     listings, stretch = Listings(reader), await stretch_of(asked)
     head, cut = await reader.head(tenant), await listings.cut(tenant)
@@ -134,7 +160,7 @@ async def verify_range(asked: Asked) -> dict[str, Any]:
         )
     previous = links_to = await previous_hash(reader, tenant, first)
     await stretch.begin(first)
-    count, at, liveness = 0, first, Liveness()
+    count, at, liveness, facts, unvouched = 0, first, Liveness(), 0, 0
     while at <= last:
         recorded = await reader.recorded_after(tenant, at - 1, min(PAGE_ROWS, last - at + 1))
         rows, beside = receipts_and_facts(recorded, last)
@@ -142,14 +168,17 @@ async def verify_range(asked: Asked) -> dict[str, Any]:
         verdict = await asked.rooms.backroom.do(
             partial(_read_page, stretch, liveness, rows, lines, at, previous)
         )
-        count += verdict.count
+        count, facts = count + verdict.count, facts + verdict.facts
+        unvouched += verdict.unvouched
         if verdict.fault is not None:
             what, found = verdict.fault.what, liveness.found()
-            return _verdict(count, first, verdict.last_seq, links_to, previous, what, found)
+            said = _verdict(count, first, verdict.last_seq, links_to, previous, what, found)
+            return said | {"facts": facts, "unvouched": unvouched}
         at, previous = verdict.last_seq + 1, verdict.head_hash
     anchors = await anchors_of(asked, stretch, head)
     error, found = words_of(anchors), liveness.found()
-    return _verdict(count, first, last, links_to, previous, error, found, anchors)
+    said = _verdict(count, first, last, links_to, previous, error, found, anchors)
+    return said | {"facts": facts, "unvouched": unvouched}
 
 
 def _read_page(
@@ -192,7 +221,9 @@ async def verify_sent(asked: Asked) -> dict[str, Any]:
         verdict.count, first_seq, verdict.last_seq, verdict.prev_hash, verdict.head_hash, fault,
         verdict, anchors,
     )  # fmt: skip
-    return said | {"compared": compared}
+    return said | {
+        "compared": compared, "facts": verdict.facts, "unvouched": verdict.unvouched,
+    }  # fmt: skip
 
 
 async def _held_against_store(
@@ -249,6 +280,8 @@ def _verdict(
         "links_to": links_to,
         "head_hash": head,
         "error": error,
+        "facts": 0,
+        "unvouched": 0,
         "alive": alive(found),
         **anchored(anchors, first, last),
     }
@@ -287,7 +320,7 @@ ROUTES: Final = (
     ),
     Route(
         "verify_range", "POST", "/v1/receipts/verify-range",
-        "Verifies a stretch of the chain: hashes, links, arguments committed to, signed heads",
+        "Verifies a stretch of the chain: hashes, links, arguments and facts, signed heads",
         AUDITORS, verify_range, VerdictShape, body=Range, is_body_optional=True,
         problems=("not_found",), time_limit_s=VERIFY_S, room=ROOM,
     ),

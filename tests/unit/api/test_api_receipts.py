@@ -105,6 +105,7 @@ async def test_f1_a_stretch_is_verified_and_the_first_bad_one_named(
 
     whole = await verdict()
     assert (whole["verified"], whole["count"], whole["links_to"]) == (True, 12, "")
+    assert (whole["facts"], whole["unvouched"]) == (4, 0)
     part = await verdict({"from_seq": 4, "to_seq": 6})
     assert (part["verified"], part["count"], part["first_seq"]) == (True, 3, 4)
     assert part["links_to"] == (await served.ask("/v1/receipts/3"))[1]["receipt_hash"]
@@ -125,7 +126,21 @@ async def test_f1_a_stretch_is_verified_and_the_first_bad_one_named(
         raw.execute("UPDATE call_facts SET facts = '{}' WHERE tenant_id = 'acme' AND seq = 3")
     edited = await verdict({"to_seq": 4})
     assert edited["last_seq"] == 2
-    assert "its facts are not those its salt stands for" in edited["error"]
+
+
+async def test_f7_a_receipt_is_verified_with_the_facts_beside_it(
+    served: Served, tmp_path: Path
+) -> None:
+    async def verdict(seq: int) -> tuple[bool, str | None, bool | None]:
+        said = (await served.ask(f"/v1/receipts/{seq}/verify", AUDITOR))[1]
+        return said["verified"], said["error"], said["facts_vouched"]
+
+    assert await verdict(3) == (True, None, True)
+    assert await verdict(2) == (True, None, None), "nothing stands beside an outcome"
+    with sqlite3.connect(tmp_path / "aegis.db") as raw:
+        raw.execute("UPDATE call_facts SET facts = '{}' WHERE tenant_id = 'acme' AND seq = 3")
+    assert await verdict(3) == (False, "its facts are not those its salt stands for", None)
+    assert await verdict(1) == (True, None, True), "the others hold"
 
 
 NO_STRETCH = (
