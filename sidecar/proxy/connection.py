@@ -24,7 +24,7 @@ from sidecar.errors import Refused
 from sidecar.proxy.doorkeeper import farewell
 from sidecar.proxy.exchange import ClientGone, Exchange
 from sidecar.proxy.head_memory import HeadMemory
-from sidecar.proxy.request_walk import RequestWalk, Unfollowed
+from sidecar.proxy.request_walk import RequestWalk
 
 if TYPE_CHECKING:
     from sidecar.proxy.heartbeats import Heartbeats
@@ -77,9 +77,9 @@ class DoorConnection(web_protocol.RequestHandler):
         **options: Any,
     ) -> None:
         super().__init__(door, loop=loop, **options)
-        # The parser stops between two requests where it has so many that are not taken yet, and goes
-        # on when it is asked to. A request that is taken before its body has come counts there for
-        # ever (aiohttp 3.14): it stops before the queue is full, and nobody would ask.
+        # The parser stops between two requests where many wait to be taken, and goes on when it is
+        # asked to. One that is taken before its body has come counts there for ever (aiohttp
+        # 3.14): it would stop before this queue is full, and nobody would ask.
         self._max_msg_queue_size //= 2
         self._msg_queue_resume_size //= 2
         self._door = door
@@ -95,7 +95,7 @@ class DoorConnection(web_protocol.RequestHandler):
         self._is_spent = False
         self._relay: Relay | None = None
         self._heads = HeadMemory()
-        self._walk: RequestWalk = RequestWalk()
+        self._walk = RequestWalk()
         self.source_ip = source_ip
         #: Whether it ever carried anything; over TLS that takes a handshake.
         self.was_made = False
@@ -193,15 +193,7 @@ class DoorConnection(web_protocol.RequestHandler):
         if self._upgraded or self._close or self._force_close:
             return  # what comes is taken for no request
         fresh = list(self._messages)[len(self._messages) - begun :]
-        parsed = [
-            (payload, message.chunked)
-            for message, payload in fresh
-            if isinstance(message, RawRequestMessage)
-        ]
-        well = self._walk.follows(data, parsed)
-        if len(parsed) < begun:  # the parser has given up itself
-            self._walk = Unfollowed()
-            return
+        well = self._walk.follows(data, fresh)
         if well is None:
             return
         for _ in range(begun - well):

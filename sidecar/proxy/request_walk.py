@@ -33,7 +33,7 @@ class Arriving(Protocol):
 class RequestWalk:
     """Follows what a connection sends. What the parser did not take yet waits here too."""
 
-    __slots__ = ("_body", "_chunks", "_counted", "_waiting")
+    __slots__ = ("_body", "_chunks", "_counted", "_is_over", "_waiting")
 
     def __init__(self) -> None:
         self._waiting = bytearray()
@@ -42,6 +42,8 @@ class RequestWalk:
         self._chunks: _Chunks | None = None
         #: How much of it was followed, chunks apart.
         self._counted = 0
+        #: Whether the parser has given up, so that nothing more is a request.
+        self._is_over = False
 
     def is_simple(self, data: bytes, begun: Arriving | None) -> bool:
         """Whether that is all there is to say of a piece: the head that has `begun` in it, a body
@@ -61,10 +63,13 @@ class RequestWalk:
         self._body, self._counted = (None, 0) if body.is_eof() else (body, total)
         return True
 
-    def follows(self, data: bytes, begun: Sequence[tuple[Arriving, bool]]) -> int | None:
+    def follows(self, data: bytes, begun: Sequence[tuple[object, Arriving]]) -> int | None:
         """None if all is well; else how many of the requests that have `begun` in this piece are:
-        behind them a line ends with CR or LF alone. Each comes with its body, and whether that is
-        sent in chunks."""
+        behind them a line ends with CR or LF alone. Each is a head that tells whether its body is
+        `chunked`, or what could not be read, and a body."""
+        self._is_over |= any(not hasattr(head, "chunked") for head, _ in begun)
+        if self._is_over:
+            return None
         waiting = self._waiting
         waiting += data
         at, number = 0, 0
@@ -87,7 +92,8 @@ class RequestWalk:
             if end < 0:
                 return number
             at = end + len(HEAD_END)
-            self._body, is_chunked = begun[number]
+            head, self._body = begun[number]
+            is_chunked = getattr(head, "chunked", False)
             self._chunks, self._counted = _Chunks() if is_chunked else None, 0
             number += 1
         del waiting[:at]
@@ -110,16 +116,6 @@ class RequestWalk:
         if is_whole:
             self._body = self._chunks = None
         return at, True
-
-
-class Unfollowed(RequestWalk):
-    """Of a connection on which nothing more is a request."""
-
-    __slots__ = ()
-
-    def is_simple(self, data: bytes, begun: Arriving | None) -> bool:
-        """Nothing is looked at."""
-        return True
 
 
 class _Chunks:

@@ -7,6 +7,7 @@ import asyncio
 import random
 import re
 import time
+from types import SimpleNamespace
 
 import pytest
 from proxy_wire_setup import OK, Door, answering, door, raw_upstream, upstream_of
@@ -146,6 +147,9 @@ async def test_b3_whatever_is_sent_is_read_as_it_was_meant_and_an_odd_line_ends_
             assert await said_to(front, pieces) == wanted, seed
 
 
+CHUNKED = SimpleNamespace(chunked=True)
+
+
 class Body:
     """As the parser tells of it."""
 
@@ -168,7 +172,7 @@ def test_b3_a_parser_that_ends_a_body_elsewhere_is_not_believed() -> None:
     ):
         body = Body()
         body.has_ended = ended
-        assert (RequestWalk().follows(head + chunks, [(body, True)]) is None) is is_well, chunks
+        assert (RequestWalk().follows(head + chunks, [(CHUNKED, body)]) is None) is is_well, chunks
 
 
 def test_b4_following_costs_no_more_where_lines_and_chunks_crowd() -> None:
@@ -177,5 +181,5 @@ def test_b4_following_costs_no_more_where_lines_and_chunks_crowd() -> None:
     walk = RequestWalk()
     assert walk.follows(b"\r\n" * 32_000, []) is None
     body = Body()
-    assert walk.follows(GET + b"1\r\na\r\n" * 11_000, [(body, True)]) is None
+    assert walk.follows(GET + b"1\r\na\r\n" * 11_000, [(CHUNKED, body)]) is None
     assert time.thread_time() - begun < 0.25
