@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 HEAD_END: Final = b"\r\n\r\n"
 _LINE_END: Final = b"\r\n"
+_SIZE: Final = re.compile(rb"([0-9A-Fa-f]+)[^\r\n]*\r\n")
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)++")
 _CR, _LF = 13, 10
 
@@ -132,20 +133,23 @@ class _Chunks:
     def through(self, data: bytearray, at: int) -> int:
         """How far they go; raises ValueError for a size that is none."""
         size = len(data)
-        while not self.are_whole:
-            step = min(self._left, size - at)
-            self._left -= step
-            at += step
-            if self._left:
+        at += self._left
+        while at < size and not self._looks_for_trailers:
+            line = _SIZE.match(data, at)
+            if line is None:
                 break
-            end = data.find(_LINE_END, at)
-            if end < 0:
-                break
-            line, at = data[at:end], end + len(_LINE_END)
-            if self._looks_for_trailers:
-                self.are_whole = not line
-                continue
-            length = int(line.partition(b";")[0], 16)
+            length = int(line[1], 16)
             self._looks_for_trailers = not length
-            self._left = length + len(_LINE_END) if length else 0
+            at = line.end() + (length + len(_LINE_END) if length else 0)
+        self._left = max(0, at - size)
+        if self._looks_for_trailers:
+            return self._through_trailers(data, at)
+        if at < size and (data.find(_LINE_END, at) >= 0):
+            raise ValueError("no size of a chunk")
+        return min(at, size)
+
+    def _through_trailers(self, data: bytearray, at: int) -> int:
+        while not self.are_whole and (end := data.find(_LINE_END, at)) >= 0:
+            self.are_whole = end == at
+            at = end + len(_LINE_END)
         return at
