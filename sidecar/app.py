@@ -137,7 +137,7 @@ async def running(
             config, clock, policies, recorder, callers, runs, pins, leg, counters, fence, approvals,
             await made_sessions(clock, store), shared.rates, made_spans(stack, os.environ),
         )  # fmt: skip
-        authorize = made_authorize(shared, queue, store, boot_id, approvals)
+        authorize = made_authorize(shared, queue, store, boot_id, approvals, pipeline.bodies)
         door = _door(config, pipeline, authorize)
         watching = await begun_watching(
             stack, config, clock, store, queue, policies, counters, fence, callers.containing,

@@ -27,6 +27,7 @@ from sidecar.ledger.pin_keeper import PinKeeper
 from sidecar.ledger.recorder import Recorder
 from sidecar.ledger.run_keeper import RunKeeper
 from sidecar.policy_files import PolicyKeeper
+from sidecar.proxy.held_bodies import HeldBodies
 from sidecar.proxy.pinned_tools import PinnedTools
 from sidecar.proxy.rates import Rates
 from sidecar.proxy.redaction import Redactor
@@ -52,9 +53,14 @@ class Shared:
 
 
 def made_authorize(
-    shared: Shared, queue: WriteQueue, store: SqlStore, boot_id: str, approvals: Approvals
+    shared: Shared,
+    queue: WriteQueue,
+    store: SqlStore,
+    boot_id: str,
+    approvals: Approvals,
+    bodies: HeldBodies,
 ) -> AuthorizeDoor:
-    """What agents use of `/v1`."""
+    """What agents use of `/v1`; `bodies` are the proxy's too, and have one bound."""
     config, clock, counters = shared.config, shared.clock, shared.counters
     redact = Redactor(config.record.secrets).arguments
     keeps_arguments = config.record.arguments == "redacted"
@@ -102,4 +108,4 @@ def made_authorize(
         ("GET", (APPROVALS, "*")): waiting.poll,
         ("POST", (APPROVALS, "*", CONSUME)): waiting.consume,
     }
-    return AuthorizeDoor(routes, config.limits, counters, clock, identify.knows)
+    return AuthorizeDoor(routes, config.limits, bodies, counters, clock, identify.knows)

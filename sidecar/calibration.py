@@ -26,6 +26,7 @@ from sidecar.calibration_file import Figures, Load, Place, date_of, kept_for
 from sidecar.clock import Clock
 from sidecar.errors import SidecarError
 from sidecar.ledger.chain import seal
+from sidecar.ledger.commitment import SALT_BYTES
 from sidecar.ledger.receipt import blank_receipt
 from storage.calibrate import Calibration, calibrate, calibrate_for, engine_settings
 from storage.commit_model import CommitModel
@@ -279,7 +280,7 @@ _OUTCOME = blank_receipt(
     _TENANT, "outcome", event_id="", call_id="", ts_us=0, agent_id="agent",
     outcome="completed", http_status=200,
 )  # fmt: skip
-_CALL_FACTS = CallFactsRow(_TENANT, 0, _HASH[:32], _ARGUMENTS, _FACTS)
+_CALL_FACTS = CallFactsRow(_TENANT, 0, _HASH[: 2 * SALT_BYTES], _ARGUMENTS, _FACTS)
 
 
 def ordinary_call(clock: Clock) -> tuple[Entry, Entry]:

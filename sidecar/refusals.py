@@ -281,6 +281,13 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "Try again in a moment.",
     ),
     RefusalKind(
+        "bodies_full",
+        503,
+        "Too much is held of requests that have not ended",
+        "Nothing was forwarded. Try again in a moment, with less at once; or raise "
+        "`limits.bodies`.",
+    ),
+    RefusalKind(
         "answers_full",
         503,
         "Too much is held of answers that have to be looked into",

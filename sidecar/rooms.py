@@ -37,6 +37,7 @@ from sidecar.policy_tested import LastTested
 from sidecar.problems import Problem
 from sidecar.proxy.dialects import DIALECTS
 from sidecar.proxy.held_answers import HeldAnswers
+from sidecar.proxy.held_bodies import HeldBodies
 from sidecar.proxy.holding import Holding
 from sidecar.proxy.judging import Judging
 from sidecar.proxy.mcp_answers import McpAnswers
@@ -93,6 +94,11 @@ class Upkept(Protocol):
         ...
 
 
+def made_bodies(config: Config, counters: Counters) -> HeldBodies:
+    """What counts the request bodies that are held, whichever way they came."""
+    return HeldBodies(config.limits.bodies_bytes, counters, shares_tenants=len(config.tenants) > 1)
+
+
 def made_pipeline(
     config: Config,
     clock: Clock,
@@ -140,7 +146,7 @@ def made_pipeline(
         authenticator=callers.authenticator, recorder=recorder, leg=leg, places=places,
         pinned=PinnedTools(pins, config.upstreams), answers=answers,
         streams=OpenStreams(callers.registry), counters=counters, clock=clock, spans=spans,
-        held=HeldAnswers(config.limits.held_bytes, counters),
+        bodies=made_bodies(config, counters), held=HeldAnswers(config.limits.held_bytes, counters),
     )  # fmt: skip
 
 

@@ -45,6 +45,7 @@ _NOT_THE_STORE: Final = frozenset(
         "stale_decision",
         "internal_error",
         "shutting_down",
+        "bodies_full",
         "run_unreadable",
         "unrecordable",
     }

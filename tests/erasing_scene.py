@@ -14,11 +14,12 @@ from sidecar.clock import Clock
 from sidecar.control.containment_news import ContainmentNews
 from sidecar.identity.change_entry import Change, change_entry
 from sidecar.identity.containment_words import shown_containment
+from sidecar.ledger.commitment import NONCE_BYTES
 from sidecar.ledger.fence import Fence
 from sidecar.soc.alert_states import Move
 from sidecar.soc.correlation import correlate, look_back_us
 from sidecar.soc.deliveries import Told
-from sidecar.soc.incident_entries import SALT_BYTES, Stamp, raised_entry
+from sidecar.soc.incident_entries import Stamp, raised_entry
 from sidecar.soc.incidents import Incidents
 from sidecar.soc.levels import Level
 from sidecar.soc.model import Evidence, Hit, Response, Severity
@@ -66,7 +67,7 @@ async def quote(store: SqlStore, clock: Clock, *hits: Hit) -> list[Quoted]:
     standing = await store.open_incidents(tenant, 100)
     noticed = correlate(tenant, hits, quiet, standing, Level.RESPOND, clock.now_us())
     told = deliveries_for(noticed, SINKS, Level.RESPOND, standing)
-    stamp = Stamp(clock.new_id(), clock.random_bytes(SALT_BYTES), clock.now_us())
+    stamp = Stamp(clock.new_id(), clock.random_bytes(NONCE_BYTES), clock.now_us())
     # What is owed is left owed, as a crash before the response leaves it.
     entry = raised_entry(tenant, noticed, stamp, (*told, *owed_rows(noticed.raised)))
     answer = await Queue(store).submit(entry)

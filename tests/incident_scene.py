@@ -10,11 +10,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from sidecar.clock import Clock
 from sidecar.ledger.chain import seal
 from sidecar.ledger.checkpointer import Checkpointer
+from sidecar.ledger.commitment import NONCE_BYTES, salt_beside
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.receipt import blank_receipt
 from sidecar.signed_note import SigningKey
 from sidecar.soc.correlation import Noticed, correlate, look_back_us
-from sidecar.soc.incident_entries import SALT_BYTES, Stamp, raised_entry
+from sidecar.soc.incident_entries import Stamp, raised_entry
 from sidecar.soc.incidents import Incidents
 from sidecar.soc.levels import Level
 from sidecar.soc.model import Evidence, Hit, Severity
@@ -64,7 +65,9 @@ class Scene:
             tenant, "refusal", event_id=self.clock.new_id(), call_id=call_id,
             ts_us=self.clock.now_us(), agent_id=agent,
         )._replace(decision="deny", tool="mail/send", upstream="mail")  # fmt: skip
-        facts = CallFactsRow(tenant, 0, "5a17", None, '{"risk":"low"}')
+        said = b'{"risk":"low"}'
+        salt = salt_beside(self.clock.random_bytes(NONCE_BYTES), said)
+        facts = CallFactsRow(tenant, 0, salt.hex(), None, said.decode())
         answer = await Queue(self.store).submit(Entry(row, facts))
         assert isinstance(answer, Recorded)
         return Evidence(answer.seq, answer.receipt_hash, call_id, answer.ts_us)
@@ -92,7 +95,7 @@ class Scene:
         if not noticed.has_news:
             assert await self.store.put_rows(tenant, [*noticed.alerts, *noticed.incidents])
             return noticed
-        stamp = Stamp(self.clock.new_id(), self.clock.random_bytes(SALT_BYTES), at_us)
+        stamp = Stamp(self.clock.new_id(), self.clock.random_bytes(NONCE_BYTES), at_us)
         answer = await Queue(self.store).submit(raised_entry(tenant, noticed, stamp))
         assert isinstance(answer, Recorded), answer
         return noticed

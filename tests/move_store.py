@@ -27,6 +27,7 @@ from sidecar.ledger.canonical import canonical_arguments
 from sidecar.ledger.chain import seal
 from sidecar.ledger.checkpoint import Checkpoint, signed
 from sidecar.ledger.checkpointer import new_origin
+from sidecar.ledger.commitment import NONCE_BYTES, salt_beside
 from sidecar.ledger.drafts import keyed_digests
 from sidecar.ledger.merkle import append, root
 from sidecar.ledger.receipt import blank_receipt
@@ -61,7 +62,7 @@ FACTS = json.dumps(
 def intent_of(clock: Clock, tenant: str, number: int, argument_bytes: int) -> Entry:
     """An intent as the sidecar's recorder drafts it."""
     call_id = clock.new_id()
-    salt = clock.random_bytes(16)
+    salt = salt_beside(clock.random_bytes(NONCE_BYTES), FACTS.encode())
     text = clock.random_bytes(argument_bytes // 2).hex()  # no engine can compress it away
     arguments = canonical_arguments({"number": number, "text": text})
     request, commitment = keyed_digests(salt, b"{}", arguments)

@@ -111,6 +111,11 @@ OVERVIEW = Dashboard(
                   [("sum(aegis_calls_in_flight{<of>})", "calls"),
                    ("sum(aegis_connections{<of>})", "connections"),
                    ("sum(aegis_websockets{<of>})", "WebSockets")]),
+            Panel("Held in memory", "Request bodies above 64 KiB whose calls have not ended, and "
+                  "answers that are looked into; `limits.bodies` and `limits.held` bound them.",
+                  [("sum by (instance) (aegis_request_bytes_held{<of>})", "requests, {{instance}}"),
+                   ("sum by (instance) (aegis_answer_bytes_held{<of>})", "answers, {{instance}}")],
+                  "bytes"),
             Panel("Process", "Share of time the event loop computes, and memory.",
                   [("max by (instance) (aegis_process_loop_busy_ratio{<of>})",
                     "busy, {{instance}}")], "percentunit", top=1),

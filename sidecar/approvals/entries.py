@@ -9,7 +9,6 @@ Must not know: queues, when an approval changes.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,15 +16,15 @@ import orjson
 
 from sidecar.approvals.states import State, Step, read_terms, read_votes
 from sidecar.ledger.canonical import canonical_arguments
+from sidecar.ledger.commitment import NONCE_BYTES, committed
 from sidecar.ledger.receipt import blank_receipt
-from storage.records import CallFactsRow, Entry, Ticket
+from storage.records import Entry, Ticket
 from storage.standing import ApprovalRow, AuditRow
 from storage.watch_rows import DeliveryRow
 
 if TYPE_CHECKING:
     from sidecar.clock import Clock
 
-SALT_BYTES: Final = 16
 #: What can happen to one, as it follows `approval.` in receipts and audit rows.
 ASK: Final = "ask"
 APPROVE: Final = "approve"
@@ -106,7 +105,7 @@ def _entry(
 ) -> Entry:
     """Receipt, facts and audit row; `texts` are the states before and after."""
     action = f"approval.{verb}"
-    at_us, salt = clock.now_us(), clock.random_bytes(SALT_BYTES)
+    at_us, nonce = clock.now_us(), clock.random_bytes(NONCE_BYTES)
     arguments = canonical_arguments(
         {
             "action_sha256": row.action_sha256,
@@ -116,6 +115,7 @@ def _entry(
             **said,
         }
     )
+    commitment, facts = committed(row.tenant_id, nonce, arguments)
     upstream = row.tool.partition("/")[0]
     receipt = blank_receipt(
         row.tenant_id,
@@ -130,11 +130,11 @@ def _entry(
         tool=row.tool,
         approval_id=row.approval_id,
         approver=actor if verb in _BY_PEOPLE else None,
-        args_commitment=hmac.digest(salt, arguments, "sha256").hex(),
+        args_commitment=commitment,
     )
     return Entry(
         receipt,
-        CallFactsRow(row.tenant_id, 0, salt.hex(), arguments.decode(), "{}"),
+        facts,
         audit=AuditRow(row.tenant_id, 0, at_us, actor, action, row.approval_id, *texts, reason),
     )
 

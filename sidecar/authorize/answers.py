@@ -37,7 +37,7 @@ STATUS_REASONS: Final = {
     503: "ServiceUnavailable",
 }  # fmt: skip
 #: Clients try again at once, and three times, after a 5xx: who is only in a crowd is told to wait.
-_WAITS: Final = frozenset({"queue_full"})
+_WAITS: Final = frozenset({"queue_full", "bodies_full"})
 
 _RISK_SCORES: Final = {"low": 10, "medium": 40, "high": 75, "critical": 95}
 _TRUST_PENALTIES: Final = {

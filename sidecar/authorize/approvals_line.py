@@ -117,7 +117,8 @@ class ApprovalsLine:
         spent_for_by = ""
         try:
             principal, spent_for_by = await self._spender(asked)
-            claimed = _claimed(await asked.read_body(), asked, self._limits)
+            body = await asked.read_body(principal)
+            claimed = _claimed(body, asked, self._limits)
             row = await self._consuming.find(principal, _id_of(asked))
             if principal.state is not AgentState.ACTIVE:
                 raise barred(principal.state)

@@ -9,19 +9,22 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from sidecar.model import Person, Principal
+from sidecar.proxy.held_bodies import HeldBody
 
 
 class AskedHttp(NamedTuple):
     """A request: its path below `/v1` in segments, and by lower-case name the one value of each
-    header. `read_body` raises Refused, or that the client is gone. `is_control` tells that it came
-    by the control listener, where nobody calls without a credential; `certificate` is the one that
-    the client has shown."""
+    header. `read_body` is told whose it is and raises Refused, or that the client is gone; what is
+    kept of it stands in `held`, until whoever leads the request lets it go. `is_control` tells that
+    it came by the control listener, where nobody calls without a credential; `certificate` is the
+    one that the client has shown."""
 
     method: str
     segments: tuple[str, ...]
     headers: Mapping[str, str]
     source_ip: str
-    read_body: Callable[[], Awaitable[bytes]]
+    read_body: Callable[[Principal], Awaitable[bytes]]
+    held: HeldBody
     is_control: bool = False
     certificate: Mapping[str, Any] | None = None
     query: str = ""

@@ -19,6 +19,8 @@ from sidecar.authorize.door import RESERVED, AuthorizeDoor
 from sidecar.config.model import Limits
 from sidecar.control.continuing import invite
 from sidecar.errors import Refused
+from sidecar.model import Principal
+from sidecar.proxy.held_bodies import HeldBody
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Middleware
@@ -43,7 +45,7 @@ def agents_first(door: AuthorizeDoor, limits: Limits) -> Middleware:
         found = _PATH.fullmatch(request.rel_url.raw_path)
         if found is None:
             return await handler(request)
-        asked = _asked(request, found[1], limits)
+        asked = _asked(request, found[1], limits, door.body())
         if not door.serves(asked):
             return await handler(request)
         status, headers, body = await door.answer(asked)
@@ -52,18 +54,19 @@ def agents_first(door: AuthorizeDoor, limits: Limits) -> Middleware:
     return serve
 
 
-def _asked(request: web.Request, path: str, limits: Limits) -> AskedHttp:
+def _asked(request: web.Request, path: str, limits: Limits, held: HeldBody) -> AskedHttp:
     headers = {name: ",".join(request.headers.getall(name, ())) for name in _READ}
     doubled = [name for name in _READ if len(request.headers.getall(name, ())) > 1]
 
-    async def read_body() -> bytes:
+    async def read_body(principal: Principal) -> bytes:
+        held.tenant = principal.tenant
         if doubled:
             raise Refused("ambiguous_header", f"{doubled[0]} is there twice")
         if headers.get("content-encoding", "identity").lower() not in ("", "identity"):
             raise Refused("unsupported_encoding")
         try:
             async with asyncio.timeout(limits.body_wait_s):
-                return await _read(request, limits.request_bytes)
+                return await _read(request, limits.request_bytes, held)
         except TimeoutError:
             raise Refused("request_timeout") from None
 
@@ -73,19 +76,23 @@ def _asked(request: web.Request, path: str, limits: Limits) -> AskedHttp:
         {name: value for name, value in headers.items() if name in request.headers},
         request.remote or "",
         read_body,
+        held,
         is_control=True,
         query=request.rel_url.raw_query_string,
     )
 
 
-async def _read(request: web.Request, bytes_max: int) -> bytes:
+async def _read(request: web.Request, bytes_max: int, held: HeldBody) -> bytes:
     pieces = bytearray()
     too_large = Refused("body_too_large", f"The body is longer than {bytes_max} bytes")
     if (request.content_length or 0) > bytes_max:
         raise too_large
+    held.require_room(request.content_length or 0)
     await invite(request)
     async for piece in request.content.iter_any():
-        pieces += piece
-        if len(pieces) > bytes_max:
+        size = len(pieces) + len(piece)
+        if size > bytes_max:
             raise too_large
+        held.becomes(size)
+        pieces += piece
     return bytes(pieces)

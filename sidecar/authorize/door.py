@@ -17,8 +17,10 @@ from sidecar.authorize.not_here import NOT_HERE
 from sidecar.clock import Clock
 from sidecar.config.model import Limits
 from sidecar.errors import Refused
+from sidecar.model import Principal
 from sidecar.proxy.dialects.reply import WholeReply
 from sidecar.proxy.exchange import ClientGone, Exchange
+from sidecar.proxy.held_bodies import HeldBodies, HeldBody
 from sidecar.telemetry.counters import Counters
 
 #: The first segment of paths that are the sidecar's own.
@@ -41,6 +43,7 @@ class AuthorizeDoor:
         self,
         routes: Routes,
         limits: Limits,
+        bodies: HeldBodies,
         counters: Counters,
         clock: Clock,
         knows: Callable[[AskedHttp], bool],
@@ -48,6 +51,7 @@ class AuthorizeDoor:
         """`knows` tells whether a request bears the credential of an agent."""
         self._routes = routes
         self._limits = limits
+        self._bodies = bodies
         self._counters = counters
         self._clock = clock
         self._knows = knows
@@ -71,8 +75,19 @@ class AuthorizeDoor:
             return True
         return not isinstance(self._route(asked), Refused) and self._knows(asked)
 
+    def body(self) -> HeldBody:
+        """What is held of the body of one request, by whichever listener it comes."""
+        return HeldBody(self._bodies, RESERVED)
+
     async def answer(self, asked: AskedHttp) -> WholeReply:
-        """What is answered; a path or method that is not served here is told apart."""
+        """What is answered; a path or method that is not served here is told apart. Nothing is held
+        of the request's body after it."""
+        try:
+            return await self._answer(asked)
+        finally:
+            asked.held.let_go()
+
+    async def _answer(self, asked: AskedHttp) -> WholeReply:
         serve = self._route(asked)
         if isinstance(serve, Refused):
             self._counters.refused(serve.code)
@@ -100,15 +115,23 @@ class AuthorizeDoor:
         return Refused("unknown_route")
 
     def _asked(self, exchange: Exchange) -> AskedHttp:
-        head = exchange.head
+        head, held, limits = exchange.head, self.body(), self._limits
 
-        async def read_body() -> bytes:
+        async def read_body(principal: Principal) -> bytes:
             if head.is_handshake:
                 raise Refused("upgrade_refused")
-            return await exchange.read_body(self._limits.request_bytes, self._limits.body_wait_s)
+            held.tenant = principal.tenant
+            body = exchange.arrived_body(limits.request_bytes)
+            if body is None:
+                held.require_room(int(head.first.get("content-length", 0)))
+                body = await exchange.read_body(
+                    limits.request_bytes, limits.body_wait_s, held.becomes
+                )
+            held.becomes(len(body))
+            return body
 
         return AskedHttp(
-            head.method, head.segments, head.first, head.source_ip, read_body,
+            head.method, head.segments, head.first, head.source_ip, read_body, held,
             certificate=exchange.certificate, query=head.query,
         )  # fmt: skip
 

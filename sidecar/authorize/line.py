@@ -125,7 +125,7 @@ class AuthorizeLine:
             if SIGNATURE in asked.headers:
                 raise Refused("unsigned_only")
             policy_set = rooms.policies.current
-            body = await asked.read_body()
+            body = await asked.read_body(principal)
             case = self._read(asked, principal, policy_set, call_id, body)
             if principal.state is not AgentState.ACTIVE:
                 raise barred(principal.state)

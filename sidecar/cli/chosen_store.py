@@ -130,8 +130,9 @@ def print_reports(reports: Sequence[ChainReport]) -> bool:
             )
             continue
         held = f"receipts {report.first_seq} to {report.last_seq} hold"
+        loose = f" ({report.unvouched} of them not vouched for)" if report.unvouched else ""
         print(
-            f"tenant {report.tenant_id!a}: {held}, {report.facts} with facts; "
+            f"tenant {report.tenant_id!a}: {held}, {report.facts} with facts{loose}; "
             f"{_anchored_text(report)}; head hash {report.head_hash or '-'}"
         )
         if report.cut is not None:

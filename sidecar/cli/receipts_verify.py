@@ -119,9 +119,23 @@ def _as_text(verdict: Verdict, found: Anchors, *, is_part: bool, has_keys: bool)
     return (
         f"verified: {verdict.count} receipts of tenant {verdict.tenant_id!a}, "
         f"{verdict.first_seq} to {verdict.last_seq}, {_anchored_text(verdict, found)}\n"
-        f"head hash: {verdict.head_hash}\n{extent}\n{_rollbacks(verdict)}"
+        f"head hash: {verdict.head_hash}\n{extent}\n{_facts_text(verdict)}{_rollbacks(verdict)}"
         f"{liveness_text(verdict)}"
         f"{_what_is_shown(verdict, found, is_part, has_keys)}"
+    )
+
+
+def _facts_text(verdict: Verdict) -> str:
+    """Of the facts that were given: whether the receipts vouch for them."""
+    if not verdict.facts:
+        return ""
+    left = verdict.unvouched
+    if not left:
+        return f"facts: {verdict.facts}, all as they were when they were recorded\n"
+    return (
+        f"facts: {verdict.facts}, of which {verdict.facts - left} are as they were when they were "
+        f"recorded; nothing shows that of {left} (arguments were not kept, or their receipts are "
+        "older than this is recorded)\n"
     )
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
+from sidecar.config.body_room import with_room
 from sidecar.config.bounded import read_bounded
 from sidecar.config.callers import read_callers
 from sidecar.config.endpoints import (
@@ -172,13 +173,14 @@ class _Reader:
         top = self.top
         top.allow(KEYS)
         listen = self._listen()
-        limits = read_bounded(top.sub("limits"), Limits, {})
+        bounds = top.sub("limits")
+        limits = read_bounded(bounds, Limits, {})
         store = self._store()
         written = read_tenants(top, self.references)
         callers = read_callers(top, written, listen.data)
         self._warn_of_keys_in_the_clear(listen.control, written.tenants)
         default = top.choice("default", ("deny", "observe"), "deny")
-        return Config(
+        config = Config(
             default="observe" if default == "observe" else "deny",
             listen=listen,
             store=store,
@@ -198,6 +200,8 @@ class _Reader:
             record=self._record(),
             limits=limits,
         )
+        limits = with_room(bounds, limits, config.upstreams.values())
+        return config.model_copy(update={"limits": limits})
 
     def _listen(self) -> Listen:
         section = self.top.sub("listen")

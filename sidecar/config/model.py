@@ -281,6 +281,14 @@ class Limits(Group):
         low=1,
         high=1024 * MIB,
     )
+    bodies_bytes: int = _setting(
+        "request bodies held at once, as they arrive and until their calls end, those up to 64KiB "
+        "not counted; one upstream, and one of several tenants, may have half of it held, so that "
+        "it is at least twice the largest `limits.request`",
+        256 * MIB,
+        low=1024,
+        high=1024 * 1024 * MIB,
+    )
     held_bytes: int = _setting(
         "answers held at once, because they are looked into before they pass; one upstream may "
         "have half of it held",

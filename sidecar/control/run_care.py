@@ -9,16 +9,16 @@ Must not know: HTTP, the command line.
 
 from __future__ import annotations
 
-import hmac
 from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.clock import Clock
 from sidecar.ledger.canonical import canonical_arguments
+from sidecar.ledger.commitment import NONCE_BYTES, committed
 from sidecar.ledger.pin_entries import SOCKET_ACTOR
 from sidecar.ledger.receipt import blank_receipt
 from sidecar.ledger.run_text import UnreadableRun, read_run
 from storage.errors import StoreError
-from storage.records import CallFactsRow, Entry, Recorded, RunHead
+from storage.records import Entry, Recorded, RunHead
 from storage.standing import AuditRow
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from storage.write_queue import WriteQueue
 
 ACTION: Final = "run.reset"
-SALT_BYTES: Final = 16
 
 
 class RunCareRefused(Exception):
@@ -132,13 +131,14 @@ class RunCare:
         actor: str,
         before: Mapping[str, Any],
     ) -> Entry:
-        salt = self._clock.random_bytes(SALT_BYTES)
+        nonce = self._clock.random_bytes(NONCE_BYTES)
         now_us = self._clock.now_us()
         gathered = canonical_arguments(
             {name: value for name, value in before.items() if name not in ("tenant", "agent")}
         ).decode()
         # The receipt commits to who did it and to what there was, as the audit tells it.
         arguments = canonical_arguments({"actor": actor, "before": gathered, "reason": reason})
+        commitment, facts = committed(tenant, nonce, arguments)
         receipt = blank_receipt(
             tenant,
             "control",
@@ -150,9 +150,8 @@ class RunCare:
             action=ACTION,
             approver=actor,
             run_id=run_id or None,
-            args_commitment=hmac.digest(salt, arguments, "sha256").hex(),
+            args_commitment=commitment,
         )
-        facts = CallFactsRow(tenant, 0, salt.hex(), arguments.decode(), "{}")
         subject = f"run:{agent}/{run_id}" if run_id else f"run:{agent}"
         audit = AuditRow(tenant, 0, now_us, actor, ACTION, subject, gathered, "", reason)
         return Entry(receipt, facts, run_key=_key(agent, run_id), run_step=_nothing, audit=audit)

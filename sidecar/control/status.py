@@ -16,8 +16,8 @@ from typing import Any
 import sidecar
 from sidecar.clock import Clock
 from sidecar.telemetry.counters import Histogram
-from sidecar.telemetry.metrics import LANES
 from sidecar.telemetry.sources import Sources
+from sidecar.telemetry.store_metrics import LANES
 from storage.forecast import Forecast, Outlook, trend_sentence
 from storage.pressure import NEAR, Snapshot
 

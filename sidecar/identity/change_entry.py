@@ -7,14 +7,14 @@ Must not say: a secret; of a token only whether there is one.
 
 from __future__ import annotations
 
-import hmac
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sidecar.ledger.canonical import canonical_arguments
+from sidecar.ledger.commitment import NONCE_BYTES, committed
 from sidecar.ledger.receipt import blank_receipt
-from storage.records import CallFactsRow, Entry
+from storage.records import Entry
 from storage.standing import AgentRow, AuditRow, KeyRow
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from sidecar.identity.profiles import KeyProfile
     from storage.watch_rows import ContainmentRow, DeliveryRow
 
-SALT_BYTES: Final = 16
 
 Shown = Mapping[str, Any]
 
@@ -45,14 +44,14 @@ class Change(NamedTuple):
 def change_entry(clock: Clock, change: Change) -> Entry:
     """The entry. Times and ids are drawn here."""
     now_us = clock.now_us()
-    salt = clock.random_bytes(SALT_BYTES)
+    nonce = clock.random_bytes(NONCE_BYTES)
     told: dict[str, Any] = {
         "subject": change.subject,
         "before": None if change.before is None else dict(change.before),
         "after": dict(change.after),
         "reason": change.reason,
     }
-    arguments = canonical_arguments(told)
+    commitment, facts = committed(change.tenant, nonce, canonical_arguments(told))
     puts = (change.put, *change.also)
     agents = [row.agent_id for row in puts if isinstance(row, AgentRow)]
     receipt = blank_receipt(
@@ -65,7 +64,7 @@ def change_entry(clock: Clock, change: Change) -> Entry:
     )._replace(
         action=change.action,
         approver=change.actor,
-        args_commitment=hmac.digest(salt, arguments, "sha256").hex(),
+        args_commitment=commitment,
     )
     audit = AuditRow(
         change.tenant,
@@ -78,7 +77,6 @@ def change_entry(clock: Clock, change: Change) -> Entry:
         _text(change.after),
         change.reason,
     )
-    facts = CallFactsRow(change.tenant, 0, salt.hex(), arguments.decode(), "{}")
     return Entry(receipt, facts, puts=puts, audit=audit, raises_epoch=True)
 
 

@@ -8,19 +8,18 @@ Must not know: what is changed, when, or where the entry goes.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sidecar.ledger.canonical import canonical_arguments
+from sidecar.ledger.commitment import NONCE_BYTES, committed
 from sidecar.ledger.receipt import blank_receipt
-from storage.records import CallFactsRow, Entry
+from storage.records import Entry
 from storage.standing import AuditRow
 
 if TYPE_CHECKING:
     from sidecar.clock import Clock
 
-SALT_BYTES: Final = 16
 #: Who acts where nobody asked for it.
 SIDECAR: Final = "sidecar"
 
@@ -39,7 +38,7 @@ class Deed(NamedTuple):
 
 def audited_entry(clock: Clock, tenant: str, deed: Deed) -> Entry:
     """The entry. Times and ids are drawn here. Raises NotCanonical for what is no text."""
-    salt, now_us = clock.random_bytes(SALT_BYTES), clock.now_us()
+    nonce, now_us = clock.random_bytes(NONCE_BYTES), clock.now_us()
     arguments = canonical_arguments(
         {
             "subject": deed.subject,
@@ -49,9 +48,8 @@ def audited_entry(clock: Clock, tenant: str, deed: Deed) -> Entry:
         }
     )
     entry = _entry(clock.new_id(), now_us, tenant, deed)
-    commitment = hmac.digest(salt, arguments, "sha256").hex()
+    commitment, entry.facts = committed(tenant, nonce, arguments)
     entry.receipt = entry.receipt._replace(args_commitment=commitment)
-    entry.facts = CallFactsRow(tenant, 0, salt.hex(), arguments.decode(), "{}")
     return entry
 
 

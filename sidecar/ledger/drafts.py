@@ -19,6 +19,7 @@ import orjson
 
 from sidecar.errors import Refused
 from sidecar.ledger.canonical import NotCanonical, canonical_arguments
+from sidecar.ledger.commitment import salt_beside
 from sidecar.ledger.receipt import blank_receipt
 from sidecar.model import Decision, Effect, Mode, Principal, RiskLevel, ToolCall, TrustLevel
 from sidecar.policy.runs import RunState
@@ -53,17 +54,20 @@ def call_draft(
     refused: Refused | None,
     *,
     ts_us: int,
-    salt: bytes,
+    nonce: bytes,
     arguments: Mapping[str, Any],
     keeps_arguments: bool,
     run: RunState | None = None,
 ) -> tuple[ReceiptRow, CallFactsRow]:
     """The draft of an intent, or of the refusal of a call that was read, and its facts.
 
-    `arguments` are the call's, redacted; `run` is its run before it, if it was judged. Raises
-    NotCanonical if they, or the facts, hold what JSON cannot say.
+    `arguments` are the call's, redacted; `run` is its run before it, if it was judged; `nonce` is
+    random, NONCE_BYTES of it. Raises NotCanonical if they, or the facts, hold what JSON cannot say.
     """
     canonical = canonical_arguments(arguments)
+    path = masked_path_of(call, arguments) if keeps_arguments else None
+    facts = _facts(principal, call, decision, refused, path, run, nonce)
+    salt = salt_beside(nonce, facts)
     tenant_id, tool = principal.tenant, call.tool
     effect, mode, rule_id, rule_hash, revision = _UNJUDGED
     approval_id, approver = None, None
@@ -104,10 +108,8 @@ def call_draft(
             "",
         ),
     )
-    path = masked_path_of(call, arguments) if keeps_arguments else None
-    facts = _facts(principal, call, decision, refused, path, run, salt)
     kept = canonical.decode() if keeps_arguments else None
-    return receipt, _new_row(CallFactsRow, (tenant_id, 0, salt.hex(), kept, facts))
+    return receipt, _new_row(CallFactsRow, (tenant_id, 0, salt.hex(), kept, facts.decode()))
 
 
 def keyed_digests(key: bytes, first: bytes, second: bytes) -> tuple[str, str]:
@@ -171,8 +173,8 @@ def _facts(
     refused: Refused | None,
     path: str | None,
     run: RunState | None,
-    salt: bytes,
-) -> str:
+    nonce: bytes,
+) -> bytes:
     http, tool = call.http, call.tool
     keeps_texts = path is not None
     facts: dict[str, Any] = {
@@ -192,8 +194,9 @@ def _facts(
         if run.run_id:  # something trusted divides the agent's work
             facts["of_run"] = run.run_id
     facts |= _more_facts(call, path)
-    if call.received is not None:  # beside `request_sha256`, which is of the body that was sent
-        facts["received_sha256"] = hmac.digest(salt, call.received, "sha256").hex()
+    if call.received is not None:  # beside `request_sha256`, which is of the body that was sent;
+        # not under the salt, which is worked out of the facts
+        facts["received_sha256"] = hmac.digest(nonce, call.received, "sha256").hex()
     if decision is not None:
         facts["code"] = decision.code
         if keeps_texts:
@@ -211,7 +214,7 @@ def _facts(
         if keeps_texts:
             facts["reason"] = refused.reason
     try:
-        return orjson.dumps(facts).decode()
+        return orjson.dumps(facts)
     except TypeError as error:
         raise NotCanonical(str(error)) from error
 

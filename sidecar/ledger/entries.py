@@ -16,6 +16,7 @@ from sidecar.clock import Clock
 from sidecar.errors import Refused
 from sidecar.ledger.canonical import NotCanonical
 from sidecar.ledger.claims import Redraft
+from sidecar.ledger.commitment import NONCE_BYTES, salt_beside
 from sidecar.ledger.drafts import call_draft, unread_draft
 from sidecar.ledger.receipt import blank_receipt
 from sidecar.ledger.run_keeper import RunStake
@@ -23,7 +24,6 @@ from sidecar.model import Decision, Outcome, OutcomeKind, Principal, ToolCall
 from sidecar.policy.runs import RunState
 from storage.records import CallFactsRow, Entry, OpenIntentRow
 
-SALT_BYTES = 16
 _new_row = tuple.__new__
 _KIND = {kind: kind.value for kind in OutcomeKind}
 
@@ -79,6 +79,7 @@ class Entries:
         """What is recorded in place of an intent that a limit has no room for. It is worked out by
         the writer, so all that is drawn or looked up is taken from the intent beforehand."""
         ts_us, salt = entry.receipt.ts_us, bytes.fromhex(entry.facts.salt if entry.facts else "")
+        nonce = salt[:NONCE_BYTES]
         arguments = self._redact(call.args)
 
         def redraft(decision: Decision) -> Entry:
@@ -92,7 +93,7 @@ class Entries:
                 decision,
                 refused,
                 ts_us=ts_us,
-                salt=salt,
+                nonce=nonce,
                 arguments=arguments,
                 keeps_arguments=self._keeps_arguments,
                 run=run,
@@ -149,9 +150,9 @@ class Entries:
         )
         facts = None
         if outcome.request_state is not None:
-            said = orjson.dumps({"mcp": {"request_state": outcome.request_state}}).decode()
-            salt = self._clock.random_bytes(SALT_BYTES).hex()
-            facts = CallFactsRow(tenant, 0, salt, None, said)
+            said = orjson.dumps({"mcp": {"request_state": outcome.request_state}})
+            salt = salt_beside(self._clock.random_bytes(NONCE_BYTES), said)
+            facts = CallFactsRow(tenant, 0, salt.hex(), None, said.decode())
         return Entry(receipt, facts, closes=call_id)
 
     def _of_call(
@@ -171,7 +172,7 @@ class Entries:
             decision,
             refused,
             ts_us=ts_us,
-            salt=self._clock.random_bytes(SALT_BYTES),
+            nonce=self._clock.random_bytes(NONCE_BYTES),
             arguments=self._redact(call.args),
             keeps_arguments=self._keeps_arguments,
             run=run,

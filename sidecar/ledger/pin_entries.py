@@ -8,14 +8,14 @@ Must not know: when a pin changes, queues, stores.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sidecar.ledger.audited import SIDECAR
 from sidecar.ledger.canonical import canonical_arguments
+from sidecar.ledger.commitment import NONCE_BYTES, committed
 from sidecar.ledger.receipt import blank_receipt
-from storage.records import CallFactsRow, Entry
+from storage.records import Entry
 from storage.standing import AuditRow, PinRow
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ ACCEPTED: Final = "accepted"
 PINNED: Final = "pinned"
 _ORDER: Final = (DRIFTED, RETURNED, ACCEPTED, PINNED)
 
-SALT_BYTES: Final = 16
 #: Who acts by control.sock: the sidecar's own user, or root.
 SOCKET_ACTOR: Final = "socket"
 
@@ -61,8 +60,8 @@ def pin_entry(
         told["before"] = was
     for one in changes:
         told.setdefault(one.what, {})[one.row.tool] = one.row.seen_sha256 or one.row.sha256
-    salt = clock.random_bytes(SALT_BYTES)
-    arguments = canonical_arguments(told)
+    nonce = clock.random_bytes(NONCE_BYTES)
+    commitment, facts = committed(tenant, nonce, canonical_arguments(told))
     what = next(name for name in _ORDER if name in told)
     only = changes[0].row.tool if len(changes) == 1 else None
     receipt = blank_receipt(
@@ -77,9 +76,8 @@ def pin_entry(
         tool=f"{upstream}/{only}" if only is not None else None,
         action=f"tools.{what}",
         approver=actor,
-        args_commitment=hmac.digest(salt, arguments, "sha256").hex(),
+        args_commitment=commitment,
     )
-    facts = CallFactsRow(tenant, 0, salt.hex(), arguments.decode(), "{}")
     puts = tuple(one.row for one in changes)
     audit = AuditRow(
         tenant,

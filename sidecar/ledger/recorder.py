@@ -18,7 +18,7 @@ from sidecar.clock import Clock
 from sidecar.errors import Refused
 from sidecar.ledger.canonical import NotCanonical
 from sidecar.ledger.claims import Claims, Spend, take_along
-from sidecar.ledger.entries import SALT_BYTES, Entries, Redact
+from sidecar.ledger.entries import Entries, Redact
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.run_keeper import RunStake
 from sidecar.model import Decision, Outcome, OutcomeKind, Principal, ToolCall
@@ -29,7 +29,7 @@ from storage.write_queue import Slot, WriteQueue
 
 _log = logging.getLogger("aegis.ledger")
 
-__all__ = ["SALT_BYTES", "Intent", "OverLimit", "Recorder", "Unspent"]
+__all__ = ["Intent", "OverLimit", "Recorder", "Unspent"]
 
 
 class Intent(NamedTuple):

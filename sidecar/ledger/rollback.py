@@ -8,18 +8,17 @@ Must not know: how a rollback was found, stores.
 
 from __future__ import annotations
 
-import hmac
 from typing import Any
 
 from sidecar.clock import Clock
 from sidecar.ledger.audited import Deed, entry_in_clear
 from sidecar.ledger.canonical import canonical_arguments
 from sidecar.ledger.care import RESTORE, SUBJECT
+from sidecar.ledger.commitment import NONCE_BYTES, committed
 from storage.known_heads import LostHead
-from storage.records import CallFactsRow, Entry
+from storage.records import Entry
 
 ROLLBACK = "store.rollback"
-SALT_BYTES = 16
 
 
 def rolled_back(clock: Clock, actor: str, lost: LostHead, reason: str) -> Entry:
@@ -27,15 +26,14 @@ def rolled_back(clock: Clock, actor: str, lost: LostHead, reason: str) -> Entry:
 
     Raises NotCanonical for a reason that is no text.
     """
-    salt = clock.random_bytes(SALT_BYTES)
+    nonce = clock.random_bytes(NONCE_BYTES)
     arguments = canonical_arguments({"reason": reason})
     before, after = lost.seen._asdict(), lost.there._asdict()
     deed = Deed(ROLLBACK, actor, SUBJECT, before, after)  # without what can be erased
     words = f"receipt {lost.seen} is lost; the chain goes on from {lost.there}"
     entry = entry_in_clear(clock, lost.tenant_id, deed, words)
-    commitment = hmac.digest(salt, arguments, "sha256").hex()
+    commitment, entry.facts = committed(lost.tenant_id, nonce, arguments)
     entry.receipt = entry.receipt._replace(args_commitment=commitment)
-    entry.facts = CallFactsRow(lost.tenant_id, 0, salt.hex(), arguments.decode(), "{}")
     return entry
 
 

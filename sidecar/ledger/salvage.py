@@ -9,12 +9,12 @@ Must not know: files, how a store is opened.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
 from sidecar.ledger.care import tells_of_cut
+from sidecar.ledger.commitment import NotCommitted, is_vouched_for
 from sidecar.ledger.stored_chain import ChainFault, verified_stretches
 from storage.errors import StoreError
 from storage.records import CallFactsRow, HeadRow, OpenIntentRow, ReceiptRow
@@ -162,14 +162,17 @@ async def _facts(damaged: SqlReader, rows: list[ReceiptRow]) -> tuple[list[CallF
 
 
 def _is_theirs(facts: CallFactsRow, row: ReceiptRow) -> bool:
-    if facts.arguments is None:
-        return True
     try:
-        salt = bytes.fromhex(facts.salt)
-    except ValueError:
+        is_vouched_for(
+            facts.salt,
+            facts.arguments,
+            facts.facts,
+            args_commitment=row.args_commitment,
+            request_sha256=row.request_sha256,
+        )
+    except NotCommitted:
         return False
-    digest = hmac.digest(salt, facts.arguments.encode("utf-8", "surrogatepass"), "sha256").hex()
-    return digest == row.args_commitment
+    return True
 
 
 async def _or(reading: Callable[[], Awaitable[T]], otherwise: T) -> T:

@@ -40,7 +40,8 @@ class ChainReport:
 
     `first_seq` to `last_seq` hold; `cut` says what the first one links to, if the chain was cut.
     `root` is the RFC 6962 root of the whole tree, also of a chain that was cut. `anchors` says how
-    far the store's own signed heads vouch for it.
+    far the store's own signed heads vouch for it. Of the receipts with something beside them there
+    are `facts`, and `unvouched` that do not stand for the facts there.
     """
 
     tenant_id: str
@@ -52,6 +53,7 @@ class ChainReport:
     cut: Cut | None
     fault: str | None
     anchors: Anchors
+    unvouched: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class Stretch:
     lines: list[bytes]
     facts: int
     cut: Cut
+    unvouched: int = 0
 
 
 class ChainFault(Exception):
@@ -91,8 +94,8 @@ async def verify_store(reader: SqlReader, trusted: Sequence[TrustedKey] = ()) ->
 async def verify_chain(
     reader: SqlReader, tenant_id: str, trusted: Sequence[TrustedKey] = ()
 ) -> ChainReport:
-    """Verifies a tenant's receipts, links, head and frontier, that the arguments kept are those
-    committed to, and that the heads which were signed are of this history.
+    """Verifies a tenant's receipts, links, head and frontier, that the arguments and facts kept are
+    those committed to, and that the heads which were signed are of this history.
 
     `trusted` is whose heads anchor it; those of others are only compared. Raises a StoreError of
     reading.
@@ -107,13 +110,14 @@ async def _verified(
     watch, anchors = heads.watch(), Anchors()
     head = await reader.head(tenant_id)
     start = at = await care.cut(tenant_id)
-    facts, is_told_of = 0, start == WHOLE
+    facts, unvouched, is_told_of = 0, 0, start == WHOLE
     fault = None
     try:
         async for stretch in verified_stretches(reader, tenant_id, start, head.seq, watch=watch):
             at = stretch.cut
             note_rotations(watch, stretch.rows)
             facts += stretch.facts
+            unvouched += stretch.unvouched
             is_told_of = is_told_of or any(tells_of_cut(row, start) for row in stretch.rows)
         await _check_end(reader, head, at)
         if not is_told_of:
@@ -136,6 +140,7 @@ async def _verified(
         None if start == WHOLE else start,
         fault,
         anchors,
+        unvouched,
     )
 
 
@@ -184,7 +189,7 @@ async def verified_stretches(
                 watch.roots[row.seq] = root(frontier)
         seq, ts_us = rows[-1].seq, rows[-1].ts_us
         after = Cut(seq, prev_hash, ts_us, frontier_to_hex(frontier), "", "")
-        yield Stretch(rows, lines, len(facts), after)
+        yield Stretch(rows, lines, len(facts), after, verdict.unvouched)
 
 
 def lines_of(

@@ -8,7 +8,6 @@ whoever shows the verdict has to say so.
 
 from __future__ import annotations
 
-import hmac
 import json
 import re
 from collections.abc import Iterable
@@ -19,6 +18,7 @@ from typing import Any
 import orjson
 
 from sidecar.ledger.care import ROTATE_KEY
+from sidecar.ledger.commitment import NO_FACTS, NotCommitted, is_vouched_for
 from sidecar.ledger.liveness import Liveness, Silence, Unstopped
 from sidecar.ledger.merkle import EMPTY_ROOT, append, root
 from sidecar.ledger.receipt import BODY_KEYS, INTEGER_KEYS, KINDS, REQUIRED_KEYS, VERSION
@@ -68,6 +68,7 @@ class Verdict:
     chain, "" for a part of one. `rollbacks` are the first of `rollback_count` among the receipts,
     and so are `silences` and `unstopped` of what the receipts tell of their sidecar (`liveness`):
     `runs` and `promised_us` are what they say of it last, `last_us` is the time of the last.
+    Of `facts` receipts facts were given; `unvouched` of these do not stand for them.
     """
 
     count: int
@@ -87,6 +88,8 @@ class Verdict:
     runs: bool | None = None
     promised_us: int = 0
     last_us: int = 0
+    facts: int = 0
+    unvouched: int = 0
 
     @property
     def holds(self) -> bool:
@@ -162,6 +165,7 @@ class _Chain:
         self.rollback_count = 0
         self.rollbacks: list[Rollback] = []
         self.liveness = Liveness()
+        self.facts = self.unvouched = 0
         #: The seq that the line last taken gives itself.
         self.named_seq: int | None = None
         #: Patterns of value types that were found in order: there are few.
@@ -187,6 +191,8 @@ class _Chain:
             liveness.runs,
             liveness.promised_us,
             self.ts_us,
+            self.facts,
+            self.unvouched,
         )
 
     def take(self, line: bytes) -> None:
@@ -210,7 +216,7 @@ class _Chain:
             raise _Bad(f"its content does not match its receipt_hash (recomputed: {digest})")
         self._check_link(body)
         if beside is not None:
-            _check_commitment(body, beside)
+            self._check_beside(body, beside)
         if self.first_seq == 1:
             append(self.frontier, self.seq, sha256(b"\x00" + canonical).digest())
             if body["seq"] in self.watch.sizes:
@@ -240,6 +246,22 @@ class _Chain:
             raise _Bad(f"version {body['v']} is not known")
         if body["kind"] not in KINDS:
             raise _Bad(f"kind {_shown(body['kind'])} is not known")
+
+    def _check_beside(self, body: dict[str, Any], beside: dict[str, str | None]) -> None:
+        """What is given must be what the receipt stands for; it may have been erased."""
+        facts = beside.get("facts")
+        try:
+            is_vouched = is_vouched_for(
+                beside.get("salt"),
+                beside.get("arguments"),
+                facts,
+                args_commitment=body["args_commitment"],
+                request_sha256=body["request_sha256"],
+            )
+        except NotCommitted as error:
+            raise _Bad(str(error)) from None
+        self.facts += facts is not None and facts != NO_FACTS
+        self.unvouched += not is_vouched
 
     def _look_for_rollback(self, body: dict[str, Any]) -> None:
         words = tells_of_rollback(body)
@@ -308,20 +330,6 @@ def _take_beside(body: dict[str, Any]) -> dict[str, str | None]:
             if value is not None and type(value) is not str:
                 raise _Bad(f"{key} is not a string")
     return beside
-
-
-def _check_commitment(body: dict[str, Any], beside: dict[str, str | None]) -> None:
-    """Arguments that are given must be those the receipt commits to; they may have been erased."""
-    arguments, salt = beside.get("arguments"), beside.get("salt")
-    if arguments is None:
-        return
-    try:
-        key = bytes.fromhex(salt or "")
-    except ValueError:
-        raise _Bad("its salt is not hex") from None
-    commitment = hmac.digest(key, arguments.encode(), "sha256").hex()
-    if commitment != body["args_commitment"]:
-        raise _Bad("its arguments are not those its args_commitment stands for")
 
 
 def _check_keys(body: dict[str, Any]) -> None:

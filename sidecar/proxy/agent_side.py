@@ -6,7 +6,7 @@ Must not know: HTTP's framing, pipes, upstreams, policies.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sidecar.proxy.head import RequestHead
@@ -47,8 +47,11 @@ class AgentSide(Protocol):
         """The whole body if it is here already, None while it is not. Raises Refused."""
         ...
 
-    async def read_body(self, limit_bytes: int, wait_s: float) -> bytes:
-        """The whole body. Raises Refused, ClientGone."""
+    async def read_body(
+        self, limit_bytes: int, wait_s: float, arriving: Callable[[int], None]
+    ) -> bytes:
+        """The whole body; `arriving` is told how much of it is kept by now, and may refuse it.
+        Raises Refused, ClientGone."""
         ...
 
     def oblige(self, obligations: Obligations) -> None:

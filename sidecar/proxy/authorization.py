@@ -11,10 +11,13 @@ Must not know: what metadata looks like (protected_resource), policies, the ledg
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from typing import TYPE_CHECKING
 
 from sidecar.config.model import Upstream
 from sidecar.errors import Refused
+from sidecar.proxy.agent_side import AgentSide, ClientGone
 from sidecar.proxy.dialects.mcp_authorization import (
     LOOKUP_HEADERS,
     asks_for_metadata,
@@ -22,6 +25,7 @@ from sidecar.proxy.dialects.mcp_authorization import (
 )
 from sidecar.proxy.endings import NOT_FORWARDED
 from sidecar.proxy.head import RequestHead
+from sidecar.proxy.headers import reply_headers
 from sidecar.proxy.protected_resource import (
     WELL_KNOWN_PATH,
     is_at,
@@ -32,6 +36,9 @@ from sidecar.proxy.protected_resource import (
     places_of,
 )
 from sidecar.proxy.upstream import Reply, UpstreamLeg
+
+if TYPE_CHECKING:
+    from sidecar.telemetry.counters import Counters
 
 _log = logging.getLogger("aegis.authorization")
 
@@ -47,8 +54,9 @@ _NOT_HERE = Reply(404, ())
 class Authorization:
     """Owns the path of each upstream's last challenge, and what it has warned of."""
 
-    def __init__(self, leg: UpstreamLeg) -> None:
+    def __init__(self, leg: UpstreamLeg, counters: Counters) -> None:
         self._leg = leg
+        self._counters = counters
         self._challenged: dict[str, str] = {}
         self._open_until_s: dict[str, float] = {}
         self._open_lookups = 0
@@ -80,14 +88,28 @@ class Authorization:
             self._challenged[upstream.name] = path
         return changed
 
-    def is_open(self, upstream: Upstream, head: RequestHead) -> bool:
+    async def answers(self, exchange: AgentSide, upstream: Upstream, call_id: str) -> bool:
+        """Whether this was answered though nobody knows who asks: a look at what an agent must
+        know to log in. It is no call of anybody's, so it is counted and stands in no receipt.
+        Raises Refused as `metadata` does."""
+        head = exchange.head
+        if not self._is_open(upstream, head):
+            return False
+        self._counters.open_lookups += 1
+        reply = await self._looked_up(upstream, head)
+        headers = reply_headers(reply, upstream, head, call_id)
+        with contextlib.suppress(ClientGone):
+            await exchange.send(reply.status, headers, reply.first)
+        return True
+
+    def _is_open(self, upstream: Upstream, head: RequestHead) -> bool:
         """Whether this is a look at metadata that needs no caller."""
         if not asks_for_metadata(head) or "aegis-token" in head.first or upstream.kind != "mcp":
             return False
         until_s = self._open_until_s.get(upstream.name, 0.0)
         return asyncio.get_running_loop().time() < until_s
 
-    async def looked_up(self, upstream: Upstream, head: RequestHead) -> Reply:
+    async def _looked_up(self, upstream: Upstream, head: RequestHead) -> Reply:
         """What a look without a caller finds; raises Refused as `metadata` does."""
         resource = resource_of(head, upstream)
         if self._open_lookups >= OPEN_LOOKUPS_MAX:

@@ -9,7 +9,7 @@ Must not know: upstreams, policies, why something is sent.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -66,6 +66,7 @@ class Exchange:
 
     __slots__ = (
         "_held",
+        "_opening",
         "_payload",
         "_protocol",
         "_write_wait_s",
@@ -93,6 +94,8 @@ class Exchange:
         self.has_begun = False
         #: The stream of events that was begun while the call was held: the reply stands in it.
         self._held: HeldReply | None = None
+        #: The head of a stream, until it is written.
+        self._opening = b""
         #: Behind a request for an upgrade nothing is read as HTTP, whatever becomes of it.
         self.keep_alive = not (message.should_close or message.upgrade)
 
@@ -136,8 +139,11 @@ class Exchange:
             raise self._last(Refused("body_too_large", _too_large(limit_bytes)))
         return body
 
-    async def read_body(self, limit_bytes: int, wait_s: float) -> bytes:
-        """The whole body; `100 Continue` is sent only here, if the client waits for it.
+    async def read_body(
+        self, limit_bytes: int, wait_s: float, arriving: Callable[[int], None]
+    ) -> bytes:
+        """The whole body; `100 Continue` is sent only here, if the client waits for it. `arriving`
+        is told how much of it is kept by now, before it is; what it raises ends the reading.
 
         Raises Refused: body_too_large, request_timeout, body_incomplete; ClientGone.
         """
@@ -148,7 +154,7 @@ class Exchange:
             self._transport().write(_CONTINUE)
         try:
             async with asyncio.timeout(wait_s):
-                return await self._collect(limit_bytes)
+                return await self._collect(limit_bytes, arriving)
         except TimeoutError:
             raise self._last(Refused("request_timeout")) from None
 
@@ -160,15 +166,16 @@ class Exchange:
             and self._payload.total_bytes == 0
         )
 
-    async def _collect(self, limit_bytes: int) -> bytes:
-        pieces: list[bytes] = []
-        size = 0
+    async def _collect(self, limit_bytes: int, arriving: Callable[[int], None]) -> bytes:
+        # One buffer: pieces of two bytes, kept apart, would take twenty times what is counted.
+        kept = bytearray()
         try:
             while piece := await self._payload.readany():
-                size += len(piece)
+                size = len(kept) + len(piece)
                 if size > limit_bytes:
                     raise self._last(Refused("body_too_large", _too_large(limit_bytes)))
-                pieces.append(piece)
+                arriving(size)
+                kept += piece
         except Refused as refused:
             raise self._last(refused) from None
         except (asyncio.CancelledError, TimeoutError):
@@ -177,7 +184,7 @@ class Exchange:
             if not self._protocol.connected:
                 raise ClientGone from error
             raise self._last(Refused("body_incomplete", detail=repr(error))) from error
-        return b"".join(pieces)
+        return bytes(kept)
 
     def fail_body(self, error: Exception) -> None:
         """Ends a wait for the body: the connection is lost, or its framing is not to be trusted."""
@@ -253,8 +260,9 @@ class Exchange:
         headers: Sequence[tuple[str, str]],
         chunks: AsyncIterator[bytes],
     ) -> None:
-        """Sends a reply as it comes: head at once, then each chunk as one write; a stream of events
-        that is silent for long gets comments of our own between its events.
+        """Sends a reply as it comes: each chunk as one write, the head at once, in one write with a
+        first chunk that is here already; a stream of events that is silent for long gets comments
+        of our own between its events.
 
         With a Content-Length in `headers` the body is sent under it; else it is chunked, or for
         HTTP/1.0 ended by closing. Waits while the client is slow, up to the write deadline.
@@ -264,10 +272,15 @@ class Exchange:
             framing, chunks = _IN_CHUNKS, self._held.answers(status, headers, chunks)
         else:
             framing = self._framing(status, headers)
-            self._transport().write(self._head(status, headers, framing.lines))
+            opening = self._head(status, headers, framing.lines)
+            if not framing.has_body:
+                self._transport().write(opening)
+                self.has_begun = True
+                return
+            self._transport()
+            self._opening = opening
+            asyncio.get_running_loop().call_soon(self._open)
         self.has_begun = True
-        if not framing.has_body:
-            return
         beat = None
         if framing.is_chunked and (self._held is not None or takes_comments(status, headers)):
             beat = self._protocol.heartbeats.begin(self)
@@ -278,14 +291,28 @@ class Exchange:
                 piece = chunk if beat is None else beat.passes(chunk)
                 if not piece:
                     continue
-                self._transport().write(_chunk(piece) if framing.is_chunked else piece)
+                said = _chunk(piece) if framing.is_chunked else piece
+                self._transport().write(self._opened(said) if self._opening else said)
                 if self._protocol.writing_paused:
                     await self.drain()
         finally:
             if beat is not None:
                 self._protocol.heartbeats.end(beat)
         if framing.is_chunked:
-            self._transport().write(_LAST_CHUNK)
+            self._transport().write(self._opened(_LAST_CHUNK))
+        else:
+            self._open()
+
+    def _opened(self, said: bytes) -> bytes:
+        """What is to be written first, or next, of a stream."""
+        opening, self._opening = self._opening, b""
+        return opening + said
+
+    def _open(self) -> None:
+        """Writes the head of a stream whose first chunk is not here yet."""
+        transport = self._protocol.transport
+        if self._opening and transport is not None and not transport.is_closing():
+            transport.write(self._opened(b""))
 
     @property
     def is_quiet(self) -> bool:

@@ -23,7 +23,6 @@ from sidecar.policy.protocol_methods import METADATA
 from sidecar.policy_files import PolicyKeeper
 from sidecar.proxy.agent_side import AgentSide, ClientGone
 from sidecar.proxy.authorization import CHALLENGES, Authorization
-from sidecar.proxy.content_coding import decoded
 from sidecar.proxy.dialects import DIALECTS
 from sidecar.proxy.dialects.mcp_methods import CANCELLED, LISTING, TOOLS_CALL
 from sidecar.proxy.dialects.reply import problem_reply
@@ -31,6 +30,7 @@ from sidecar.proxy.endings import NOT_FORWARDED, ending_by
 from sidecar.proxy.head import RequestHead
 from sidecar.proxy.headers import reply_headers
 from sidecar.proxy.held_answers import HeldAnswers
+from sidecar.proxy.held_bodies import FREE_BYTES, HeldBodies
 from sidecar.proxy.identify import Identify
 from sidecar.proxy.judging import Judging
 from sidecar.proxy.mcp_answers import McpAnswers
@@ -39,6 +39,7 @@ from sidecar.proxy.open_streams import OpenStreams
 from sidecar.proxy.pinned_tools import PinnedTools
 from sidecar.proxy.places import Places
 from sidecar.proxy.relisting import Relisting
+from sidecar.proxy.request_body import taken
 from sidecar.proxy.server_requests import Within
 from sidecar.proxy.tool_lists import ToolLists
 from sidecar.proxy.traced import call_span
@@ -69,6 +70,7 @@ class Pipeline:
         places: Places,
         answers: McpAnswers,
         streams: OpenStreams,
+        bodies: HeldBodies,
         held: HeldAnswers,
         counters: Counters,
         clock: Clock,
@@ -78,13 +80,15 @@ class Pipeline:
         self._spans = spans
         self._places = places
         self._streams = streams
+        #: Those of other ways count together with these.
+        self.bodies = bodies
         self._held = held
         self._limits: Limits = config.limits
         self._identify = Identify(authenticator)
         self._policies = policies
         self._recorder = recorder
         self._leg = leg
-        self._authorization = Authorization(leg)
+        self._authorization = Authorization(leg, counters)
         self._counters = counters
         self._clock = clock
         self._judging = judging
@@ -108,11 +112,13 @@ class Pipeline:
             head = exchange.head
             principal = await self._known(visit, exchange, upstream)
             body = exchange.arrived_body(upstream.limits.request_bytes)
-            if body is None:
-                body = await exchange.read_body(
-                    upstream.limits.request_bytes, self._limits.body_wait_s
-                )
-            call = await self._judged(visit, exchange, upstream, body)
+            if body is None or len(body) > FREE_BYTES or "content-encoding" in head.first:
+                wait_s = self._limits.body_wait_s
+                head, body = await taken(visit, exchange, body, self.bodies, wait_s)
+            call = await self._judged(visit, exchange, upstream, head, body)
+            if call.received is not None:  # it is on record, and masked is what goes on
+                call = visit.call = call._replace(received=None)
+            del body
             if visit.obligations is not None:
                 exchange.oblige(visit.obligations)
             reply = await self._forward(visit, upstream, call)
@@ -142,10 +148,7 @@ class Pipeline:
             _log.exception("call failed inside the sidecar", extra={"call_id": visit.call_id})
             await self._refuse(exchange, visit, Refused("internal_error"))
         finally:
-            if visit.has_place:
-                self._places.give_back(upstream.name)
-            self._held.let_go(visit)
-            self._answers.sessions.end(visit)
+            self._leave(visit, upstream)
             self._counters.in_flight -= 1
             self._tell(visit, exchange)
 
@@ -172,7 +175,12 @@ class Pipeline:
         return principal
 
     async def _judged(
-        self, visit: Visit, exchange: AgentSide, upstream: Upstream, body: bytes
+        self,
+        visit: Visit,
+        exchange: AgentSide,
+        upstream: Upstream,
+        head: RequestHead,
+        body: bytes,
     ) -> ToolCall:
         """The call as it is to be forwarded, once its intent is durable and stands in `visit`."""
         while True:
@@ -181,9 +189,7 @@ class Pipeline:
                 # A call that was held until somebody said yes: all is asked again, as it is by now.
                 principal = await self._known(visit, exchange, upstream)
             policy_set = visit.policy_set = self._policies.current
-            call = visit.call = self._read(
-                exchange.head, body, upstream, policy_set, visit, principal
-            )
+            call = visit.call = self._read(head, body, upstream, policy_set, visit, principal)
             if call.action == TOOLS_CALL and not self._pinned.is_fit(principal, call):
                 await self._require_fit(upstream, policy_set, principal, call)
             visit.intent = await self._judging.intent(visit, policy_set, principal, call)
@@ -214,8 +220,6 @@ class Pipeline:
         principal: Principal,
     ) -> ToolCall:
         """The call; a signed claim says of which run it is, whatever the caller says beside it."""
-        if "content-encoding" in head.first:
-            head, body = decoded(head, body, upstream.limits.request_bytes)
         dialect = DIALECTS[upstream.kind]
         call = dialect.read_call(head, body, upstream, policy_set, self._limits, visit.call_id)
         visit.call = call  # what is refused from here on is a call
@@ -286,19 +290,6 @@ class Pipeline:
             reply = await self._lists.shown(reply, principal, call, visit.forwarding_ns)
         return await self._answers.shown(reply, visit, call)
 
-    async def _looked_up(self, exchange: AgentSide, upstream: Upstream, call_id: str) -> bool:
-        """Whether this was answered though nobody knows who asks: a look at what an agent must
-        know to log in. It is no call of anybody's, so it is counted and stands in no receipt."""
-        head = exchange.head
-        if not self._authorization.is_open(upstream, head):
-            return False
-        self._counters.open_lookups += 1
-        reply = await self._authorization.looked_up(upstream, head)
-        headers = reply_headers(reply, upstream, head, call_id)
-        with contextlib.suppress(ClientGone):
-            await exchange.send(reply.status, headers, reply.first)
-        return True
-
     def _is_hidden(self, visit: Visit, refused: Refused) -> bool:
         if visit.principal is None or visit.upstream is None or visit.upstream.kind != "mcp":
             return False
@@ -307,6 +298,16 @@ class Pipeline:
         return self._lists.hides(policy_set, visit.principal, upstream, visit.call, refused)
 
     # -- its ends --------------------------------------------------------------------------
+
+    def _leave(self, visit: Visit, upstream: Upstream) -> None:
+        """Gives back what the call took, however it ended."""
+        if visit.has_place:
+            self._places.give_back(upstream.name)
+        if visit.body is not None:
+            visit.body.let_go()
+        if visit.held_bytes:
+            self._held.let_go(visit)
+        self._answers.sessions.end(visit)
 
     def _stages(self) -> Stages | None:
         return Stages() if self._spans is not None else None
@@ -358,7 +359,7 @@ class Pipeline:
         is_new = visit.intent is None
         if refused.code == "unauthenticated" and visit.upstream is not None and is_new:
             try:
-                if await self._looked_up(exchange, visit.upstream, visit.call_id):
+                if await self._authorization.answers(exchange, visit.upstream, visit.call_id):
                     return
             except Refused as other:
                 refused = other

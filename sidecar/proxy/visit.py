@@ -23,6 +23,7 @@ OpenRequest = tuple[str, str, str, str, str | int]
 if TYPE_CHECKING:
     from sidecar.proxy.agent_side import AgentSide
     from sidecar.proxy.asked_ids import AskedId
+    from sidecar.proxy.held_bodies import HeldBody
     from sidecar.proxy.holding import Permit
     from sidecar.proxy.masked_calls import MaskedCall
 
@@ -61,6 +62,8 @@ class Visit:
     #: How the call ends once its answer is given, if nothing else comes of it.
     ends_as: OutcomeKind = OutcomeKind.COMPLETED
     request_state: str | None = None
+    #: What is held of its body; None of one that is small.
+    body: HeldBody | None = None
     #: What is held of its answer.
     held_bytes: int = 0
     #: How it ended, once it has.

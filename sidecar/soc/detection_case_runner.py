@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sidecar.errors import Refused
+from sidecar.ledger.commitment import NONCE_BYTES
 from sidecar.ledger.drafts import call_draft, unread_draft
 from sidecar.ledger.receipt import blank_receipt
 from sidecar.model import Decision, Effect
@@ -31,7 +32,7 @@ from storage.records import CallFactsRow, ReceiptRow, RecordedEvent
 Redact = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 _REVISION: Final = "test"
-_SALT: Final = bytes(16)
+_NONCE: Final = bytes(NONCE_BYTES)
 _APPROVER: Final = "somebody"
 #: What a decision came to where a test says only its effect.
 _USUAL_CODES: Final = {
@@ -180,7 +181,7 @@ def _decided(
         decision,
         refused,
         ts_us=at_us,
-        salt=_SALT,
+        nonce=_NONCE,
         arguments=redact(call.args),
         keeps_arguments=True,
         run=run,

@@ -8,23 +8,22 @@ Must not know: queues, who may do what.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
 from sidecar.ledger.canonical import canonical_arguments
+from sidecar.ledger.commitment import committed
 from sidecar.ledger.receipt import blank_receipt
 from sidecar.soc.evidence import evidence_digest, read_evidence
-from storage.records import CallFactsRow, Entry
+from storage.records import Entry
 from storage.standing import AuditRow, VersionedRow
 
 if TYPE_CHECKING:
     from sidecar.soc.correlation import Noticed
     from storage.watch_rows import AlertRow
 
-SALT_BYTES: Final = 16
 RAISED: Final = "alerts.raised"
 #: Who raises alerts.
 DETECTIONS: Final = "sidecar:detections"
@@ -34,7 +33,7 @@ class Stamp(NamedTuple):
     """What a pure function may not draw itself."""
 
     event_id: str
-    salt: bytes
+    nonce: bytes
     at_us: int
 
 
@@ -78,7 +77,8 @@ def told_entry(
     tenant: str, told: Told, stamp: Stamp, puts: Sequence[VersionedRow], agent: str = ""
 ) -> Entry:
     """An entry with its receipt, the facts it commits to and the audit row, which say the same."""
-    arguments = canonical_arguments(committed(told))
+    arguments = canonical_arguments(told_of(told))
+    commitment, facts = committed(tenant, stamp.nonce, arguments)
     receipt = blank_receipt(
         tenant,
         "control",
@@ -90,7 +90,7 @@ def told_entry(
         action=told.action,
         resource=told.subject,
         approver=told.actor,
-        args_commitment=hmac.digest(stamp.salt, arguments, "sha256").hex(),
+        args_commitment=commitment,
     )
     audit = AuditRow(
         tenant,
@@ -103,11 +103,10 @@ def told_entry(
         _text(told.after),
         told.reason,
     )
-    facts = CallFactsRow(tenant, 0, stamp.salt.hex(), arguments.decode(), "{}")
     return Entry(receipt, facts, puts=tuple(puts), audit=audit)
 
 
-def committed(told: Told) -> dict[str, Any]:
+def told_of(told: Told) -> dict[str, Any]:
     """What the receipt commits to."""
     return {
         "actor": told.actor,

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from sidecar.ledger.commitment import NONCE_BYTES
 from sidecar.soc.alert_states import AlertState, IncidentState, Move, alert_after, incident_after
 from sidecar.soc.correlation import ALERTS_PER_INCIDENT_MAX
-from sidecar.soc.incident_entries import SALT_BYTES, Stamp, told_entry
+from sidecar.soc.incident_entries import Stamp, told_entry
 from sidecar.soc.incident_moves import Moved, alert_move, has_room, incident_move
 from sidecar.soc.notes import NOTE_CHARS_MAX, NOTES_MAX, Note
 from storage.errors import StoreError
@@ -148,7 +149,7 @@ class Incidents:
                     raise IncidentRefused(
                         "store_fenced", "the store stands still", self._fence.sentence()
                     )
-                stamp = Stamp(self._clock.new_id(), self._clock.random_bytes(SALT_BYTES), now_us)
+                stamp = Stamp(self._clock.new_id(), self._clock.random_bytes(NONCE_BYTES), now_us)
                 entry = told_entry(tenant, moved.told, stamp, moved.puts, agent)
                 answer = await self._queue.submit(entry)
                 if isinstance(answer, Recorded):

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
+from sidecar.ledger.commitment import NONCE_BYTES
 from sidecar.soc.correlation import (
     OPEN_INCIDENTS_MAX,
     QUIET_ALERTS_MAX,
@@ -22,7 +23,7 @@ from sidecar.soc.correlation import (
     response_text,
 )
 from sidecar.soc.deliveries import Ids, Kind, Told, deliveries_of
-from sidecar.soc.incident_entries import SALT_BYTES, Stamp, raised_entry
+from sidecar.soc.incident_entries import Stamp, raised_entry
 from sidecar.soc.incident_shown import shown_alert, shown_incident
 from sidecar.soc.levels import Level
 from sidecar.soc.model import SEVERITIES, Hit
@@ -96,7 +97,7 @@ class Raiser:
             is_put = await store.put_rows(tenant, [*noticed.alerts, *noticed.incidents, *puts])
         else:
             deliveries = deliveries_for(noticed, self._sinks, self._level, incidents)
-            stamp = Stamp(clock.new_id(), clock.random_bytes(SALT_BYTES), clock.now_us())
+            stamp = Stamp(clock.new_id(), clock.random_bytes(NONCE_BYTES), clock.now_us())
             entry = raised_entry(tenant, noticed, stamp, (*deliveries, *owed, *puts))
             is_put = _is_recorded(await self._queue.submit(entry))
             if is_put and deliveries:

@@ -75,6 +75,7 @@ FAIL_CLOSED_CODES: Final = (
     "stale_decision",
     "internal_error",
     "shutting_down",
+    "bodies_full",
     "queue_full",
     "store_unavailable",
     "store_fenced",
@@ -179,6 +180,7 @@ class Counters:
         "open_lookups",
         "outcomes",
         "refusals",
+        "request_bytes_held",
         "shadow_by_tenant",
         "shadow_decisions",
         "unrecorded_refusals",
@@ -189,6 +191,8 @@ class Counters:
     def __init__(self, upstreams: Iterable[str] = ()) -> None:
         #: Calls being worked on now.
         self.in_flight = 0
+        #: Of request bodies that arrive, or whose calls have not ended.
+        self.request_bytes_held = 0
         #: Of answers that are looked into before they pass.
         self.answer_bytes_held = 0
         #: Authorize calls that were answered from the record of the same request.

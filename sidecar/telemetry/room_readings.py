@@ -1,5 +1,5 @@
-"""How the numbers of rooms that a sidecar may or may not keep are read: signed heads, approvals,
-callers, deliveries.
+"""How numbers are read: those that there always are, and those of rooms that a sidecar may or may
+not keep: signed heads, approvals, callers, deliveries.
 
 Knows: that where there is no such room there is no sample.
 Must not know: the names of metrics, who counts what when.
@@ -21,6 +21,16 @@ from sidecar.telemetry.sources import (
     Scrape,
     WatchCounts,
 )
+
+
+def one(value: Callable[[Scrape], float]) -> Callable[[Scrape], Iterable[Sample]]:
+    """A number without labels."""
+    return lambda scrape: [((), value(scrape))]
+
+
+def each(values: Callable[[Scrape], Mapping[str, float]]) -> Callable[[Scrape], Iterable[Sample]]:
+    """Numbers by one label."""
+    return lambda scrape: [((str(name),), number) for name, number in values(scrape).items()]
 
 
 def of_checkpoints(

@@ -107,8 +107,8 @@ async def _console(served: Served, call_id: str) -> dict[str, str]:
         headers={"Origin": served.url}, allow_redirects=False,
     ) as answer:  # fmt: skip
         assert answer.status == 303, await answer.text()
-        value = answer.cookies["aegis_console"].value
-    served.client.headers["Cookie"] = f"aegis_console={value}"
+        (cookie,) = answer.cookies.values()
+    served.client.headers["Cookie"] = f"{cookie.key}={cookie.value}"
     return paths
 
 

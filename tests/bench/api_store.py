@@ -62,7 +62,7 @@ def _entries(number: int, clock: Clock) -> list[Entry]:
         run_id=f"run-{number // 1000}",
     )  # fmt: skip
     would_be = "deny" if is_refusal or number % _DIFFERS_EVERY == 7 else "allow"
-    facts = CallFactsRow(TENANT, 0, "00" * 16, _ARGUMENTS, _FACTS % (would_be, would_be))
+    facts = CallFactsRow(TENANT, 0, "00" * 32, _ARGUMENTS, _FACTS % (would_be, would_be))
     if is_refusal:
         return [Entry(begun, facts)]
     ended = blank_receipt(

@@ -99,7 +99,7 @@ async def fill(url: str, calls: int) -> None:
         receipt, facts = call_draft(
             "intent" if goes_ahead else "refusal", principal, call, decision,
             None if goes_ahead else Refused(decision.code, decision.reason), ts_us=at_us,
-            salt=clock.random_bytes(16), arguments=redact(call.args), keeps_arguments=True,
+            nonce=clock.random_bytes(16), arguments=redact(call.args), keeps_arguments=True,
         )  # fmt: skip
         yield Entry(receipt, facts)
         if goes_ahead:

@@ -46,7 +46,7 @@ def intent(clock: Clock, tenant: str = TENANT) -> Entry:
     )  # fmt: skip
     return Entry(
         receipt,
-        facts=CallFactsRow(tenant, 0, HASH[:32], ARGUMENTS, FACTS),
+        facts=CallFactsRow(tenant, 0, HASH, ARGUMENTS, FACTS),
         opens=OpenIntentRow(tenant, call_id, "node", "boot"),
         epoch=0,
     )

@@ -60,7 +60,7 @@ def intent(
     """An intent with facts, opening a call."""
     return Entry(
         draft(tenant_id, call_id=call_id, agent_id="agent", decision="allow"),
-        facts=CallFactsRow(tenant_id, 0, "5a17", '{"a":1}', '{"risk":"low"}'),
+        facts=CallFactsRow(tenant_id, 0, "5a17" * 8, '{"a":1}', '{"risk":"low"}'),
         opens=OpenIntentRow(tenant_id, call_id, node_id, "boot"),
         **guards,  # type: ignore[arg-type]
     )

@@ -32,7 +32,7 @@ async def fill(store: SqlStore, tenant_id: str, calls: int = 10) -> None:
             tenant_id, "outcome", event_id=f"{call_id}-end", call_id=call_id, ts_us=at_us,
             outcome="completed",
         )  # fmt: skip
-        facts = CallFactsRow(tenant_id, 0, "5a17", None, "{}")
+        facts = CallFactsRow(tenant_id, 0, "5a17" * 8, None, "{}")
         opened = OpenIntentRow(tenant_id, call_id, "node", "boot")
         await store.record([Entry(intent, facts, opened)], seal)
         await store.record([Entry(outcome, closes=call_id)], seal)

@@ -165,6 +165,11 @@ TAMPERINGS: dict[str, Tampering] = {
         "UPDATE call_facts SET arguments = '{}' WHERE tenant_id = $1 AND seq = 6",
         "its arguments are not those its args_commitment stands for",
     ),
+    "the facts of a call": (
+        "UPDATE call_facts SET facts = replace(facts, '\"risk\"', '\"Risk\"')"
+        " WHERE tenant_id = $1 AND seq = 1",
+        "its facts are not those its salt stands for",
+    ),
     "what an alert was raised for": (
         "UPDATE alert SET evidence = replace(evidence, '\"acme-1\"', '\"acme-3\"')"
         " WHERE tenant_id = $1",

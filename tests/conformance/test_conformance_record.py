@@ -29,7 +29,7 @@ async def test_an_intent_is_recorded_with_its_facts_and_stays_open(store: SqlSto
     assert answer == Recorded(1, row.receipt_hash, 1_000, 0)
     assert (row.kind, row.call_id, row.decision, row.resource) == ("intent", "c1", "allow", None)
     facts = await store.call_facts("acme", 1)
-    assert facts == CallFactsRow("acme", 1, "5a17", '{"a":1}', '{"risk":"low"}')
+    assert facts == CallFactsRow("acme", 1, "5a17" * 8, '{"a":1}', '{"risk":"low"}')
     assert await store.open_intents("node", 10) == [OpenIntentRow("acme", "c1", "node", "boot")]
     await whole_chain(store)
 

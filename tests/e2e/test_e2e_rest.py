@@ -16,6 +16,8 @@ from collections.abc import Iterator
 import pytest
 from running import Process, free_port
 
+from sidecar.cli.main import main
+
 CATALOGUE = """\
 catalogue: bin
 tools:
@@ -339,3 +341,21 @@ def test_b15_a_body_that_breaks_off_is_on_record_and_not_forwarded(
         time.sleep(0.05)
     assert len(refused()) == before + 1
     assert sidecar.metrics()["aegis_forwarded_total"] == forwarded
+
+
+def test_f7_what_rules_saw_of_a_call_cannot_be_told_otherwise(
+    sidecar: Process, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert post(sidecar, 500)[0] == 403
+    assert call(sidecar, "GET", "/bin/anything/secret-plan")[0] == 200
+    path = sidecar.folder / "facts.jsonl"
+    export = ("receipts", "export", "--facts", "--output", str(path))
+    assert main([*export, "--config", str(sidecar.config)]) == 0
+    assert main(["receipts", "verify", str(path)]) == 0
+    assert "all as they were when they were recorded" in capsys.readouterr().out
+    whole = path.read_text()
+    for was, other in (("500 is too much", "5 is too much"), ("/secret-plan", "/public-plan")):
+        assert was in whole
+        path.write_text(whole.replace(was, other))
+        assert main(["receipts", "verify", str(path)]) == 1
+        assert "its facts are not those its salt stands for" in capsys.readouterr().out

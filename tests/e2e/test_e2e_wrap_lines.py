@@ -268,3 +268,20 @@ def test_limits_of_a_call_answer_under_its_id(tmp_path: Path) -> None:
     assert wrap.end() == 0
     outcomes = [one["outcome"] for one in wrap.receipts() if one["kind"] == "outcome"]
     assert outcomes == ["withheld", "upstream_error", "upstream_error", "completed"]
+
+
+def test_b15_lines_that_wait_for_the_server_have_one_bound(tmp_path: Path) -> None:
+    """Half of it is the one server's: a second of 600 kB is refused while the first waits."""
+    policies = tmp_path / "share/aegis-sidecar/files/policies"
+    policies.mkdir(parents=True)
+    (policies / "start.yaml").write_text(LIMITED.partition("  - id: short")[0])
+    wrap = Wrap(tmp_path, "files", SCRIPT, "--set=limits.bodies=2MiB")
+    wrap.call(1, "keep", text="x" * 600_000)
+    full = wrap.asked(2, "echo", text="y" * 600_000)
+    assert full["error"]["data"]["code"] == "bodies_full"
+    assert text_of(wrap.asked(3, "echo", text="small")) == '{"text": "small"}'
+    wrap.call(4, "release")
+    assert {wrap.hear()["id"] for _ in range(2)} == {1, 4}
+    again = wrap.asked(5, "echo", text="z" * 600_000)
+    assert "zzz" in text_of(again), "it was given back"
+    assert wrap.end() == 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -56,6 +57,13 @@ HEADERS: Final = {
     "Vary": htmx.VARY,
 }
 Answered = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def cookie_name(request: web.Request) -> str:
+    """Browsers give a cookie to every port of its host (RFC 6265 section 8.5): of two sidecars on
+    one machine, each has a name of its own, or signing in at one would sign out of the other."""
+    port = re.search(r":([0-9]{1,5})\Z", request.host)
+    return f"{COOKIE}_{port[1]}" if port else COOKIE
 
 
 class _SignIn(Exception):
@@ -154,7 +162,7 @@ class Console:
     # -- who it is ---------------------------------------------------------------------------
 
     async def _signed_in(self, request: web.Request) -> tuple[Session, Person]:
-        token = request.cookies.get(COOKIE, "")
+        token = request.cookies.get(cookie_name(request), "")
         found = await self._sessions.find(token, request.remote or "") if token else None
         if found is None:
             raise _SignIn
@@ -173,8 +181,8 @@ class Console:
             return self._html("sign_in.html", values, status=401)
         answer = _lead(addresses.ours(back))
         answer.set_cookie(
-            COOKIE, token, path=PREFIX, httponly=True, samesite="Strict", secure=self._is_secure,
-            max_age=int(LIFE_S),
+            cookie_name(request), token, path=PREFIX, httponly=True, samesite="Strict",
+            secure=self._is_secure, max_age=int(LIFE_S),
         )  # fmt: skip
         return answer
 
@@ -182,9 +190,9 @@ class Console:
         fields = await read_form(request)
         session, _ = await self._signed_in(request)
         _require_ours(session, fields)
-        self._sessions.end(request.cookies.get(COOKIE, ""))
+        self._sessions.end(request.cookies.get(cookie_name(request), ""))
         answer = _lead(f"{PREFIX}/sign-in")
-        answer.del_cookie(COOKIE, path=PREFIX)
+        answer.del_cookie(cookie_name(request), path=PREFIX)
         return answer
 
     # -- pages and forms ---------------------------------------------------------------------
@@ -261,7 +269,7 @@ class Console:
             return self._templates.page("_call_rows.html", values)
 
         async def is_on() -> bool:
-            token = request.cookies.get(COOKIE, "")
+            token = request.cookies.get(cookie_name(request), "")
             return await self._sessions.find(token, request.remote or "") is not None
 
         self._streams += 1

@@ -8,7 +8,7 @@ Must not know: policies, the server's side.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
@@ -112,7 +112,9 @@ class StdioExchange:
             raise Refused("body_too_large", f"The line is longer than {limit_bytes} bytes")
         return self.incoming.body
 
-    async def read_body(self, limit_bytes: int, wait_s: float) -> bytes:
+    async def read_body(
+        self, limit_bytes: int, wait_s: float, arriving: Callable[[int], None]
+    ) -> bytes:
         """The line, which is there."""
         return self.arrived_body(limit_bytes) or b""
 

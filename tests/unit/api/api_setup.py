@@ -61,7 +61,7 @@ from sidecar.policy.case_runner import entry_of
 from sidecar.policy.decide import decide
 from sidecar.policy_files import PolicyKeeper
 from sidecar.proxy.redaction import Redactor
-from sidecar.rooms import made_approvals, policy_loader
+from sidecar.rooms import made_approvals, made_bodies, policy_loader
 from sidecar.signed_note import SigningKey
 from sidecar.soc.correlation import Noticed, Raised, correlate
 from sidecar.soc.incident_entries import Stamp, raised_entry
@@ -269,7 +269,7 @@ class Recording:
         receipt, facts = call_draft(
             "intent" if goes_ahead else "refusal", principal, call, decision,
             None if goes_ahead else Refused(decision.code, decision.reason), ts_us=now_us,
-            salt=self._clock.random_bytes(16),
+            nonce=self._clock.random_bytes(16),
             arguments=Redactor(("password",)).arguments(call.args), keeps_arguments=True,
         )  # fmt: skip
         answer = await self._queue.submit(Entry(receipt._replace(**fields), facts))
@@ -476,13 +476,13 @@ async def served_api(
         before = []
         if has_agents:
             recorder = made_recorder(config, clock, queue, store, "b1", fence)
-            shared = Shared(
-                config, clock, policies, callers, recorder, runs, pins,
-                Counters(config.upstreams), fence,
-            )  # fmt: skip
+            counters = Counters(config.upstreams)
+            shared = Shared(config, clock, policies, callers, recorder, runs, pins, counters, fence)
             # Who tries every token there is, on purpose, would be let in nowhere after a while.
             callers.authenticator.lockout = NeverLocked(clock)
-            door = made_authorize(shared, queue, store, "b1", approvals)
+            door = made_authorize(
+                shared, queue, store, "b1", approvals, made_bodies(config, counters)
+            )
             before = [agents_first(door, config.limits)]
 
         async def begun() -> tuple[Any, ControlServer]:

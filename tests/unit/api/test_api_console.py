@@ -70,7 +70,8 @@ async def test_nobody_sees_a_page_who_is_not_signed_in(served: Served) -> None:
         status, text = await at.open(path.format(**ids_of("acme")))
         assert status == 200 and "Your key" in text and "Sign out" not in text
     for cookie in ("", "x" * 43, "é", "a" * 5000):
-        at.client.cookie_jar.update_cookies({COOKIE: cookie}, URL(served.url))
+        name = f"{COOKIE}_{URL(served.url).port}"
+        at.client.cookie_jar.update_cookies({name: cookie}, URL(served.url))
         assert "Your key" in (await at.open("/calls"))[1]
     async with at.client.get(f"{served.url}/console/live/calls", allow_redirects=False) as answer:
         assert answer.status == 303
@@ -309,8 +310,24 @@ async def test_signing_out_ends_the_session_for_whoever_has_the_cookie(served: S
     at = await browser(served).sign_in()
     (cookie,) = list(at.client.cookie_jar)
     assert (await at.send("/sign-out", {"csrf": at.csrf}))[0] == 303
-    at.client.cookie_jar.update_cookies({COOKIE: cookie.value}, URL(served.url + "/console"))
+    at.client.cookie_jar.update_cookies({cookie.key: cookie.value}, URL(served.url + "/console"))
     assert "Your key" in (await at.open("/calls"))[1]
+    await at.client.close()
+
+
+async def test_a_sign_in_at_another_port_of_the_host_signs_nobody_out(served: Served) -> None:
+    at = await browser(served).sign_in()
+    other = {"Host": "127.0.0.1:1", "Origin": "http://127.0.0.1:1"}
+    assert "Your key" in (await at.open("/calls", Host="127.0.0.1:1"))[1], "another's cookie"
+    sent = await at.send("/sign-in", {"key": key_of("rival", "viewer")}, **other)
+    assert (sent[0], sent[2]) == (303, "/console")
+    assert "coder-rival" in (await at.open("/agents", Host="127.0.0.1:1"))[1], "positive control"
+    assert "coder-acme" in (await at.open("/agents"))[1]
+    for host in ("[::2", "a:b", "a:123456", ":", "127.0.0.1"):
+        url = f"{served.url}/console/calls"
+        async with at.client.get(url, headers={"Host": host}) as answer:
+            text = await answer.text()
+            assert answer.status < 500 and "Sign out" not in text, (host, answer.status)
     await at.client.close()
 
 

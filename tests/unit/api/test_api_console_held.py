@@ -115,9 +115,8 @@ async def test_a_stream_that_fails_half_way_is_broken_off(
         host, port = served.url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(
-            b"GET /console/live/calls HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: aegis_console="
-            + cookie["aegis_console"].encode()
-            + b"\r\n\r\n"
+            f"GET /console/live/calls HTTP/1.1\r\nHost: {host}:{port}\r\n"
+            f"Cookie: aegis_console_{port}={cookie[f'aegis_console_{port}']}\r\n\r\n".encode()
         )
         await reader.readuntil(b"retry: 2000")
 

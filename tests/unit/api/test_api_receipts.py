@@ -92,8 +92,13 @@ async def test_f1_a_stretch_is_verified_and_the_first_bad_one_named(
     assert not after["verified"] and "receipt 5 " in after["error"], "no tree goes over it"
     with sqlite3.connect(tmp_path / "aegis.db") as raw:
         raw.execute("UPDATE call_facts SET arguments = '{}' WHERE tenant_id = 'acme' AND seq = 7")
-    erased = await verdict({"from_seq": 6})
-    assert "args_commitment" in erased["error"]
+    edited = await verdict({"from_seq": 6})
+    assert "args_commitment" in edited["error"]
+    with sqlite3.connect(tmp_path / "aegis.db") as raw:
+        raw.execute("UPDATE call_facts SET facts = '{}' WHERE tenant_id = 'acme' AND seq = 3")
+    edited = await verdict({"to_seq": 4})
+    assert edited["last_seq"] == 2
+    assert "its facts are not those its salt stands for" in edited["error"]
 
 
 NO_STRETCH = (

@@ -15,6 +15,7 @@ from typing import Any
 import storage
 from sidecar.clock import Clock
 from sidecar.ledger.chain import seal
+from sidecar.ledger.commitment import NONCE_BYTES, salt_beside
 from sidecar.ledger.receipt import blank_receipt
 from sidecar.ledger.stored_chain import ChainReport, verify_store
 from storage.records import CallFactsRow, Entry, OpenIntentRow
@@ -33,13 +34,14 @@ def call(
 ) -> list[Entry]:
     """An intent with facts, and its outcome; `secret-<number>` stands in its arguments."""
     at_us = int(NOW_US - age_days * DAY_US)
-    call_id, salt = f"{tenant}-{number:06}", number.to_bytes(16, "big")
+    call_id, said = f"{tenant}-{number:06}", '{"method":"POST"}'
+    salt = salt_beside(number.to_bytes(NONCE_BYTES, "big"), said.encode())
     arguments = json.dumps({"text": f"secret-{number}-"}, separators=(",", ":"))
     names: dict[str, Any] = {"agent_id": "agent-1", "user_id": "ann"} | who
     intent = blank_receipt(
         tenant, "intent", event_id=call_id, call_id=call_id, ts_us=at_us
     )._replace(args_commitment=hmac.digest(salt, arguments.encode(), "sha256").hex(), **names)
-    facts = CallFactsRow(tenant, 0, salt.hex(), arguments, '{"method":"POST"}')
+    facts = CallFactsRow(tenant, 0, salt.hex(), arguments, said)
     outcome = blank_receipt(
         tenant, "outcome", event_id=f"{call_id}-end", call_id=call_id, ts_us=at_us,
         agent_id=names["agent_id"], outcome="completed", http_status=200,

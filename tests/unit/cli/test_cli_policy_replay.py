@@ -112,7 +112,7 @@ class Recording:
             decision,
             refused,
             ts_us=at_us,
-            salt=bytes(16),
+            nonce=bytes(16),
             arguments=Redactor(SECRETS).arguments(call.args),
             keeps_arguments=keeps_arguments,
             run=run,

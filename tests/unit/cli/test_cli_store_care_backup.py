@@ -293,6 +293,7 @@ def test_no_restore_under_a_running_sidecar(
     "UPDATE chain_head SET frontier = '' WHERE tenant_id = 'beta'",
     "DELETE FROM chain_head WHERE tenant_id = 'beta'",
     "UPDATE call_facts SET arguments = '{}' WHERE tenant_id = 'beta' AND seq = 1",
+    "UPDATE call_facts SET facts = '{}' WHERE tenant_id = 'beta' AND seq = 1",
     "DROP INDEX receipts_call_begins",
 ])  # fmt: skip
 def test_a_backup_that_was_changed_is_not_restored(

@@ -96,7 +96,7 @@ async def test_f2_no_command_takes_a_store_that_was_cut_below_what_it_signed(
 async def _with_facts(folder: Path) -> None:
     async with opened(folder) as store:
         row = draft(3, "default", kind="control", agent_id="agent-1")
-        await store.record([Entry(row, CallFactsRow("default", 0, "", None, "{}"))], seal)
+        await store.record([Entry(row, CallFactsRow("default", 0, "ab" * 16, None, "{}"))], seal)
 
 
 async def test_f8_what_only_a_witness_has_seen_can_be_owned_up_to(

@@ -113,6 +113,28 @@ def test_every_setting_arrives(tmp_path: Path) -> None:
     assert (config.limits.depth, config.limits.queue_wait_s, config.limits.drain_s) == (8, 1.5, 0)
 
 
+@pytest.mark.parametrize(
+    ("limits", "of_upstream", "bodies"),
+    [
+        ("{}", "{}", 256 << 20),
+        ("{request: 128MiB}", "{}", 256 << 20),
+        ("{request: 200MiB}", "{}", 400 << 20),
+        ("{}", "{request: 1GiB}", 2 << 30),
+        ("{request: 200MiB}", "{request: 1MiB}", 400 << 20),
+        ("{bodies: 2MiB}", "{}", 2 << 20),
+        ("{bodies: 8MiB}", "{request: 4MiB}", 8 << 20),
+    ],
+)
+def test_the_bound_of_all_bodies_has_room_for_two_of_the_largest(
+    tmp_path: Path, limits: str, of_upstream: str, bodies: int
+) -> None:
+    text = (
+        "policies: ./policies\nupstreams:\n  shop: {url: http://shop.internal}\n"
+        f"  other: {{url: http://other.internal, limits: {of_upstream}}}\nlimits: {limits}\n"
+    )
+    assert config_of(tmp_path, text).limits.bodies_bytes == bodies
+
+
 def test_credentials_become_one_header(tmp_path: Path) -> None:
     config = config_of(tmp_path, EVERYTHING)
     sent = {}

@@ -6,9 +6,11 @@ They are written once for a format: if a test says that they changed, the format
 
 from __future__ import annotations
 
+import hmac
 import json
 import sys
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 from ledger_checkpoint_vectors import checkpoint_vectors
@@ -82,6 +84,53 @@ def _starts_in_the_middle() -> list[bytes]:
     found = bodies()
     found[0]["prev_receipt_hash"] = "ab" * 32
     return [line(found[0])]
+
+
+_NONCE = bytes(range(16))
+_ARGUMENTS = '{"title":"é"}'
+_FACTS = '{"method":"POST","path":"/repos/acme/web/issues","reason":"a rule allows it"}'
+_BARE = '{"method":"DELETE","path":"/repos/acme/web"}'
+
+
+def _salt(facts: str) -> bytes:
+    return _NONCE + sha256(_NONCE + facts.encode()).digest()[:16]
+
+
+def _under(salt: bytes, text: str) -> str:
+    return hmac.new(salt, text.encode(), sha256).hexdigest()
+
+
+def with_facts(number: int = 0, **forged: str | None) -> list[bytes]:
+    """Six receipts with what may stand beside them; `forged` is put beside one of them.
+
+    The first, a call with arguments and facts; its outcome, with nothing. A call without a body
+    whose arguments are not kept. One that was recorded before salts told of facts. One with a body
+    whose arguments are not kept. A control receipt, that has arguments and no facts.
+    """
+    found = bodies()[:6]
+    six = {"event_id": id_of(10), "kind": "control", "approver": "ops", "outcome": None}
+    found[5] |= {**six, "call_id": None}
+    beside: list[dict[str, str | None]] = [
+        {"salt": _salt(_FACTS).hex(), "arguments": _ARGUMENTS, "facts": _FACTS},
+        {"salt": None, "arguments": None, "facts": None},
+        {"salt": _salt(_BARE).hex(), "arguments": None, "facts": _BARE},
+        {"salt": _NONCE.hex(), "arguments": _ARGUMENTS, "facts": _FACTS},
+        {"salt": _salt(_FACTS).hex(), "arguments": None, "facts": _FACTS},
+        {"salt": _salt("{}").hex(), "arguments": _ARGUMENTS, "facts": "{}"},
+    ]
+    for at in (0, 3, 5):
+        found[at]["args_commitment"] = _under(bytes.fromhex(str(beside[at]["salt"])), _ARGUMENTS)
+    found[2]["request_sha256"] = _under(_salt(_BARE), "")
+    found[4]["request_sha256"] = _under(_salt(_FACTS), "a body")
+    if number:
+        beside[number - 1] |= forged
+    prev, lines = "", []
+    for body, more in zip(found, beside, strict=True):
+        body["prev_receipt_hash"] = prev
+        prev = hash_of(body)
+        said = {**body, **more, "receipt_hash": prev}
+        lines.append(json.dumps(said, ensure_ascii=False).encode() + b"\n")
+    return lines
 
 
 #: name: (lines, first bad line, the seq it names, whether it is unreadable, words of the fault)
@@ -191,6 +240,21 @@ MUST_REJECT: dict[str, Rejected] = {
     ),
     "lone_surrogate": Rejected(_swap(7, b'"ops"', b'"\\ud800"'), 7, None, "not JSON", True),
     "empty": Rejected([], 1, None, "no receipts", True),
+    "facts_edited": Rejected(
+        with_facts(1, facts=_FACTS.replace("web", "api")), 1, 1, "facts are not those"
+    ),
+    "facts_of_another": Rejected(with_facts(3, facts=_FACTS), 3, 3, "facts are not those"),
+    "facts_where_none_were": Rejected(with_facts(6, facts=_BARE), 6, 6, "facts are not those"),
+    "facts_under_a_longer_salt": Rejected(
+        with_facts(1, salt=_salt(_FACTS).hex() + "00", facts=_BARE), 1, 1, "salt has 33 bytes"
+    ),
+    "facts_under_an_older_salt": Rejected(
+        with_facts(1, salt=_NONCE.hex(), facts=_BARE), 1, 1, "arguments are not those"
+    ),
+    "facts_under_their_own_salt": Rejected(
+        with_facts(1, salt=_salt(_BARE).hex(), facts=_BARE), 1, 1, "arguments are not those"
+    ),
+    "arguments_edited": Rejected(with_facts(1, arguments="{}"), 1, 1, "arguments are not those"),
 }
 
 
@@ -205,6 +269,8 @@ MUST_ACCEPT: dict[str, tuple[list[bytes], int]] = {
     "one": (whole()[:1], 1),
     "later_part": (whole()[4:], 5),
     "other_key_order_blanks_and_escapes": ([_reordered_keys(text) for text in whole()], 1),
+    "with_facts": (with_facts(), 1),
+    "with_facts_erased": (with_facts(1, salt=None, arguments=None, facts=None), 1),
     "no_newline_at_the_end": ([*whole()[:-1], whole()[-1].rstrip(b"\n")], 1),
 }
 

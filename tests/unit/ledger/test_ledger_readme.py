@@ -63,6 +63,11 @@ def check(line: bytes, seq: int, is_start: bool, before: dict[str, Any]) -> dict
             hmac.digest(key, beside["arguments"].encode(), "sha256").hex()
             == body["args_commitment"]
         )
+    if beside["salt"] is not None:
+        key = bytes.fromhex(beside["salt"])
+        assert len(key) in (16, 32)
+        if len(key) == 32 and beside["facts"] is not None:
+            assert key[16:] == sha256(key[:16] + beside["facts"].encode()).digest()[:16]
     return {**body, "receipt_hash": claimed}
 
 

@@ -12,6 +12,7 @@ import pytest
 from ledger_setup import REVISION, Ledger, call, decision, ledger, lines_of, principal
 
 from sidecar.errors import Refused
+from sidecar.ledger.commitment import NONCE_BYTES, salt_beside
 from sidecar.ledger.drafts import query_names
 from sidecar.ledger.recorder import Intent
 from sidecar.ledger.verify import verify_lines
@@ -56,7 +57,7 @@ async def test_an_intent_and_its_outcome(tmp_path: Path) -> None:
         assert facts is not None
         salt = bytes.fromhex(facts.salt)
     named = {name: value for name, value in first._asdict().items() if value is not None}
-    assert len(salt) == 16
+    assert salt == salt_beside(salt[:NONCE_BYTES], facts.facts.encode())
     assert named.pop("ts_us") > 0 and named.pop("receipt_hash")
     assert named == {
         "tenant_id": "default",

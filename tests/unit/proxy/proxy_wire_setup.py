@@ -235,7 +235,9 @@ async def door(
         assert upstream is not None
         head = exchange.head
         try:
-            body = await exchange.read_body(upstream.limits.request_bytes, used.body_wait_s)
+            body = await exchange.read_body(
+                upstream.limits.request_bytes, used.body_wait_s, lambda _: None
+            )
             reply = await leg.send(
                 upstream, head.method, head.target, forward_headers(head, upstream), body
             )

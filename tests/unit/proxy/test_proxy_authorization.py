@@ -25,6 +25,7 @@ from sidecar.proxy.protected_resource import (
 )
 from sidecar.proxy.upstream import Reply
 from sidecar.proxy.upstream_lean import LeanLeg
+from sidecar.telemetry.counters import Counters
 
 POLICIES = {
     "tools.yaml": "catalogue: mcp\ntools: {add: {}}\n",
@@ -320,5 +321,5 @@ async def test_a_look_for_metadata_that_was_sent_is_not_on_record_as_never_sent(
 
     upstream = upstream_of(9, kind="mcp", path="/rpc")
     with pytest.raises(Refused) as refused:
-        await Authorization(Leg()).metadata(upstream, "http://x/up")
+        await Authorization(Leg(), Counters()).metadata(upstream, "http://x/up")
     assert ending_by(refused.value) is not OutcomeKind.NOT_FORWARDED

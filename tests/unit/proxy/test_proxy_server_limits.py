@@ -191,7 +191,7 @@ async def test_b4_chunks_of_a_byte_are_weighed_as_they_are_parsed(before: bytes)
 
     async def handler(exchange: Exchange) -> None:
         try:
-            await exchange.read_body(1 << 20, 5.0)
+            await exchange.read_body(1 << 20, 5.0, lambda _: None)
         except Refused as refused:
             parsed.append(exchange.body_bytes)
             await exchange.send(refused.status, [], b"")

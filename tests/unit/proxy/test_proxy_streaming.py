@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import AsyncIterator
 
 import pytest
 from proxy_wire_setup import (
@@ -68,6 +69,41 @@ async def test_c17_an_event_passes_at_once_and_so_does_the_head() -> None:
         writer.write(request("/up/events", "Connection: close"))
         assert status_of(await reader.readuntil(b"\r\n\r\n")) == 200
         assert len(upstream.received) == 1
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_first_chunk_that_is_here_goes_with_the_head_and_none_is_waited_for(
+    waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[bytes] = []
+    say = asyncio.Event()
+
+    class Seen:
+        def __init__(self, transport: asyncio.Transport) -> None:
+            self.write = lambda data: (written.append(data), transport.write(data))
+
+    async def chunks() -> AsyncIterator[bytes]:
+        if waits:
+            await say.wait()
+        yield b"one"
+        yield b"two"
+
+    async def handler(exchange: Exchange) -> None:
+        await exchange.stream(200, [("X-A", "b")], chunks())
+
+    seen = Exchange._transport
+    monkeypatch.setattr(Exchange, "_transport", lambda self: Seen(seen(self)))
+    async with door(handler=handler) as front:
+        reader, writer = await front.open()
+        writer.write(request("/up/x"))
+        async with asyncio.timeout(2):
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert say.set() is None
+            rest = await reader.readexactly(len(chunk(b"one") + chunk(b"two") + b"0\r\n\r\n"))
+    assert rest == chunk(b"one") + chunk(b"two") + b"0\r\n\r\n"
+    assert b"X-A: b\r\n" in head
+    first = chunk(b"one") if waits else head + chunk(b"one")
+    assert written == [first, chunk(b"two"), b"0\r\n\r\n"]
 
 
 PIECE = bytes(range(256)) * 256

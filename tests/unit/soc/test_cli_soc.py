@@ -117,7 +117,7 @@ def recorded(number: int, agent: str, age_us: int, effect: Effect = Effect.DENY)
         decision,
         Refused(code, decision=decision) if effect is Effect.DENY else None,
         ts_us=Clock().now_us() - age_us,
-        salt=bytes(16),
+        nonce=bytes(16),
         arguments=call.args,
         keeps_arguments=True,
         run=beginning(principal.trust),

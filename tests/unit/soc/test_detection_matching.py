@@ -105,7 +105,7 @@ def recorded(*, keeps_arguments: bool = True, keeps_facts: bool = True) -> Recor
     decision = Decision(Effect.DENY, "policy_deny", "", "rev")
     receipt, facts = call_draft(
         "refusal", principal, call, decision, Refused("policy_deny", decision=decision),
-        ts_us=START_US, salt=bytes(16), arguments=call.args, keeps_arguments=keeps_arguments,
+        ts_us=START_US, nonce=bytes(16), arguments=call.args, keeps_arguments=keeps_arguments,
         run=beginning(principal.trust),
     )  # fmt: skip
     receipt = receipt._replace(seq=1, receipt_hash="a" * 64)

@@ -56,7 +56,7 @@ def decided(effect: Effect, code: str, mode: Mode = Mode.ENFORCE) -> Entry:
         decision,
         refused,
         ts_us=77,
-        salt=bytes(16),
+        nonce=bytes(16),
         arguments=CALL.args,
         keeps_arguments=True,
         run=RunState(TrustLevel.UNTRUSTED_EXTERNAL, frozenset({"x"}), 3, 70),

@@ -50,8 +50,8 @@ def test_only_refusals_of_the_store_are_its_events() -> None:
     denied = dict.fromkeys(FAIL_CLOSED_REASONS, 1)
     found = store_refusals(denied)
     assert set(found) == {"queue_full", "store_fenced", "store_moved", "store_unavailable"}
-    assert sum(found.values()) == len(FAIL_CLOSED_REASONS) - 6
-    for reason in ("condition_error", "internal_error", "shutting_down"):
+    assert sum(found.values()) == len(FAIL_CLOSED_REASONS) - 7
+    for reason in ("condition_error", "internal_error", "shutting_down", "bodies_full"):
         assert sum(store_refusals({reason: 9}).values()) == 0
 
 

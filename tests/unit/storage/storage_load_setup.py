@@ -40,7 +40,7 @@ def make_call(tenant_id: str = "load") -> tuple[Entry, Entry]:
     return (
         Entry(
             intent,
-            CallFactsRow(tenant_id, 0, HASH[:32], ARGUMENTS, FACTS),
+            CallFactsRow(tenant_id, 0, HASH, ARGUMENTS, FACTS),
             OpenIntentRow(tenant_id, call_id, "node", "boot"),
         ),
         Entry(outcome, closes=call_id),

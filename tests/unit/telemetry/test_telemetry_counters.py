@@ -94,6 +94,7 @@ def test_what_rules_in_shadow_would_change_is_told_from_what_they_would_not() ->
         ("policy_deny", "", None),
         ("invalid_json", "store_full", None),
         ("queue_full", "", "queue_full"),
+        ("bodies_full", "", "bodies_full"),
         ("store_unavailable", "store_full", "store_full"),
         ("store_unavailable", "never heard of", "store_unavailable"),
         ("condition_error", "", "condition_error"),

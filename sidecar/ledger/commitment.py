@@ -1,0 +1,84 @@
+"""What a receipt stands for without saying it: arguments, and the facts beside them. Pure.
+
+Knows: that both go by the salt. A commitment is an HMAC under it, so that arguments which can be
+guessed cannot be found by trying them; and the salt says itself beside which facts it stands, so
+that whatever vouches for the salt vouches for them too, although no key of the receipt is theirs.
+Must not know: what arguments and facts say, chains, stores.
+"""
+
+from __future__ import annotations
+
+import hmac
+from hashlib import sha256
+from typing import Final
+
+from storage.records import CallFactsRow
+
+#: What is random of a salt; that of an older receipt is nothing else.
+NONCE_BYTES: Final = 16
+#: The nonce, and so much of SHA-256(nonce ‖ facts). Whoever wants other facts under a salt that
+#: stands looks for a second preimage of these 128 bits.
+SALT_BYTES: Final = 32
+#: Where there are none.
+NO_FACTS: Final = "{}"
+
+_TAG_BYTES: Final = SALT_BYTES - NONCE_BYTES
+
+
+class NotCommitted(ValueError):
+    """What stands beside a receipt is not what the receipt stands for; the text says what."""
+
+
+def salt_beside(nonce: bytes, facts: bytes) -> bytes:
+    """The salt of a receipt beside which `facts` stand; `nonce` are NONCE_BYTES random bytes."""
+    return nonce + sha256(nonce + facts).digest()[:_TAG_BYTES]
+
+
+def committed(tenant_id: str, nonce: bytes, arguments: bytes) -> tuple[str, CallFactsRow]:
+    """`args_commitment` of canonical arguments, and the row beside the receipt, which has no facts
+    but them."""
+    salt = salt_beside(nonce, NO_FACTS.encode())
+    commitment = hmac.digest(salt, arguments, "sha256").hex()
+    return commitment, CallFactsRow(tenant_id, 0, salt.hex(), arguments.decode(), NO_FACTS)
+
+
+def is_vouched_for(
+    salt: str | None,
+    arguments: str | None,
+    facts: str | None,
+    *,
+    args_commitment: str | None,
+    request_sha256: str | None,
+) -> bool:
+    """Whether the receipt vouches for the facts; True where there are none.
+
+    It does not where its salt is nothing but random, nor where nothing that is at hand shows that
+    the salt is the receipt's: without arguments only a request without a body does. Raises
+    NotCommitted if one of them is not what was recorded.
+    """
+    has_none = facts is None or facts == NO_FACTS
+    if arguments is None and (facts is None or salt is None):
+        return has_none
+    try:
+        key = bytes.fromhex(salt or "")
+    except ValueError:
+        raise NotCommitted("its salt is not hex") from None
+    is_of_receipt = arguments is not None
+    if arguments is not None:
+        if _digest(key, arguments.encode("utf-8", "surrogatepass")) != args_commitment:
+            raise NotCommitted("its arguments are not those its args_commitment stands for")
+    elif request_sha256 is not None:
+        is_of_receipt = _digest(key, b"") == request_sha256
+    if len(key) not in (NONCE_BYTES, SALT_BYTES):
+        # HMAC takes a key with zeros behind it for the same key (RFC 2104 section 2), so one of
+        # another length could be right and say nothing of the facts.
+        raise NotCommitted(f"its salt has {len(key)} bytes, not {NONCE_BYTES} or {SALT_BYTES}")
+    if facts is None or len(key) == NONCE_BYTES:
+        return has_none
+    if salt_beside(key[:NONCE_BYTES], facts.encode("utf-8", "surrogatepass")) != key:
+        raise NotCommitted("its facts are not those its salt stands for")
+    return is_of_receipt or has_none
+
+
+def _digest(key: bytes, message: bytes) -> str:
+    return hmac.digest(key, message, "sha256").hex()
