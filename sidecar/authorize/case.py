@@ -13,6 +13,7 @@ from sidecar.ledger.claims import Spend
 from sidecar.ledger.delegations import Mark
 from sidecar.model import Decision, Principal, ToolCall, TrustLevel
 from sidecar.policy.runs import RunState
+from sidecar.proxy.masked_calls import MaskedCall
 
 
 class Permits(Protocol):
@@ -45,6 +46,8 @@ class Case:
     shown: ToolCall
     run: RunState | None = None
     redacted: tuple[str, ...] = ()
+    #: What is masked of it, while it is judged.
+    masked: MaskedCall | None = None
     #: The yes by which it is to go ahead.
     permit: Permits | None = None
     #: Whether some of its arguments are not known any more.

@@ -28,15 +28,15 @@ from sidecar.ledger.delegations import (
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.run_keeper import RunBefore, RunKeeper
 from sidecar.ledger.run_text import UnreadableRun
-from sidecar.model import Decision, Effect, OutcomeKind
+from sidecar.model import Decision, Effect, OutcomeKind, ToolCall
 from sidecar.policy.contained import barred_by
 from sidecar.policy.decide import decide
 from sidecar.policy.facts import Facts
 from sidecar.policy.index import PolicySet
 from sidecar.policy.limits import over_limit
-from sidecar.policy.terms import Charge
+from sidecar.policy.terms import Charge, Redaction
 from sidecar.proxy.judging import DECISIONS_MAX, given_up, unfulfilled
-from sidecar.proxy.obligations_request import recordable
+from sidecar.proxy.masked_calls import Masking, Unmasked, masks_of
 from sidecar.proxy.pinned_tools import PinnedTools
 from sidecar.proxy.rates import Counted, Rates
 from sidecar.telemetry.counters import Counters
@@ -79,6 +79,7 @@ class AuthorizeJudging:
         self._counters = counters
         self._clock = clock
         self._fence = fence
+        self._masking = Masking()
 
     async def settle(self, case: Case, policy_set: PolicySet) -> Settled:
         """The decision, recorded if the call may go ahead. Raises Refused for one that may not."""
@@ -86,12 +87,12 @@ class AuthorizeJudging:
         await self._require_pinned(case, policy_set)
         try:
             for _ in range(DECISIONS_MAX - 1):
-                tried = await self._tried(case, policy_set, counted)
+                tried = await self._tried_masked(case, policy_set, counted)
                 if isinstance(tried, Settled):
                     break
                 case.principal = await self._registry.again(case.principal)
             else:
-                tried = await self._tried(case, policy_set, counted)
+                tried = await self._tried_masked(case, policy_set, counted)
             if isinstance(tried, Decision):
                 raise given_up(tried)
         except BaseException:
@@ -99,6 +100,7 @@ class AuthorizeJudging:
             raise
         if tried.recorded is None:
             self._rates.give_back(counted)
+        case.masked = None
         return tried
 
     async def require_uncontained(
@@ -130,10 +132,23 @@ class AuthorizeJudging:
             pinned = call._replace(called=name, args={} if given is None else given)
             await self._pinned.require_fit(policy_set, case.principal, pinned)
 
+    async def _tried_masked(
+        self, case: Case, policy_set: PolicySet, counted: Counted
+    ) -> Settled | Decision:
+        """A large call is masked apart first; more than once only where what is to be masked of it
+        has changed meanwhile."""
+        while True:
+            try:
+                return await self._tried(case, policy_set, counted)
+            except Unmasked as unmasked:
+                redaction = unmasked.redaction
+            case.masked = await self._masking.of(case.call, redaction, is_sent=False)
+
     async def _tried(
         self, case: Case, policy_set: PolicySet, counted: Counted
     ) -> Settled | Decision:
-        """The decision alone if what it rested on is another by now."""
+        """The decision alone if what it rested on is another by now. Raises Unmasked, before
+        anything has come of it."""
         before = await self._run_before(case)
         run = before.state
         case.run = run if case.trust >= run.trust else run._replace(trust=case.trust)
@@ -176,13 +191,15 @@ class AuthorizeJudging:
         detail = ""
         if decision.effect is Effect.DENY and not decision.forward:
             if wanted.request:
-                case.shown = recordable(case.call, wanted.request)
+                case.shown = _recordable(case, wanted.request)
         else:
             try:
-                case.shown, case.redacted = obliged(case.call, case.request, wanted)
+                case.shown, case.redacted = obliged(
+                    case.call, case.request, wanted, lambda: _recordable(case, wanted.request)
+                )
             except Refused as unmet:
                 if wanted.request:
-                    case.shown = recordable(case.call, wanted.request)
+                    case.shown = _recordable(case, wanted.request)
                 decision, detail = unfulfilled(decision, unmet), unmet.detail
         if case.shown is not case.call and decision.wording is not None:
             facts = Facts(case.principal, case.shown, now_us, case.run)
@@ -256,6 +273,11 @@ class AuthorizeJudging:
             raise refused_by(error) from error
         except UnreadableRun as error:
             raise Refused("run_unreadable", detail=str(error)) from error
+
+
+def _recordable(case: Case, redaction: Redaction) -> ToolCall:
+    """The call as it may be recorded; raises Unmasked."""
+    return masks_of(case, case.call, redaction).shown()
 
 
 def _permitted(case: Case, permit: Permits, decision: Decision) -> Decision:

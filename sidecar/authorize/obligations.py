@@ -8,6 +8,7 @@ Must not know: rules, records, HTTP.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from sidecar.authorize.request import AuthorizeRequest
@@ -15,7 +16,6 @@ from sidecar.errors import Refused
 from sidecar.model import ToolCall
 from sidecar.policy.terms import Obligations
 from sidecar.proxy.detectors import mask
-from sidecar.proxy.obligations_request import recordable
 
 
 class Obliged(NamedTuple):
@@ -25,8 +25,14 @@ class Obliged(NamedTuple):
     redacted: tuple[str, ...] = ()
 
 
-def obliged(call: ToolCall, request: AuthorizeRequest, wanted: Obligations) -> Obliged:
-    """What becomes of a call that may go ahead.
+def obliged(
+    call: ToolCall,
+    request: AuthorizeRequest,
+    wanted: Obligations,
+    recordable: Callable[[], ToolCall],
+) -> Obliged:
+    """What becomes of a call that may go ahead; `recordable` gives it as it may be recorded, and is
+    asked where something is to be masked.
 
     Raises Refused: unmet_obligation, idempotency_key_required, unredactable_request.
     """
@@ -36,7 +42,7 @@ def obliged(call: ToolCall, request: AuthorizeRequest, wanted: Obligations) -> O
         raise Refused("idempotency_key_required", "This call needs a request_id")
     if not wanted.request:
         return Obliged(call)
-    shown = recordable(call, wanted.request)
+    shown = recordable()
     if type(request.parameters) is not dict and shown.args != call.args:
         raise Refused("unredactable_request", "The parameters are no object")
     resource = request.resource

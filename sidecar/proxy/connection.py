@@ -15,15 +15,16 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web_protocol
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 from aiohttp.http_parser import RawRequestMessage
-from aiohttp.streams import StreamReader
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import ERROR
 
 from sidecar.errors import Refused
 from sidecar.proxy.doorkeeper import farewell
 from sidecar.proxy.exchange import ClientGone, Exchange
 from sidecar.proxy.head_memory import HeadMemory
+from sidecar.proxy.request_walk import RequestWalk
 
 if TYPE_CHECKING:
     from sidecar.proxy.heartbeats import Heartbeats
@@ -61,6 +62,7 @@ class DoorConnection(web_protocol.RequestHandler):
         "_heads",
         "_is_spent",
         "_relay",
+        "_walk",
         "exchange",
         "source_ip",
         "was_made",
@@ -75,6 +77,11 @@ class DoorConnection(web_protocol.RequestHandler):
         **options: Any,
     ) -> None:
         super().__init__(door, loop=loop, **options)
+        # The parser stops between two requests where many wait to be taken, and goes on when it is
+        # asked to. One that is taken before its body has come counts there for ever (aiohttp
+        # 3.14): it would stop before this queue is full, and nobody would ask.
+        self._max_msg_queue_size //= 2
+        self._msg_queue_resume_size //= 2
         self._door = door
         self._head_timer: asyncio.TimerHandle | None = None
         self.exchange: Exchange | None = None
@@ -88,6 +95,7 @@ class DoorConnection(web_protocol.RequestHandler):
         self._is_spent = False
         self._relay: Relay | None = None
         self._heads = HeadMemory()
+        self._walk = RequestWalk()
         self.source_ip = source_ip
         #: Whether it ever carried anything; over TLS that takes a handshake.
         self.was_made = False
@@ -158,11 +166,16 @@ class DoorConnection(web_protocol.RequestHandler):
             return
         before = self._request_count
         super().data_received(data)
-        if self._request_count != before:
+        begun = self._request_count - before
+        if begun:
             message, payload = self._messages[-1]
             is_chunked = isinstance(message, RawRequestMessage) and message.chunked
             self._coming, self._chunked_bytes = payload if is_chunked else None, 0
-        elif self._coming is not None:
+            if begun > 1 or is_chunked or not self._walk.is_simple(data, payload):
+                self._follow(data, begun)
+        elif not self._walk.is_simple(data, None):
+            self._follow(data, 0)
+        if not begun and self._coming is not None:
             self._weigh_chunks(self._coming, len(data))
         if self._messages:
             if self._head_timer is not None:
@@ -173,6 +186,23 @@ class DoorConnection(web_protocol.RequestHandler):
             pass
         elif self._head_timer is None and data:
             self._head_timer = self._loop.call_later(self._door.header_wait_s, self._head_is_late)
+
+    def _follow(self, data: bytes, begun: int) -> None:
+        """Looks at what stands between requests; what stands behind an odd line end is no request,
+        and nothing that comes after it is read."""
+        if self._upgraded or self._close or self._force_close:
+            return  # what comes is taken for no request
+        fresh = list(self._messages)[len(self._messages) - begun :]
+        well = self._walk.follows(data, fresh)
+        if well is None:
+            return
+        for _ in range(begun - well):
+            self._messages.pop()
+        odd = BadHttpMessage("a line before a request ends with CR or LF alone")
+        self._messages.append((web_protocol._ErrInfo(400, odd, odd.message), EMPTY_PAYLOAD))
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+        self._is_spent = True
 
     def _fail_body_if_broken(self) -> None:
         """A parser error behind a head means that head's body will never be whole."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.approvals.action import action_sha256, sent_beside
@@ -27,6 +28,7 @@ from sidecar.policy.secret_names import MASK
 from sidecar.proxy.agent_side import ClientGone
 from sidecar.proxy.dialects import DIALECTS
 from sidecar.proxy.dialects.mcp_methods import TOOLS_CALL
+from sidecar.proxy.masked_calls import Masking, is_large
 from sidecar.proxy.masking import NotMaskable, masked
 from sidecar.proxy.mcp_sessions import SESSION
 from sidecar.telemetry.spans import HOLD
@@ -88,6 +90,7 @@ class Holding:
         self._clock = clock
         self._redact = redact
         self._keeps_arguments = keeps_arguments
+        self._masking = Masking()
         #: Calls of MCP sessions that are held, by what a client takes one back with: no two of a
         #: session that are not answered yet have one id (`mcp_sessions`).
         self._in_sessions: dict[SessionKey, _Telling] = {}
@@ -179,6 +182,11 @@ class Holding:
         definition = await self.definition(principal, call)
         digest = self.digest(policy_set, principal, call, decision, definition)
         bind_headers = _bind_headers(policy_set, call)
+        beside: Mapping[str, Any] = sent_beside(call)
+        if is_large(call):
+            beside = await self._masking.do(partial(_masked, beside, decision))
+        else:
+            beside = _masked(beside, decision)
         arguments = self._redact(shown.args)
         text = asked(
             principal,
@@ -189,7 +197,7 @@ class Holding:
             bind_headers=bind_headers,
             run=visit.run,
             action_sha256=digest,
-            beside=self._redact(_masked(sent_beside(call), decision)),
+            beside=self._redact(beside),
         )
         lives = [one.expires_us for one in decision.approvals if one.expires_us is not None]
         holds = [one.hold_us for one in decision.approvals if one.hold_us is not None]
@@ -272,13 +280,13 @@ def _bind_headers(policy_set: PolicySet, call: ToolCall) -> tuple[str, ...]:
     return () if entry is None else tuple(entry.bind_headers)
 
 
-def _masked(beside: dict[str, Any], decision: Decision) -> Mapping[str, Any]:
+def _masked(beside: Mapping[str, Any], decision: Decision) -> Mapping[str, Any]:
     """What the rules have masked wherever it stands; paths of theirs lead into arguments alone."""
     wanted = decision.obligations
     if wanted is None or not wanted.request:
         return beside
     try:
-        made: Mapping[str, Any] = masked(beside, (), wanted.request.detectors)
+        made: Mapping[str, Any] = masked(dict(beside), (), wanted.request.detectors)
     except NotMaskable:
         return dict.fromkeys(beside, MASK)
     return made

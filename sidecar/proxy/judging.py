@@ -24,9 +24,10 @@ from sidecar.policy.decide import decide
 from sidecar.policy.facts import Facts
 from sidecar.policy.index import PolicySet
 from sidecar.policy.limits import over_limit
-from sidecar.policy.terms import Charge
+from sidecar.policy.terms import Charge, Redaction
 from sidecar.proxy.holding import Holding, Permit
-from sidecar.proxy.obligations_request import fulfilled, recordable
+from sidecar.proxy.masked_calls import Masking, Unmasked, masks_of
+from sidecar.proxy.obligations_request import fulfilled
 from sidecar.proxy.rates import Counted, Rates
 from sidecar.proxy.visit import Visit
 from sidecar.telemetry.counters import Counters
@@ -62,6 +63,7 @@ class Judging:
         self._clock = clock
         self._fence = fence
         self._rates = rates or Rates()
+        self._masking = Masking()
 
     def standing(self, principal: Principal) -> Principal:
         """A caller who has been connected for long, as it stands by now. Raises Refused."""
@@ -78,14 +80,20 @@ class Judging:
         counted: Counted = {}
         try:
             for tries_left in reversed(range(DECISIONS_MAX)):
-                tried = await self._tried(visit, policy_set, principal, call, counted)
+                try:
+                    tried = await self._tried(visit, policy_set, principal, call, counted)
+                except Unmasked as unmasked:
+                    tried = await self._tried_masked(
+                        visit, policy_set, principal, call, counted, unmasked.redaction
+                    )
                 if isinstance(tried, Intent):
+                    visit.masked = None
                     return tried
                 visit.obligations = None
                 if tried is None:
                     break
                 # Whatever refuses it now, its record masks what the decision has masked.
-                visit.call = _shown(call, tried)
+                visit.call = _shown(visit, call, tried)
                 if not tries_left:
                     raise given_up(tried)
                 principal = visit.principal = await self._registry.again(principal)
@@ -96,6 +104,24 @@ class Judging:
         self._rates.give_back(counted)
         return None
 
+    async def _tried_masked(
+        self,
+        visit: Visit,
+        policy_set: PolicySet,
+        principal: Principal,
+        call: ToolCall,
+        counted: Counted,
+        redaction: Redaction,
+    ) -> Intent | Decision | None:
+        """The same for a call that is masked apart first; more than once only where what is to be
+        masked of it has changed meanwhile."""
+        while True:
+            visit.masked = await self._masking.of(call, redaction, is_sent=True)
+            try:
+                return await self._tried(visit, policy_set, principal, call, counted)
+            except Unmasked as unmasked:
+                redaction = unmasked.redaction
+
     async def _tried(
         self,
         visit: Visit,
@@ -105,7 +131,7 @@ class Judging:
         counted: Counted,
     ) -> Intent | Decision | None:
         """The durable intent; the decision, if what it rested on is another by now; None of a call
-        that was held until somebody said yes."""
+        that was held until somebody said yes. Raises Unmasked, before anything has come of it."""
         run_id = _trusted_run_id(visit, principal, call)
         definition = ""
         if visit.permit is not None:
@@ -119,7 +145,7 @@ class Judging:
         started_ns, now_us = self._clock.monotonic_ns(), self._clock.now_us()
         decision, wait_s = self._decide(
             policy_set, principal, call, before, now_us, started_ns, counted, visit.permit,
-            definition,
+            definition, visit,
         )  # fmt: skip
         took_ns = self._clock.monotonic_ns() - started_ns
         if visit.stages is not None:
@@ -132,7 +158,7 @@ class Judging:
             decision = replace(decision, code="cannot_wait")  # in the middle of an answer
         claims = None
         if decision.charges and decision.forward:
-            facts = Facts(principal, _shown(call, decision), now_us, before.state)
+            facts = Facts(principal, _shown(visit, call, decision), now_us, before.state)
             claims = self._claims(policy_set, decision, facts)
         sent, detail = call, ""
         try:
@@ -213,7 +239,8 @@ class Judging:
     ) -> None:
         """Waits for a yes, which then stands in `visit`; raises Refused where there is none."""
         self._oblige(visit, call, decision)
-        shown = _shown(call, decision)
+        shown = _shown(visit, call, decision)
+        visit.masked = None  # not kept while it is held
         try:
             visit.permit = await self.holding.permit(
                 visit, policy_set, principal, call, shown, decision
@@ -260,6 +287,7 @@ class Judging:
         counted: Counted,
         permit: Permit | None,
         definition: str,
+        visit: Visit,
     ) -> tuple[Decision, int | None]:
         """The decision, with limits looked at, and how long to wait where one was reached."""
         run, contained = before.state, principal.contained
@@ -274,7 +302,7 @@ class Judging:
         if permit is not None and decision.effect is Effect.REQUIRE_APPROVAL:
             digest = self.holding.digest(policy_set, principal, call, decision, definition)
             decision = permit.granted(decision, digest)
-        shown = _shown(call, decision)
+        shown = _shown(visit, call, decision)
         if shown is not call and decision.wording is not None:
             facts = Facts(principal, shown, now_us, run)
             reason = decision.wording.fill(facts, policy_set.secrets)
@@ -291,10 +319,15 @@ class Judging:
         if obligations is None or visit.upstream is None:
             return call
         if obligations.request:
-            visit.call = recordable(call, obligations.request)
+            visit.call = masks_of(visit, call, obligations.request).shown()
         if decision.forward:
             visit.obligations = obligations if obligations.touches_response else None
-            visit.call = fulfilled(call, obligations, visit.upstream)
+            visit.call = fulfilled(
+                call,
+                obligations,
+                visit.upstream,
+                lambda: masks_of(visit, call, obligations.request).sent(),
+            )
         return visit.call or call
 
 
@@ -306,13 +339,13 @@ def _trusted_run_id(visit: Visit, principal: Principal, call: ToolCall) -> str:
     return (call.run_id or "") if is_trusted else ""
 
 
-def _shown(call: ToolCall, decision: Decision) -> ToolCall:
+def _shown(visit: Visit, call: ToolCall, decision: Decision) -> ToolCall:
     """The call as reasons may show it: they are recorded, and what is masked in the request is
     masked in the record."""
     obligations = decision.obligations
     if obligations is None or not obligations.request:
         return call
-    return recordable(call, obligations.request)
+    return masks_of(visit, call, obligations.request).shown()
 
 
 def unfulfilled(decision: Decision, refused: Refused) -> Decision:

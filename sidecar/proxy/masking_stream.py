@@ -43,32 +43,42 @@ class StreamMasker(Protocol):
 
 
 class _Held:
-    """Bytes cut into lines; what has no end yet is held."""
+    """Bytes cut into lines; what has no end yet is held, and not looked at again."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
+        #: A final CR, of which it is not known yet whether LF follows.
+        self._cr = b""
 
     @property
     def size(self) -> int:
         """How many bytes have no end yet."""
-        return len(self._rest)
+        return len(self._rest) + len(self._cr)
 
     def lines(self, piece: bytes) -> list[tuple[str, str]]:
         """Whole lines with their ends. A final CR waits: LF may follow."""
-        data = self._rest + piece
+        data, self._cr = self._cr + piece, b""
         found: list[tuple[str, str]] = []
         at = 0
         for end in _LINE_END.finditer(data):
-            found.append((_text(data[at : end.start()]), end[0].decode()))
+            line = data[at : end.start()]
+            if self._rest:
+                line = bytes(self._rest) + line
+                self._rest.clear()
+            found.append((_text(line), end[0].decode()))
             at = end.end()
-        self._rest = data[at:]
-        if len(self._rest) > HELD_BYTES_MAX:
+        if data.endswith(b"\r"):
+            self._cr = b"\r"
+        self._rest += memoryview(data)[at : len(data) - len(self._cr)]
+        if self.size > HELD_BYTES_MAX:
             raise NotMaskable("a line is too long")
         return found
 
     def last(self) -> str:
         """What has no end."""
-        rest, self._rest = self._rest, b""
+        rest = bytes(self._rest) + self._cr
+        self._rest.clear()
+        self._cr = b""
         return _text(rest)
 
 

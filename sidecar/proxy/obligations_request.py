@@ -10,7 +10,7 @@ Must not know: rules, how a request is sent.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final
 from urllib.parse import unquote_plus
@@ -34,8 +34,14 @@ _NOT_SEARCHED: Final = frozenset({"name", "arguments", "requestState"})
 _KEY: Final = re.compile(r"[!-~]([ -~]{0,253}[!-~])?")
 
 
-def fulfilled(call: ToolCall, obligations: Obligations, upstream: Upstream) -> ToolCall:
-    """The call as it is to be recorded and forwarded.
+def fulfilled(
+    call: ToolCall,
+    obligations: Obligations,
+    upstream: Upstream,
+    masked_to_send: Callable[[], ToolCall],
+) -> ToolCall:
+    """The call as it is to be recorded and forwarded; `masked_to_send` gives it masked, and is
+    asked where the obligations want that.
 
     Raises Refused: idempotency_key_required, unredactable_request, frames_unchecked.
     """
@@ -45,7 +51,7 @@ def fulfilled(call: ToolCall, obligations: Obligations, upstream: Upstream) -> T
         _require_key(call)
     sent = call
     if obligations.request:
-        sent = _redacted(call, obligations.request)
+        sent = masked_to_send()
     headers: Iterable[tuple[str, str]] = sent.headers
     if sent.body is not call.body:
         sent = sent._replace(received=call.body)
@@ -95,7 +101,8 @@ def _with_headers(
     return [*_without(headers, gone), *given]
 
 
-def _redacted(call: ToolCall, redaction: Redaction) -> ToolCall:
+def masked_to_send(call: ToolCall, redaction: Redaction) -> ToolCall:
+    """The call with what is to be masked of it; raises Refused("unredactable_request")."""
     try:
         if call.dialect == "mcp":
             return _mcp(call, redaction)

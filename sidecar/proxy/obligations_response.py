@@ -24,7 +24,7 @@ from sidecar.proxy.upstream import Headers, Reply
 #: A JSON document that is masked is held in memory as a whole.
 DOCUMENT_BYTES_MAX: Final = 8 * 1024 * 1024
 #: What is larger is masked in a thread.
-INLINE_BYTES_MAX: Final = 64 * 1024
+INLINE_BYTES_MAX: Final = 16 * 1024
 
 #: They speak of the very bytes that were masked, or of a part of them.
 _OF_THE_BYTES: Final = frozenset(

@@ -33,6 +33,7 @@ from sidecar.proxy.dialects.mcp_said import Asked, ServerMessage, read_server_me
 from sidecar.proxy.judging import Judging
 from sidecar.proxy.masking import NotMaskable
 from sidecar.proxy.masking_mcp import masked_message
+from sidecar.proxy.obligations_response import INLINE_BYTES_MAX as MASKED_INLINE_BYTES_MAX
 from sidecar.proxy.tool_lists import HasPolicies
 from sidecar.proxy.visit import Visit
 from sidecar.telemetry.counters import Counters
@@ -123,7 +124,7 @@ class ServerRequests:
         try:
             for asked in said.requests:
                 allowed.append(await self._judge(within, asked, said, data))
-            shown = self._shown(within, said, data, allowed)
+            shown = await self._shown(within, said, data, allowed)
         except BaseException:
             self._end(allowed, OutcomeKind.WITHHELD)
             raise
@@ -131,11 +132,11 @@ class ServerRequests:
         self._end(allowed, OutcomeKind.COMPLETED)
         return shown
 
-    def _shown(
+    async def _shown(
         self, within: Within, said: ServerMessage, data: bytes, allowed: list[_Allowed]
     ) -> bytes:
         try:
-            return _obliged(said, data, allowed)
+            return await _obliged(said, data, allowed)
         except Refused as refused:
             self._counters.refused(refused.code, refused.detail)
             operation = f"{within.upstream.name}/mcp:{said.requests[0].method}"
@@ -240,7 +241,7 @@ def _is_within(said: ServerMessage) -> bool:
     return said.is_answer or said.is_news
 
 
-def _obliged(said: ServerMessage, data: bytes, allowed: list[_Allowed]) -> bytes:
+async def _obliged(said: ServerMessage, data: bytes, allowed: list[_Allowed]) -> bytes:
     """The message with what the decisions oblige to; raises Refused."""
     if not _is_within(said):
         data = allowed[0].body if allowed else data
@@ -255,7 +256,10 @@ def _obliged(said: ServerMessage, data: bytes, allowed: list[_Allowed]) -> bytes
             raise Refused("response_too_large", f"The server's request is larger than {most} bytes")
         if obligations.response:
             try:
-                data = masked_message(data, obligations.response)
+                if len(data) <= MASKED_INLINE_BYTES_MAX:
+                    data = masked_message(data, obligations.response)
+                else:
+                    data = await asyncio.to_thread(masked_message, data, obligations.response)
             except NotMaskable as error:
                 why = f"The server's request cannot be masked: {error}"
                 raise Refused("cannot_redact", why) from error

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sidecar.proxy.asked_ids import AskedId
     from sidecar.proxy.held_bodies import HeldBody
     from sidecar.proxy.holding import Permit
+    from sidecar.proxy.masked_calls import MaskedCall
 
 
 @dataclass(slots=True)
@@ -49,6 +50,8 @@ class Visit:
     #: Whether the call has a place among those in flight to its upstream.
     has_place: bool = False
     permit: Permit | None = None
+    #: What is masked of the call, while it is judged.
+    masked: MaskedCall | None = None
     #: As what it is known among the requests of its MCP session that are not answered yet; or
     #: which request of the server it answers.
     open_request: OpenRequest | AskedId | None = None

@@ -2,7 +2,9 @@
 
 Knows: RFC 6455 section 5: where a frame begins and ends, which may follow which, and who masks.
 What is good goes on as it came; of a head that is not whole, its few bytes wait for the rest, so
-that what has gone on always ends within a payload or between two frames.
+that what has gone on always ends within a payload or between two frames. A frame takes its time
+however short it is, and RFC 6455 knows no shortest one: who sends nothing but empty frames would
+have the event loop for himself, so that only so many are taken at a time.
 Must not know: sockets, what a payload says.
 """
 
@@ -15,6 +17,11 @@ _OPCODES: Final = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
 _FIN, _RESERVED, _OPCODE = 0x80, 0x70, 0x0F
 _MASKED, _LENGTH = 0x80, 0x7F
 _CONTROL_BYTES_MAX = 125
+#: Heads whose frames are messages by themselves, and short enough to say so in one byte.
+_WHOLE: Final = frozenset({_FIN | TEXT, _FIN | BINARY})
+
+#: At most half a millisecond of the event loop's.
+FRAMES_AT_ONCE: Final = 512
 
 #: Codes a Close frame may carry (RFC 6455 section 7.4.1).
 GOING_AWAY, PROTOCOL_ERROR, POLICY_VIOLATION, TOO_BIG = 1001, 1002, 1008, 1009
@@ -39,6 +46,7 @@ class FrameWalk:
         "_message_bytes",
         "fault",
         "has_closed",
+        "has_more",
         "messages",
     )
 
@@ -54,6 +62,8 @@ class FrameWalk:
         self.fault: Fault | None = None
         #: Whether its last frame, a Close, has gone on.
         self.has_closed = False
+        #: Whether frames wait that came beside FRAMES_AT_ONCE others: to be taken before any other.
+        self.has_more = False
         self.messages = 0
 
     @property
@@ -62,7 +72,7 @@ class FrameWalk:
         return not self._left
 
     def take(self, data: bytes) -> bytes:
-        """What of `data`, and of what waited, may go on."""
+        """What of what waited, and of `data` behind it, may go on: so many frames at most."""
         if self.fault is not None:
             return b""
         size = len(data)
@@ -75,18 +85,41 @@ class FrameWalk:
             size = len(data)
         at = min(self._left, size)
         self._left -= at
+        heads_left, head_bytes = FRAMES_AT_ONCE, 6 if self._is_masked else 2
+        masked = _MASKED if self._is_masked else 0
+        self.has_more = False
         while at < size:
+            if not heads_left:
+                self.has_more = True
+                break
+            heads_left -= 1
+            # What most frames are is told from two bytes; what is wrong with others, by all.
+            if data[at] in _WHOLE and at + head_bytes <= size:
+                short = data[at + 1] ^ masked
+                end = at + head_bytes + short
+                if (
+                    short <= _CONTROL_BYTES_MAX
+                    and end <= size
+                    and short <= self._max
+                    and self._message_bytes is None
+                    and not self.has_closed
+                ):
+                    self.messages += 1
+                    at = end
+                    continue
             length = _head_bytes(data, at)
             if not length or at + length > size:
-                self._head = data[at:]  # at most 13 bytes
-                return data[:at]
+                break
             self.fault = self._judged(data, at, length)
             if self.fault is not None:
                 return data[:at]
             end = at + length + self._left
             at = min(end, size)
             self._left = end - at
-        return data
+        if at == size:
+            return data
+        self._head = data[at:]  # a head of at most 13 bytes, or what comes in the next turn
+        return data[:at]
 
     def _judged(self, data: bytes, at: int, length: int) -> Fault | None:
         """What is wrong with a frame, of which the head is here; else what it changes."""

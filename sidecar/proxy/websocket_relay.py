@@ -2,8 +2,9 @@
 
 Knows: two transports, that whoever does not take makes the other wait, and how long a connection
 may be silent, stuck and open. Frames are followed by their heads (websocket_frames), so that a
-limit or a stop is said in a Close frame where one may stand. Nothing of a payload is kept, read or
-judged.
+limit or a stop is said in a Close frame where one may stand; where frames crowd, the rest of them
+is taken when the event loop comes round again, and nothing is read meanwhile. Nothing of a payload
+is kept, read or judged.
 Must not know: how the connections came about, policies, the ledger.
 """
 
@@ -53,13 +54,18 @@ ENDINGS: Final = {
 class End:
     """One end of a relay: where its bytes go, and how far what it sends has come."""
 
-    __slots__ = ("is_paused", "stuck", "transport", "walk")
+    __slots__ = ("is_lost", "is_paused", "stuck", "transport", "turn", "walk")
 
     def __init__(self, walk: FrameWalk) -> None:
         self.walk = walk
         #: None before it begins and after it is lost.
         self.transport: asyncio.Transport | None = None
         self.is_paused = False
+        #: Whether the connection is gone, while frames of it still wait for their turn.
+        self.is_lost = False
+        #: When more of what it sent is taken; None while nothing of it waits, or waits for the
+        #: other end to take what it is sent.
+        self.turn: asyncio.Handle | None = None
         self.stuck: asyncio.TimerHandle | None = None
 
 
@@ -113,11 +119,12 @@ class Relay:
             self._end("upstream_gone")
             return
         self._upstream.transport = upstream
+        self._upstream.is_paused = True
         upstream.set_protocol(_UpstreamEnd(self))
         if self._switched.first:
             self.from_upstream(self._switched.first)
         if not self.cause:
-            upstream.resume_reading()
+            self._read_again(self._upstream, self._agent)
 
     # -- what the two connections say ----------------------------------------------------------
 
@@ -150,6 +157,9 @@ class Relay:
     def agent_lost(self) -> None:
         """The agent's connection is gone; nobody is left to be told anything."""
         self._agent.transport = None
+        if self._agent.walk.has_more and not self.cause:
+            self._agent.is_lost = True  # what it said last is passed on before that is told
+            return
         self._end(self._cause_of_loss("agent_gone"))
         upstream = self._upstream.transport
         if upstream is not None:
@@ -159,6 +169,9 @@ class Relay:
     def upstream_lost(self) -> None:
         """The upstream's connection is gone."""
         self._upstream.transport = None
+        if self._upstream.walk.has_more and not self.cause:
+            self._upstream.is_lost = True
+            return
         self._end(self._cause_of_loss("upstream_gone"))
 
     # -- what its owner does -------------------------------------------------------------------
@@ -190,6 +203,9 @@ class Relay:
         before = walk.messages
         good = walk.take(data)
         self._counters.messages += walk.messages - before
+        if walk.has_more:
+            self._pause(sender)
+            self._take_soon(sender, receiver)
         if self.cause:
             # All is said; what still comes is only read, so that the peer gets to read.
             if walk.has_closed:
@@ -201,6 +217,23 @@ class Relay:
         if walk.fault is not None:
             self._fail(walk.fault, "agent_fault" if sender is self._agent else "upstream_fault")
 
+    def _take_soon(self, sender: End, receiver: End) -> None:
+        if sender.walk.has_more and sender.turn is None:
+            sender.turn = self._loop.call_soon(self._take_more, sender, receiver)
+
+    def _take_more(self, sender: End, receiver: End) -> None:
+        """What came beside too many other frames."""
+        sender.turn = None
+        if self.ended.done() or receiver.stuck is not None:
+            return  # for good, or until it takes what it is sent
+        self._pass_on(b"", sender, receiver)
+        if sender.walk.has_more:
+            return
+        if sender.is_lost:
+            self.agent_lost() if sender is self._agent else self.upstream_lost()
+        else:
+            self._read_again(sender, receiver)
+
     def _fail(self, fault: Fault, whose: str) -> None:
         self._end("message_too_large" if fault.code == TOO_BIG else whose, fault.code)
 
@@ -208,17 +241,24 @@ class Relay:
         if self.cause:
             return
         slow.stuck = self._loop.call_later(WRITE_WAIT_S, self._is_stuck)
-        if other.transport is not None and not other.is_paused:
-            other.is_paused = True
-            other.transport.pause_reading()
+        self._pause(other)
 
     def _go_on(self, slow: End, other: End) -> None:
         if slow.stuck is not None:
             slow.stuck.cancel()
             slow.stuck = None
-        self._read_again(other)
+        self._take_soon(other, slow)
+        self._read_again(other, slow)
 
-    def _read_again(self, end: End) -> None:
+    def _pause(self, end: End) -> None:
+        if end.transport is not None and not end.is_paused:
+            end.is_paused = True
+            end.transport.pause_reading()
+
+    def _read_again(self, end: End, receiver: End) -> None:
+        """Unless what it sends would have to wait."""
+        if end.walk.has_more or receiver.stuck is not None:
+            return
         if end.is_paused and end.transport is not None and not end.transport.is_closing():
             end.is_paused = False
             end.transport.resume_reading()
@@ -260,7 +300,8 @@ class Relay:
                 mask = self._random_bytes(4) if end is self._upstream else b""
                 transport.write(close_frame(code, mask))
                 is_told = True
-            self._read_again(end)
+            self._take_soon(end, sender)
+            self._read_again(end, sender)
             # Who was told answers with a Close of its own, unless it cannot be understood.
             if not is_told or end.walk.has_closed or end.walk.fault is not None:
                 self._shut(end)

@@ -46,7 +46,7 @@ ABANDONED_MAX: Final = 4096
 #: Requests of the server that the agent may still answer; of more, the oldest it may not.
 ASKED_MAX: Final = 4096
 #: What is larger is masked in a thread, so that other calls go on.
-INLINE_BYTES_MAX: Final = 64 * 1024
+INLINE_BYTES_MAX: Final = 16 * 1024
 
 _ANSWER_HEADERS: Final = (("Content-Type", "application/json"),)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ import pytest
 from authorize_setup import AGENT_TOKEN, call, stage
 
 from sidecar.ledger.delegations import Delegations
+from sidecar.proxy.detectors import DETECT, Span
 from sidecar.proxy.judging import DECISIONS_MAX
+from sidecar.proxy.masked_calls import INLINE_BYTES_MAX
 from storage.records import Stale
 
 CARD = "4111 1111 1111 1111"
@@ -49,3 +53,26 @@ async def test_the_last_decision_is_recorded_with_the_refusal(
         assert json.loads(facts)["code"] == "stale_decision"
         again = await one.authorize(mail, token=AGENT_TOKEN)
         assert again.json["decision"] == "redact", "the same request may be sent again"
+
+
+async def test_d5_large_parameters_are_masked_apart_from_the_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find, searched = DETECT["card_number"], {True: set[int](), False: set[int]()}
+
+    def watched(text: str) -> Iterator[Span]:
+        if "555-" in text:
+            searched[len(text) > INLINE_BYTES_MAX].add(threading.get_ident())
+        return find(text)
+
+    monkeypatch.setitem(DETECT, "card_number", watched)  # type: ignore[misc]
+    async with stage(tmp_path) as one:
+        for repeated in (50, 50_000):
+            text = "555-" * repeated + "x" + CARD
+            mail = call("mail", mutates=True, parameters={"to": "x", "text": text})
+            answer = await one.authorize(mail, token=AGENT_TOKEN)
+            assert (answer.json["decision"], answer.json["redacted_fields"]) == ("redact", ["text"])
+        kept = [json.loads(row) for (row,) in one.rows("SELECT arguments FROM call_facts")]
+    assert [row["text"][-5:] for row in kept] == ["-x***"] * 2
+    assert searched[False] == {threading.get_ident()}, "control: little is masked at once"
+    assert searched[True] and threading.get_ident() not in searched[True]

@@ -6,12 +6,12 @@ import re
 import time
 
 import pytest
+from detectors_before import _CREDENTIAL
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.policy.obligation_terms import DETECTORS
 from sidecar.proxy.detectors import (
-    _CREDENTIAL,
     _IBAN_LENGTHS,
     _KEYS,
     DETECT,

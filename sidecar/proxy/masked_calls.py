@@ -1,0 +1,114 @@
+"""What is masked of a call: made once for all who ask, and apart from the event loop if it is much.
+
+Knows: that a decision may wait for nothing between its run as it was read and its record in the
+queue: where masks are missing it is given up, they are made, and it is made anew. There is one
+thread for them, one call after the other, so that a crowd of large calls takes no more of the
+interpreter's time than one; whoever does not wait any more takes none.
+Must not know: rules, how a value is masked, what is recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Final, Protocol, TypeVar
+
+from sidecar.errors import Refused
+from sidecar.model import ToolCall
+from sidecar.policy.terms import Redaction
+from sidecar.proxy.obligations_request import masked_to_send, recordable
+
+T = TypeVar("T")
+
+#: Arguments of so many bytes are masked where they are met; larger ones apart.
+INLINE_BYTES_MAX: Final = 8 * 1024
+
+
+class MaskedCall:
+    """A call as a redaction wants it recorded, and sent."""
+
+    __slots__ = ("_call", "_redaction", "_sent", "_shown")
+
+    def __init__(self, call: ToolCall, redaction: Redaction) -> None:
+        self._call = call
+        self._redaction = redaction
+        self._shown: ToolCall | None = None
+        self._sent: ToolCall | Refused | None = None
+
+    def is_of(self, call: ToolCall, redaction: Redaction) -> bool:
+        """Whether it is this very call that was masked, and so."""
+        return self._call is call and self._redaction == redaction
+
+    def shown(self) -> ToolCall:
+        """As it may be recorded, and as reasons may show it."""
+        if self._shown is None:
+            self._shown = recordable(self._call, self._redaction)
+        return self._shown
+
+    def sent(self) -> ToolCall:
+        """As it may be sent; raises Refused("unredactable_request")."""
+        if self._sent is None:
+            try:
+                self._sent = masked_to_send(self._call, self._redaction)
+            except Refused as refused:
+                self._sent = refused
+        if isinstance(self._sent, Refused):
+            raise self._sent
+        return self._sent
+
+
+class Unmasked(Exception):
+    """A call is too large to be masked at once: its masks are to be made first."""
+
+    def __init__(self, redaction: Redaction) -> None:
+        super().__init__()
+        self.redaction = redaction
+
+
+class HasMasks(Protocol):
+    """What keeps the masks of a call while it is judged."""
+
+    masked: MaskedCall | None
+
+
+def masks_of(judged: HasMasks, call: ToolCall, redaction: Redaction) -> MaskedCall:
+    """The masks of a call that is judged: those it has, or new ones of a small one, which it then
+    has. Raises Unmasked."""
+    known = judged.masked
+    if known is None or not known.is_of(call, redaction):
+        if is_large(call):
+            raise Unmasked(redaction)
+        known = judged.masked = MaskedCall(call, redaction)
+    return known
+
+
+def is_large(call: ToolCall) -> bool:
+    """Whether it is masked apart; what has no body is told by its arguments."""
+    return (len(call.body) or len(repr(call.args))) > INLINE_BYTES_MAX
+
+
+class Masking:
+    """One thread, made when first needed."""
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="aegis-masking")
+
+    async def do(self, work: Callable[[], T]) -> T:
+        """What the work gives, done apart; not begun if nobody waits for it any more."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    async def of(self, call: ToolCall, redaction: Redaction, *, is_sent: bool) -> MaskedCall:
+        """The masks of a call, however large; `is_sent` if it may go on to an upstream."""
+        return await self.do(partial(_made, call, redaction, is_sent=is_sent))
+
+
+def _made(call: ToolCall, redaction: Redaction, *, is_sent: bool) -> MaskedCall:
+    made = MaskedCall(call, redaction)
+    made.shown()
+    if is_sent:
+        with contextlib.suppress(Refused):  # whoever wants to send it is told
+            made.sent()
+    return made

@@ -1,0 +1,179 @@
+"""A large call is masked apart from the event loop, once for all who ask, and as a small one is."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from proxy_approvals_setup import ANA, DONE, TENANT, asking, pending
+from proxy_mcp_setup import ACCEPT, CATALOGUES, McpServer, Seen, asks, call, event, stream
+from proxy_mcp_setup import result as answer_of
+from proxy_whole_setup import receipts, whole
+from test_proxy_obligations import OK, forwarded, policy
+
+from sidecar.proxy import masked_calls
+from sidecar.proxy.detectors import DETECT, Span
+from sidecar.proxy.judging import Judging
+from sidecar.proxy.masked_calls import INLINE_BYTES_MAX
+
+CARD = "4111 1111 1111 1111"
+LARGE = "555-" * 50_000 + "x" + CARD
+SMALL = "555-" * 50 + "x" + CARD
+assert len(SMALL) < INLINE_BYTES_MAX < len(LARGE)
+MASKS = "{redact: {request: [card_number]}}"
+
+
+class Watched:
+    """In which threads texts were searched, by whether they were long."""
+
+    def __init__(self) -> None:
+        self.large: list[int] = []
+        self.small: list[int] = []
+        self._find = DETECT["card_number"]
+
+    def __call__(self, text: str) -> Iterator[Span]:
+        if "555-" in text:
+            (self.large if len(text) > INLINE_BYTES_MAX else self.small).append(
+                threading.get_ident()
+            )
+        return self._find(text)
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
+    watch = Watched()
+    monkeypatch.setitem(DETECT, "card_number", watch)  # type: ignore[misc]
+    return watch
+
+
+def apart(watch: Watched) -> bool:
+    """Whether every long text was searched elsewhere; some were."""
+    return bool(watch.large) and threading.get_ident() not in watch.large
+
+
+async def test_d5_a_large_body_is_masked_elsewhere_and_as_a_small_one(
+    tmp_path: Path, watched: Watched
+) -> None:
+    async with whole(tmp_path, OK, policy(MASKS)) as one:
+        for text in (SMALL, LARGE):
+            before = len(one.arrived)
+            answer = await one.ask("POST", "/api/post", {"text": text})
+            assert answer.status == 200, answer.json
+            assert forwarded(one.arrived[before:]) == {"text": text.replace(CARD, "***")}
+        assert apart(watched) and len(watched.large) == 2, "once to record, once to send"
+        assert set(watched.small) == {threading.get_ident()}, "control: little is masked at once"
+        kept = [json.loads(row["arguments"]) for row in receipts(tmp_path) if row["arguments"]]
+    assert [row["text"][-5:] for row in kept] == ["-x***"] * 2
+
+
+async def test_d5_a_large_call_of_a_tool_is_masked_elsewhere(
+    tmp_path: Path, watched: Watched
+) -> None:
+    async with whole(tmp_path, DONE, policy(MASKS)) as one:
+        beside = {"inputResponses": {"a": {"action": "accept", "content": {"card": LARGE}}}}
+        body = call("send", arguments={"text": LARGE}, **beside)
+        answer = await one.ask("POST", "/mcp", body, ACCEPT)
+        assert answer.status == 200
+        said = forwarded(one.arrived)["params"]
+    assert said["arguments"]["text"] == LARGE.replace(CARD, "***")
+    assert CARD not in json.dumps(said)
+    assert apart(watched)
+
+
+async def test_d5_a_large_call_that_is_refused_is_masked_elsewhere(
+    tmp_path: Path, watched: Watched
+) -> None:
+    no = "{id: no, effect: deny, tools: api/post, reason: 'no {args.mark}'}"
+    async with whole(tmp_path, OK, policy(MASKS, no)) as one:
+        answer = await one.ask("POST", "/api/post", {"text": LARGE, "mark": CARD})
+        assert (answer.status, answer.json["code"]) == (403, "policy_deny")
+        assert "***" in answer.json["detail"] and CARD not in answer.json["detail"]
+        (refusal,) = receipts(tmp_path)
+        assert json.loads(refusal["arguments"])["text"][-5:] == "-x***"
+    assert apart(watched) and one.arrived == b""
+
+
+async def test_d5_a_large_call_that_waits_for_a_yes_is_masked_elsewhere(
+    tmp_path: Path, watched: Watched
+) -> None:
+    rules = f"""policy: p
+rules:
+  - {{id: asks, effect: require_approval, tools: mcp/*, obligations: {MASKS}}}
+"""
+    content = {"mark": f"pay {CARD}", "text": LARGE}
+    beside = {"inputResponses": {"a": {"action": "accept", "content": content}}}
+    async with asking(tmp_path, policy=rules) as one:
+        body = call("send", arguments=content, **beside)
+        waiting = asyncio.create_task(one.ask("POST", "/mcp", body, ACCEPT))
+        row = await pending(one)
+        assert CARD not in row.asked
+        assert row.asked.count("pay ***") == 2, "among the arguments, and beside them"
+        await one.sidecar.approvals.deciding.approve(TENANT, row.approval_id, ANA)
+        assert (await waiting).status == 200
+        assert CARD.encode() not in one.arrived and b"***" in one.arrived
+    assert apart(watched)
+
+
+async def test_d5_a_large_call_that_is_decided_anew_is_not_masked_anew(
+    tmp_path: Path, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, tries = Judging._recorded, 0
+
+    async def recorded(self: Judging, *of_it: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries <= 3:
+            return of_it[5]  # the decision: what it rested on has changed
+        return await real(self, *of_it)
+
+    monkeypatch.setattr(Judging, "_recorded", recorded)
+    async with whole(tmp_path, OK, policy(MASKS)) as one:
+        answer = await one.ask("POST", "/api/post", {"text": LARGE})
+        assert (answer.status, tries) == (200, 4)
+        assert forwarded(one.arrived) == {"text": LARGE.replace(CARD, "***")}
+    assert apart(watched) and len(watched.large) == 2
+
+
+async def test_d5_what_a_server_asks_is_masked_elsewhere_where_it_is_much(
+    tmp_path: Path, watched: Watched
+) -> None:
+    question = asks("elicitation/create", 91)
+    question["params"] = {"message": LARGE}
+
+    def answer(seen: Seen) -> Any:
+        return [stream(), event(question), event(answer_of())]
+
+    rules = (
+        "policy: p\nrules:\n  - {id: all, effect: allow, tools: [mcp/*, 'mcp/mcp:*']}\n"
+        "  - {id: m, tools: 'mcp/mcp:*', obligations: {redact: {response: [card_number]}}}\n"
+    )
+    async with whole(tmp_path, McpServer(answer), {**CATALOGUES, "p.yaml": rules}) as one:
+        got = await one.ask("POST", "/mcp", call("look"), ACCEPT)
+    assert b"elicitation/create" in got.body and CARD.encode() not in got.body
+    assert apart(watched)
+
+
+async def test_who_does_not_wait_any_more_takes_none_of_its_time() -> None:
+    masking, begun, go = masked_calls.Masking(), [], threading.Event()
+
+    def work(name: str) -> str:
+        begun.append(name)
+        go.wait(5)
+        return name
+
+    first = asyncio.create_task(masking.do(lambda: work("first")))
+    gone = asyncio.create_task(masking.do(lambda: work("gone")))
+    last = asyncio.create_task(masking.do(lambda: work("last")))
+    async with asyncio.timeout(5):
+        while not begun:
+            await asyncio.sleep(0.001)
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    go.set()
+    assert await asyncio.gather(first, last) == ["first", "last"]
+    assert begun == ["first", "last"], "one at a time, and nobody for him who left"
