@@ -15,7 +15,6 @@ from sidecar.authorize.request import AuthorizeRequest
 from sidecar.errors import Refused
 from sidecar.model import ToolCall
 from sidecar.policy.terms import Obligations
-from sidecar.proxy.detectors import mask
 
 
 class Obliged(NamedTuple):
@@ -45,10 +44,6 @@ def obliged(
     shown = recordable()
     if type(request.parameters) is not dict and shown.args != call.args:
         raise Refused("unredactable_request", "The parameters are no object")
-    resource = request.resource
-    if resource is not None:
-        clean = mask(resource, wanted.request.detectors)
-        shown = shown._replace(beside={**(call.beside or {}), "resource": clean})
     redacted = []
     for name, value in call.args.items():
         if name not in shown.args:

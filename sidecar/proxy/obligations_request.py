@@ -31,6 +31,8 @@ _KEY_HEADER: Final = "idempotency-key"
 #: Of a tools/call: its name, its arguments, which are masked by themselves, and what the server
 #: gave to be given back as it is.
 _NOT_SEARCHED: Final = frozenset({"name", "arguments", "requestState"})
+#: What is asked to be done something with, where that is no path; only whoever asks says it.
+_RESOURCE: Final = "resource"
 _KEY: Final = re.compile(r"[!-~]([ -~]{0,253}[!-~])?")
 
 
@@ -64,21 +66,29 @@ def fulfilled(
 
 
 def recordable(call: ToolCall, redaction: Redaction) -> ToolCall:
-    """A call that does not go ahead, as it may be recorded: arguments and address masked."""
-    http = call.http
+    """A call as it may be recorded if it does not go ahead: arguments, address, resource masked."""
+    http, beside = call.http, call.beside
     path, query = mask(http.path, redaction.detectors), unquote_plus(http.query, errors="replace")
     try:
         args = masked(dict(call.args), below(redaction.paths), redaction.detectors)
     except NotMaskable:
         args = {}
-    for name, value in call.args.items():
-        if _is_short(value) and args.get(name) != value:
-            path = path.replace(str(value), MASK)
+    gone = [str(v) for k, v in call.args.items() if _is_short(v) and args.get(k) != v]
+    path = _without_texts(path, gone)
+    if beside is not None and isinstance(resource := beside.get(_RESOURCE), str):
+        clean = _without_texts(mask(resource, redaction.detectors), gone)
+        beside = {**beside, _RESOURCE: clean}
     is_clean = mask(query, redaction.detectors) == query and not any(
         args.get(name) != call.args.get(name) for name in _names_in(http.query)
     )
     http = http._replace(path=path, query=http.query if is_clean else "")
-    return call._replace(args=args, http=http, is_json=False)
+    return call._replace(args=args, http=http, is_json=False, beside=beside)
+
+
+def _without_texts(text: str, texts: Iterable[str]) -> str:
+    for one in texts:
+        text = text.replace(one, MASK)
+    return text
 
 
 def _require_key(call: ToolCall) -> None:

@@ -221,8 +221,14 @@ async def test_w7_w8_w20_every_refusal_has_a_receipt_and_masks_what_it_keeps(
         assert redacted["decision"] == "redact"
         assert redacted["redacted_fields"] == ["api_key", "card"]
         assert (await said(call("mail", parameters={"to": "ana"})))["decision"] == "allow"
+        for trust in ("trusted_internal_signed", "untrusted_external"):
+            there = call("mail", parameters=secret, trust=trust, mutates=True)
+            there["tool_call"]["resource"] = "to/ana?card=4111 1111 1111 1111&key=sk-live-1"
+            goes = (await said(there))["decision"]
+            assert goes == ("deny" if trust == "untrusted_external" else "redact")
         kept = str(one.rows("SELECT * FROM call_facts")) + str(one.rows("SELECT * FROM approval"))
         assert "sk-live" not in kept and "4111" not in kept and "ana" in kept
+        assert kept.count("to/ana?card=***&key=***") == 2
         assert verified(one)
 
 
