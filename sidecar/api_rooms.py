@@ -1,6 +1,7 @@
-"""Makes the control API and the console over the rooms of a composition that has listeners.
+"""Makes the control API, the console and their listener over the rooms of a composition that has
+listeners.
 
-Knows: which rooms the two speak with. Part of the composition root, apart from what a composition
+Knows: which rooms they speak with. Part of the composition root, apart from what a composition
 without listeners needs: this brings HTTP with it.
 """
 
@@ -10,6 +11,10 @@ from contextlib import AsyncExitStack
 from functools import cache
 
 from sidecar.approvals.service import Approvals
+from sidecar.authorize.control_mount import agents_first
+from sidecar.authorize.door import AuthorizeDoor
+from sidecar.authorize_rooms import Shared
+from sidecar.certificate_keeper import CertificateKeeper
 from sidecar.clock import Clock
 from sidecar.config.model import Config
 from sidecar.control.api.backroom import Backroom
@@ -17,14 +22,22 @@ from sidecar.control.api.cursors import KEY_BYTES, Cursors
 from sidecar.control.api.mount import Api
 from sidecar.control.api.rooms import Rooms
 from sidecar.control.api.table import ROUTES, written_document
+from sidecar.control.caller_care import CallerCare
 from sidecar.control.console.mount import Console
+from sidecar.control.run_care import RunCare
+from sidecar.control.server import ControlServer
+from sidecar.control.socket import ControlSocket
 from sidecar.control.state import ControlState
+from sidecar.control.tool_care import ToolCare
 from sidecar.identity.callers import Callers
+from sidecar.listening import OwnListeners
 from sidecar.policy_files import PolicyKeeper
 from sidecar.proxy.described_request import route_request
 from sidecar.rooms import policy_loader
 from sidecar.write_path import opened_reader
 from storage import SqlStore
+
+__all__ = ["CallerCare", "ControlState", "RunCare", "ToolCare", "begun_control", "made_api"]
 
 
 async def made_api(
@@ -59,6 +72,35 @@ async def made_api(
     key = await store.keep("api_cursors", clock.random_bytes(KEY_BYTES).hex())
     console = Console(rooms, is_secure=config.listen.control.tls is not None)
     return Api(rooms, ROUTES, Cursors(bytes.fromhex(key))), console
+
+
+async def begun_control(
+    stack: AsyncExitStack,
+    rooms: Shared,
+    state: ControlState,
+    approvals: Approvals,
+    store: SqlStore,
+    keeper: CertificateKeeper | None,
+    authorize: AuthorizeDoor,
+    ourselves: OwnListeners,
+) -> None:
+    """The control listener with API and console, and the socket of the command line, until the
+    stack ends. Raises StartRefused or a StoreError."""
+    config = rooms.config
+    api, console = await made_api(
+        stack, config, rooms.clock, state, rooms.policies, rooms.callers, approvals, store
+    )
+    context = keeper.context if keeper is not None else None
+    before = [agents_first(authorize, config.limits)]
+    server = ControlServer(config.listen.control, state, context, api, before, console)
+    if keeper is not None:
+        keeper.on_change = server.speak
+    await server.start()
+    ourselves.add(server.listening)
+    stack.push_async_callback(server.stop)
+    socket = ControlSocket(config.data_dir, state)
+    await socket.start()
+    stack.push_async_callback(socket.stop)
 
 
 @cache

@@ -13,25 +13,15 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import storage
-from sidecar.api_rooms import made_api
 from sidecar.approvals.service import Approvals
-from sidecar.authorize.control_mount import agents_first
 from sidecar.authorize.door import RESERVED, AuthorizeDoor
 from sidecar.authorize_rooms import Shared, made_authorize
 from sidecar.certificate_keeper import CertificateKeeper, Certificates
 from sidecar.clock import Clock
 from sidecar.config.model import STDIO, Config
-from sidecar.control.api.mount import Api
-from sidecar.control.caller_care import CallerCare
-from sidecar.control.console.mount import Console
-from sidecar.control.run_care import RunCare
-from sidecar.control.server import ControlServer
-from sidecar.control.socket import ControlSocket
-from sidecar.control.state import ControlState
-from sidecar.control.tool_care import ToolCare
 from sidecar.errors import StartRefused
 from sidecar.identity.callers import Callers, made_callers
 from sidecar.ledger.fence import Fence
@@ -42,6 +32,7 @@ from sidecar.policy_files import PolicyKeeper
 from sidecar.pressure_history import PressureHistory
 from sidecar.proxy.doorkeeper import Doorkeeper
 from sidecar.proxy.exchange import Exchange
+from sidecar.proxy.mcp_sessions import McpSessions
 from sidecar.proxy.pipeline import Pipeline
 from sidecar.proxy.server import FrontDoor, head_rules, require_c_parser
 from sidecar.proxy.upstream_lean import LeanLeg
@@ -75,6 +66,9 @@ from sidecar.write_path import (
 )
 from storage.pressure import Pressure
 from storage.write_queue import WriteQueue
+
+if TYPE_CHECKING:
+    from sidecar.control.state import ControlState
 
 __all__ = ["GC_THRESHOLD", "SWITCH_INTERVAL_S", "Sidecar", "running"]
 
@@ -133,16 +127,16 @@ async def running(
         telling = Telling(config, clock, store, queue, fence, callers.containing, sys.stdout)
         approvals = made_approvals(config, clock, store, queue, fence, telling.approval_news)
         shared = Shared(config, clock, policies, callers, recorder, runs, pins, counters, fence)
-        pipeline = made_pipeline(
-            config, clock, policies, recorder, callers, runs, pins, leg, counters, fence, approvals,
-            await made_sessions(clock, store), shared.rates, made_spans(stack, os.environ),
-        )  # fmt: skip
+        pipeline = _pipeline(stack, shared, leg, approvals, await made_sessions(clock, store))
         authorize = made_authorize(shared, queue, store, boot_id, approvals, pipeline.bodies)
         door = _door(config, pipeline, authorize)
         watching = await begun_watching(
             stack, config, clock, store, queue, policies, counters, fence, callers.containing,
             telling,
         )  # fmt: skip
+        # Not before the store was measured: what its calls took is free for these modules.
+        from sidecar.api_rooms import CallerCare, ControlState, RunCare, ToolCare, begun_control
+
         state = ControlState(
             config=config, clock=clock, boot_id=boot_id, counters=counters, queue=queue,
             pressure=pressure, store=store, policies=policies, recorder=recorder, door=door,
@@ -155,10 +149,10 @@ async def running(
             certificates=certificates.all, upstream_certificates=certificates.of_upstreams,
         )  # fmt: skip
         tasks = Tasks(stack)
-        web = await made_api(stack, config, clock, state, policies, callers, approvals, store)
-        await _control(stack, config, state, certificates.control, *web, authorize, ourselves)
-        tasks.start(policies.run(), "policies")
-        _follow(tasks, pressure, history, lease, certificates, boot.run(queue))
+        await begun_control(
+            stack, shared, state, approvals, store, certificates.control, authorize, ourselves
+        )
+        _follow(tasks, policies, pressure, history, lease, certificates, boot.run(queue))
         start_upkeep(config, tasks, store, clock, fence, callers, approvals, checkpoints, telling)
         watching.start(tasks)
         keeper = await _listen(config, door, certificates.data, ourselves)
@@ -190,6 +184,20 @@ def _logs(stack: AsyncExitStack, config: Config, clock: Clock, stream: TextIO | 
     return logs
 
 
+def _pipeline(
+    stack: AsyncExitStack,
+    rooms: Shared,
+    leg: LeanLeg,
+    approvals: Approvals,
+    sessions: McpSessions,
+) -> Pipeline:
+    return made_pipeline(
+        rooms.config, rooms.clock, rooms.policies, rooms.recorder, rooms.callers, rooms.runs,
+        rooms.pins, leg, rooms.counters, rooms.fence, approvals, sessions, rooms.rates,
+        made_spans(stack, os.environ),
+    )  # fmt: skip
+
+
 def _door(config: Config, pipeline: Pipeline, authorize: AuthorizeDoor) -> FrontDoor:
     def handle(exchange: Exchange) -> Awaitable[None]:
         if exchange.head.upstream == RESERVED:
@@ -215,29 +223,6 @@ def _history(stack: AsyncExitStack, config: Config, clock: Clock) -> PressureHis
     return history
 
 
-async def _control(
-    stack: AsyncExitStack,
-    config: Config,
-    state: ControlState,
-    keeper: CertificateKeeper | None,
-    api: Api,
-    console: Console,
-    authorize: AuthorizeDoor,
-    ourselves: OwnListeners,
-) -> None:
-    context = keeper.context if keeper is not None else None
-    before = [agents_first(authorize, config.limits)]
-    server = ControlServer(config.listen.control, state, context, api, before, console)
-    if keeper is not None:
-        keeper.on_change = server.speak
-    await server.start()
-    ourselves.add(server.listening)
-    stack.push_async_callback(server.stop)
-    socket = ControlSocket(config.data_dir, state)
-    await socket.start()
-    stack.push_async_callback(socket.stop)
-
-
 async def _listen(
     config: Config,
     door: FrontDoor,
@@ -258,14 +243,16 @@ async def _listen(
 
 def _follow(
     tasks: Tasks,
+    policies: PolicyKeeper,
     pressure: Pressure,
     history: PressureHistory,
     lease: Lease | None,
     certificates: Certificates,
     heartbeat: Coroutine[Any, Any, None],
 ) -> None:
-    """What the store and the process have left, now and over weeks; what may run out; and that it
-    goes on."""
+    """What the policy files say; what the store and the process have left, now and over weeks;
+    what may run out; and that it goes on."""
+    tasks.start(policies.run(), "policies")
     tasks.start(heartbeat, "heartbeat")
     tasks.start(_tick(pressure), "pressure")
     tasks.start(history.run(pressure.snapshot), "trend")

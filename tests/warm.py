@@ -31,7 +31,8 @@ ROOT = Path(__file__).resolve().parents[1]
 TEMPLATE = Path(__file__).with_name("warm_template.py")
 #: What `serve`, `wrap` and the short commands import. Not sidecar.cli.main itself: it is run.
 MODULES = (
-    "uvloop", "sidecar.app", "sidecar.cli.policy", "sidecar.cli.wrap", "sidecar.cli.serve",
+    "uvloop", "sidecar.app", "sidecar.api_rooms", "sidecar.policy.conditions",
+    "sidecar.cli.policy", "sidecar.cli.wrap", "sidecar.cli.serve",
     "sidecar.cli.receipts", "sidecar.cli.receipts_export", "sidecar.cli.receipts_verify",
     "sidecar.cli.status", "sidecar.cli.store", "sidecar.cli.approvals",
 )  # fmt: skip

@@ -40,7 +40,6 @@ def run(args: argparse.Namespace) -> int:
     import uvloop
 
     from sidecar.app import running
-    from sidecar.cli.policy import problems_of
     from sidecar.config.load import load_config
     from sidecar.errors import SidecarError
     from sidecar.policy_reading import check_entries
@@ -55,6 +54,9 @@ def run(args: argparse.Namespace) -> int:
     base = Path.cwd()
     unusable = check_entries(loaded.entries, base)
     if loaded.config is None or unusable:
+        # What checks files is not kept in memory by who serves.
+        from sidecar.cli.policy import problems_of
+
         for problem in sorted({*unusable, *problems_of(loaded.entries, base, loaded.kinds)}):
             print(problem, file=sys.stderr)
         return 1

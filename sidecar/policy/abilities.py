@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from sidecar.policy.conditions import Condition
 from sidecar.policy.rules import RuleDraft
+
+if TYPE_CHECKING:
+    from sidecar.policy.conditions import Condition
 
 
 @dataclass(frozen=True, slots=True)

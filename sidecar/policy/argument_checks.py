@@ -11,18 +11,20 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sidecar.model import Tool
 from sidecar.policy.argument_absence import unthought
 from sidecar.policy.argument_slips import ArgumentSlips
-from sidecar.policy.arguments import ArgumentTypes
+from sidecar.policy.arguments import TELLING_TYPES, ArgumentTypes
 from sidecar.policy.cel_checks import Reading
 from sidecar.policy.compiling import CompiledRule, Expression
-from sidecar.policy.conditions import TELLING_TYPES, Scope, Variable
 from sidecar.policy.fields import Problems, did_you_mean
 from sidecar.policy.text_places import Place
 from sidecar.problems import Position
+
+if TYPE_CHECKING:
+    from sidecar.policy.conditions import Scope, Variable
 
 _KINDS: Mapping[str, type] = {"string": str, "int": int, "bool": bool}
 _SAID: Mapping[type, str] = {

@@ -17,6 +17,8 @@ from sidecar.errors import Refused
 from sidecar.policy.exact_numbers import is_exact
 
 _DECLARATION = re.compile(r"(\[)?(string|int|number|bool|object|any)(\])?(\?)?")
+#: Those that tell mistakes in conditions; a number may be of two, the rest of any.
+TELLING_TYPES = frozenset({"string", "int", "bool", "[string]", "[int]", "[bool]"})
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,15})")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _INTEGER_MAX = 2**53 - 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import zoneinfo
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +49,14 @@ class Finding:
     hint: str = ""
     is_warning: bool = False
     only_in_allow: bool = False
+
+
+class BadExpression(Exception):
+    """An expression that does not compile; `findings` say why."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        super().__init__("; ".join(finding.message for finding in findings))
+        self.findings = tuple(findings)
 
 
 @dataclass(slots=True)

@@ -10,14 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Any, NamedTuple
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sidecar.model import Effect, RuleMatch
 from sidecar.policy.abilities import Abilities, lacks
 from sidecar.policy.canonical import canonical_hash
-from sidecar.policy.cel_checks import Finding, Reading
-from sidecar.policy.conditions import BadExpression, Condition, Scope
+from sidecar.policy.cel_checks import BadExpression, Finding, Reading
 from sidecar.policy.fields import Problems, did_you_mean
 from sidecar.policy.limits import Limit, limit_key
 from sidecar.policy.reasons import Reason
@@ -27,6 +26,9 @@ from sidecar.policy.terms import ApprovalTerms
 from sidecar.policy.text_places import Place, Texts
 from sidecar.problems import Position
 from sidecar.yaml_reader import Node
+
+if TYPE_CHECKING:
+    from sidecar.policy.conditions import Condition, Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,28 +143,37 @@ class _PolicyCompiler:
 
     def compile(self) -> list[CompiledRule]:
         constants = {name: node.plain() for name, node in self._constants.items()}
-        scope = Scope(constants)
-        self._compile_variables(scope)
-        scope.prepare(
+        self._compile_variables()
+        texts = [
             node.value
             for draft in self._file.rules
             for node in (draft.when, *(limit.sum for limit in draft.limits))
             if node is not None
-        )
+        ]
+        if texts:
+            self._scope.prepare(texts)
         return [
             one
             for draft in self._file.rules
-            if (one := self._compile_rule(draft, scope, constants)) is not None
+            if (one := self._compile_rule(draft, constants)) is not None
         ]
 
-    def _compile_variables(self, scope: Scope) -> None:
+    @cached_property
+    def _scope(self) -> Scope:
+        """Made with the first expression, which also loads the CEL library: it is 11 MB of memory
+        to whoever has none."""
+        from sidecar.policy.conditions import Scope
+
+        return Scope({name: node.plain() for name, node in self._constants.items()})
+
+    def _compile_variables(self) -> None:
         """In any order they can stand in: one that reads another waits for it."""
         waiting = dict(self._variables)
         needs = {name: _mentioned(node) for name, node in waiting.items()}
         while waiting:
             ready = [name for name in waiting if needs[name].isdisjoint(waiting)]
             for name in ready:
-                self._compile_variable(scope, name, waiting.pop(name))
+                self._compile_variable(name, waiting.pop(name))
             if not ready:
                 self.is_whole = False
                 for name, node in waiting.items():
@@ -172,9 +183,9 @@ class _PolicyCompiler:
                     )
                 return
 
-    def _compile_variable(self, scope: Scope, name: str, node: Node) -> None:
+    def _compile_variable(self, name: str, node: Node) -> None:
         try:
-            reading = scope.add_variable(name, node.value)
+            reading = self._scope.add_variable(name, node.value)
         except BadExpression as error:
             self.is_whole = False
             self._note(f"variables.{name}", node, error.findings, Effect.DENY)
@@ -184,16 +195,11 @@ class _PolicyCompiler:
             self.used |= reading.names
             self._note(f"variables.{name}", node, reading.findings, Effect.DENY)
 
-    def _compile_rule(
-        self, draft: RuleDraft, scope: Scope, constants: Mapping[str, Any]
-    ) -> CompiledRule | None:
+    def _compile_rule(self, draft: RuleDraft, constants: Mapping[str, Any]) -> CompiledRule | None:
         found: list[Expression] = []
         try:
-            condition = self._expression("when", draft.when, scope.condition, draft, found)
-            sums = [
-                self._expression("sum", limit.sum, scope.number, draft, found)
-                for limit in draft.limits
-            ]
+            condition = self._expression("when", draft.when, draft, found)
+            sums = [self._expression("sum", one.sum, draft, found) for one in draft.limits]
         except BadExpression:
             return None
         if not draft.is_sound or self._lacks(draft, condition, sums):
@@ -206,7 +212,6 @@ class _PolicyCompiler:
         self,
         what: str,
         node: Node | None,
-        compile_text: Callable[[str], Condition],
         draft: RuleDraft,
         found: list[Expression],
     ) -> Condition | None:
@@ -216,6 +221,7 @@ class _PolicyCompiler:
         try:
             condition = self._compiled.get((what, node.value))
             if condition is None:
+                compile_text = self._scope.condition if what == "when" else self._scope.number
                 condition = self._compiled[what, node.value] = compile_text(node.value)
         except BadExpression as error:
             self.is_whole = False

@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cel_expr_python import cel
-from cel_expr_python.ext import ext_optional, ext_strings
 
 from sidecar.policy import cel_functions
-from sidecar.policy.cel_checks import COUNT, Finding, Reading, inspect
+from sidecar.policy.cel_checks import COUNT, BadExpression, Finding, Reading, inspect
 from sidecar.policy.cel_costs import COST_MAX_NS, SMALL, USUAL, Estimate, Step
 from sidecar.policy.cel_errors import first_line
 from sidecar.policy.cel_extents import Needles, Uncountable, uniform
@@ -52,14 +51,6 @@ _TOO_SLOW = f"this could take more than {COST_MAX_NS / 1e6:g} ms even on a small
 _TOO_SLOW_HINT = "loops in loops, lists that grow in a loop and large patterns take long"
 
 
-class BadExpression(Exception):
-    """An expression that does not compile; `findings` say why."""
-
-    def __init__(self, findings: Sequence[Finding]) -> None:
-        super().__init__("; ".join(finding.message for finding in findings))
-        self.findings = tuple(findings)
-
-
 def _overload(
     name: str, gives: cel.Type, takes: list[cel.Type], run: Any, *, is_member: bool = False
 ) -> cel.FunctionDecl:
@@ -77,6 +68,12 @@ _FUNCTIONS = [
     _overload("cidr", _TEXT, [_TEXT], cel_functions.cidr),
     _overload("containsIP", _BOOL, [_TEXT, _TEXT], cel_functions.contains_ip, is_member=True),
 ]
+
+
+def _extensions() -> list[cel.CelExtension]:
+    from cel_expr_python.ext import ext_optional, ext_strings  # 5 MB of memory
+
+    return [ext_optional.ExtOptional(), ext_strings.ExtStrings()]
 
 
 def _declared() -> cel.CelExtension:
@@ -136,6 +133,7 @@ class Scope:
         self.variables: dict[str, Variable] = {}
         self._types = {name: _TYPES[fact.kind] for name, fact in FACTS.items()}
         self._types |= {name: _type_of(value) for name, value in self.constants.items()}
+        self._is_extended = False
         self.environment = self._environment()
         self._prepared: dict[str, Any] = {}
 
@@ -146,12 +144,28 @@ class Scope:
         for text in texts:
             if len(text) <= EXPRESSION_LENGTH_MAX and text not in self._prepared:
                 with contextlib.suppress(RuntimeError, ValueError, TypeError):
-                    self._prepared[text] = self.environment.compile(text)
+                    self._prepared[text] = self._parsed(text)
+
+    def _parsed(self, text: str) -> Any:
+        """The text compiled; raises what the library raises.
+
+        Optional values and functions on texts are parts of the library that come with the first
+        text that does not compile without them: they only add names and signs, so that what
+        compiles without means the same.
+        """
+        try:
+            return self.environment.compile(text)
+        except (RuntimeError, ValueError, TypeError):
+            if self._is_extended:
+                raise
+        self._is_extended = True
+        self.environment = self._environment()
+        return self.environment.compile(text)
 
     def _environment(self, more: Mapping[str, Any] | None = None) -> Any:
         return cel.NewEnv(
             variables={**self._types, **(more or {})},
-            extensions=[ext_optional.ExtOptional(), ext_strings.ExtStrings(), _declared()],
+            extensions=[*_extensions(), _declared()] if self._is_extended else [_declared()],
             functions=_FUNCTIONS,
         )
 
@@ -269,7 +283,7 @@ class Scope:
         expression = self._prepared.pop(text, None)
         try:
             if expression is None:
-                expression = self.environment.compile(text)
+                expression = self._parsed(text)
         except (RuntimeError, ValueError, TypeError) as error:
             raise BadExpression(_findings(str(error), text, self._types)) from None
         compiled = expression.serialize()
@@ -311,11 +325,9 @@ _PROBES = {
 _BOUNDS = {COUNT: "run.count looks back 24h at most"}
 
 
+#: By each of TELLING_TYPES.
 _ARGUMENT_TYPES = {"string": _TYPE.STRING, "int": _TYPE.INT, "bool": _TYPE.BOOL}
 _ARGUMENT_TYPES |= {f"[{text}]": _TYPE.List(kind) for text, kind in _ARGUMENT_TYPES.items()}
-
-#: Types of declared arguments that tell mistakes; a number may be of two, the rest of any.
-TELLING_TYPES = frozenset(_ARGUMENT_TYPES)
 
 
 def _wrong_type(gives: Any, *, is_number: bool) -> list[Finding]:

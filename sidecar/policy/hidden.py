@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.policy.cel_tree import CALL, IDENTIFIER, SELECT, Term, decode
-from sidecar.policy.conditions import Condition
 from sidecar.policy.rule import Rule
 from sidecar.policy.secret_names import MASK
+
+if TYPE_CHECKING:
+    from sidecar.policy.conditions import Condition
 
 #: The names that lead to an argument; () stands for all arguments together.
 ArgumentPath = tuple[str, ...]

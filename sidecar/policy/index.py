@@ -10,16 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sidecar.model import Principal, Tool
 from sidecar.policy.catalogue import Catalogue
 from sidecar.policy.concluding import Conclusion, Default, Subject, by_order, concluded
-from sidecar.policy.conditions import Condition
-from sidecar.policy.evaluation import BoundScope
 from sidecar.policy.facts import Facts
 from sidecar.policy.rule import Rule
 from sidecar.policy.secret_names import SecretNames
+
+if TYPE_CHECKING:
+    from sidecar.policy.conditions import Condition
+    from sidecar.policy.evaluation import BoundScope
 
 PLANS_MAX: Final = 2048
 CALLERS_MAX: Final = 1024
@@ -97,6 +99,10 @@ def _supplies(conditions: Sequence[Condition]) -> dict[object, BoundScope]:
     by_scope: dict[object, list[Condition]] = {}
     for condition in conditions:
         by_scope.setdefault(condition.scope, []).append(condition)
+    if not by_scope:
+        return {}
+    from sidecar.policy.evaluation import BoundScope  # the CEL library is here: it compiled these
+
     return {ones[0].scope: BoundScope(ones[0].scope, ones) for ones in by_scope.values()}
 
 

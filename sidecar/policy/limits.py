@@ -18,12 +18,12 @@ import orjson
 
 from sidecar.model import Decision, Effect, Mode
 from sidecar.policy.admission import ConditionError
-from sidecar.policy.conditions import Condition
 from sidecar.policy.facts import Facts
 from sidecar.policy.sizes import size_of
 from sidecar.policy.terms import SUM_SCALE, Charge
 
 if TYPE_CHECKING:
+    from sidecar.policy.conditions import Condition
     from sidecar.policy.index import PolicySet
     from sidecar.policy.rule import Rule
 
@@ -33,7 +33,7 @@ _SUM_CHARACTERS: Final = 16
 _ABSENT: Final = "-"
 
 #: Gives the number that the `sum` of a limit has for a call.
-Evaluate = Callable[[Condition, Facts], int | float]
+Evaluate = Callable[["Condition", Facts], int | float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

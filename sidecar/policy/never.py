@@ -9,18 +9,19 @@ Must not know: YAML, how calls are judged beyond asking. In packs the same thing
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sidecar.model import Effect, HttpFacts, Principal, Tool, ToolCall
 from sidecar.policy.catalogue import Catalogue
 from sidecar.policy.compiling import CompiledRule
-from sidecar.policy.conditions import Condition
-from sidecar.policy.evaluation import BoundScope
 from sidecar.policy.facts import Facts
 from sidecar.policy.fields import Problems
 from sidecar.policy.matchers import UNKNOWN, CallerMatcher, Glob
 from sidecar.policy.rule import Rule
 from sidecar.policy.windows import leaves_nothing
+
+if TYPE_CHECKING:
+    from sidecar.policy.conditions import Condition
 
 _LEVELS: Final = ("trust.", "risk.")
 _CALLER_KEYS: Final = ("agents", "teams", "environments", "tenants")
@@ -92,6 +93,8 @@ def _is_settled(condition: Condition) -> bool:
 
 def _why_unmet(condition: Condition) -> str:
     """Why a condition that reads nothing of a call is not met, "" if it is."""
+    from sidecar.policy.evaluation import BoundScope  # the CEL library is here: it compiled this
+
     try:
         holds = BoundScope(condition.scope, [condition]).holds(condition, _NO_CALL)
     except Exception as error:  # whatever it is, every call would meet it too

@@ -7,15 +7,18 @@ Must not know: YAML, tools, the order of judging.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sidecar.model import Effect, Mode, RuleMatch
-from sidecar.policy.conditions import Condition
 from sidecar.policy.limits import Limit
 from sidecar.policy.matchers import CallerMatcher, SourceMatcher, ToolMatcher
 from sidecar.policy.reasons import Reason
 from sidecar.policy.runs import RunMatcher
 from sidecar.policy.terms import ApprovalTerms, Obligations
 from sidecar.policy.windows import Window
+
+if TYPE_CHECKING:
+    from sidecar.policy.conditions import Condition
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,13 +9,16 @@ Must not know: how limits are counted, which names are secret.
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from sidecar.model import Tool
 from sidecar.policy.cel_tree import decode
 from sidecar.policy.compiling import CompiledRule
-from sidecar.policy.conditions import Condition
 from sidecar.policy.fields import Problems
 from sidecar.policy.hidden import argument_paths
+
+if TYPE_CHECKING:
+    from sidecar.policy.conditions import Condition
 
 _ARGUMENT = "args."
 #: Where an argument stands that an obligation masks in a request.

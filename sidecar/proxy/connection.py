@@ -149,6 +149,9 @@ class DoorConnection(web_protocol.RequestHandler):
             self._door.turned_away_total["head_incomplete"] += 1
         self._disarm()
         self._door.leave(self.source_ip)
+        # Each leads to a reader, and that back to here: what is left of a call that was hung up on
+        # would stay until a full collection finds the ring.
+        self._arriving = self._coming = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

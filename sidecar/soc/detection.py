@@ -10,11 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sidecar.ledger.recorded_call import RecordedCall
-from sidecar.policy.conditions import Condition
-from sidecar.policy.evaluation import BoundScope
 from sidecar.policy.facts import Facts
 from sidecar.policy.hidden import Reads
 from sidecar.policy.matchers import CallerMatcher, Glob, SourceMatcher, ToolMatcher
@@ -22,6 +20,10 @@ from sidecar.policy.runs import RunMatcher
 from sidecar.policy.windows import Window, is_inside
 from sidecar.soc.detection_reasons import DetectionReason
 from sidecar.soc.model import Event, EventKind, Response, Severity
+
+if TYPE_CHECKING:
+    from sidecar.policy.conditions import Condition
+    from sidecar.policy.evaluation import BoundScope
 
 #: Gives the value of a name for an event; None where it has none, or it is not known.
 Value = Callable[[Event], str | None]

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sidecar.policy.canonical import canonical_hash
-from sidecar.policy.cel_checks import COUNT, Finding, Reading
-from sidecar.policy.conditions import BadExpression, Condition, Scope
-from sidecar.policy.evaluation import BoundScope
+from sidecar.policy.cel_checks import COUNT, BadExpression, Finding, Reading
 from sidecar.policy.fields import Problems
 from sidecar.policy.hidden import reads_of_condition
 from sidecar.policy.index import PolicySet
@@ -24,6 +22,9 @@ from sidecar.soc.detection import Detection, Detections, Looked, Wanted
 from sidecar.soc.detection_file import DetectionDraft, WantedDraft, read_detection
 from sidecar.soc.detection_fit import check_fit
 from sidecar.yaml_reader import Node
+
+if TYPE_CHECKING:
+    from sidecar.policy.conditions import Condition, Scope
 
 #: What conditions of rules read and no record tells.
 _NEVER_RECORDED: Final = ("http.headers", "agent.claims", "run.id", COUNT)
@@ -121,6 +122,8 @@ class _Compiler:
         condition = self._condition(draft.when) if draft.when is not None else None
         if condition is None or self._scope is None:
             return Wanted(draft.heard, draft.looked)
+        from sidecar.policy.evaluation import BoundScope
+
         looked = replace(
             draft.looked or Looked(),
             condition=condition,
@@ -130,6 +133,9 @@ class _Compiler:
         return Wanted(draft.heard, looked)
 
     def _condition(self, node: Node) -> Condition | None:
+        # The CEL library is only for those who have conditions.
+        from sidecar.policy.conditions import Scope
+
         self._scope = self._scope or Scope({})
         try:
             condition = self._scope.condition(node.value)
