@@ -152,6 +152,7 @@ class DoorConnection(web_protocol.RequestHandler):
         # Each leads to a reader, and that back to here: what is left of a call that was hung up on
         # would stay until a full collection finds the ring.
         self._arriving = self._coming = None
+        self._walk.let_go()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

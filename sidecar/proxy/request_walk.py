@@ -46,6 +46,10 @@ class RequestWalk:
         #: Whether the parser has given up, so that nothing more is a request.
         self._is_over = False
 
+    def let_go(self) -> None:
+        """Nothing comes any more: a body leads back to its connection."""
+        self._body = self._chunks = None
+
     def is_simple(self, data: bytes, begun: Arriving | None) -> bool:
         """Whether that is all there is to say of a piece: the head that has `begun` in it, a body
         of known length as far as the parser took it, and nothing behind. Else ask `follows`."""

@@ -32,13 +32,13 @@ def in_memory() -> int:
 
 
 async def _say_ok(exchange: Exchange) -> None:
-    await exchange.read_body(1000, 1.0)
+    await exchange.read_body(1000, 1.0, lambda _: None)
     await exchange.send(200, [], b"ok")
 
 
 async def _never(exchange: Exchange) -> None:
     try:
-        await exchange.read_body(1000, 30.0)
+        await exchange.read_body(1000, 30.0, lambda _: None)
     except Refused:
         await exchange.send(400, [], b"")
     else:
