@@ -143,6 +143,7 @@ class AuthorizeJudging:
             except Unmasked as unmasked:
                 redaction = unmasked.redaction
             case.masked = await self._masking.of(case.call, redaction, is_sent=False)
+            case.shown = case.masked.shown()  # whatever refuses it before it is decided again
 
     async def _tried(
         self, case: Case, policy_set: PolicySet, counted: Counted

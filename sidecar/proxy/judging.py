@@ -116,7 +116,8 @@ class Judging:
         """The same for a call that is masked apart first; more than once only where what is to be
         masked of it has changed meanwhile."""
         while True:
-            visit.masked = await self._masking.of(call, redaction, is_sent=True)
+            made = visit.masked = await self._masking.of(call, redaction, is_sent=True)
+            visit.call = made.shown()  # whatever refuses it before it is decided again
             try:
                 return await self._tried(visit, policy_set, principal, call, counted)
             except Unmasked as unmasked:
@@ -142,6 +143,7 @@ class Judging:
         # fence finds it there, or it never gets there.
         if self._fence.is_up:
             raise self._fence.refused()
+        visit.call = call
         started_ns, now_us = self._clock.monotonic_ns(), self._clock.now_us()
         decision, wait_s = self._decide(
             policy_set, principal, call, before, now_us, started_ns, counted, visit.permit,

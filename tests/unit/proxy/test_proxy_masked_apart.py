@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from proxy_mcp_setup import result as answer_of
 from proxy_whole_setup import receipts, whole
 from test_proxy_obligations import OK, forwarded, policy
 
-from sidecar.proxy import masked_calls
+from sidecar.errors import Refused
+from sidecar.proxy import judging, masked_calls
 from sidecar.proxy.detectors import DETECT, Span
 from sidecar.proxy.judging import Judging
 from sidecar.proxy.masked_calls import INLINE_BYTES_MAX
@@ -137,6 +139,47 @@ async def test_d5_a_large_call_that_is_decided_anew_is_not_masked_anew(
         assert (answer.status, tries) == (200, 4)
         assert forwarded(one.arrived) == {"text": LARGE.replace(CARD, "***")}
     assert apart(watched) and len(watched.large) == 2
+
+
+async def test_d5_a_call_that_is_refused_once_its_masks_are_made_is_masked_on_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was decided before is known then: that this is not to be kept."""
+    real, tries = Judging._known_run, 0
+
+    def known(self: Judging, *of_it: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries == 2:
+            raise Refused("store_unavailable", retry_after_s=1)
+        return real(self, *of_it)
+
+    monkeypatch.setattr(Judging, "_known_run", known)
+    async with whole(tmp_path, OK, policy(MASKS)) as one:
+        answer = await one.ask("POST", "/api/post", {"text": LARGE})
+        assert (answer.status, answer.json["code"], tries) == (503, "store_unavailable", 2)
+        (refusal,) = receipts(tmp_path)
+        assert json.loads(refusal["arguments"])["text"][-5:] == "-x***"
+        assert (await one.ask("POST", "/api/post", {"text": LARGE})).status == 200, "control"
+        assert forwarded(one.arrived) == {"text": LARGE.replace(CARD, "***")}
+
+
+async def test_d5_what_is_not_to_be_masked_any_more_goes_on_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another decision may come of it than the one that its masks were made for."""
+    real, tries = judging.decide, 0
+
+    def decided(*of_it: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        decision = real(*of_it)
+        return decision if tries == 1 else replace(decision, obligations=None)
+
+    monkeypatch.setattr(judging, "decide", decided)
+    async with whole(tmp_path, OK, policy(MASKS)) as one:
+        assert (await one.ask("POST", "/api/post", {"text": LARGE})).status == 200
+        assert (forwarded(one.arrived), tries) == ({"text": LARGE}, 2)
 
 
 async def test_d5_what_a_server_asks_is_masked_elsewhere_where_it_is_much(
