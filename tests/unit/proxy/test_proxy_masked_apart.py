@@ -18,7 +18,8 @@ from proxy_whole_setup import receipts, whole
 from test_proxy_obligations import OK, forwarded, policy
 
 from sidecar.errors import Refused
-from sidecar.proxy import judging, masked_calls
+from sidecar.policy.decide import decide
+from sidecar.proxy import masked_calls
 from sidecar.proxy.detectors import DETECT, Span
 from sidecar.proxy.judging import Judging
 from sidecar.proxy.masked_calls import INLINE_BYTES_MAX
@@ -168,7 +169,7 @@ async def test_d5_what_is_not_to_be_masked_any_more_goes_on_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another decision may come of it than the one that its masks were made for."""
-    real, tries = judging.decide, 0
+    real, tries = decide, 0
 
     def decided(*of_it: Any) -> Any:
         nonlocal tries
@@ -176,7 +177,7 @@ async def test_d5_what_is_not_to_be_masked_any_more_goes_on_as_it_is(
         decision = real(*of_it)
         return decision if tries == 1 else replace(decision, obligations=None)
 
-    monkeypatch.setattr(judging, "decide", decided)
+    monkeypatch.setattr("sidecar.proxy.judging.decide", decided)
     async with whole(tmp_path, OK, policy(MASKS)) as one:
         assert (await one.ask("POST", "/api/post", {"text": LARGE})).status == 200
         assert (forwarded(one.arrived), tries) == ({"text": LARGE}, 2)
