@@ -50,6 +50,7 @@ from sidecar.rooms import (
     SWITCH_INTERVAL_S,
     Tasks,
     made_approvals,
+    made_masking,
     made_pipeline,
     made_policies,
     made_spans,
@@ -132,10 +133,14 @@ async def running(
         pins = PinKeeper(store, queue, clock, fence, is_alone=not store.has_leases)
         telling = Telling(config, clock, store, queue, fence, callers.containing, sys.stdout)
         approvals = made_approvals(config, clock, store, queue, fence, telling.approval_news)
-        shared = Shared(config, clock, policies, callers, recorder, runs, pins, counters, fence)
+        shared = Shared(
+            config, clock, policies, callers, recorder, runs, pins, counters, fence,
+            made_masking(stack),
+        )  # fmt: skip
         pipeline = made_pipeline(
             config, clock, policies, recorder, callers, runs, pins, leg, counters, fence, approvals,
-            await made_sessions(clock, store), shared.rates, made_spans(stack, os.environ),
+            await made_sessions(clock, store), shared.masking, shared.rates,
+            made_spans(stack, os.environ),
         )  # fmt: skip
         authorize = made_authorize(shared, queue, store, boot_id, approvals, pipeline.bodies)
         door = _door(config, pipeline, authorize)

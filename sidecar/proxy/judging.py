@@ -52,6 +52,7 @@ class Judging:
         clock: Clock,
         fence: Fence,
         holding: Holding,
+        masking: Masking,
         rates: Rates | None = None,
     ) -> None:
         #: Where calls wait for a yes.
@@ -63,7 +64,7 @@ class Judging:
         self._clock = clock
         self._fence = fence
         self._rates = rates or Rates()
-        self._masking = Masking()
+        self._masking = masking
 
     def standing(self, principal: Principal) -> Principal:
         """A caller who has been connected for long, as it stands by now. Raises Refused."""

@@ -221,3 +221,32 @@ async def test_who_does_not_wait_any_more_takes_none_of_its_time() -> None:
     go.set()
     assert await asyncio.gather(first, last) == ["first", "last"]
     assert begun == ["first", "last"], "one at a time, and nobody for him who left"
+
+
+async def test_h_masks_have_one_thread_which_ends_with_the_sidecar(
+    tmp_path: Path, watched: Watched
+) -> None:
+    def names() -> list[str]:
+        return [one.name for one in threading.enumerate() if one.name.startswith("aegis-masking")]
+
+    rules = f"""policy: p
+rules:
+  - {{id: asks, effect: require_approval, tools: mcp/*, obligations: {MASKS}}}
+"""
+
+    async def until_none() -> None:
+        async with asyncio.timeout(5):
+            while names():
+                await asyncio.sleep(0.01)
+
+    await until_none()  # those of tests before
+    async with asking(tmp_path, policy=rules) as one:
+        waiting = asyncio.create_task(
+            one.ask("POST", "/mcp", call("send", arguments={"text": LARGE}), ACCEPT)
+        )
+        row = await pending(one)
+        await one.sidecar.approvals.deciding.approve(TENANT, row.approval_id, ANA)
+        assert (await waiting).status == 200
+        assert apart(watched)
+        assert len(names()) == 1, "it was masked to be asked, recorded and sent"
+    await until_none()
