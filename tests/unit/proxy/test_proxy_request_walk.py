@@ -223,5 +223,6 @@ def test_b4_following_costs_no_more_where_lines_and_chunks_crowd() -> None:
         assert walk.follows(b"\n", []) is None, "its end is where the parser says"
         assert walk.follows(b"\n", []) == 0, "control"
         body = Body()
-    assert walk.follows(GET + b"1\r\na\r\n" * 11_000, [(CHUNKED, body)]) is None
+    walk = RequestWalk()
+    assert walk.follows(head + b"1\r\na\r\n" * 11_000, [(CHUNKED, body)]) is None
     assert time.thread_time() - begun < 0.25
