@@ -132,20 +132,23 @@ def one_request(chance: random.Random, number: int) -> tuple[bytes, bytes]:
     path = f"/up/{number}"
     body = bytes(chance.choices(b"\r\n0a;: ", k=chance.choice([0, 1, 3, 30, 500])))
     kind = chance.randrange(3)
+    version, more = chance.choice([("1.1", ""), ("1.0", "Connection: keep-alive\r\n")])
     if kind == 0:
-        return f"GET {path} HTTP/1.1\r\n{HOST}\r\n".encode(), b""
+        return f"GET {path} HTTP/{version}\r\n{HOST}{more}\r\n".encode(), b""
     if kind == 1:
-        head = f"POST {path} HTTP/1.1\r\n{HOST}Content-Length: {len(body)}\r\n\r\n"
+        head = f"POST {path} HTTP/{version}\r\n{HOST}{more}Content-Length: {len(body)}\r\n\r\n"
         return head.encode() + body, body
     sent = f"POST {path} HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n".encode()
     at = 0
     while at < len(body):
         size = chance.choice([1, 2, 7, 100])
         piece = body[at : at + size]
-        extension = chance.choice([b"", b";x=y"])
-        sent += b"%x%b\r\n%b\r\n" % (len(piece), extension, piece)
+        said = chance.choice([b"%x", b"%X", b"000%x"]) % len(piece)
+        said += chance.choice([b"", b";x", b";x=y", b';x="0 a"'])
+        sent += b"%b\r\n%b\r\n" % (said, piece)
         at += size
-    return sent + b"0\r\n" + chance.choice([b"", b"X: 0\r\n"]) + b"\r\n", body
+    sent += chance.choice([b"0", b"000", b"0;x=y"]) + b"\r\n"
+    return sent + chance.choice([b"", b"X: 0\r\n", b"X:\r\nY: 0\r\n"]) + b"\r\n", body
 
 
 async def test_b3_whatever_is_sent_is_read_as_it_was_meant_and_an_odd_line_ends_it() -> None:
