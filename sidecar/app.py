@@ -41,6 +41,7 @@ from sidecar.rooms import (
     SWITCH_INTERVAL_S,
     Tasks,
     made_approvals,
+    made_masking,
     made_pipeline,
     made_policies,
     made_spans,
@@ -126,7 +127,10 @@ async def running(
         pins = PinKeeper(store, queue, clock, fence, is_alone=not store.has_leases)
         telling = Telling(config, clock, store, queue, fence, callers.containing, sys.stdout)
         approvals = made_approvals(config, clock, store, queue, fence, telling.approval_news)
-        shared = Shared(config, clock, policies, callers, recorder, runs, pins, counters, fence)
+        shared = Shared(
+            config, clock, policies, callers, recorder, runs, pins, counters, fence,
+            made_masking(stack),
+        )  # fmt: skip
         pipeline = _pipeline(stack, shared, leg, approvals, await made_sessions(clock, store))
         authorize = made_authorize(shared, queue, store, boot_id, approvals, pipeline.bodies)
         door = _door(config, pipeline, authorize)
@@ -193,8 +197,8 @@ def _pipeline(
 ) -> Pipeline:
     return made_pipeline(
         rooms.config, rooms.clock, rooms.policies, rooms.recorder, rooms.callers, rooms.runs,
-        rooms.pins, leg, rooms.counters, rooms.fence, approvals, sessions, rooms.rates,
-        made_spans(stack, os.environ),
+        rooms.pins, leg, rooms.counters, rooms.fence, approvals, sessions, rooms.masking,
+        rooms.rates, made_spans(stack, os.environ),
     )  # fmt: skip
 
 

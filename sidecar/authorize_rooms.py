@@ -28,6 +28,7 @@ from sidecar.ledger.recorder import Recorder
 from sidecar.ledger.run_keeper import RunKeeper
 from sidecar.policy_files import PolicyKeeper
 from sidecar.proxy.held_bodies import HeldBodies
+from sidecar.proxy.masked_calls import Masking
 from sidecar.proxy.pinned_tools import PinnedTools
 from sidecar.proxy.rates import Rates
 from sidecar.proxy.redaction import Redactor
@@ -49,6 +50,7 @@ class Shared:
     pins: PinKeeper
     counters: Counters
     fence: Fence
+    masking: Masking
     rates: Rates = field(default_factory=Rates)
 
 
@@ -86,6 +88,7 @@ def made_authorize(
         counters=counters, clock=clock, fence=shared.fence,
         pinned=PinnedTools(shared.pins, config.upstreams),
         speak_mcp=[name for name, one in config.upstreams.items() if one.kind == "mcp"],
+        masking=shared.masking,
     )  # fmt: skip
     line = AuthorizeLine(
         Rooms(

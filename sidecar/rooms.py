@@ -41,6 +41,7 @@ from sidecar.proxy.held_answers import HeldAnswers
 from sidecar.proxy.held_bodies import HeldBodies
 from sidecar.proxy.holding import Holding
 from sidecar.proxy.judging import Judging
+from sidecar.proxy.masked_calls import Masking
 from sidecar.proxy.mcp_answers import McpAnswers
 from sidecar.proxy.mcp_sessions import McpSessions
 from sidecar.proxy.open_streams import OpenStreams
@@ -100,6 +101,13 @@ def made_bodies(config: Config, counters: Counters) -> HeldBodies:
     return HeldBodies(config.limits.bodies_bytes, counters, shares_tenants=len(config.tenants) > 1)
 
 
+def made_masking(stack: AsyncExitStack) -> Masking:
+    """The one thread for masks of large calls, whichever way they come; ended with the stack."""
+    masking = Masking()
+    stack.callback(masking.close)
+    return masking
+
+
 def made_pipeline(
     config: Config,
     clock: Clock,
@@ -113,6 +121,7 @@ def made_pipeline(
     fence: Fence,
     approvals: Approvals,
     sessions: McpSessions,
+    masking: Masking,
     rates: Rates | None = None,
     spans: Spans | None = None,
 ) -> Pipeline:
@@ -127,10 +136,11 @@ def made_pipeline(
         clock=clock,
         redact=Redactor(config.record.secrets).arguments,
         keeps_arguments=config.record.arguments == "redacted",
+        masking=masking,
     )
     judging = Judging(
         recorder=recorder, registry=callers.registry, runs=runs, counters=counters, clock=clock,
-        fence=fence, holding=holding, rates=rates,
+        fence=fence, holding=holding, masking=masking, rates=rates,
     )  # fmt: skip
     requests = ServerRequests(
         policies=policies, judging=judging, recorder=recorder, clock=clock, counters=counters,

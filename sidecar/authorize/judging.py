@@ -68,6 +68,7 @@ class AuthorizeJudging:
         fence: Fence,
         pinned: PinnedTools,
         speak_mcp: Collection[str],
+        masking: Masking,
     ) -> None:
         """`speak_mcp` are the upstreams whose tools are pinned."""
         self._pinned = pinned
@@ -79,7 +80,7 @@ class AuthorizeJudging:
         self._counters = counters
         self._clock = clock
         self._fence = fence
-        self._masking = Masking()
+        self._masking = masking
 
     async def settle(self, case: Case, policy_set: PolicySet) -> Settled:
         """The decision, recorded if the call may go ahead. Raises Refused for one that may not."""
@@ -143,6 +144,7 @@ class AuthorizeJudging:
             except Unmasked as unmasked:
                 redaction = unmasked.redaction
             case.masked = await self._masking.of(case.call, redaction, is_sent=False)
+            case.shown = case.masked.shown()  # whatever refuses it before it is decided again
 
     async def _tried(
         self, case: Case, policy_set: PolicySet, counted: Counted

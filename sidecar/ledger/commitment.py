@@ -57,7 +57,7 @@ def is_vouched_for(
     NotCommitted if one of them is not what was recorded.
     """
     has_none = facts is None or facts == NO_FACTS
-    if arguments is None and (facts is None or salt is None):
+    if arguments is None and salt is None:
         return has_none
     try:
         key = bytes.fromhex(salt or "")

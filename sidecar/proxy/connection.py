@@ -194,14 +194,15 @@ class DoorConnection(web_protocol.RequestHandler):
     def _follow(self, data: bytes, begun: int) -> None:
         """Looks at what stands between requests; what stands behind an odd line end is no request,
         and nothing that comes after it is read."""
-        if self._upgraded or self._close or self._force_close:
+        if self._close or self._force_close:
             return  # what comes is taken for no request
         fresh = list(self._messages)[len(self._messages) - begun :]
-        well = self._walk.follows(data, fresh)
+        well = self._walk.follows(data, fresh, is_last=self._upgraded)
         if well is None:
             return
         for _ in range(begun - well):
             self._messages.pop()
+        self._upgraded, self._message_tail = False, b""  # that was none of the requests
         odd = BadHttpMessage("a line before a request ends with CR or LF alone")
         self._messages.append((web_protocol._ErrInfo(400, odd, odd.message), EMPTY_PAYLOAD))
         if self._waiter is not None and not self._waiter.done():

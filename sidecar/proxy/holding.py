@@ -80,6 +80,7 @@ class Holding:
         clock: Clock,
         redact: Callable[[Mapping[str, Any]], Mapping[str, Any]],
         keeps_arguments: bool,
+        masking: Masking,
     ) -> None:
         """`redact` masks what must not be stored; `keeps_arguments` is false where only digests
         may be."""
@@ -90,7 +91,7 @@ class Holding:
         self._clock = clock
         self._redact = redact
         self._keeps_arguments = keeps_arguments
-        self._masking = Masking()
+        self._masking = masking
         #: Calls of MCP sessions that are held, by what a client takes one back with: no two of a
         #: session that are not answered yet have one id (`mcp_sessions`).
         self._in_sessions: dict[SessionKey, _Telling] = {}

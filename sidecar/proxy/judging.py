@@ -52,6 +52,7 @@ class Judging:
         clock: Clock,
         fence: Fence,
         holding: Holding,
+        masking: Masking,
         rates: Rates | None = None,
     ) -> None:
         #: Where calls wait for a yes.
@@ -63,7 +64,7 @@ class Judging:
         self._clock = clock
         self._fence = fence
         self._rates = rates or Rates()
-        self._masking = Masking()
+        self._masking = masking
 
     def standing(self, principal: Principal) -> Principal:
         """A caller who has been connected for long, as it stands by now. Raises Refused."""
@@ -116,7 +117,8 @@ class Judging:
         """The same for a call that is masked apart first; more than once only where what is to be
         masked of it has changed meanwhile."""
         while True:
-            visit.masked = await self._masking.of(call, redaction, is_sent=True)
+            made = visit.masked = await self._masking.of(call, redaction, is_sent=True)
+            visit.call = made.shown()  # whatever refuses it before it is decided again
             try:
                 return await self._tried(visit, policy_set, principal, call, counted)
             except Unmasked as unmasked:
@@ -142,6 +144,7 @@ class Judging:
         # fence finds it there, or it never gets there.
         if self._fence.is_up:
             raise self._fence.refused()
+        visit.call = call
         started_ns, now_us = self._clock.monotonic_ns(), self._clock.now_us()
         decision, wait_s = self._decide(
             policy_set, principal, call, before, now_us, started_ns, counted, visit.permit,

@@ -91,7 +91,7 @@ def is_large(call: ToolCall) -> bool:
 
 
 class Masking:
-    """One thread, made when first needed."""
+    """One thread, made when first needed. One for a sidecar: `close` it."""
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="aegis-masking")
@@ -99,6 +99,10 @@ class Masking:
     async def do(self, work: Callable[[], T]) -> T:
         """What the work gives, done apart; not begun if nobody waits for it any more."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    def close(self) -> None:
+        """Nothing more is begun; the thread ends with what it does."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def of(self, call: ToolCall, redaction: Redaction, *, is_sent: bool) -> MaskedCall:
         """The masks of a call, however large; `is_sent` if it may go on to an upstream."""

@@ -16,7 +16,8 @@ from typing import Final, Protocol
 
 HEAD_END: Final = b"\r\n\r\n"
 _LINE_END: Final = b"\r\n"
-_SIZE: Final = re.compile(rb"([0-9A-Fa-f]+)[^\r\n]*\r\n")
+#: Nothing is tried again in another way: a size may have as many noughts before it as one likes.
+_SIZE: Final = re.compile(rb"([0-9A-Fa-f]++)[^\r\n]*\r\n")
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)++")
 _CR, _LF = 13, 10
 
@@ -68,10 +69,13 @@ class RequestWalk:
         self._body, self._counted = (None, 0) if body.is_eof() else (body, total)
         return True
 
-    def follows(self, data: bytes, begun: Sequence[tuple[object, Arriving]]) -> int | None:
+    def follows(
+        self, data: bytes, begun: Sequence[tuple[object, Arriving]], *, is_last: bool = False
+    ) -> int | None:
         """None if all is well; else how many of the requests that have `begun` in this piece are:
         behind them a line ends with CR or LF alone. Each is a head that tells whether its body is
-        `chunked`, or what could not be read, and a body."""
+        `chunked`, or what could not be read, and a body. What comes behind all of them is looked
+        at by nobody if the one before it `is_last`."""
         self._is_over |= any(not hasattr(head, "chunked") for head, _ in begun)
         if self._is_over:
             return None
@@ -85,6 +89,10 @@ class RequestWalk:
                     return number
                 if self._body is not None:
                     break
+            if is_last and number == len(begun):
+                self._is_over = True
+                waiting.clear()
+                return None
             lines = _EMPTY_LINES.match(waiting, at)
             at = at if lines is None else lines.end()
             if at == len(waiting):
@@ -126,17 +134,25 @@ class RequestWalk:
 class _Chunks:
     """The chunks of one body. Their sizes were read by the parser, which refuses odd ones."""
 
-    __slots__ = ("_left", "_looks_for_trailers", "are_whole")
+    __slots__ = ("_left", "_looked_at", "_looks_for_trailers", "are_whole")
 
     def __init__(self) -> None:
         #: What is still to come of the chunk that has begun, and of the line end behind it.
         self._left = 0
+        #: How much of a line was here that is not whole yet.
+        self._looked_at = 0
         self._looks_for_trailers = False
         self.are_whole = False
 
     def through(self, data: bytearray, at: int) -> int:
         """How far they go; raises ValueError for a size that is none."""
         size = len(data)
+        if self._looked_at:
+            # Its end is looked for only in what has come since, however it drips.
+            if data.find(_LINE_END, at + self._looked_at - 1) < 0:
+                self._looked_at = size - at
+                return at
+            self._looked_at = 0
         at += self._left
         while at < size and not self._looks_for_trailers:
             line = _SIZE.match(data, at)
@@ -148,8 +164,10 @@ class _Chunks:
         self._left = max(0, at - size)
         if self._looks_for_trailers:
             return self._through_trailers(data, at)
-        if at < size and (data.find(_LINE_END, at) >= 0):
-            raise ValueError("no size of a chunk")
+        if at < size:
+            if data.find(_LINE_END, at) >= 0:
+                raise ValueError("no size of a chunk")
+            self._looked_at = size - at
         return min(at, size)
 
     def _through_trailers(self, data: bytearray, at: int) -> int:

@@ -35,6 +35,7 @@ from sidecar.proxy.stdio.session import StdioSession
 from sidecar.rooms import (
     Tasks,
     made_approvals,
+    made_masking,
     made_pipeline,
     made_policies,
     secrets_of,
@@ -157,7 +158,7 @@ async def _rooms(
     pipeline = made_pipeline(
         config, clock, policies, recorder, callers, runs, pins, session, counters, fence, approvals,
         # Over a pipe there are no ids to bind, and the session knows what was asked.
-        McpSessions(Bindings(clock.random_bytes(KEY_BYTES))),
+        McpSessions(Bindings(clock.random_bytes(KEY_BYTES))), made_masking(stack),
     )  # fmt: skip
     watching = await begun_watching(
         stack, config, clock, store, queue, policies, counters, fence, callers.containing, telling

@@ -61,7 +61,7 @@ from sidecar.policy.case_runner import entry_of
 from sidecar.policy.decide import decide
 from sidecar.policy_files import PolicyKeeper
 from sidecar.proxy.redaction import Redactor
-from sidecar.rooms import made_approvals, made_bodies, policy_loader
+from sidecar.rooms import made_approvals, made_bodies, made_masking, policy_loader
 from sidecar.signed_note import SigningKey
 from sidecar.soc.correlation import Noticed, Raised, correlate
 from sidecar.soc.incident_entries import Stamp, raised_entry
@@ -477,7 +477,10 @@ async def served_api(
         if has_agents:
             recorder = made_recorder(config, clock, queue, store, "b1", fence)
             counters = Counters(config.upstreams)
-            shared = Shared(config, clock, policies, callers, recorder, runs, pins, counters, fence)
+            shared = Shared(
+                config, clock, policies, callers, recorder, runs, pins, counters, fence,
+                made_masking(stack),
+            )  # fmt: skip
             # Who tries every token there is, on purpose, would be let in nowhere after a while.
             callers.authenticator.lockout = NeverLocked(clock)
             door = made_authorize(

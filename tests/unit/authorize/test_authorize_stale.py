@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from authorize_setup import AGENT_TOKEN, call, stage
 
+from sidecar.authorize.judging import AuthorizeJudging
+from sidecar.errors import Refused
 from sidecar.ledger.delegations import Delegations
 from sidecar.proxy.detectors import DETECT, Span
 from sidecar.proxy.judging import DECISIONS_MAX
@@ -76,3 +78,28 @@ async def test_d5_large_parameters_are_masked_apart_from_the_event_loop(
     assert [row["text"][-5:] for row in kept] == ["-x***"] * 2
     assert searched[False] == {threading.get_ident()}, "control: little is masked at once"
     assert searched[True] and threading.get_ident() not in searched[True]
+
+
+async def test_d5_what_is_refused_once_its_masks_are_made_is_masked_on_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was decided before is known then: that this is not to be kept."""
+    real, tries = AuthorizeJudging._run_before, 0
+
+    async def before(self: AuthorizeJudging, *of_it: Any, **more: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries == 2:
+            raise Refused("store_unavailable", retry_after_s=1)
+        return await real(self, *of_it, **more)
+
+    monkeypatch.setattr(AuthorizeJudging, "_run_before", before)
+    async with stage(tmp_path) as one:
+        text = "555-" * 5_000 + "x" + CARD
+        mail = call("mail", mutates=True, parameters={"to": "x", "text": text})
+        answer = await one.authorize(mail, token=AGENT_TOKEN)
+        assert (answer.status, tries) == (503, 2)
+        ((kept,),) = one.rows("SELECT arguments FROM call_facts")
+        assert json.loads(kept)["text"][-5:] == "-x***"
+        again = await one.authorize(mail, token=AGENT_TOKEN)
+        assert again.json["decision"] == "redact", "control"

@@ -88,6 +88,13 @@ def _is_refused(salt: bytes, arguments: str | None, facts: str, of: str, body: s
     return False
 
 
+@pytest.mark.parametrize("salt", [b"", bytes(15), bytes(33)])
+def test_a_salt_is_looked_at_where_it_stands_alone_too(salt: bytes) -> None:
+    assert is_vouched(NONCE, None, None, None, None), "control"
+    with pytest.raises(NotCommitted, match=f"its salt has {len(salt)} bytes"):
+        is_vouched(salt, None, None, None, None)
+
+
 def test_arguments_of_what_has_no_facts_are_committed_to_the_same_way() -> None:
     commitment, row = committed("acme", NONCE, b'{"reason":"why"}')
     salt = bytes.fromhex(row.salt)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import storage
 from sidecar.ledger.chain import seal
+from sidecar.ledger.commitment import NONCE_BYTES
 from sidecar.ledger.receipt import blank_receipt
 from sidecar.ledger.replaying import recorded_pages
 from sidecar.ledger.stored_chain import verified_stretches, verify_chain
@@ -18,6 +19,7 @@ from storage.retention import WHOLE
 
 MIB = 1024 * 1024
 CALLS = 40
+SALT = b"\x5a" * NONCE_BYTES
 
 
 @asynccontextmanager
@@ -37,8 +39,8 @@ async def put(store: storage.SqlStore, number: int) -> None:
     arguments = f'{{"text":"{number % 10}{"x" * MIB}"}}'
     name = f"c{number}"
     blank = blank_receipt("acme", "refusal", event_id=name, call_id=name, ts_us=number)
-    digest = hmac.digest(b"\x5a", arguments.encode(), "sha256").hex()
-    facts = CallFactsRow("acme", 0, "5a", arguments, "{}")
+    digest = hmac.digest(SALT, arguments.encode(), "sha256").hex()
+    facts = CallFactsRow("acme", 0, SALT.hex(), arguments, "{}")
     entry = Entry(blank._replace(args_commitment=digest), facts=facts)
     (answer,) = await store.record([entry], seal)
     assert isinstance(answer, Recorded)

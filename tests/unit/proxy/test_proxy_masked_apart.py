@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from proxy_mcp_setup import result as answer_of
 from proxy_whole_setup import receipts, whole
 from test_proxy_obligations import OK, forwarded, policy
 
+from sidecar.errors import Refused
+from sidecar.policy.decide import decide
 from sidecar.proxy import masked_calls
 from sidecar.proxy.detectors import DETECT, Span
 from sidecar.proxy.judging import Judging
@@ -139,6 +142,47 @@ async def test_d5_a_large_call_that_is_decided_anew_is_not_masked_anew(
     assert apart(watched) and len(watched.large) == 2
 
 
+async def test_d5_a_call_that_is_refused_once_its_masks_are_made_is_masked_on_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was decided before is known then: that this is not to be kept."""
+    real, tries = Judging._known_run, 0
+
+    def known(self: Judging, *of_it: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries == 2:
+            raise Refused("store_unavailable", retry_after_s=1)
+        return real(self, *of_it)
+
+    monkeypatch.setattr(Judging, "_known_run", known)
+    async with whole(tmp_path, OK, policy(MASKS)) as one:
+        answer = await one.ask("POST", "/api/post", {"text": LARGE})
+        assert (answer.status, answer.json["code"], tries) == (503, "store_unavailable", 2)
+        (refusal,) = receipts(tmp_path)
+        assert json.loads(refusal["arguments"])["text"][-5:] == "-x***"
+        assert (await one.ask("POST", "/api/post", {"text": LARGE})).status == 200, "control"
+        assert forwarded(one.arrived) == {"text": LARGE.replace(CARD, "***")}
+
+
+async def test_d5_what_is_not_to_be_masked_any_more_goes_on_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another decision may come of it than the one that its masks were made for."""
+    real, tries = decide, 0
+
+    def decided(*of_it: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        decision = real(*of_it)
+        return decision if tries == 1 else replace(decision, obligations=None)
+
+    monkeypatch.setattr("sidecar.proxy.judging.decide", decided)
+    async with whole(tmp_path, OK, policy(MASKS)) as one:
+        assert (await one.ask("POST", "/api/post", {"text": LARGE})).status == 200
+        assert (forwarded(one.arrived), tries) == ({"text": LARGE}, 2)
+
+
 async def test_d5_what_a_server_asks_is_masked_elsewhere_where_it_is_much(
     tmp_path: Path, watched: Watched
 ) -> None:
@@ -177,3 +221,32 @@ async def test_who_does_not_wait_any_more_takes_none_of_its_time() -> None:
     go.set()
     assert await asyncio.gather(first, last) == ["first", "last"]
     assert begun == ["first", "last"], "one at a time, and nobody for him who left"
+
+
+async def test_h_masks_have_one_thread_which_ends_with_the_sidecar(
+    tmp_path: Path, watched: Watched
+) -> None:
+    def names() -> list[str]:
+        return [one.name for one in threading.enumerate() if one.name.startswith("aegis-masking")]
+
+    rules = f"""policy: p
+rules:
+  - {{id: asks, effect: require_approval, tools: mcp/*, obligations: {MASKS}}}
+"""
+
+    async def until_none() -> None:
+        async with asyncio.timeout(5):
+            while names():
+                await asyncio.sleep(0.01)
+
+    await until_none()  # those of tests before
+    async with asking(tmp_path, policy=rules) as one:
+        waiting = asyncio.create_task(
+            one.ask("POST", "/mcp", call("send", arguments={"text": LARGE}), ACCEPT)
+        )
+        row = await pending(one)
+        await one.sidecar.approvals.deciding.approve(TENANT, row.approval_id, ANA)
+        assert (await waiting).status == 200
+        assert apart(watched)
+        assert len(names()) == 1, "it was masked to be asked, recorded and sent"
+    await until_none()

@@ -97,25 +97,58 @@ async def test_b3_a_line_before_a_request_ends_with_cr_and_lf(first: str, how: s
         assert b"/last" in b"".join(upstream.received), "control"
 
 
+HANDSHAKE = (
+    f"GET /up/last HTTP/1.1\r\n{HOST}Connection: Upgrade\r\nUpgrade: websocket\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+).encode()
+
+
+@pytest.mark.parametrize("first", FIRST)
+async def test_b3_nor_is_one_behind_it_that_asks_for_an_upgrade(first: str) -> None:
+    """What comes behind such a request is none, what comes before it is."""
+    begin = FIRST[first]
+    seen: list[str] = []
+
+    async def note(exchange: Exchange) -> None:
+        seen.append(exchange.head.path)
+        await answer_all(exchange)
+
+    async with door(handler=note) as front:
+        for odd in ODD:
+            heard = await said_to(front, [begin + odd + HANDSHAKE])
+            assert [one[:3] for one in heard] == (["200"] if begin else []) + ["400"], odd
+        assert "/last" not in seen
+        for empty in EMPTY:
+            for behind in (b"", b"\n", b"\r\r", b"\x81\x80"):
+                seen.clear()
+                front.refusals.clear()
+                await said_to(front, [empty + HANDSHAKE + behind])
+                refused = front.refusals
+                assert (seen, refused) == (([], ["bad_handshake"]) if behind else (["/last"], []))
+
+
 def one_request(chance: random.Random, number: int) -> tuple[bytes, bytes]:
     """A request, and its body."""
     path = f"/up/{number}"
     body = bytes(chance.choices(b"\r\n0a;: ", k=chance.choice([0, 1, 3, 30, 500])))
     kind = chance.randrange(3)
+    version, more = chance.choice([("1.1", ""), ("1.0", "Connection: keep-alive\r\n")])
     if kind == 0:
-        return f"GET {path} HTTP/1.1\r\n{HOST}\r\n".encode(), b""
+        return f"GET {path} HTTP/{version}\r\n{HOST}{more}\r\n".encode(), b""
     if kind == 1:
-        head = f"POST {path} HTTP/1.1\r\n{HOST}Content-Length: {len(body)}\r\n\r\n"
+        head = f"POST {path} HTTP/{version}\r\n{HOST}{more}Content-Length: {len(body)}\r\n\r\n"
         return head.encode() + body, body
     sent = f"POST {path} HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n".encode()
     at = 0
     while at < len(body):
         size = chance.choice([1, 2, 7, 100])
         piece = body[at : at + size]
-        extension = chance.choice([b"", b";x=y"])
-        sent += b"%x%b\r\n%b\r\n" % (len(piece), extension, piece)
+        said = chance.choice([b"%x", b"%X", b"000%x"]) % len(piece)
+        said += chance.choice([b"", b";x", b";x=y", b';x="0 a"'])
+        sent += b"%b\r\n%b\r\n" % (said, piece)
         at += size
-    return sent + b"0\r\n" + chance.choice([b"", b"X: 0\r\n"]) + b"\r\n", body
+    sent += chance.choice([b"0", b"000", b"0;x=y"]) + b"\r\n"
+    return sent + chance.choice([b"", b"X: 0\r\n", b"X:\r\nY: 0\r\n"]) + b"\r\n", body
 
 
 async def test_b3_whatever_is_sent_is_read_as_it_was_meant_and_an_odd_line_ends_it() -> None:
@@ -181,5 +214,18 @@ def test_b4_following_costs_no_more_where_lines_and_chunks_crowd() -> None:
     walk = RequestWalk()
     assert walk.follows(b"\r\n" * 32_000, []) is None
     body = Body()
-    assert walk.follows(GET + b"1\r\na\r\n" * 11_000, [(CHUNKED, body)]) is None
+    head = b"POST /up HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for line in (b"0" * 32_000, b"1;" + b"x" * 32_000):
+        walk = RequestWalk()
+        assert walk.follows(head + line, [(CHUNKED, body)]) is None
+        for _ in range(4_000):
+            assert walk.follows(line[-1:], []) is None
+        for piece in (b"\r", b"\n", b"b\r\n0\r\n\r"):
+            assert walk.follows(piece, []) is None
+        body.has_ended = True
+        assert walk.follows(b"\n", []) is None, "its end is where the parser says"
+        assert walk.follows(b"\n", []) == 0, "control"
+        body = Body()
+    walk = RequestWalk()
+    assert walk.follows(head + b"1\r\na\r\n" * 11_000, [(CHUNKED, body)]) is None
     assert time.thread_time() - begun < 0.25
