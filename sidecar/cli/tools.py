@@ -112,8 +112,10 @@ def _asked(config_file: Path, loaded: Loaded, name: str) -> Draft:
     secrets of others are not asked for."""
     from sidecar.cli.tools_catalogue import render_catalogue
     from sidecar.cli.tools_import import ImportFailed, run_list_tools
-    from sidecar.config.model import STDIO
+    from sidecar.config.model import AUTHORIZE, STDIO
 
+    if loaded.kinds[name] == AUTHORIZE:
+        raise _Failed(2, _ask_nobody(name))
     if loaded.kinds[name] != "mcp":
         raise _Failed(
             2,
@@ -145,9 +147,12 @@ def _read(document: Path, loaded: Loaded, name: str) -> Draft:
     from sidecar.cli.catalogue_text import NOTE_LENGTH_MAX, comment
     from sidecar.cli.tools_openapi import survey
     from sidecar.cli.tools_openapi_catalogue import render_openapi
+    from sidecar.config.model import AUTHORIZE
     from sidecar.policy.openapi import Document
     from sidecar.policy.openapi_text import DOCUMENT_BYTES_MAX, BadDocument, parse_document
 
+    if loaded.kinds[name] == AUTHORIZE:
+        raise _Failed(2, _ask_nobody(name))
     if loaded.kinds[name] != "rest":
         raise _Failed(2, f"upstream {name} is of kind {loaded.kinds[name]}: leave the document out")
     try:
@@ -160,6 +165,13 @@ def _read(document: Path, loaded: Loaded, name: str) -> Draft:
         raise _Failed(2, f"{document} cannot be read: {error.strerror}") from None
     except BadDocument as reason:
         raise _Failed(1, f"{document}: {comment(str(reason), NOTE_LENGTH_MAX)}") from None
+
+
+def _ask_nobody(name: str) -> str:
+    return (
+        f"upstream {name} is of kind authorize: no server lists its tools. "
+        f"Write its catalogue yourself: `catalogue: {name}`, and each tool under `tools:`"
+    )
 
 
 def _write(path: Path, text: str) -> None:
