@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from sidecar.cli.os_error_text import os_error_text
+
 SOCKET_NAME: Final = "control.sock"
 WAIT_S: Final = 10.0
 #: The longest path that any system takes for a socket (Linux; macOS takes 103).
@@ -117,7 +119,9 @@ def ask_at(
             f"{where} belongs to another user: run this command as the sidecar's user"
         ) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise Unreachable(f"the sidecar at {where} does not answer: {error}") from error
+        raise Unreachable(
+            f"the sidecar at {where} does not answer: {os_error_text(error)}"
+        ) from error
     finally:
         connection.close()
     if response.status != http.client.OK or not isinstance(answer, dict):

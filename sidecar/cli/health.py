@@ -10,6 +10,7 @@ import sys
 import urllib.parse
 
 from sidecar.cli.control_client import SOCKET_NAME, Unreachable, ask_at, load_configuration
+from sidecar.cli.os_error_text import os_error_text
 
 NAME = "health"
 HELP = "exit 0 if the sidecar is ready to serve, else 1"
@@ -75,7 +76,8 @@ def _reasons(connection: http.client.HTTPConnection) -> list[str]:
         response = connection.getresponse()
         answer = json.loads(response.read())
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise Unreachable(f"no answer from {connection.host}:{connection.port}: {error}") from error
+        said = os_error_text(error)
+        raise Unreachable(f"no answer from {connection.host}:{connection.port}: {said}") from error
     finally:
         connection.close()
     if response.status == http.client.OK:

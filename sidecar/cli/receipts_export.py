@@ -6,6 +6,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, BinaryIO
 
+from sidecar.cli.os_error_text import os_error_text
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -59,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        print(f"cannot be written: {error}", file=sys.stderr)
+        print(f"cannot be written: {os_error_text(error)}", file=sys.stderr)
         return 1
 
 

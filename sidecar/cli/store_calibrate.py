@@ -9,6 +9,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from sidecar.cli.os_error_text import os_error_text
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -81,7 +83,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"nothing was kept: {error} [{error.code}]\n    {error.next_step}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"the figures cannot be kept in {config.data_dir}: {error}", file=sys.stderr)
+        print(
+            f"the figures cannot be kept in {config.data_dir}: {os_error_text(error)}",
+            file=sys.stderr,
+        )
         return 1
     print(figures.model_dump_json() if args.json else "\n".join(explained(figures, path)))
     return 0
