@@ -34,7 +34,9 @@ def add_store_arguments(parser: argparse.ArgumentParser) -> None:
     """How to name the store."""
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
-        "--config", help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)"
+        "--config",
+        metavar="FILE",
+        help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)",
     )
     where.add_argument("--store", help="store URL, instead of the configuration's")
 

@@ -48,10 +48,14 @@ class Unreachable(Exception):
 def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
     """How to find the running sidecar."""
     parser.add_argument(
-        "--config", help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)"
+        "--config",
+        metavar="FILE",
+        help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)",
     )
     parser.add_argument(
-        "--data-dir", help="folder of the store and control.sock, instead of --config"
+        "--data-dir",
+        metavar="FOLDER",
+        help="folder of the store and control.sock, instead of --config",
     )
 
 

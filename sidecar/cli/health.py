@@ -21,7 +21,9 @@ _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - looked up, 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where the control listener is."""
     parser.add_argument(
-        "--config", help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)"
+        "--config",
+        metavar="FILE",
+        help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)",
     )
     parser.add_argument("--url", help="base URL of the control listener, instead of --config's")
     parser.add_argument("--timeout", type=float, default=3.0, metavar="SECONDS", help="default: 3")

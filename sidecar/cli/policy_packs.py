@@ -16,7 +16,7 @@ HELP = "list the policies that come with the program; copy some to edit them"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """list and copy."""
-    what = parser.add_subparsers(dest="what", required=True, metavar="list|copy")
+    what = parser.add_subparsers(dest="what", required=True, metavar="ACTION")
     listing = what.add_parser("list", help="every pack, in a line each")
     listing.add_argument("--json", action="store_true", help="as one JSON object")
     copy = what.add_parser("copy", help="a pack's files, tests included, into your own folder")

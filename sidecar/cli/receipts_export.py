@@ -22,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tenant", help="whose receipts (default: the only tenant there is)")
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
-        "--config", help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)"
+        "--config",
+        metavar="FILE",
+        help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)",
     )
     where.add_argument("--store", help="store URL, instead of the configuration's")
     parser.add_argument(

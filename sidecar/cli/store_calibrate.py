@@ -30,7 +30,9 @@ SECONDS_MIN, SECONDS_MAX = 1.0, 600.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The configuration, and for how long to measure."""
     parser.add_argument(
-        "--config", help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)"
+        "--config",
+        metavar="FILE",
+        help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)",
     )
     parser.add_argument(
         "--seconds",

@@ -52,7 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the OpenAPI document, JSON or YAML (an MCP upstream has none)",
     )
     importing.add_argument("--upstream", required=True, metavar="NAME", help="as in sidecar.yaml")
-    importing.add_argument("--config", default="sidecar.yaml", metavar="FILE", type=Path)
+    importing.add_argument(
+        "--config",
+        metavar="FILE",
+        help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)",
+    )
     importing.add_argument(
         "--output", metavar="FILE", type=Path, help="write there instead of standard output"
     )
@@ -68,12 +72,13 @@ def run(args: argparse.Namespace) -> int:
     if args.action != "import":
         return run_pins(args)
     output: Path | None = args.output
+    config = Path(args.config or os.environ.get("AEGIS_CONFIG") or "sidecar.yaml")
     try:
         if output is not None and output.exists() and not args.force:
             raise _Failed(2, f"{output} is there already; --force overwrites it")
-        loaded = _loaded(args.config, args.upstream)
+        loaded = _loaded(config, args.upstream)
         if args.document is None:
-            draft = _asked(args.config, loaded, args.upstream)
+            draft = _asked(config, loaded, args.upstream)
         else:
             draft = _read(args.document, loaded, args.upstream)
     except _Failed as failed:

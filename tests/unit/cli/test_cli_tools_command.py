@@ -195,6 +195,22 @@ def test_a_document_that_cannot_be_used_is_told_in_plain_text(
     assert message in told.err and "\x1b" not in told.err and told.out == ""
 
 
+def test_the_configuration_is_found_as_other_commands_find_it(
+    config: Path,
+    asked: list[Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.delenv("AEGIS_CONFIG", raising=False)
+    assert run("--upstream", "files") == 2
+    monkeypatch.setenv("AEGIS_CONFIG", str(config))
+    assert run("--upstream", "files") == 0
+    assert "catalogue: files\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("document", [[], ["openapi.yaml"]])
 def test_of_tools_that_ask_nothing_is_imported_and_the_next_step_is_said(
     config: Path, document: list[str], capsys: pytest.CaptureFixture[str]
