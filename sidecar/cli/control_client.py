@@ -131,7 +131,7 @@ def ask_at(
     if response.status != http.client.OK or not isinstance(answer, dict):
         said = answer if isinstance(answer, dict) else {}
         raise Unreachable(
-            f"the sidecar at {where} refuses: {response.status} {said.get('title', '')}".rstrip(),
+            f"the sidecar at {where} refuses: {said.get('title') or response.status}",
             code=str(said.get("code", "")),
             next_step=str(said.get("next_step", "")),
         )

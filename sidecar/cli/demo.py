@@ -187,6 +187,11 @@ def _say_where_to_go(folder: Path, sidecar: Sidecar, *, once: bool) -> None:
     print(
         f"   why a call went so   {command} policy explain --id CALL --config {folder}/sidecar.yaml"
     )
+    print(f"   the console          {sidecar.control_url}/  (sign in with a key, which this makes:")
+    print(
+        f"                        {command} keys create NAME --role admin "
+        f"--config {folder}/sidecar.yaml)"
+    )
     print(f"   what its run read    {command} runs show agent --config {folder}/sidecar.yaml")
     print(f"   what waits for you   {command} approvals list --config {folder}/sidecar.yaml")
     print(f"   what was noticed     {command} incidents list --config {folder}/sidecar.yaml")

@@ -27,6 +27,9 @@ def test_the_demo_can_be_played_again_and_keeps_what_its_user_wrote(
 ) -> None:
     assert play(tmp_path) == 0
     first = capsys.readouterr().out
+    table = [line for line in first.splitlines() if line.startswith("   #")]
+    assert len(table) > 20 and {len(line) for line in table} == {102}, "the columns stand"
+    assert "keys create NAME --role admin --config" in first
     assert "was ended" not in first and "are kept" not in first
     assert "refused (403 policy_deny): this run has read untrusted_external content" in first
     mine = tmp_path / "policies/demo.yaml"
