@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 if everything went as told, 1 if not."""
+    """0 if everything went as told, 1 if not; raises KeyboardInterrupt before that is known."""
     import asyncio
 
     import uvloop
@@ -45,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
     except (SidecarError, StoreError, OSError) as error:
         print(f"the demo cannot run: {error}", file=sys.stderr)
         return 1
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        return 0
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 async def _demo(folder: Path, *, once: bool) -> int:

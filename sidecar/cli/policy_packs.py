@@ -91,5 +91,5 @@ def _copy(name: str, to: str) -> int:
         print(f"{target} cannot be written: {error.strerror or error}", file=sys.stderr)
         return 2
     print(f"{len(files)} files of {name} copied to {target}")
-    print(f"    they are yours now: take pack:{name} out of `policies:` where {to} is in it")
+    print(f"    they are yours now: if `policies:` names pack:{name} beside {to}, take it out")
     return 0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,3 +80,22 @@ def test_a_false_story_fails(
     shown = capsys.readouterr()
     assert said in shown.err, shown.err
     assert f"!! not as expected: {shown.err.splitlines()[1].strip()}" in shown.out
+
+
+def test_a_story_that_is_broken_off_has_shown_nothing(tmp_path: Path) -> None:
+    script = (
+        "import sys; from sidecar.cli import demo; from sidecar.cli.main import main;"
+        "demo.DATA_PORT = demo.CONTROL_PORT = demo.TOOL_PORT = 0; sys.exit(main())"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-uc", script, "demo", "--once", "--folder", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as playing:
+        assert playing.stdout is not None
+        for line in playing.stdout:
+            if line.startswith("2. "):
+                playing.send_signal(signal.SIGINT)
+        assert playing.wait(30) == 130
+        assert playing.stderr is not None and "Traceback" not in playing.stderr.read()
