@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from storage.driver import Script, StoreFacts, fetch
-from storage.errors import StoreCorrupt, StoreUnavailable
+from storage.errors import StoreCorrupt, StoreMissing
 from storage.known_heads import KnownHeads, check_heads
 from storage.marks import check_open_for_work
 from storage.migrate import Migration, check_applied, migrate, read_migrations
@@ -100,7 +100,7 @@ async def open_side(
     engine = engine_of(url)
     sql, shipped = load_statements(engine), read_migrations(engine)
     if engine == "sqlite" and not is_target and not path_of_url(url).is_file():
-        raise StoreUnavailable(f"there is no store at {path_of_url(url)}")
+        raise StoreMissing(f"there is no store at {path_of_url(url)}")
     if engine == "sqlite" and fenced_node is not None:
         readers = _readers(url, engine, sql)
         beside, reader = Side(readers, sql, shown, None), SqlReader(readers, sql)
@@ -148,7 +148,7 @@ async def open_marks(url: str, *, now_us: Callable[[], int]) -> SqlStore:
     engine = engine_of(url)
     sql = load_statements(engine)
     if engine == "sqlite" and not path_of_url(url).is_file():
-        raise StoreUnavailable(f"there is no store at {path_of_url(url)}")
+        raise StoreMissing(f"there is no store at {path_of_url(url)}")
     driver = _driver(url, engine, sql, time.perf_counter_ns, KnownHeads())
     await driver.open()
     try:
@@ -232,5 +232,5 @@ def _readers(
         return postgres.PostgresReaders(url, sql, limit_s=limit_s, count=count)
     path = path_of_url(url)
     if not path.is_file():
-        raise StoreUnavailable(f"there is no store at {path}")
+        raise StoreMissing(f"there is no store at {path}")
     return SqliteReaders(path, limit_s=limit_s, count=connections or READERS)

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from storage.errors import StoreCorrupt, StoreError, StoreUnavailable
+from storage.errors import FolderMissing, StoreCorrupt, StoreError, StoreUnavailable
 from storage.sqlite_errors import translated
 from storage.sqlite_file import _translated as error_of_system
 from storage.sqlite_thread import prepare_reader
@@ -41,16 +41,22 @@ class TargetExists(StoreError):
     next_step = "Name another file; nothing is ever overwritten."
 
 
+class StoreThere(TargetExists):
+    """There is a store where a backup is to be put in place."""
+
+    next_step = "Give --replace: the store that is there is kept, under a dated name."
+
+
 def partial_of(target: Path) -> Path:
     """Where a file is written before it gets its name: beside it, hidden."""
     return target.with_name(f".{target.name}.{os.getpid()}.part")
 
 
 def check_free(target: Path) -> None:
-    """Raises TargetExists if there is a file, or the log of one, StoreUnavailable if there is no
+    """Raises TargetExists if there is a file, or the log of one, FolderMissing if there is no
     folder to put one in."""
     if not target.parent.is_dir():
-        raise StoreUnavailable(f"the folder {target.parent} does not exist")
+        raise FolderMissing(f"the folder {target.parent} does not exist")
     for path in (target, *_beside(target)):
         if os.path.lexists(path):
             raise TargetExists(f"{path} exists")

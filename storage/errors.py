@@ -23,6 +23,21 @@ class StoreUnavailable(StoreError):
     code = "store_unavailable"
 
 
+class StoreMissing(StoreUnavailable):
+    """There is no store where one was named."""
+
+    next_step = (
+        "Correct the path: that of `store` is relative to the folder of sidecar.yaml. The first "
+        "start of the sidecar makes the file."
+    )
+
+
+class FolderMissing(StoreUnavailable):
+    """There is no folder to put the file in."""
+
+    next_step = "Create the folder, for the sidecar's user, or correct the path."
+
+
 class StoreFull(StoreError):
     """No space is left where the store lives."""
 

@@ -7,6 +7,8 @@ Must not know: connections, statements; and not the driver library: a code is al
 
 from __future__ import annotations
 
+import os
+import re
 import ssl
 
 from storage.driver import UnfitRow
@@ -59,7 +61,10 @@ _TLS = (
 _STEP_BY_CODE: dict[str, str] = {
     "25006": _PRIMARY,
     "28P01": "Correct the user or the password in the URL that `store` refers to.",
-    "28000": "Let the server's pg_hba.conf admit this user from here, in the way it connects.",
+    "28000": (
+        "Create the role, or let the server's pg_hba.conf admit it from here, in the way it "
+        "connects."
+    ),
     "3D000": "Create the database, owned by the sidecar's role, or correct its name in `store`.",
     "42501": (
         "Let the sidecar's role own its database, or grant it CREATE and USAGE on the schema; if "
@@ -97,8 +102,17 @@ def translated(error: BaseException) -> StoreError:
     kind = _BY_CODE.get(code) or _BY_CLASS.get(code[:2])
     if kind is None and not code and isinstance(error, (ValueError, TypeError, OverflowError)):
         kind = UnfitRow  # the driver could not even encode the value
-    text = f"{code} {error}".strip() or type(error).__name__
+    text = f"{code} {_text(error)}".strip() or type(error).__name__
     return _with_step((kind or StoreUnavailable)(text), code)
+
+
+def _text(error: BaseException) -> str:
+    """Of a connection that was not made: the system's words, without asyncio's repetition of the
+    address, which is said anyway."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number and "call failed" in str(error):
+        return os.strerror(number)
+    return re.sub(r"\[Errno -?\d+\] ", "", str(error))
 
 
 def translated_read(error: BaseException) -> StoreError:

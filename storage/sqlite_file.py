@@ -15,6 +15,7 @@ import socket
 from pathlib import Path
 
 from storage.errors import (
+    FolderMissing,
     StoreError,
     StoreFull,
     StoreHeld,
@@ -64,9 +65,9 @@ def file_system_of(path: Path, mounts: str) -> str:
 
 
 def check_place(path: Path) -> None:
-    """Raises UnsupportedStore or StoreUnavailable if a store cannot live at `path`."""
+    """Raises UnsupportedStore or FolderMissing if a store cannot live at `path`."""
     if not path.parent.is_dir():
-        raise StoreUnavailable(f"the folder {path.parent} does not exist")
+        raise FolderMissing(f"the folder {path.parent} does not exist")
     if path.exists() and not path.is_file():
         raise UnsupportedStore(f"{path} is not a regular file")
     if _MOUNTS.exists():

@@ -68,4 +68,11 @@ def already(state: str) -> ApprovalRefused:
     """What whoever comes after the end meets."""
     if state == State.EXPIRED:
         return ApprovalRefused("approval_expired", state=state)
+    if state == State.SPENT:
+        return ApprovalRefused(
+            "approval_already_decided",
+            state=state,
+            title="It was approved, and the yes is spent: the call went ahead",
+            next_step="`approvals show` names the call.",
+        )
     return ApprovalRefused("approval_already_decided", state=state)

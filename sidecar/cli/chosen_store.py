@@ -11,6 +11,7 @@ from collections.abc import Coroutine, Sequence
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
+from sidecar.cli.os_error_text import os_error_text
 from sidecar.cli.receipts_alive import liveness_text
 from sidecar.cli.receipts_heads import UNANCHORED
 
@@ -33,7 +34,9 @@ def add_store_arguments(parser: argparse.ArgumentParser) -> None:
     """How to name the store."""
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
-        "--config", help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)"
+        "--config",
+        metavar="FILE",
+        help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)",
     )
     where.add_argument("--store", help="store URL, instead of the configuration's")
 
@@ -105,7 +108,7 @@ def finished(work: Coroutine[Any, Any, int], *, writes: bool = False) -> int:
             print(f"    {error.next_step}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"cannot be read or written: {error}", file=sys.stderr)
+        print(f"cannot be read or written: {os_error_text(error)}", file=sys.stderr)
         return 1
 
 

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for action in (check, show):
         action.add_argument(
             "--config",
-            metavar="PATH",
+            metavar="FILE",
             help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)",
         )
         action.add_argument(

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from sidecar.cli.os_error_text import os_error_text
+
 SOCKET_NAME: Final = "control.sock"
 WAIT_S: Final = 10.0
 #: The longest path that any system takes for a socket (Linux; macOS takes 103).
@@ -46,10 +48,14 @@ class Unreachable(Exception):
 def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
     """How to find the running sidecar."""
     parser.add_argument(
-        "--config", help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)"
+        "--config",
+        metavar="FILE",
+        help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)",
     )
     parser.add_argument(
-        "--data-dir", help="folder of the store and control.sock, instead of --config"
+        "--data-dir",
+        metavar="FOLDER",
+        help="folder of the store and control.sock, instead of --config",
     )
 
 
@@ -117,13 +123,15 @@ def ask_at(
             f"{where} belongs to another user: run this command as the sidecar's user"
         ) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise Unreachable(f"the sidecar at {where} does not answer: {error}") from error
+        raise Unreachable(
+            f"the sidecar at {where} does not answer: {os_error_text(error)}"
+        ) from error
     finally:
         connection.close()
     if response.status != http.client.OK or not isinstance(answer, dict):
         said = answer if isinstance(answer, dict) else {}
         raise Unreachable(
-            f"the sidecar at {where} refuses: {response.status} {said.get('title', '')}".rstrip(),
+            f"the sidecar at {where} refuses: {said.get('title') or response.status}",
             code=str(said.get("code", "")),
             next_step=str(said.get("next_step", "")),
         )

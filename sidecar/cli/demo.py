@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 if everything went as told, 1 if not."""
+    """0 if everything went as told, 1 if not; raises KeyboardInterrupt before that is known."""
     import asyncio
 
     import uvloop
@@ -45,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
     except (SidecarError, StoreError, OSError) as error:
         print(f"the demo cannot run: {error}", file=sys.stderr)
         return 1
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        return 0
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 async def _demo(folder: Path, *, once: bool) -> int:
@@ -186,6 +186,11 @@ def _say_where_to_go(folder: Path, sidecar: Sidecar, *, once: bool) -> None:
     command = str(beside) if beside.exists() else "aegis-sidecar"
     print(
         f"   why a call went so   {command} policy explain --id CALL --config {folder}/sidecar.yaml"
+    )
+    print(f"   the console          {sidecar.control_url}/  (sign in with a key, which this makes:")
+    print(
+        f"                        {command} keys create NAME --role admin "
+        f"--config {folder}/sidecar.yaml)"
     )
     print(f"   what its run read    {command} runs show agent --config {folder}/sidecar.yaml")
     print(f"   what waits for you   {command} approvals list --config {folder}/sidecar.yaml")

@@ -10,6 +10,7 @@ import sys
 import urllib.parse
 
 from sidecar.cli.control_client import SOCKET_NAME, Unreachable, ask_at, load_configuration
+from sidecar.cli.os_error_text import os_error_text
 
 NAME = "health"
 HELP = "exit 0 if the sidecar is ready to serve, else 1"
@@ -20,7 +21,9 @@ _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - looked up, 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where the control listener is."""
     parser.add_argument(
-        "--config", help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)"
+        "--config",
+        metavar="FILE",
+        help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)",
     )
     parser.add_argument("--url", help="base URL of the control listener, instead of --config's")
     parser.add_argument("--timeout", type=float, default=3.0, metavar="SECONDS", help="default: 3")
@@ -75,7 +78,8 @@ def _reasons(connection: http.client.HTTPConnection) -> list[str]:
         response = connection.getresponse()
         answer = json.loads(response.read())
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise Unreachable(f"no answer from {connection.host}:{connection.port}: {error}") from error
+        said = os_error_text(error)
+        raise Unreachable(f"no answer from {connection.host}:{connection.port}: {said}") from error
     finally:
         connection.close()
     if response.status == http.client.OK:

@@ -8,7 +8,6 @@ Exit codes: 0 fine, 1 problems found, 2 wrong usage or unreadable input.
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import importlib
 import os
@@ -18,6 +17,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import sidecar
+from sidecar.cli.command_parser import CommandParser
 from sidecar.errors import SidecarError
 
 COMMANDS = (
@@ -52,9 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _parser(command: str) -> argparse.ArgumentParser:
+def _parser(command: str) -> CommandParser:
     """With the one command that was named, or with all of them for help."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=_PROGRAM,
         description="Judges, records, then forwards the tool calls of AI agents.",
         epilog=f"`{_PROGRAM} COMMAND --help` says more of a command.",
@@ -66,7 +66,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     )
     for name in _named(command):
         module = _module(name)
-        own = commands.add_parser(name, help=module.HELP, description=f"{_sentence(module.HELP)}")
+        own = commands.add_parser(name, help=module.HELP)
         module.add_arguments(own)
     return parser
 
@@ -80,10 +80,6 @@ def _named(command: str) -> tuple[str, ...]:
 
 def _module(name: str) -> ModuleType:
     return importlib.import_module(f"sidecar.cli.{name}")
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
 def _unknown(command: str) -> int:

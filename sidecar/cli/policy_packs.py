@@ -16,7 +16,7 @@ HELP = "list the policies that come with the program; copy some to edit them"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """list and copy."""
-    what = parser.add_subparsers(dest="what", required=True, metavar="list|copy")
+    what = parser.add_subparsers(dest="what", required=True, metavar="ACTION")
     listing = what.add_parser("list", help="every pack, in a line each")
     listing.add_argument("--json", action="store_true", help="as one JSON object")
     copy = what.add_parser("copy", help="a pack's files, tests included, into your own folder")
@@ -91,5 +91,5 @@ def _copy(name: str, to: str) -> int:
         print(f"{target} cannot be written: {error.strerror or error}", file=sys.stderr)
         return 2
     print(f"{len(files)} files of {name} copied to {target}")
-    print(f"    they are yours now: take pack:{name} out of `policies:` where {to} is in it")
+    print(f"    they are yours now: if `policies:` names pack:{name} beside {to}, take it out")
     return 0

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.cli.chosen_store import WrongUsage, add_store_arguments, store_url, time_text
+from sidecar.cli.os_error_text import os_error_text
 from sidecar.cli.policy_sources import NothingChosen, load_chosen, plural, show_problems
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     except StoreError as error:
         print(f"{error} [{error.code}]\n    {error.next_step}", file=sys.stderr)
     except OSError as error:
-        print(f"cannot be read: {error}", file=sys.stderr)
+        print(f"cannot be read: {os_error_text(error)}", file=sys.stderr)
     return 2
 
 

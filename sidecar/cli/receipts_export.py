@@ -6,6 +6,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, BinaryIO
 
+from sidecar.cli.os_error_text import os_error_text
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -20,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tenant", help="whose receipts (default: the only tenant there is)")
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
-        "--config", help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)"
+        "--config",
+        metavar="FILE",
+        help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)",
     )
     where.add_argument("--store", help="store URL, instead of the configuration's")
     parser.add_argument(
@@ -59,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        print(f"cannot be written: {error}", file=sys.stderr)
+        print(f"cannot be written: {os_error_text(error)}", file=sys.stderr)
         return 1
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sidecar.cli.os_error_text import os_error_text
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
@@ -23,6 +25,7 @@ UNANCHORED = (
 #: What is looked at, at most.
 FILES_MAX = 1000
 KEY_BYTES_MAX = 64 * 1024
+_PRIVATE = "PRIVATE KEY-----"
 _ENDINGS = (".checkpoints", ".note")
 
 
@@ -90,11 +93,18 @@ def _keys_of(named: str) -> list[TrustedKey]:
         if named.count("+") < 2 or Path(named).exists():
             with Path(named).open("rb") as handle:
                 text = handle.read(KEY_BYTES_MAX).decode()
+        if _PRIVATE in text:
+            raise Unreadable(
+                f"the key {named}: it is a private key, which nobody who verifies should have: "
+                "`receipts keys --pem` gives the public one"
+            )
         if "-----BEGIN PUBLIC KEY-----" in text:
             return [TrustedKey(read_public_pem(text[text.index("-----BEGIN PUBLIC") :]))]
         lines = [line for line in text.splitlines() if line.strip() and line[0] != "#"]
         keys = [read_verifier_key(line) for line in lines]
-    except (OSError, UnicodeDecodeError, BadNote) as error:
+    except OSError as error:
+        raise Unreadable(f"the key {os_error_text(error)}") from error
+    except (UnicodeDecodeError, BadNote) as error:
         raise Unreadable(f"the key {named}: {error}") from error
     if not keys:
         raise Unreadable(f"the key {named}: there is none in it")

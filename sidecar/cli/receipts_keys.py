@@ -14,7 +14,9 @@ HELP = "the public key: NAME+ID+KEY for each chain, and in PEM form"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Whose configuration."""
     parser.add_argument(
-        "--config", help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)"
+        "--config",
+        metavar="FILE",
+        help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)",
     )
     parser.add_argument("--pem", action="store_true", help="the PEM form alone")
 

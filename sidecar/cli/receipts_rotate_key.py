@@ -25,7 +25,9 @@ HELP = "another key signs from now on: a receipt in every chain, signed by both 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Both keys."""
     parser.add_argument(
-        "--config", help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)"
+        "--config",
+        metavar="FILE",
+        help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)",
     )
     for name, what in (("old", "that has signed so far"), ("new", "that signs from now on")):
         parser.add_argument(

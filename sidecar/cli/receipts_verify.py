@@ -10,6 +10,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from sidecar.cli.os_error_text import os_error_text
 from sidecar.cli.receipts_alive import liveness_text, time_text
 from sidecar.cli.receipts_heads import UNANCHORED, Unreadable, heads_for, trusted_keys
 
@@ -64,14 +65,13 @@ def run(args: argparse.Namespace) -> int:
     try:
         verdict = _read(args.file, args.first_seq, watch)
     except OSError as error:
-        print(f"cannot be read: {error}", file=sys.stderr)
+        print(f"cannot be read: {os_error_text(error)}", file=sys.stderr)
         return 2
     found = Anchors()
     if verdict.fault is None and args.first_seq == 1:
         found = anchored(verdict, watch, heads, trusted)
-    is_part = args.first_seq != 1
     show = _as_json if args.json else _as_text
-    print(show(verdict, found, is_part=is_part, has_keys=bool(trusted)))
+    print(show(verdict, found, first_seq=args.first_seq, has_keys=bool(trusted)))
     if verdict.fault is not None:
         return 2 if verdict.fault.is_unreadable else 1
     return 0 if found.fault is None else 1
@@ -94,7 +94,7 @@ def _read(name: str, first_seq: int, watch: Watch) -> Verdict:
         return verify_lines(lines, first_seq=first_seq, watch=watch)
 
 
-def _as_json(verdict: Verdict, found: Anchors, *, is_part: bool, has_keys: bool) -> str:
+def _as_json(verdict: Verdict, found: Anchors, *, first_seq: int, has_keys: bool) -> str:
     import dataclasses
     import json
 
@@ -107,9 +107,9 @@ def _as_json(verdict: Verdict, found: Anchors, *, is_part: bool, has_keys: bool)
     return json.dumps(said)
 
 
-def _as_text(verdict: Verdict, found: Anchors, *, is_part: bool, has_keys: bool) -> str:
+def _as_text(verdict: Verdict, found: Anchors, *, first_seq: int, has_keys: bool) -> str:
     if verdict.fault is not None:
-        return _fault_text(verdict, verdict.fault)
+        return _fault_text(verdict, verdict.fault, first_seq)
     if found.fault is not None:
         return _anchor_fault_text(found)
     if verdict.first_seq == 1:
@@ -121,7 +121,7 @@ def _as_text(verdict: Verdict, found: Anchors, *, is_part: bool, has_keys: bool)
         f"{verdict.first_seq} to {verdict.last_seq}, {_anchored_text(verdict, found)}\n"
         f"head hash: {verdict.head_hash}\n{extent}\n{_facts_text(verdict)}{_rollbacks(verdict)}"
         f"{liveness_text(verdict)}"
-        f"{_what_is_shown(verdict, found, is_part, has_keys)}"
+        f"{_what_is_shown(verdict, found, first_seq != 1, has_keys)}"
     )
 
 
@@ -178,13 +178,18 @@ def _what_is_shown(verdict: Verdict, found: Anchors, is_part: bool, has_keys: bo
     return "\n".join(lines)
 
 
-def _fault_text(verdict: Verdict, fault: Fault) -> str:
+def _fault_text(verdict: Verdict, fault: Fault, first_seq: int) -> str:
     word = "UNREADABLE" if fault.is_unreadable else "TAMPERED"
     receipt = f", receipt {fault.seq}" if fault.seq is not None else ""
-    return (
-        f"{word}: line {fault.line}{receipt}: {fault.what}\n"
-        f"{verdict.count} receipts before it hold, up to {verdict.last_seq}"
-    )
+    said = f"{word}: line {fault.line}{receipt}: {fault.what}"
+    if verdict.count:
+        return f"{said}\n{verdict.count} receipts before it hold, up to {verdict.last_seq}"
+    if fault.line == 1 and fault.seq is not None and fault.seq > first_seq:
+        return (
+            f"{said}\nif those before it are in an archive, this is a later part of the chain: "
+            f"verify it with --first-seq {fault.seq}"
+        )
+    return said
 
 
 def _anchor_fault_text(found: Anchors) -> str:

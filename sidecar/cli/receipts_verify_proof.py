@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from sidecar.cli.os_error_text import os_error_text
 from sidecar.cli.receipts_heads import Unreadable, trusted_keys
 
 NAME = "verify-proof"
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
             raise Unreadable(f"it is larger than {PROOF_BYTES_MAX} bytes")
         proof = read_proof(data.decode())
     except (Unreadable, OSError, UnicodeDecodeError) as error:
-        print(f"cannot be read: {error}", file=sys.stderr)
+        print(f"cannot be read: {os_error_text(error)}", file=sys.stderr)
         return 2
     except BadProof as error:
         print(f"{'UNREADABLE' if error.is_unreadable else 'TAMPERED'}: {error}")

@@ -15,7 +15,9 @@ HELP = "run the sidecar"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The configuration, and settings that go over it."""
     parser.add_argument(
-        "--config", help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)"
+        "--config",
+        metavar="FILE",
+        help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)",
     )
     parser.add_argument(
         "--set",

@@ -26,7 +26,7 @@ TEST_WAIT_S: Final = 15.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The commands and what they take."""
-    commands = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
+    commands = parser.add_subparsers(dest="what", required=True, metavar="ACTION")
     listing = commands.add_parser("list", help="every sink: what waits, what was given up")
     test = commands.add_parser("test", help="tell a sink something, and wait for what comes of it")
     test.add_argument("sink", metavar="NAME")

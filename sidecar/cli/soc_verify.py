@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from sidecar.cli.chosen_store import add_store_arguments, finished, store_url
+from sidecar.cli.os_error_text import os_error_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +83,7 @@ def _of_file(args: argparse.Namespace, heads: Sequence[Kept], trusted: Sequence[
             raise Unreadable(f"it is larger than {PACK_BYTES_MAX} bytes")
         pack = read_pack(data)
     except (OSError, ValueError) as error:
-        raise Unreadable(str(error)) from error
+        raise Unreadable(os_error_text(error)) from error
     return _said(args, pack_verdict(pack, heads, trusted))
 
 

@@ -9,6 +9,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from sidecar.cli.os_error_text import os_error_text
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -28,7 +30,9 @@ SECONDS_MIN, SECONDS_MAX = 1.0, 600.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The configuration, and for how long to measure."""
     parser.add_argument(
-        "--config", help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)"
+        "--config",
+        metavar="FILE",
+        help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)",
     )
     parser.add_argument(
         "--seconds",
@@ -81,7 +85,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"nothing was kept: {error} [{error.code}]\n    {error.next_step}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"the figures cannot be kept in {config.data_dir}: {error}", file=sys.stderr)
+        print(
+            f"the figures cannot be kept in {config.data_dir}: {os_error_text(error)}",
+            file=sys.stderr,
+        )
         return 1
     print(figures.model_dump_json() if args.json else "\n".join(explained(figures, path)))
     return 0

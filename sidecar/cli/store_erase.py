@@ -66,8 +66,14 @@ async def _erase(args: argparse.Namespace) -> int:
         for line in _stays(wanted.words, found):
             print(line)
         what = _kept(found)
-        if found.is_nothing or args.dry_run:
-            print(f"{wanted.words}: {what} {'are kept' if found.is_nothing else 'would go'}")
+        if found.is_nothing:
+            print(
+                f"{wanted.words}: {what} are kept: nothing is there to erase. If you expected "
+                "more, look at how it is spelt."
+            )
+            return 0
+        if args.dry_run:
+            print(f"{wanted.words}: {what} would go")
             return 0
         is_overwritten = await erasure.overwrites()
         erased = await erasure.erase(wanted)

@@ -106,15 +106,15 @@ def _take_later(seen: dict[str, Seen], heads: dict[str, Seen]) -> None:
 
 
 def _name_to_keep(path: Path, may_replace: bool, now_us: int) -> Path | None:
-    """Where the store that is there goes; None if there is none. Raises TargetExists."""
+    """Where the store that is there goes; None if there is none. Raises StoreThere."""
     from datetime import UTC, datetime
 
-    from storage.backup import TargetExists, check_free
+    from storage.backup import StoreThere, check_free
 
     if not path.exists() and not path.with_name(f"{path.name}-wal").exists():
         return None
     if not may_replace:
-        raise TargetExists(f"there is a store at {path}; --replace keeps it under a dated name")
+        raise StoreThere(f"there is a store at {path}")
     moment = datetime.fromtimestamp(now_us / 1e6, UTC).strftime("%Y%m%dT%H%M%SZ")
     kept = path.with_name(f"{path.name}.replaced-{moment}")
     check_free(kept)

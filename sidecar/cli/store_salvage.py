@@ -56,14 +56,14 @@ async def _salvage(args: argparse.Namespace) -> int:
 
     from sidecar.cli.store_backup import verify_copy
     from storage.backup import check_free, copy_store, discard, partial_of, publish
-    from storage.errors import StoreUnavailable
+    from storage.errors import StoreMissing
     from storage.salvage import copy_as_it_is
 
     source = store_file(store_url(args), NAME)
     target = file_path(args.output)
     check_free(target)
     if not source.is_file():
-        raise StoreUnavailable(f"there is no store at {source}")
+        raise StoreMissing(f"there is no store at {source}")
     partial = partial_of(target)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as name:
         # SQLite may write to what it opens, if only to read its log: it never opens the original.

@@ -52,7 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the OpenAPI document, JSON or YAML (an MCP upstream has none)",
     )
     importing.add_argument("--upstream", required=True, metavar="NAME", help="as in sidecar.yaml")
-    importing.add_argument("--config", default="sidecar.yaml", metavar="FILE", type=Path)
+    importing.add_argument(
+        "--config",
+        metavar="FILE",
+        help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)",
+    )
     importing.add_argument(
         "--output", metavar="FILE", type=Path, help="write there instead of standard output"
     )
@@ -68,12 +72,13 @@ def run(args: argparse.Namespace) -> int:
     if args.action != "import":
         return run_pins(args)
     output: Path | None = args.output
+    config = Path(args.config or os.environ.get("AEGIS_CONFIG") or "sidecar.yaml")
     try:
         if output is not None and output.exists() and not args.force:
             raise _Failed(2, f"{output} is there already; --force overwrites it")
-        loaded = _loaded(args.config, args.upstream)
+        loaded = _loaded(config, args.upstream)
         if args.document is None:
-            draft = _asked(args.config, loaded, args.upstream)
+            draft = _asked(config, loaded, args.upstream)
         else:
             draft = _read(args.document, loaded, args.upstream)
     except _Failed as failed:
@@ -112,8 +117,10 @@ def _asked(config_file: Path, loaded: Loaded, name: str) -> Draft:
     secrets of others are not asked for."""
     from sidecar.cli.tools_catalogue import render_catalogue
     from sidecar.cli.tools_import import ImportFailed, run_list_tools
-    from sidecar.config.model import STDIO
+    from sidecar.config.model import AUTHORIZE, STDIO
 
+    if loaded.kinds[name] == AUTHORIZE:
+        raise _Failed(2, _ask_nobody(name))
     if loaded.kinds[name] != "mcp":
         raise _Failed(
             2,
@@ -145,9 +152,12 @@ def _read(document: Path, loaded: Loaded, name: str) -> Draft:
     from sidecar.cli.catalogue_text import NOTE_LENGTH_MAX, comment
     from sidecar.cli.tools_openapi import survey
     from sidecar.cli.tools_openapi_catalogue import render_openapi
+    from sidecar.config.model import AUTHORIZE
     from sidecar.policy.openapi import Document
     from sidecar.policy.openapi_text import DOCUMENT_BYTES_MAX, BadDocument, parse_document
 
+    if loaded.kinds[name] == AUTHORIZE:
+        raise _Failed(2, _ask_nobody(name))
     if loaded.kinds[name] != "rest":
         raise _Failed(2, f"upstream {name} is of kind {loaded.kinds[name]}: leave the document out")
     try:
@@ -160,6 +170,13 @@ def _read(document: Path, loaded: Loaded, name: str) -> Draft:
         raise _Failed(2, f"{document} cannot be read: {error.strerror}") from None
     except BadDocument as reason:
         raise _Failed(1, f"{document}: {comment(str(reason), NOTE_LENGTH_MAX)}") from None
+
+
+def _ask_nobody(name: str) -> str:
+    return (
+        f"upstream {name} is of kind authorize: no server lists its tools. "
+        f"Write its catalogue yourself: `catalogue: {name}`, and each tool under `tools:`"
+    )
 
 
 def _write(path: Path, text: str) -> None:

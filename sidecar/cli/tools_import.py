@@ -17,6 +17,7 @@ import aiohttp
 import orjson
 
 from sidecar import __version__
+from sidecar.cli.os_error_text import os_error_text
 
 STATELESS = "2026-07-28"
 WITH_SESSION = "2025-11-25"
@@ -84,7 +85,16 @@ async def list_tools(
     except TimeoutError:
         raise ImportFailed(f"{url} did not answer within {deadline_s:g} s") from None
     except aiohttp.ClientError as error:
-        raise ImportFailed(f"{url} cannot be read: {error}") from None
+        raise ImportFailed(f"{url} cannot be read: {_why(error)}") from None
+
+
+def _why(error: aiohttp.ClientError) -> str:
+    """Of a connection that was not made: what the system said; the address stands before it."""
+    if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(
+        error, aiohttp.ClientSSLError
+    ):
+        return os_error_text(error.os_error)
+    return str(error)
 
 
 async def list_from(server: Asked) -> Listing:

@@ -152,7 +152,7 @@ class _Surveyor:
             return None, [f"args are unchecked: {reason}"]
         unsaid = [f"args are unchecked: {why}"] if args is None else []
         if others:
-            unsaid.append(f"no arguments: {', '.join(others)}")
+            unsaid.append(f"not among the arguments: {', '.join(others)}")
         if "servers" in operation or "servers" in item:
             unsaid.append("it is served elsewhere: calls go to the upstream's url all the same")
         return args, unsaid

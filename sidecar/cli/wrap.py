@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--config",
+        metavar="FILE",
         help="path of sidecar.yaml (default: AEGIS_CONFIG, else one in the data folder, which is "
         "written the first time)",
     )

@@ -28,6 +28,7 @@ from sidecar.config.identity import NAME, read_tenants
 from sidecar.config.listener_tls import read_listener_tls
 from sidecar.config.merge import Merge, origin_of
 from sidecar.config.model import (
+    AUTHORIZE,
     Address,
     Approvals,
     Config,
@@ -146,7 +147,7 @@ def _whole_upstreams(config: Config, errors: Sequence[Problem]) -> dict[str, Ups
 def _kinds(root: Node) -> dict[str, str]:
     node = root.value.get("upstreams")
     return {
-        name: "mcp" if Section(one, name, []).choice("kind", ("mcp",), "") else "rest"
+        name: Section(one, name, []).choice("kind", ("mcp", AUTHORIZE), "rest")
         for name, one in (node.value.items() if node is not None and node.is_mapping else ())
     }
 

@@ -32,7 +32,7 @@ VERBS: Final = ("approve", "reject", "withdraw")
 LISTED_MAX: Final = 200
 #: Titles and next steps of refusals of links.
 _UNKNOWN_PERSON: Final = (
-    "no approver of this name is known here: a link is good for nobody else",
+    "No approver of this name is known here: a link is good for nobody else",
     "Name one of tenants.TENANT.people with the role approver, or somebody who has a key of that "
     "role: `keys create NAME --role approver --group GROUP`.",
 )

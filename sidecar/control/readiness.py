@@ -23,6 +23,7 @@ PROBE_EVERY_S: Final = 5.0
 PROBE_WAIT_S: Final = 2.0
 #: Not ready if for so long callers were turned away and none was served.
 BEHIND_S: Final = 5.0
+_FENCED: Final = "fenced: the store is being moved, or was"
 _BEHIND: Final = "the store does not commit in time: every call is refused"
 
 
@@ -59,7 +60,7 @@ class Readiness:
             reasons.append("policies are not loaded")
         # Nothing is written behind a fence, not even a probe.
         is_fenced = self._fence is not None and self._fence.is_up
-        store = "fenced: the store is being moved" if is_fenced else await self._store_reason()
+        store = _FENCED if is_fenced else await self._store_reason()
         if store:
             reasons.append(store)
         return reasons

@@ -42,6 +42,7 @@ NotReady = Callable[[], Awaitable[list[str]]]
 
 BACKLOG: Final = 128
 PATHS: Final = ("/health", "/healthz", "/metrics", "/readyz")
+SERVED: Final = f"Served here: {', '.join(PATHS)}; pages at /console, the API below /v1."
 _HEADERS: Final = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -197,7 +198,7 @@ def _guard(hosts: frozenset[str]) -> Middleware:
             refusal.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
             return refusal
         except web.HTTPNotFound:
-            return _problem(404, "not_found", f"Served here: {', '.join(PATHS)}")
+            return _problem(404, "not_found", "There is no such path here")
         except web.HTTPException as error:
             return _problem(error.status, "malformed_request", "The request cannot be served")
 
@@ -236,7 +237,7 @@ def _json(status: int, content: dict[str, object]) -> web.Response:
 def _problem(status: int, code: str, title: str) -> web.Response:
     refusal = REFUSALS.get(code)
     said = {"code": code, "title": title, "status": status, "detail": title}
-    said["next_step"] = refusal.next_step if refusal else "Look at what is served here."
+    said["next_step"] = refusal.next_step if refusal else SERVED
     problem = _json(status, said)
     problem.content_type = "application/problem+json"
     return problem

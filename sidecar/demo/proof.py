@@ -77,11 +77,11 @@ def flip_a_byte(source: Path, target: Path) -> None:
 
 def _line(receipt: dict[str, Any]) -> str:
     if receipt["kind"] == "control":
-        what = " ".join([receipt["action"], receipt["agent_id"] or ""])
+        what = f"{receipt['action']:<18} {receipt['agent_id'] or ''}"
     elif receipt["kind"] == "approval":
         by = f" by {receipt['approver']}" if receipt["approver"] else ""
-        what = f"{receipt['action']} {receipt['tool']}{by}"
+        what = f"{receipt['action']:<18} {receipt['tool']:<20}{by}"
     else:
         by = receipt["rule_id"] or ("no rule" if receipt["tool"] else receipt["outcome"])
-        what = f"{receipt['decision'] or 'deny':<16} {receipt['tool'] or '-':<20} {by}"
-    return f"#{receipt['seq']:<3} {what:<72} {receipt['receipt_hash'][:12]}…"
+        what = f"{receipt['decision'] or 'deny':<18} {receipt['tool'] or '-':<20} {by}"
+    return f"#{receipt['seq']:<3} {what:<80} {receipt['receipt_hash'][:12]}…"

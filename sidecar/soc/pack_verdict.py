@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
+from pydantic import ValidationError
 
 from sidecar.ledger.anchors import TrustedKey, signer_of
 from sidecar.ledger.canonical import canonical_body
@@ -58,15 +59,24 @@ def read_pack(data: bytes) -> Pack:
     try:
         return Pack.model_validate_json(data)
     except ValueError as error:
-        first = str(error).splitlines()[:3]
-        raise ValueError(f"it is no evidence pack: {' '.join(first)}") from None
+        raise ValueError(f"it is no evidence pack: {_first_of(error)}") from None
 
 
 def unreadable(tenant: str, incident_id: str, error: ValueError) -> PackVerdict:
     """The verdict on an incident whose rows are not such as this sidecar writes."""
-    first = " ".join(str(error).splitlines()[:3])
-    fault = f"what the store keeps of it cannot be read: {first}"
+    fault = f"what the store keeps of it cannot be read: {_first_of(error)}"
     return PackVerdict(tenant, incident_id, faults=[fault])
+
+
+def _first_of(error: ValueError) -> str:
+    """The first thing that is wrong, with its place, and how many more there are."""
+    if not isinstance(error, ValidationError):
+        return " ".join(str(error).splitlines()[:3])
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    said = f"{where}: {first['msg']}" if where else first["msg"]
+    more = error.error_count() - 1
+    return f"{said} (and {more} more)" if more else said
 
 
 def pack_verdict(

@@ -451,8 +451,12 @@ async def test_a_made_up_receipt_in_a_form_of_its_own_is_a_fault(scene: Scene) -
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"\xff", b'{"form": "other"}'])
 def test_what_is_no_pack_is_said_to_be_none(data: bytes) -> None:
-    with pytest.raises(ValueError, match="it is no evidence pack"):
+    with pytest.raises(ValueError, match="it is no evidence pack") as refused:
         read_pack(data)
+    said = str(refused.value)
+    assert "[type=" not in said and "\n" not in said
+    if data == b"{}":
+        assert said.startswith("it is no evidence pack: form: Field required (and ")
 
 
 def test_a_pack_takes_no_member_that_nobody_verifies() -> None:

@@ -130,6 +130,7 @@ def test_an_operator_ends_a_run_on_record(httpbin: str, tmp_path: Path) -> None:
             "runs", "reset", "nobody", "--reason", "x", "--config", str(running.config)
         )
         assert unknown.returncode == 1 and "nobody" in unknown.stderr
+        assert "control.sock refuses: the configuration has no agent 'nobody'" in unknown.stderr
     finally:
         running.stop()
 

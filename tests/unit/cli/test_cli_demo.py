@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,6 +30,9 @@ def test_the_demo_can_be_played_again_and_keeps_what_its_user_wrote(
 ) -> None:
     assert play(tmp_path) == 0
     first = capsys.readouterr().out
+    table = [line for line in first.splitlines() if line.startswith("   #")]
+    assert len(table) > 20 and {len(line) for line in table} == {102}, "the columns stand"
+    assert "keys create NAME --role admin --config" in first
     assert "was ended" not in first and "are kept" not in first
     assert "refused (403 policy_deny): this run has read untrusted_external content" in first
     mine = tmp_path / "policies/demo.yaml"
@@ -74,3 +80,22 @@ def test_a_false_story_fails(
     shown = capsys.readouterr()
     assert said in shown.err, shown.err
     assert f"!! not as expected: {shown.err.splitlines()[1].strip()}" in shown.out
+
+
+def test_a_story_that_is_broken_off_has_shown_nothing(tmp_path: Path) -> None:
+    script = (
+        "import sys; from sidecar.cli import demo; from sidecar.cli.main import main;"
+        "demo.DATA_PORT = demo.CONTROL_PORT = demo.TOOL_PORT = 0; sys.exit(main())"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-uc", script, "demo", "--once", "--folder", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as playing:
+        assert playing.stdout is not None
+        for line in playing.stdout:
+            if line.startswith("2. "):
+                playing.send_signal(signal.SIGINT)
+        assert playing.wait(30) == 130
+        assert playing.stderr is not None and "Traceback" not in playing.stderr.read()

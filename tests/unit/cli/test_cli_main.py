@@ -68,6 +68,39 @@ def test_wrong_usage_is_two() -> None:
         assert "usage:" in done.stderr
 
 
+@pytest.mark.parametrize(("arguments", "said"), [
+    (("receipts", "verify", "x", "--facts"),
+     "usage: aegis-sidecar receipts verify|there is no --facts here"),
+    (("serve", "--confg", "x"), "usage: aegis-sidecar serve|--confg here; did you mean --config?"),
+    (("serve", "now"), "usage: aegis-sidecar serve|nothing more is wanted: now"),
+    (("--versio", "status"), "there is no --versio here; did you mean --version?"),
+    (("policy", "chek"), "usage: aegis-sidecar policy|'chek' is not one of check, test, |"
+     "; did you mean check?"),
+    (("keys", "create", "ana", "--role", "approvr"), "argument --role: 'approvr' is not one of |"
+     "; did you mean approver?"),
+    (("policy",), "usage: aegis-sidecar policy|print every problem with its place"),
+    ((), "usage: aegis-sidecar|run the sidecar"),
+])  # fmt: skip
+def test_wrong_usage_is_told_by_the_command_it_was_given_to(
+    arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit:
+        main(arguments)
+    assert exit.value.code == 2
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert [part for part in said.split("|") if part not in errors] == [], errors
+
+
+def test_the_help_of_an_action_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit:
+        main(["store", "restore", "--help"])
+    assert exit.value.code == 0
+    said = capsys.readouterr().out
+    assert "Put a backup in the store's place; the sidecar must be" in said
+    assert "--config FILE" in said and "--data-dir FOLDER" in said
+
+
 def test_a_missing_configuration_is_two_and_says_what_to_do(tmp_path: Path) -> None:
     for command in (["status"], ["reload"], ["store", "status"], ["health"]):
         done = run(*command, "--config", str(tmp_path / "none.yaml"))

@@ -213,7 +213,8 @@ def test_f8_a_restore_says_what_is_lost_and_keeps_the_old_store(
     newer = reports(path)
     capsys.readouterr()
     assert store_command("restore", path, copy) == 1
-    assert "--replace keeps it" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "Give --replace: the store that is there is kept" in said and "another file" not in said
     assert reports(path) == newer
     assert store_command("restore", path, copy, "--replace") == 0
     said = capsys.readouterr()

@@ -166,7 +166,9 @@ def test_f7_what_approvals_asked_goes_too_and_what_was_told_of_it(
         assert shown["last_approved"]["is_whole"] is False
     assert all(report.fault is None for report in reports(path))
     assert store_command("erase", path, "--tenant", "acme", *subject) == 0
-    assert "what 0 approvals asked are kept" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "what 0 approvals asked are kept: nothing is there to erase" in said
+    assert "look at how it is spelt" in said
 
 
 def before_user(row: ApprovalRow) -> str:

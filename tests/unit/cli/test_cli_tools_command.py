@@ -20,6 +20,7 @@ upstreams:
     auth: {bearer: {env: FILES_KEY}}
   shop: {url: "http://127.0.0.1:3003"}
   local: {url: stdio, kind: mcp}
+  shell: {kind: authorize}
 """
 
 
@@ -82,7 +83,7 @@ def test_the_catalogue_is_written_and_never_overwritten_unasked(
     ("name", "message"),
     [
         ("shop", "name an OpenAPI document"),
-        ("fils", "it has: files, local, shop"),
+        ("fils", "it has: files, local, shell, shop"),
         ("local", "wrap --name local --import-tools"),
     ],
 )
@@ -192,3 +193,29 @@ def test_a_document_that_cannot_be_used_is_told_in_plain_text(
     assert run(document, "--upstream", upstream, "--config", config) == code
     told = capsys.readouterr()
     assert message in told.err and "\x1b" not in told.err and told.out == ""
+
+
+def test_the_configuration_is_found_as_other_commands_find_it(
+    config: Path,
+    asked: list[Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.delenv("AEGIS_CONFIG", raising=False)
+    assert run("--upstream", "files") == 2
+    monkeypatch.setenv("AEGIS_CONFIG", str(config))
+    assert run("--upstream", "files") == 0
+    assert "catalogue: files\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("document", [[], ["openapi.yaml"]])
+def test_of_tools_that_ask_nothing_is_imported_and_the_next_step_is_said(
+    config: Path, document: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*document, "--upstream", "shell", "--config", config) == 2
+    said = capsys.readouterr().err
+    assert "upstream shell is of kind authorize: no server lists its tools" in said
+    assert "Write its catalogue yourself" in said

@@ -87,6 +87,8 @@ async def test_promtool_reads_what_is_served(served: Served) -> None:
 async def test_g9_nothing_else_is_served(served: Served, path: str) -> None:
     status, body, headers = await served.ask(path)
     assert (status, body["code"]) == (404, "not_found")
+    assert body["title"] == "There is no such path here"
+    assert "/readyz; pages at /console, the API below /v1." in body["next_step"]
     assert headers["Content-Type"] == "application/problem+json"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from deploy_linters import DEPLOY, ROOT
 
-from sidecar.cli.main import _parser
+from sidecar.cli.main import _parser, main
 
 #: Folders that hold nothing to deploy.
 NO_GUIDES = ("__pycache__", "screenshots")
@@ -90,6 +90,23 @@ def test_a_guide_that_names_something_else_is_found() -> None:
         assert right in text
         found = list(wrong(guide, text.replace(right, other)))
         assert any(line.startswith(said) for line in found), found
+
+
+def test_what_the_guide_for_systemd_installs_is_enough_to_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (DEPLOY / "systemd" / "README.md").read_text("utf-8")
+    etc = "/etc/aegis-sidecar"
+    installed = re.findall(rf"install -m 0644 (deploy/\S+\.yaml) {etc}/(\S+)", text)
+    assert len(installed) == 2
+    (tmp_path / "policies").mkdir()
+    for source, target in installed:
+        data = (ROOT / source).read_text("utf-8").replace(f"{etc}/", f"{tmp_path}/")
+        (tmp_path / target).write_text(data, "utf-8")
+    assert main(["config", "check", "--config", str(tmp_path / "sidecar.yaml")]) == 0
+    assert "sidecar.yaml: fine." in capsys.readouterr().out
+    (tmp_path / "policies" / "files.yaml").unlink()
+    assert main(["config", "check", "--config", str(tmp_path / "sidecar.yaml")]) == 1
 
 
 def test_every_folder_has_its_guide_and_the_first_one_leads_to_it() -> None:

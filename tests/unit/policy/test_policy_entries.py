@@ -65,6 +65,21 @@ def test_d3_every_unusable_entry_is_named_where_it_is_written(folder: Path) -> N
     assert loaded.kinds == {"shop": "rest", "notes": "mcp"}
 
 
+def test_a_broken_setting_does_not_make_tools_that_ask_need_routes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.yaml").write_text("catalogue: pay\ntools: {refund: {risk: high}}\n")
+    unset = "store: {env: NOT_SET}\npolicies: ./p.yaml\nupstreams: {pay: {KIND}}\n"
+    (tmp_path / "sidecar.yaml").write_text(unset.replace("KIND", "kind: authorize"))
+    assert main(["serve", "--config", "sidecar.yaml"]) == 1
+    (only,) = lines(capsys.readouterr().err)
+    assert only.startswith("sidecar.yaml:1:14: error: store.env: ")
+    (tmp_path / "sidecar.yaml").write_text(unset.replace("KIND", "url: 'http://127.0.0.1:9'"))
+    assert main(["serve", "--config", "sidecar.yaml"]) == 1
+    assert any("needs a route" in line for line in lines(capsys.readouterr().err))
+
+
 def test_an_entry_of_a_flag_is_named_by_its_flag(folder: Path) -> None:
     loaded = load_config(Path("sidecar.yaml"), {}, ["policies=./nope"])
     (problem,) = check_entries(loaded.entries, folder)

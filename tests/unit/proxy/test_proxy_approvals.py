@@ -137,7 +137,9 @@ async def test_a_yes_that_is_taken_back_is_not_spent(tmp_path: Path) -> None:
         assert (await refund(one)).json["code"] == "approval_pending" and sent(one) == 0
         spent = await approved(one)
         assert (await refund(one)).status == 200, "positive control"
-        assert await _refused(deciding.withdraw(TENANT, spent, ANA)) == "approval_already_decided"
+        with pytest.raises(ApprovalRefused, match="the yes is spent") as late:
+            await deciding.withdraw(TENANT, spent, ANA)
+        assert late.value.code == "approval_already_decided"
 
 
 async def _refused(act: Awaitable[ApprovalRow]) -> str:
