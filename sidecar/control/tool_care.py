@@ -77,9 +77,16 @@ class ToolCare:
         """
         named = self._only_tenant(tenant)
         self._named_upstreams(upstream)
-        rows = {row.tool: row for row in await self._rows(named, upstream) if row.seen_sha256}
+        pinned = {row.tool: row for row in await self._rows(named, upstream)}
+        rows = {tool: row for tool, row in pinned.items() if row.seen_sha256}
         wanted = sorted(rows) if tools is None else list(tools)
         for tool in wanted:
+            if tool not in pinned:
+                raise ToolCareRefused(
+                    "not_drifted",
+                    f"no tool {tool!r} of {upstream} is pinned, so there is nothing to accept",
+                    "A tool is pinned once a list with it was shown. Is its name written so?",
+                )
             if tool not in rows:
                 raise ToolCareRefused(
                     "not_drifted",

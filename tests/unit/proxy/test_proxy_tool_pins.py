@@ -104,6 +104,7 @@ WRONG = [
     (["accept", "mcp", "look", "--all"], 2, "name one TOOL"),
     (["accept", "mcp", "--all", "--seen", "1"], 2, "--seen goes with"),
     (["accept", "mcp", "look"], 1, "has not drifted"),
+    (["accept", "mcp", "lok"], 1, "no tool 'lok' of mcp is pinned"),
     (["accept", "api", "--all"], 1, "no MCP upstream 'api'; there are: mcp"),
     (["diff", "nowhere"], 1, "no MCP upstream 'nowhere'"),
     (["diff", "--tenant", "nobody"], 1, "no tenant 'nobody'"),
