@@ -137,11 +137,7 @@ async def running(
             config, clock, policies, callers, recorder, runs, pins, counters, fence,
             made_masking(stack),
         )  # fmt: skip
-        pipeline = made_pipeline(
-            config, clock, policies, recorder, callers, runs, pins, leg, counters, fence, approvals,
-            await made_sessions(clock, store), shared.masking, shared.rates,
-            made_spans(stack, os.environ),
-        )  # fmt: skip
+        pipeline = await _pipeline(stack, shared, leg, approvals, store)
         authorize = made_authorize(shared, queue, store, boot_id, approvals, pipeline.bodies)
         door = _door(config, pipeline, authorize)
         watching = await begun_watching(
@@ -193,6 +189,21 @@ def _logs(stack: AsyncExitStack, config: Config, clock: Clock, stream: TextIO | 
     logs = Logs(monotonic_ns=clock.monotonic_ns, secrets=secrets_of(config), stream=stream)
     stack.callback(logs.stop)
     return logs
+
+
+async def _pipeline(
+    stack: AsyncExitStack,
+    shared: Shared,
+    leg: LeanLeg,
+    approvals: Approvals,
+    store: storage.SqlStore,
+) -> Pipeline:
+    return made_pipeline(
+        shared.config, shared.clock, shared.policies, shared.recorder, shared.callers, shared.runs,
+        shared.pins, leg, shared.counters, shared.fence, approvals,
+        await made_sessions(shared.clock, store), shared.masking, shared.rates,
+        made_spans(stack, os.environ),
+    )  # fmt: skip
 
 
 def _door(config: Config, pipeline: Pipeline, authorize: AuthorizeDoor) -> FrontDoor:
