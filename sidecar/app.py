@@ -32,8 +32,6 @@ from sidecar.policy_files import PolicyKeeper
 from sidecar.pressure_history import PressureHistory
 from sidecar.proxy.doorkeeper import Doorkeeper
 from sidecar.proxy.exchange import Exchange
-from sidecar.proxy.mcp_sessions import McpSessions
-from sidecar.proxy.pipeline import Pipeline
 from sidecar.proxy.server import FrontDoor, head_rules, require_c_parser
 from sidecar.proxy.upstream_lean import LeanLeg
 from sidecar.rooms import (
@@ -121,19 +119,16 @@ async def running(
         await record_in_force(config, clock, store, queue, fence, policies)
         recorder = made_recorder(config, clock, queue, store, boot_id, fence)
         callers = await made_callers(stack, config, clock, store, queue, fence)
-        counters = Counters(config.upstreams)
+        counters, masking = Counters(config.upstreams), made_masking(stack)
         leg, ourselves = _leg(stack, certificates)
         runs = run_keeper(config, clock, store)
         pins = PinKeeper(store, queue, clock, fence, is_alone=not store.has_leases)
         telling = Telling(config, clock, store, queue, fence, callers.containing, sys.stdout)
         approvals = made_approvals(config, clock, store, queue, fence, telling.approval_news)
         shared = Shared(
-            config, clock, policies, callers, recorder, runs, pins, counters, fence,
-            made_masking(stack),
-        )  # fmt: skip
-        pipeline = _pipeline(stack, shared, leg, approvals, await made_sessions(clock, store))
-        authorize = made_authorize(shared, queue, store, boot_id, approvals, pipeline.bodies)
-        door = _door(config, pipeline, authorize)
+            config, clock, policies, callers, recorder, runs, pins, counters, fence, masking
+        )
+        authorize, door = await _ways(stack, shared, leg, approvals, store, queue, boot_id)
         watching = await begun_watching(
             stack, config, clock, store, queue, policies, counters, fence, callers.containing,
             telling,
@@ -188,27 +183,31 @@ def _logs(stack: AsyncExitStack, config: Config, clock: Clock, stream: TextIO | 
     return logs
 
 
-def _pipeline(
+async def _ways(
     stack: AsyncExitStack,
     rooms: Shared,
     leg: LeanLeg,
     approvals: Approvals,
-    sessions: McpSessions,
-) -> Pipeline:
-    return made_pipeline(
+    store: storage.SqlStore,
+    queue: WriteQueue,
+    boot_id: str,
+) -> tuple[AuthorizeDoor, FrontDoor]:
+    """The ways in which calls come: agents that only ask, and the door, which leads there too."""
+    pipeline = made_pipeline(
         rooms.config, rooms.clock, rooms.policies, rooms.recorder, rooms.callers, rooms.runs,
-        rooms.pins, leg, rooms.counters, rooms.fence, approvals, sessions, rooms.masking,
-        rooms.rates, made_spans(stack, os.environ),
+        rooms.pins, leg, rooms.counters, rooms.fence, approvals,
+        await made_sessions(rooms.clock, store), rooms.masking, rooms.rates,
+        made_spans(stack, os.environ),
     )  # fmt: skip
+    authorize = made_authorize(rooms, queue, store, boot_id, approvals, pipeline.bodies)
 
-
-def _door(config: Config, pipeline: Pipeline, authorize: AuthorizeDoor) -> FrontDoor:
     def handle(exchange: Exchange) -> Awaitable[None]:
         if exchange.head.upstream == RESERVED:
             return authorize.handle(exchange)
         return pipeline.handle(exchange)
 
-    return FrontDoor(handle, pipeline.refuse_head, rules=head_rules(config), limits=config.limits)
+    rules, limits = head_rules(rooms.config), rooms.config.limits
+    return authorize, FrontDoor(handle, pipeline.refuse_head, rules=rules, limits=limits)
 
 
 def _leg(stack: AsyncExitStack, certificates: Certificates) -> tuple[LeanLeg, OwnListeners]:

@@ -143,7 +143,9 @@ class AuthorizeJudging:
                 return await self._tried(case, policy_set, counted)
             except Unmasked as unmasked:
                 redaction = unmasked.redaction
-            case.masked = await self._masking.of(case.call, redaction, is_sent=False)
+            case.masked = await self._masking.of(
+                case.principal, case.call, redaction, is_sent=False
+            )
             case.shown = case.masked.shown()  # whatever refuses it before it is decided again
 
     async def _tried(

@@ -185,7 +185,7 @@ class Holding:
         bind_headers = _bind_headers(policy_set, call)
         beside: Mapping[str, Any] = sent_beside(call)
         if is_large(call):
-            beside = await self._masking.do(partial(_masked, beside, decision))
+            beside = await self._masking.do(principal, partial(_masked, beside, decision))
         else:
             beside = _masked(beside, decision)
         arguments = self._redact(shown.args)

@@ -117,7 +117,7 @@ class Judging:
         """The same for a call that is masked apart first; more than once only where what is to be
         masked of it has changed meanwhile."""
         while True:
-            made = visit.masked = await self._masking.of(call, redaction, is_sent=True)
+            made = visit.masked = await self._masking.of(principal, call, redaction, is_sent=True)
             visit.call = made.shown()  # whatever refuses it before it is decided again
             try:
                 return await self._tried(visit, policy_set, principal, call, counted)

@@ -3,7 +3,8 @@
 Knows: that a decision may wait for nothing between its run as it was read and its record in the
 queue: where masks are missing it is given up, they are made, and it is made anew. There is one
 thread for them, one call after the other, so that a crowd of large calls takes no more of the
-interpreter's time than one; whoever does not wait any more takes none.
+interpreter's time than one; agents take turns, so that the crowd is waited for by its own; whoever
+does not wait any more takes none.
 Must not know: rules, how a value is masked, what is recorded.
 """
 
@@ -14,12 +15,13 @@ import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from sidecar.errors import Refused
-from sidecar.model import ToolCall
+from sidecar.model import Principal, ToolCall
 from sidecar.policy.terms import Redaction
 from sidecar.proxy.obligations_request import masked_to_send, recordable
+from storage.lanes import Lane
 
 T = TypeVar("T")
 
@@ -90,23 +92,68 @@ def is_large(call: ToolCall) -> bool:
     return (len(call.body) or len(repr(call.args))) > INLINE_BYTES_MAX
 
 
+class _Work:
+    """Something to be done apart, and who waits for it."""
+
+    __slots__ = ("do", "future")
+
+    def __init__(self, do: Callable[[], Any], future: asyncio.Future[Any]) -> None:
+        self.do = do
+        self.future = future
+
+
 class Masking:
-    """One thread, made when first needed. One for a sidecar: `close` it."""
+    """One thread, made when first needed, in which callers take turns. One for a sidecar: `close`
+    it."""
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="aegis-masking")
+        self._waiting: Lane[_Work] = Lane()
+        self._is_busy = False
 
-    async def do(self, work: Callable[[], T]) -> T:
-        """What the work gives, done apart; not begun if nobody waits for it any more."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+    async def do(self, principal: Principal, work: Callable[[], T]) -> T:
+        """What the work gives, done apart, when it is the caller's turn; not begun if nobody waits
+        for it any more."""
+        whose = f"{principal.tenant}/{principal.agent}"
+        one = _Work(work, asyncio.get_running_loop().create_future())
+        self._waiting.add(whose, one)
+        if not self._is_busy:
+            self._begin_next()
+        try:
+            done: T = await one.future
+            return done
+        finally:
+            self._waiting.remove(whose, one)
 
     def close(self) -> None:
         """Nothing more is begun; the thread ends with what it does."""
+        for one in self._waiting.take(self._waiting.depth):
+            one.future.cancel()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    async def of(self, call: ToolCall, redaction: Redaction, *, is_sent: bool) -> MaskedCall:
+    async def of(
+        self, principal: Principal, call: ToolCall, redaction: Redaction, *, is_sent: bool
+    ) -> MaskedCall:
         """The masks of a call, however large; `is_sent` if it may go on to an upstream."""
-        return await self.do(partial(_made, call, redaction, is_sent=is_sent))
+        return await self.do(principal, partial(_made, call, redaction, is_sent=is_sent))
+
+    def _begin_next(self) -> None:
+        self._is_busy = bool(self._waiting.depth)
+        if self._is_busy:
+            (one,) = self._waiting.take(1)
+            loop = asyncio.get_running_loop()
+            loop.run_in_executor(self._executor, one.do).add_done_callback(partial(self._told, one))
+
+    def _told(self, one: _Work, done: asyncio.Future[Any]) -> None:
+        error = None if done.cancelled() else done.exception()
+        if not one.future.done():
+            if done.cancelled():
+                one.future.cancel()
+            elif error is not None:
+                one.future.set_exception(error)
+            else:
+                one.future.set_result(done.result())
+        self._begin_next()
 
 
 def _made(call: ToolCall, redaction: Redaction, *, is_sent: bool) -> MaskedCall:

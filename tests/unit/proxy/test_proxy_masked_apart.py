@@ -18,6 +18,7 @@ from proxy_whole_setup import receipts, whole
 from test_proxy_obligations import OK, forwarded, policy
 
 from sidecar.errors import Refused
+from sidecar.model import Principal
 from sidecar.policy.decide import decide
 from sidecar.proxy import masked_calls
 from sidecar.proxy.detectors import DETECT, Span
@@ -202,25 +203,68 @@ async def test_d5_what_a_server_asks_is_masked_elsewhere_where_it_is_much(
     assert apart(watched)
 
 
+class Bench:
+    """Work that is done when it is let go; who has begun, in order."""
+
+    def __init__(self) -> None:
+        self.masking = masked_calls.Masking()
+        self.begun: list[str] = []
+        self.go = threading.Event()
+
+    def queue(self, agent: str, name: str) -> asyncio.Task[str]:
+        def work() -> str:
+            self.begun.append(name)
+            self.go.wait(5)
+            if name == "fails":
+                raise ValueError(name)
+            return name
+
+        return asyncio.create_task(self.masking.do(Principal("acme", agent), work))
+
+    async def until_begun(self) -> None:
+        async with asyncio.timeout(5):
+            while not self.begun:
+                await asyncio.sleep(0.001)
+
+
 async def test_who_does_not_wait_any_more_takes_none_of_its_time() -> None:
-    masking, begun, go = masked_calls.Masking(), [], threading.Event()
-
-    def work(name: str) -> str:
-        begun.append(name)
-        go.wait(5)
-        return name
-
-    first = asyncio.create_task(masking.do(lambda: work("first")))
-    gone = asyncio.create_task(masking.do(lambda: work("gone")))
-    last = asyncio.create_task(masking.do(lambda: work("last")))
-    async with asyncio.timeout(5):
-        while not begun:
-            await asyncio.sleep(0.001)
+    bench = Bench()
+    first, gone, last = (bench.queue("coder", name) for name in ("first", "gone", "last"))
+    await bench.until_begun()
     gone.cancel()
     await asyncio.gather(gone, return_exceptions=True)
-    go.set()
+    bench.go.set()
     assert await asyncio.gather(first, last) == ["first", "last"]
-    assert begun == ["first", "last"], "one at a time, and nobody for him who left"
+    assert bench.begun == ["first", "last"], "one at a time, and nobody for him who left"
+    bench.masking.close()
+
+
+async def test_agents_take_turns_so_that_a_crowd_is_waited_for_by_its_own() -> None:
+    bench = Bench()
+    crowd = [bench.queue("noisy", f"noisy {number}") for number in range(4)]
+    fails = bench.queue("other", "fails")
+    quiet = bench.queue("quiet", "quiet")
+    await bench.until_begun()
+    bench.go.set()
+    assert await quiet == "quiet"
+    with pytest.raises(ValueError, match="fails"):
+        await fails
+    assert await asyncio.gather(*crowd) == [f"noisy {number}" for number in range(4)]
+    turns = ["noisy 0", "noisy 1", "fails", "quiet", "noisy 2", "noisy 3"]
+    assert bench.begun == turns, "the turn of whoever came last comes after one of each"
+    assert await bench.queue("quiet", "again") == "again"
+    bench.masking.close()
+
+
+async def test_whoever_waits_when_it_is_closed_waits_no_longer() -> None:
+    bench = Bench()
+    running, waiting = bench.queue("coder", "running"), bench.queue("other", "waiting")
+    await bench.until_begun()
+    bench.masking.close()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    bench.go.set()
+    assert await running == "running" and bench.begun == ["running"]
 
 
 async def test_h_masks_have_one_thread_which_ends_with_the_sidecar(
