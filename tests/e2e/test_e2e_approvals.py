@@ -126,7 +126,7 @@ def test_the_command_line_shows_approves_and_rejects(
         assert yes.returncode == 0 and "approved" in yes.stdout and "socket:" in yes.stdout
         assert call.result(20) == (200, {})
         late = process.cli("approvals", "reject", one["approval_id"], *where)
-        assert late.returncode == 1 and "decided already" in late.stderr
+        assert late.returncode == 1 and "the yes is spent" in late.stderr
         unknown = process.cli("approvals", "show", "0" * 32, *where)
         assert unknown.returncode == 1 and "no such approval" in unknown.stderr
         call = pool.submit(buy, process, "wine")

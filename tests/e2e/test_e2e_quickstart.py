@@ -62,7 +62,7 @@ def test_quickstart_once_tells_the_whole_story(clone: Path, tmp_path: Path) -> N
         "From here on nothing of it goes ahead: This agent is frozen",
         "verified: incident",
         "The agent may read again",
-        "run.reset agent",
+        f"{'run.reset':<18} agent",
         "verified offline",
         "TAMPERED: receipt",
         "/metrics",
