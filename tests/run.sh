@@ -125,7 +125,8 @@ waiting=(
     tests/faults/test_faults_power_cut.py tests/fuzz tests/approvals
     tests/e2e/test_e2e_prometheus.py tests/unit/cli/test_cli_demo.py
     tests/unit/tool_schemas tests/unit/test_architecture.py tests/unit/policy tests/unit/ledger
-    tests/unit/test_served_memory.py tests/unit/proxy/test_proxy_detectors_pieces.py
+    tests/unit/soc tests/unit/test_served_memory.py
+    tests/unit/proxy/test_proxy_detectors_pieces.py
 )
 # Beside the other tests, for they keep one core at most and the tests often wait. Never beside the
 # serial ones, and behind the tests wherever both want a core.
