@@ -12,7 +12,7 @@ import hmac
 from hashlib import sha256
 from typing import Final
 
-from storage.records import CallFactsRow
+from storage.records import CallFactsRow, ReceiptRow
 
 #: What is random of a salt; that of an older receipt is nothing else.
 NONCE_BYTES: Final = 16
@@ -78,6 +78,17 @@ def is_vouched_for(
     if salt_beside(key[:NONCE_BYTES], facts.encode("utf-8", "surrogatepass")) != key:
         raise NotCommitted("its facts are not those its salt stands for")
     return is_of_receipt or has_none
+
+
+def is_row_vouched_for(receipt: ReceiptRow, beside: CallFactsRow) -> bool:
+    """The same of rows of a store."""
+    return is_vouched_for(
+        beside.salt,
+        beside.arguments,
+        beside.facts,
+        args_commitment=receipt.args_commitment,
+        request_sha256=receipt.request_sha256,
+    )
 
 
 def _digest(key: bytes, message: bytes) -> str:

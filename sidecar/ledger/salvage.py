@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from sidecar.ledger.care import tells_of_cut
-from sidecar.ledger.commitment import NotCommitted, is_vouched_for
+from sidecar.ledger.commitment import NotCommitted, is_row_vouched_for
 from sidecar.ledger.stored_chain import ChainFault, verified_stretches
 from storage.errors import StoreError
 from storage.records import CallFactsRow, HeadRow, OpenIntentRow, ReceiptRow
@@ -163,13 +163,7 @@ async def _facts(damaged: SqlReader, rows: list[ReceiptRow]) -> tuple[list[CallF
 
 def _is_theirs(facts: CallFactsRow, row: ReceiptRow) -> bool:
     try:
-        is_vouched_for(
-            facts.salt,
-            facts.arguments,
-            facts.facts,
-            args_commitment=row.args_commitment,
-            request_sha256=row.request_sha256,
-        )
+        is_row_vouched_for(row, facts)
     except NotCommitted:
         return False
     return True

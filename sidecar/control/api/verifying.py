@@ -30,7 +30,7 @@ from sidecar.control.api.receipts import ROOM, SEQ, previous_hash, receipt_at
 from sidecar.control.api.route import AUDITORS, MIB, WHOLE, Asked, Body, Route, Seq, Stream
 from sidecar.ledger.anchors import Anchors
 from sidecar.ledger.canonical import canonical_body
-from sidecar.ledger.commitment import NO_FACTS, NotCommitted, is_vouched_for
+from sidecar.ledger.commitment import NO_FACTS, NotCommitted, is_row_vouched_for
 from sidecar.ledger.liveness import Liveness, SignsOfLife
 from sidecar.ledger.merkle import leaf_hash
 from sidecar.ledger.receipt import BODY_KEYS, body_of, receipt_hash
@@ -39,7 +39,7 @@ from sidecar.ledger.stored_heads import HeldStretch, note_rotations
 from sidecar.ledger.tiles import leaf_hashes
 from sidecar.ledger.verify import Verdict, verify_lines
 from storage.listings import Listings
-from storage.records import CallFactsRow, ReceiptRow
+from storage.records import ReceiptRow
 
 #: Receipts that one request has verified, and those looked at in one piece.
 VERIFIED_MAX: Final = 10_000
@@ -119,7 +119,8 @@ async def verify_one(asked: Asked) -> dict[str, Any]:
         error = words_of(anchors)
     if beside is not None:
         try:
-            vouched = _is_vouched(row, beside)
+            is_vouched = is_row_vouched_for(row, beside)
+            vouched = None if beside.facts == NO_FACTS else is_vouched
         except NotCommitted as fault:
             error = error or str(fault)
     return {
@@ -132,17 +133,6 @@ async def verify_one(asked: Asked) -> dict[str, Any]:
         "error": error,
         **anchored(anchors, row.seq, row.seq),
     }
-
-
-def _is_vouched(row: ReceiptRow, beside: CallFactsRow) -> bool | None:
-    is_vouched = is_vouched_for(
-        beside.salt,
-        beside.arguments,
-        beside.facts,
-        args_commitment=row.args_commitment,
-        request_sha256=row.request_sha256,
-    )
-    return None if beside.facts == NO_FACTS else is_vouched
 
 
 async def verify_range(asked: Asked) -> dict[str, Any]:
@@ -172,13 +162,16 @@ async def verify_range(asked: Asked) -> dict[str, Any]:
         unvouched += verdict.unvouched
         if verdict.fault is not None:
             what, found = verdict.fault.what, liveness.found()
-            said = _verdict(count, first, verdict.last_seq, links_to, previous, what, found)
-            return said | {"facts": facts, "unvouched": unvouched}
+            return _verdict(
+                count, first, verdict.last_seq, links_to, previous, what, found,
+                facts=(facts, unvouched),
+            )  # fmt: skip
         at, previous = verdict.last_seq + 1, verdict.head_hash
     anchors = await anchors_of(asked, stretch, head)
     error, found = words_of(anchors), liveness.found()
-    said = _verdict(count, first, last, links_to, previous, error, found, anchors)
-    return said | {"facts": facts, "unvouched": unvouched}
+    return _verdict(
+        count, first, last, links_to, previous, error, found, anchors, facts=(facts, unvouched)
+    )
 
 
 def _read_page(
@@ -219,11 +212,9 @@ async def verify_sent(asked: Asked) -> dict[str, Any]:
         compared, fault, anchors = await _held_against_store(asked, receipts, first_seq)
     said = _verdict(
         verdict.count, first_seq, verdict.last_seq, verdict.prev_hash, verdict.head_hash, fault,
-        verdict, anchors,
+        verdict, anchors, facts=(verdict.facts, verdict.unvouched),
     )  # fmt: skip
-    return said | {
-        "compared": compared, "facts": verdict.facts, "unvouched": verdict.unvouched,
-    }  # fmt: skip
+    return said | {"compared": compared}
 
 
 async def _held_against_store(
@@ -271,7 +262,9 @@ def _verdict(
     error: str | None,
     found: SignsOfLife | Verdict,
     anchors: Anchors = NONE,
+    facts: tuple[int, int] = (0, 0),
 ) -> dict[str, Any]:
+    """`facts` are beside how many receipts there are some, and how many of these do not vouch."""
     return {
         "verified": error is None,
         "count": count,
@@ -280,8 +273,8 @@ def _verdict(
         "links_to": links_to,
         "head_hash": head,
         "error": error,
-        "facts": 0,
-        "unvouched": 0,
+        "facts": facts[0],
+        "unvouched": facts[1],
         "alive": alive(found),
         **anchored(anchors, first, last),
     }

@@ -61,7 +61,7 @@ def test_a_receipt_vouches_for_facts_where_something_shows_that_the_salt_is_its_
 @example("")
 @example(FACTS[:-1])
 @example(FACTS + " ")
-def test_g_no_other_facts_go_under_the_salt(other: str) -> None:
+def test_f7_no_other_facts_go_under_the_salt(other: str) -> None:
     salt = salt_beside(NONCE, FACTS.encode())
     of, body = under(salt, "{}"), under(salt, "")
     assert other == FACTS or _is_refused(salt, "{}", other, of, body)
@@ -74,7 +74,7 @@ def test_g_no_other_facts_go_under_the_salt(other: str) -> None:
 @example(NONCE)
 @example(NONCE + bytes(16))
 @example(b"")
-def test_g_no_other_salt_lets_other_facts_in(salt: bytes) -> None:
+def test_f7_no_other_salt_lets_other_facts_in(salt: bytes) -> None:
     """HMAC pads a short key with zeros: a salt may not be said to be longer or shorter."""
     of = under(salt_beside(NONCE, FACTS.encode()), "{}")
     assert _is_refused(salt, "{}", '{"path":"/b"}', of, None)
