@@ -119,9 +119,9 @@ def test_a_glob_agrees_with_the_shell_on_stars(pattern: str, text: str) -> None:
 
 
 def test_d5_a_glob_has_no_bad_case() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     assert not Glob("*a" * 50 + "b").matches("a" * 100_000)
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
 
 
 @pytest.mark.parametrize(

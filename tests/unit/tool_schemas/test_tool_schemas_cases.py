@@ -57,9 +57,9 @@ def test_c11_what_cannot_be_checked_is_left_out_and_said(case: dict[str, Any]) -
 
 @pytest.mark.parametrize("case", named("unusable"))
 def test_c11_a_schema_that_leads_out_or_has_no_bound_is_not_used(case: dict[str, Any]) -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     made = of(case["schema"])
-    assert time.perf_counter() - begun < 1
+    assert time.process_time() - begun < 1
     assert isinstance(made, Unchecked) and case["why"] in made.left_out, made.left_out
     assert not made.fits({}, 2) and made.misfit({}) == ""
 

@@ -12,7 +12,7 @@ import pytest
 from sidecar.tool_schemas.check import Check, checked
 from sidecar.tool_schemas.cost import STEPS_MAX
 
-#: What one look may take on this machine beside others; without the bounds each takes far longer.
+#: What one look may take of the processor; without the bounds each takes far longer.
 TIME_MAX_S = 1.5
 #: A body's largest size by default (`limits.request`).
 BODY_BYTES = 1024 * 1024
@@ -27,10 +27,10 @@ def of(schema: Any) -> Check:
 def asked(schema: Any, arguments: Any, *, size: int = BODY_BYTES) -> tuple[bool, str]:
     """Whether they fit, and what is said where they do not, each in time."""
     made = of(schema)
-    begun = time.perf_counter()
+    begun = time.process_time()
     fits = made.fits(arguments, size)
     said = made.misfit(arguments)
-    assert time.perf_counter() - begun < TIME_MAX_S
+    assert time.process_time() - begun < TIME_MAX_S
     return fits, said
 
 
@@ -136,9 +136,9 @@ def test_c11_wide_and_long_schemas_are_made_and_used_in_time() -> None:
         {"$ref": "#/$defs/d0", "$defs": chained},
         {"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(2000)}},
     ):
-        begun = time.perf_counter()
+        begun = time.process_time()
         made = of(schema)
-        assert time.perf_counter() - begun < 2 * TIME_MAX_S
+        assert time.process_time() - begun < 2 * TIME_MAX_S
         assert made.fits({}, 2)
 
 
