@@ -127,19 +127,22 @@ waiting=(
     tests/unit/soc tests/unit/test_served_memory.py
     tests/unit/proxy/test_proxy_detectors_pieces.py
 )
-# Beside the other tests, for they keep one core at most and the tests often wait. Never beside the
-# serial ones, and behind the tests wherever both want a core.
+# Beside the other tests, for they keep one core each at most and the tests often wait. Never beside
+# the serial ones, and behind the tests wherever both want a core.
 beside() {
     renice -n 10 -p "$BASHPID" >/dev/null 2>&1
-    if [ -n "$is_ci" ]; then
-        checks
-    fi
     part waiting "$python" -m pytest -m "not serial" --durations=5 "${waiting[@]}"
     [ -z "$failed" ]
 }
-beside_said=$(mktemp)
-trap 'rm -f "$beside_said"' EXIT
-beside >"$beside_said" 2>&1 &
+beside_checks() {
+    renice -n 15 -p "$BASHPID" >/dev/null 2>&1
+    [ -z "$is_ci" ] || checks
+}
+said=$(mktemp -d)
+trap 'rm -rf "$said"' EXIT
+beside_checks >"$said/checks" 2>&1 &
+checks_pid=$!
+beside >"$said/beside" 2>&1 &
 beside_pid=$!
 # The folders whose files take long come first, so that no worker is left alone with one at the end.
 # More than one for each of two cores gains little, and makes tests late that mind the time.
@@ -153,8 +156,9 @@ for folder in tests/*/; do
 done
 part tests "$python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not serial" \
     --durations=15 "${waiting[@]/#/--ignore=}" "${folders[@]}"
+wait "$checks_pid" || failed="$failed checks"
 wait "$beside_pid" || failed="$failed beside"
-cat "$beside_said"
+cat "$said/checks" "$said/beside"
 if [ -n "$failed" ]; then
     echo "FAILED so far:$failed"
 fi

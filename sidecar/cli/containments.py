@@ -62,6 +62,8 @@ def lines_of(said: dict[str, Any]) -> list[str]:
         lines.append(f"  the agent is {said['agent_state']}")
     if said.get("seq") is not None:
         lines.append(f"  receipt {said['seq']} of {said['tenant']} tells of it")
+    if said.get("remark"):
+        lines.append(f"  note: {said['remark']}")
     return lines
 
 

@@ -58,7 +58,7 @@ class ContainmentCare:
             _text(asked, "agent"), actor=actor, for_s=for_s, reason=_text(asked, "reason"),
             incident_id=_text(asked, "incident"),
         )  # fmt: skip
-        return _told(await self._containing.contain(wanted))
+        return told(await self._containing.contain(wanted))
 
     async def list(self, asked: Asked) -> dict[str, Any]:
         """The active ones; with `all` those in any state; the newest first. Raises
@@ -82,7 +82,7 @@ class ContainmentCare:
     async def undo(self, asked: Asked, actor: str) -> dict[str, Any]:
         """Ends one. Raises ChangeRefused."""
         row = await self._found(asked)
-        return _told(
+        return told(
             await self._containing.undo(
                 row.tenant_id, row.containment_id, actor=actor, reason=_text(asked, "reason")
             )
@@ -122,8 +122,13 @@ class ContainmentCare:
         return named[0]
 
 
-def _told(done: Contains) -> dict[str, Any]:
-    return shown_containment(done.row) | {"seq": done.seq, "agent_state": done.agent_state or None}
+def told(done: Contains) -> dict[str, Any]:
+    """A containment after a change, as people and programs read it."""
+    return shown_containment(done.row) | {
+        "seq": done.seq,
+        "agent_state": done.agent_state or None,
+        "remark": done.remark or None,
+    }
 
 
 def _text(asked: Asked, name: str) -> str:

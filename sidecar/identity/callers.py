@@ -7,13 +7,14 @@ Must not know: HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from sidecar.identity.authenticator import Authenticator, FailureCounts
 from sidecar.identity.changes import Changes
 from sidecar.identity.containing import Containing, ReadsContainments
+from sidecar.identity.containment_remarks import KnownTools, ReadsMarks
 from sidecar.identity.doorman import Doorman
 from sidecar.identity.registry import ReadsRegistry, Registry
 
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
     from sidecar.config.model import Config
     from sidecar.ledger.fence import Fence
     from sidecar.ledger.pin_keeper import Submits
+    from sidecar.policy.catalogue import Catalogue
 
 
-class SharedStore(ReadsRegistry, ReadsContainments, Protocol):
+class SharedStore(ReadsRegistry, ReadsContainments, ReadsMarks, Protocol):
     """What is needed of a store."""
 
     @property
@@ -72,8 +74,10 @@ async def made_callers(
     store: SharedStore,
     queue: Submits,
     fence: Fence,
+    catalogue: Callable[[], Catalogue],
 ) -> Callers:
-    """Read from the store; what is changed goes by the queue. Raises StoreError."""
+    """Read from the store; what is changed goes by the queue. `catalogue` gives the one that is in
+    force. Raises StoreError."""
     is_alone, failures = not store.has_leases, FailureCounts()
     registry = Registry(config, store, clock, is_alone=is_alone)
     await registry.load()
@@ -86,5 +90,6 @@ async def made_callers(
     authenticator = Authenticator(config, registry, clock, failures, signed)
     doorman = Doorman(config, registry, clock, failures, signed, is_alone=is_alone)
     changes = Changes(config, registry, queue, clock, fence)
-    containing = Containing(config, changes, registry, store, clock)
+    known = KnownTools(config.upstreams, catalogue, store)
+    containing = Containing(config, changes, registry, store, clock, known)
     return Callers(registry, authenticator, doorman, changes, containing, failures)

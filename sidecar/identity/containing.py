@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sidecar.identity.agent_states import after
@@ -30,6 +30,7 @@ from sidecar.identity.containment_subjects import (
     EXPIRED,
     FINAL_STATE,
     OF_STANDING,
+    OF_TOOLS,
     UNDONE,
     Subject,
     action_of,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from sidecar.clock import Clock
     from sidecar.config.model import Config
     from sidecar.identity.changes import Changes
+    from sidecar.identity.containment_remarks import KnownTools
     from sidecar.identity.registry import Registry, TenantView
     from storage.records import RunHead
     from storage.watch_rows import IncidentRow
@@ -96,11 +98,12 @@ class ReadsContainments(Protocol):
 class Contains:
     """A containment as it stands after a change, and the receipt that tells of it; None where it
     stood so already. `agent_state` is how the agent stands whose standing it is about, "" of any
-    other."""
+    other. `remark` is what is odd about it, "" if nothing is."""
 
     row: ContainmentRow
     seq: int | None
     agent_state: str = ""
+    remark: str = ""
 
 
 class Containing:
@@ -113,8 +116,10 @@ class Containing:
         registry: Registry,
         store: ReadsContainments,
         clock: Clock,
+        known: KnownTools,
     ) -> None:
         self._upstreams = config.upstreams
+        self._known = known
         #: As `ledger.run_keeper` judges it: the last call is written down a tenth late at most.
         self._idle_us = int(config.runs.idle_s * 1.1e6)
         if not registry.is_alone:
@@ -176,7 +181,7 @@ class Containing:
             wanted.reason,
         )  # fmt: skip
         self.tells.recorded()
-        return self._contains(begun[0], seq)
+        return replace(self._contains(begun[0], seq), remark=await self._remark(wanted))
 
     async def begin(
         self,
@@ -279,6 +284,16 @@ class Containing:
             raise ChangeRefused(error.code, str(error), error.next_step) from error
         is_all = len(events) == since and all(one.action == ROTATED for one in events)
         return agent.version if is_all else None
+
+    async def _remark(self, wanted: Wanted) -> str:
+        """What is odd about it; a store that cannot say keeps nothing from being contained."""
+        tool = wanted.subject.what
+        if wanted.action not in OF_TOOLS or not tool:
+            return ""
+        try:
+            return await self._known.remark(wanted.tenant, tool)
+        except StoreError as error:
+            return f"whether there is a tool {tool} could not be looked up: {error}"
 
     async def _found(self, wanted: Wanted, at_us: int) -> Mapping[str, Any]:
         """What has to be known of a run that has no id: when it began. Raises ChangeRefused."""

@@ -26,6 +26,8 @@ STATES: Final = (ACTIVE, UNDONE, EXPIRED, FINAL_STATE)
 
 #: Containments that are done to an agent's own standing.
 OF_STANDING: Final = frozenset({Action.FREEZE_AGENT, Action.QUARANTINE_AGENT, Action.REVOKE_AGENT})
+#: Containments of a tool's calls, or of an agent's.
+OF_TOOLS: Final = frozenset({Action.BLOCK_TOOL, Action.FORCE_APPROVAL})
 SUBJECT_CHARS_MAX: Final = 512
 
 _AGENT: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")

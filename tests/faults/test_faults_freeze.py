@@ -33,6 +33,7 @@ from sidecar.ledger.chain import seal
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.recorder import Intent, Recorder
 from sidecar.model import AgentState, Principal, Role
+from sidecar.policy.catalogue import Catalogue
 from sidecar.proxy.open_streams import OpenStreams
 from storage import open_store
 from storage.records import Recorded, Stale
@@ -113,7 +114,9 @@ async def node(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
         stack.push_async_callback(queue.close)
-        callers = await made_callers(stack, config, clock, store, queue, fence)
+        callers = await made_callers(
+            stack, config, clock, store, queue, fence, lambda: Catalogue({}, {}, {}, ())
+        )
         if watches:
             watch = asyncio.ensure_future(callers.registry.watch())
             stack.callback(watch.cancel)

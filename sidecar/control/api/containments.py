@@ -25,7 +25,7 @@ from sidecar.control.api.route import (
     Route,
     Shape,
 )
-from sidecar.identity.containing import Contains
+from sidecar.control.containment_care import told
 from sidecar.identity.containment_subjects import STATES, SUBJECT_CHARS_MAX
 from sidecar.identity.containment_words import FOR_US_MAX, read_wanted, shown_containment
 from sidecar.model import Role
@@ -59,10 +59,12 @@ class ContainmentShape(Shape):
 
 class ContainsShape(ContainmentShape):
     """A containment after a change, and the receipt that tells of it. `agent_state` is how the
-    agent stands whose standing it is about, null of any other."""
+    agent stands whose standing it is about, null of any other; `remark` is what is odd about one
+    that was begun, such as a tool's name that nothing here is known by."""
 
     seq: int | None
     agent_state: str | None
+    remark: str | None
 
 
 class NewContainment(Body):
@@ -107,26 +109,18 @@ async def contain(asked: Asked) -> dict[str, Any]:
         asked.tenant, new.action, new.subject, new.agent, actor=asked.person.actor,
         for_s=new.for_s or 0, reason=new.reason, incident_id=new.incident_id,
     )  # fmt: skip
-    return _told(await asked.rooms.containing.contain(wanted))
+    return told(await asked.rooms.containing.contain(wanted))
 
 
 async def undo_containment(asked: Asked) -> dict[str, Any]:
     """Ends one."""
     await get_containment(asked)
-    return _told(
+    return told(
         await asked.rooms.containing.undo(
             asked.tenant, asked.values["containment_id"], actor=asked.person.actor,
             reason=asked.body.reason,
         )
     )  # fmt: skip
-
-
-def _told(done: Contains) -> dict[str, Any]:
-    return {
-        **shown_containment(done.row),
-        "seq": done.seq,
-        "agent_state": done.agent_state or None,
-    }
 
 
 CONTAINMENT: Final = in_path("containment_id", "its id")

@@ -242,7 +242,8 @@ class Console:
         answer = await done(action, fields, Asked(person, self._rooms, {}))
         back = addresses.ours(fields.get("back", ""))
         if ACTIONS[action]:
-            session.notice = ACTIONS[action]
+            remark = answer.get("remark")
+            session.notice = f"{ACTIONS[action]} But: {remark}" if remark else ACTIONS[action]
             return _lead(back)
         values = {
             "title": "Done", "page": None, "person": person, "csrf": session.csrf, "back": back,

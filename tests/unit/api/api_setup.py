@@ -466,7 +466,9 @@ async def served_api(
         )
         await checkpointer.begin()
         await checkpointer.turn(is_last=True)
-        callers = await made_callers(stack, config, clock, store, queue, fence)
+        callers = await made_callers(
+            stack, config, clock, store, queue, fence, lambda: policies.current.catalogue
+        )
         approvals = made_approvals(config, clock, store, queue, fence)
 
         state.callers = CallerCare(config, callers, store)

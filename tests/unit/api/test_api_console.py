@@ -285,6 +285,22 @@ async def test_pages_tell_what_holds_an_agent_and_what_matched_then(served: Serv
     await at.client.close()
 
 
+async def test_a_containment_of_a_name_nobody_is_called_by_says_so(served: Served) -> None:
+    at = await browser(served).sign_in()
+    for subject, meant in (("shop/refnd", "did you mean shop/refund?"), ("shop/refund", "")):
+        body = {"action": "block-tool", "subject": subject}
+        _, said, _ = await served.ask("/v1/containments", method="POST", body=body)
+        assert said["state"] == "active"
+        assert (said["remark"] or "").endswith(meant) and bool(said["remark"]) is bool(meant)
+    for subject, tells in (("shop/gte", True), ("shop/get", False)):
+        fields = {"csrf": at.csrf, "action": "block-tool", "subject": subject}
+        assert (await at.send("/do/contain", fields))[0] == 303
+        _, text = await at.open("/containments")
+        assert "It is contained" in text
+        assert ("But: no catalogue declares shop/gte" in text) is tells
+    await at.client.close()
+
+
 async def test_the_overview_tells_what_is_added_and_what_is_held(served: Served) -> None:
     at = await browser(served).sign_in()
     _, text = await at.open("")

@@ -15,8 +15,11 @@ from sidecar.config.model import Config
 from sidecar.identity.callers import Callers, made_callers
 from sidecar.ledger.chain import seal
 from sidecar.ledger.fence import Fence
+from sidecar.policy.catalogue import Catalogue
 from storage.write_queue import WriteQueue
 
+#: A catalogue that declares no tool.
+NOTHING = Catalogue({"shop": {}}, {}, {}, ())
 TOKEN = "coder-canary-Qm9Yb2N4a1Zt-1"
 OTHER_TOKEN = "rival-canary-Xb2N4a1ZtQm9Y-2"
 ANA_KEY = "ana-canary-b2N4a1ZtQm9YXs-3"
@@ -100,7 +103,7 @@ async def place(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
         stack.push_async_callback(queue.close)
-        callers = await made_callers(stack, config, clock, store, queue, fence)
+        callers = await made_callers(stack, config, clock, store, queue, fence, lambda: NOTHING)
         watch = asyncio.ensure_future(callers.registry.watch())
         stack.callback(watch.cancel)
         yield Place(config, store, queue, fence, callers, clock)
