@@ -118,9 +118,7 @@ async def running(
         stack.push_async_callback(queue.close)
         await record_in_force(config, clock, store, queue, fence, policies)
         recorder = made_recorder(config, clock, queue, store, boot_id, fence)
-        callers = await made_callers(
-            stack, config, clock, store, queue, fence, lambda: policies.current.catalogue
-        )
+        callers = await made_callers(stack, config, clock, store, queue, fence, policies.catalogue)
         counters, masking = Counters(config.upstreams), made_masking(stack)
         leg, ourselves = _leg(stack, certificates)
         runs = run_keeper(config, clock, store)

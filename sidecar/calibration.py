@@ -28,7 +28,13 @@ from sidecar.errors import SidecarError
 from sidecar.ledger.chain import seal
 from sidecar.ledger.commitment import SALT_BYTES
 from sidecar.ledger.receipt import blank_receipt
-from storage.calibrate import Calibration, calibrate, calibrate_for, engine_settings
+from storage.calibrate import (
+    Calibration,
+    all_durable,
+    calibrate,
+    calibrate_for,
+    engine_settings,
+)
 from storage.commit_model import CommitModel
 from storage.commit_times import largest_useful_batch, time_commits
 from storage.errors import StoreError
@@ -53,7 +59,8 @@ LOADS = (0.25, 0.5, 0.75)
 FIT_SHARE, SIZES_SHARE, LOADS_SHARE = 0.3, 0.3, 0.4
 #: Calls of one load are made beforehand; more of them would only take memory.
 LOAD_CALLS_MAX = 30_000
-#: What a scratch store takes at most, with its log: of a fast disk's rate, and at least.
+#: What a scratch store takes at most, with its log: of a fast disk's rate, and at least. The short
+#: one of a start takes a third of the least.
 SCRATCH_BYTES_PER_S = 64 * 1024**2
 SCRATCH_BYTES_MIN = 64 * 1024**2
 SYNCS = 100
@@ -68,10 +75,19 @@ class CannotCalibrate(SidecarError):
 async def measure_store(folder: Path, clock: Clock) -> Calibration:
     """Points and hand-over cost for `storage.pressure.Pressure`; empty if it cannot be measured."""
     try:
+        free_bytes = _free_bytes(folder)
+        if free_bytes < SCRATCH_BYTES_MIN:
+            _log.warning(
+                "the store is not calibrated: little is free on its disk",
+                extra={"free_bytes": free_bytes, "needed_bytes": SCRATCH_BYTES_MIN},
+            )
+            return Calibration((), 0.0)
         async with _scratch_file(folder, clock) as store:
             return await calibrate(store, seal, lambda: ordinary_call(clock), clock.monotonic_ns)
-    except StoreError as error:
-        _log.warning("the store could not be calibrated", extra={"code": error.code})
+    except (StoreError, CannotCalibrate) as error:
+        code = error.code if isinstance(error, StoreError) else "cannot_calibrate"
+        detail = {"code": code, "detail": str(error)}
+        _log.warning("the store could not be calibrated", extra=detail)
         return Calibration((), 0.0)
 
 
@@ -129,15 +145,19 @@ async def measure_figures(url: str, clock: Clock, seconds: float) -> Figures:
 
 def _check_room(folder: Path, needed_bytes: int) -> None:
     """A measurement must not be what fills the disk under a running store."""
-    try:
-        free_bytes = shutil.disk_usage(folder).free
-    except OSError as error:
-        raise CannotCalibrate(f"{folder}: {error.strerror}") from error
+    free_bytes = _free_bytes(folder)
     if free_bytes < needed_bytes:
         raise CannotCalibrate(
             f"the scratch store may take {needed_bytes / 1e6:,.0f} MB, and {free_bytes / 1e6:,.0f} "
             f"MB are free in {folder}: free some, or measure for a shorter time with --seconds"
         )
+
+
+def _free_bytes(folder: Path) -> int:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError as error:
+        raise CannotCalibrate(f"{folder}: {error.strerror}") from error
 
 
 async def _measure(
@@ -189,7 +209,7 @@ async def _under_load(
     gc.freeze()
     try:
         served = await offer(queue, calls, rate, clock.monotonic_ns)
-        await queue.drain(30.0)
+        await all_durable(queue)
     finally:
         gc.unfreeze()
         await queue.close()

@@ -20,6 +20,7 @@ from typing import Final, Protocol
 
 from sidecar.clock import Clock
 from sidecar.errors import ConfigurationError
+from sidecar.policy.catalogue import Catalogue
 from sidecar.policy.in_force import InForce
 from sidecar.policy.index import PolicySet
 from sidecar.policy.load import LoadedPolicies, Source, Watching
@@ -139,6 +140,10 @@ class PolicyKeeper:
         self.detections: Watching | None = None
         self.reloads = 0
         self.failures = 0
+
+    def catalogue(self) -> Catalogue:
+        """The one in force."""
+        return self.current.catalogue
 
     def load_first(self) -> PolicySet:
         """Loads at start; raises ConfigurationError with every problem, one per line."""

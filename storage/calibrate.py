@@ -17,6 +17,7 @@ from statistics import median
 
 from storage.commit_model import Point
 from storage.driver import fetch
+from storage.errors import StoreUnavailable
 from storage.pressure import ENTRIES_PER_CALL
 from storage.records import Entry, Seal
 from storage.sql_store import SqlStore
@@ -26,6 +27,8 @@ from storage.write_queue import BATCH_MAX, RecordingStore, WriteQueue
 #: itself: always more waits than a batch holds, so it gets the most time.
 LEVELS = ((1, 50, 0.04), (8, 40, 0.04), (64, 20, 0.06), (BATCH_MAX, 8, 0.25))
 WAIT_S = 30.0
+#: How often it is looked meanwhile whether what is waited for can still come.
+LOOK_S = 0.25
 
 MakeCall = Callable[[], tuple[Entry, Entry]]
 
@@ -53,6 +56,19 @@ async def calibrate(
         point, handover_s = await _measure(store, seal, calls, monotonic_ns, seconds)
         points.append(point)
     return Calibration(tuple(points), handover_s)
+
+
+async def all_durable(queue: WriteQueue) -> None:
+    """Waits until all that was handed over is durable. Raises StoreUnavailable where it does not
+    become so, as soon as a commit has failed: what nobody asks for would be tried till the end."""
+    for _ in range(int(WAIT_S / LOOK_S)):
+        if not await queue.drain(LOOK_S):
+            return
+        if not queue.healthy:
+            break
+    raise StoreUnavailable(
+        f"what it is measured with is not durable in time: {queue.counters.last_error_code}"
+    )
 
 
 async def engine_settings(store: SqlStore) -> dict[str, str]:
@@ -128,7 +144,7 @@ async def _measure(
 
     try:
         await asyncio.gather(*(caller(mine) for mine in calls))
-        await queue.drain(WAIT_S)
+        await all_durable(queue)
     finally:
         await queue.close()
     steady = _steady([time_ns <= first_done_ns for time_ns in ends_ns])

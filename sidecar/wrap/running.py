@@ -149,9 +149,7 @@ async def _rooms(
     stack.push_async_callback(queue.close)
     await record_in_force(config, clock, store, queue, fence, policies)
     recorder = made_recorder(config, clock, queue, store, boot_id, fence)
-    callers = await made_callers(
-        stack, config, clock, store, queue, fence, lambda: policies.current.catalogue
-    )
+    callers = await made_callers(stack, config, clock, store, queue, fence, policies.catalogue)
     runs, counters = run_keeper(config, clock, store), Counters(config.upstreams)
     pins = PinKeeper(store, queue, clock, fence, is_alone=not store.has_leases)
     telling = Telling(config, clock, store, queue, fence, callers.containing, has_listeners=False)

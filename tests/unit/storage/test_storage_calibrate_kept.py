@@ -23,6 +23,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import postgres_server
+from storage_sqlite_setup import mounted
 
 import storage
 from sidecar.calibration import (
@@ -199,6 +200,18 @@ async def test_a_measurement_under_way_is_not_swept(tmp_path: Path) -> None:
         await held.close()
     assert (await measure_store(tmp_path, Clock())).points
     assert not other.exists()
+
+
+@pytest.mark.parametrize(("size", "is_measured"), [("16m", False), ("96m", True)])
+async def test_a3_a_start_does_not_measure_on_a_disk_that_is_nearly_full(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, size: str, is_measured: bool
+) -> None:
+    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", f"size={size}", "tmpfs") as disk:
+        with caplog.at_level(logging.WARNING, "aegis.store"):
+            assert bool((await measure_store(disk, Clock())).points) is is_measured
+        assert not list(disk.glob(".calibration*"))
+    told = [one for one in caplog.records if "little is free on its disk" in one.message]
+    assert bool(told) is not is_measured
 
 
 # -- on a server -------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ import pytest
 from storage_load_setup import make_call, one_call, queue_on
 from storage_queue_setup import ToldStore
 
-from storage.calibrate import LEVELS, calibrate, calibrate_for
-from storage.errors import StoreFull
+from storage.calibrate import LEVELS, all_durable, calibrate, calibrate_for
+from storage.errors import StoreFull, StoreUnavailable
 from storage.pressure import Point, Pressure, Rate
+from storage.write_queue import WriteQueue
 
 A, B = 0.0005, 0.00005
 CEILING = 1 / (A / 256 + B)
@@ -165,6 +166,28 @@ async def test_a_store_that_fails_cannot_be_calibrated() -> None:
     store.is_broken = StoreFull()
     with pytest.raises(StoreFull):
         await calibrate(store, lambda heads, drafts: None, make_call, time.perf_counter_ns)  # type: ignore[arg-type,return-value]
+
+
+async def test_what_does_not_become_durable_is_not_waited_for_to_the_end() -> None:
+    for error in (None, StoreFull()):
+        store = ToldStore()
+        store.is_broken = error
+        queue = WriteQueue(
+            store, lambda heads, drafts: None, capacity=8, wait_s=5,  # type: ignore[arg-type,return-value]
+            monotonic_ns=time.monotonic_ns,
+        )  # fmt: skip
+        began = time.monotonic()
+        try:
+            queue.enqueue(make_call()[1], queue.reserve())
+            if error is None:
+                await all_durable(queue)
+                assert len(store.batches) == 1, "control"
+            else:
+                with pytest.raises(StoreUnavailable, match="store_full"):
+                    await all_durable(queue)
+        finally:
+            await queue.close()
+        assert time.monotonic() - began < 5
 
 
 async def test_the_queue_feeds_the_pressure(tmp_path: Path) -> None:
