@@ -30,7 +30,6 @@ from sidecar.proxy.dialects import DIALECTS
 from sidecar.proxy.dialects.mcp_methods import TOOLS_CALL
 from sidecar.proxy.masked_calls import Masking, is_large
 from sidecar.proxy.masking import NotMaskable, masked
-from sidecar.proxy.mcp_sessions import SESSION
 from sidecar.telemetry.spans import HOLD
 
 if TYPE_CHECKING:
@@ -40,9 +39,6 @@ if TYPE_CHECKING:
     from sidecar.proxy.places import Places
     from sidecar.proxy.visit import Visit
     from storage.standing import ApprovalRow
-
-#: Tenant, agent, upstream, session, id of the request.
-SessionKey = tuple[str, str, str, str, str]
 
 #: No rule lets a yes live longer, or a call wait longer.
 LIFE_MAX_US: Final = 30 * 86_400_000_000
@@ -92,9 +88,6 @@ class Holding:
         self._redact = redact
         self._keeps_arguments = keeps_arguments
         self._masking = masking
-        #: Calls of MCP sessions that are held, by what a client takes one back with: no two of a
-        #: session that are not answered yet have one id (`mcp_sessions`).
-        self._in_sessions: dict[SessionKey, _Telling] = {}
 
     async def permit(
         self,
@@ -111,14 +104,12 @@ class Holding:
         """
         telling = _Telling(visit, call)
         asking = await self._asking(visit, policy_set, principal, call, shown, decision, telling)
-        key = _session_key(principal, call, call.reply_id)
-        if key is not None:
-            self._in_sessions[key] = telling
         waited_from_ns = self._clock.monotonic_ns()
         name = call.tool.upstream
         self._places.give_back(name)
         visit.has_place = False
         try:
+            telling.require_wanted()
             row = await self._approvals.hold(asking)
             telling.require_wanted()
         except (ClientGone, asyncio.CancelledError):
@@ -129,8 +120,7 @@ class Holding:
             refused.decision = replace(decision, approval_id=refused.more.get("approval"))
             raise
         finally:
-            if key is not None:
-                self._in_sessions.pop(key, None)
+            visit.waits_for = None
             until_ns = self._clock.monotonic_ns()
             visit.held_ns += until_ns - waited_from_ns
             if visit.stages is not None:
@@ -139,16 +129,14 @@ class Holding:
         visit.has_place = True
         return Permit(row, approver_of(row), asking.terms)
 
-    def take_back(self, principal: Principal, cancelled: ToolCall) -> None:
-        """A client has said over MCP that it wants a call no more: if that is held, it is let go.
-        Without a session nothing tells two clients' ids apart, and closing the stream is what
-        takes a call back."""
-        key = _session_key(principal, cancelled, cancelled.args.get("requestId"))
-        telling = self._in_sessions.get(key) if key is not None else None
-        if telling is not None:
-            telling.is_unwanted = True
-            if telling.waits_for is not None:
-                self._approvals.changes.waiting.wake(telling.waits_for)
+    def take_back(self, visit: Visit | None) -> None:
+        """A client has said over MCP that it wants a call no more: if that is held, or comes to be,
+        it is let go. Without a session nothing tells two clients' ids apart, and closing the stream
+        is what takes a call back."""
+        if visit is not None:
+            visit.is_taken_back = True
+            if visit.waits_for is not None:
+                self._approvals.changes.waiting.wake(visit.waits_for)
 
     def spend(self, permit: Permit, call_id: str, decision: Decision) -> Spend:
         """What the intent takes along."""
@@ -252,25 +240,21 @@ class Holding:
 class _Telling:
     """Tells a held agent that he waits, in the words of his protocol."""
 
-    __slots__ = ("_held", "_visit", "is_unwanted", "waits_for")
+    __slots__ = ("_held", "_visit")
 
     def __init__(self, visit: Visit, call: ToolCall) -> None:
-        #: Whether the agent has taken the call back.
-        self.is_unwanted = False
-        #: Tenant and id of the approval, once it is known.
-        self.waits_for: tuple[str, str] | None = None
         self._visit = visit
         upstream = visit.upstream
         self._held = None if upstream is None else DIALECTS[upstream.kind].held(call)
 
     def require_wanted(self) -> None:
         """Raises ClientGone for a call that was taken back."""
-        if self.is_unwanted:
+        if self._visit.is_taken_back:
             raise ClientGone
 
     async def __call__(self, row: ApprovalRow) -> None:
         self.require_wanted()
-        self.waits_for = (row.tenant_id, row.approval_id)
+        self._visit.waits_for = (row.tenant_id, row.approval_id)
         agent = self._visit.agent
         if agent is not None:
             await agent.hold_on(self._held, f"waits for an approval: {row.approval_id}")
@@ -291,17 +275,6 @@ def _masked(beside: Mapping[str, Any], decision: Decision) -> Mapping[str, Any]:
     except NotMaskable:
         return dict.fromkeys(beside, MASK)
     return made
-
-
-def _session_key(principal: Principal, call: ToolCall, reply_id: Any) -> SessionKey | None:
-    """What tells a request of an MCP session from any other; None without a session. An id keeps
-    its type: 1 and "1" are two."""
-    if call.dialect != "mcp" or type(reply_id) not in (str, int):
-        return None
-    session = next((value for name, value in call.headers if name.lower() == SESSION), None)
-    if session is None:
-        return None
-    return (principal.tenant, principal.agent, call.tool.upstream, session, repr(reply_id))
 
 
 def _worded(refused: Refused, decision: Decision) -> str:

@@ -42,7 +42,7 @@ class McpSessions:
         self._bindings = bindings
         self._ended: dict[tuple[str, str], None] = {}
         #: What is in flight or held here; the bounds of these bound it.
-        self._open: set[OpenRequest] = set()
+        self._open: dict[OpenRequest, Visit] = {}
 
     def entered(self, head: RequestHead, principal: Principal, call: ToolCall) -> ToolCall:
         """The call with the server's own ids; raises Refused: session_unknown, event_unknown."""
@@ -82,7 +82,7 @@ class McpSessions:
             visit.call = call._replace(reply_id=None)
             reason = "The id is that of a request which is not answered yet"
             raise RpcRefused("invalid_rpc", reason, rpc_code=INVALID_REQUEST)
-        self._open.add(key)
+        self._open[key] = visit
         visit.open_request = key
 
     def end(self, visit: Visit) -> None:
@@ -93,11 +93,18 @@ class McpSessions:
             return
         visit.open_request = None
         if not isinstance(key, AskedId):
-            self._open.discard(key)
+            self._open.pop(key, None)
             return
         went = visit.forwarding_ns and visit.ended is not OutcomeKind.NOT_FORWARDED
         if self._asked is not None and not went:
             self._asked.give_back(key)
+
+    def meant(self, head: RequestHead, principal: Principal, call: ToolCall) -> Visit | None:
+        """The request that a client says over MCP it wants no more, if that is not answered yet."""
+        session, about = head.first.get(SESSION), call.args.get("requestId")
+        if session is None or isinstance(about, bool) or not isinstance(about, str | int):
+            return None
+        return self._open.get((principal.tenant, principal.agent, head.upstream, session, about))
 
     def ask(
         self, principal: Principal, upstream: str, session: str, ids: Iterable[str | int]

@@ -195,7 +195,8 @@ class Pipeline:
             visit.intent = await self._judging.intent(visit, policy_set, principal, call)
             if visit.intent is not None:
                 if call.action == CANCELLED:
-                    self._judging.holding.take_back(principal, call)
+                    meant = self._answers.sessions.meant(head, principal, call)
+                    self._judging.holding.take_back(meant)
                 return visit.call
 
     async def _require_fit(

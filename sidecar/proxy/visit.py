@@ -57,6 +57,10 @@ class Visit:
     open_request: OpenRequest | AskedId | None = None
     #: What a held call is refused with whose agent left, or took it back.
     unheard: Refused | None = None
+    #: Whether its agent wants it no more, and has said so over MCP.
+    is_taken_back: bool = False
+    #: Tenant and id of the approval that it is held for, once that is known.
+    waits_for: tuple[str, str] | None = None
     #: How long it was held for a yes.
     held_ns: int = 0
     #: How the call ends once its answer is given, if nothing else comes of it.

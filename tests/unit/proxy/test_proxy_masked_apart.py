@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from proxy_approvals_setup import ANA, DONE, TENANT, asking, pending
+from proxy_approvals_setup import ANA, DONE, TENANT, asking, open_ones, pending
 from proxy_mcp_setup import ACCEPT, CATALOGUES, McpServer, Seen, asks, call, event, stream
 from proxy_mcp_setup import result as answer_of
 from proxy_whole_setup import receipts, whole
+from test_proxy_approvals import given_to_agent
 from test_proxy_obligations import OK, forwarded, policy
 
 from sidecar.errors import Refused
@@ -294,3 +295,42 @@ rules:
         assert apart(watched)
         assert len(names()) == 1, "it was masked to be asked, recorded and sent"
     await until_none()
+
+
+@pytest.mark.parametrize(
+    ("request_id", "ended"), [(1, "approval_pending"), (2, "shutting_down"), ("1", "shutting_down")]
+)
+async def test_a_call_that_is_taken_back_while_it_is_masked_asks_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request_id: int | str, ended: str
+) -> None:
+    begun, goes_on = threading.Event(), threading.Event()
+    find = DETECT["card_number"]
+
+    def waits(text: str) -> Iterator[Span]:
+        if len(text) > INLINE_BYTES_MAX:
+            begun.set()
+            assert goes_on.wait(10)
+        return find(text)
+
+    monkeypatch.setitem(DETECT, "card_number", waits)  # type: ignore[misc]
+    rules = f"""policy: p
+rules:
+  - {{id: asks, effect: require_approval, tools: mcp/*, obligations: {MASKS}}}
+"""
+    async with asking(tmp_path, policy=rules) as one:
+        headers = {**ACCEPT, "Mcp-Session-Id": given_to_agent(tmp_path, "s1")}
+        body = call("send", arguments={"text": LARGE[-2 * INLINE_BYTES_MAX :]})
+        waiting = asyncio.create_task(one.ask("POST", "/mcp", body, headers))
+        assert await asyncio.to_thread(begun.wait, 10)
+        about = {"requestId": request_id}
+        cancel = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": about}
+        await one.ask("POST", "/mcp", cancel, headers)
+        goes_on.set()
+        if request_id == body["id"]:
+            await waiting
+            assert not await open_ones(one)
+        else:
+            assert await pending(one), "control: another request was taken back"
+    await waiting
+    refused = [row for row in receipts(tmp_path) if row["kind"] == "refusal"]
+    assert [row["outcome"] for row in refused] == [ended]
