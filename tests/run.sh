@@ -145,7 +145,7 @@ checks_pid=$!
 beside >"$said/beside" 2>&1 &
 beside_pid=$!
 # The folders whose files take long come first, so that no worker is left alone with one at the end.
-# More than one for each of two cores gains little, and makes tests late that mind the time.
+# Three of them on two cores: half of their time is spent waiting for what is to happen.
 folders=(tests/faults tests/e2e tests/wire)
 for folder in tests/*/; do
     folder=${folder%/}
@@ -154,7 +154,7 @@ for folder in tests/*/; do
         folders+=("$folder")
     fi
 done
-part tests "$python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not serial" \
+part tests "$python" -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not serial" \
     --durations=15 "${waiting[@]/#/--ignore=}" "${folders[@]}"
 wait "$checks_pid" || failed="$failed checks"
 wait "$beside_pid" || failed="$failed beside"
