@@ -123,8 +123,7 @@ waiting=(
     tests/e2e/test_e2e_quickstart.py tests/soc tests/unit/deploy/test_deploy_environment.py
     tests/unit/telemetry/test_telemetry_alert_rules.py tests/differential
     tests/faults/test_faults_power_cut.py tests/fuzz tests/approvals
-    tests/unit/cli/test_cli_demo.py tests/unit/tool_schemas tests/unit/test_architecture.py tests/unit/policy tests/unit/ledger
-    tests/unit/soc tests/unit/test_served_memory.py
+    tests/unit/cli/test_cli_demo.py tests/unit/ledger tests/unit/test_served_memory.py
     tests/unit/proxy/test_proxy_detectors_pieces.py
 )
 # Beside the other tests, for they keep one core each at most and the tests often wait. Never beside
