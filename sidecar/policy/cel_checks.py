@@ -20,6 +20,7 @@ from sidecar.policy.cel_tree import CALL, CONSTANT, IDENTIFIER, LIST, LOOP, SELE
 from sidecar.policy.facts import FACTS, MEASURED, RANKS, ROOTS, RUN
 from sidecar.policy.pattern_anchors import is_held_to_the_whole
 from sidecar.policy.pattern_costs import PREPARE_NS_MAX, pattern_cost
+from sidecar.policy.text_openings import OPENINGS, asserted_names, openings
 
 #: Says what is wrong with a literal argument of a function, "" if nothing.
 JudgeLiteral = Callable[[str, str], str]
@@ -82,6 +83,8 @@ class Reading:
     functions: set[str] = field(default_factory=set)
     term_count: int = 0
     has_loops: bool = False
+    #: The names that have to be true where it is.
+    asserted: set[str] = field(default_factory=set)
 
     @property
     def has_errors(self) -> bool:
@@ -120,6 +123,9 @@ def inspect(tree: Term, judge_literal: JudgeLiteral, constants: Mapping[str, Any
             reading.functions.add(term.name)
             reading.literals.note(term)
             _check_call(term, reading, judge_literal, constants)
+    reading.asserted = asserted_names(tree)
+    for opening in () if reading.functions.isdisjoint(OPENINGS) else openings(tree, constants):
+        reading.findings.append(Finding(*opening, is_warning=True, only_in_allow=True))
     reading.reads_all_arguments = whole > sum(reading.mentions.values())
     return reading
 

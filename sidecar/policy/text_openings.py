@@ -1,0 +1,154 @@
+"""Parts of texts that an allow rule compares, and that take more than they look like.
+
+Knows: that `startsWith("/srv/work")` takes /srv/work-old and /srv/work/../etc, that the beginning
+of a URL without its `/` takes other hosts, that the end of a domain takes every longer name, that
+`contains` takes what stands anywhere, that `*` of a glob takes `/` too; which terms have to be true
+for an expression to be true.
+Must not know: the CEL library, files, rules.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from sidecar.policy.cel_tree import CALL, CONSTANT, IDENTIFIER, LIST, LOOP, Term
+
+#: The functions that are looked at; an expression without them needs no look.
+OPENINGS: Final = frozenset({"startsWith", "endsWith", "contains", "glob"})
+
+_EITHER: Final = frozenset({"_&&_", "_||_", "@not_strictly_false"})
+_URL_HEAD: Final = re.compile(r"https?://([^/*?#]+)", re.IGNORECASE)
+_URL_GLOB: Final = re.compile(r"https?://[^/*?#]*\*", re.IGNORECASE)
+_DOMAIN: Final = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*\.[a-z]{2,}", re.IGNORECASE)
+#: Paths of requests come decoded and without `.` and `..`.
+_REQUEST_PATH: Final = "http.path"
+
+
+class Opening(NamedTuple):
+    """A part that takes too much, at a character offset: what is wrong, what to write."""
+
+    offset: int
+    message: str
+    hint: str
+
+
+class _Asserted(NamedTuple):
+    """A term that has to be true, with the texts its loop variables stand for."""
+
+    term: Term
+    texts: Mapping[str, Sequence[str]]
+
+
+def asserted_names(tree: Term) -> set[str]:
+    """The names that are asked for being true."""
+    return {one.term.name for one in _asserted(tree, {}) if one.term.kind == IDENTIFIER}
+
+
+def openings(tree: Term, constants: Mapping[str, Any]) -> list[Opening]:
+    """Every comparison with a part of a text that has to be true and takes more than it says. What
+    the expression reads with `host` or `under` besides is held by these."""
+    found: list[Opening] = []
+    terms = list(tree.walk())
+    beside = {term.name for term in terms if term.kind == CALL} & {"host", "under"}
+    if any(".." in (term.text or "") for term in terms):
+        beside.add("..")
+    for term, texts in _asserted(tree, constants):
+        if term.kind != CALL or term.name not in OPENINGS or len(term.parts) != 2:
+            continue
+        for text in _texts(term.parts[1], texts, constants):
+            said = _judge(term.name, term.parts[0], text, beside)
+            if said is not None:
+                found.append(Opening(term.offset, *said))
+                break
+    return found
+
+
+def _asserted(tree: Term, constants: Mapping[str, Any]) -> Iterator[_Asserted]:
+    pending: list[tuple[Term, bool, Mapping[str, Sequence[str]]]] = [(tree, True, {})]
+    while pending:
+        term, is_true, texts = pending.pop()
+        if term.kind == LOOP and len(term.parts) == 5:
+            known = _texts(term.parts[0], texts, constants)
+            inner = {**texts, term.name: known} if known else texts
+            pending += [(part, is_true, inner) for part in term.parts[3:]]
+        elif term.kind == CALL and term.name in _EITHER:
+            pending += [(part, is_true, texts) for part in term.parts]
+        elif term.kind == CALL and term.name == "!_":
+            pending += [(part, not is_true, texts) for part in term.parts]
+        elif term.kind == CALL and term.name == "_?_:_":
+            pending += [(part, is_true, texts) for part in term.parts[1:]]
+        elif is_true:
+            yield _Asserted(term, texts)
+
+
+def _texts(
+    term: Term, loops: Mapping[str, Sequence[str]], constants: Mapping[str, Any]
+) -> Sequence[str]:
+    """The texts a term stands for, if they are known when the rule is loaded."""
+    if term.kind == LIST:
+        return [text for part in term.parts for text in _texts(part, loops, constants)]
+    if term.kind == IDENTIFIER and term.name in loops:
+        return loops[term.name]
+    value = constants.get(term.name) if term.kind == IDENTIFIER else term.value
+    if term.kind not in (IDENTIFIER, CONSTANT):
+        return ()
+    return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)]
+
+
+def _judge(
+    function: str, target: Term, text: str, beside: Collection[str]
+) -> tuple[str, str] | None:
+    if function == "contains":
+        hint = "compare the whole with == or in, or use inDomain(host(…), …), under() or glob()"
+        return f'contains("{text}") is true wherever in the text it stands', hint
+    if function == "endsWith":
+        return _end(text)
+    if function == "glob":
+        return _glob(target, text, beside)
+    return _beginning(target, text, beside)
+
+
+def _beginning(target: Term, text: str, beside: Collection[str]) -> tuple[str, str] | None:
+    url = _URL_HEAD.fullmatch(text)
+    if url is not None and "host" not in beside:
+        return (
+            f'startsWith("{text}") also takes {text}.evil.example',
+            f'compare the host, inDomain(host(…), "{url[1].lower()}"), or end the text with /',
+        )
+    if not text.startswith("/") or text == "/" or "under" in beside:
+        return None
+    is_whole = text.endswith("/")
+    if target.name == _REQUEST_PATH:
+        hint = f'end the text with /: startsWith("{text}/")'
+        return None if is_whole else (f'startsWith("{text}") also takes {text}-x', hint)
+    if is_whole and ".." in beside:
+        return None
+    also = f"{text}../x" if is_whole else f"{text}-x and {text}/../x"
+    root = text.rstrip("/")
+    return f'startsWith("{text}") also takes {also}', f'under(…, "{root}") takes what lies below it'
+
+
+def _end(text: str) -> tuple[str, str] | None:
+    if _DOMAIN.fullmatch(text) is None:
+        return None
+    hint = f'of an address compare "@{text}", of a host inDomain(…, "{text}")'
+    return f'endsWith("{text}") also takes evil{text}', hint
+
+
+def _glob(target: Term, pattern: str, beside: Collection[str]) -> tuple[str, str] | None:
+    if _URL_GLOB.match(pattern) and "host" not in beside:
+        also = pattern.replace("*", "evil.example/", 1).replace("*", "x")
+        hint = 'compare the host: inDomain(host(…), "NAME") is true of it and what lies below it'
+        return f'glob(…, "{pattern}") also takes {also}: * takes / too', hint
+    root = pattern.partition("*")[0].rpartition("/")[0]
+    if not root.startswith("/") or "*" not in pattern or target.name == _REQUEST_PATH:
+        return None
+    if "under" in beside or ".." in beside:
+        return None
+    hint = f'under(…, "{root}") takes what lies below it; both may stand together'
+    return (
+        f'glob(…, "{pattern}") also takes {pattern.replace("*", "../x")}: * takes / and .. too',
+        hint,
+    )
