@@ -121,7 +121,7 @@ def inspect(tree: Term, judge_literal: JudgeLiteral, constants: Mapping[str, Any
                 reading.sought.add(term.name)
         elif term.kind == CALL:
             reading.functions.add(term.name)
-            reading.literals.note(term)
+            reading.literals.note(term, constants)
             _check_call(term, reading, judge_literal, constants)
     reading.asserted = asserted_names(tree)
     for opening in () if reading.functions.isdisjoint(OPENINGS) else openings(tree, constants):
