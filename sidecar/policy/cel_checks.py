@@ -17,10 +17,12 @@ from typing import Any
 from sidecar.model import TrustLevel
 from sidecar.policy.cel_literals import Literals
 from sidecar.policy.cel_tree import CALL, CONSTANT, IDENTIFIER, LIST, LOOP, SELECT, Term
+from sidecar.policy.cel_truth import wanted_names
 from sidecar.policy.facts import FACTS, MEASURED, RANKS, ROOTS, RUN
 from sidecar.policy.pattern_anchors import is_held_to_the_whole
 from sidecar.policy.pattern_costs import PREPARE_NS_MAX, pattern_cost
-from sidecar.policy.text_openings import OPENINGS, asserted_names, openings
+from sidecar.policy.text_openings import OPENINGS, openings
+from sidecar.policy.untyped_values import EQUALITIES, Untyped, untyped
 
 #: Says what is wrong with a literal argument of a function, "" if nothing.
 JudgeLiteral = Callable[[str, str], str]
@@ -85,6 +87,8 @@ class Reading:
     has_loops: bool = False
     #: The names that have to be true where it is.
     asserted: set[str] = field(default_factory=set)
+    #: Comparisons that a text gets round where an argument has no type.
+    untyped: list[Untyped] = field(default_factory=list)
 
     @property
     def has_errors(self) -> bool:
@@ -123,9 +127,11 @@ def inspect(tree: Term, judge_literal: JudgeLiteral, constants: Mapping[str, Any
             reading.functions.add(term.name)
             reading.literals.note(term, constants)
             _check_call(term, reading, judge_literal, constants)
-    reading.asserted = asserted_names(tree)
+    reading.asserted = wanted_names(tree)
     for opening in () if reading.functions.isdisjoint(OPENINGS) else openings(tree, constants):
         reading.findings.append(Finding(*opening, is_warning=True, only_in_allow=True))
+    if reading.arguments and not reading.functions.isdisjoint(EQUALITIES):
+        reading.untyped = untyped(tree, constants)
     reading.reads_all_arguments = whole > sum(reading.mentions.values())
     return reading
 

@@ -59,7 +59,7 @@ class Literals:
         found = _type(other, constants)
         if found is None or _stands_for_absence(one, other, constants):
             return
-        name = _argument(one)
+        name = argument_of(one)
         if name is not None and (found, offset) not in self.of_arguments.get(name, ()):
             self.of_arguments.setdefault(name, []).append((found, offset))
 
@@ -83,7 +83,7 @@ def _stands_for_absence(one: Term, other: Term, constants: Mapping[str, Any]) ->
     return (_type(default, constants), default.value) == (_type(other, constants), other.value)
 
 
-def _argument(term: Term) -> str | None:
+def argument_of(term: Term) -> str | None:
     """The argument a term gives the value of, if it does: `args.x`, `args["x"]`, `args.?x`, with
     or without `orValue`."""
     if term.kind == CALL and term.name == _OR_VALUE and term.parts:

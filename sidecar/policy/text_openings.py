@@ -2,23 +2,22 @@
 
 Knows: that `startsWith("/srv/work")` takes /srv/work-old and /srv/work/../etc, that the beginning
 of a URL without its `/` takes other hosts, that the end of a domain takes every longer name, that
-`contains` takes what stands anywhere, that `*` of a glob takes `/` too; which terms have to be true
-for an expression to be true.
+`contains` takes what stands anywhere, that `*` of a glob takes `/` too.
 Must not know: the CEL library, files, rules.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any, Final, NamedTuple
 
-from sidecar.policy.cel_tree import CALL, CONSTANT, IDENTIFIER, LIST, LOOP, Term
+from sidecar.policy.cel_tree import CALL, Term
+from sidecar.policy.cel_truth import known_texts, wanted
 
 #: The functions that are looked at; an expression without them needs no look.
 OPENINGS: Final = frozenset({"startsWith", "endsWith", "contains", "glob"})
 
-_EITHER: Final = frozenset({"_&&_", "_||_", "@not_strictly_false"})
 _URL_HEAD: Final = re.compile(r"https?://([^/*?#]+)", re.IGNORECASE)
 _URL_GLOB: Final = re.compile(r"https?://[^/*?#]*\*", re.IGNORECASE)
 _DOMAIN: Final = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*\.[a-z]{2,}", re.IGNORECASE)
@@ -34,18 +33,6 @@ class Opening(NamedTuple):
     hint: str
 
 
-class _Asserted(NamedTuple):
-    """A term that has to be true, with the texts its loop variables stand for."""
-
-    term: Term
-    texts: Mapping[str, Sequence[str]]
-
-
-def asserted_names(tree: Term) -> set[str]:
-    """The names that are asked for being true."""
-    return {one.term.name for one in _asserted(tree, {}) if one.term.kind == IDENTIFIER}
-
-
 def openings(tree: Term, constants: Mapping[str, Any]) -> list[Opening]:
     """Every comparison with a part of a text that has to be true and takes more than it says. What
     the expression reads with `host` or `under` besides is held by these."""
@@ -54,47 +41,15 @@ def openings(tree: Term, constants: Mapping[str, Any]) -> list[Opening]:
     beside = {term.name for term in terms if term.kind == CALL} & {"host", "under"}
     if any(".." in (term.text or "") for term in terms):
         beside.add("..")
-    for term, texts in _asserted(tree, constants):
-        if term.kind != CALL or term.name not in OPENINGS or len(term.parts) != 2:
+    for term, is_true, texts in wanted(tree, constants):
+        if not is_true or term.kind != CALL or term.name not in OPENINGS or len(term.parts) != 2:
             continue
-        for text in _texts(term.parts[1], texts, constants):
+        for text in known_texts(term.parts[1], texts, constants):
             said = _judge(term.name, term.parts[0], text, beside)
             if said is not None:
                 found.append(Opening(term.offset, *said))
                 break
     return found
-
-
-def _asserted(tree: Term, constants: Mapping[str, Any]) -> Iterator[_Asserted]:
-    pending: list[tuple[Term, bool, Mapping[str, Sequence[str]]]] = [(tree, True, {})]
-    while pending:
-        term, is_true, texts = pending.pop()
-        if term.kind == LOOP and len(term.parts) == 5:
-            known = _texts(term.parts[0], texts, constants)
-            inner = {**texts, term.name: known} if known else texts
-            pending += [(part, is_true, inner) for part in term.parts[3:]]
-        elif term.kind == CALL and term.name in _EITHER:
-            pending += [(part, is_true, texts) for part in term.parts]
-        elif term.kind == CALL and term.name == "!_":
-            pending += [(part, not is_true, texts) for part in term.parts]
-        elif term.kind == CALL and term.name == "_?_:_":
-            pending += [(part, is_true, texts) for part in term.parts[1:]]
-        elif is_true:
-            yield _Asserted(term, texts)
-
-
-def _texts(
-    term: Term, loops: Mapping[str, Sequence[str]], constants: Mapping[str, Any]
-) -> Sequence[str]:
-    """The texts a term stands for, if they are known when the rule is loaded."""
-    if term.kind == LIST:
-        return [text for part in term.parts for text in _texts(part, loops, constants)]
-    if term.kind == IDENTIFIER and term.name in loops:
-        return loops[term.name]
-    value = constants.get(term.name) if term.kind == IDENTIFIER else term.value
-    if term.kind not in (IDENTIFIER, CONSTANT):
-        return ()
-    return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)]
 
 
 def _judge(
