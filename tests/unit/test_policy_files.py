@@ -253,6 +253,26 @@ async def test_d3_a_broken_set_never_replaces_a_good_one(
     assert (keeper.reload_succeeded, keeper.problems) == (True, ())
 
 
+async def test_d3_the_log_says_what_is_broken_whatever_could_be_better(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = folder / "a.yaml"
+    path.write_text("one.")
+    loader = Loader()
+
+    def load(sources: Sequence[Source], **how: Any) -> LoadedPolicies:
+        loaded = loader(sources, **how)
+        better = [Problem(Position("a", n), "better", is_warning=True) for n in range(1, 9)]
+        return LoadedPolicies(loaded.policy_set, [*better, *loaded.problems])
+
+    keeper = keeper_of(folder, load)
+    keeper.load_first()
+    path.write_text("broken")
+    await look_twice(keeper)
+    (said,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert said.__dict__["problems"] == ["policies/a.yaml:1:1: error: cut off"]
+
+
 async def test_d8_each_load_says_how_many_rules_are_in_shadow(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -326,6 +326,7 @@ def test_nothing_is_promoted_that_does_not_load(folder: Path, capsys: Captured) 
         ("shop", "in shadow are its rules: shop/large"),
         ("shop/reads", "is not in shadow"),
         ("shop/nothing", "has no rule 'nothing'"),
+        ("shop/larg", "has no rule 'larg': did you mean \"large\"?"),
         ("shp/large", 'did you mean "shop"?'),
     ],
 )
