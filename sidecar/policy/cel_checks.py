@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sidecar.model import TrustLevel
+from sidecar.policy.calendar_values import never
 from sidecar.policy.cel_literals import Literals
 from sidecar.policy.cel_tree import CALL, CONSTANT, IDENTIFIER, LIST, LOOP, SELECT, Term
 from sidecar.policy.cel_truth import wanted_names
@@ -126,6 +127,7 @@ def inspect(tree: Term, judge_literal: JudgeLiteral, constants: Mapping[str, Any
         elif term.kind == CALL:
             reading.functions.add(term.name)
             reading.literals.note(term, constants)
+            reading.findings += [Finding(*one, is_warning=True) for one in never(term)]
             _check_call(term, reading, judge_literal, constants)
     reading.asserted = wanted_names(tree)
     for opening in () if reading.functions.isdisjoint(OPENINGS) else openings(tree, constants):
