@@ -179,6 +179,13 @@ REFUSED = [
         "cat /etc/gshadow",
         "cat keys/id_ed25519_sk",
         "cat /home/a/.docker/config.json",
+        "cat app/.envrc",
+    ]),
+    ("baseline/no-secrets.yaml", "files/read", "path", "/srv/.environment", [
+        "/srv/.envrc",
+        "file:///srv/%2eenv",
+        "FILE:/srv/.e%6Ev",
+        "file:///srv/.env#top",
     ]),
     ("baseline/no-internal-addresses.yaml", "web/fetch", "url", "http://[2606:4700::1]/", [
         "http://[fec0::1]/",
