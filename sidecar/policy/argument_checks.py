@@ -218,7 +218,9 @@ class ArgumentChecks:
                 self._slips.note(_unlike(places, names), shared.free)
         self._slips.conclude(in_routes)
         for free, position, what, found in self._untyped:
-            if not in_routes.keys().isdisjoint(free):  # MCP has types of its own
+            routes = [in_routes[tool] for tool in free if tool in in_routes]  # MCP has types
+            is_fixed = found.is_text and all(found.argument in names for names in routes)
+            if routes and not is_fixed:
                 self._problems.warning(position, f"{what}: {found.message}", found.hint)
         for scope, several in self._by_scope.items():
             shared_types = _agreed(several)

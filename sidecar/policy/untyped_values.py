@@ -1,12 +1,14 @@
-"""Numbers and booleans that a rule holds against arguments which no catalogue declares.
+"""Values that a rule holds against arguments which no catalogue declares.
 
 Knows: that paths, queries and forms give texts, so that `args.force == true` is false of
-`force=true` and `args.force != true` is true of it; which of both a rule must not get wrong.
+`force=true` and `args.force != true` is true of it; that JSON gives lists of texts too; which of
+both a rule must not get wrong.
 Must not know: which tools there are, what they declare, the CEL library.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -19,8 +21,8 @@ EQUALITIES: Final = frozenset({"_==_", "_!=_", "@in"})
 
 
 class Untyped(NamedTuple):
-    """A comparison that the text of the same value gets round, at a character offset: one that has
-    to hold (`is_equal`), or one that must not."""
+    """A comparison that the same value gets round as another type, at a character offset: one that
+    has to hold (`is_equal`), or one that must not."""
 
     offset: int
     argument: str
@@ -32,10 +34,15 @@ class Untyped(NamedTuple):
     def message(self) -> str:
         """What is wrong."""
         sign, truth = ("==", "false") if self.is_equal else ("!=", "true")
-        return (
-            f'args.{self.argument} {sign} {self.shown} is {truth} of the text "{self.shown}", '
-            "which is what a path, a query or a form gives"
-        )
+        gives = f'the text "{self.shown}", which is what a path, a query or a form gives'
+        if self.is_text:
+            gives = f"a list of it, [{self.shown}], which a body of JSON can give"
+        return f"args.{self.argument} {sign} {self.shown} is {truth} of {gives}"
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is held against a text, which what stands in a route always is."""
+        return self.type_name == "string"
 
     @property
     def hint(self) -> str:
@@ -53,6 +60,8 @@ def untyped(tree: Term, constants: Mapping[str, Any]) -> list[Untyped]:
         is_equal = (term.name != "_!=_") == is_true
         pairs = [(one, other)] if term.name == "@in" else [(one, other), (other, one)]
         for argument, value in pairs:
+            if term.name == "_==_" and argument.name == "orValue":
+                continue  # of which a word is said wherever it stands
             name, shown = argument_of(argument), _shown(value, constants)
             if name is not None and shown is not None:
                 found.append(Untyped(term.offset, name, *shown, is_equal))
@@ -61,7 +70,7 @@ def untyped(tree: Term, constants: Mapping[str, Any]) -> list[Untyped]:
 
 
 def _shown(term: Term, constants: Mapping[str, Any]) -> tuple[str, str] | None:
-    """The first number or boolean that a term is or holds, as a text, and its type's name."""
+    """The first plain value that a term is or holds, as it is written, and its type's name."""
     if term.kind == LIST:
         return next((shown for part in term.parts if (shown := _shown(part, constants))), None)
     if term.kind not in (CONSTANT, IDENTIFIER):
@@ -74,4 +83,6 @@ def _shown(term: Term, constants: Mapping[str, Any]) -> tuple[str, str] | None:
             return f"{value:g}" if isinstance(
                 value, float
             ) else f"{value:d}", "number" if isinstance(value, float) else "int"
+        if isinstance(value, str) and value:
+            return json.dumps(value, ensure_ascii=False), "string"
     return None
