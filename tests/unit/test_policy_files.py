@@ -111,6 +111,17 @@ def test_files_elsewhere_keep_their_whole_name(folder: Path, tmp_path: Path) -> 
     assert names([str(folder)], base) == [str(folder / "a.yaml")]
 
 
+def test_d3_a_file_whose_name_ends_in_capitals_is_not_passed_over(folder: Path) -> None:
+    (folder / "a.yaml").write_text(ALLOW)
+    (folder / "deny.YAML").write_text(ALLOW)
+    assert messages(["policies"], folder.parent) == [
+        f"{folder}/deny.YAML: error: a policy file's name ends in capitals\n"
+        "    hint: rename it to .yaml"
+    ]
+    (folder / "deny.YAML").rename(folder / "deny.YAML.off")
+    assert messages(["policies"], folder.parent) == []
+
+
 def test_what_cannot_be_read_is_said_all_at_once(folder: Path) -> None:
     (folder / "gone.yaml").symlink_to("nowhere")
     (folder / "good.yaml").write_text("x")
