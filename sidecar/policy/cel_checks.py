@@ -19,6 +19,7 @@ from sidecar.policy.calendar_values import never
 from sidecar.policy.cel_literals import Literals
 from sidecar.policy.cel_tree import CALL, CONSTANT, IDENTIFIER, LIST, LOOP, SELECT, Term
 from sidecar.policy.cel_truth import wanted_names
+from sidecar.policy.empty_lists import unfilled
 from sidecar.policy.facts import FACTS, MEASURED, RANKS, ROOTS, RUN
 from sidecar.policy.pattern_anchors import is_held_to_the_whole
 from sidecar.policy.pattern_costs import PREPARE_NS_MAX, pattern_cost
@@ -132,6 +133,8 @@ def inspect(tree: Term, judge_literal: JudgeLiteral, constants: Mapping[str, Any
     reading.asserted = wanted_names(tree)
     for opening in () if reading.functions.isdisjoint(OPENINGS) else openings(tree, constants):
         reading.findings.append(Finding(*opening, is_warning=True, only_in_allow=True))
+    for unsized in unfilled(tree) if reading.has_loops else ():
+        reading.findings.append(Finding(*unsized, is_warning=True, only_in_allow=True))
     if reading.arguments and not reading.functions.isdisjoint(EQUALITIES):
         reading.untyped = untyped(tree, constants)
     reading.reads_all_arguments = whole > sum(reading.mentions.values())

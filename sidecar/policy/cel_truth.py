@@ -23,12 +23,14 @@ class Wanted(NamedTuple):
 
 
 def wanted(tree: Term, constants: Mapping[str, Any]) -> Iterator[Wanted]:
-    """Every term that decides; what is compared or called within one is not looked into."""
+    """Every term that decides, loops before what stands in them; what is compared or called within
+    one is not looked into."""
     pending = [Wanted(tree, True, {})]
     while pending:
         one = pending.pop()
         term, is_true, texts = one
         if term.kind == LOOP and len(term.parts) == 5:
+            yield one
             known = known_texts(term.parts[0], texts, constants)
             inner = {**texts, term.name: known} if known else texts
             pending += [Wanted(part, is_true, inner) for part in term.parts[3:]]
