@@ -335,11 +335,12 @@ class PolicyKeeper:
         self.reload_succeeded = loaded.policy_set is not None
         if loaded.policy_set is None:
             self.failures += 1
+            wrong = errors_only(self.problems)
             _log.error(
                 "policies are broken and were not loaded",
                 extra={
-                    "problems": [str(problem) for problem in self.problems[:_PROBLEMS_LOGGED]],
-                    "count": len(errors_only(self.problems)),
+                    "problems": [str(problem) for problem in wrong[:_PROBLEMS_LOGGED]],
+                    "count": len(wrong),
                 },
             )
             return

@@ -208,6 +208,8 @@ def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
             yield from _walk(path, (*above, identity))
         elif name.endswith(SUFFIXES):
             yield path
+        elif name.lower().endswith(SUFFIXES):  # passed over, a rule that refuses would be missed
+            raise _Unusable(shown, "a policy file's name ends in capitals", "rename it to .yaml")
 
 
 def _shown(path: Path, base: Path) -> str:

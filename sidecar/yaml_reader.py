@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import yaml
 
@@ -137,6 +137,9 @@ def read_documents(source: str, data: bytes) -> tuple[list[Node], list[Problem]]
         at = mark.index if mark is not None else 0
         column = min(mark.column, _LOOKED_AT_MAX) if mark is not None else 0
         hint = _hint_for(error, text[max(0, at - column) : at], text[at : at + 1])
+        begin = error.context_mark
+        if begin is not None and _NO_BREAK_SPACE in text[begin.index : at]:
+            hint = f"line {begin.line + 1} holds a no-break space: write a plain one"
         reader.problem(mark, error.problem or "not YAML", hint)
     except yaml.reader.ReaderError as error:  # a control character; there is no mark
         lines = data[: error.position].decode("utf-8", "replace").split("\n")
@@ -154,6 +157,10 @@ class _TooMany(Exception):
     """Enough problems were noted."""
 
 
+#: It looks like a space and is none to YAML.
+_NO_BREAK_SPACE: Final = "\u00a0"
+
+
 def _hint_for(error: yaml.MarkedYAMLError, before: str, found: str) -> str:
     """What is most likely meant, by the character at which the reader gave up, and what stands
     before it in its line."""
@@ -167,6 +174,8 @@ def _hint_for(error: yaml.MarkedYAMLError, before: str, found: str) -> str:
     if "expected ',' or" in problem and error.context_mark is not None:
         opened = error.context_mark
         return f"opened at line {opened.line + 1}, column {opened.column + 1}, and never closed"
+    if problem.endswith("'-' indicator") and not before.strip():
+        return "the keys of one mapping all begin in the same column, and this line in another"
     if _MORE_AFTER_A_VALUE.fullmatch(before):
         return "a value ends at its closing quote or brace: put the whole text in quotes"
     return "quote texts that hold `: `, ` #` or begin with a special character"

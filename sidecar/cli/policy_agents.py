@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from sidecar.model import Principal
     from sidecar.policy.index import PolicySet
+    from sidecar.policy.rule import Rule
     from sidecar.problems import Position, Problem
     from sidecar.yaml_reader import Node
 
@@ -61,8 +62,10 @@ def _agent(tenant: str, name: str, said: Node) -> Principal:
 def unmet_callers(
     policy_set: PolicySet, agents: Sequence[Principal], places: Mapping[str, Position]
 ) -> list[Problem]:
-    """A warning for every rule that no agent of the configuration can meet; those of packs, which
-    are for everybody, are left out."""
+    """A warning for every rule that no agent of the configuration can meet, and for every name of
+    callers that is one keystroke from one there is; those of packs, which are for everybody, are
+    left out."""
+    from sidecar.policy.argument_slips import is_a_slip
     from sidecar.policy.fields import did_you_mean
     from sidecar.problems import Problem
 
@@ -71,11 +74,30 @@ def unmet_callers(
         place = places[rule.rule_id]
         if place.source.startswith("pack:"):
             continue
+        named = list(_named(rule, agents))
         if any(all(one.matches(agent) for one in rule.callers) for agent in agents):
+            for pattern, known in named:
+                near = [one for one in known if is_a_slip(pattern, one)]
+                if near and pattern not in known:
+                    message = f'{rule.rule_id}: "{pattern}" is nobody whom sidecar.yaml names'
+                    hint = f'did you mean "{near[0]}"?'
+                    found.append(Problem(place, message, hint, is_warning=True))
             continue
-        wanted = [glob.pattern for one in rule.callers for glob in one.agents]
-        near = [did_you_mean(pattern, [agent.agent for agent in agents]) for pattern in wanted]
+        hints = (did_you_mean(pattern, known) for pattern, known in named)
         message = f"{rule.rule_id} is for none of the agents that sidecar.yaml names"
-        hint = next((hint for hint in near if hint), "")
+        hint = next((hint for hint in hints if hint), "")
         found.append(Problem(place, message, hint, is_warning=True))
     return found
+
+
+def _named(rule: Rule, agents: Sequence[Principal]) -> Iterator[tuple[str, list[str]]]:
+    """What a rule says of its callers, each beside what the configuration has of the kind."""
+    for one in rule.callers:
+        for globs, known in (
+            (one.agents, {agent.agent for agent in agents}),
+            (one.teams, {agent.team for agent in agents}),
+            (one.environments, {agent.environment for agent in agents}),
+            (one.tenants, {agent.tenant for agent in agents}),
+        ):
+            for glob in globs:
+                yield glob.pattern, sorted(known - {""})

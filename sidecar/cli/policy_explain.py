@@ -93,7 +93,7 @@ def _explain_given(args: argparse.Namespace, chosen: Chosen, policy_set: PolicyS
             print(json.dumps({"decision": said, "rules": []}))
         else:
             print(f'deny  "{refused.reason}"  [{refused.code}]')
-            print("      refused before any rule is asked")
+            print(f"      refused before any rule is asked. {refused.kind.next_step}")
         return 0
     show_problems(_undeclared(case, found.call.tool, policy_set, args.call))
     _show(found, chosen.where, args.json, {})

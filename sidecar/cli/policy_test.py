@@ -159,12 +159,20 @@ class Outcome:
 
     def _run(self, cases: CaseSet, coverage: Coverage, places: Mapping[str, Position]) -> None:
         from sidecar.policy.case_runner import run_case
+        from sidecar.problems import Problem
         from sidecar.proxy.described_request import route_request
 
         for case in cases.file.cases:
             result = run_case(cases, case, route_request)
             coverage.note(result.judged)
             self.results.append((result, places))
+            failed = result.unstated_error
+            if failed is not None:
+                message = f'"{case.name}" passes by an error in {failed.rule_id}: {failed.error}'
+                hint = (
+                    "say `code: condition_error` if that is meant, else state what the rule reads"
+                )
+                self.problems.append(Problem(case.position, message, hint, is_warning=True))
             self._policies[id(case)] = {policy for policy, _ in cases.file.policies}
 
     def policies_of(self, result: CaseResult) -> set[str]:
@@ -258,6 +266,8 @@ def show_failure(result: CaseResult, places: Mapping[str, Position]) -> None:
     for what, expected, came in result.wrong:
         print(f"    {what}: expected {expected}")
         print(f"    {' ' * len(what)}  came     {came}")
+    if result.refused is not None:
+        print(f"    hint: {result.refused.kind.next_step}")
     if result.judged:
         for line in explanation_lines(result.judged[-1], places):
             print(f"    {line}")

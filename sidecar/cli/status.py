@@ -51,7 +51,8 @@ def _lines(status: dict[str, Any]) -> list[str]:
         )
     if not policies["files_are_in_force"]:
         lines.append("            the files are BROKEN; the last good set stays in force:")
-    lines += [f"            {line}" for text in policies["problems"] for line in text.split("\n")]
+    problems = sorted(policies["problems"], key=_is_warning)  # what is broken first
+    lines += [f"            {line}" for text in problems for line in text.split("\n")]
     lines += [
         f"calls       {calls['in_flight']} in flight, {calls['forwarded']} forwarded, "
         f"{calls['refused']} refused",
@@ -60,6 +61,10 @@ def _lines(status: dict[str, Any]) -> list[str]:
     ]
     lines += [f"            {warning}" for warning in status["store"]["warnings"]]
     return lines
+
+
+def _is_warning(problem: str) -> bool:
+    return ": warning: " in problem.partition("\n")[0]
 
 
 def _places(listen: dict[str, Any]) -> str:

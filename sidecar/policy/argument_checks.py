@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sidecar.model import Tool
+from sidecar.model import Effect, Tool
 from sidecar.policy.argument_absence import unthought
 from sidecar.policy.argument_slips import ArgumentSlips
 from sidecar.policy.arguments import TELLING_TYPES, ArgumentTypes
@@ -21,6 +21,7 @@ from sidecar.policy.cel_checks import Reading
 from sidecar.policy.compiling import CompiledRule, Expression
 from sidecar.policy.fields import Problems, did_you_mean
 from sidecar.policy.text_places import Place
+from sidecar.policy.untyped_values import Untyped
 from sidecar.problems import Position
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class ArgumentChecks:
         self._by_scope: dict[Scope, list[_Typed]] = {}
         self._shared: dict[tuple[Scope, str], _Shared] = {}
         self._literals: list[tuple[Position, str, str, bool]] = []
+        self._untyped: list[tuple[Sequence[str], Position, str, Untyped]] = []
 
     def look(self, one: CompiledRule, declared: Declarations, tools: Sequence[Tool]) -> None:
         """Notes every argument a rule reads that no tool of it can have; `declared` is what each
@@ -98,12 +100,30 @@ class ArgumentChecks:
             for variable in expression.condition.variables:
                 self._share(one, expression, variable, known, free)
         if free and not one.is_pack:
-            self._slips.note(_unlike(one.arguments, names), free)
+            unlike = _unlike(one.arguments, names)
+            self._slips.note(unlike, free)
+            self._note_untyped(one, free, names | unlike.keys())
         if is_complete:
             plain = [types.plain() for types in known]
             self._look_at_paths(one, plain)
             for expression in one.expressions:
                 self._remember(_read(one, expression), plain)
+
+    def _note_untyped(self, one: CompiledRule, free: Sequence[str], meant: set[str]) -> None:
+        """Remembers comparisons that a text gets round: of an allow rule those that must not hold,
+        of others those that have to."""
+        is_allow = one.rule.effect is Effect.ALLOW
+        for expression in one.expressions:
+            condition = expression.condition
+            read = [(expression.what, condition.reading, expression.place)]
+            for variable in condition.asserted():
+                place = one.variables[variable.name].place
+                read.append((variable.name, variable.reading, place))
+            for what, reading, place in read:
+                for found in reading.untyped:
+                    is_missed = found.is_equal is not is_allow
+                    if is_missed and (found.argument in meant or what != expression.what):
+                        self._untyped.append((free, place(found.offset), what, found))
 
     def _look_at_names(
         self,
@@ -197,6 +217,11 @@ class ArgumentChecks:
             elif not read.is_pack:
                 self._slips.note(_unlike(places, names), shared.free)
         self._slips.conclude(in_routes)
+        for free, position, what, found in self._untyped:
+            routes = [in_routes[tool] for tool in free if tool in in_routes]  # MCP has types
+            is_fixed = found.is_text and all(found.argument in names for names in routes)
+            if routes and not is_fixed:
+                self._problems.warning(position, f"{what}: {found.message}", found.hint)
         for scope, several in self._by_scope.items():
             shared_types = _agreed(several)
             environments: dict[tuple[tuple[str, str], ...], Any] = {}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from sidecar.errors import Refused
-from sidecar.model import Decision, Effect, HttpFacts, ToolCall
+from sidecar.model import Decision, Effect, HttpFacts, RuleMatch, ToolCall
 from sidecar.policy.case_file import Case
 from sidecar.policy.case_protocol import protocol_request
 from sidecar.policy.case_set import CaseSet
@@ -58,6 +58,15 @@ class CaseResult:
     def passed(self) -> bool:
         """Whether all that the case states came true."""
         return not self.wrong
+
+    @property
+    def unstated_error(self) -> RuleMatch | None:
+        """The rule whose condition failed, if that alone made the case pass, which does not say
+        that it means it: a misspelt argument refuses as well as a rule does."""
+        decision = self.judged[-1].decision if self.judged and self.passed else None
+        if decision is None or decision.code != "condition_error" or self.case.code is not None:
+            return None
+        return next((one for one in decision.matches if one.rule_id == decision.rule_id), None)
 
 
 def run_case(

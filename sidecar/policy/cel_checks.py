@@ -15,11 +15,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sidecar.model import TrustLevel
+from sidecar.policy.calendar_values import never
 from sidecar.policy.cel_literals import Literals
 from sidecar.policy.cel_tree import CALL, CONSTANT, IDENTIFIER, LIST, LOOP, SELECT, Term
+from sidecar.policy.cel_truth import wanted_names
+from sidecar.policy.empty_lists import unfilled
 from sidecar.policy.facts import FACTS, MEASURED, RANKS, ROOTS, RUN
 from sidecar.policy.pattern_anchors import is_held_to_the_whole
 from sidecar.policy.pattern_costs import PREPARE_NS_MAX, pattern_cost
+from sidecar.policy.text_openings import OPENINGS, openings
+from sidecar.policy.untyped_values import EQUALITIES, Untyped, untyped
 
 #: Says what is wrong with a literal argument of a function, "" if nothing.
 JudgeLiteral = Callable[[str, str], str]
@@ -82,6 +87,10 @@ class Reading:
     functions: set[str] = field(default_factory=set)
     term_count: int = 0
     has_loops: bool = False
+    #: The names that have to be true where it is.
+    asserted: set[str] = field(default_factory=set)
+    #: Comparisons that a text gets round where an argument has no type.
+    untyped: list[Untyped] = field(default_factory=list)
 
     @property
     def has_errors(self) -> bool:
@@ -118,8 +127,16 @@ def inspect(tree: Term, judge_literal: JudgeLiteral, constants: Mapping[str, Any
                 reading.sought.add(term.name)
         elif term.kind == CALL:
             reading.functions.add(term.name)
-            reading.literals.note(term)
+            reading.literals.note(term, constants)
+            reading.findings += [Finding(*one, is_warning=True) for one in never(term)]
             _check_call(term, reading, judge_literal, constants)
+    reading.asserted = wanted_names(tree)
+    for opening in () if reading.functions.isdisjoint(OPENINGS) else openings(tree, constants):
+        reading.findings.append(Finding(*opening, is_warning=True, only_in_allow=True))
+    for unsized in unfilled(tree) if reading.has_loops else ():
+        reading.findings.append(Finding(*unsized, is_warning=True, only_in_allow=True))
+    if reading.arguments and not reading.functions.isdisjoint(EQUALITIES):
+        reading.untyped = untyped(tree, constants)
     reading.reads_all_arguments = whole > sum(reading.mentions.values())
     return reading
 

@@ -16,11 +16,17 @@ from sidecar.policy.fields import did_you_mean
 _RANKS: Final = "trust and risk are ranks: compare with trust.NAME or risk.NAME, without quotes"
 _OPERATORS: Final = "CEL writes && for and, || for or, ! for not, == for equal"
 _MEMBER: Final = "whether a list holds a value is written: VALUE in LIST"
+_PART: Final = "whether a text holds another is written: TEXT.contains(PART)"
+_OPTIONAL: Final = "say what holds without it: args.?NAME.orValue(…), or ask has(args.NAME) first"
+_ASCII: Final = "it only looks like an ASCII character: names are ASCII, quotes are \" or '"
 
 _RANK: Final = re.compile(r"\b(trust|risk|returns)\b")
 _QUOTED: Final = re.compile(r"\"[^\"\n]*\"|'[^'\n]*'")
 _OTHER_OPERATORS: Final = re.compile(r"\b(and|or|not|is)\b|(?<![=!<>])=(?!=)", re.IGNORECASE)
 _A_LIST: Final = re.compile(r"'(contains|includes|has)' applied to '\(list\(")
+_OF_OPTIONAL: Final = re.compile(r"applied to '.*\boptional_type\(")
+_IN_A_TEXT: Final = re.compile(r"'@in' applied to '\((dyn|string), string\)'")
+_UNREAD: Final = re.compile(r"token recognition error at: '(.)")
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z_]\w*")
 _ADDED: Final = ("host", "inDomain", "under", "glob", "cidr", "containsIP", "matches", "has")
 #: The library's own, suggested for what is nearly the same only.
@@ -33,6 +39,9 @@ _NEARLY: Final = 0.8
 
 def hint_for(text: str, what: str) -> str:
     """A hint for what the library says of an expression, or ""."""
+    unread = _UNREAD.search(what)
+    if unread is not None and not unread[1].isascii():
+        return _ASCII
     if what.startswith("Syntax error"):
         is_other_language = _OTHER_OPERATORS.search(_QUOTED.sub("", text)) is not None
         return _OPERATORS if is_other_language else ""
@@ -40,6 +49,10 @@ def hint_for(text: str, what: str) -> str:
         return ""
     if "int, string" in what and _RANK.search(text):
         return _RANKS
+    if _OF_OPTIONAL.search(what):
+        return _OPTIONAL
+    if _IN_A_TEXT.search(what):
+        return _PART
     return _MEMBER if _A_LIST.search(what) else ""
 
 

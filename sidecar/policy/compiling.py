@@ -230,6 +230,11 @@ class _PolicyCompiler:
         self.used |= condition.reading.names
         self._note(what, node, condition.reading.findings, draft.effect)
         found.append(Expression(what, node.value, condition, partial(self._texts.place, node)))
+        for one in condition.asserted() if draft.effect is Effect.ALLOW else ():
+            asserted = [finding for finding in one.reading.findings if finding.only_in_allow]
+            self._note(
+                one.name, self._variables[one.name.partition(".")[2]], asserted, Effect.ALLOW
+            )
         return condition
 
     def _lacks(

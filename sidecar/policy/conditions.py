@@ -119,6 +119,15 @@ class Condition:
     #: What is worked out for it when first needed.
     memo: dict[str, Any] = field(default_factory=dict)
 
+    def asserted(self) -> list[Variable]:
+        """The variables that have to be true for it to be true, through others too."""
+        names, found = set(self.reading.asserted), []
+        for one in reversed(self.variables):  # each stands behind those that it reads
+            if one.name in names:
+                names |= one.reading.asserted
+                found.append(one)
+        return found
+
     def estimate(self) -> Estimate:
         """How long an evaluation may take, given how large its inputs are."""
         tree = decode(self.expression.serialize())

@@ -7,6 +7,7 @@ Must not know: files, stores, how the account is laid out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
@@ -19,10 +20,13 @@ from sidecar.policy.matcher_words import Check, checks, fits_tool, names_tool
 from sidecar.policy.reasons import Place, Reason
 from sidecar.policy.rule import Rule
 from sidecar.policy.runs import RunState, beginning
+from sidecar.policy.secret_names import MASK
 from sidecar.policy.verdicts import Judged, Verdict, judge
 
 _LEVELS: Final = ("trust.", "risk.")
 _VALUES_MAX: Final = 12
+#: Texts that read like what JSON has for numbers, booleans, null, lists and objects.
+_OF_ANOTHER_TYPE: Final = re.compile(r"-?[0-9.]+([eE][+-]?[0-9]+)?|true|false|null|[\[{].*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,19 @@ def _values(rule: Rule, facts: Facts, policy_set: PolicySet, hidden: Hidden) -> 
             yield f"{name} (not recorded)"
             continue
         place = Place("args", (name[len("args.") :],)) if name.startswith("args.") else Place(name)
-        yield f"{name} {Reason((place,)).fill(facts, policy_set.secrets) or '(empty)'}"
+        shown = Reason((place,)).fill(facts, policy_set.secrets) or "(empty)"
+        kind = _kind(facts.call.args.get(place.members[0]), shown) if place.members else ""
+        yield f"{name} {shown}{kind}"
     if len(places) > _VALUES_MAX:
         yield f"and {len(places) - _VALUES_MAX} more"
+
+
+def _kind(value: object, shown: str) -> str:
+    """What a value is, where it reads like one of another type: that is why it is not equal."""
+    if isinstance(value, list) and not shown.startswith("["):
+        return " (a list)"
+    if not isinstance(value, str) or shown == MASK:
+        return ""
+    if value != value.strip():
+        return " (with blanks around it)"
+    return " (a text)" if _OF_ANOTHER_TYPE.fullmatch(value) else ""

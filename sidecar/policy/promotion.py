@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 
 from sidecar.model import Mode
+from sidecar.policy.fields import did_you_mean
 from sidecar.problems import Position
 from sidecar.yaml_reader import Node, read_yaml
 
@@ -67,7 +68,8 @@ def _mode(root: Node, rule_id: str | None) -> Node:
             raise NotPromotable(f"the policy {policy} is live; in shadow are its rules: {named}")
         raise NotPromotable(f"the policy {policy} is not in shadow: there is nothing to promote")
     if rule_id not in rules:
-        raise NotPromotable(f"the policy {policy} has no rule {rule_id!r}")
+        near = did_you_mean(rule_id, shadowed or list(rules))
+        raise NotPromotable(f"the policy {policy} has no rule {rule_id!r}{near and f': {near}'}")
     if is_shadow:
         raise NotPromotable(
             f"the whole policy is in shadow, and no rule leaves a shadow policy: promote {policy}"

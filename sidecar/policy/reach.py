@@ -19,6 +19,7 @@ from sidecar.policy.matchers import MCP_PREFIX, Glob, ToolMatcher
 from sidecar.policy.never import check_never
 from sidecar.policy.protocol_methods import NEVER_JUDGED
 from sidecar.policy.routes import parse_route
+from sidecar.policy.rule_values import several_hint
 from sidecar.policy.tool_names import ToolNames
 
 
@@ -151,7 +152,7 @@ def _note_unmet(one: CompiledRule, reach: Reach, problems: Problems, is_lenient:
         pattern = matcher.tools[0].pattern
         # A glob that finds nothing is never meant for what nobody declared.
         names = [one for one in reach.names if "*" not in pattern or not one.endswith("/unknown")]
-        hint = did_you_mean(pattern, names)
+        hint = several_hint(pattern) or did_you_mean(pattern, names)
         if f"/{MCP_PREFIX}" in pattern:
             hint = "mcp:METHOD belongs to upstreams of `kind: mcp`"
     problems.note(one.draft.tools_position, message, hint, is_warning=is_lenient)
@@ -272,5 +273,5 @@ def _warn_of_idle_globs(one: CompiledRule, reach: Reach, problems: Problems) -> 
             problems.warning(
                 one.draft.tools_position,
                 f'"{glob.pattern}" names no tool',
-                did_you_mean(glob.pattern, reach.names),
+                several_hint(glob.pattern) or did_you_mean(glob.pattern, reach.names),
             )

@@ -18,8 +18,15 @@ from sidecar.problems import Position
 from sidecar.yaml_reader import Node
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+_IN_NO_NAME = re.compile(r"[^a-z0-9*-]")
 _METHOD = re.compile(r"[A-Z][A-Z-]{0,31}")
 _EFFECTS = {effect.value: effect for effect in Effect}
+#: What effects are called elsewhere.
+_MEANT = {
+    "allow": ("accept", "grant", "pass", "permit"),
+    "deny": ("block", "drop", "forbid", "refuse", "reject"),
+    "require_approval": ("approval", "approve", "ask", "confirm", "escalate", "hold", "review"),
+}
 _CEL_WORD = re.compile(
     "as|break|const|continue|else|false|for|function|if|import|in|let|loop|namespace|null|package"
     "|return|true|var|void|while"
@@ -37,6 +44,24 @@ def caller_glob(node: Node, problems: Problems) -> Glob | None:
     if isinstance(node.value, int) and not isinstance(node.value, bool):
         return Glob(str(node.value))
     return glob(node, problems)
+
+
+def named_glob(node: Node, problems: Problems) -> Glob | None:
+    """A glob over agents or tenants, whose names have one form; a word on one that fits none."""
+    found = caller_glob(node, problems)
+    if found is not None and _IN_NO_NAME.search(found.pattern):
+        problems.warning(
+            node.position,
+            f'"{found.pattern}" fits nobody: names are a-z, 0-9 and -',
+            several_hint(found.pattern) or did_you_mean(found.pattern, [found.pattern.lower()]),
+        )
+    return found
+
+
+def several_hint(pattern: str) -> str:
+    """For who wrote several in one text, or ""."""
+    several = [part.strip() for part in pattern.split(",")]
+    return f"several are a list: [{', '.join(several)}]" if len(several) > 1 else ""
 
 
 def http_method(node: Node, problems: Problems) -> str | None:
@@ -89,7 +114,9 @@ def rule_effect(node: Node, problems: Problems) -> Effect | None:
     """allow, deny or require_approval."""
     if isinstance(node.value, str) and node.value in _EFFECTS:
         return _EFFECTS[node.value]
-    hint = did_you_mean(str(node.plain()), _EFFECTS)
+    given = str(node.plain()).lower()
+    meant = next((effect for effect, words in _MEANT.items() if given in words), "")
+    hint = f'did you mean "{meant}"?' if meant else did_you_mean(given, _EFFECTS)
     problems.error(node.position, "effect is allow, deny or require_approval", hint)
     return None
 

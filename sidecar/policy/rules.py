@@ -33,6 +33,7 @@ from sidecar.policy.rule_values import (
     glob,
     http_method,
     imported,
+    named_glob,
     named_values,
     network,
     reason_text,
@@ -94,10 +95,10 @@ class PolicyFile:
 
 
 _CALLER_FIELDS = {
-    "agents": Field(list_of(caller_glob)),
+    "agents": Field(list_of(named_glob)),
     "teams": Field(list_of(caller_glob)),
     "environments": Field(list_of(caller_glob)),
-    "tenants": Field(list_of(caller_glob)),
+    "tenants": Field(list_of(named_glob)),
 }
 
 _ANYBODY = CallerMatcher()

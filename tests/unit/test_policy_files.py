@@ -111,6 +111,17 @@ def test_files_elsewhere_keep_their_whole_name(folder: Path, tmp_path: Path) -> 
     assert names([str(folder)], base) == [str(folder / "a.yaml")]
 
 
+def test_d3_a_file_whose_name_ends_in_capitals_is_not_passed_over(folder: Path) -> None:
+    (folder / "a.yaml").write_text(ALLOW)
+    (folder / "deny.YAML").write_text(ALLOW)
+    assert messages(["policies"], folder.parent) == [
+        f"{folder}/deny.YAML: error: a policy file's name ends in capitals\n"
+        "    hint: rename it to .yaml"
+    ]
+    (folder / "deny.YAML").rename(folder / "deny.YAML.off")
+    assert messages(["policies"], folder.parent) == []
+
+
 def test_what_cannot_be_read_is_said_all_at_once(folder: Path) -> None:
     (folder / "gone.yaml").symlink_to("nowhere")
     (folder / "good.yaml").write_text("x")
@@ -251,6 +262,26 @@ async def test_d3_a_broken_set_never_replaces_a_good_one(
     path.write_text("one.")
     assert await look_twice(keeper), "back to the good content"
     assert (keeper.reload_succeeded, keeper.problems) == (True, ())
+
+
+async def test_d3_the_log_says_what_is_broken_whatever_could_be_better(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = folder / "a.yaml"
+    path.write_text("one.")
+    loader = Loader()
+
+    def load(sources: Sequence[Source], **how: Any) -> LoadedPolicies:
+        loaded = loader(sources, **how)
+        better = [Problem(Position("a", n), "better", is_warning=True) for n in range(1, 9)]
+        return LoadedPolicies(loaded.policy_set, [*better, *loaded.problems])
+
+    keeper = keeper_of(folder, load)
+    keeper.load_first()
+    path.write_text("broken")
+    await look_twice(keeper)
+    (said,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert said.__dict__["problems"] == ["policies/a.yaml:1:1: error: cut off"]
 
 
 async def test_d8_each_load_says_how_many_rules_are_in_shadow(

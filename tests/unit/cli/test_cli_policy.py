@@ -123,6 +123,36 @@ def test_rules_for_agents_that_the_configuration_does_not_name(
     assert "p/one is" in (err := capsys.readouterr().err) and "p/both is" not in err
 
 
+def test_one_of_several_callers_that_is_misspelt(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A rule that refuses two agents, one of them misspelt, refuses one."""
+    rules = (
+        "policy: p\nrules:\n"
+        "  - {id: slip, effect: deny, tools: shop/get, agents: [reviewer, codr, 'ci-*']}\n"
+        "  - {id: team, effect: deny, tools: shop/get, teams: plattform}\n"
+        "  - {id: else, effect: deny, tools: shop/get, agents: [coder, registered-later]}\n"
+    )
+    write(tmp_path, tools=TOOLS, rules=rules)
+    config = tmp_path / "sidecar.yaml.conf"
+    config.write_text(
+        "policies: [rules.yaml, tools.yaml]\n"
+        "tenants: {acme: {agents: {coder: {team: platform}, reviewer: {}}}}\n"
+        "upstreams: {shop: {url: http://127.0.0.1:1/}}\n"
+    )
+    assert main(["policy", "check", "--config", str(config)]) == 0
+    said = [
+        line.partition("warning: ")[2] or line.strip()
+        for line in capsys.readouterr().err.splitlines()
+    ]
+    assert said == [
+        'p/slip: "codr" is nobody whom sidecar.yaml names',
+        'hint: did you mean "coder"?',
+        "p/team is for none of the agents that sidecar.yaml names",
+        'hint: did you mean "platform"?',
+    ]
+
+
 ASKS = """policy: p
 rules:
   - {id: fine, effect: require_approval, tools: shop/get, approval: {approvers: [leads, ana]}}

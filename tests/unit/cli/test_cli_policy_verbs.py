@@ -146,6 +146,28 @@ def test_broken_policies_and_no_tests_end_with_2(folder: Path, capsys: Captured)
     assert "policies/shop.yaml:2:8: error" in capsys.readouterr().err
 
 
+def test_a_case_that_passes_by_an_error_is_told(folder: Path, capsys: Captured) -> None:
+    """A slip in a case, or a rule that cannot be evaluated, refuses as well as what is meant."""
+    slip = TEST.replace("amount: 51", "amuont: 51").replace(', reason: "51 is too much"', "")
+    write(folder, tools=TOOLS.replace(", args: {id: string, amount: int}", ""), shop_test=slip)
+    assert main(["policy", "test", "policies"]) == 0
+    said = capsys.readouterr().err
+    assert '5:12: warning: "a large refund" passes by an error in shop/large: Key not found' in said
+    write(folder, shop_test=slip.replace("by: shop/large", "code: condition_error"))
+    assert main(["policy", "test", "policies"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_request_to_no_upstream_is_told_how_paths_begin(folder: Path, capsys: Captured) -> None:
+    call = "call: {method: GET, path: /items/7}"
+    write(folder, shop_test=TEST + f"  - {{name: path, {call}, expect: allow}}\n")
+    assert main(["policy", "test", "policies"]) == 1
+    assert "hint: The first path segment names an upstream" in capsys.readouterr().out
+    (folder / "call.yaml").write_text(call)
+    assert main(["policy", "explain", "--call", "call.yaml", "policies"]) == 0
+    assert "The first path segment names an upstream" in capsys.readouterr().out
+
+
 # -- explain ---------------------------------------------------------------------------------
 
 
@@ -304,6 +326,7 @@ def test_nothing_is_promoted_that_does_not_load(folder: Path, capsys: Captured) 
         ("shop", "in shadow are its rules: shop/large"),
         ("shop/reads", "is not in shadow"),
         ("shop/nothing", "has no rule 'nothing'"),
+        ("shop/larg", "has no rule 'larg': did you mean \"large\"?"),
         ("shp/large", 'did you mean "shop"?'),
     ],
 )

@@ -113,6 +113,10 @@ async def test_d3_a_broken_set_is_told_by_status_and_reload(setup: Setup, tmp_pa
     _, words, _ = await command("status", "--data-dir", str(tmp_path))
     assert "BROKEN; the last good set stays in force" in words
     assert "a.yaml:3:1: error: no" in words
+    warning = Problem(Position("a.yaml", 1, 1), "could be better", is_warning=True)
+    setup.policies.problems = (warning, *setup.policies.problems)
+    _, words, _ = await command("status", "--data-dir", str(tmp_path))
+    assert 0 < words.index("error: no") < words.index("warning: could be better")
 
 
 async def test_a_sidecar_that_is_not_ready_says_so(setup: Setup, tmp_path: Path) -> None:

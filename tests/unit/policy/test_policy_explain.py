@@ -197,6 +197,36 @@ def test_the_form_of_an_explanation() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (1, "1"),
+        ("1", "1 (a text)"),
+        ("true", "true (a text)"),
+        (True, "true"),
+        ("null", "null (a text)"),
+        (None, "null"),
+        ("one", "one"),
+        (["one"], "one (a list)"),
+        ([1], "[1]"),
+        ('["one"]', '["one"] (a text)'),
+        ("one ", "one  (with blanks around it)"),
+        ("", "(empty)"),
+        ([], "(empty) (a list)"),
+    ],
+)
+def test_a_value_that_reads_like_another_is_told_apart(value: Any, shown: str) -> None:
+    """A condition that is false of `["main"]` or "7" must not be shown with `main` or `7`."""
+    policy_set = loaded(POLICY)
+    call = make_call(policy_set, "files/read", {"q": value})
+    (account,) = (
+        one
+        for one in explain(policy_set, make_principal(), call, MONDAY_10_UTC_US).accounts
+        if one.rule.rule_id == "p/elsewhere"
+    )
+    assert account.why.partition(": args.q ")[2] == shown
+
+
 TERMS = """policy: t
 rules:
  - {id: adds, tools: files/write,

