@@ -120,7 +120,10 @@ class UpstreamLimits(Group):
     request_bytes: int = _setting(
         "largest request body", low=1, high=1024 * MIB, default_text="`limits.request`"
     )
-    calls: int = _setting("calls in flight, open WebSockets too", 256, low=1, high=65_535)
+    calls: int = _setting(
+        "calls in flight, open WebSockets too; one of several tenants may have half of them", 256,
+        low=1, high=65_535,
+    )  # fmt: skip
     message_bytes: int = _setting(
         "largest message of a WebSocket, either way", 16 * MIB, low=1, high=1024 * MIB
     )

@@ -171,6 +171,8 @@ class Pipeline:
         """Who calls; raises Refused for one who may not, as he stands now."""
         known = self._identify.known(exchange, upstream)
         principal = visit.principal = known or await self._identify.asked(exchange, upstream)
+        if self._places.are_shared and visit.has_place and visit.share is None:
+            visit.share = self._places.share(upstream.name, principal.tenant)
         require_active(principal.state)
         return principal
 
@@ -303,7 +305,7 @@ class Pipeline:
     def _leave(self, visit: Visit, upstream: Upstream) -> None:
         """Gives back what the call took, however it ended."""
         if visit.has_place:
-            self._places.give_back(upstream.name)
+            self._places.give_back(upstream.name, visit.share)
         if visit.body is not None:
             visit.body.let_go()
         if visit.held_bytes:
