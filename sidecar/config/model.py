@@ -254,7 +254,10 @@ class Approvals(Group):
         "how long an approval may wait, and a yes may be spent", 1800.0, low=1.0, high=30 * DAY_S
     )
     pending: int = _setting(
-        "approvals of one tenant that may be open at once", 1000, low=1, high=100_000
+        "approvals of one tenant that may be open at once; one agent may have three quarters",
+        1000,
+        low=1,
+        high=100_000,
     )
     url: str = _setting(
         "where people reach the control listener: the base of links in answers",
