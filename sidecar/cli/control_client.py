@@ -85,8 +85,13 @@ def tell(
         print(json.dumps(said))
         return 0
     for line in lines(said):
-        print(line)
+        print(fit(line))  # reasons and names are whoever's who gave them
     return 0
+
+
+def fit(text: str) -> str:
+    """A text that came from somewhere, for a terminal: nothing in it is invisible."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 def ask_at(
