@@ -9,7 +9,8 @@ import argparse
 from typing import Any
 
 from sidecar.cli.chosen_store import time_text
-from sidecar.cli.control_client import add_connection_arguments, fit, tell
+from sidecar.cli.control_client import add_connection_arguments, tell
+from sidecar.cli.terminal_text import fit
 
 NAME = "alerts"
 HELP = "list alerts, show one with what it rests on, acknowledge or close it"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sidecar.cli.os_error_text import os_error_text
+from sidecar.cli.terminal_text import fit
 
 SOCKET_NAME: Final = "control.sock"
 WAIT_S: Final = 10.0
@@ -87,11 +88,6 @@ def tell(
     for line in lines(said):
         print(fit(line))  # reasons and names are whoever's who gave them
     return 0
-
-
-def fit(text: str) -> str:
-    """A text that came from somewhere, for a terminal: nothing in it is invisible."""
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 def ask_at(

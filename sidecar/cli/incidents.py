@@ -17,7 +17,8 @@ from sidecar.cli.alerts import (
     receipt_lines,
 )
 from sidecar.cli.chosen_store import time_text
-from sidecar.cli.control_client import fit, tell
+from sidecar.cli.control_client import tell
+from sidecar.cli.terminal_text import fit
 
 NAME = "incidents"
 HELP = "list incidents, show one with its alerts, acknowledge or close it, add notes"
