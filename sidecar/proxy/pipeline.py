@@ -121,6 +121,7 @@ class Pipeline:
             del body
             if visit.obligations is not None:
                 exchange.oblige(visit.obligations)
+                self._answers.sessions.oblige(principal, call)
             reply = await self._forward(visit, upstream, call)
             try:
                 reply = await self._fit_to_show(visit, principal, call, reply)

@@ -67,6 +67,41 @@ async def test_what_is_masked_in_a_stream_is_not_had_by_resuming_it(tmp_path: Pa
         assert not place or CARD.encode() not in resumed.body, resumed.body
 
 
+@pytest.mark.parametrize("other", ["GET", "POST"])
+@pytest.mark.parametrize("asked", [1, 1.0, "1"])
+async def test_what_is_masked_does_not_come_on_another_stream_of_its_session(
+    tmp_path: Path, other: str, asked: Any
+) -> None:
+    """A client takes an answer by its id, wherever it comes."""
+
+    def answer(seen: Seen) -> Any:
+        told = {**answer_of(f"card {CARD}"), "id": asked}
+        if seen.method == "GET" or seen.json["method"] == "ping":
+            return [stream(), event(told)]
+        if seen.json["method"] == "initialize":
+            return reply(answer_of("hello"), more="Mcp-Session-Id: up-1\r\n")
+        return reply(b"", status=202)
+
+    talk = McpServer(answer)
+    async with whole(tmp_path, talk, {**CATALOGUES, "p.yaml": MASKING}) as one:
+        session = await initialized(one)
+        ping = {"jsonrpc": "2.0", "id": 7, "method": "ping"}
+        in_session = {**ACCEPT, "Mcp-Session-Id": session}
+
+        async def elsewhere() -> bytes:
+            if other == "GET":
+                return (await called(one, session, "GET")).body
+            return (await one.ask("POST", "/mcp", ping, in_session)).body
+
+        assert CARD.encode() in await elsewhere(), "control: nothing is held to a rule yet"
+        await called(one, session)
+        body = await elsewhere()
+        assert CARD.encode() not in body, body
+        unmasked = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+        again = await one.ask("POST", "/mcp", unmasked, in_session)
+        assert CARD.encode() in again.body, "control: another request has the id by now"
+
+
 @pytest.mark.parametrize("where", ["inputResponses", "_meta"])
 async def test_what_goes_beside_the_arguments_of_a_tool_is_masked_too(
     tmp_path: Path, where: str
