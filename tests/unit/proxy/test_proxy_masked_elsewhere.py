@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from proxy_mcp_setup import ACCEPT, CATALOGUES, McpServer, Seen, call, event, reply, stream
 from proxy_mcp_setup import result as answer_of
-from proxy_whole_setup import whole
+from proxy_whole_setup import receipts, whole
 from proxy_wire_setup import answering
 from test_proxy_mcp_sessions import called, ids, initialized
 from test_proxy_obligations import MASK_REQUEST
@@ -100,6 +100,38 @@ async def test_what_is_masked_does_not_come_on_another_stream_of_its_session(
         unmasked = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
         again = await one.ask("POST", "/mcp", unmasked, in_session)
         assert CARD.encode() in again.body, "control: another request has the id by now"
+
+
+@pytest.mark.parametrize("masks", [True, False])
+async def test_what_is_masked_is_not_had_as_the_result_of_a_task(
+    tmp_path: Path, masks: bool
+) -> None:
+    """By `tasks/result`, which names no tool: the rule about the tool would not be asked."""
+
+    def answer(seen: Seen) -> Any:
+        if seen.json["method"] == "tasks/result":
+            return reply({**answer_of(f"card {CARD}"), "id": 2})
+        if "task" in seen.json["params"]:
+            task = {"taskId": "t1", "status": "working", "ttl": 1, "createdAt": "2026-01-01"}
+            return reply({"jsonrpc": "2.0", "id": 1, "result": {"task": task}})
+        return reply(answer_of(f"card {CARD}"))
+
+    talk = McpServer(answer)
+    policy = MASKING.replace("[mcp/*]", '[mcp/*, "mcp/mcp:tasks/result"]')
+    if not masks:
+        policy = policy.partition("  - {id: must")[0]
+    result = {"jsonrpc": "2.0", "id": 2, "method": "tasks/result", "params": {"taskId": "t1"}}
+    async with whole(tmp_path, talk, {**CATALOGUES, "p.yaml": policy}) as one:
+        begun = await one.ask("POST", "/mcp", call(task={"ttl": 1000}), ACCEPT)
+        had = await one.ask("POST", "/mcp", result, ACCEPT) if b"t1" in begun.body else None
+        plain = await one.ask("POST", "/mcp", call(), ACCEPT)
+    if masks:
+        assert had is None and b"task_unchecked" in begun.body, "the card is had by asking twice"
+        assert CARD.encode() not in plain.body and b"***" in plain.body
+        refused = [row["outcome"] for row in receipts(tmp_path) if row["kind"] == "refusal"]
+        assert refused == ["task_unchecked"]
+    else:
+        assert had is not None and CARD.encode() in had.body, "positive control"
 
 
 @pytest.mark.parametrize("where", ["inputResponses", "_meta"])
