@@ -71,6 +71,13 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "Ask the operator: a rule that matches this route masks or limits what goes over it.",
     ),
     RefusalKind(
+        "task_unchecked",
+        403,
+        "Policies want the answer looked into, and that of a task comes by another request",
+        "Call the tool without `task`, or ask the operator: a rule that matches it masks or limits "
+        "what it gives back.",
+    ),
+    RefusalKind(
         "stale_decision",
         503,
         "What the decision rested on kept changing",

@@ -127,7 +127,8 @@ def made_pipeline(
 ) -> Pipeline:
     """The way of a call over these rooms."""
     # Upstreams that have a server; to others nothing can be forwarded.
-    places = Places({name: one for name, one in config.upstreams.items() if one.kind in DIALECTS})
+    with_server = {name: one for name, one in config.upstreams.items() if one.kind in DIALECTS}
+    places = Places(with_server, are_shared=len(config.tenants) > 1)
     holding = Holding(
         approvals,
         config.approvals,

@@ -172,8 +172,8 @@ class ApprovalReader(Protocol):
         to expire, among the `looked_at` newest of the tenant."""
         ...
 
-    async def count_open_approvals(self, tenant_id: str) -> int:
-        """How many are pending or approved."""
+    async def count_open_approvals(self, tenant_id: str, agent_id: str = "") -> int:
+        """How many are pending or approved, of one agent or ("") of any."""
         ...
 
 

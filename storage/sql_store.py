@@ -190,10 +190,10 @@ class SqlReader(WatchReads):
         rows = await self._reads.fetch(sql, *asked, tenant=tenant_id)
         return ApprovalRow._make(rows[0]) if rows else None
 
-    async def count_open_approvals(self, tenant_id: str) -> int:
+    async def count_open_approvals(self, tenant_id: str, agent_id: str = "") -> int:
         """See `ApprovalReader.count_open_approvals`."""
         sql = self._sql["count_open_approvals"]
-        rows = await self._reads.fetch(sql, tenant_id, tenant=tenant_id)
+        rows = await self._reads.fetch(sql, tenant_id, agent_id, tenant=tenant_id)
         return int(rows[0][0])
 
     async def said_once(

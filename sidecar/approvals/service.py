@@ -107,7 +107,8 @@ class Approvals:
         self._reader = reader
         self._clock = clock
         self._url = url
-        self._opening: Counter[str] = Counter()
+        #: By tenant, and by tenant and agent.
+        self._opening: Counter[tuple[str, ...]] = Counter()
         self._is_closing = False
         #: Each is called with every approval that is opened here.
         self.on_opened: list[Callable[[ApprovalRow], None]] = []
@@ -169,11 +170,10 @@ class Approvals:
     async def _open(self, asking: Asking) -> ApprovalRow | None:
         """A new approval; None if another call was quicker. Raises Refused("approvals_full")."""
         tenant = asking.tenant
-        self._opening[tenant] += 1
+        whose = ((tenant,), (tenant, asking.agent))
+        self._opening.update(whose)
         try:
-            count = await self._reader.count_open_approvals(tenant) + self._opening[tenant]
-            if count > self._settings.pending:
-                raise Refused("approvals_full", retry_after_s=RETRY_AFTER_S)
+            await self._require_room(*whose)
             terms = Terms(asking.terms, asking.user, asking.asked.sha256)
             draft = ApprovalRow(
                 tenant, self._clock.new_id(), 1, State.PENDING.value, asking.action_sha256,
@@ -186,14 +186,29 @@ class Approvals:
                 return None
             row = await self._reader.approval(tenant, draft.approval_id)
         finally:
-            self._opening[tenant] -= 1
-            if not self._opening[tenant]:
-                del self._opening[tenant]
+            self._opening.subtract(whose)
+            for who in whose:
+                if not self._opening[who]:
+                    del self._opening[who]
         if row is not None:
             self.changes.register.opened(row)
             for hear in self.on_opened:
                 hear(row)
         return row
+
+    async def _require_room(self, tenant: tuple[str], agent: tuple[str, str]) -> None:
+        """Raises Refused("approvals_full") where the one that is being opened would be too many: a
+        quarter is left to the tenant's other agents, whatever one of them asks for."""
+        most = self._settings.pending
+        count = await self._reader.count_open_approvals(*tenant) + self._opening[tenant]
+        if count > most:
+            raise Refused("approvals_full", retry_after_s=RETRY_AFTER_S)
+        most -= most // 4
+        if count <= most:  # an agent has no more than its tenant
+            return
+        if await self._reader.count_open_approvals(*agent) + self._opening[agent] > most:
+            reason = "Too many approvals of this agent are open"
+            raise Refused("approvals_full", reason, retry_after_s=RETRY_AFTER_S)
 
     async def _supersede(self, row: ApprovalRow) -> bool:
         """Ends one whose rules have changed; False if it changed meanwhile."""

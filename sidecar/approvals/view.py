@@ -1,5 +1,7 @@
 """An approval as plain values, for whoever looks at it. Pure.
 
+Knows: that the user whom an agent names, and the words of those who voted before, are read beside
+what is asked: nothing in them may hide, or pass for a line of its own.
 Must not know: HTTP, terminals, who looks.
 """
 
@@ -10,6 +12,7 @@ from typing import Any
 from sidecar.approvals.as_asked import read_asked
 from sidecar.approvals.difference import compared
 from sidecar.approvals.states import read_terms, read_votes
+from sidecar.policy.reasons import printable
 from storage.standing import ApprovalRow
 
 
@@ -27,7 +30,7 @@ def shown(row: ApprovalRow) -> dict[str, Any]:
         "tenant": row.tenant_id,
         "state": row.state,
         "agent": row.agent_id,
-        "user": terms.user or None,
+        "user": printable(terms.user) or None,
         "tool": row.tool,
         "asked": read_asked(row),
         "asked_sha256": terms.asked_sha256,
@@ -46,7 +49,7 @@ def shown(row: ApprovalRow) -> dict[str, Any]:
             {
                 "actor": vote.actor,
                 "vote": "approve" if vote.is_yes else "reject",
-                "reason": vote.reason,
+                "reason": printable(vote.reason),
                 "at_us": vote.at_us,
                 "rules": list(vote.rules),
             }

@@ -10,6 +10,7 @@ from typing import Any
 
 from sidecar.cli.chosen_store import time_text
 from sidecar.cli.control_client import add_connection_arguments, tell
+from sidecar.cli.terminal_text import fit
 
 NAME = "alerts"
 HELP = "list alerts, show one with what it rests on, acknowledge or close it"
@@ -123,8 +124,3 @@ def receipt_lines(one: dict[str, Any]) -> list[str]:
     if one["seq"] is None:
         return ["it stood so already; nothing was changed"]
     return [f"receipt {one['seq']} of {one['tenant']} tells of it"]
-
-
-def fit(text: str) -> str:
-    """A text that came from somewhere, for a terminal: nothing in it is invisible."""
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)

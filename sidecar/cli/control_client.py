@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sidecar.cli.os_error_text import os_error_text
+from sidecar.cli.terminal_text import fit
 
 SOCKET_NAME: Final = "control.sock"
 WAIT_S: Final = 10.0
@@ -85,7 +86,7 @@ def tell(
         print(json.dumps(said))
         return 0
     for line in lines(said):
-        print(line)
+        print(fit(line))  # reasons and names are whoever's who gave them
     return 0
 
 

@@ -13,12 +13,12 @@ from sidecar.cli.alerts import (
     add_usual,
     alert_lines,
     asked_of,
-    fit,
     note_lines,
     receipt_lines,
 )
 from sidecar.cli.chosen_store import time_text
 from sidecar.cli.control_client import tell
+from sidecar.cli.terminal_text import fit
 
 NAME = "incidents"
 HELP = "list incidents, show one with its alerts, acknowledge or close it, add notes"

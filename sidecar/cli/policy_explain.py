@@ -16,6 +16,7 @@ from sidecar.cli.policy_sources import (
     show_problems,
     use_usual_config,
 )
+from sidecar.cli.terminal_text import fit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -203,8 +204,8 @@ async def _explain_recorded(args: argparse.Namespace, chosen: Chosen, policy_set
     if not args.json:
         print(_then_text(recorded, found))
         for line in _belongs_lines(belongs):
-            print(f"      {line}")
-        print(f"      not recorded of it: {_hidden_text(recorded)}")
+            print(f"      {fit(line)}")
+        print(f"      not recorded of it: {fit(_hidden_text(recorded))}")
     return 0
 
 
@@ -274,4 +275,4 @@ def _show(
         print(json.dumps({**data, "recorded": then} if then else data, ensure_ascii=False))
         return
     for line in explanation_lines(found, places):
-        print(line)
+        print(fit(line))

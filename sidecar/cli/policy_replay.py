@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sidecar.cli.chosen_store import WrongUsage, add_store_arguments, store_url, time_text
 from sidecar.cli.os_error_text import os_error_text
 from sidecar.cli.policy_sources import NothingChosen, load_chosen, plural, show_problems
+from sidecar.cli.terminal_text import fit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -96,7 +97,7 @@ async def _replay(args: argparse.Namespace) -> int:
         print(json.dumps(_data(replay, since_us, chosen.policy_set.revision), ensure_ascii=False))
     else:
         for line in _lines(replay, since_us, chosen.policy_set.revision):
-            print(line)
+            print(fit(line))
     return 1 if replay.changed else 0
 
 

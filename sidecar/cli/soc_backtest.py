@@ -16,6 +16,7 @@ from sidecar.cli.policy_sources import (
     show_problems,
     use_usual_config,
 )
+from sidecar.cli.terminal_text import fit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -83,7 +84,7 @@ async def _backtest(args: argparse.Namespace) -> int:
         print(json.dumps(_data(backtest, since_us), ensure_ascii=False))
     else:
         for line in _lines(backtest, since_us):
-            print(line)
+            print(fit(line))
     return 0
 
 

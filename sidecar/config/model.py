@@ -120,7 +120,10 @@ class UpstreamLimits(Group):
     request_bytes: int = _setting(
         "largest request body", low=1, high=1024 * MIB, default_text="`limits.request`"
     )
-    calls: int = _setting("calls in flight, open WebSockets too", 256, low=1, high=65_535)
+    calls: int = _setting(
+        "calls in flight, open WebSockets too; one of several tenants may have half of them", 256,
+        low=1, high=65_535,
+    )  # fmt: skip
     message_bytes: int = _setting(
         "largest message of a WebSocket, either way", 16 * MIB, low=1, high=1024 * MIB
     )
@@ -251,7 +254,10 @@ class Approvals(Group):
         "how long an approval may wait, and a yes may be spent", 1800.0, low=1.0, high=30 * DAY_S
     )
     pending: int = _setting(
-        "approvals of one tenant that may be open at once", 1000, low=1, high=100_000
+        "approvals of one tenant that may be open at once; one agent may have three quarters",
+        1000,
+        low=1,
+        high=100_000,
     )
     url: str = _setting(
         "where people reach the control listener: the base of links in answers",

@@ -102,7 +102,7 @@ async def _asked(request: web.Request) -> dict[str, Any]:
             return asked if isinstance(asked, dict) else {}
         if request.content_type == "application/x-www-form-urlencoded":
             return dict(parse_qsl(raw, errors="strict", max_num_fields=8))
-    except (ValueError, RecursionError, TimeoutError):
+    except (ValueError, RecursionError, TimeoutError, ConnectionError):
         return {}
     return {}
 

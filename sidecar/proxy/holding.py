@@ -106,8 +106,8 @@ class Holding:
         asking = await self._asking(visit, policy_set, principal, call, shown, decision, telling)
         waited_from_ns = self._clock.monotonic_ns()
         name = call.tool.upstream
-        self._places.give_back(name)
-        visit.has_place = False
+        self._places.give_back(name, visit.share)
+        visit.has_place, visit.share = False, None
         try:
             telling.require_wanted()
             row = await self._approvals.hold(asking)
@@ -127,6 +127,7 @@ class Holding:
                 visit.stages.passes(HOLD, waited_from_ns, until_ns)
         self._places.take(name)
         visit.has_place = True
+        visit.share = self._places.share(name, principal.tenant)
         return Permit(row, approver_of(row), asking.terms)
 
     def take_back(self, visit: Visit | None) -> None:

@@ -98,6 +98,16 @@ def lists_for_another(data: bytes, reply_id: str | int | None) -> bool:
     return False
 
 
+def answered_ids(data: bytes) -> list[Any]:
+    """The ids of the requests that some reader finds answered there."""
+    return [
+        its
+        for one in _messages(data)
+        if _spelt(one, "result") or _spelt(one, "error")
+        for its in _spelt(one, "id")
+    ]
+
+
 def is_same_id(one: Any, other: str | int | None) -> bool:
     """Whether two ids are one: 1 and "1" are two."""
     return type(one) is type(other) and one == other

@@ -31,7 +31,7 @@ from sidecar.proxy.dialects.mcp_said import (
 )
 from sidecar.proxy.events import Event, EventCutter, EventTooLong, NoEvent
 from sidecar.proxy.line_turns import in_turns
-from sidecar.proxy.list_message import lists_for_another, may_list
+from sidecar.proxy.list_message import answered_ids, lists_for_another, may_list
 from sidecar.proxy.mcp_sessions import SESSION, McpSessions
 from sidecar.proxy.reply_media import UNCLEAR, exact_media, without_bytes
 from sidecar.proxy.server_requests import (
@@ -109,7 +109,7 @@ class McpAnswers:
         body = reply.first if reply.complete else await self._whole(reply)
         if len(body) > self._most:
             raise self._too_large()
-        await self._require_own(body, asker.call)
+        await self._require_own(body, asker)
         if not may_ask(body):
             if reply.complete:
                 return reply
@@ -143,18 +143,34 @@ class McpAnswers:
     def _too_large(self) -> Refused:
         return _unchecked(f"a message of it is larger than {self._most} bytes (`limits.message`)")
 
-    async def _require_own(self, data: bytes, call: ToolCall) -> None:
-        """Raises Refused for a list of tools in the answer to something else: clients tell by its
-        id what a message answers, so that it would pass beside the pins."""
+    async def _require_own(self, data: bytes, asker: _Asker) -> None:
+        """Raises Refused for a list of tools, or an answer that is held to obligations, in the
+        answer to something else: clients tell by its id what a message answers, so that it would
+        pass beside the pins, or as nothing obliges it."""
+        call, most = asker.call, self.requests.values_max
+        if self.sessions.obliged.by_session:
+            await self._require_unobliged(data, asker)
         if call.action in LISTING or not may_list(data):
             return
-        most = self.requests.values_max
         if len(data) <= INLINE_BYTES_MAX:
             is_strange = _is_strange(data, call, most)
         else:
             is_strange = await asyncio.to_thread(_is_strange, data, call, most)
         if is_strange:
             raise _unchecked("it holds a list of tools for another request")
+
+    async def _require_unobliged(self, data: bytes, asker: _Asker) -> None:
+        obliged, own = self.sessions.obliged, asker.call.reply_id
+        whose = (asker.within.principal, asker.within.upstream.name, asker.session)
+        if not obliged.are_in(*whose):
+            return
+        require_few_values(data, self.requests.values_max)
+        if len(data) <= INLINE_BYTES_MAX:
+            answers = answered_ids(data)
+        else:
+            answers = await asyncio.to_thread(answered_ids, data)
+        if obliged.answered(*whose, answers, own):
+            raise _unchecked("it answers another call, whose own answer is held to rules")
 
     @staticmethod
     def _note_state(said: ServerMessage, asker: _Asker) -> None:
@@ -223,7 +239,7 @@ class McpAnswers:
     async def _event(self, event: Event, asker: _Asker) -> bytes:
         """An event as the agent may have it; raises Refused for what is no message."""
         data = event.data
-        await self._require_own(data, asker.call)
+        await self._require_own(data, asker)
         if not data.strip():
             return event.raw
         if is_plain_answer(data):

@@ -18,6 +18,7 @@ from sidecar.proxy.bindings import Bindings
 from sidecar.proxy.dialects.mcp_message import INVALID_REQUEST, RpcRefused
 from sidecar.proxy.dialects.mcp_methods import RESPONSE
 from sidecar.proxy.head import RequestHead
+from sidecar.proxy.obliged_ids import ObligedIds
 from sidecar.proxy.upstream import Headers, Reply
 from sidecar.proxy.visit import OpenRequest, Visit
 
@@ -40,6 +41,8 @@ class McpSessions:
         """`asked` are the requests that may be answered; None: any, as far as is known here."""
         self._asked = asked
         self._bindings = bindings
+        #: What no reply but its own may answer.
+        self.obliged = ObligedIds()
         self._ended: dict[tuple[str, str], None] = {}
         #: What is in flight or held here; the bounds of these bound it.
         self._open: dict[OpenRequest, Visit] = {}
@@ -84,6 +87,8 @@ class McpSessions:
             raise RpcRefused("invalid_rpc", reason, rpc_code=INVALID_REQUEST)
         self._open[key] = visit
         visit.open_request = key
+        if self.obliged.by_session:
+            self.obliged.forget(principal, head.upstream, _own_session(call), call.reply_id)
 
     def end(self, visit: Visit) -> None:
         """The visit's request is answered, or will not be: its id may be used again. An answer that
@@ -98,6 +103,13 @@ class McpSessions:
         went = visit.forwarding_ns and visit.ended is not OutcomeKind.NOT_FORWARDED
         if self._asked is not None and not went:
             self._asked.give_back(key)
+
+    def oblige(self, principal: Principal, call: ToolCall) -> None:
+        """The answer to this request is held to obligations; without a session nothing tells two
+        clients' ids apart."""
+        session = _own_session(call)
+        if session and call.reply_id is not None:
+            self.obliged.note(principal, call.tool.upstream, session, call.reply_id)
 
     def meant(self, head: RequestHead, principal: Principal, call: ToolCall) -> Visit | None:
         """The request that a client says over MCP it wants no more, if that is not answered yet."""
@@ -118,7 +130,7 @@ class McpSessions:
         """Once for a visit; two answers at once do not find one request."""
         if self._asked is None:
             return
-        session = next(iter(_sessions_in(call.headers)), "")
+        session = _own_session(call)
         one = self._asked.take(principal, call.tool.upstream, session, call.answers)
         if one is None:
             raise Refused("unasked_answer")
@@ -153,6 +165,11 @@ class McpSessions:
     def renamed(self, principal: Principal, upstream: str, session: str, event_id: bytes) -> bytes:
         """An event's id as the agent gets it; raises Refused("answer_unchecked")."""
         return self._bindings.event_out(principal, upstream, session, event_id)
+
+
+def _own_session(call: ToolCall) -> str:
+    """The server's own id of the call's session; "" without one."""
+    return next(iter(_sessions_in(call.headers)), "")
 
 
 def _sessions_in(headers: Headers) -> list[str]:

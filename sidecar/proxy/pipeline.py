@@ -121,6 +121,7 @@ class Pipeline:
             del body
             if visit.obligations is not None:
                 exchange.oblige(visit.obligations)
+                self._answers.sessions.oblige(principal, call)
             reply = await self._forward(visit, upstream, call)
             try:
                 reply = await self._fit_to_show(visit, principal, call, reply)
@@ -171,6 +172,8 @@ class Pipeline:
         """Who calls; raises Refused for one who may not, as he stands now."""
         known = self._identify.known(exchange, upstream)
         principal = visit.principal = known or await self._identify.asked(exchange, upstream)
+        if self._places.are_shared and visit.has_place and visit.share is None:
+            visit.share = self._places.share(upstream.name, principal.tenant)
         require_active(principal.state)
         return principal
 
@@ -303,7 +306,7 @@ class Pipeline:
     def _leave(self, visit: Visit, upstream: Upstream) -> None:
         """Gives back what the call took, however it ended."""
         if visit.has_place:
-            self._places.give_back(upstream.name)
+            self._places.give_back(upstream.name, visit.share)
         if visit.body is not None:
             visit.body.let_go()
         if visit.held_bytes:

@@ -1,6 +1,8 @@
 """Places among the calls in flight to each upstream.
 
-Knows: how many calls an upstream takes at once; a call that waits for a person's yes needs none.
+Knows: how many calls an upstream takes at once; that a call that waits for a person's yes needs
+none; that a call may be made to last, by a body that does not come or a WebSocket that is not used,
+so that one of several tenants has at most half of them.
 Must not know: what the calls are.
 """
 
@@ -18,11 +20,14 @@ if TYPE_CHECKING:
 class Places:
     """Of all upstreams of a sidecar, by their names."""
 
-    __slots__ = ("_in_flight", "_upstreams")
+    __slots__ = ("_by_tenant", "_in_flight", "_upstreams", "are_shared")
 
-    def __init__(self, upstreams: Mapping[str, Upstream]) -> None:
+    def __init__(self, upstreams: Mapping[str, Upstream], *, are_shared: bool) -> None:
+        """`are_shared`: there are several tenants, none of which may have them all."""
         self._upstreams = upstreams
         self._in_flight = dict.fromkeys(upstreams, 0)
+        self._by_tenant: dict[tuple[str, str], int] = {}
+        self.are_shared = are_shared
 
     def take(self, name: str) -> Upstream:
         """The upstream, with a place at it. Raises Refused: unknown_upstream, upstream_busy."""
@@ -34,6 +39,22 @@ class Places:
         self._in_flight[name] += 1
         return upstream
 
-    def give_back(self, name: str) -> None:
-        """The place is free again."""
+    def share(self, name: str, tenant: str) -> str | None:
+        """Counts a place that was taken as the tenant's, which is then to be named when it is given
+        back; None where nobody shares. Raises Refused("upstream_busy")."""
+        if not self.are_shared:
+            return None
+        taken = self._by_tenant.get((name, tenant), 0)
+        if taken >= max(1, self._upstreams[name].limits.calls // 2):
+            reason = "Too many calls of this tenant in flight to this upstream"
+            raise Refused("upstream_busy", reason, retry_after_s=1)
+        self._by_tenant[name, tenant] = taken + 1
+        return tenant
+
+    def give_back(self, name: str, tenant: str | None) -> None:
+        """The place is free again; `tenant` is whose it was counted as, if it was."""
         self._in_flight[name] -= 1
+        if tenant is not None:
+            self._by_tenant[name, tenant] -= 1
+            if not self._by_tenant[name, tenant]:
+                del self._by_tenant[name, tenant]

@@ -49,6 +49,8 @@ class Visit:
     agent: AgentSide | None = None
     #: Whether the call has a place among those in flight to its upstream.
     has_place: bool = False
+    #: As which tenant's that counts; None where tenants do not share.
+    share: str | None = None
     permit: Permit | None = None
     #: What is masked of the call, while it is judged.
     masked: MaskedCall | None = None

@@ -43,6 +43,9 @@ _ELSEWHERE: Final = (
 #: These look at a value again for each schema beside them, so that their cost has no bound here.
 #: Without them a schema lets more through.
 _UNBOUNDED: Final = ("unevaluatedProperties", "unevaluatedItems")
+#: These only describe (2020-12, section 8; draft-07 leaves it to whoever reads them). The library
+#: holds texts against those of draft-07: it decodes and parses them again for each schema.
+_DESCRIBING: Final = ("contentEncoding", "contentMediaType")
 #: Where these stand, a schema that lets more through within makes one that may let less through.
 _NARROWING: Final = ("not", "oneOf", "if", "maxContains")
 
@@ -172,6 +175,8 @@ class _Reader:
         for name in _ELSEWHERE:
             if name in value:
                 raise Unusable(f"a schema within it has {name}")
+        for name in _DESCRIBING:
+            value.pop(name, None)
         for name in _UNBOUNDED:
             if name in value:
                 del value[name]

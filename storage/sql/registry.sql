@@ -130,9 +130,11 @@ ORDER BY approval_id DESC
 LIMIT 1;
 
 -- name: count_open_approvals
--- How many of a tenant's approvals are open.
+-- How many of a tenant's approvals are open, those of one agent. '' asks for any.
 SELECT count(*) FROM approval
-WHERE tenant_id = $1 AND (state = 'pending' OR state = 'approved');
+WHERE tenant_id = $1
+    AND (state = 'pending' OR state = 'approved')
+    AND (agent_id = $2 OR $2 = '');
 
 -- name: audit_events
 -- A tenant's changes of state, the newest first, before a given one. '' asks for any.

@@ -81,6 +81,8 @@ async def test_rows_are_there_after_opening_again(open_it: OpenStore) -> None:
     assert await store.open_approvals("acme", "a1", 10) == []
     assert await store.approvals_before("acme", "a2", 10) == [ASKED]
     assert await store.count_open_approvals("acme") == 1
+    assert await store.count_open_approvals("acme", ASKED.agent_id) == 1
+    assert await store.count_open_approvals("acme", f"{ASKED.agent_id}x") == 0
     assert await store.approval_rejected_last("acme", "ac" * 32) is None
     assert await store.audit_events("acme", 99, 10) == [audit._replace(seq=answer.seq)]
     assert await store.audit_events("acme", 99, 10, actor="ana", subject="coder")

@@ -28,6 +28,7 @@ from sidecar.control.api.problems import (
 )
 from sidecar.control.api.rooms import Rooms
 from sidecar.control.api.route import Answer, Asked, Listed, Route, Stream
+from sidecar.control.api.shares import Shares
 from sidecar.control.continuing import invite
 from sidecar.model import Person
 from storage.errors import StoreError
@@ -60,6 +61,9 @@ class Api:
         self._cursors = cursors
         self._open = 0
         self._streams = 0
+        has_tenants = len(rooms.config.tenants) > 1
+        self._open_shares = Shares(has_tenants=has_tenants)
+        self._stream_shares = Shares(has_tenants=has_tenants)
 
     def add_to(self, app: web.Application) -> None:
         """Serves everything below /v1 of an application."""
@@ -94,6 +98,12 @@ class Api:
         if not any(role in person.roles for role in route.roles):
             named = ", ".join(sorted(role.value for role in route.roles))
             raise ApiProblem("role_required", f"this takes one of the roles {named}")
+        with self._open_shares.one_of(REQUESTS_MAX, person):
+            return await self._answered_to(person, route, request)
+
+    async def _answered_to(
+        self, person: Person, route: Route, request: web.Request
+    ) -> web.StreamResponse:
         asked = Asked(
             person,
             self._rooms,
@@ -105,7 +115,8 @@ class Api:
         async with asyncio.timeout(route.time_limit_s):
             said = await route.handler(asked)
         if isinstance(said, Stream):
-            return await self._streamed(route, request, said.pieces)
+            with self._stream_shares.one_of(STREAMS_MAX, person):
+                return await self._streamed(route, request, said.pieces)
         return self._whole(route, asked, said)
 
     async def _person(self, request: web.Request) -> Person:
@@ -264,6 +275,8 @@ async def _body(route: Route, request: web.Request) -> Any:
             raw = await _bytes(request, route.body_bytes_max)
     except TimeoutError:
         raise ApiProblem("request_timeout") from None
+    except ConnectionError:  # nobody is there to be told, and nothing of ours has failed
+        raise ApiProblem("malformed_request", "the body broke off") from None
     if not raw and route.is_body_optional:
         return route.body()
     if request.content_type != "application/json" or request.charset not in (None, "utf-8"):

@@ -40,6 +40,8 @@ async def read_form(request: web.Request) -> dict[str, str]:
                     raise too_large
     except TimeoutError:
         raise ApiProblem("request_timeout") from None
+    except ConnectionError:  # nobody is there to be told, and nothing of ours has failed
+        raise ApiProblem("malformed_request", "the form broke off") from None
     try:
         pairs = parse_qsl(
             pieces.decode("ascii"), keep_blank_values=True, strict_parsing=bool(pieces),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlencode
@@ -23,6 +23,7 @@ from sidecar.control.api.parameters import read_path, read_query
 from sidecar.control.api.problems import ApiProblem, Problem, problem_of
 from sidecar.control.api.rooms import Rooms
 from sidecar.control.api.route import Asked
+from sidecar.control.api.shares import Shares
 from sidecar.control.console import addresses, htmx, live
 from sidecar.control.console.actions import ACTIONS, OURS, done
 from sidecar.control.console.assets import read_assets
@@ -81,6 +82,7 @@ class Console:
         self._cursors = Cursors(rooms.clock.random_bytes(KEY_BYTES))
         self._assets = read_assets()
         self._streams = 0
+        self._shares = Shares(has_tenants=len(rooms.config.tenants) > 1)
 
     def add_to(self, app: web.Application) -> None:
         """Serves everything below /console of an application, and leads `/` there."""
@@ -273,14 +275,20 @@ class Console:
             token = request.cookies.get(cookie_name(request), "")
             return await self._sessions.find(token, request.remote or "") is not None
 
+        asked = Asked(person, self._rooms, values)
+        with self._shares.one_of(live.STREAMS_MAX, person):
+            return await self._followed(request, live.calls(asked, wanted, render, is_on))
+
+    async def _followed(
+        self, request: web.Request, pieces: AsyncIterator[bytes]
+    ) -> web.StreamResponse:
         self._streams += 1
         response = web.StreamResponse(
             headers={**HEADERS, "Content-Type": "text/event-stream; charset=utf-8"}
         )
         try:
             await response.prepare(request)
-            asked = Asked(person, self._rooms, values)
-            async for piece in live.calls(asked, wanted, render, is_on):
+            async for piece in pieces:
                 async with asyncio.timeout(PIECE_WAIT_S):
                     await response.write(piece)
         except (ConnectionError, TimeoutError):

@@ -2,6 +2,7 @@
 
 Knows: `notifications/progress` for the token that the client gave (MCP 2025-11-25 and 2026-07-28,
 utilities/progress), and the events in which it and the answer stand when the reply is a stream.
+There any answer is read, whatever its status was: so only what was looked into stands in it.
 Must not know: sockets, why a call waits.
 """
 
@@ -14,6 +15,7 @@ import orjson
 
 from sidecar.model import ToolCall
 from sidecar.proxy.dialects.reply import CALL_ID_HEADER
+from sidecar.proxy.reply_media import exact_media
 
 #: An answer that is no JSON-RPC message is told by its status, and not looked at further.
 OTHER_BYTES_MAX: Final = 64 * 1024
@@ -54,9 +56,9 @@ class HeldReply:
         return b"event: message\ndata: " + message.translate(_LINE_ENDS) + b"\n\n"
 
     def answer(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> bytes:
-        """A whole answer as the last events."""
-        kind = _content_type(headers)
-        if kind == "text/event-stream":
+        """A whole answer as the last events; never empty."""
+        kind = exact_media(headers)
+        if kind == "text/event-stream" and body:
             return body
         if kind == "application/json" and body:
             return self.event(body)
@@ -66,7 +68,7 @@ class HeldReply:
         self, status: int, headers: Sequence[tuple[str, str]], chunks: AsyncIterator[bytes]
     ) -> AsyncIterator[bytes]:
         """The same of an answer as it comes; raises whatever `chunks` raises."""
-        kind = _content_type(headers)
+        kind = exact_media(headers)
         if kind == "text/event-stream":
             async for chunk in chunks:
                 yield chunk
@@ -102,10 +104,3 @@ def held_reply(call: ToolCall) -> HeldReply | None:
     if isinstance(token, bool) or not isinstance(token, str | int):
         return None
     return HeldReply(call, token)
-
-
-def _content_type(headers: Sequence[tuple[str, str]]) -> str:
-    for name, value in headers:
-        if name.lower() == "content-type":
-            return value.partition(";")[0].strip().lower()
-    return ""

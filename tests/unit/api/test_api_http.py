@@ -277,7 +277,8 @@ async def test_no_more_requests_than_so_many_at_once(
             return []
 
     served.api._rooms.reader = Gated()
-    waiting = [asyncio.create_task(served.ask("/v1/decisions/x")) for _ in range(2)]
+    keys = [key_of(tenant, "admin") for tenant in ("acme", "rival")]
+    waiting = [asyncio.create_task(served.ask("/v1/decisions/x", key)) for key in keys]
     while served.api._open < 2:
         await asyncio.sleep(0.01)
     assert_problem(await served.ask("/v1/decisions/x"), 503, "too_busy")

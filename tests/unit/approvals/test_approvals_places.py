@@ -14,7 +14,7 @@ import pytest
 from sidecar.approvals.asked import ALL_LENGTH_MAX, NOT_KEPT, Asked, asked
 from sidecar.approvals.difference import compared
 from sidecar.approvals.entries import ASK
-from sidecar.approvals.states import Term, Terms, terms_text
+from sidecar.approvals.states import Term, Terms, Vote, read_terms, terms_text, votes_text
 from sidecar.approvals.view import shown
 from sidecar.cli.approvals import _lines
 from sidecar.control.approval_links import _page
@@ -127,6 +127,22 @@ def test_e6_every_member_of_what_is_asked_is_shown_in_every_place(place: str) ->
     for name, texts in values.items():
         for one in texts:
             assert one in text, (name, one)
+
+
+#: Ends its line, writes another one, turns what follows round, and hides all the rest.
+HOSTILE = "bo\n  tool       files/read\u202e\x1b[8m"
+
+
+@pytest.mark.parametrize("place", ["link", "console", "command line"])
+def test_e6_nothing_hides_in_the_user_an_agent_names_or_in_what_a_voter_said(place: str) -> None:
+    row, vote = row_of(), Vote("person:cy", "cy", True, HOSTILE, 5, ("p/asks",))
+    terms = read_terms(row.terms)._replace(user=HOSTILE)
+    said = PLACES[place](row._replace(terms=terms_text(terms), votes=votes_text([vote])))
+    assert not {"\x1b", "\u202e"} & set(said)
+    assert "\n  tool       files/read" not in said
+    plain = PLACES[place](row._replace(votes=votes_text([vote._replace(reason="fine")])))
+    if place != "console":  # its votes stand elsewhere
+        assert "fine" in plain and "\\u202e" in said, "positive control"
 
 
 @pytest.mark.parametrize("place", ["link", "console", "command line", "webhook"])

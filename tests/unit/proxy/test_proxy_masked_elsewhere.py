@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from proxy_mcp_setup import ACCEPT, CATALOGUES, McpServer, Seen, call, event, reply, stream
 from proxy_mcp_setup import result as answer_of
-from proxy_whole_setup import whole
+from proxy_whole_setup import receipts, whole
 from proxy_wire_setup import answering
 from test_proxy_mcp_sessions import called, ids, initialized
 from test_proxy_obligations import MASK_REQUEST
@@ -65,6 +65,73 @@ async def test_what_is_masked_in_a_stream_is_not_had_by_resuming_it(tmp_path: Pa
         more = {"Last-Event-ID": place} if place else {}
         resumed = await called(one, session, "GET", **more)
         assert not place or CARD.encode() not in resumed.body, resumed.body
+
+
+@pytest.mark.parametrize("other", ["GET", "POST"])
+@pytest.mark.parametrize("asked", [1, 1.0, "1"])
+async def test_what_is_masked_does_not_come_on_another_stream_of_its_session(
+    tmp_path: Path, other: str, asked: Any
+) -> None:
+    """A client takes an answer by its id, wherever it comes."""
+
+    def answer(seen: Seen) -> Any:
+        told = {**answer_of(f"card {CARD}"), "id": asked}
+        if seen.method == "GET" or seen.json["method"] == "ping":
+            return [stream(), event(told)]
+        if seen.json["method"] == "initialize":
+            return reply(answer_of("hello"), more="Mcp-Session-Id: up-1\r\n")
+        return reply(b"", status=202)
+
+    talk = McpServer(answer)
+    async with whole(tmp_path, talk, {**CATALOGUES, "p.yaml": MASKING}) as one:
+        session = await initialized(one)
+        ping = {"jsonrpc": "2.0", "id": 7, "method": "ping"}
+        in_session = {**ACCEPT, "Mcp-Session-Id": session}
+
+        async def elsewhere() -> bytes:
+            if other == "GET":
+                return (await called(one, session, "GET")).body
+            return (await one.ask("POST", "/mcp", ping, in_session)).body
+
+        assert CARD.encode() in await elsewhere(), "control: nothing is held to a rule yet"
+        await called(one, session)
+        body = await elsewhere()
+        assert CARD.encode() not in body, body
+        unmasked = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+        again = await one.ask("POST", "/mcp", unmasked, in_session)
+        assert CARD.encode() in again.body, "control: another request has the id by now"
+
+
+@pytest.mark.parametrize("masks", [True, False])
+async def test_what_is_masked_is_not_had_as_the_result_of_a_task(
+    tmp_path: Path, masks: bool
+) -> None:
+    """By `tasks/result`, which names no tool: the rule about the tool would not be asked."""
+
+    def answer(seen: Seen) -> Any:
+        if seen.json["method"] == "tasks/result":
+            return reply({**answer_of(f"card {CARD}"), "id": 2})
+        if "task" in seen.json["params"]:
+            task = {"taskId": "t1", "status": "working", "ttl": 1, "createdAt": "2026-01-01"}
+            return reply({"jsonrpc": "2.0", "id": 1, "result": {"task": task}})
+        return reply(answer_of(f"card {CARD}"))
+
+    talk = McpServer(answer)
+    policy = MASKING.replace("[mcp/*]", '[mcp/*, "mcp/mcp:tasks/result"]')
+    if not masks:
+        policy = policy.partition("  - {id: must")[0]
+    result = {"jsonrpc": "2.0", "id": 2, "method": "tasks/result", "params": {"taskId": "t1"}}
+    async with whole(tmp_path, talk, {**CATALOGUES, "p.yaml": policy}) as one:
+        begun = await one.ask("POST", "/mcp", call(task={"ttl": 1000}), ACCEPT)
+        had = await one.ask("POST", "/mcp", result, ACCEPT) if b"t1" in begun.body else None
+        plain = await one.ask("POST", "/mcp", call(), ACCEPT)
+    if masks:
+        assert had is None and b"task_unchecked" in begun.body, "the card is had by asking twice"
+        assert CARD.encode() not in plain.body and b"***" in plain.body
+        refused = [row["outcome"] for row in receipts(tmp_path) if row["kind"] == "refusal"]
+        assert refused == ["task_unchecked"]
+    else:
+        assert had is not None and CARD.encode() in had.body, "positive control"
 
 
 @pytest.mark.parametrize("where", ["inputResponses", "_meta"])

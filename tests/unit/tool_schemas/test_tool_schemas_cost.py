@@ -142,6 +142,18 @@ def test_c11_wide_and_long_schemas_are_made_and_used_in_time() -> None:
         assert made.fits({}, 2)
 
 
+def test_c11_what_describes_contents_is_not_read_anew_for_each_schema() -> None:
+    """The library parses the text once for each of them: ten seconds for a thousand."""
+    looks = [{"contentMediaType": "application/json", "title": str(n)} for n in range(1000)]
+    schema = {
+        "$schema": "http://json-schema.org/draft-07/schema",
+        "type": "object",
+        "properties": {"t": {"allOf": looks}},
+    }
+    text = f"[{','.join(['[]'] * 300_000)}]"
+    assert asked(schema, {"t": text}) == (True, "")
+
+
 def test_c11_the_bound_is_never_below_what_is_done() -> None:
     """Bodies below `free_bytes` are not measured: whatever stands in them must be affordable."""
     random_ = random.Random(11)
