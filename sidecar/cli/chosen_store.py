@@ -142,6 +142,8 @@ def print_reports(reports: Sequence[ChainReport]) -> bool:
         )
         if report.cut is not None:
             print(f"    receipts 1 to {report.cut.seq} are in archives, last {report.cut.archive}")
+        if report.untold:
+            print(f"    of {report.untold} changes that receipts tell of there is no audit event")
         print(indent(liveness_text(report.alive), "    "), end="")
     if not reports:
         print("there are no receipts in it")
