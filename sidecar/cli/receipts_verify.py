@@ -166,6 +166,12 @@ def _what_is_shown(verdict: Verdict, found: Anchors, is_part: bool, has_keys: bo
     if found.rotations:
         lines.append(f"{found.rotations} changes of the key are on record, signed by both")
     lines += [f"cosigned by {name} at {time_text(at_s)}" for name, at_s in found.witnesses]
+    lines += [
+        f"not shown: that {name} saw this history after receipt {size}: it cosigned no later head"
+        if size
+        else f"not shown: that {name} saw this history: it cosigned none of these heads"
+        for name, size in found.behind
+    ]
     lines.append(
         f"shown: receipts 1 to {found.size} are what the key's holder signed. Not shown: that the "
         "holder signed no other history; a witness, or heads kept elsewhere, would show that."
