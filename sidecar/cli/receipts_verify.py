@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sidecar.cli.os_error_text import os_error_text
 from sidecar.cli.receipts_alive import liveness_text, time_text
 from sidecar.cli.receipts_heads import UNANCHORED, Unreadable, heads_for, trusted_keys
+from sidecar.cli.receipts_said_yes import unsaid_text
 
 if TYPE_CHECKING:
     from sidecar.ledger.anchors import Anchors
@@ -120,7 +121,7 @@ def _as_text(verdict: Verdict, found: Anchors, *, first_seq: int, has_keys: bool
         f"verified: {verdict.count} receipts of tenant {verdict.tenant_id!a}, "
         f"{verdict.first_seq} to {verdict.last_seq}, {_anchored_text(verdict, found)}\n"
         f"head hash: {verdict.head_hash}\n{extent}\n{_facts_text(verdict)}{_rollbacks(verdict)}"
-        f"{liveness_text(verdict)}"
+        f"{unsaid_text(verdict)}{liveness_text(verdict)}"
         f"{_what_is_shown(verdict, found, first_seq != 1, has_keys)}"
     )
 

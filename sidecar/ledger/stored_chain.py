@@ -22,6 +22,7 @@ from sidecar.ledger.care import tells_of_cut
 from sidecar.ledger.liveness import Liveness, SignsOfLife
 from sidecar.ledger.merkle import append, frontier_from_hex, frontier_to_hex, leaf_hash, root
 from sidecar.ledger.receipt import Body, body_of
+from sidecar.ledger.said_yes import SaidYes, Unsaid
 from sidecar.ledger.stored_heads import StoredHeads, note_rotations, signed_heads
 from sidecar.ledger.verify import Watch, verify_lines
 from storage.errors import StoreCorrupt
@@ -46,7 +47,8 @@ class ChainReport:
     far the store's own signed heads vouch for it. `alive` is what the receipts that were read tell
     of their sidecar, which makes no chain hold or not. Of the receipts with something beside them
     there are `facts`, and `unvouched` that do not stand for the facts there. Of `untold` changes
-    the receipts tell, and no audit row does.
+    the receipts tell, and no audit row does. `unsaid` are calls that name somebody's yes of which
+    no receipt tells, the first of `unsaid_count`.
     """
 
     tenant_id: str
@@ -61,6 +63,8 @@ class ChainReport:
     alive: SignsOfLife
     unvouched: int = 0
     untold: int = 0
+    unsaid_count: int = 0
+    unsaid: tuple[Unsaid, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,7 @@ async def _verified(
     watch, anchors, liveness = heads.watch(), Anchors(), Liveness()
     head = await reader.head(tenant_id)
     start = at = await care.cut(tenant_id)
+    said_yes = SaidYes(is_whole=start == WHOLE)
     facts, unvouched, untold, is_told_of = 0, 0, 0, start == WHOLE
     fault = None
     try:
@@ -134,6 +139,9 @@ async def _verified(
             at = stretch.cut
             note_rotations(watch, stretch.rows)
             liveness.follow(stretch.rows)
+            for row in stretch.rows:
+                if row.approval_id is not None:
+                    said_yes.take(row.seq, row.kind, row.action, row.approval_id, row.approver)
             facts += stretch.facts
             unvouched += stretch.unvouched
             is_told_of = is_told_of or any(tells_of_cut(row, start) for row in stretch.rows)
@@ -163,6 +171,8 @@ async def _verified(
         liveness.found(),
         unvouched,
         untold,
+        said_yes.count,
+        tuple(said_yes.unsaid),
     )
 
 
