@@ -382,6 +382,29 @@ async def test_f8_a_store_behind_an_exported_head_does_not_start(tmp_path: Path)
         await check_exported(store, targets, key_of(1), is_only_store=False)
 
 
+async def test_f2_a_history_begun_anew_does_not_start_beside_the_heads_of_the_old_one(
+    tmp_path: Path,
+) -> None:
+    place, url = tmp_path / "heads", tmp_path / "aegis.db"
+    targets = [f"file:{place}"]
+    async with opened(tmp_path) as store:
+        await record(store, 5)
+        await signed_now(store, targets[0])
+    url.unlink()
+    async with opened(tmp_path) as store:
+        await record(store, 9, who="other")
+        for _ in range(2):
+            with pytest.raises(StoreBehindCheckpoint, match="another history"):
+                await check_exported(store, targets, key_of(1), is_only_store=True)
+            await signed_now(store, key=key_of(2))  # a head that somebody else signed shows nothing
+        await check_exported(store, targets, key_of(1), is_only_store=False)
+    url.unlink()
+    async with opened(tmp_path) as store:
+        await record(store, 9, who="other")
+        await signed_now(store)
+        await check_exported(store, targets, key_of(1), is_only_store=True)  # one of several
+
+
 async def _lost(store: SqlStore, targets: list[str]):  # type: ignore[no-untyped-def]
     from sidecar.ledger.exported import lost_checkpoints
 
