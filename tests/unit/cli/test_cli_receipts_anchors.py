@@ -284,6 +284,23 @@ def test_f4_a_forged_cosignature_of_a_named_witness_is_a_forgery(
     assert said["anchors"]["fault"]["kind"] == "forged"
 
 
+@pytest.mark.parametrize("damage", [b"", b'{"at_us": 7, "nota": ""}', b'{"at_us": 7, "no'])
+def test_f2_a_damaged_head_is_said_for_it_may_have_vouched_for_more(
+    auditor: Auditor, damage: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heads = auditor.heads.read_bytes().splitlines(keepends=True)
+    assert auditor.anchored(lines=auditor.lines[:13]) == 1, "the tail was cut"
+    auditor.heads.write_bytes(b"".join([*heads[:2], damage + b"\n"]))
+    capsys.readouterr()
+    assert auditor.anchored() == 0
+    told = capsys.readouterr()
+    assert "anchored at 13" in told.out
+    assert "heads: 1 lines hold no checkpoint that can be read" in told.err
+    auditor.heads.write_bytes(b"".join(heads[:2]))
+    assert auditor.anchored() == 0
+    assert capsys.readouterr().err == "", "positive control"
+
+
 @pytest.mark.parametrize("named", ["none.note", "receipts.jsonl", "empty"])
 def test_what_holds_no_checkpoint_is_unreadable(
     auditor: Auditor, named: str, capsys: pytest.CaptureFixture[str]
