@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 holds, 1 tampered with, 2 wrong usage or unreadable."""
-    from sidecar.ledger.anchors import Anchors, anchored, watch_for
+    from sidecar.ledger.anchors import Anchors, anchored, signed_of, watch_for
 
     try:
         trusted = trusted_keys(args.key)
@@ -71,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
     found = Anchors()
     if verdict.fault is None and args.first_seq == 1:
         found = anchored(verdict, watch, heads, trusted)
+    elif verdict.fault is None:
+        found = Anchors(signed=signed_of(verdict.tenant_id, heads, trusted))
     show = _as_json if args.json else _as_text
     print(show(verdict, found, first_seq=args.first_seq, has_keys=bool(trusted)))
     if verdict.fault is not None:
@@ -152,9 +154,13 @@ def _anchored_text(verdict: Verdict, found: Anchors) -> str:
 
 def _what_is_shown(verdict: Verdict, found: Anchors, is_part: bool, has_keys: bool) -> str:
     if is_part:
+        beyond = (
+            f"\n{found.signed} receipts were signed: unless there is a part after this one, its "
+            "end was cut"
+        )
         return (
             "unanchored: a part has no root of its own. Put the archives before it in one file to "
-            "hold it against checkpoints."
+            f"hold it against checkpoints.{beyond if found.signed > verdict.last_seq else ''}"
         )
     if not found.size:
         if found.agreeing and not has_keys:

@@ -53,7 +53,8 @@ class Anchors:
 
     `agreeing` heads of this history were looked at, `others` are of other tenants; `witnesses`
     cosigned the one at `size`, each with its time. Those of the trusted which did not are `behind`,
-    each with the size that it cosigned last, 0 if none.
+    each with the size that it cosigned last, 0 if none. Of a part of a chain there is `signed`
+    alone: how many receipts the largest head is of.
     """
 
     size: int = 0
@@ -63,6 +64,7 @@ class Anchors:
     witnesses: tuple[tuple[str, int], ...] = ()
     behind: tuple[tuple[str, int], ...] = ()
     rotations: int = 0
+    signed: int = 0
     fault: AnchorFault | None = None
 
 
@@ -168,6 +170,20 @@ def anchored(
     )
 
 
+def signed_of(tenant_id: str, heads: Sequence[Kept], trusted: Sequence[TrustedKey]) -> int:
+    """How many receipts of a tenant were signed, by the largest head: all that can be said to
+    whoever has a part of the chain. Heads of others count for nothing where somebody is trusted."""
+    return max(
+        (
+            kept.checkpoint.size
+            for kept in heads
+            if tenant_of(kept.checkpoint.origin) == tenant_id
+            and (not trusted or signer_of(kept, trusted) is not None)
+        ),
+        default=0,
+    )
+
+
 def _judged(
     verdict: Verdict, watch: Watch, own: Sequence[Kept], trust: _Trust
 ) -> tuple[AnchorFault | None, Kept | None, VerifierKey | None]:
@@ -217,15 +233,19 @@ def _signed_by(
 def _difference(verdict: Verdict, watch: Watch, kept: Kept, agreed: int) -> AnchorFault | None:
     size, notes = kept.checkpoint.size, (kept.note.whole,)
     if size > verdict.last_seq:
-        first = verdict.last_seq + 1
-        missing = f"receipt {first} is" if first == size else f"receipts {first} to {size} are"
-        what = f"{size} receipts were signed, and there are {verdict.last_seq}: {missing} missing"
-        return AnchorFault("cut", first, what, notes)
+        return _cut(verdict, kept)
     if watch.roots[size] != kept.checkpoint.root:
         which = f"receipt {size} is" if agreed + 1 == size else f"receipts {agreed + 1} to {size}"
         are = "not what was signed" if agreed + 1 == size else "are not what was signed"
         return AnchorFault("rewritten", agreed + 1, f"{which} {are}", notes)
     return None
+
+
+def _cut(verdict: Verdict, kept: Kept) -> AnchorFault:
+    size, first = kept.checkpoint.size, verdict.last_seq + 1
+    missing = f"receipt {first} is" if first == size else f"receipts {first} to {size} are"
+    what = f"{size} receipts were signed, and there are {verdict.last_seq}: {missing} missing"
+    return AnchorFault("cut", first, what, (kept.note.whole,))
 
 
 def _cosigned(

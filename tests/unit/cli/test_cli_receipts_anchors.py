@@ -337,6 +337,20 @@ def test_a_part_of_a_chain_says_why_it_is_not_anchored(
     assert "a part has no root of its own" in capsys.readouterr().out
 
 
+def test_f2_of_a_part_that_ends_before_a_signed_head_that_is_said(
+    auditor: Auditor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stranger = auditor.folder / "stranger.pem"
+    stranger.write_text(public_pem(key_of(2).public))
+    part, said = ("--first-seq", "10", "--checkpoint", auditor.heads), "18 receipts were signed"
+    for lines, key, is_said in (
+        (auditor.lines[9:17], auditor.pem, True), (auditor.lines[9:18], auditor.pem, False),
+        (auditor.lines[9:17], stranger, False),
+    ):  # fmt: skip
+        assert auditor.verify(*part, "--key", key, lines=lines) == 0
+        assert (said in capsys.readouterr().out) == is_said
+
+
 def test_f1_a_thousand_tamperings_are_all_found(auditor: Auditor) -> None:
     """Also by the second verifier, of those that are chains by themselves."""
     tampered_with(auditor.lines, list(kept_in(auditor.heads)), PUBLIC, 1000)
