@@ -190,6 +190,17 @@ class Listings(CareReader):
         rows = await self._fetch("audit_event", tenant_id, seq)
         return AuditRow._make(rows[0]) if rows else None
 
+    async def changes_between(
+        self, tenant_id: str, after_seq: int, until_seq: int, limit: int
+    ) -> list[AuditRow]:
+        """The first changes of state with after_seq < seq <= until_seq, oldest first."""
+        rows = await self._fetch("audit_between", tenant_id, after_seq, until_seq, limit)
+        return [AuditRow._make(row) for row in rows]
+
+    async def last_change(self, tenant_id: str) -> int:
+        """The seq of the newest change of state; 0 if there is none."""
+        return int((await self._fetch("audit_end", tenant_id))[0][0] or 0)
+
     async def _last_before(self, tenant_id: str, at_us: int, low: int, high: int) -> int:
         rows = await self._fetch("last_seq_before", tenant_id, low, high, at_us)
         return int(rows[0][0])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sidecar.cli.os_error_text import os_error_text
 from sidecar.cli.receipts_alive import liveness_text
 from sidecar.cli.receipts_heads import UNANCHORED
+from sidecar.cli.receipts_said_yes import unsaid_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -142,7 +143,9 @@ def print_reports(reports: Sequence[ChainReport]) -> bool:
         )
         if report.cut is not None:
             print(f"    receipts 1 to {report.cut.seq} are in archives, last {report.cut.archive}")
-        print(indent(liveness_text(report.alive), "    "), end="")
+        if report.untold:
+            print(f"    of {report.untold} changes that receipts tell of there is no audit event")
+        print(indent(unsaid_text(report) + liveness_text(report.alive), "    "), end="")
     if not reports:
         print("there are no receipts in it")
     elif any(report.fault is None and not report.anchors.agreeing for report in reports):

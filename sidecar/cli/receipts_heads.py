@@ -1,11 +1,13 @@
 """Signed heads and public keys as they are named on the command line, and found beside a file.
 
 Knows: that heads which lie beside receipts are found by themselves: whoever cuts receipts does not
-always think of them. Must not know: what a head shows.
+always think of them; that a line which is no head any more may have been the one that tells. Must
+not know: what a head shows.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from sidecar.cli.os_error_text import os_error_text
@@ -73,13 +75,25 @@ def _files(folder: Path) -> list[Path]:
     return [one for one in names if one.is_file()]
 
 
-def _kept(path: Path) -> list[Kept]:
-    from sidecar.ledger.checkpoint_file import kept_in
+def _kept(path: Path) -> Iterator[Kept]:
+    from sidecar.ledger.checkpoint_file import lines_in
 
+    found, damaged = 0, 0
     try:
-        return list(kept_in(path))
+        for kept in lines_in(path):
+            if kept is None:
+                damaged += 1
+            else:
+                found += 1
+                yield kept
     except OSError as error:
         raise Unreadable(f"{path}: {error.strerror or error}") from error
+    if found and damaged:
+        print(
+            f"{path}: {damaged} lines hold no checkpoint that can be read: what was cut off, or "
+            "damaged, may have vouched for more",
+            file=sys.stderr,
+        )
 
 
 def _keys_of(named: str) -> list[TrustedKey]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sidecar.cli.os_error_text import os_error_text
 from sidecar.cli.receipts_alive import liveness_text, time_text
 from sidecar.cli.receipts_heads import UNANCHORED, Unreadable, heads_for, trusted_keys
+from sidecar.cli.receipts_said_yes import unsaid_text
 
 if TYPE_CHECKING:
     from sidecar.ledger.anchors import Anchors
@@ -53,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 holds, 1 tampered with, 2 wrong usage or unreadable."""
-    from sidecar.ledger.anchors import Anchors, anchored, watch_for
+    from sidecar.ledger.anchors import Anchors, anchored, signed_of, watch_for
 
     try:
         trusted = trusted_keys(args.key)
@@ -70,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
     found = Anchors()
     if verdict.fault is None and args.first_seq == 1:
         found = anchored(verdict, watch, heads, trusted)
+    elif verdict.fault is None:
+        found = Anchors(signed=signed_of(verdict.tenant_id, heads, trusted))
     show = _as_json if args.json else _as_text
     print(show(verdict, found, first_seq=args.first_seq, has_keys=bool(trusted)))
     if verdict.fault is not None:
@@ -120,7 +123,7 @@ def _as_text(verdict: Verdict, found: Anchors, *, first_seq: int, has_keys: bool
         f"verified: {verdict.count} receipts of tenant {verdict.tenant_id!a}, "
         f"{verdict.first_seq} to {verdict.last_seq}, {_anchored_text(verdict, found)}\n"
         f"head hash: {verdict.head_hash}\n{extent}\n{_facts_text(verdict)}{_rollbacks(verdict)}"
-        f"{liveness_text(verdict)}"
+        f"{unsaid_text(verdict)}{liveness_text(verdict)}"
         f"{_what_is_shown(verdict, found, first_seq != 1, has_keys)}"
     )
 
@@ -151,9 +154,13 @@ def _anchored_text(verdict: Verdict, found: Anchors) -> str:
 
 def _what_is_shown(verdict: Verdict, found: Anchors, is_part: bool, has_keys: bool) -> str:
     if is_part:
+        beyond = (
+            f"\n{found.signed} receipts were signed: unless there is a part after this one, its "
+            "end was cut"
+        )
         return (
             "unanchored: a part has no root of its own. Put the archives before it in one file to "
-            "hold it against checkpoints."
+            f"hold it against checkpoints.{beyond if found.signed > verdict.last_seq else ''}"
         )
     if not found.size:
         if found.agreeing and not has_keys:
@@ -166,6 +173,12 @@ def _what_is_shown(verdict: Verdict, found: Anchors, is_part: bool, has_keys: bo
     if found.rotations:
         lines.append(f"{found.rotations} changes of the key are on record, signed by both")
     lines += [f"cosigned by {name} at {time_text(at_s)}" for name, at_s in found.witnesses]
+    lines += [
+        f"not shown: that {name} saw this history after receipt {size}: it cosigned no later head"
+        if size
+        else f"not shown: that {name} saw this history: it cosigned none of these heads"
+        for name, size in found.behind
+    ]
     lines.append(
         f"shown: receipts 1 to {found.size} are what the key's holder signed. Not shown: that the "
         "holder signed no other history; a witness, or heads kept elsewhere, would show that."

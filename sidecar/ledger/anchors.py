@@ -52,7 +52,9 @@ class Anchors:
     """What heads show: receipts up to `size` are vouched for by `key` ("" if nobody is trusted).
 
     `agreeing` heads of this history were looked at, `others` are of other tenants; `witnesses`
-    cosigned the one at `size`, each with its time.
+    cosigned the one at `size`, each with its time. Those of the trusted which did not are `behind`,
+    each with the size that it cosigned last, 0 if none. Of a part of a chain there is `signed`
+    alone: how many receipts the largest head is of.
     """
 
     size: int = 0
@@ -60,7 +62,9 @@ class Anchors:
     agreeing: int = 0
     others: int = 0
     witnesses: tuple[tuple[str, int], ...] = ()
+    behind: tuple[tuple[str, int], ...] = ()
     rotations: int = 0
+    signed: int = 0
     fault: AnchorFault | None = None
 
 
@@ -74,8 +78,11 @@ class _Trust:
     rotations: list[Rotation] = field(default_factory=list)
 
     def signer(self, kept: Kept) -> VerifierKey:
-        """Who of the trusted signed a head. Raises _NotTrusted, or BadNote for a forgery."""
+        """Who of the trusted signed a head. Raises _NotTrusted, or BadNote for a forgery, also of a
+        trusted witness's line."""
         origin, size = kept.checkpoint.origin, kept.checkpoint.size
+        for witness in _witnesses(self.given):
+            kept.note.signature_by(witness)
         replaced = None
         for key in self._candidates(origin):
             if kept.note.signature_by(key) is None:
@@ -149,14 +156,31 @@ def anchored(
             what = f"receipt {seq} says that the key was changed: {error}"
             return Anchors(others=others, fault=AnchorFault("bad_rotation", seq, what))
     fault, best, signer = _judged(verdict, watch, own, trust)
+    size = best.checkpoint.size if best is not None else 0
+    seen = _cosigned(own, size, trusted)
     return Anchors(
-        size=best.checkpoint.size if best is not None else 0,
+        size=size,
         key=signer.text if signer is not None else "",
         agreeing=0 if fault is not None else len(own),
         others=others,
-        witnesses=_witnesses(best, trusted),
+        witnesses=tuple((name, at_s) for name, (last, at_s) in seen.items() if last == size > 0),
+        behind=tuple((name, last) for name, (last, _) in seen.items() if last < size),
         rotations=len(trust.rotations),
         fault=fault,
+    )
+
+
+def signed_of(tenant_id: str, heads: Sequence[Kept], trusted: Sequence[TrustedKey]) -> int:
+    """How many receipts of a tenant were signed, by the largest head: all that can be said to
+    whoever has a part of the chain. Heads of others count for nothing where somebody is trusted."""
+    return max(
+        (
+            kept.checkpoint.size
+            for kept in heads
+            if tenant_of(kept.checkpoint.origin) == tenant_id
+            and (not trusted or signer_of(kept, trusted) is not None)
+        ),
+        default=0,
     )
 
 
@@ -209,10 +233,7 @@ def _signed_by(
 def _difference(verdict: Verdict, watch: Watch, kept: Kept, agreed: int) -> AnchorFault | None:
     size, notes = kept.checkpoint.size, (kept.note.whole,)
     if size > verdict.last_seq:
-        first = verdict.last_seq + 1
-        missing = f"receipt {first} is" if first == size else f"receipts {first} to {size} are"
-        what = f"{size} receipts were signed, and there are {verdict.last_seq}: {missing} missing"
-        return AnchorFault("cut", first, what, notes)
+        return _cut(verdict, kept)
     if watch.roots[size] != kept.checkpoint.root:
         which = f"receipt {size} is" if agreed + 1 == size else f"receipts {agreed + 1} to {size}"
         are = "not what was signed" if agreed + 1 == size else "are not what was signed"
@@ -220,19 +241,38 @@ def _difference(verdict: Verdict, watch: Watch, kept: Kept, agreed: int) -> Anch
     return None
 
 
-def _witnesses(best: Kept | None, trusted: Sequence[TrustedKey]) -> tuple[tuple[str, int], ...]:
-    """Who of the trusted witnesses cosigned a head, and when (seconds since 1970)."""
-    found = []
-    for one in trusted:
-        if best is None or one.kind != COSIGNATURE or one.name is None:
-            continue
-        try:
-            line = best.note.signature_by(VerifierKey(one.name, one.public, COSIGNATURE))
-        except BadNote:
-            continue
-        if line is not None:
-            found.append((one.name, int.from_bytes(line.value[:8], "big")))
-    return tuple(found)
+def _cut(verdict: Verdict, kept: Kept) -> AnchorFault:
+    size, first = kept.checkpoint.size, verdict.last_seq + 1
+    missing = f"receipt {first} is" if first == size else f"receipts {first} to {size} are"
+    what = f"{size} receipts were signed, and there are {verdict.last_seq}: {missing} missing"
+    return AnchorFault("cut", first, what, (kept.note.whole,))
+
+
+def _cosigned(
+    own: Sequence[Kept], size: int, trusted: Sequence[TrustedKey]
+) -> dict[str, tuple[int, int]]:
+    """The largest head up to `size` that each of the trusted witnesses cosigned, and when (seconds
+    since 1970)."""
+    found: dict[str, tuple[int, int]] = {}
+    for witness in _witnesses(trusted):
+        found.setdefault(witness.name, (0, 0))
+        for kept in own:
+            try:
+                line = kept.note.signature_by(witness)
+            except BadNote:
+                continue  # A fault, at this head or before it.
+            if line is not None and kept.checkpoint.size <= size:
+                at = (kept.checkpoint.size, int.from_bytes(line.value[:8], "big"))
+                found[witness.name] = max(found[witness.name], at)
+    return found
+
+
+def _witnesses(trusted: Sequence[TrustedKey]) -> list[VerifierKey]:
+    return [
+        VerifierKey(one.name, one.public, COSIGNATURE)
+        for one in trusted
+        if one.kind == COSIGNATURE and one.name is not None
+    ]
 
 
 def signer_of(kept: Kept, trusted: Sequence[TrustedKey]) -> VerifierKey | None:

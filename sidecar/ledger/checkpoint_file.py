@@ -52,6 +52,12 @@ def read_line(line: bytes) -> Kept | None:
 
 def kept_in(path: Path, bytes_max: int = BYTES_READ_MAX) -> Iterator[Kept]:
     """What a file of lines, or one bare note, holds; oldest first. Raises OSError."""
+    return (kept for kept in lines_in(path, bytes_max) if kept is not None)
+
+
+def lines_in(path: Path, bytes_max: int = BYTES_READ_MAX) -> Iterator[Kept | None]:
+    """The same, with None for each line that holds no head: a file is only appended to, so a crash
+    left it, or somebody else. Raises OSError."""
     with path.open("rb") as handle:
         size = os.fstat(handle.fileno()).st_size
         if size > bytes_max:
@@ -64,9 +70,7 @@ def kept_in(path: Path, bytes_max: int = BYTES_READ_MAX) -> Iterator[Kept]:
             except (BadNote, UnicodeDecodeError):
                 handle.seek(0)
         while line := handle.readline(LINE_BYTES_MAX + 1):
-            found = read_line(line)
-            if found is not None:
-                yield found
+            yield read_line(line)
 
 
 def last_of_each(path: Path) -> dict[str, Kept]:

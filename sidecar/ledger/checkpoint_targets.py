@@ -18,6 +18,7 @@ from urllib.parse import urldefrag
 from sidecar.ledger.checkpoint import read_signed
 from sidecar.ledger.checkpoint_file import CheckpointFile, Kept
 from sidecar.ledger.proofs import NoProof, consistency, root_at
+from sidecar.ledger.rollback import ROLLBACK, lost_up_to
 from sidecar.ledger.tiles import TreeIncomplete
 from sidecar.signed_note import (
     BadNote,
@@ -27,6 +28,7 @@ from sidecar.signed_note import (
     read_signatures,
     read_verifier_key,
 )
+from storage.retention import CareReader
 from storage.sql_store import SqlReader
 from storage.tree import ACCEPTED, FORK, CheckpointRow, TreeReader
 
@@ -38,6 +40,9 @@ REQUEST_S = 10.0
 #: Of a head that a witness has, and does not show.
 UNKNOWN_ROOT = ""
 ANSWER_BYTES_MAX = 64 * 1024
+#: Rollbacks of a chain that are looked at, the newest ones.
+ROLLBACKS_MAX = 100
+_NEWEST = 2**53 - 1
 
 #: Why a head was not taken; metrics have these as labels.
 REASONS = (
@@ -166,13 +171,30 @@ def is_signed_by(kept: Kept, key: SigningKey) -> bool:
 async def is_accepted(reader: SqlReader, tenant_id: str, size: int, root: bytes) -> bool:
     """Whether it is on record that this head is of a history that was given up."""
     rows = await TreeReader(reader).checkpoints_at(tenant_id, size)
-    return any(row.kind == ACCEPTED and row.root == root.hex() for row in rows)
+    is_named = any(row.kind == ACCEPTED and row.root == root.hex() for row in rows)
+    return is_named and await _is_on_record(reader, tenant_id, size)
 
 
 async def gave_up_at(reader: SqlReader, tenant_id: str, size: int) -> bool:
     """Whether it is on record that a history was given up which had a head of this size."""
     rows = await TreeReader(reader).checkpoints_at(tenant_id, size)
-    return any(row.kind == ACCEPTED for row in rows)
+    is_named = any(row.kind == ACCEPTED for row in rows)
+    return is_named and await _is_on_record(reader, tenant_id, size)
+
+
+async def _is_on_record(reader: SqlReader, tenant_id: str, size: int) -> bool:
+    """Whether a receipt of the chain says that so many receipts were given up: the row of a head
+    is nothing by itself, for whoever put an older store back can write it too. Of a receipt that
+    stands in an archive its audit event is believed."""
+    told = await reader.audit_events(tenant_id, _NEWEST, ROLLBACKS_MAX, action=ROLLBACK)
+    cut = (await CareReader(reader).cut(tenant_id)).seq if told else 0
+    for one in told:
+        if one.seq <= cut:
+            return True
+        receipts = await reader.receipts(tenant_id, one.seq - 1, 1)
+        if any(row.seq == one.seq and lost_up_to(row) >= size for row in receipts):
+            return True
+    return False
 
 
 # -- URLs --------------------------------------------------------------------------------------

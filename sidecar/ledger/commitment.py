@@ -58,7 +58,9 @@ def is_vouched_for(
     """
     has_none = facts is None or facts == NO_FACTS
     if arguments is None and salt is None:
-        return has_none
+        if not has_none:
+            raise NotCommitted("it has facts, and no salt that could stand for them")
+        return True
     try:
         key = bytes.fromhex(salt or "")
     except ValueError:

@@ -2,9 +2,10 @@
 
 Knows: that a head which left this process is of a history that was durable, so that a store which
 ends before it, or has another one in its place, was put back to an older state or is another one;
-that of heads in files only those signed by our key count, and only those of the very chain; that a
-witness shows no head, but takes none that does not go on from what it has seen; that a history
-which was given up on record is no reason to stop again.
+that of heads in files only those signed by our key count, and only those of the very chain, unless
+nothing signed shows that the store's is another one that was there before; that a witness shows no
+head, but takes none that does not go on from what it has seen; that a history which was given up on
+record is no reason to stop again.
 Must not know: what is done about it, how a target is written.
 """
 
@@ -101,10 +102,10 @@ async def lost_checkpoints(
     """The last heads in files among `targets`, and those that witnesses have seen, which are not of
     the store's history.
 
-    `is_only_store` says that no other store exports there with this key: then a tenant of whom
-    the store has nothing lost all of it. A file that cannot be read is told of in the log: that
-    it cannot be written will be, too. So is a witness that does not answer in time: the export
-    will tell. Raises a StoreError of reading.
+    `is_only_store` says that no other store exports there with this key: then a tenant of whom the
+    store has nothing, or a chain of which this key has signed nothing, lost all of it. A file that
+    cannot be read is told of in the log: that it cannot be written will be, too. So is a witness
+    that does not answer in time: the export will tell. Raises a StoreError of reading.
     """
     found = []
     for target in targets:
@@ -155,7 +156,8 @@ async def _lost(
         return lost if is_only_store else None
     if await is_accepted(reader, tenant_id, checkpoint.size, checkpoint.root):
         return None
-    if checkpoint.origin != await _own_origin(reader, tenant_id):
+    origin, is_ours = await _own_origin(reader, tenant_id, key)
+    if checkpoint.origin != origin and (is_ours or not is_only_store):
         return None
     if checkpoint.size <= head.seq:
         try:
@@ -167,11 +169,13 @@ async def _lost(
     return lost
 
 
-async def _own_origin(reader: SqlReader, tenant_id: str) -> str:
+async def _own_origin(reader: SqlReader, tenant_id: str, key: SigningKey) -> tuple[str, bool]:
+    """The chain's, and whether a head of it that our key has signed shows that it is one."""
     row = await TreeReader(reader).latest_checkpoint(tenant_id)
-    if row is not None:
-        return read_signed(row.note)[0].origin
-    return await new_origin(reader, tenant_id)
+    if row is None:
+        return await new_origin(reader, tenant_id), False
+    kept = Kept(*read_signed(row.note))
+    return kept.checkpoint.origin, is_signed_by(kept, key)
 
 
 # -- witnesses ---------------------------------------------------------------------------------

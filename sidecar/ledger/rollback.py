@@ -8,6 +8,7 @@ Must not know: how a rollback was found, stores.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from sidecar.clock import Clock
@@ -16,9 +17,10 @@ from sidecar.ledger.canonical import canonical_arguments
 from sidecar.ledger.care import RESTORE, SUBJECT
 from sidecar.ledger.commitment import NONCE_BYTES, committed
 from storage.known_heads import LostHead
-from storage.records import Entry
+from storage.records import Entry, ReceiptRow
 
 ROLLBACK = "store.rollback"
+_WORDS = re.compile(r"receipt ([0-9]{1,16}) \(")
 
 
 def rolled_back(clock: Clock, actor: str, lost: LostHead, reason: str) -> Entry:
@@ -35,6 +37,14 @@ def rolled_back(clock: Clock, actor: str, lost: LostHead, reason: str) -> Entry:
     commitment, entry.facts = committed(lost.tenant_id, nonce, arguments)
     entry.receipt = entry.receipt._replace(args_commitment=commitment)
     return entry
+
+
+def lost_up_to(receipt: ReceiptRow) -> int:
+    """Up to which receipt a receipt says that a history was given up; 0 of any other."""
+    if (receipt.kind, receipt.action) != ("control", ROLLBACK):
+        return 0
+    found = _WORDS.match(receipt.resource or "")
+    return int(found[1]) if found else 0
 
 
 def tells_of_rollback(body: dict[str, Any]) -> str | None:

@@ -3,8 +3,8 @@
 Knows: that a chain begins at receipt 1 or at a recorded cut, and ends at its head. A receipt is
 judged by the offline verifier itself, as the line an export would give; what is added here is what
 a file cannot tell: that the head is the last receipt, that the stored frontier is the tree's, that
-a cut is one the chain itself tells of, and that all is as the store's own signed heads say. Needs
-memory for one stretch.
+a cut is one the chain itself tells of, that changes of state are told as receipts commit to them,
+and that all is as the store's own signed heads say. Needs memory for one stretch.
 Must not know: how a store was opened, who asks, or what is done about a fault.
 """
 
@@ -16,14 +16,17 @@ from dataclasses import dataclass
 import orjson
 
 from sidecar.ledger.anchors import Anchors, TrustedKey
+from sidecar.ledger.audit_rows import is_change, row_fault
 from sidecar.ledger.canonical import canonical_body
 from sidecar.ledger.care import tells_of_cut
 from sidecar.ledger.liveness import Liveness, SignsOfLife
 from sidecar.ledger.merkle import append, frontier_from_hex, frontier_to_hex, leaf_hash, root
 from sidecar.ledger.receipt import Body, body_of
+from sidecar.ledger.said_yes import SaidYes, Unsaid
 from sidecar.ledger.stored_heads import StoredHeads, note_rotations, signed_heads
 from sidecar.ledger.verify import Watch, verify_lines
 from storage.errors import StoreCorrupt
+from storage.listings import Listings
 from storage.records import CallFactsRow, HeadRow, ReceiptRow, RecordedEvent
 from storage.retention import WHOLE, CareReader, Cut
 from storage.sql_store import SqlReader
@@ -43,7 +46,9 @@ class ChainReport:
     `root` is the RFC 6962 root of the whole tree, also of a chain that was cut. `anchors` says how
     far the store's own signed heads vouch for it. `alive` is what the receipts that were read tell
     of their sidecar, which makes no chain hold or not. Of the receipts with something beside them
-    there are `facts`, and `unvouched` that do not stand for the facts there.
+    there are `facts`, and `unvouched` that do not stand for the facts there. Of `untold` changes
+    the receipts tell, and no audit row does. `unsaid` are calls that name somebody's yes of which
+    no receipt tells, the first of `unsaid_count`.
     """
 
     tenant_id: str
@@ -57,6 +62,9 @@ class ChainReport:
     anchors: Anchors
     alive: SignsOfLife
     unvouched: int = 0
+    untold: int = 0
+    unsaid_count: int = 0
+    unsaid: tuple[Unsaid, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +98,17 @@ async def verify_store(reader: SqlReader, trusted: Sequence[TrustedKey] = ()) ->
         heads = StoredHeads(tenant_id, (), None)
         if may_be_signed:
             heads = await signed_heads(reader, tenant_id)
-        reports.append(await _verified(reader, tenant_id, heads, trusted))
+        found = await _verified(reader, tenant_id, heads, trusted, has_changes=may_be_signed)
+        reports.append(found)
     return reports
 
 
 async def verify_chain(
     reader: SqlReader, tenant_id: str, trusted: Sequence[TrustedKey] = ()
 ) -> ChainReport:
-    """Verifies a tenant's receipts, links, head and frontier, that the arguments and facts kept are
-    those committed to, and that the heads which were signed are of this history.
+    """Verifies a tenant's receipts, links, head and frontier, that the arguments, facts and
+    changes of state kept are those committed to, and that the heads which were signed are of this
+    history.
 
     `trusted` is whose heads anchor it; those of others are only compared. Raises a StoreError of
     reading.
@@ -107,23 +117,37 @@ async def verify_chain(
 
 
 async def _verified(
-    reader: SqlReader, tenant_id: str, heads: StoredHeads, trusted: Sequence[TrustedKey]
+    reader: SqlReader,
+    tenant_id: str,
+    heads: StoredHeads,
+    trusted: Sequence[TrustedKey],
+    *,
+    has_changes: bool = True,
 ) -> ChainReport:
     care = CareReader(reader)
     watch, anchors, liveness = heads.watch(), Anchors(), Liveness()
     head = await reader.head(tenant_id)
     start = at = await care.cut(tenant_id)
-    facts, unvouched, is_told_of = 0, 0, start == WHOLE
+    said_yes = SaidYes(is_whole=start == WHOLE)
+    facts, unvouched, untold, is_told_of = 0, 0, 0, start == WHOLE
     fault = None
     try:
         async for stretch in verified_stretches(reader, tenant_id, start, head.seq, watch=watch):
+            if has_changes:
+                rows, lines = stretch.rows, stretch.lines
+                untold += await hold_changes(reader, tenant_id, at.ts_us, rows, lines)
             at = stretch.cut
             note_rotations(watch, stretch.rows)
             liveness.follow(stretch.rows)
+            for row in stretch.rows:
+                if row.approval_id is not None:
+                    said_yes.take(row.seq, row.kind, row.action, row.approval_id, row.approver)
             facts += stretch.facts
             unvouched += stretch.unvouched
             is_told_of = is_told_of or any(tells_of_cut(row, start) for row in stretch.rows)
         await _check_end(reader, head, at)
+        if has_changes:
+            await _check_no_change_beyond(reader, head)
         if not is_told_of:
             raise ChainFault(f"it was cut at {start.seq}, and no receipt after it says so", at.seq)
         anchors = heads.held(watch, at.seq, trusted)
@@ -146,7 +170,35 @@ async def _verified(
         anchors,
         liveness.found(),
         unvouched,
+        untold,
+        said_yes.count,
+        tuple(said_yes.unsaid),
     )
+
+
+async def hold_changes(
+    reader: SqlReader, tenant_id: str, after_us: int, rows: Sequence[ReceiptRow], lines: list[bytes]
+) -> int:
+    """Holds the changes of state beside receipts in a row against them: of how many that tell of
+    one there is no row. `lines` are theirs, with facts; `after_us` is the time of the receipt
+    before. Raises ChainFault, and any StoreError of reading."""
+    first, last = rows[0].seq, rows[-1].seq
+    changes = await Listings(reader).changes_between(tenant_id, first - 1, last, len(rows))
+    for change in changes:
+        at = change.seq - first
+        before_us = rows[at - 1].ts_us if at else after_us
+        fault = row_fault(change, orjson.loads(lines[at]), before_us)
+        if fault is not None:
+            what = f"the audit event {change.seq} is not what its receipt commits to: {fault}"
+            raise ChainFault(what, change.seq - 1)
+    told = {change.seq for change in changes}
+    return sum(is_change(row.kind, row.action) and row.seq not in told for row in rows)
+
+
+async def _check_no_change_beyond(reader: SqlReader, head: HeadRow) -> None:
+    last = await Listings(reader).last_change(head.tenant_id)
+    if last > head.seq and last > (await reader.head(head.tenant_id)).seq:
+        raise ChainFault(f"the audit event {last} has no receipt", head.seq)
 
 
 async def verified_stretches(

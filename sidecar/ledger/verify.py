@@ -23,6 +23,7 @@ from sidecar.ledger.liveness import Liveness, Silence, Unstopped
 from sidecar.ledger.merkle import EMPTY_ROOT, append, root
 from sidecar.ledger.receipt import BODY_KEYS, INTEGER_KEYS, KINDS, REQUIRED_KEYS, VERSION
 from sidecar.ledger.rollback import tells_of_rollback
+from sidecar.ledger.said_yes import SaidYes, Unsaid
 
 #: A line is read whole: longer than any receipt with its arguments, short enough for memory.
 LINE_BYTES_MAX = 256 * 1024 * 1024
@@ -68,7 +69,8 @@ class Verdict:
     chain, "" for a part of one. `rollbacks` are the first of `rollback_count` among the receipts,
     and so are `silences` and `unstopped` of what the receipts tell of their sidecar (`liveness`):
     `runs` and `promised_us` are what they say of it last, `last_us` is the time of the last.
-    Of `facts` receipts facts were given; `unvouched` of these do not stand for them.
+    Of `facts` receipts facts were given; `unvouched` of these do not stand for them. `unsaid` are
+    the first of `unsaid_count` calls that name somebody's yes of which no receipt tells.
     """
 
     count: int
@@ -90,6 +92,8 @@ class Verdict:
     last_us: int = 0
     facts: int = 0
     unvouched: int = 0
+    unsaid_count: int = 0
+    unsaid: tuple[Unsaid, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -165,6 +169,7 @@ class _Chain:
         self.rollback_count = 0
         self.rollbacks: list[Rollback] = []
         self.liveness = Liveness()
+        self.said_yes = SaidYes(is_whole=first_seq == 1)
         self.facts = self.unvouched = 0
         #: The seq that the line last taken gives itself.
         self.named_seq: int | None = None
@@ -193,6 +198,8 @@ class _Chain:
             self.ts_us,
             self.facts,
             self.unvouched,
+            self.said_yes.count,
+            tuple(self.said_yes.unsaid),
         )
 
     def take(self, line: bytes) -> None:
@@ -228,6 +235,10 @@ class _Chain:
             self.liveness.take(body)
             if body["action"] == ROTATE_KEY:
                 self.watch.rotations.append((body["seq"], body["resource"]))
+        elif body["approval_id"] is not None:
+            self.said_yes.take(
+                body["seq"], body["kind"], body["action"], body["approval_id"], body["approver"]
+            )
         if self.count == 0:
             self.tenant_id, self.prev_hash = body["tenant_id"], body["prev_receipt_hash"]
         self.count += 1

@@ -146,3 +146,15 @@ LIMIT $9;
 SELECT tenant_id, seq, at_us, actor, action, subject, before_state, after_state, reason
 FROM audit_event
 WHERE tenant_id = $1 AND seq = $2;
+
+-- name: audit_between
+-- The changes of state beside a stretch of a tenant's chain.
+SELECT tenant_id, seq, at_us, actor, action, subject, before_state, after_state, reason
+FROM audit_event
+WHERE tenant_id = $1 AND seq > $2 AND seq <= $3
+ORDER BY seq
+LIMIT $4;
+
+-- name: audit_end
+-- The last change of state of a tenant.
+SELECT max(seq) FROM audit_event WHERE tenant_id = $1;

@@ -34,7 +34,13 @@ from sidecar.ledger.commitment import NO_FACTS, NotCommitted, is_row_vouched_for
 from sidecar.ledger.liveness import Liveness, SignsOfLife
 from sidecar.ledger.merkle import leaf_hash
 from sidecar.ledger.receipt import BODY_KEYS, body_of, receipt_hash
-from sidecar.ledger.stored_chain import lines_of, page_of, receipts_and_facts
+from sidecar.ledger.stored_chain import (
+    ChainFault,
+    hold_changes,
+    lines_of,
+    page_of,
+    receipts_and_facts,
+)
 from sidecar.ledger.stored_heads import HeldStretch, note_rotations
 from sidecar.ledger.tiles import leaf_hashes
 from sidecar.ledger.verify import Verdict, verify_lines
@@ -102,7 +108,7 @@ class SentReceipts(Body):
 
 async def verify_one(asked: Asked) -> dict[str, Any]:
     """Recomputes the hash of one receipt, with what the store says that it links to, and looks
-    whether what stands beside it is what it commits to."""
+    whether what stands beside it, and the change of state, is what it commits to."""
     reader, tenant = asked.rooms.reader, asked.tenant
     stretch = await stretch_of(asked)
     row, head = await receipt_at(asked), await reader.head(tenant)
@@ -123,6 +129,12 @@ async def verify_one(asked: Asked) -> dict[str, Any]:
             vouched = None if beside.facts == NO_FACTS else is_vouched
         except NotCommitted as fault:
             error = error or str(fault)
+    if error is None:
+        try:
+            lines = lines_of([row], previous, {row.seq: beside} if beside is not None else {})
+            await hold_changes(reader, tenant, row.ts_us, [row], lines)
+        except ChainFault as other:
+            error = str(other)
     return {
         "seq": row.seq,
         "facts_vouched": vouched,
@@ -165,6 +177,13 @@ async def verify_range(asked: Asked) -> dict[str, Any]:
             return _verdict(
                 count, first, verdict.last_seq, links_to, previous, what, found,
                 facts=(facts, unvouched),
+            )  # fmt: skip
+        try:
+            await hold_changes(reader, tenant, rows[0].ts_us, rows, lines)
+        except ChainFault as bad:
+            return _verdict(
+                bad.last_seq - first + 1, first, bad.last_seq, links_to, previous, str(bad),
+                liveness.found(), facts=(facts, unvouched),
             )  # fmt: skip
         at, previous = verdict.last_seq + 1, verdict.head_hash
     anchors = await anchors_of(asked, stretch, head)
@@ -313,7 +332,7 @@ ROUTES: Final = (
     ),
     Route(
         "verify_range", "POST", "/v1/receipts/verify-range",
-        "Verifies a stretch of the chain: hashes, links, arguments and facts, signed heads",
+        "Verifies a stretch of the chain: hashes, links, what stands beside, signed heads",
         AUDITORS, verify_range, VerdictShape, body=Range, is_body_optional=True,
         problems=("not_found",), time_limit_s=VERIFY_S, room=ROOM,
     ),

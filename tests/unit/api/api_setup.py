@@ -342,7 +342,7 @@ class Recording:
             now_us = self._clock.now_us()
             row = blank_receipt(
                 tenant, "control", event_id=self._clock.new_id(), call_id=None, ts_us=now_us
-            )
+            )._replace(action="made", approver=f"person:{tenant}")
             audit = AuditRow(
                 tenant, 0, now_us, f"person:{tenant}", "made", f"thing:{tenant}", "", '{"a":1}',
                 f"for {tenant}",

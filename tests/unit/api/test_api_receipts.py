@@ -149,6 +149,25 @@ NO_STRETCH = (
 )  # fmt: skip
 
 
+async def test_f1_an_edited_change_of_state_does_not_hold(served: Served, tmp_path: Path) -> None:
+    async def errors() -> list[str | None]:
+        path = "/v1/receipts/verify-range"
+        _, whole, _ = await served.ask(path, AUDITOR, method="POST", body={})
+        _, one, _ = await served.ask(f"/v1/receipts/{seq}/verify", AUDITOR)
+        assert (whole["verified"], one["verified"]) == (
+            whole["error"] is None,
+            one["error"] is None,
+        )
+        return [whole["error"], one["error"]]
+
+    seq = (await served.ask("/v1/audit/events?limit=1"))[1][0]["seq"]
+    assert await errors() == [None, None]
+    with sqlite3.connect(tmp_path / "aegis.db") as raw:
+        raw.execute("UPDATE audit_event SET actor = 'socket:eve' WHERE seq = ?", (seq,))
+    what = f"the audit event {seq} is not what its receipt commits to: its actor"
+    assert await errors() == [what, what]
+
+
 async def test_a_stretch_is_one_that_is_there_and_has_a_limit(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "ledger"))
 
@@ -22,9 +23,10 @@ from sidecar.cli.main import main
 from sidecar.ledger.checkpoint import Checkpoint, read_signed, signed
 from sidecar.ledger.checkpoint_file import kept_in
 from sidecar.ledger.checkpoint_file import line_of as kept_line
-from sidecar.signed_note import Note, VerifierKey, public_pem
+from sidecar.signed_note import COSIGNATURE, Note, Signature, VerifierKey, public_pem
 
 PUBLIC = key_of(1).public
+WITNESS = "witness.example/w1"
 
 
 def receipts(*arguments: str | Path) -> int:
@@ -217,17 +219,86 @@ def _as_algorithm(note: str, kind: int) -> str:
     """Signed as before, and said to be of another algorithm."""
     text, old = read_signed(note)[1].text, read_signed(note)[1].signatures[0]
     named = VerifierKey(old.name, PUBLIC, kind)
-    from sidecar.signed_note import Signature
-
     return Note(text, (Signature(old.name, named.key_id, old.value),)).whole
 
 
 def _without_bytes(note: str) -> str:
     """alg=none: the right name and id, and as good as no signature."""
-    from sidecar.signed_note import Signature
-
     text, old = read_signed(note)[1].text, read_signed(note)[1].signatures[0]
     return Note(text, (Signature(old.name, old.key_id, b"\0"),)).whole
+
+
+def _cosigned(note: str, witness: Ed25519PrivateKey, *, last: int = 0) -> str:
+    """As a witness gives it back; `last` spoils the signature's last byte."""
+    signature = (7).to_bytes(8, "big") + witness.sign(
+        b"cosignature/v1\ntime 7\n" + read_signed(note)[1].text.encode()
+    )
+    key_id = _witness_key(witness).key_id
+    line = Signature(WITNESS, key_id, signature[:-1] + bytes([signature[-1] ^ last]))
+    return note + line.line + "\n"
+
+
+def _witness_key(witness: Ed25519PrivateKey) -> VerifierKey:
+    return VerifierKey(WITNESS, witness.public_key().public_bytes_raw(), COSIGNATURE)
+
+
+def test_f3_it_says_how_far_a_named_witness_saw_the_history(
+    auditor: Auditor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    witness = Ed25519PrivateKey.from_private_bytes(b"\x09" * 32)
+    named = ("--key", _witness_key(witness).text)
+    assert auditor.anchored(*named) == 0
+    assert (
+        f"not shown: that {WITNESS} saw this history: it cosigned none" in capsys.readouterr().out
+    )
+    older, newest = auditor.notes[1:]
+    with auditor.heads.open("ab") as handle:
+        handle.write(kept_line(_cosigned(older, witness), 7))
+    assert auditor.anchored(*named) == 0
+    printed = capsys.readouterr().out
+    assert f"not shown: that {WITNESS} saw this history after receipt 13: it" in printed
+    assert "Not shown: that the holder signed no other history" in printed
+    whole = auditor.heads.read_bytes()
+    # The same head stands there bare and cosigned, in either order.
+    with_newest = kept_line(_cosigned(newest, witness), 7)
+    for heads in (whole + with_newest, with_newest + whole):
+        auditor.heads.write_bytes(heads)
+        assert auditor.anchored(*named) == 0
+        printed = capsys.readouterr().out
+        assert f"cosigned by {WITNESS} at 1970-01-01T00:00:07" in printed
+        assert (
+            "the witness saw no other history up to there" in printed and "saw this" not in printed
+        )
+
+
+def test_f4_a_forged_cosignature_of_a_named_witness_is_a_forgery(
+    auditor: Auditor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    witness = Ed25519PrivateKey.from_private_bytes(b"\x09" * 32)
+    with auditor.heads.open("ab") as handle:
+        handle.write(kept_line(_cosigned(auditor.notes[2], witness, last=1), 7))
+    assert auditor.anchored() == 0, "of a witness that nobody named it is somebody else's line"
+    capsys.readouterr()
+    assert auditor.anchored("--key", _witness_key(witness).text, "--json") == 1
+    said = json.loads(capsys.readouterr().out)
+    assert said["anchors"]["fault"]["kind"] == "forged"
+
+
+@pytest.mark.parametrize("damage", [b"", b'{"at_us": 7, "nota": ""}', b'{"at_us": 7, "no'])
+def test_f2_a_damaged_head_is_said_for_it_may_have_vouched_for_more(
+    auditor: Auditor, damage: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heads = auditor.heads.read_bytes().splitlines(keepends=True)
+    assert auditor.anchored(lines=auditor.lines[:13]) == 1, "the tail was cut"
+    auditor.heads.write_bytes(b"".join([*heads[:2], damage + b"\n"]))
+    capsys.readouterr()
+    assert auditor.anchored() == 0
+    told = capsys.readouterr()
+    assert "anchored at 13" in told.out
+    assert "heads: 1 lines hold no checkpoint that can be read" in told.err
+    auditor.heads.write_bytes(b"".join(heads[:2]))
+    assert auditor.anchored() == 0
+    assert capsys.readouterr().err == "", "positive control"
 
 
 @pytest.mark.parametrize("named", ["none.note", "receipts.jsonl", "empty"])
@@ -264,6 +335,20 @@ def test_a_part_of_a_chain_says_why_it_is_not_anchored(
 ) -> None:
     assert auditor.anchored("--first-seq", "10", lines=auditor.lines[9:]) == 0
     assert "a part has no root of its own" in capsys.readouterr().out
+
+
+def test_f2_of_a_part_that_ends_before_a_signed_head_that_is_said(
+    auditor: Auditor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stranger = auditor.folder / "stranger.pem"
+    stranger.write_text(public_pem(key_of(2).public))
+    part, said = ("--first-seq", "10", "--checkpoint", auditor.heads), "18 receipts were signed"
+    for lines, key, is_said in (
+        (auditor.lines[9:17], auditor.pem, True), (auditor.lines[9:18], auditor.pem, False),
+        (auditor.lines[9:17], stranger, False),
+    ):  # fmt: skip
+        assert auditor.verify(*part, "--key", key, lines=lines) == 0
+        assert (said in capsys.readouterr().out) == is_said
 
 
 def test_f1_a_thousand_tamperings_are_all_found(auditor: Auditor) -> None:

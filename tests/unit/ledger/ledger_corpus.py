@@ -254,6 +254,9 @@ MUST_REJECT: dict[str, Rejected] = {
     "facts_under_their_own_salt": Rejected(
         with_facts(1, salt=_salt(_BARE).hex(), facts=_BARE), 1, 1, "arguments are not those"
     ),
+    "facts_without_a_salt": Rejected(
+        with_facts(1, salt=None, arguments=None, facts=_BARE), 1, 1, "no salt that could stand"
+    ),
     "arguments_edited": Rejected(with_facts(1, arguments="{}"), 1, 1, "arguments are not those"),
 }
 

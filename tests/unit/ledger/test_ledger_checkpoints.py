@@ -20,14 +20,18 @@ from ledger_checkpoint_setup import (
 )
 from ledger_tree_reference import anchored_at, key_id, signed_head
 
+from sidecar.clock import Clock
 from sidecar.ledger.canonical import canonical_body
+from sidecar.ledger.chain import seal
 from sidecar.ledger.checkpoint import read_signed, tenant_of
 from sidecar.ledger.checkpoint_file import kept_in, last_of_each
 from sidecar.ledger.exported import StoreBehindCheckpoint, accepted, check_exported
 from sidecar.ledger.fence import Fence, Standing
 from sidecar.ledger.proofs import latest_checkpoint, list_checkpoints
 from sidecar.ledger.receipt import body_of
+from sidecar.ledger.rollback import rolled_back
 from storage.errors import StoreBusy
+from storage.known_heads import LostHead, Seen
 from storage.sql_store import SqlStore
 from storage.tree import FORK, CheckpointRow, TreeWriter
 
@@ -359,15 +363,46 @@ async def test_f8_a_store_behind_an_exported_head_does_not_start(tmp_path: Path)
             await check_exported(store, targets, key_of(1), is_only_store=True)
         lost = await _lost(store, targets)
         await TreeWriter(store).set_checkpoint(accepted(lost, 7))
+        with pytest.raises(StoreBehindCheckpoint, match="another history"):
+            # Whoever put the older store back can write that row too: it has to be on record.
+            await check_exported(store, targets, key_of(1), is_only_store=True)
+        less = LostHead("default", Seen(4, ""), Seen(2, ""))
+        await store.record([rolled_back(Clock(), "cli:root", less, "of less")], seal)
+        with pytest.raises(StoreBehindCheckpoint, match="another history"):
+            await check_exported(store, targets, key_of(1), is_only_store=True)
+        await store.record([rolled_back(Clock(), "cli:root", lost.head, "the disk died")], seal)
         await check_exported(store, targets, key_of(1), is_only_store=True)
         await signed_now(store, targets[0])
-        assert [kept.checkpoint.size for kept in kept_in(place)] == [5, 11], "and it goes on"
+        assert [kept.checkpoint.size for kept in kept_in(place)] == [5, 13], "and it goes on"
         await check_exported(store, targets, key_of(1), is_only_store=True)
     url.unlink()
     async with opened(tmp_path) as store:
         with pytest.raises(StoreBehindCheckpoint, match="the store ends at 0"):
             await check_exported(store, targets, key_of(1), is_only_store=True)
         await check_exported(store, targets, key_of(1), is_only_store=False)
+
+
+async def test_f2_a_history_begun_anew_does_not_start_beside_the_heads_of_the_old_one(
+    tmp_path: Path,
+) -> None:
+    place, url = tmp_path / "heads", tmp_path / "aegis.db"
+    targets = [f"file:{place}"]
+    async with opened(tmp_path) as store:
+        await record(store, 5)
+        await signed_now(store, targets[0])
+    url.unlink()
+    async with opened(tmp_path) as store:
+        await record(store, 9, who="other")
+        for _ in range(2):
+            with pytest.raises(StoreBehindCheckpoint, match="another history"):
+                await check_exported(store, targets, key_of(1), is_only_store=True)
+            await signed_now(store, key=key_of(2))  # a head that somebody else signed shows nothing
+        await check_exported(store, targets, key_of(1), is_only_store=False)
+    url.unlink()
+    async with opened(tmp_path) as store:
+        await record(store, 9, who="other")
+        await signed_now(store)
+        await check_exported(store, targets, key_of(1), is_only_store=True)  # one of several
 
 
 async def _lost(store: SqlStore, targets: list[str]):  # type: ignore[no-untyped-def]

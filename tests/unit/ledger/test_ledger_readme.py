@@ -68,6 +68,8 @@ def check(line: bytes, seq: int, is_start: bool, before: dict[str, Any]) -> dict
         assert len(key) in (16, 32)
         if len(key) == 32 and beside["facts"] is not None:
             assert key[16:] == sha256(key[:16] + beside["facts"].encode()).digest()[:16]
+    else:
+        assert beside["facts"] in (None, "{}")
     return {**body, "receipt_hash": claimed}
 
 

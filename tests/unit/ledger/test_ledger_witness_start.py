@@ -13,7 +13,9 @@ from aiohttp import web
 from ledger_checkpoint_setup import checkpointer, key_of, opened, record, signed_now
 from test_ledger_witness_target import Witness, listening
 
+from sidecar.clock import Clock
 from sidecar.ledger import exported
+from sidecar.ledger.chain import seal
 from sidecar.ledger.checkpoint import read_signed
 from sidecar.ledger.exported import (
     StoreBehindCheckpoint,
@@ -22,6 +24,7 @@ from sidecar.ledger.exported import (
     lost_checkpoints,
 )
 from sidecar.ledger.proofs import list_checkpoints
+from sidecar.ledger.rollback import rolled_back
 from storage.sql_store import SqlStore
 from storage.tree import TreeWriter
 
@@ -75,12 +78,15 @@ async def test_f8_a_rollback_that_is_on_record_stops_no_later_start(tmp_path: Pa
             (lost,) = await lost_checkpoints(store, [target], key_of(1), is_only_store=True)
             assert str(lost.head.seen) == "7 (-)"
             await TreeWriter(store).set_checkpoint(accepted(lost, 7))
+            with pytest.raises(StoreBehindCheckpoint):
+                await _started(store, target)
+            await store.record([rolled_back(Clock(), "cli:root", lost.head, "the disk died")], seal)
             await _started(store, target)
             await record(store, 9, who="other")
             await signed_now(store, target)
             await _started(store, target)
             kinds = {(row.size, row.kind) for row in await list_checkpoints(store, "default")}
-            assert kinds == {(2, "signed"), (7, "accepted"), (11, "signed")}
+            assert kinds == {(2, "signed"), (7, "accepted"), (12, "signed")}
 
 
 @pytest.mark.parametrize("more", [5, 9], ids=["as long", "longer"])

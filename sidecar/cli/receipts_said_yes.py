@@ -1,0 +1,25 @@
+"""What is said of calls that name a yes which nobody gave on record.
+
+Knows: the words. None of it makes a chain hold or not: the receipts are as the sidecar wrote them,
+and it went by what stood in its store.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sidecar.ledger.stored_chain import ChainReport
+    from sidecar.ledger.verify import Verdict
+
+
+def unsaid_text(found: Verdict | ChainReport) -> str:
+    """Lines, each with its end; "" if every yes is on record."""
+    lines = [
+        f"receipt {one.seq}: the call went ahead by a yes of {', '.join(one.names)!a} for approval "
+        f"{one.approval_id!a}, and no receipt says that it was given: was the store written to?"
+        for one in found.unsaid
+    ]
+    if found.unsaid_count > len(found.unsaid):
+        lines.append(f"{found.unsaid_count} calls by a yes that is not on record in all")
+    return "".join(f"{line}\n" for line in lines)
