@@ -135,6 +135,34 @@ def test_b21_a_second_answer_and_what_is_no_message_reach_nobody(wrap: Wrap) -> 
     assert wrap.errors().count("kept from the agent") == 7
 
 
+def test_answers_that_the_official_clients_take_reach_them(tmp_path: Path) -> None:
+    """An id as text, and null for what is not there: the agent would wait for ever."""
+    wrap = Wrap(tmp_path)
+    wrap.call(1, "in_text")
+    heard = wrap.hear()
+    assert (heard["id"], text_of(heard)) == ("1", f"the card is {CARD}"), "byte for byte"
+    assert text_of(wrap.asked(2, "null_error")) == "done"
+    assert wrap.asked(3, "null_result")["error"]["message"] == "no"
+    assert wrap.asked(1, "echo")["result"], "answered, so the id is free again"
+    wrap.call(4, "keep")
+    wrap.call("4", "in_text")  # of two that may be meant, the one that has it exactly
+    assert text_of(wrap.hear()) == f"the card is {CARD}"
+    wrap.call(5, "release")
+    assert [wrap.hear()["id"] for _ in range(2)] == [4, 5]
+    assert wrap.end() == 0
+    assert "kept from the agent" not in wrap.errors()
+
+
+def test_c7_an_answer_in_text_to_a_call_taken_back_reaches_nobody(wrap: Wrap) -> None:
+    wrap.call(1, "keep")
+    gone = {"requestId": 1}
+    wrap.say({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": gone})
+    wrap.call(2, "release_in_text")
+    assert wrap.hear()["id"] == 2, "the late answer went nowhere"
+    assert wrap.asked(1, "echo")["result"], "answered, so the id is free again"
+    assert wrap.end() == 0
+
+
 def test_the_order_of_messages_is_kept_both_ways(wrap: Wrap) -> None:
     wrap.call(1, "order")
     heard = [wrap.hear() for _ in range(12)]

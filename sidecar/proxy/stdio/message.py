@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -29,6 +30,7 @@ LISTEN: Final = "subscriptions/listen"
 
 _JSON_TYPE: Final = ("Content-Type", "application/json")
 _ACCEPTS: Final = ("Accept", "application/json, text/event-stream")
+_NUMBER: Final = re.compile(r"0|-?[1-9][0-9]{0,15}")
 _VERSION_MEMBER: Final = "io.modelcontextprotocol/protocolVersion"
 
 
@@ -80,6 +82,13 @@ def id_key(value: Any) -> IdKey | None:
     if type(value) in (str, int, float, bool):
         return type(value).__name__, value
     return None
+
+
+def number_key(key: IdKey) -> IdKey | None:
+    """The id that a text is for clients, who take a number written as text for that number: so do
+    the official ones. None for any other."""
+    kind, value = key
+    return id_key(int(value)) if kind == "str" and _NUMBER.fullmatch(str(value)) else None
 
 
 def read_line(line: bytes, depth_max: int, values_max: int) -> Incoming:
@@ -139,6 +148,8 @@ def read_said(line: bytes) -> Said | None:
     if type(document) is not dict or document.get("jsonrpc") != "2.0":
         return None
     is_answer = ("result" in document) is not ("error" in document)
+    if "result" in document and "error" in document:  # some write what is not there as null
+        is_answer = (document["result"] is None) is not (document["error"] is None)
     if "method" in document:
         if type(document["method"]) is not str or "result" in document or "error" in document:
             return None

@@ -30,6 +30,7 @@ from sidecar.proxy.stdio.message import (
     Incoming,
     Said,
     head_of,
+    number_key,
     read_line,
     read_said,
 )
@@ -258,6 +259,8 @@ class StdioSession:
 
     async def _give(self, key: IdKey, line: bytes) -> None:
         """Gives an answer to the one who waits for it, and waits until it is handed over."""
+        if key not in self._waiting and key not in self._abandoned:
+            key = number_key(key) or key
         waiting = self._waiting.pop(key, None)
         if waiting is None or waiting.done():
             if self._abandoned.pop(key, ()) == ():

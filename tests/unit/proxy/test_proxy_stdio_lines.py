@@ -14,7 +14,7 @@ from sidecar.proxy.dialects.reply import problem_reply
 from sidecar.proxy.stdio.child import Child, child_environment, started
 from sidecar.proxy.stdio.exchange import _addressed
 from sidecar.proxy.stdio.lines import LineCutter
-from sidecar.proxy.stdio.message import head_of, id_key, read_line, read_said
+from sidecar.proxy.stdio.message import head_of, id_key, number_key, read_line, read_said
 
 MOST = 8
 
@@ -48,9 +48,21 @@ def test_c7_ids_that_python_takes_for_one_are_several() -> None:
     assert [id_key(value) for value in (None, [], {})] == [None, None, None]
 
 
+@pytest.mark.parametrize(("text", "number"), [
+    ("1", 1), ("0", 0), ("-7", -7), ("01", None), ("-0", None), ("1.0", None), (" 1", None),
+    ("", None), ("\u0661", None), ("1\n", None), ("9" * 17, None),
+])  # fmt: skip
+def test_a_number_that_a_server_writes_as_text_is_that_number(
+    text: str, number: int | None
+) -> None:
+    assert number_key(("str", text)) == id_key(number)
+    assert number_key(("int", 1)) is None
+
+
 @pytest.mark.parametrize("line", [
     b"", b"text", b"[]", b"1", b"null", b'{"id":1,"result":{}}', b'{"jsonrpc":"1.0","id":1}',
     b'{"jsonrpc":"2.0","id":1}', b'{"jsonrpc":"2.0","id":1,"result":{},"error":{}}',
+    b'{"jsonrpc":"2.0","id":1,"result":null,"error":null}',
     b'{"jsonrpc":"2.0","id":null,"error":{}}', b'{"jsonrpc":"2.0","id":[1],"result":{}}',
     b'{"jsonrpc":"2.0","id":1,"method":"ping","result":{}}', b'{"jsonrpc":"2.0","method":1}',
     b'{"jsonrpc":"2.0","method":"ping"}\r{"jsonrpc":"2.0","method":"ping"}', b"[" * 100_000,
@@ -64,6 +76,8 @@ def test_b21_what_no_client_could_take_for_one_message_is_none(line: bytes) -> N
     (b'{"jsonrpc":"2.0","id":"1","error":{"code":1,"message":""}}', ("str", "1"), None),
     (b'{"jsonrpc":"2.0","id":1,"result":{"n":NaN,"s":"\\ud83d","i":123456789012345678901}}',
      ("int", 1), None),
+    (b'{"jsonrpc":"2.0","id":1,"result":{},"error":null}', ("int", 1), None),
+    (b'{"jsonrpc":"2.0","id":1,"result":null,"error":{"code":1,"message":""}}', ("int", 1), None),
     (b'{"jsonrpc":"2.0","id":"s","method":"roots/list"}', None, "s"),
     (b'{"jsonrpc":"2.0","method":"notifications/progress","params":{}}', None, None),
 ])  # fmt: skip
