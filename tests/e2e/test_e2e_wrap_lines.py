@@ -20,22 +20,22 @@ HOSTILE: list[tuple[str, bytes, Any, str]] = [
     ("c1 a member twice", b'{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}', None, "invalid_json"),
     ("c1 a case variant", b'{"jsonrpc":"2.0","id":1,"method":"ping","Method":"x"}', 1,
      "invalid_rpc"),
-    ("c2 no number", b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":NaN}}', None,
+    ("c2 no number", b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":NaN}}', 1,
      "invalid_json"),
     ("c2 too large", b'{"jsonrpc":"2.0","id":12345678901234567890,"method":"ping"}', None,
      "invalid_json"),
     ("c3 bom", b"\xef\xbb\xbf" + PING, None, "invalid_json"),
-    ("c3 latin-1", b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":"\xe9"}}', None,
+    ("c3 latin-1", b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":"\xe9"}}', 1,
      "invalid_json"),
-    ("c3 nul", b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":"\\u0000"}}', None,
+    ("c3 nul", b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":"\\u0000"}}', 1,
      "invalid_json"),
-    ("c3 surrogate", b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":"\\ud800"}}', None,
+    ("c3 surrogate", b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":"\\ud800"}}', 1,
      "invalid_json"),
     ("c3 utf-16", PING.decode().encode("utf-16-le"), None, "invalid_json"),
     ("c4 deep", b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":%s%s}}'
-     % (b"[" * 100, b"]" * 100), None, "invalid_json"),
+     % (b"[" * 100, b"]" * 100), 1, "invalid_json"),
     ("c4 long", b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":"%s"}}' % (b"a" * 5000),
-     None, "body_too_large"),
+     1, "body_too_large"),
     ("c5 two documents", PING + PING, None, "invalid_json"),
     ("c5 empty", b"", None, "invalid_json"),
     ("c5 a comment", PING + b"// more", None, "invalid_json"),
@@ -86,6 +86,31 @@ def test_c1_to_c11_hostile_lines_are_refused_recorded_and_go_nowhere(tmp_path: P
     refusals = [one for one in wrap.receipts() if one["kind"] == "refusal"]
     assert len(refusals) == len(HOSTILE)
     assert {one["upstream"] for one in refusals} == {"files"}
+
+
+def test_c4_a_refused_request_has_its_answer_wherever_its_id_stands(tmp_path: Path) -> None:
+    """The official clients write it first or last; without it the agent would wait for ever."""
+    wrap = Wrap(tmp_path, "files", SCRIPT, "--set", "limits.request=4KiB")
+    wrap.call(1, "keep")
+    params = b'"params":{"name":"echo","arguments":{"a":"%b"}}'
+    for sent, reply_id, end in ((7, 7, b"x" * 9000), (8, 8, b"\\u0000"), (1, None, b"x" * 4100)):
+        for form in (
+            b'{"jsonrpc":"2.0","id":%d,"method":"tools/call",%b}\n',
+            b'{"method":"tools/call",%b,"jsonrpc":"2.0","id":%d}\r\n',
+        ):
+            parts = (sent, params % end)
+            wrap.say(form % (parts if form.startswith(b'{"json') else parts[::-1]))
+            heard = wrap.hear()
+            assert heard["id"] == reply_id, "1 is the id of another one"
+            assert heard["error"]["data"]["code"] in ("body_too_large", "invalid_json")
+    wrap.say(b'{"jsonrpc":"2.0","id":1,"method":"ping","Method":"x"}\n')
+    assert wrap.hear()["id"] is None, "read, but refused"
+    wrap.say(b'{"jsonrpc":"2.0","id":9,"result":{"text":"%b"}}\n' % (b"x" * 9000))
+    assert wrap.hear()["id"] is None, "an answer is no request"
+    wrap.call(2, "release")
+    assert [wrap.hear()["id"] for _ in range(2)] == [1, 2]
+    assert wrap.end() == 0
+    assert [one["params"]["name"] for one in wrap.seen()] == ["keep", "release"]
 
 
 def test_c7_a_call_without_an_id_and_an_id_in_flight_are_refused(wrap: Wrap) -> None:
