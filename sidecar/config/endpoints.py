@@ -56,8 +56,9 @@ def read_host_name(value: str) -> str:
     return _host(value)
 
 
-def read_url(value: object) -> Place:
-    """The place a base URL leads to."""
+def read_url(value: object, *, is_endpoint: bool = False) -> Place:
+    """The place a URL leads to, below which others stand; or, `is_endpoint`, which is the only one:
+    then a slash at its end belongs to it."""
     if not isinstance(value, str):
         raise ValueError("not a URL: write it as text")
     match = _URL.fullmatch(value)
@@ -78,7 +79,7 @@ def read_url(value: object) -> Place:
     shown = f"[{host}]" if ":" in host else host
     if port != _DEFAULT_PORTS[scheme]:
         shown = f"{shown}:{port}"
-    return Place(f"{scheme}://{shown}{_path(match['path'] or '')}", host, port)
+    return Place(f"{scheme}://{shown}{_path(match['path'] or '', is_endpoint)}", host, port)
 
 
 def default_hosts(host: str) -> tuple[str, ...]:
@@ -142,7 +143,7 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _path(path: str) -> str:
+def _path(path: str, is_endpoint: bool) -> str:
     segments = path.split("/")
     if (
         not _PATH.fullmatch(path)
@@ -151,4 +152,5 @@ def _path(path: str) -> str:
         or _ENCODED_AMBIGUITY.search(path)
     ):
         raise ValueError("the path of the URL can be read in more than one way")
-    return path.rstrip("/")
+    bare = path.rstrip("/")
+    return f"{bare}/" if is_endpoint and bare and path != bare else bare

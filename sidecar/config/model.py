@@ -134,7 +134,8 @@ class Upstream(Group):
 
     name: str
     url: str = _setting(
-        "http or https, a base path is allowed; `stdio` for a server that `wrap` starts",
+        "http or https, a base path is allowed; of an MCP server its endpoint, with a slash at the "
+        "end where it has one; `stdio` for a server that `wrap` starts",
         form="URL",
     )
     kind: Literal["rest", "mcp", "authorize"] = _setting(

@@ -132,7 +132,7 @@ def _upstream(
     section.allow(KEYS)
     if "url" not in section.members and (section.node is None or section.node.is_mapping):
         section.report(section.node, f"{section.path}.url is missing", at_key=True)
-    place = section.read("url", lambda value: _place(value, listen), _NOWHERE)
+    place = section.read("url", lambda value: _place(value, listen, kind), _NOWHERE)
     if place is _PROCESS and kind != "mcp":
         section.report(
             section.members["url"], f"{section.path}: a stdio server speaks MCP", "add kind: mcp"
@@ -207,8 +207,10 @@ def read_host_names(section: Section, name: str) -> tuple[str, ...]:
     return tuple(hosts)
 
 
-def _place(value: object, listen: Listen) -> Place:
-    return _PROCESS if value == STDIO else _not_ours(read_url(value), listen)
+def _place(value: object, listen: Listen, kind: str) -> Place:
+    if value == STDIO:
+        return _PROCESS
+    return _not_ours(read_url(value, is_endpoint=kind == "mcp"), listen)
 
 
 def _not_ours(place: Place, listen: Listen) -> Place:

@@ -15,22 +15,25 @@ import orjson
 
 from sidecar.ledger.canonical import NotCanonical
 
-_OPTIONS: Final = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
+_LONG: Final = orjson.OPT_SORT_KEYS
+_OPTIONS: Final = _LONG | orjson.OPT_STRICT_INTEGER
 #: Numbers from here on, and below 10^-6, have an exponent (ECMA-262, Number::toString).
 _PLAIN_DIGITS_MAX: Final = 21
 _PLAIN_ZEROS_MAX: Final = 6
 
 
-def jcs(value: Any) -> bytes:
-    """The canonical text of a value as `orjson.loads` gives it.
+def jcs(value: Any, *, has_long_integers: bool = False) -> bytes:
+    """The canonical text of a value as `orjson.loads` gives it; with `has_long_integers` integers
+    of up to 64 bits keep all their digits, which RFC 8785 would round.
 
     Raises NotCanonical for what I-JSON cannot say: NaN, infinities, lone surrogates, integers
-    beyond ±(2^53 - 1), names that are no strings.
+    beyond ±(2^53 - 1) or beyond 64 bits, names that are no strings.
     """
+    option = _LONG if has_long_integers else _OPTIONS
     try:
         if _is_plain(value):
-            return orjson.dumps(value, option=_OPTIONS)
-        return _written(value).encode()
+            return orjson.dumps(value, option=option)
+        return _written(value, option).encode()
     except (TypeError, UnicodeEncodeError, RecursionError) as error:
         raise NotCanonical(str(error)) from error
 
@@ -52,17 +55,18 @@ def _is_plain(value: Any) -> bool:
     return True
 
 
-def _written(value: Any) -> str:
+def _written(value: Any, option: int) -> str:
     if type(value) is dict:
         names = sorted(value, key=_code_units)
-        return f"{{{','.join(f'{_plain(name)}:{_written(value[name])}' for name in names)}}}"
+        members = [f"{_plain(name, option)}:{_written(value[name], option)}" for name in names]
+        return f"{{{','.join(members)}}}"
     if type(value) is list:
-        return f"[{','.join(map(_written, value))}]"
-    return _number(value) if type(value) is float else _plain(value)
+        return f"[{','.join([_written(one, option) for one in value])}]"
+    return _number(value) if type(value) is float else _plain(value, option)
 
 
-def _plain(value: Any) -> str:
-    return orjson.dumps(value, option=_OPTIONS).decode()
+def _plain(value: Any, option: int) -> str:
+    return orjson.dumps(value, option=option).decode()
 
 
 def _code_units(name: Any) -> bytes:

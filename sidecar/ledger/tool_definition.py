@@ -17,7 +17,8 @@ MEMBERS: Final = ("name", "title", "description", "inputSchema", "outputSchema",
 
 
 class Definition(NamedTuple):
-    """`text` is the RFC 8785 form of the pinned members, `sha256` its hash in lower-case hex."""
+    """`text` is the RFC 8785 form of the pinned members, but for integers of up to 64 bits, which
+    have all their digits; `sha256` is its hash in lower-case hex."""
 
     tool: str
     text: str
@@ -28,5 +29,5 @@ def definition_of(tool: Mapping[str, Any]) -> Definition:
     """What is pinned of one item of a `tools/list` result, whose `name` is a text. A member that
     is null is as good as absent. Raises NotCanonical."""
     told = {name: tool[name] for name in MEMBERS if tool.get(name) is not None}
-    text = jcs(told)
+    text = jcs(told, has_long_integers=True)
     return Definition(tool["name"], text.decode(), sha256(text).hexdigest())

@@ -10,6 +10,7 @@ Must not know: what the data mean, HTTP.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
@@ -34,12 +35,14 @@ class NoEvent(Exception):
 
 class Event(NamedTuple):
     """An event with data, as it came; `others` are its lines that are no data, those before the
-    first data left out. `is_message`: its type is the usual one."""
+    first data left out. `is_message`: its type is the usual one. Without `has_end` its stream ended
+    before it did."""
 
     raw: bytes
     data: bytes
     others: bytes
     is_message: bool = True
+    has_end: bool = True
 
     def with_data(self, data: bytes) -> bytes:
         """The event with other data, which hold no line end."""
@@ -112,13 +115,15 @@ class EventCutter:
             found.append(b"\n")
 
     def end(self) -> list[bytes | Event]:
-        """What has no end; clients ignore such an event, but it may be looked at."""
+        """What has no end; clients ignore such an event, but it may be looked at. Half a line that
+        a strict cutter does not take is left out."""
         found: list[bytes | Event] = []
         if self._rest:
-            self._take(bytes(self._rest), b"", found)
+            with contextlib.suppress(NoEvent):
+                self._take(bytes(self._rest), b"", found)
             self._rest.clear()
         if self._data:
-            self._close(found)
+            self._close(found, has_end=False)
         return found
 
     def _take(self, line: bytes, end: bytes, found: list[bytes | Event]) -> None:
@@ -161,9 +166,9 @@ class EventCutter:
             return line[: len(line) - len(value)] + self._renamed(value)
         return line
 
-    def _close(self, found: list[bytes | Event]) -> None:
+    def _close(self, found: list[bytes | Event], has_end: bool = True) -> None:
         is_message = self._type in _MESSAGE_TYPES
-        others = b"".join(self._others)
-        found.append(Event(b"".join(self._lines), b"\n".join(self._data), others, is_message))
+        raw, others = b"".join(self._lines), b"".join(self._others)
+        found.append(Event(raw, b"\n".join(self._data), others, is_message, has_end))
         self._type = b""
         self._begin()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit
 
 from sidecar.errors import Refused
 from sidecar.proxy.head import PLAIN_CONNECTION, RequestHead, connection_tokens
@@ -127,8 +128,8 @@ def reply_headers(
 ) -> list[tuple[str, str]]:
     """The end-to-end headers of a reply, addresses seen from the agent's side, plus the call id.
 
-    Raises Refused: redirect_refused where a redirect leaves the upstream, upstream_broken where
-    its Location is malformed.
+    Raises Refused: redirect_refused where a redirect leaves the upstream, or leads round in a
+    circle; upstream_broken where its Location is malformed.
     """
     headers: list[tuple[str, str]] = []
     named: set[str] | None = None
@@ -166,6 +167,8 @@ def _address(
     base = read_base(upstream.url)
     if lower == "set-cookie":
         return scope_cookie(value, mount=head.mount, base=base)
+    if upstream.kind == "mcp" and lower == "location" and 300 <= status < 400:
+        _require_endpoint(value, upstream.url)
     try:
         return _rewritten(value, upstream, base, head)
     except Refused:
@@ -175,6 +178,21 @@ def _address(
             raise
         # A 201 may name what it made by a public name; nobody follows that by itself.
         return value
+
+
+def _require_endpoint(location: str, url: str) -> None:
+    """Whoever calls an MCP server by another path has its one endpoint all the same, and would be
+    sent there for ever. Raises Refused."""
+    try:
+        there, endpoint = urlsplit(urljoin(url, location)).path, urlsplit(url).path
+    except ValueError:
+        return  # as malformed it is refused by whoever reads it
+    if there != endpoint and there.rstrip("/") == endpoint.rstrip("/"):
+        raise Refused(
+            "redirect_refused",
+            "The MCP server's endpoint ends with a slash, or without one, otherwise than the "
+            "operator wrote it in `upstreams.NAME.url`",
+        )
 
 
 def _rewritten(value: str, upstream: Upstream, base: Base, head: RequestHead) -> str:

@@ -52,7 +52,7 @@ def read_listing(data: bytes, is_list: bool) -> Listing | None:
     be one to somebody who reads it otherwise.
     """
     try:
-        message = parse(data, LIST_DEPTH_MAX, LIST_VALUES_MAX)
+        message = parse(data, LIST_DEPTH_MAX, LIST_VALUES_MAX, has_long_integers=True)
     except Refused as refused:
         if is_list or refused.code == "too_many_values" or _might_list(data):
             raise unchecked(refused.reason) from refused

@@ -25,6 +25,7 @@ from sidecar.proxy.dialects.mcp_methods import LISTING, STREAM_METHOD
 from sidecar.proxy.dialects.mcp_said import (
     Asked,
     ServerMessage,
+    is_broken_off,
     is_plain_answer,
     may_ask,
     require_few_values,
@@ -248,6 +249,8 @@ class McpAnswers:
         try:
             said = await read_aside(data, self.requests.values_max)
         except Refused:
+            if not event.has_end and is_broken_off(data):
+                return b""  # no event to any client, who may resume the stream
             if not event.is_message and not may_ask(data):
                 return event.raw  # of a type of its own, with text of its own
             raise

@@ -149,6 +149,8 @@ class McpSessions:
             return reply, own[0] if own else ""
         if len(given) > 1:
             raise Refused("answer_unchecked", "The answer names two sessions")
+        if not own:  # begun anew: some servers have one id for each client, or for all
+            self._ended.pop((call.tool.upstream, given[0]), None)
         bound = self._bindings.session_out(principal, call.tool.upstream, given[0])
         headers = tuple(
             [(name, bound if name.lower() == SESSION else value) for name, value in reply.headers]

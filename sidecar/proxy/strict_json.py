@@ -38,6 +38,7 @@ _ONE_KIND_OF_BRACKET = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
 _DIGITS_TO_ZERO = bytes.maketrans(b"0123456789", b"0000000000")
 _FLOAT_DIGITS = 19  # the fewest digits of an integer that orjson makes a float
+_LONG_INTEGER_LENGTH_MAX = 20  # of one of 64 bits, with its sign
 _MANY_DIGITS = b"0" * LOSSY_DIGITS
 #: A number of so many digits, with its fraction and its exponent.
 _LONG_NUMBER = re.compile(
@@ -45,8 +46,11 @@ _LONG_NUMBER = re.compile(
 )
 
 
-def parse(body: bytes, depth_max: int, values_max: int = VALUES_MAX) -> Any:
-    """The value of the one JSON document in `body`.
+def parse(
+    body: bytes, depth_max: int, values_max: int = VALUES_MAX, *, has_long_integers: bool = False
+) -> Any:
+    """The value of the one JSON document in `body`; with `has_long_integers` whole numbers have up
+    to 64 bits, for what nobody calculates with.
 
     `values_max` bounds what takes time to read, and not only to receive: what stands in its objects
     and lists, and these. Raises Refused: invalid_json, too_many_values; the reason names the kind
@@ -63,11 +67,11 @@ def parse(body: bytes, depth_max: int, values_max: int = VALUES_MAX) -> Any:
     if _NUL_ESCAPE in body:
         _refuse_nul(value)
     try:
-        written = orjson.dumps(value, option=_STRICT)
+        written = orjson.dumps(value, option=None if has_long_integers else _STRICT)
     except TypeError as error:
         raise _integer_refused(str(error)) from None
     if not (written == body and body.isascii()):
-        _refuse_hidden_differences(body, value, written)
+        _refuse_hidden_differences(body, value, written, has_long_integers)
     return value
 
 
@@ -111,7 +115,9 @@ def _refuse_nul(value: Any) -> None:
             stack += item
 
 
-def _refuse_hidden_differences(body: bytes, value: Any, written: bytes) -> None:
+def _refuse_hidden_differences(
+    body: bytes, value: Any, written: bytes, has_long_integers: bool
+) -> None:
     outside = _outside_strings(body)
     objects = _objects(value)
     if sum(map(len, objects)) != outside.count(b":"):
@@ -119,7 +125,8 @@ def _refuse_hidden_differences(body: bytes, value: Any, written: bytes) -> None:
     if not body.isascii() or b"\\u" in body:
         _refuse_equal_after_nfc(objects)
     if _MANY_DIGITS in outside.translate(_DIGITS_TO_ZERO, b"."):
-        _refuse_rounded_numbers(_written_otherwise(outside, _outside_strings(written)))
+        doubtful = _written_otherwise(outside, _outside_strings(written))
+        _refuse_rounded_numbers(doubtful, has_long_integers)
 
 
 def _outside_strings(body: bytes) -> bytes:
@@ -179,10 +186,13 @@ def _written_otherwise(outside: bytes, written: bytes) -> bytes:
     return b",".join(piece for piece, ours in pieces if piece != ours)
 
 
-def _refuse_rounded_numbers(outside: bytes) -> None:
+def _refuse_rounded_numbers(outside: bytes, has_long_integers: bool) -> None:
     """Integers that orjson kept as such were judged by OPT_STRICT_INTEGER already."""
     for found in _LONG_NUMBER.finditer(outside):
         if found[1] is None and found[2] is None:
+            is_short = len(found[0]) <= _LONG_INTEGER_LENGTH_MAX
+            if has_long_integers and is_short and -(2**63) <= int(found[0]) < 2**64:
+                continue
             if len(found[0].lstrip(b"-")) >= _FLOAT_DIGITS:
                 raise _integer_refused("literal out of range")
         elif not is_exact(found[0].decode()):

@@ -27,6 +27,7 @@ from sidecar.proxy.dialects.mcp import McpDialect
 from sidecar.proxy.dialects.mcp_headers import VERSION_HEADER, is_stateless
 from sidecar.proxy.dialects.mcp_message import RpcRefused, is_callable_name
 from sidecar.proxy.dialects.mcp_methods import TOOLS_CALL, TOOLS_LIST
+from sidecar.proxy.dialects.mcp_said import is_broken_off
 from sidecar.proxy.events import Event, EventCutter, EventTooLong
 from sidecar.proxy.line_turns import in_turns
 from sidecar.proxy.list_message import (
@@ -184,6 +185,8 @@ class ToolLists:
             if isinstance(one, bytes):
                 made.append(one)
                 continue
+            if not one.has_end and is_broken_off(one.data):
+                continue  # no event to any client, who may resume the stream
             data = await self._shown_message(one.data, asker)
             made.append(one.raw if data is one.data else one.with_data(data))
         return b"".join(made)

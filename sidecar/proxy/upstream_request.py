@@ -1,6 +1,7 @@
 """A request to an upstream as bytes: one head, written once, the same whatever client sends it.
 
-Knows: HTTP/1.1 request syntax, the parts of a request to one upstream that never change.
+Knows: HTTP/1.1 request syntax, the parts of a request to one upstream that never change; that the
+URL of an MCP server is its one endpoint, and that to many servers a slash at its end is part of it.
 Must not know: sockets, policies, which headers of the agent pass.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from sidecar.proxy.location import read_base
 
@@ -24,7 +26,7 @@ class RequestForm:
 
     def __init__(self, upstream: Upstream) -> None:
         base = read_base(upstream.url)
-        self._path = base.path
+        self._path = urlsplit(upstream.url).path if upstream.kind == "mcp" else base.path
         fields = [f"Host: {base.authority}"]
         if upstream.auth is not None:
             secret = upstream.auth.header_value.reveal()

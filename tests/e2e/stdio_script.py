@@ -49,6 +49,11 @@ class Script:
             say(answer(kept, "late"))
         say(answer(reply_id))
 
+    def release_in_text(self, reply_id: Any, _: dict[str, Any]) -> None:
+        for kept in self.kept:
+            say(answer(str(kept), "late"))
+        say(answer(reply_id))
+
     def twice(self, reply_id: Any, _: dict[str, Any]) -> None:
         say(answer(reply_id, "first"))
         say(answer(reply_id, "second"))
@@ -68,6 +73,16 @@ class Script:
             b'{"jsonrpc":"2.0","id":%d,"result":{"n":12345678901234567890,"s":"\\ud83d"}}'
             % reply_id
         )
+
+    def in_text(self, reply_id: Any, _: dict[str, Any]) -> None:
+        say(answer(str(reply_id), f"the card is {CARD}"))
+
+    def null_error(self, reply_id: Any, _: dict[str, Any]) -> None:
+        say({**answer(reply_id), "error": None})
+
+    def null_result(self, reply_id: Any, _: dict[str, Any]) -> None:
+        said = {"result": None, "error": {"code": -32000, "message": "no"}}
+        say({"jsonrpc": "2.0", "id": reply_id, **said})
 
     def order(self, reply_id: Any, _: dict[str, Any]) -> None:
         for number in range(5):

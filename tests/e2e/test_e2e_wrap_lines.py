@@ -20,22 +20,22 @@ HOSTILE: list[tuple[str, bytes, Any, str]] = [
     ("c1 a member twice", b'{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}', None, "invalid_json"),
     ("c1 a case variant", b'{"jsonrpc":"2.0","id":1,"method":"ping","Method":"x"}', 1,
      "invalid_rpc"),
-    ("c2 no number", b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":NaN}}', None,
+    ("c2 no number", b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":NaN}}', 1,
      "invalid_json"),
     ("c2 too large", b'{"jsonrpc":"2.0","id":12345678901234567890,"method":"ping"}', None,
      "invalid_json"),
     ("c3 bom", b"\xef\xbb\xbf" + PING, None, "invalid_json"),
-    ("c3 latin-1", b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":"\xe9"}}', None,
+    ("c3 latin-1", b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":"\xe9"}}', 1,
      "invalid_json"),
-    ("c3 nul", b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":"\\u0000"}}', None,
+    ("c3 nul", b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":"\\u0000"}}', 1,
      "invalid_json"),
-    ("c3 surrogate", b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":"\\ud800"}}', None,
+    ("c3 surrogate", b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":"\\ud800"}}', 1,
      "invalid_json"),
     ("c3 utf-16", PING.decode().encode("utf-16-le"), None, "invalid_json"),
     ("c4 deep", b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":%s%s}}'
-     % (b"[" * 100, b"]" * 100), None, "invalid_json"),
+     % (b"[" * 100, b"]" * 100), 1, "invalid_json"),
     ("c4 long", b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":"%s"}}' % (b"a" * 5000),
-     None, "body_too_large"),
+     1, "body_too_large"),
     ("c5 two documents", PING + PING, None, "invalid_json"),
     ("c5 empty", b"", None, "invalid_json"),
     ("c5 a comment", PING + b"// more", None, "invalid_json"),
@@ -88,6 +88,31 @@ def test_c1_to_c11_hostile_lines_are_refused_recorded_and_go_nowhere(tmp_path: P
     assert {one["upstream"] for one in refusals} == {"files"}
 
 
+def test_c4_a_refused_request_has_its_answer_wherever_its_id_stands(tmp_path: Path) -> None:
+    """The official clients write it first or last; without it the agent would wait for ever."""
+    wrap = Wrap(tmp_path, "files", SCRIPT, "--set", "limits.request=4KiB")
+    wrap.call(1, "keep")
+    params = b'"params":{"name":"echo","arguments":{"a":"%b"}}'
+    for sent, reply_id, end in ((7, 7, b"x" * 9000), (8, 8, b"\\u0000"), (1, None, b"x" * 4100)):
+        for form in (
+            b'{"jsonrpc":"2.0","id":%d,"method":"tools/call",%b}\n',
+            b'{"method":"tools/call",%b,"jsonrpc":"2.0","id":%d}\r\n',
+        ):
+            parts = (sent, params % end)
+            wrap.say(form % (parts if form.startswith(b'{"json') else parts[::-1]))
+            heard = wrap.hear()
+            assert heard["id"] == reply_id, "1 is the id of another one"
+            assert heard["error"]["data"]["code"] in ("body_too_large", "invalid_json")
+    wrap.say(b'{"jsonrpc":"2.0","id":1,"method":"ping","Method":"x"}\n')
+    assert wrap.hear()["id"] is None, "read, but refused"
+    wrap.say(b'{"jsonrpc":"2.0","id":9,"result":{"text":"%b"}}\n' % (b"x" * 9000))
+    assert wrap.hear()["id"] is None, "an answer is no request"
+    wrap.call(2, "release")
+    assert [wrap.hear()["id"] for _ in range(2)] == [1, 2]
+    assert wrap.end() == 0
+    assert [one["params"]["name"] for one in wrap.seen()] == ["keep", "release"]
+
+
 def test_c7_a_call_without_an_id_and_an_id_in_flight_are_refused(wrap: Wrap) -> None:
     wrap.say({"jsonrpc": "2.0", "method": "tools/call", "params": {"name": "echo"}})
     wrap.call(1, "keep")
@@ -133,6 +158,34 @@ def test_b21_a_second_answer_and_what_is_no_message_reach_nobody(wrap: Wrap) -> 
     assert wrap.end() == 0
     assert "on standard error\n" in wrap.errors()
     assert wrap.errors().count("kept from the agent") == 7
+
+
+def test_answers_that_the_official_clients_take_reach_them(tmp_path: Path) -> None:
+    """An id as text, and null for what is not there: the agent would wait for ever."""
+    wrap = Wrap(tmp_path)
+    wrap.call(1, "in_text")
+    heard = wrap.hear()
+    assert (heard["id"], text_of(heard)) == ("1", f"the card is {CARD}"), "byte for byte"
+    assert text_of(wrap.asked(2, "null_error")) == "done"
+    assert wrap.asked(3, "null_result")["error"]["message"] == "no"
+    assert wrap.asked(1, "echo")["result"], "answered, so the id is free again"
+    wrap.call(4, "keep")
+    wrap.call("4", "in_text")  # of two that may be meant, the one that has it exactly
+    assert text_of(wrap.hear()) == f"the card is {CARD}"
+    wrap.call(5, "release")
+    assert [wrap.hear()["id"] for _ in range(2)] == [4, 5]
+    assert wrap.end() == 0
+    assert "kept from the agent" not in wrap.errors()
+
+
+def test_c7_an_answer_in_text_to_a_call_taken_back_reaches_nobody(wrap: Wrap) -> None:
+    wrap.call(1, "keep")
+    gone = {"requestId": 1}
+    wrap.say({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": gone})
+    wrap.call(2, "release_in_text")
+    assert wrap.hear()["id"] == 2, "the late answer went nowhere"
+    assert wrap.asked(1, "echo")["result"], "answered, so the id is free again"
+    assert wrap.end() == 0
 
 
 def test_the_order_of_messages_is_kept_both_ways(wrap: Wrap) -> None:

@@ -131,6 +131,17 @@ def read_server_message(data: bytes, values_max: int) -> ServerMessage:
     return said
 
 
+def is_broken_off(data: bytes) -> bool:
+    """Whether no reader finds a whole message in these bytes: a stream ended in the midst of it."""
+    try:
+        json.loads(data)
+    except RecursionError:
+        return False
+    except ValueError:
+        return True
+    return False
+
+
 def require_few_values(data: bytes, values_max: int) -> None:
     """Raises Refused("answer_unchecked"): to read them all would hold up every other call, in a
     thread of its own too."""

@@ -30,7 +30,7 @@ class AgentPipes:
     def __init__(self, source: int, sink: int, line_bytes_max: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._source, self._sink = source, sink
-        self._cutter = LineCutter(line_bytes_max)
+        self._cutter = LineCutter(line_bytes_max, keeps_ends=True)
         self._pieces: asyncio.Queue[bytes] = asyncio.Queue()
         self._wanted = threading.Semaphore(1)
         self._to_write: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -54,6 +54,10 @@ class AgentPipes:
             for line in self._cutter.feed(piece):
                 yield line
             self._wanted.release()
+
+    def ends_of_skipped(self) -> tuple[bytes, bytes]:
+        """How the next line began and ended that was too long; once for each None of `lines`."""
+        return self._cutter.skipped.popleft()
 
     def ended_within_a_line(self) -> bool:
         """Whether the agent's last line has no end; asked after the last of `lines`."""

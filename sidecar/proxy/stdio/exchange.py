@@ -81,9 +81,7 @@ class StdioExchange:
         self.passed = asyncio.Event()
         self.ended = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
-        #: What a refusal is said under. None where the id belongs to another request.
-        message = incoming.message
-        self.reply_id = None if message is None or incoming.fault else message.reply_id
+        self.reply_id = incoming.refused_under
         self._sink = sink
 
     @property

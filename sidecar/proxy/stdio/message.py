@@ -10,15 +10,23 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from typing import Any, Final, NamedTuple
 
 import orjson
 
 from sidecar.errors import Refused
 from sidecar.proxy.dialects.mcp_headers import is_stateless
-from sidecar.proxy.dialects.mcp_message import Message, RpcRefused, read_message
+from sidecar.proxy.dialects.mcp_message import (
+    ID_LENGTH_MAX,
+    Message,
+    RpcRefused,
+    read_message,
+)
 from sidecar.proxy.dialects.mcp_methods import NAME_MEMBER
 from sidecar.proxy.head import RequestHead
+from sidecar.proxy.stdio.lines import ENDS_BYTES_MAX
+from sidecar.proxy.strict_json import INTEGER_MAX
 
 #: An id with its type: 1, 1.0 and true are equal to Python, and not the same id.
 IdKey = tuple[str, str | int | float | bool]
@@ -29,16 +37,28 @@ LISTEN: Final = "subscriptions/listen"
 
 _JSON_TYPE: Final = ("Content-Type", "application/json")
 _ACCEPTS: Final = ("Accept", "application/json, text/event-stream")
+_TEXT: Final = rb'"(?:[^"\\]|\\.)*+"'
+_PLAIN: Final = rb"(?:" + _TEXT + rb"|-?[0-9]+(?![0-9.eE])|true|false|null)"
+_PLAIN_MEMBER: Final = re.compile(
+    rb'\s*+"((?:[^"\\]|\\.)*+)"\s*+:\s*+(' + _PLAIN + rb")\s*+([,}])", re.DOTALL
+)
+_OPENING: Final = re.compile(rb"\s*+\{")
+#: Behind the last object or list of a message, its last members.
+_CLOSING: Final = re.compile(
+    rb"[}\]]\s*+,((?:\s*+" + _TEXT + rb"\s*+:\s*+" + _PLAIN + rb"\s*+,?+)+\})\s*\Z", re.DOTALL
+)
+_NUMBER: Final = re.compile(r"0|-?[1-9][0-9]{0,15}")
 _VERSION_MEMBER: Final = "io.modelcontextprotocol/protocolVersion"
 
 
 class Incoming(NamedTuple):
     """A line of the agent: its bytes, what they say (None if that is not known), and why it is
-    refused before anything else is asked."""
+    refused before anything else is asked. `asks` is the id of a request that cannot be read."""
 
     body: bytes
     message: Message | None
     fault: Refused | None = None
+    asks: str | int | None = None
 
     @property
     def key(self) -> IdKey | None:
@@ -46,6 +66,13 @@ class Incoming(NamedTuple):
         if self.message is None or not self.message.expects_reply:
             return None
         return id_key(self.message.reply_id)
+
+    @property
+    def refused_under(self) -> str | int | None:
+        """The id under which a refusal is said; None where that belongs to another request."""
+        if self.message is None:
+            return self.asks
+        return None if self.fault else self.message.reply_id
 
     @property
     def is_answer(self) -> bool:
@@ -82,6 +109,13 @@ def id_key(value: Any) -> IdKey | None:
     return None
 
 
+def number_key(key: IdKey) -> IdKey | None:
+    """The id that a text is for clients, who take a number written as text for that number: so do
+    the official ones. None for any other."""
+    kind, value = key
+    return id_key(int(value)) if kind == "str" and _NUMBER.fullmatch(str(value)) else None
+
+
 def read_line(line: bytes, depth_max: int, values_max: int) -> Incoming:
     """What a line of the agent says. The pipeline refuses again what is refused here."""
     if b"\r" in line:
@@ -91,7 +125,43 @@ def read_line(line: bytes, depth_max: int, values_max: int) -> Incoming:
     try:
         return Incoming(line, read_message(line, depth_max, values_max))
     except RpcRefused as refused:
-        return Incoming(line, refused.message)
+        if refused.message is not None:
+            return Incoming(line, refused.message)
+        asks = asked_in(line[:ENDS_BYTES_MAX], line[-ENDS_BYTES_MAX:])
+        return Incoming(line, None, asks=asks)
+
+
+def asked_in(begin: bytes, end: bytes) -> str | int | None:
+    """The id of a request that is not read any further, by how its line begins and ends.
+
+    It has to stand beside a method, once, among the first or the last members of the message, as
+    clients write it: before or behind its params. None where it is not as plain as that.
+    """
+    opening = _OPENING.match(begin)
+    members = [] if opening is None else _members_from(begin, opening.end())
+    if not members or (members[-1][2] == b"}" and begin[members[-1][3] :].strip()):
+        return None
+    if members[-1][2] != b"}" and (closing := _CLOSING.search(end)) is not None:
+        members += _members_from(end, closing.start(1))
+    names = [name for name, _, _, _ in members]
+    if len(set(names)) != len(names) or b"method" not in names or b"\\" in b"".join(names):
+        return None
+    found = next((value for name, value, _, _ in members if name == b"id"), b"null")
+    value = _leniently(found)
+    is_id = type(value) is str and len(value) <= ID_LENGTH_MAX and value.isprintable()
+    return value if is_id or (type(value) is int and abs(value) <= INTEGER_MAX) else None
+
+
+def _members_from(text: bytes, at: int) -> list[tuple[bytes, bytes, bytes, int]]:
+    """Members whose values are plain, up to the first that is not: name, value, what stands behind
+    it, and where that ends."""
+    found: list[tuple[bytes, bytes, bytes, int]] = []
+    while (one := _PLAIN_MEMBER.match(text, at)) is not None:
+        at = one.end()
+        found.append((one[1], one[2], one[3], at))
+        if one[3] == b"}":
+            break
+    return found
 
 
 def head_of(incoming: Incoming, upstream: str) -> RequestHead:
@@ -139,6 +209,8 @@ def read_said(line: bytes) -> Said | None:
     if type(document) is not dict or document.get("jsonrpc") != "2.0":
         return None
     is_answer = ("result" in document) is not ("error" in document)
+    if "result" in document and "error" in document:  # some write what is not there as null
+        is_answer = (document["result"] is None) is not (document["error"] is None)
     if "method" in document:
         if type(document["method"]) is not str or "result" in document or "error" in document:
             return None

@@ -29,7 +29,10 @@ from sidecar.proxy.stdio.message import (
     IdKey,
     Incoming,
     Said,
+    asked_in,
     head_of,
+    id_key,
+    number_key,
     read_line,
     read_said,
 )
@@ -99,8 +102,11 @@ class StdioSession:
         if line is None:
             most = self._upstream.limits.request_bytes
             fault = Refused("body_too_large", f"The line is longer than {most} bytes")
-            return Incoming(b"", None, fault)
+            asks = asked_in(*self._agent.ends_of_skipped())
+            return self._addressed(Incoming(b"", None, fault, asks))
         incoming = read_line(line, self._limits.depth, self._limits.values)
+        if incoming.asks is not None:
+            return self._addressed(incoming)
         if incoming.is_answer:
             return self._as_asked(incoming)
         key = incoming.key
@@ -110,6 +116,13 @@ class StdioSession:
             fault = RpcRefused("invalid_rpc", reason, rpc_code=INVALID_REQUEST)
             return incoming._replace(fault=fault)
         return incoming
+
+    def _addressed(self, incoming: Incoming) -> Incoming:
+        """Without an id that cannot be answered: another request has it."""
+        key = id_key(incoming.asks)
+        if key is None or (key not in self._open and key not in self._abandoned):
+            return incoming
+        return incoming._replace(asks=None)
 
     def _as_asked(self, incoming: Incoming) -> Incoming:
         """An answer of the agent; made up, it would be a way to tell the server anything."""
@@ -258,6 +271,8 @@ class StdioSession:
 
     async def _give(self, key: IdKey, line: bytes) -> None:
         """Gives an answer to the one who waits for it, and waits until it is handed over."""
+        if key not in self._waiting and key not in self._abandoned:
+            key = number_key(key) or key
         waiting = self._waiting.pop(key, None)
         if waiting is None or waiting.done():
             if self._abandoned.pop(key, ()) == ():

@@ -63,6 +63,17 @@ def test_urls(url: str, canonical: str, host: str, port: int, is_private: bool) 
     assert place.is_plainly_private == is_private
 
 
+@pytest.mark.parametrize(("path", "base", "endpoint"), [
+    ("", "", ""), ("/", "", ""), ("/mcp", "/mcp", "/mcp"), ("/mcp/", "/mcp", "/mcp/"),
+])  # fmt: skip
+def test_a_slash_at_the_end_belongs_to_an_endpoint_alone(
+    path: str, base: str, endpoint: str
+) -> None:
+    url = f"http://a{path}"
+    assert read_url(url).url == f"http://a{base}"
+    assert read_url(url, is_endpoint=True).url == f"http://a{endpoint}"
+
+
 @given(st.text(max_size=60))
 def test_no_text_breaks_the_readers(text: str) -> None:
     for read in (read_url, read_listener, read_host_name):

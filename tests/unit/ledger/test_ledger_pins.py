@@ -64,6 +64,18 @@ def test_what_has_no_canonical_form_is_said_so(value: Any) -> None:
         jcs(value)
 
 
+@pytest.mark.parametrize("number", [2**53, -(2**53), 2**63 - 1, -(2**63), 2**64 - 1])
+def test_c12_integers_of_64_bits_have_all_their_digits_where_they_may(number: int) -> None:
+    """Next to each other they would be one number to RFC 8785, and one pin."""
+    for value, text in (([number], f"[{number}]"), ({"é": number, "f": 0.5}, None)):
+        made = jcs(value, has_long_integers=True).decode()
+        assert made == (text or f'{{"f":0.5,"é":{number}}}')
+    with pytest.raises(NotCanonical):
+        jcs([number])
+    with pytest.raises(NotCanonical):
+        jcs([number * 2**12], has_long_integers=True)
+
+
 def test_c12_every_member_a_model_or_client_goes_by_is_pinned_and_no_other() -> None:
     tool: dict[str, Any] = {
         "name": "add", "title": "Add", "description": "Adds.", "inputSchema": {"type": "object"},

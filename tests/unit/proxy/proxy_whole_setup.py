@@ -127,10 +127,11 @@ async def whole(
     api: str = "",
     mcp: str = "",
     tls: str = "",
+    endpoint: str = "/rpc",
 ) -> AsyncIterator[Whole]:
     """A sidecar with the upstreams `api` (rest) and `mcp` (mcp), both answered by `talk`. `api` is
-    what else the configuration says of the first, e.g. `, run: trusted`, `mcp` of the second;
-    `tls` what the data listener speaks TLS with."""
+    what else the configuration says of the first, e.g. `, run: trusted`, `mcp` of the second,
+    whose path is `endpoint`; `tls` what the data listener speaks TLS with."""
     (folder / "policies").mkdir(exist_ok=True)
     for name, text in policies.items():
         (folder / "policies" / name).write_text(text)
@@ -141,7 +142,7 @@ async def whole(
             f"store: sqlite:///{folder}/aegis.db\n"
             f"policies: {folder}/policies\n"
             f"upstreams:\n  api: {{url: '{url}'{api}}}\n"
-            f"  mcp: {{url: '{url}/rpc', kind: mcp{mcp}}}\n{more}"
+            f"  mcp: {{url: '{url}{endpoint}', kind: mcp{mcp}}}\n{more}"
         )
         loaded = load_config(folder / "sidecar.yaml", {}, [])
         assert loaded.config is not None, loaded.problems

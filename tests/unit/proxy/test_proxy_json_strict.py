@@ -237,3 +237,24 @@ def test_the_parsers_words_are_for_operators_only() -> None:
     assert caught.value.detail
     assert "hunter2" not in caught.value.reason
     assert caught.value.detail not in str(caught.value)
+
+
+@pytest.mark.parametrize(("number", "fits"), [
+    (str(INTEGER_MAX + 1), True), (str(-(2**63)), True), (str(2**63 - 1), True),
+    (str(2**64 - 1), True), (str(2**64), False), (str(-(2**63) - 1), False), ("9" * 300, False),
+    ("9" * 5000, False), (f"{2**63 - 1}.0", False), (f"{2**63 - 1}e0", False),
+])  # fmt: skip
+@pytest.mark.parametrize("around", [
+    "[%s]", '{"a": [1, %s, "\u00e9"] }', '[ %s,"12345678901234567890"]',
+])  # fmt: skip
+def test_c2_integers_of_64_bits_keep_their_digits_where_nobody_calculates_with_them(
+    number: str, fits: bool, around: str
+) -> None:
+    body = (around % number).encode()
+    if fits:
+        assert parse(body, DEPTH_MAX, has_long_integers=True) == json.loads(body)
+    else:
+        with pytest.raises(Refused):
+            parse(body, DEPTH_MAX, has_long_integers=True)
+    with pytest.raises(Refused):
+        parse(body, DEPTH_MAX)

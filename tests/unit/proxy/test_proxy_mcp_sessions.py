@@ -127,6 +127,27 @@ async def test_c13_after_its_end_a_session_is_unknown(tmp_path: Path) -> None:
     assert sum(seen.method == "POST" for seen in talk.seen) == 3
 
 
+async def test_c13_a_session_that_its_server_begins_anew_under_the_same_id_is_one_again(
+    tmp_path: Path,
+) -> None:
+    """Some servers have one id for each client, or for all."""
+
+    def answer(seen: Seen) -> Any:
+        begins = seen.method == "POST" and seen.json["method"] == "initialize"
+        # While the session lives too, as some name it in every answer.
+        more = "Mcp-Session-Id: only\r\n" if begins or "mcp-session-id" in seen.headers else ""
+        return reply(answer_of("done"), more=more)
+
+    async with serve(tmp_path, McpServer(answer)) as one:
+        session = await initialized(one)
+        assert (await called(one, session, "DELETE")).status == 200
+        assert (await called(one, session)).status == 404, "positive control"
+        assert await initialized(one) == session
+        assert (await called(one, session)).status == 200
+        assert (await called(one, session, "DELETE")).status == 200
+        assert (await called(one, session)).status == 404
+
+
 @pytest.mark.parametrize("given", ["a b", "\x80", "é", "a" * 2000, "a\r\nMcp-Session-Id: b"])
 async def test_c13_a_server_that_gives_out_no_session_id_is_not_believed(
     tmp_path: Path, given: str

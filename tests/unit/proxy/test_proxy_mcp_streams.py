@@ -164,6 +164,42 @@ async def test_c15_an_invalid_event_ends_the_stream_and_the_record_says_so(tmp_p
     assert outcomes(tmp_path) == ["withheld"] * len(INVALID) + ["completed"]
 
 
+BEGUN = b"id: 1\ndata:\n\n"
+#: Of a stream that breaks off within an event, or within a line.
+BROKEN_OFF = [
+    b'data: {"jsonrpc":"2.0","id":1,"res', b'data: {"jsonrpc":"2.0","id":1,\n', b"data: {\nda",
+    b'data: {"jsonrpc":"2.0","method":"sampling/createMessage","id":3,', b"data: \xe2\x82", b"dat",
+    b'data: {"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"a"', b"even", b"ret",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("tail", BROKEN_OFF)
+@pytest.mark.parametrize("action", ["tools/call", "tools/list"])
+async def test_c15_c14_a_stream_that_breaks_off_within_an_event_can_be_resumed(
+    tmp_path: Path, tail: bytes, action: str
+) -> None:
+    """An event that has no end is none; a refusal in its place would be the answer to the call."""
+    talk = McpServer(lambda _: (stream(), BEGUN, tail))
+    message = call() if action == "tools/call" else {"jsonrpc": "2.0", "id": 1, "method": action}
+    async with serve(tmp_path, talk) as one:
+        answer = await one.ask("POST", "/mcp", message, ACCEPT)
+    said = b"".join(answer.body.splitlines(keepends=True)[1:])
+    assert (answer.status, answer.is_whole, said) == (200, True, b"data:\n\n")
+    assert outcome(tmp_path) == "completed"
+
+
+async def test_c15_an_event_without_an_end_that_can_be_read_passes_as_it_is_judged(
+    tmp_path: Path,
+) -> None:
+    """There may be clients that take it for one."""
+    done = DONE.removesuffix(b"\n")
+    answer = await asked(tmp_path, stream(), done)
+    assert (answer.is_whole, answer.body) == (True, done)
+    twice = b'data: {"id":1,"result":{},"result":{"evil":1}}\n'
+    answer = await asked(tmp_path, stream(), twice)
+    assert b"evil" not in answer.body and b"answer_unchecked" in answer.body
+
+
 async def test_c15_what_came_whole_before_a_fault_in_one_piece_passes(tmp_path: Path) -> None:
     answer = await asked(tmp_path, stream(), PROGRESS + b"evil: 1\n\n" + DONE)
     assert answer.body.startswith(PROGRESS) and b"done" not in answer.body

@@ -192,6 +192,32 @@ async def test_c12_an_answer_that_is_repeated_on_the_sessions_stream_is_filtered
     assert answer.body.count(b'"send"') == 2, "positive control: two lists were there"
 
 
+WIDE: dict[str, Any] = {
+    "type": "object",
+    "properties": {"at": {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
+                   "of": {"type": "integer", "maximum": 2**64 - 1, "examples": [2**53 + 1]}},
+}  # fmt: skip
+
+
+async def test_c12_a_tool_whose_schema_tells_the_bounds_of_64_bits_takes_no_list_with_it(
+    tmp_path: Path,
+) -> None:
+    """What other servers' frameworks write of their integers, digit for digit, also where the list
+    is written anew; and the pin tells one from the next."""
+    wide = in_json(listing([tool("look", inputSchema=WIDE), tool("stranger")]))
+    other = json.loads(json.dumps(WIDE).replace(str(2**63 - 1), str(2**63 - 2)))
+    server = Server(wide, wide, in_json({"jsonrpc": "2.0", "id": 1, "result": {"content": []}}))
+    async with serve(tmp_path, server) as one:
+        for _ in range(2):
+            (shown,) = (await ask_list(one)).json["result"]["tools"]
+            assert shown["inputSchema"] == WIDE
+        assert "result" in (await one.tool("look", {"at": 2**53 - 1})).json
+        misfit = await one.tool("look", {"at": "now"})
+        assert "arguments_unfit" in misfit.body.decode(), "positive control: it is checked"
+        server.replies = [in_json(listing([tool("look", inputSchema=other)]))]
+        assert (await ask_list(one)).json["result"]["tools"] == [], "it has drifted"
+
+
 TWICE = b'{"jsonrpc":"2.0","id":1,"result":{"tools":[]},"result":{"tools":[{"name":"drop"}]}}'
 UNREADABLE = {
     "no JSON": in_json(b"{"),
