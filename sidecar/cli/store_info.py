@@ -135,14 +135,18 @@ async def _tenant(reader: SqlReader, care: Any, tenant_id: str) -> dict[str, Any
     signed = await _signed(reader, care, tenant_id)  # before the head, which only grows
     head, cut = await reader.head(tenant_id), await care.cut(tenant_id)
     oldest = await reader.receipts(tenant_id, cut.seq, 1)
+    below = await care.count("receipts", tenant_id, 0, cut.seq)  # what an interrupted prune left
+    above = await care.count("receipts", tenant_id, cut.seq, head.seq)
+    is_cut_meanwhile = (await care.cut(tenant_id)).seq != cut.seq
     return {
         "tenant_id": tenant_id,
         "seq": head.seq,
         "head_hash": head.receipt_hash,
         "oldest_us": oldest[0].ts_us if oldest else None,
         "newest_us": head.ts_us if head.seq else None,
-        "receipts": await care.count("receipts", tenant_id, 0, head.seq),
+        "receipts": below + above,
         "call_facts": await care.count("call_facts", tenant_id, 0, head.seq),
+        "missing": 0 if is_cut_meanwhile else head.seq - cut.seq - above,
         "cut_at": cut.seq,
         "archive": cut.archive or None,
         "archive_sha256": cut.archive_sha256 or None,
@@ -173,6 +177,11 @@ def _lines(found: dict[str, Any]) -> list[str]:
             lines.append(
                 f"    receipts 1 to {tenant['cut_at']} are in archives, the last of them "
                 f"{tenant['archive']} (sha256 {tenant['archive_sha256']})"
+            )
+        if tenant["missing"]:
+            lines.append(
+                f"    MISSING: {tenant['missing']} receipts after {tenant['cut_at']} are neither "
+                "here nor in an archive; `receipts export` and `receipts verify` say from where on"
             )
         if (tenant["signed_at"] or 0) > tenant["seq"]:
             lines.append(f"    CUT: {tenant['signed_at']} receipts were signed")
