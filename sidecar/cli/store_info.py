@@ -64,6 +64,7 @@ async def _info(args: argparse.Namespace) -> int:
 
 
 async def _gathered(reader: SqlReader, url: str) -> dict[str, Any]:
+    from storage.marks import Marks
     from storage.retention import CareReader
 
     care = CareReader(reader)
@@ -81,6 +82,7 @@ async def _gathered(reader: SqlReader, url: str) -> dict[str, Any]:
     return {
         **await _engine(care, url),
         "schema_version": await care.schema_version(),
+        "closed": await Marks(reader).why_closed(),
         "rows": rows,
         "oldest_us": min(times["oldest_us"], default=None),
         "newest_us": max(times["newest_us"], default=None),
@@ -171,6 +173,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
         f"{size_text(found['size_bytes'])}{log}",
         "rows: " + ", ".join(f"{table} {count}" for table, count in found["rows"].items()),
     ]
+    if found["closed"]:
+        lines.insert(0, f"NOT IN USE: this store {found['closed']}; no sidecar starts on it")
     for tenant in found["tenants"]:
         lines.append(f"tenant {tenant['tenant_id']!a}: {_extent(tenant)}")
         if tenant["cut_at"]:
