@@ -205,7 +205,8 @@ def not_unicode(encoding: str) -> StoreError:
         error,
         "",
         "Create a database with ENCODING 'UTF8' TEMPLATE template0 and name that in `store`; a "
-        "store that is in the other one already is carried over with pg_dump and psql.",
+        "store that is in the other one already is carried over with pg_dump and psql, as "
+        "README.md says of backups.",
     )
 
 

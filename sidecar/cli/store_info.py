@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from sidecar.cli.chosen_store import (
+    SERVER_DUMP,
     add_store_arguments,
     finished,
     size_text,
@@ -29,9 +30,9 @@ _ADVICE_FILE = (
     "backup. Keep the head hashes elsewhere: they tell a restored store from a cut one."
 )
 _ADVICE_SERVER = (
-    "Back it up with the server's own tools, restore it somewhere now and then, and run `store "
-    "info` on what you restored. Keep the head hashes elsewhere: they tell a restored store from "
-    "a cut one."
+    f"Back it up with the server's own tools (`{SERVER_DUMP}`; without the first part it copies no "
+    "row), restore it somewhere now and then, and run `store info` on what you restored. Keep the "
+    "head hashes elsewhere: they tell a restored store from a cut one."
 )
 
 

@@ -5,14 +5,19 @@ sidecar does not depend on it, or says what to put right. Each with its positive
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import asyncpg
 import postgres_server
 import pytest
 import pytest_asyncio
 from failover import Load
+from move_store import contents, fill
 
+from sidecar.cli.chosen_store import SERVER_DUMP
 from sidecar.clock import Clock
 from storage import SqlStore, open_reader, open_store
 from storage.errors import StoreCorrupt, StoreError, StoreUnavailable, UnsupportedStore
@@ -172,3 +177,28 @@ async def test_a15_a_server_that_accepts_and_says_nothing_is_named_by_a_reader(
         await asyncio.wait_for(ended.wait(), 5)
     assert caught.value.code == "store_unavailable", caught.value
     assert f"127.0.0.1:{port}: no answer in 0.5 s" in str(caught.value)
+
+
+async def test_a_copy_made_as_advised_holds_every_row_and_another_none(
+    url: str, cluster: postgres_server.Cluster, tmp_path: Path
+) -> None:
+    """Row security hides every row from whoever has named no tenant, and `pg_dump` is content."""
+    all_tenants = "PGOPTIONS='-c aegis.tenants=*' "
+    load = "psql --quiet --single-transaction --set=ON_ERROR_STOP=1 --file=copy.sql"
+
+    def shell(command: str, database: str) -> int:
+        return subprocess.run(
+            ["/bin/sh", "-c", f'{command} "{database}"'], cwd=tmp_path, capture_output=True,
+            env={**os.environ, "PATH": f"{cluster.binaries}:{os.environ['PATH']}"}, check=False,
+        ).returncode  # fmt: skip
+
+    await fill(url, 20, 2)
+    before = await contents(url)
+    assert shell("pg_dump --file=copy.sql", url) == 1
+    assert SERVER_DUMP.startswith(all_tenants)
+    for dump, is_whole in ((SERVER_DUMP, True), (SERVER_DUMP.removeprefix(all_tenants), False)):
+        assert shell(f"{dump} --no-owner --file=copy.sql", url) == 0, "either way"
+        restored = await postgres_server.new_database(cluster.dsn())
+        assert shell(all_tenants + load, restored) == 0
+        assert (await contents(restored) == before) == is_whole
+        await (await opened(restored)).close()
