@@ -59,8 +59,9 @@ _MADE_READ_ONLY = (
     "or the server; some providers do when a disk is nearly full."
 )
 _TABLES = (
-    "Look who changed the sidecar's tables, and undo it: the sidecar goes on by itself. What "
-    "differs is said when a sidecar is started."
+    "Start a sidecar of this version on a store of an older one, once. If it is of this version, "
+    "look who changed its tables, and undo it: the sidecar goes on by itself. What differs is said "
+    "at a start."
 )
 _TLS = (
     "Compare sslmode, sslrootcert, sslcert and sslkey in `store` with the server's certificate: "
