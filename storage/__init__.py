@@ -153,7 +153,7 @@ async def open_marks(url: str, *, now_us: Callable[[], int]) -> SqlStore:
     await driver.open()
     try:
         if not await driver.fetch(sql["has_schema"]):
-            raise StoreCorrupt("this is not a store of this program")
+            raise _not_a_store(engine)
         check_applied(await driver.fetch(sql["applied_migrations"]), read_migrations(engine))
     except BaseException:
         await driver.close()
@@ -210,12 +210,20 @@ async def open_reader(
     readers = _readers(url, engine, sql, limit_s, connections)
     try:
         if not await readers.fetch(sql["has_schema"]):
-            raise StoreCorrupt("this is not a store of this program")
+            raise _not_a_store(engine)
         check_applied(await readers.fetch(sql["applied_migrations"]), read_migrations(engine))
     except BaseException:
         await readers.close()
         raise
     return SqlReader(readers, sql)
+
+
+def _not_a_store(engine: str) -> StoreCorrupt:
+    if engine == "postgres":
+        from storage.postgres_errors import not_a_store
+
+        return not_a_store()
+    return StoreCorrupt("this is not a store of this program")
 
 
 def _readers(

@@ -101,6 +101,10 @@ class CommitUnknown(StoreError):
     """The commit's outcome is not known; look up by call id before anything else."""
 
     code = "commit_unknown"
+    next_step = (
+        "What became of it is looked up as soon as the store answers, and its call was refused. "
+        "Look whether the disk of the store, or its server, answers."
+    )
 
 
 class UniqueViolation(StoreError):

@@ -34,6 +34,8 @@ class Health:
         self._counters = counters
         self._backoff = Backoff(*PROBE_PAUSES_S, monotonic_ns)
         self.is_well = True
+        #: Codes that were logged since the store was well.
+        self._said: set[str] = set()
 
     @property
     def due_ns(self) -> int:
@@ -58,14 +60,18 @@ class Health:
         self._backoff.succeeded()
         if not self.is_well:
             self.is_well = True
+            self._said.clear()
             _log.warning("the store commits again", extra={"code": self._counters.last_error_code})
 
     def failed(self, error: StoreError) -> None:
-        """An attempt failed; only the first in a row is logged."""
+        """An attempt failed; of those in a row the first of each code is logged: the first of all
+        often says no more than that a connection was lost."""
         self._backoff.failed()
+        self.is_well = False
         self._counters.last_error_code = error.code
-        if self.is_well:
-            self.is_well = False
+        self._counters.last_error, self._counters.last_error_step = str(error), error.next_step
+        if error.code not in self._said:
+            self._said.add(error.code)
             _log.error(
                 "the store does not commit",
                 extra={"code": error.code, "detail": str(error), "next_step": error.next_step},

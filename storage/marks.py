@@ -40,6 +40,10 @@ class StoreFenced(StoreError):
     )
 
 
+#: What is said of a store with such a mark.
+_NOT_TO_WORK_ON = ((MOVED, "was moved to"), (FILLING, "is being filled from"))
+
+
 class FenceMark(NamedTuple):
     """Who stands still, and for what: `fence_id` is told apart from any other fence there was."""
 
@@ -59,7 +63,7 @@ class Told(NamedTuple):
 
 def check_open_for_work(sql: Mapping[str, str]) -> Script[None]:
     """Raises StoreMoved or StoreFenced for a store that must not be worked on."""
-    for name, words in ((MOVED, "was moved to"), (FILLING, "is being filled from")):
+    for name, words in _NOT_TO_WORK_ON:
         rows = yield from fetch(sql["state_value"], name)
         if rows:
             raise StoreMoved(f"this store {words} {shown_of(name, rows[0][0])}")
@@ -108,6 +112,15 @@ class Marks:
         """Where the store was moved to; None while it was not."""
         rows = await self._reads.fetch(self._sql["state_value"], MOVED)
         return shown_of(MOVED, rows[0][0]) if rows else None
+
+    async def why_closed(self) -> str:
+        """Why nobody may work on the store, in words that follow its name; "" if they may."""
+        for name, words in _NOT_TO_WORK_ON:
+            rows = await self._reads.fetch(self._sql["state_value"], name)
+            if rows:
+                return f"{words} {shown_of(name, rows[0][0])}"
+        fence = await self.fence()
+        return f"is fenced for a move to {fence.target}" if fence else ""
 
     async def put_fence(self, mark: FenceMark, told: Told | None = None) -> Sequence[Answer]:
         """Puts the fence on record, and what is told with it; an answer for each entry of that.

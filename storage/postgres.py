@@ -17,10 +17,11 @@ from typing import Any, TypeVar
 import asyncpg
 
 from storage.driver import Guarded, Many, One, Row, Script, Step, StoreFacts, Value
-from storage.errors import CommitUnknown, StoreBusy, StoreError, StoreUnavailable
+from storage.errors import CommitUnknown, StoreError, StoreUnavailable
 from storage.gathered import combined, gathered, guarded
 from storage.postgres_connect import CONNECT_S, Servers, reader_settings, writer_settings
 from storage.postgres_errors import (
+    all_readers_in_use,
     is_certainly_not_committed,
     is_distrustful,
     translated,
@@ -32,8 +33,9 @@ T = TypeVar("T")
 
 STATEMENT_S = 10.0
 READ_LIMIT_S = 5.0
-#: How much longer than the server a reader waits for the answer that it was cut off.
+#: How much longer than the server, and than connecting takes, a reader waits to be told why not.
 LIMIT_MARGIN_S = 1.0
+CONNECT_MARGIN_S = 0.25
 READERS = 4
 #: How often the size of the database is asked for, at most.
 SIZE_EVERY_S = 60.0
@@ -90,13 +92,13 @@ class PostgresReaders:
         pool = await self._opened()
         is_acquired = False
         try:
-            async with pool.acquire(timeout=CONNECT_S) as connection:
+            async with pool.acquire(timeout=CONNECT_S + CONNECT_MARGIN_S) as connection:
                 is_acquired = True
                 await connection.fetch(self._sql["set_scope"], scope)
                 rows = await connection.fetch(sql, *asked, timeout=limit_s)
         except TimeoutError as error:
             if not is_acquired:
-                raise StoreBusy(f"all {self._count} readers are in use") from error
+                raise all_readers_in_use(self._count) from error
             await self.expire()
             raise StoreUnavailable(f"no answer within {self._limit_s} s") from error
         except Exception as error:
@@ -166,9 +168,7 @@ class PostgresDriver:
         self._scope = ""
         self._texts: dict[str, str] = {}
         self._timeline = ""
-        self._warnings = 0
-        self._size_bytes = 0
-        self._size_due_ns = 0
+        self._warnings = self._size_bytes = self._size_due_ns = 0
         self._sizing: asyncio.Task[None] | None = None
         self._commits = self._rows = self._busy = self._reopened = self._failovers = 0
 

@@ -17,12 +17,15 @@ from storage.postgres_errors import (
     could_not_connect,
     not_durable,
     not_the_primary,
+    not_unicode,
     too_old,
     unprotected,
 )
 from storage.postgres_url import Server, link_problem, link_warning, servers_of
 
 VERSION_MIN = 130_000
+#: Of the database. In any other a call that holds the wrong letter could not be recorded.
+ENCODING = "UTF8"
 #: How long all servers together may take, and one of several: a machine that lost its power
 #: answers nothing, and must not use up the time of its standby.
 CONNECT_S = 10.0
@@ -36,12 +39,18 @@ IDLE_IN_BATCH_S = 10.0
 Open = Callable[[str, float, Mapping[str, str]], Awaitable[Any]]
 
 
+#: What every statement takes for granted: a row that was waited for is seen as it is by then, and
+#: row security leaves rows out instead of refusing the statement.
+_RULES_OF_QUERIES = {"default_transaction_isolation": "read committed", "row_security": "on"}
+
+
 def writer_settings() -> dict[str, str]:
     """What a session that writes sets for itself, whatever role and database have as usual.
 
     Warnings must come through: one tells that a commit stopped waiting for its standby.
     """
     return {
+        **_RULES_OF_QUERIES,
         "application_name": "aegis-sidecar writer",
         "synchronous_commit": "on",
         "client_min_messages": "warning",
@@ -59,6 +68,7 @@ def reader_settings(limit_s: float) -> dict[str, str]:
     one good plan, it is made once for a connection and not for every read.
     """
     return {
+        **_RULES_OF_QUERIES,
         "application_name": "aegis-sidecar reader",
         "statement_timeout": f"{int(limit_s * 1000)}",
         "enable_bitmapscan": "off",
@@ -81,6 +91,7 @@ class ServerState(NamedTuple):
     keeps_promises: bool
     timeline: str
     is_above_row_security: bool
+    encoding: str
 
 
 class Servers:
@@ -160,6 +171,8 @@ def _check(state: ServerState) -> None:
         raise not_the_primary("a standby" if state.is_standby else "read-only")
     if state.durability != "on":
         raise not_durable(state.durability)
+    if state.encoding != ENCODING:
+        raise not_unicode(state.encoding)
 
 
 def _together(failures: list[tuple[Server, StoreError]]) -> StoreError:

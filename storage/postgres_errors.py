@@ -37,6 +37,7 @@ _BY_CODE: dict[str, type[StoreError]] = {
     "28P01": UnsupportedStore,
     "28000": UnsupportedStore,
     "42704": UnsupportedStore,  # a setting in the URL that the server does not know
+    "3F000": UnsupportedStore,  # a search_path that leads to no schema
     "XX001": StoreCorrupt,
     "XX002": StoreCorrupt,
 }
@@ -52,6 +53,15 @@ _FIND = (
 _PRIMARY = (
     "Name the primary in `store`, or all servers one after the other (HOST:PORT,HOST:PORT): the "
     "one that takes writes is found, and found again after a failover."
+)
+_MADE_READ_ONLY = (
+    "If it is the primary, somebody set default_transaction_read_only for the role, the database "
+    "or the server; some providers do when a disk is nearly full."
+)
+_TABLES = (
+    "Start a sidecar of this version on a store of an older one, once. If it is of this version, "
+    "look who changed its tables, and undo it: the sidecar goes on by itself. What differs is said "
+    "at a start."
 )
 _TLS = (
     "Compare sslmode, sslrootcert, sslcert and sslkey in `store` with the server's certificate: "
@@ -70,14 +80,23 @@ _STEP_BY_CODE: dict[str, str] = {
         "Let the sidecar's role own its database, or grant it CREATE and USAGE on the schema; if "
         "the tables are there, it must own them."
     ),
+    "3F000": (
+        "Create the schema that the role's search_path leads to, owned by the sidecar's role, or "
+        "correct the search_path."
+    ),
+    "42703": _TABLES,
     "42704": "Take the parameter out of the URL that `store` refers to.",
+    "42P01": _TABLES,
     "53100": "Free disk space on the server; the sidecar goes on by itself.",
     "53300": (
         "Raise max_connections, or the role's CONNECTION LIMIT, or end other clients: a sidecar "
         "takes up to seven connections."
     ),
     "55P03": "Look in pg_stat_activity for who holds a lock on chain_head, and end that session.",
-    "57014": "Look on the server for what makes it slow, or who cancelled the statement.",
+    "57014": (
+        "Look on the server for what makes it slow, or who cancelled the statement; a "
+        "statement_timeout of the role or the database does it too."
+    ),
     "57P03": "Wait until the server has started; the sidecar goes on by itself.",
 }
 _STEP_BY_KIND: dict[type[StoreError], str] = {
@@ -112,6 +131,8 @@ def _text(error: BaseException) -> str:
     number = error.errno if isinstance(error, OSError) else None
     if number and "call failed" in str(error):
         return os.strerror(number)
+    if "connection_lost() call" in str(error):  # asyncpg's own words for it
+        return "the connection was closed before the server had answered"
     return re.sub(r"\[Errno -?\d+\] ", "", str(error))
 
 
@@ -145,8 +166,9 @@ def could_not_connect(error: BaseException) -> StoreError:
 
 
 def unprotected(problem: str) -> StoreError:
-    """The link described by the URL may be in the clear."""
-    return _with_step(UnsupportedStore(problem), "", "Add sslmode to the URL of the store.")
+    """The link described by the URL may be in the clear, or is described wrongly."""
+    step = "" if "is written %" in problem else "Add sslmode to the URL of the store."
+    return _with_step(UnsupportedStore(problem), "", step)
 
 
 def too_old(version: str) -> StoreError:
@@ -157,7 +179,36 @@ def too_old(version: str) -> StoreError:
 
 def not_the_primary(what: str) -> StoreError:
     """The server answers, and takes no writes: it is `what`."""
-    return _with_step(StoreReadOnly(f"the server is {what}"), "")
+    step = f"{_PRIMARY} {_MADE_READ_ONLY}" if what == "read-only" else ""
+    return _with_step(StoreReadOnly(f"the server is {what}"), "", step)
+
+
+def not_a_store() -> StoreCorrupt:
+    """The database was asked, and has none of our tables."""
+    error = StoreCorrupt("this database holds no store of this program")
+    error.next_step = (
+        "Correct the database in the URL, or the search_path of the role, which leads to the "
+        "schema; in a new database the first start of the sidecar makes the store."
+    )
+    return error
+
+
+def all_readers_in_use(count: int) -> StoreError:
+    """None of our own connections for reading became free in time."""
+    error = StoreBusy(f"all {count} readers are in use")
+    return _with_step(error, "", "Ask for less at once, or look on the server for what is slow.")
+
+
+def not_unicode(encoding: str) -> StoreError:
+    """The database cannot hold every character that a call may hold."""
+    error = UnsupportedStore(f"the database's encoding is {encoding}, not UTF8")
+    return _with_step(
+        error,
+        "",
+        "Create a database with ENCODING 'UTF8' TEMPLATE template0 and name that in `store`; a "
+        "store that is in the other one already is carried over with pg_dump and psql, as "
+        "README.md says of backups.",
+    )
 
 
 def not_durable(durability: str) -> StoreError:

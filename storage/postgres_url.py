@@ -70,6 +70,8 @@ def link_problem(url: str) -> str:
         parameters = parameters_of(url)
     except ValueError as error:
         return str(error)
+    if problem := division_problem(url):
+        return problem
     mode = parameters.get("sslmode", "")
     if mode and mode not in SSLMODES:
         return f"sslmode={mode} is none of {', '.join(SSLMODES)}"
@@ -90,6 +92,17 @@ def link_problem(url: str) -> str:
         f"{said} the link to {', '.join(far)} may be in the clear: {_HOW} "
         "(or sslmode=disable, if the network itself is private)"
     )
+
+
+def division_problem(url: str) -> str:
+    """That a sign which divides a URL stands in a name or a password as it is, and how to write it;
+    "" if none does. Half of a password would be taken for a host, and be named as one."""
+    rest = url.partition("://")[2]
+    place, _, database = rest.partition("?")[0].partition("/")
+    _, at, hosts = place.partition("@")
+    if "#" in rest or "@" in hosts or "@" in database or ("@" in rest and not at):
+        return "an @ in a name or password is written %40, a / %2F, a ? %3F, a # is written %23"
+    return ""
 
 
 def link_warning(url: str) -> str:

@@ -51,7 +51,10 @@ class QueueCounters:
     dropped_outcomes: int = 0
     busy_seconds: float = 0.0
     commit_seconds: float = 0.0
+    #: Of the last attempt that failed: its code, the reason, and what an operator can do.
     last_error_code: str = ""
+    last_error: str = ""
+    last_error_step: str = ""
     batch_size_counts: list[int] = field(
         default_factory=lambda: [0] * (len(BATCH_SIZE_BUCKETS) + 1)
     )

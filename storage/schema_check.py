@@ -103,7 +103,7 @@ def differences(actual: Sequence[Row], expected: Sequence[Row]) -> list[str]:
                 continue
             found.append(f"{_named(name, here)} is unknown")
         elif here is None and wanted is not None:
-            found.append(f"{_named(name, wanted)} is missing")
+            found.append(f"{_named(name, wanted)} is missing{_as_made(wanted)}")
         elif here is not None and wanted is not None and here != wanted:
             found += _changes(name, here, wanted)
     return found
@@ -156,7 +156,12 @@ def _changes(name: str, here: _Object, wanted: _Object) -> list[str]:
             found.append(f"column {name}.{column} is missing")
         elif is_there != should_be:
             found.append(f"column {name}.{column} is {is_there}, not {should_be}")
-    return found or [f"{_named(name, here)} is defined otherwise: {here.text}"]
+    return found or [f"{_named(name, here)} is defined otherwise: {here.text}, not {wanted.text}"]
+
+
+def _as_made(one: _Object) -> str:
+    """How the migrations make it, for whoever has to make it again; of a table only that it is."""
+    return f": {one.text}" if one.text and one.kind != "table" else ""
 
 
 async def check_reader(reader: SqlReader) -> None:

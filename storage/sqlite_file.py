@@ -42,7 +42,13 @@ def path_of_url(url: str) -> Path:
     """
     name = url.removeprefix(_URL_START)
     if name == url:
-        raise UnsupportedStore(f"{url!r} is not sqlite:///path")
+        # Not repeated: it may be the URL of a server, with a password, that nobody recognises.
+        error = UnsupportedStore("the URL of the store begins with nothing that is known here")
+        error.next_step = (
+            "Write sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE, in small letters "
+            "and without anything before it."
+        )
+        raise error
     if not name or name == ":memory:":
         raise UnsupportedStore("a store in memory would forget; name a file")
     if "?" in name or "#" in name or "\0" in name:

@@ -328,6 +328,7 @@ class WriteQueue:
         self.counters.last_error_code = "writer_stopped"
         _log.critical("the writer stopped", exc_info=self._failure)
         error = StoreUnavailable(f"the writer stopped: {self._failure!r}")
+        self.counters.last_error, self.counters.last_error_step = str(error), error.next_step
         self._committed.take(self._committed.depth)
         self._pump.fail(self._patience.waiting(), error)
         self._end_drain()

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from storage.sql_store import SqlReader
 
 _SQLITE = "sqlite:"
+#: How the sidecar's own role copies its database. Row security hides every row from whoever has not
+#: named a tenant, also from the tables' owner: without the first part the copy has none.
+SERVER_DUMP = "PGOPTIONS='-c aegis.tenants=*' pg_dump --enable-row-security"
 
 
 class WrongUsage(Exception):
@@ -78,7 +81,8 @@ def store_file(url: str, verb: str) -> Path:
     if not url.startswith(_SQLITE):
         raise WrongUsage(
             f"`store {verb}` is for SQLite files. A PostgreSQL store is backed up with the "
-            "server's own tools (pg_dump, pg_basebackup, or your provider's snapshots)."
+            "server's own tools: pg_basebackup, your provider's snapshots, or, as the sidecar's "
+            f"role, `{SERVER_DUMP}`, which without its first part copies no row."
         )
     return path_of_url(url)
 

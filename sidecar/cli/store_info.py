@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from sidecar.cli.chosen_store import (
+    SERVER_DUMP,
     add_store_arguments,
     finished,
     size_text,
@@ -29,9 +30,9 @@ _ADVICE_FILE = (
     "backup. Keep the head hashes elsewhere: they tell a restored store from a cut one."
 )
 _ADVICE_SERVER = (
-    "Back it up with the server's own tools, restore it somewhere now and then, and run `store "
-    "info` on what you restored. Keep the head hashes elsewhere: they tell a restored store from "
-    "a cut one."
+    f"Back it up with the server's own tools (`{SERVER_DUMP}`; without the first part it copies no "
+    "row), restore it somewhere now and then, and run `store info` on what you restored. Keep the "
+    "head hashes elsewhere: they tell a restored store from a cut one."
 )
 
 
@@ -64,6 +65,7 @@ async def _info(args: argparse.Namespace) -> int:
 
 
 async def _gathered(reader: SqlReader, url: str) -> dict[str, Any]:
+    from storage.marks import Marks
     from storage.retention import CareReader
 
     care = CareReader(reader)
@@ -81,6 +83,7 @@ async def _gathered(reader: SqlReader, url: str) -> dict[str, Any]:
     return {
         **await _engine(care, url),
         "schema_version": await care.schema_version(),
+        "closed": await Marks(reader).why_closed(),
         "rows": rows,
         "oldest_us": min(times["oldest_us"], default=None),
         "newest_us": max(times["newest_us"], default=None),
@@ -135,14 +138,18 @@ async def _tenant(reader: SqlReader, care: Any, tenant_id: str) -> dict[str, Any
     signed = await _signed(reader, care, tenant_id)  # before the head, which only grows
     head, cut = await reader.head(tenant_id), await care.cut(tenant_id)
     oldest = await reader.receipts(tenant_id, cut.seq, 1)
+    below = await care.count("receipts", tenant_id, 0, cut.seq)  # what an interrupted prune left
+    above = await care.count("receipts", tenant_id, cut.seq, head.seq)
+    is_cut_meanwhile = (await care.cut(tenant_id)).seq != cut.seq
     return {
         "tenant_id": tenant_id,
         "seq": head.seq,
         "head_hash": head.receipt_hash,
         "oldest_us": oldest[0].ts_us if oldest else None,
         "newest_us": head.ts_us if head.seq else None,
-        "receipts": await care.count("receipts", tenant_id, 0, head.seq),
+        "receipts": below + above,
         "call_facts": await care.count("call_facts", tenant_id, 0, head.seq),
+        "missing": 0 if is_cut_meanwhile else head.seq - cut.seq - above,
         "cut_at": cut.seq,
         "archive": cut.archive or None,
         "archive_sha256": cut.archive_sha256 or None,
@@ -167,12 +174,19 @@ def _lines(found: dict[str, Any]) -> list[str]:
         f"{size_text(found['size_bytes'])}{log}",
         "rows: " + ", ".join(f"{table} {count}" for table, count in found["rows"].items()),
     ]
+    if found["closed"]:
+        lines.insert(0, f"NOT IN USE: this store {found['closed']}; no sidecar starts on it")
     for tenant in found["tenants"]:
         lines.append(f"tenant {tenant['tenant_id']!a}: {_extent(tenant)}")
         if tenant["cut_at"]:
             lines.append(
                 f"    receipts 1 to {tenant['cut_at']} are in archives, the last of them "
                 f"{tenant['archive']} (sha256 {tenant['archive_sha256']})"
+            )
+        if tenant["missing"]:
+            lines.append(
+                f"    MISSING: {tenant['missing']} receipts after {tenant['cut_at']} are neither "
+                "here nor in an archive; `receipts export` and `receipts verify` say from where on"
             )
         if (tenant["signed_at"] or 0) > tenant["seq"]:
             lines.append(f"    CUT: {tenant['signed_at']} receipts were signed")

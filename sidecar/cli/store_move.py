@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sidecar.cli.chosen_store import finished
+from sidecar.cli.chosen_store import WrongUsage, finished
 from sidecar.cli.control_client import Unreachable, add_connection_arguments
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ async def _move(args: argparse.Namespace) -> int:
 
     now_us = Clock().now_us
     source_url, target_url = _absolute(args.source), _absolute(args.target)
+    if source_url == target_url:
+        raise WrongUsage("--from and --to name the same store")
     # What is no store is refused before a target is made for it.
     await (await storage.open_reader(source_url)).close()
     where = socket_of(args, source_url) if args.fence else None

@@ -33,6 +33,8 @@ def run(args: argparse.Namespace) -> int:
 def lines_of(store: dict[str, Any]) -> list[str]:
     """The store's part of the status in words. A sidecar of another version may say less."""
     lines = [store["sentence"]]
+    if store.get("cause"):
+        lines += [f"cause: {store['cause']}", f"    {store['next_step']}"]
     lines += [text for key in ("trend", "advice") if (text := store.get(key))]
     if store["ceiling_calls_per_s"] > 0:
         lines.append(

@@ -54,6 +54,14 @@ def checked_store(value: object, *, is_secret: bool = False) -> str:
 
 
 def _checked_server(value: str, is_secret: bool) -> str:
+    from storage.postgres_url import (  # only for those with a server
+        division_problem,
+        link_problem,
+        parameters_of,
+    )
+
+    if problem := division_problem(value):
+        raise ValueError(problem)
     rest = value.partition("://")[2]
     place, _, database = rest.partition("?")[0].partition("/")
     user, at, hosts = place.rpartition("@")
@@ -64,12 +72,8 @@ def _checked_server(value: str, is_secret: bool) -> str:
     has_password = ":" in user or "password=" in rest.partition("?")[2]
     if has_password and not is_secret:
         raise ValueError("a password must not stand here itself: write store: {env: NAME}")
-    if "@" in user or "#" in rest:
-        raise ValueError("an @ in a name or password is written %40, a # is written %23")
     if not all(hosts.split(",")):
         raise ValueError("a host between commas is missing: HOST:PORT,HOST:PORT")
-    from storage.postgres_url import link_problem, parameters_of  # only for those with a server
-
     _check_parameters(parameters_of(value))
     if problem := link_problem(value):
         raise ValueError(problem)

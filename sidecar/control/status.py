@@ -155,6 +155,8 @@ def _store(
         "healthy": queue.healthy,
         "fenced": sources.fence is not None and sources.fence.is_up,
         "last_error": last_error,
+        "cause": "" if queue.healthy else queue.counters.last_error,
+        "next_step": "" if queue.healthy else queue.counters.last_error_step,
         "engine": facts.engine,
         "engine_version": facts.version,
         "nearest_limit": pressure.nearest_limit,

@@ -86,8 +86,11 @@ class Lease:
             try:
                 try:
                     await self._store.renew_lease(self._boot_id, self._lease_s)
-                finally:  # also where another has this node's name by now
+                except StoreError:  # also where another has this node's name by now
                     await self._look_at_marks()
+                    raise
+                # Not in a `finally`: an error of the store would take the place of the end of this.
+                await self._look_at_marks()
                 await self.recover_dead()
             except StoreError as error:
                 _log.warning("the lease of this node was not renewed", extra={"cause": error.code})

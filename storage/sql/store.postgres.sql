@@ -15,7 +15,8 @@ SELECT set_config('aegis.tenants', $1, false);
 -- name: server_state
 -- What decides whether a server may be written to, and what its operator should know: version,
 -- whether it only follows another, whether it takes writes and keeps what it promised, the
--- timeline (one more with each promotion), and whether our role walks through row security.
+-- timeline (one more with each promotion), whether our role walks through row security, and which
+-- characters the database can hold.
 SELECT
     current_setting('server_version'),
     current_setting('server_version_num')::bigint,
@@ -25,7 +26,8 @@ SELECT
     current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on',
     CASE WHEN pg_is_in_recovery() THEN '' ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)
     END,
-    rolsuper OR rolbypassrls
+    rolsuper OR rolbypassrls,
+    current_setting('server_encoding')
 FROM pg_roles
 WHERE rolname = current_user;
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import storage
 from sidecar.clock import Clock
 from sidecar.ledger.archive import write_archive
 from sidecar.ledger.care import pruned_receipts
 from sidecar.ledger.chain import seal
 from sidecar.ledger.receipt import blank_receipt
 from sidecar.ledger.stored_chain import verify_chain, verify_store
-from storage import SqlStore
+from storage import SqlStore, engine_of, open_reader
+from storage.known_heads import KnownHeads
+from storage.migrate import migrate, read_migrations
 from storage.records import CallFactsRow, Entry, OpenIntentRow
-from storage.retention import WHOLE, CutRefused, Retention, Subject
+from storage.retention import WHOLE, CareReader, CutRefused, Retention, Subject
 from storage.standing import ApprovalRow
+from storage.statements import load_statements
 from storage.watch_rows import DeliveryRow
 
 CLOCK = Clock()
@@ -126,3 +131,25 @@ async def test_a_call_in_flight_is_known_and_what_info_asks(store: SqlStore) -> 
     assert (server is None) == (store.facts().engine == "sqlite")
     assert server is None or server[1] > 0
     assert await Retention(store).schema_version() >= 1
+
+
+async def test_a_store_of_an_older_version_is_counted_before_it_is_brought_up_to_date(
+    store_url: str,
+) -> None:
+    """Whoever looks at it has the new program already, and has not started it."""
+    engine = engine_of(store_url)
+    sql, shipped = load_statements(engine), read_migrations(engine)
+    driver = storage._driver(store_url, engine, sql, time.perf_counter_ns, KnownHeads())
+    await driver.open()
+    older = [step for step in shipped if step.version < 10]
+    await migrate(driver, sql, older, CLOCK.now_us)
+    await driver.close()
+    for has_all in (False, True):
+        reader = await open_reader(store_url)
+        try:
+            counts = await CareReader(reader).counts_of_small_tables()
+        finally:
+            await reader.close()
+        assert {"open_intent", "tool_pin"} <= counts.keys()
+        assert ("said_once" in counts) == ("incident" in counts) == has_all
+        await (await storage.open_store(store_url, now_us=CLOCK.now_us, node_id="node")).close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import asyncpg
 import pytest
 from conformance_setup import intent, outcome, seal
 
@@ -76,3 +77,29 @@ async def test_two_processes_cannot_be_one_node(store_url: str) -> None:
     finally:
         await first.close()
         await second.close()
+
+
+async def test_a15_a_lease_that_is_being_renewed_on_a_server_that_hangs_can_be_ended(
+    store_url: str,
+) -> None:
+    """A sidecar that is told to stop then does: an error of the store did not take the place of
+    being told."""
+    store = await node(store_url, "one")
+    lease = Lease(store, ledger_seal, Clock(), boot_id="boot", lease_s=0.3)
+    await lease.begin()
+    other = await asyncpg.connect(store_url)
+    hold = other.transaction()
+    await hold.start()
+    await other.execute("LOCK TABLE nodes, store_state IN ACCESS EXCLUSIVE MODE")
+    running = asyncio.create_task(lease.run())
+    await asyncio.sleep(0.5)
+    assert not running.done(), "it waits for the server"
+    running.cancel()
+    await asyncio.wait({running}, timeout=8)
+    is_over = running.done()
+    await hold.rollback()
+    await other.close()
+    running.cancel()
+    await asyncio.wait({running})
+    await store.close()
+    assert is_over, "it went on"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import postgres_server
 import pytest
-from move_store import assert_moved, contents, fill, intent_of, move, stopped_at
+import warm
+from move_store import ROOT, assert_moved, contents, fill, intent_of, move, stopped_at
 
 from sidecar.clock import Clock
 from sidecar.ledger.chain import seal
@@ -96,3 +98,33 @@ async def test_a_store_in_use_is_not_moved(store_url: str, other_url: str) -> No
         await store.end_lease("boot")
     await store.close()
     assert move(store_url, other_url).returncode == 0, "positive control"
+
+
+async def test_a_store_that_was_left_or_is_half_filled_says_so_when_it_is_looked_at(
+    store_url: str, other_url: str
+) -> None:
+    def info(url: str) -> str:
+        command = [sys.executable, "-m", "sidecar.cli.main", "store", "info", "--store", url]
+        done = warm.run(command, cwd=ROOT)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    await fill(store_url, 10, 1)
+    with stopped_at("verified", 1, store_url, other_url) as mover:
+        mover.kill()
+    assert "NOT IN USE" not in info(store_url), "still the one to work on"
+    half = info(other_url).splitlines()[0]
+    assert half.startswith("NOT IN USE: this store is being filled from ")
+    assert move(store_url, other_url).returncode == 0
+    assert info(store_url).startswith("NOT IN USE: this store was moved to ")
+    assert postgres_server.PASSWORD not in info(store_url)
+    assert "NOT IN USE" not in info(other_url)
+
+
+async def test_a_store_is_not_moved_onto_itself(store_url: str) -> None:
+    await fill(store_url, 10, 1)
+    done = move(store_url, store_url)
+    assert done.returncode == 2
+    assert "--from and --to name the same store" in done.stderr
+    store = await open_store(store_url, now_us=Clock().now_us, node_id="node")
+    await store.close()

@@ -162,6 +162,7 @@ async def test_a_primary_that_was_made_read_only(url: str, admin: asyncpg.Connec
     name = url.rpartition("/")[2]
     await admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     await refused(url, StoreReadOnly, "the server is read-only", "Name the primary")
+    await refused(url, StoreReadOnly, "read-only", "somebody set default_transaction_read_only")
     await admin.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
     await works(url)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,24 @@ def test_the_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "rows: chain_head 1, receipts 2, call_facts 1, open_intent 0" in printed
     assert "tenant 'acme': up to receipt 2, 2 here, 1 with facts; from 2" in printed
     assert "Keep the head hashes elsewhere" in printed
+
+
+def test_receipts_that_somebody_deleted_are_said_to_be_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The head still counts them, and the last one is in its place."""
+    path = filled(tmp_path / "aegis.db", call(1, age_days=9), call(2), call(3))
+    archive = ("--older-than", "5d", "--archive", str(tmp_path / "archive.jsonl"))
+    assert store_command("prune", path, "receipts", *archive) == 0
+    assert store_command("info", path) == 0
+    assert "MISSING" not in capsys.readouterr().out
+    with closing(sqlite3.connect(path)) as raw, raw:
+        assert raw.execute("DELETE FROM receipts WHERE seq IN (4, 5)").rowcount == 2
+    assert store_command("info", path) == 0
+    printed = capsys.readouterr().out
+    assert "MISSING: 2 receipts after 2 are neither here nor in an archive" in printed
+    assert store_command("info", path, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["tenants"][0]["missing"] == 2
 
 
 def test_an_empty_store_and_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from sidecar.config.load import load_config
 from sidecar.config.store_url import checked_store, shown_store, store_password, store_warning
+from storage.errors import UnsupportedStore
 from storage.postgres_url import link_problem, servers_of
+from storage.sqlite_file import path_of_url
 
 FAR = "postgresql://aegis@db.internal/aegis"
 
@@ -115,3 +118,27 @@ def test_servers_are_told_apart_and_their_password_is_not_shown() -> None:
     assert "hunter2" not in shown_store(url) and store_password(url) == "hunter2"
     # One @ too many: half of a password must not be taken for a host that is named in a message.
     assert "nter2" not in link_problem("postgresql://aegis:hu@nter2@db/aegis")
+
+
+@pytest.mark.parametrize("sign", "@/?#")
+def test_a_sign_of_a_password_that_divides_the_url_is_named_and_nothing_of_the_password(
+    sign: str,
+) -> None:
+    """Half of the password would be taken for a host, which is named in a message."""
+    url = f"postgresql://aegis:se{sign}c=ret@db.internal/aegis?sslmode=require"
+    problem = link_problem(url)
+    assert quote(sign, safe="") in problem
+    assert not any(half in problem for half in ("aegis", "se", "c=ret"))
+    with pytest.raises(ValueError) as caught:
+        checked_store(url, is_secret=True)
+    assert str(caught.value) == problem
+    sound = url.replace(f"se{sign}c", f"se{quote(sign, safe='')}c")
+    assert link_problem(sound) == "" and checked_store(sound, is_secret=True) == sound
+
+
+@pytest.mark.parametrize("scheme", ["postgresql+asyncpg", "POSTGRESQL", " postgresql", "mysql"])
+def test_a_url_that_nobody_recognises_is_not_repeated(scheme: str) -> None:
+    with pytest.raises(UnsupportedStore) as caught:
+        path_of_url(f"{scheme}://aegis:hunter2@db.internal/aegis")
+    assert "hunter2" not in f"{caught.value} {caught.value.next_step}"
+    assert "postgresql://USER:PASSWORD@HOST/DATABASE" in caught.value.next_step

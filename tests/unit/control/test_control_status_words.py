@@ -12,6 +12,7 @@ from control_setup import control_plane
 
 from sidecar.cli.store_status import lines_of
 from sidecar.control.status import Identity, advice, status_of
+from storage.errors import StoreFull
 from storage.forecast import Forecast, Outlook
 from storage.pressure import Snapshot
 
@@ -149,7 +150,7 @@ async def test_the_status_carries_the_trend_and_the_advice(tmp_path: Path) -> No
 
         told = store(identity, outlook_at)
         plain = store(setup.state._identity, None)
-        setup.queue._pump.health.is_well = False
+        setup.queue._pump.health.failed(StoreFull("no space on the disk"))
         sick = store(identity, outlook_at)
         setup.queue._pump.health.is_well = True
     assert asked == [20_000.0, 20_000.0]
@@ -164,5 +165,10 @@ async def test_the_status_carries_the_trend_and_the_advice(tmp_path: Path) -> No
     assert (plain["trend"], plain["forecast"], plain["advice"], plain["calibrated"]) == (
         "", None, "", "",
     )  # fmt: skip
-    assert sick["sentence"].startswith("The store does not commit")
+    assert sick["sentence"].startswith("The store does not commit (store_full)")
+    assert lines_of(store_status(**sick))[1:3] == [
+        "cause: no space on the disk", f"    {StoreFull.next_step}",
+    ]  # fmt: skip
+    assert plain["cause"] == plain["next_step"] == ""
+    assert not any("cause" in line for line in lines_of(store_status(**plain)))
     assert SimpleNamespace(**plain).utilisation == 0.45

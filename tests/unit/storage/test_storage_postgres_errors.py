@@ -44,7 +44,9 @@ class Said(Exception):
     ("53100", StoreFull), ("53300", StoreUnavailable), ("53200", StoreUnavailable),
     ("08006", StoreUnavailable), ("57P01", StoreUnavailable), ("57P03", StoreUnavailable),
     ("28P01", UnsupportedStore), ("28000", UnsupportedStore), ("3D000", UnsupportedStore),
-    ("42704", UnsupportedStore), ("XX001", StoreCorrupt), ("XX002", StoreCorrupt),
+    ("42704", UnsupportedStore), ("3F000", UnsupportedStore),
+    ("42P01", StoreUnavailable), ("42703", StoreUnavailable),
+    ("XX001", StoreCorrupt), ("XX002", StoreCorrupt),
 ])  # fmt: skip
 def test_a_code_of_the_server_becomes_a_kind_with_a_step(code: str, kind: type[StoreError]) -> None:
     for translate in (translated, could_not_connect):
@@ -60,6 +62,8 @@ def test_a_code_of_the_server_becomes_a_kind_with_a_step(code: str, kind: type[S
 @pytest.mark.parametrize(("error", "kind", "said"), [
     (ConnectionRefusedError(111, "Connection refused"), StoreUnavailable, "Connection refused"),
     (OSError(111, "Connect call failed ('127.0.0.1', 5)"), StoreUnavailable, "Connection refused"),
+    (ConnectionError("unexpected connection_lost() call"), StoreUnavailable,
+     "the connection was closed before the server had answered"),
     (TimeoutError("no answer in 2 s"), StoreUnavailable, "no answer in 2 s"),
     (ssl.SSLError(1, "wrong version number"), UnsupportedStore, "no secure connection: wrong"),
     (ConnectionError("PostgreSQL server at x rejected SSL upgrade"), UnsupportedStore,
@@ -93,7 +97,7 @@ def test_what_a_code_says_of_the_connection_and_of_a_commit(
     assert is_certainly_not_committed(Said(code)) == undone
 
 
-STATE = ServerState("17.2", 170002, False, False, "on", True, "00000001", False)
+STATE = ServerState("17.2", 170002, False, False, "on", True, "00000001", False, "UTF8")
 GOOD = "postgresql://aegis@127.0.0.1:1,127.0.0.1:2,127.0.0.1:3/aegis"
 
 

@@ -15,7 +15,10 @@ from storage.errors import (
     StoreError,
     StoreFull,
     StoreUnavailable,
+    UnsupportedStore,
 )
+from storage.health import Health
+from storage.queue_counters import QueueCounters
 from storage.records import AlreadyClosed, Entry, Recorded, Unrecordable
 from storage.write_queue import WriteQueue
 
@@ -36,6 +39,30 @@ async def test_a_failed_batch_fails_all_its_waiters_each_with_its_own_error() ->
         assert queue.counters.last_error_code == "store_full"
         assert isinstance(await queue.submit(intent()), Recorded)
         assert queue.healthy
+
+
+async def test_of_failures_in_a_row_each_kind_is_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The first often says only that a connection was lost, and the next why there is no other."""
+
+    def told() -> list[str]:
+        said = [record.detail for record in caplog.records if hasattr(record, "detail")]
+        caplog.clear()
+        return said
+
+    async def nothing() -> None:
+        return None
+
+    health = Health(nothing, QueueCounters(), lambda: 0)
+    lost, password = CommitUnknown("the connection was lost"), UnsupportedStore("no such password")
+    for _ in range(3):
+        health.failed(lost)
+        health.failed(password)
+    assert told() == [str(lost), str(password)]
+    health.succeeded()
+    health.failed(password)
+    assert told() == [str(password)], "it was well in between"
 
 
 async def test_what_nobody_waits_for_survives_failures_and_is_written() -> None:

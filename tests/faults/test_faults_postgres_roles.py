@@ -1,0 +1,204 @@
+"""What a role or a database has as usual, and what an operator gets wrong beside the server: the
+sidecar does not depend on it, or says what to put right. Each with its positive control.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import postgres_server
+import pytest
+import pytest_asyncio
+from failover import Load
+from move_store import contents, fill
+
+from sidecar.cli.chosen_store import SERVER_DUMP
+from sidecar.clock import Clock
+from storage import SqlStore, open_reader, open_store
+from storage.errors import StoreCorrupt, StoreError, StoreUnavailable, UnsupportedStore
+from storage.postgres import PostgresReaders
+from storage.records import Recorded
+from storage.statements import load_statements
+
+SQL = load_statements("postgres")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[postgres_server.Cluster]:
+    with postgres_server.new_cluster() as cluster:
+        cluster.initialise()
+        cluster.start("fsync=off")
+        yield cluster
+
+
+@pytest_asyncio.fixture
+async def url(cluster: postgres_server.Cluster) -> str:
+    return await postgres_server.new_database(cluster.dsn())
+
+
+@pytest_asyncio.fixture
+async def admin(cluster: postgres_server.Cluster, url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A superuser in the test's database."""
+    connection = await asyncpg.connect(cluster.dsn(database=url.rpartition("/")[2]))
+    yield connection
+    await connection.close()
+
+
+async def opened(url: str, node: str = "node") -> SqlStore:
+    return await open_store(url, now_us=Clock().now_us, node_id=node)
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+async def test_a_database_that_cannot_hold_every_character_is_refused(
+    url: str, admin: asyncpg.Connection, encoding: str
+) -> None:
+    """Else a call with the wrong letter in it would be refused, and its refusal not be recorded."""
+    role = url.rpartition("/")[2]
+    other = f"{role}_{encoding.lower()}"
+    await admin.execute(
+        f"CREATE DATABASE {other} OWNER {role} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'"
+    )
+    for open_it in (opened, open_reader):
+        with pytest.raises(UnsupportedStore) as caught:
+            await open_it(f"{url.rpartition('/')[0]}/{other}")
+        assert f"encoding is {encoding}, not UTF8" in str(caught.value)
+        assert "ENCODING 'UTF8'" in caught.value.next_step
+    await (await opened(url)).close()
+
+
+async def test_a16_the_isolation_that_a_role_has_as_usual_refuses_no_call(
+    url: str, admin: asyncpg.Connection
+) -> None:
+    """Under `repeatable read` each of two sidecars is refused what the other was faster with."""
+    role = url.rpartition("/")[2]
+    await admin.execute(f"ALTER ROLE {role} SET default_transaction_isolation = 'repeatable read'")
+    stores = [await opened(url, node) for node in ("one", "other")]
+    loads = [Load(store, Clock()) for store in stores]
+    plain = await asyncpg.connect(url)
+    assert await plain.fetchval("SHOW transaction_isolation") == "repeatable read", "it is in force"
+    await plain.close()
+    callers = [asyncio.create_task(load.caller()) for load in loads for _ in range(4)]
+    await asyncio.sleep(1)
+    for load in loads:
+        load.is_over = True
+    await asyncio.gather(*callers)
+    for load, store in zip(loads, stores, strict=True):
+        assert not load.failed and len(load.acknowledged) > 10
+        await load.queue.close()
+        await store.close()
+
+
+async def test_a_role_for_which_row_security_refuses_in_place_of_leaving_out(
+    url: str, admin: asyncpg.Connection
+) -> None:
+    role = url.rpartition("/")[2]
+    await (await opened(url)).close()
+    await admin.execute(f"ALTER ROLE {role} SET row_security = off")
+    plain = await asyncpg.connect(url)
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await plain.fetch("SELECT * FROM receipts")
+    await plain.close()
+    store = await opened(url)
+    assert await store.tenants() == []
+    await store.close()
+    reader = await open_reader(url)
+    assert await reader.tenants() == []
+    await reader.close()
+
+
+async def test_a_search_path_that_leads_to_no_schema(url: str, admin: asyncpg.Connection) -> None:
+    role = url.rpartition("/")[2]
+    await admin.execute(f"ALTER ROLE {role} SET search_path = private")
+    with pytest.raises(UnsupportedStore) as caught:
+        await opened(url)
+    assert "3F000" in str(caught.value) and "Create the schema" in caught.value.next_step
+    await admin.execute(f"CREATE SCHEMA private AUTHORIZATION {role}")
+    await (await opened(url)).close()
+    tables = "SELECT table_schema FROM information_schema.tables WHERE table_name = 'receipts'"
+    assert await admin.fetchval(tables) == "private"
+
+
+async def test_a_database_without_a_store_is_not_called_a_damaged_file(url: str) -> None:
+    with pytest.raises(StoreCorrupt) as caught:
+        await open_reader(url)
+    assert "holds no store" in str(caught.value)
+    assert "Correct the database" in caught.value.next_step
+    assert "salvage" not in caught.value.next_step
+    await (await opened(url)).close()
+    await (await open_reader(url)).close()
+
+
+@pytest.mark.parametrize(("change", "undo"), [
+    ("receipts RENAME COLUMN kind TO kind_of_it", "receipts RENAME COLUMN kind_of_it TO kind"),
+    ("call_facts RENAME TO facts", "facts RENAME TO call_facts"),
+])  # fmt: skip
+async def test_tables_that_somebody_changes_while_a_sidecar_runs(
+    url: str, admin: asyncpg.Connection, change: str, undo: str
+) -> None:
+    store = await opened(url)
+    load = Load(store, Clock())
+    assert isinstance(await load.queue.submit(load.entry("first")), Recorded)
+    await admin.execute(f"ALTER TABLE {change}")
+    with pytest.raises(StoreUnavailable) as caught:
+        await load.queue.submit(load.entry("second"))
+    assert "undo it" in caught.value.next_step and "host and port" not in caught.value.next_step
+    await admin.execute(f"ALTER TABLE {undo}")
+    assert isinstance(await load.queue.submit(load.entry("third")), Recorded)
+    await load.queue.close()
+    await store.close()
+
+
+async def test_a15_a_server_that_accepts_and_says_nothing_is_named_by_a_reader(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not as readers that are all in use: nobody reads but this one."""
+    monkeypatch.setattr("storage.postgres.CONNECT_S", 0.5)
+    monkeypatch.setattr("storage.postgres_connect.CONNECT_S", 0.5)
+    ended = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        ended.set()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        readers = PostgresReaders(f"postgresql://aegis@127.0.0.1:{port}/aegis", SQL)
+        with pytest.raises(StoreError) as caught:
+            await readers.fetch("SELECT 1", tenant="acme")
+        await readers.close()
+        await asyncio.wait_for(ended.wait(), 5)
+    assert caught.value.code == "store_unavailable", caught.value
+    assert f"127.0.0.1:{port}: no answer in 0.5 s" in str(caught.value)
+
+
+async def test_a_copy_made_as_advised_holds_every_row_and_another_none(
+    url: str, cluster: postgres_server.Cluster, tmp_path: Path
+) -> None:
+    """Row security hides every row from whoever has named no tenant, and `pg_dump` is content."""
+    all_tenants = "PGOPTIONS='-c aegis.tenants=*' "
+    load = "psql --quiet --single-transaction --set=ON_ERROR_STOP=1 --file=copy.sql"
+
+    def shell(command: str, database: str) -> int:
+        return subprocess.run(
+            ["/bin/sh", "-c", f'{command} "{database}"'], cwd=tmp_path, capture_output=True,
+            env={**os.environ, "PATH": f"{cluster.binaries}:{os.environ['PATH']}"}, check=False,
+        ).returncode  # fmt: skip
+
+    await fill(url, 20, 2)
+    before = await contents(url)
+    assert shell("pg_dump --file=copy.sql", url) == 1
+    assert SERVER_DUMP.startswith(all_tenants)
+    for dump, is_whole in ((SERVER_DUMP, True), (SERVER_DUMP.removeprefix(all_tenants), False)):
+        assert shell(f"{dump} --no-owner --file=copy.sql", url) == 0, "either way"
+        restored = await postgres_server.new_database(cluster.dsn())
+        assert shell(all_tenants + load, restored) == 0
+        assert (await contents(restored) == before) == is_whole
+        await (await opened(restored)).close()
