@@ -23,6 +23,7 @@ _APPROVED = (
     "nothing waits here, and nobody's id is ID: test_e2e_approvals runs it where calls are held"
 )
 _SINKS = "nobody is told here: test_e2e_sinks runs it where somebody is"
+_COPIES = "no server's tools are here: test_faults_postgres_roles runs it on one"
 #: Commands of README that are not run here as they stand, and why.
 NOT_RUN = {
     "aegis-sidecar approvals list": _APPROVED,
@@ -32,6 +33,11 @@ NOT_RUN = {
     "aegis-sidecar sinks test ops": _SINKS,
     "aegis-sidecar sinks dead ops": _SINKS,
     "aegis-sidecar sinks retry --all ops": _SINKS,
+    "PGOPTIONS='-c aegis.tenants=*' pg_dump --enable-row-security --no-owner --file=aegis.sql "
+    '"$AEGIS_DB"': _COPIES,
+    "PGOPTIONS='-c aegis.tenants=*' psql --single-transaction --set=ON_ERROR_STOP=1 "
+    '--file=aegis.sql "$RESTORED_DB"': _COPIES,
+    'aegis-sidecar store info --store "$RESTORED_DB"': _COPIES,
     "bash deploy/quickstart.sh": "test_e2e_quickstart runs it in a fresh clone; here the demo that "
     "it starts is running already",
     "aegis-sidecar serve": "it stays until it is told to stop: served() starts and stops it",

@@ -184,21 +184,28 @@ async def test_a_copy_made_as_advised_holds_every_row_and_another_none(
 ) -> None:
     """Row security hides every row from whoever has named no tenant, and `pg_dump` is content."""
     all_tenants = "PGOPTIONS='-c aegis.tenants=*' "
-    load = "psql --quiet --single-transaction --set=ON_ERROR_STOP=1 --file=copy.sql"
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    advised = next(one for one in readme.split("```") if SERVER_DUMP in one and "psql" in one)
+    dump, load, look = advised.removeprefix("sh\n").splitlines()
+    assert dump.startswith(SERVER_DUMP) and SERVER_DUMP.startswith(all_tenants)
 
-    def shell(command: str, database: str) -> int:
-        return subprocess.run(
-            ["/bin/sh", "-c", f'{command} "{database}"'], cwd=tmp_path, capture_output=True,
-            env={**os.environ, "PATH": f"{cluster.binaries}:{os.environ['PATH']}"}, check=False,
-        ).returncode  # fmt: skip
+    def shell(command: str, restored: str = "") -> tuple[int, str]:
+        done = subprocess.run(
+            ["/bin/sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False,
+            env={**os.environ, "PATH": f"{cluster.binaries}:{os.environ['PATH']}",
+                 "AEGIS_DB": url, "RESTORED_DB": restored},
+        )  # fmt: skip
+        return done.returncode, done.stdout
 
     await fill(url, 20, 2)
     before = await contents(url)
-    assert shell("pg_dump --file=copy.sql", url) == 1
-    assert SERVER_DUMP.startswith(all_tenants)
-    for dump, is_whole in ((SERVER_DUMP, True), (SERVER_DUMP.removeprefix(all_tenants), False)):
-        assert shell(f"{dump} --no-owner --file=copy.sql", url) == 0, "either way"
+    assert shell('pg_dump --file=aegis.sql "$AEGIS_DB"')[0] == 1
+    for command, is_whole in ((dump, True), (dump.removeprefix(all_tenants), False)):
+        assert shell(command)[0] == 0, "either way"
         restored = await postgres_server.new_database(cluster.dsn())
-        assert shell(all_tenants + load, restored) == 0
+        assert shell(load, restored)[0] == 0
         assert (await contents(restored) == before) == is_whole
         await (await opened(restored)).close()
+        code, said = shell(look, restored)
+        assert code == 0 and ("MISSING" not in said)
+        assert ("tenant 'tenant-0': up to receipt 20, 20 here" in said) == is_whole, said
