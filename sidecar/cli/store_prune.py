@@ -23,9 +23,11 @@ from sidecar.cli.chosen_store import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from sidecar.clock import Clock
-    from storage.retention import Cut, Retention
-    from storage.sql_store import SqlStore
+    from storage.retention import CareReader, Cut
+    from storage.sql_store import SqlReader, SqlStore
 
 NAME = "prune"
 HELP = "delete facts, or archive receipts, that are older than an age"
@@ -102,7 +104,12 @@ async def _prune(args: argparse.Namespace) -> int:
     clock = Clock()
     before_us = clock.now_us() - int(args.older_than * 1e6)
     url = store_url(args)
-    await (await storage.open_reader(url)).close()  # a store that is not there is not made
+    reader = await storage.open_reader(url)  # a store that is not there is not made
+    try:
+        if args.dry_run:
+            return await _would_go(reader, args, before_us)
+    finally:
+        await reader.close()
     store = await storage.open_store(url, now_us=clock.now_us)
     try:
         if args.table == "call_facts":
@@ -112,7 +119,38 @@ async def _prune(args: argparse.Namespace) -> int:
         await store.close()
 
 
+async def _would_go(reader: SqlReader, args: argparse.Namespace, before_us: int) -> int:
+    """Says what is old enough; the store is only read, and may be worked on meanwhile."""
+    from storage.retention import CareReader
+
+    care = CareReader(reader)
+    if args.table == "call_facts":
+        async for tenant_id, _, count, what in _old_facts(reader, care, args, before_us):
+            print(f"tenant {tenant_id!a}: {what} would go" if count else _nothing(tenant_id))
+        return 0
+    tenant_id = await tenant_of(reader, args.tenant)
+    start = await care.cut(tenant_id)
+    until_seq = await _end_of_what_may_go(reader, care, tenant_id, before_us)
+    if until_seq <= start.seq:
+        print(_nothing(tenant_id))
+    else:
+        print(f"{_receipts(tenant_id, start, until_seq)} would go")
+    return 0
+
+
 # -- facts ---------------------------------------------------------------------------------
+
+
+async def _old_facts(
+    reader: SqlReader, care: CareReader, args: argparse.Namespace, before_us: int
+) -> AsyncIterator[tuple[str, int, int, str]]:
+    """Whose facts are old enough: tenant, up to which receipt, of how many calls, in words."""
+    tenants = [await tenant_of(reader, args.tenant)] if args.tenant else await reader.tenants()
+    for tenant_id in tenants:
+        head = await reader.head(tenant_id)
+        until_seq = await care.last_before(tenant_id, before_us, head)
+        count = await care.count("call_facts", tenant_id, 0, until_seq)
+        yield tenant_id, until_seq, count, f"facts of {count} calls before {time_text(before_us)}"
 
 
 async def _prune_facts(
@@ -125,14 +163,9 @@ async def _prune_facts(
 
     retention = Retention(store)
     await retention.overwrite_deleted()
-    tenants = [await tenant_of(store, args.tenant)] if args.tenant else await store.tenants()
-    for tenant_id in tenants:
-        head = await store.head(tenant_id)
-        until_seq = await retention.last_before(tenant_id, before_us, head)
-        count = await retention.count("call_facts", tenant_id, 0, until_seq)
-        what = f"facts of {count} calls before {time_text(before_us)}"
-        if args.dry_run or not count:
-            print(f"tenant {tenant_id!a}: {what} would go" if count else _nothing(tenant_id))
+    async for tenant_id, until_seq, count, what in _old_facts(store, retention, args, before_us):
+        if not count:
+            print(_nothing(tenant_id))
             continue
         await record(store, pruned_facts(clock, tenant_id, command_actor(), until_seq, count))
         gone = await retention.delete_facts(tenant_id, until_seq)
@@ -161,17 +194,13 @@ async def _prune_receipts(
     tenant_id = await tenant_of(store, args.tenant)
     start = await retention.cut(tenant_id)
     until_seq = await _end_of_what_may_go(store, retention, tenant_id, before_us)
-    if not args.dry_run:
-        receipts, _ = await retention.finish_cut(tenant_id)
-        if receipts:
-            print(f"{receipts} receipts left by a prune that was interrupted: deleted")
+    receipts, _ = await retention.finish_cut(tenant_id)
+    if receipts:
+        print(f"{receipts} receipts left by a prune that was interrupted: deleted")
     if until_seq <= start.seq:
         print(_nothing(tenant_id))
         return 0
-    what = f"receipts {start.seq + 1} to {until_seq} of tenant {tenant_id!a}"
-    if args.dry_run:
-        print(f"{what} would go")
-        return 0
+    what = _receipts(tenant_id, start, until_seq)
     if not print_reports([await verify_chain(store, tenant_id, trusted)]):
         print("nothing was deleted: a chain that does not hold is not cut", file=sys.stderr)
         return 1
@@ -181,6 +210,10 @@ async def _prune_receipts(
     receipts, facts = await retention.cut_off(tenant_id, cut)
     print(f"{what} are in {cut.archive}; {receipts} receipts and {facts} facts deleted; now:")
     return 0 if print_reports([await verify_chain(store, tenant_id, trusted)]) else 1
+
+
+def _receipts(tenant_id: str, start: Cut, until_seq: int) -> str:
+    return f"receipts {start.seq + 1} to {until_seq} of tenant {tenant_id!a}"
 
 
 async def _keep_tree(store: SqlStore, tenant_id: str) -> None:
@@ -197,12 +230,12 @@ async def _keep_tree(store: SqlStore, tenant_id: str) -> None:
 
 
 async def _end_of_what_may_go(
-    store: SqlStore, retention: Retention, tenant_id: str, before_us: int
+    reader: SqlReader, care: CareReader, tenant_id: str, before_us: int
 ) -> int:
     """The last receipt that is old enough, is not the head, and lies before any open call."""
-    head = await store.head(tenant_id)
-    until_seq = await retention.last_before(tenant_id, before_us, head)
-    opened = await retention.first_open_call(tenant_id)
+    head = await reader.head(tenant_id)
+    until_seq = await care.last_before(tenant_id, before_us, head)
+    opened = await care.first_open_call(tenant_id)
     ends = [until_seq, head.seq - 1] + ([] if opened is None else [opened - 1])
     return min(ends)
 

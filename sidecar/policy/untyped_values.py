@@ -79,10 +79,10 @@ def _shown(term: Term, constants: Mapping[str, Any]) -> tuple[str, str] | None:
     for value in given if isinstance(given, list) else [given]:
         if isinstance(value, bool):
             return str(value).lower(), "bool"
-        if isinstance(value, int | float):
-            return f"{value:g}" if isinstance(
-                value, float
-            ) else f"{value:d}", "number" if isinstance(value, float) else "int"
+        if isinstance(value, float):
+            return f"{value:g}", "number"
+        if isinstance(value, int):
+            return str(value), "int"
         if isinstance(value, str) and value:
             return json.dumps(value, ensure_ascii=False), "string"
     return None

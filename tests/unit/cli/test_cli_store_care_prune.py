@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,25 @@ def test_facts_go_by_age_and_every_receipt_stays(
     assert prune(path, "call_facts", "--older-than", "90d") == 0
     assert "tenant 'acme': nothing is that old" in capsys.readouterr().out
     assert reports(path)[0].last_seq == 21
+
+
+def test_a_dry_run_changes_nothing_and_wants_no_store_to_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = aged(tmp_path)
+    receipts = ("receipts", "--older-than", "90d", "--tenant", "acme", "--archive", "a.jsonl")
+    for command in (("call_facts", "--older-than", "90d"), receipts):
+        assert held(path, lambda asked=command: prune(path, *asked, "--dry-run")) == 0  # type: ignore[misc]
+        assert "would go" in capsys.readouterr().out
+        assert held(path, lambda asked=command: prune(path, *asked)) == 1, "control"  # type: ignore[misc]
+        assert "[store_held]" in capsys.readouterr().err
+    versions = "SELECT max(version), count(*) FROM schema_migration"
+    with contextlib.closing(sqlite3.connect(path)) as older:
+        older.execute("DELETE FROM schema_migration WHERE version > 14")
+        older.commit()
+    before = rows(path, versions)
+    assert prune(path, *receipts, "--dry-run") == 0
+    assert rows(path, versions) == before, "it brings no older store up to date"
 
 
 def test_facts_of_one_tenant(tmp_path: Path) -> None:
