@@ -6,9 +6,10 @@ The seal here links rows by a hash over their fields. It is not the receipts' ca
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import count
 
+from storage import SqlStore
 from storage.records import (
     CallFactsRow,
     Entry,
@@ -18,6 +19,9 @@ from storage.records import (
     RunHead,
     Sealed,
 )
+
+#: Opens the test's store, again and again if wanted.
+OpenStore = Callable[[], Awaitable[SqlStore]]
 
 UNSEALABLE = "unsealable"
 _EMPTY = ReceiptRow(*["", 0, "control", "", None, 0], *[None] * 21, "")  # type: ignore[arg-type]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import postgres_server
 import pytest
 import pytest_asyncio
+from conformance_setup import OpenStore
 
 from storage import SqlStore, open_store
-
-OpenStore = Callable[[], Awaitable[SqlStore]]
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import OpenStore
+from conformance_setup import OpenStore
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "ledger"))
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 import pytest_asyncio
-from conftest import OpenStore
+from conformance_setup import OpenStore
 
 from storage import hints_of
 from storage.postgres_hints import CHANNEL, PostgresHints

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import OpenStore
+from conformance_setup import OpenStore
 from incident_scene import Queue, Scene, signing_key
 
 from sidecar.ledger.anchors import TrustedKey

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import postgres_server
 import pytest
-from conftest import OpenStore
+from conformance_setup import OpenStore
 from move_store import fill, move
 
 from sidecar.clock import Clock

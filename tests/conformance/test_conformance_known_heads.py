@@ -9,8 +9,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from conformance_setup import draft, intent, seal
-from conftest import OpenStore
+from conformance_setup import OpenStore, draft, intent, seal
 
 from storage import SqlStore, open_reader
 from storage.errors import StoreError

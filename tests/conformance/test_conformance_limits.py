@@ -10,8 +10,17 @@ from collections.abc import Sequence
 from functools import partial
 
 import pytest
-from conformance_setup import UNSEALABLE, assert_chain, draft, grown, intent, outcome, run, seal
-from conftest import OpenStore
+from conformance_setup import (
+    UNSEALABLE,
+    OpenStore,
+    assert_chain,
+    draft,
+    grown,
+    intent,
+    outcome,
+    run,
+    seal,
+)
 
 from storage import SqlStore, open_store
 from storage.records import (

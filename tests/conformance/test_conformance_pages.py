@@ -8,8 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
-from conformance_setup import draft, intent, outcome, seal
-from conftest import OpenStore
+from conformance_setup import OpenStore, draft, intent, outcome, seal
 
 from storage import SqlStore
 from storage.driver import execute_many

@@ -6,8 +6,7 @@ import asyncio
 
 import asyncpg
 import pytest
-from conformance_setup import assert_chain, draft, intent, seal
-from conftest import OpenStore
+from conformance_setup import OpenStore, assert_chain, draft, intent, seal
 
 from storage import SqlStore
 from storage.record_batch import CHANGED

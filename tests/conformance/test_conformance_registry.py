@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 import asyncpg
 import pytest
-from conformance_setup import assert_chain, draft, intent, seal
-from conftest import OpenStore
+from conformance_setup import OpenStore, assert_chain, draft, intent, seal
 
 from storage import SqlStore
 from storage.record_batch import CHANGED

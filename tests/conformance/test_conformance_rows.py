@@ -6,8 +6,7 @@ from time import perf_counter_ns
 
 import asyncpg
 import pytest
-from conformance_setup import intent, seal
-from conftest import OpenStore
+from conformance_setup import OpenStore, intent, seal
 
 from storage.driver import Script, fetch
 from storage.errors import StoreReadOnly

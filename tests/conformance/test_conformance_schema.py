@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg
 import expected_schema
 import pytest
-from conftest import OpenStore
+from conformance_setup import OpenStore
 from test_conformance_statements import OWNED
 
 from storage.driver import Row

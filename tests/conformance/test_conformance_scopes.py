@@ -7,8 +7,7 @@ from itertools import pairwise
 
 import asyncpg
 import pytest
-from conformance_setup import intent, seal
-from conftest import OpenStore
+from conformance_setup import OpenStore, intent, seal
 
 from sidecar.clock import Clock
 from sidecar.ledger.chain import seal as ledger_seal

@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from conftest import OpenStore
+from conformance_setup import OpenStore
 
 from storage.errors import UnscopedRead
 from storage.gathered import combined, gathered, guarded

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncpg
 import pytest
-from conftest import OpenStore
+from conformance_setup import OpenStore
 
 from storage import SqlStore
 from storage.tree import (

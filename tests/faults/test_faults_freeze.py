@@ -7,15 +7,13 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import postgres_server
 import pytest
-import pytest_asyncio
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "unit" / room) for room in ("identity", "ledger")]
 
@@ -39,19 +37,6 @@ from storage import open_store
 from storage.records import Recorded, Stale
 from storage.sql_store import SqlStore
 from storage.write_queue import WriteQueue
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[postgres_server.Cluster]:
-    with postgres_server.new_cluster() as cluster:
-        cluster.initialise()
-        cluster.start("fsync=off")
-        yield cluster
-
-
-@pytest_asyncio.fixture
-async def url(cluster: postgres_server.Cluster) -> str:
-    return await postgres_server.new_database(cluster.dsn())
 
 
 class TakesOver(Recorder):

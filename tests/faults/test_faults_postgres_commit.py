@@ -7,12 +7,11 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import asyncpg
 import postgres_server
 import pytest
-import pytest_asyncio
 from failover import Load
 from postgres_pair import named_together, pair
 from postgres_proxy import Cut, Proxy, proxy, through
@@ -32,27 +31,6 @@ from storage.records import Recorded, Stale
 
 #: What asyncpg sends at the end of a transaction of several steps.
 COMMIT = b"COMMIT;"
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[postgres_server.Cluster]:
-    with postgres_server.new_cluster() as cluster:
-        cluster.initialise()
-        cluster.start("fsync=off")
-        yield cluster
-
-
-@pytest_asyncio.fixture
-async def url(cluster: postgres_server.Cluster) -> str:
-    return await postgres_server.new_database(cluster.dsn())
-
-
-@pytest_asyncio.fixture
-async def admin(cluster: postgres_server.Cluster, url: str) -> AsyncIterator[asyncpg.Connection]:
-    """A superuser in the test's database: no row security stands in its way."""
-    connection = await asyncpg.connect(cluster.dsn(database=url.rpartition("/")[2]))
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture

@@ -7,13 +7,11 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import asyncpg
 import postgres_server
 import pytest
-import pytest_asyncio
 from failover import Load
 from move_store import contents, fill
 
@@ -26,27 +24,6 @@ from storage.records import Recorded
 from storage.statements import load_statements
 
 SQL = load_statements("postgres")
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[postgres_server.Cluster]:
-    with postgres_server.new_cluster() as cluster:
-        cluster.initialise()
-        cluster.start("fsync=off")
-        yield cluster
-
-
-@pytest_asyncio.fixture
-async def url(cluster: postgres_server.Cluster) -> str:
-    return await postgres_server.new_database(cluster.dsn())
-
-
-@pytest_asyncio.fixture
-async def admin(cluster: postgres_server.Cluster, url: str) -> AsyncIterator[asyncpg.Connection]:
-    """A superuser in the test's database."""
-    connection = await asyncpg.connect(cluster.dsn(database=url.rpartition("/")[2]))
-    yield connection
-    await connection.close()
 
 
 async def opened(url: str, node: str = "node") -> SqlStore:

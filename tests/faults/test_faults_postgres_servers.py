@@ -54,11 +54,6 @@ def standby(cluster: postgres_server.Cluster) -> Iterator[postgres_server.Cluste
 
 
 @pytest_asyncio.fixture
-async def url(cluster: postgres_server.Cluster) -> str:
-    return await postgres_server.new_database(cluster.dsn())
-
-
-@pytest_asyncio.fixture
 async def admin(cluster: postgres_server.Cluster) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(cluster.dsn())
     yield connection
