@@ -10,14 +10,16 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from sidecar.policy.facts import FACTS, RUN, Facts
 from sidecar.policy.fields import did_you_mean
 from sidecar.policy.secret_names import MASK, masked_path, masked_query
+
+P = TypeVar("P")
 
 VALUE_LENGTH_MAX = 80
 ABSENT = "(absent)"
@@ -98,13 +100,20 @@ class Reason:
 
 def parse_reason(text: str) -> Reason:
     """Reads a text with `{path}` in it; raises BadReason, which names every problem once."""
-    parts: list[str | Place] = []
+    return Reason(parsed_parts(text, _place))
+
+
+def parsed_parts(text: str, place: Callable[[str], P]) -> tuple[str | P, ...]:
+    """The literal parts of a text and what `place` makes of the paths between them, none empty.
+
+    Raises BadReason for all that it, or `place`, has against the text."""
+    parts: list[str | P] = []
     problems: list[tuple[str, str]] = []
     at = 0
     for found in _PLACE.finditer(text):
         parts.append(text[at : found.start()])
         try:
-            parts.append(_place(found[1]))
+            parts.append(place(found[1]))
         except BadReason as error:
             problems += error.problems
         at = found.end()
@@ -113,7 +122,7 @@ def parse_reason(text: str) -> Reason:
         problems.append(("a brace stands alone", "{path} names a value; braces have no other use"))
     if problems:
         raise BadReason(*dict.fromkeys(problems))
-    return Reason(tuple(part for part in parts if part != ""))
+    return tuple(part for part in parts if part != "")
 
 
 def _place(path: str) -> Place | str:

@@ -8,7 +8,6 @@ Must not know: windows, severities, YAML.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Final
@@ -24,6 +23,7 @@ from sidecar.policy.reasons import (
     Place,
     Reason,
     parse_reason,
+    parsed_parts,
     printable,
 )
 from sidecar.soc.model import Event
@@ -48,7 +48,6 @@ OF_EVENT: Final[dict[str, Callable[[Event], str]]] = {
     "mode": lambda event: event.mode,
     "rule": lambda event: event.rule,
 }
-_PLACE = re.compile(r"\{([^{}]*)\}")
 _OWN: Final = (COUNT, WITHIN, USUAL, *OF_EVENT)
 
 
@@ -107,22 +106,7 @@ class DetectionReason:
 
 def parse_detection_reason(text: str) -> DetectionReason:
     """Reads a text with `{path}` in it; raises BadReason, which names every problem once."""
-    parts: list[str | OfHit | OfEvent | Reason] = []
-    problems: list[tuple[str, str]] = []
-    at = 0
-    for found in _PLACE.finditer(text):
-        parts.append(text[at : found.start()])
-        try:
-            parts.append(_place(found[1]))
-        except BadReason as error:
-            problems += error.problems
-        at = found.end()
-    parts.append(text[at:])
-    if any(isinstance(part, str) and ("{" in part or "}" in part) for part in parts):
-        problems.append(("a brace stands alone", "{path} names a value; braces have no other use"))
-    if problems:
-        raise BadReason(*dict.fromkeys(problems))
-    return DetectionReason(tuple(part for part in parts if part != ""))
+    return DetectionReason(parsed_parts(text, _place))
 
 
 def _place(path: str) -> OfHit | OfEvent | Reason:
