@@ -108,6 +108,22 @@ def answered_ids(data: bytes) -> list[Any]:
     ]
 
 
+def begins_task(data: bytes) -> bool:
+    """Whether some reader finds there that a task was begun, whose result is had by another request
+    (2025-11-25, and the tasks extension of 2026-07-28, where the server chooses)."""
+    lower = data.lower()
+    if b"task" not in lower and b"\\u" not in lower and b"\xc5" not in lower:
+        return False
+    results = [one for message in _messages(data) for one in _spelt(message, "result")]
+    return any(
+        any(_spelt(task, "taskid") for task in _spelt(one, "task"))
+        or any(
+            type(kind) is str and kind.casefold() == "task" for kind in _spelt(one, "resulttype")
+        )
+        for one in results
+    )
+
+
 def is_same_id(one: Any, other: str | int | None) -> bool:
     """Whether two ids are one: 1 and "1" are two."""
     return type(one) is type(other) and one == other
