@@ -132,12 +132,14 @@ class McpDialect:
         Faults of the message or of the sidecar keep their HTTP status. A tool that no call of the
         caller can ever reach answers as one the server does not have: it is in no list either, and
         whoever guesses names learns nothing; rule and reason stand in the receipt of the call id.
+        Who asked for a task waits for one, and takes no other result: he gets an error.
         """
         method, reply_id = _addressee(refused, call)
         has_addressee = reply_id is not None
         if refused.is_hidden and has_addressee:
             return _unknown_tool(refused, reply_id, call_id, call)
-        if has_addressee and method == TOOLS_CALL and refused.code in _SAID_AS_RESULT:
+        is_said = has_addressee and method == TOOLS_CALL and refused.code in _SAID_AS_RESULT
+        if is_said and not _asks_for_task(refused, call):
             result = _tool_result(refused, call_id, call)
             return json_reply(200, _rpc(reply_id, result=result), refused, call_id)
         error = {
@@ -279,6 +281,14 @@ def _addressee(refused: Refused, call: ToolCall | None) -> tuple[str, str | int 
     if message is None or not message.expects_reply:
         return "", None
     return message.method, message.reply_id
+
+
+def _asks_for_task(refused: Refused, call: ToolCall | None) -> bool:
+    """Whether a refused tools/call is to run as a task (revision 2025-11-25)."""
+    if call is not None:
+        return orjson.loads(call.body)["params"].get("task") is not None
+    message = refused.message if isinstance(refused, RpcRefused) else None
+    return message is not None and message.params.get("task") is not None
 
 
 def _rpc_code(refused: Refused) -> int:
