@@ -70,9 +70,10 @@ class Listing:
 
 
 async def list_tools(
-    url: str, headers: Mapping[str, str], *, deadline_s: float = DEADLINE_S
+    url: str, headers: Mapping[str, str], query: str = "", *, deadline_s: float = DEADLINE_S
 ) -> Listing:
-    """All tools of the MCP server at `url`; `headers` carry the upstream's credential.
+    """All tools of the MCP server at `url`; `headers` carry the upstream's credential, as `query`
+    may, which is never shown.
 
     Raises ImportFailed.
     """
@@ -81,11 +82,13 @@ async def list_tools(
         async with aiohttp.ClientSession(
             timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
         ) as session:
-            return await list_from(_Server(session, url, dict(headers)))
+            address = f"{url}?{query}" if query else url
+            return await list_from(_Server(session, url, dict(headers), address))
     except TimeoutError:
         raise ImportFailed(f"{url} did not answer within {deadline_s:g} s") from None
     except aiohttp.ClientError as error:
-        raise ImportFailed(f"{url} cannot be read: {_why(error)}") from None
+        why = _why(error).replace(query, "***") if query else _why(error)
+        raise ImportFailed(f"{url} cannot be read: {why}") from None
 
 
 def _why(error: aiohttp.ClientError) -> str:
@@ -112,6 +115,7 @@ class _Server:
     session: aiohttp.ClientSession
     url: str
     headers: dict[str, str]
+    address: str
     next_id: int = 1
 
     async def request(
@@ -144,7 +148,7 @@ class _Server:
 
     async def end_session(self, headers: Mapping[str, str]) -> None:
         async with self.session.delete(
-            self.url, headers={**self.headers, **headers}, allow_redirects=False
+            self.address, headers={**self.headers, **headers}, allow_redirects=False
         ):
             return  # a server may refuse to end a session; nothing depends on it
 
@@ -152,7 +156,7 @@ class _Server:
         self, message: dict[str, Any], headers: Mapping[str, str]
     ) -> aiohttp.client._RequestContextManager:
         return self.session.post(
-            self.url,
+            self.address,
             data=orjson.dumps(message),
             headers={
                 "Content-Type": "application/json",
@@ -294,6 +298,6 @@ def error_text(error: Any) -> str:
     return "malformed error"
 
 
-def run_list_tools(url: str, headers: Mapping[str, str]) -> Listing:
+def run_list_tools(url: str, headers: Mapping[str, str], query: str = "") -> Listing:
     """`list_tools` for a command line without an event loop."""
-    return asyncio.run(list_tools(url, headers))
+    return asyncio.run(list_tools(url, headers, query))
