@@ -17,8 +17,8 @@ from typing import Any, Final, NamedTuple
 from sidecar.errors import Refused
 from sidecar.proxy.strict_json import parse
 
-#: Items that are looked at one by one.
-ITEMS_MAX: Final = 10_000
+#: Tools in one message: four times as many as are kept of a server. Each is looked at by itself.
+ITEMS_MAX: Final = 8192
 _BLANKS: Final = re.compile(r"[ \t\r\n]*")
 
 

@@ -20,7 +20,7 @@ from sidecar.ledger.tool_definition import (
     unknown_definition,
 )
 from sidecar.proxy.dialects.mcp_message import is_callable_name
-from sidecar.proxy.list_cutting import without_unreadable
+from sidecar.proxy.list_cutting import ITEMS_MAX, without_unreadable
 from sidecar.proxy.strict_json import parse
 
 #: What a server may say of one tool, in characters of its canonical form.
@@ -77,6 +77,8 @@ def read_listing(data: bytes, is_list: bool) -> Listing | None:
     found = _listings(message)
     if not found:
         return None
+    if sum(len(result["tools"]) for result in found) > ITEMS_MAX:
+        raise unchecked(f"it holds more than {ITEMS_MAX} tools")
     definitions = [unknown_definition(n, why) for n, why in gone.items() if is_callable_name(n)]
     unknown = dict(gone)
     for result in found:

@@ -48,8 +48,9 @@ _log = logging.getLogger("aegis.lists")
 
 #: An answer with a list, or one event of a stream, is held in memory as a whole.
 LIST_BYTES_MAX: Final = 4 * 1024 * 1024
-#: What is larger is read in a thread.
+#: What is larger, or holds more objects, is read in a thread.
 INLINE_BYTES_MAX: Final = 64 * 1024
+INLINE_OBJECTS_MAX: Final = 1024
 #: Tools of one tenant and upstream that are told of once.
 TOLD_MAX: Final = 256
 #: Refusals of a call that would tell that there is such a tool.
@@ -204,7 +205,7 @@ class ToolLists:
         or nothing of it is changed."""
         if not data.strip():
             return data
-        if len(data) > INLINE_BYTES_MAX:
+        if len(data) > INLINE_BYTES_MAX or data.count(b"{") > INLINE_OBJECTS_MAX:
             read = await asyncio.to_thread(read_listing, data, asker.is_list)
         else:
             read = read_listing(data, asker.is_list)
