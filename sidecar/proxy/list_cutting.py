@@ -60,7 +60,8 @@ def without_unreadable(data: bytes, depth_max: int) -> Cut | None:
             names = set(_names(item))
             if not names:
                 return None
-            gone |= dict.fromkeys(names, refused.reason)
+            fault = refused.detail.partition(": line ")[0] or refused.reason
+            gone |= dict.fromkeys(names, f"it is no strict JSON: {fault}")
         else:
             kept.append(raw)
     if not gone:

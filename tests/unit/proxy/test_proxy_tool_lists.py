@@ -291,6 +291,7 @@ async def test_c12_a_tool_that_cannot_be_read_or_kept_takes_no_other_one_with_it
     told = [(each["tool"], each["reason"]) for each in log if "it is hidden" in each["event"]]
     assert told and {name for name, _ in told} <= {"mcp/send", "mcp/harmless"} and told[0][1]
     assert len(told) == len(set(told)), "each once"
+    assert "surrogate" in told[0][1] or kind != "a lone surrogate", "the cause is told"
     ends = [each["outcome"] for each in receipts(tmp_path) if each["kind"] == "outcome"]
     assert ends == ["completed"] * 4
 

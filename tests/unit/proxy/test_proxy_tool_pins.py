@@ -79,7 +79,7 @@ async def test_c12_what_nobody_can_read_is_shown_as_that_and_taken_over_by_nobod
         assert b"tools" in (await ask_list(one)).body
         assert await command(one, "diff") == 1
         shown = capsys.readouterr().out
-        assert "it cannot be taken over: JSON text holds a NUL character" in shown
+        assert "taken over: it is no strict JSON: JSON text holds a NUL character" in shown
         assert "tools accept mcp send" in shown and "tools accept mcp look" not in shown
         for which in (["look"], ["--all"]):
             assert await command(one, "accept", "mcp", *which) == 1
