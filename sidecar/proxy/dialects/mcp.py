@@ -40,7 +40,13 @@ from sidecar.proxy.dialects.mcp_methods import (
     STREAM_METHOD,
     TOOLS_CALL,
 )
-from sidecar.proxy.dialects.mcp_params import alike, is_bare_answer, is_protocol_message
+from sidecar.proxy.dialects.mcp_params import (
+    PROTOCOL_PARAMS,
+    alike,
+    beyond_protocol,
+    is_bare_answer,
+    is_protocol_message,
+)
 from sidecar.proxy.dialects.reply import (
     WholeReply,
     json_reply,
@@ -90,6 +96,8 @@ _FIXED_CODES = {
     "header_mismatch": HEADER_MISMATCH,
 }
 
+#: Beside a call: what of it is more than the protocol.
+_BEYOND = "beyond_protocol"
 _BODILESS = {STREAM_METHOD: STREAM, "DELETE": SESSION_END}
 _DEFAULT_ENDPOINT = ("mcp",)
 
@@ -144,7 +152,7 @@ class McpDialect:
             return json_reply(200, _rpc(reply_id, result=result), refused, call_id)
         error = {
             "code": _rpc_code(refused),
-            "message": _said(refused),
+            "message": _said(refused) + _why_judged(call),
             "data": refusal_facts(refused, call_id, call),
         }
         status = 200 if has_addressee and refused.decision is not None else refused.status
@@ -207,7 +215,12 @@ def _read_post(
         made = _call(head, body, upstream, call_id, entry, message, bound, is_protocol=is_protocol)
         return made._replace(answers=message.reply_id)
     is_protocol = is_protocol_message(message.method, params, expects_reply=message.expects_reply)
-    return _call(head, body, upstream, call_id, entry, message, bound, is_protocol=is_protocol)
+    made = _call(head, body, upstream, call_id, entry, message, bound, is_protocol=is_protocol)
+    if not is_protocol and message.method in PROTOCOL_PARAMS:
+        beyond = beyond_protocol(message.method, params)
+        if beyond is not None:  # who reads of a rule for it wonders: mostly it needs none
+            made = made._replace(beside={**(made.beside or {}), _BEYOND: beyond})
+    return made
 
 
 def _require_apart(arguments: Mapping[str, Any], message: Message) -> None:
@@ -300,6 +313,14 @@ def _rpc_code(refused: Refused) -> int:
 def _said(refused: Refused) -> str:
     title = refused.kind.title
     return title if refused.reason == title else f"{title}: {refused.reason}"
+
+
+def _why_judged(call: ToolCall | None) -> str:
+    """Of a message that would need no rule, what it is judged for."""
+    if call is None or call.beside is None or _BEYOND not in call.beside:
+        return ""
+    what = call.beside[_BEYOND]
+    return f" ({what} holds more than carries the protocol, so that {call.action} is judged)"
 
 
 def _rpc(reply_id: str | int | None, **answer: Any) -> dict[str, Any]:

@@ -77,6 +77,26 @@ def test_a_refused_tool_call_is_a_tool_result_that_says_rule_reason_next_step(
         assert part in content["text"]
 
 
+@pytest.mark.parametrize(
+    ("method", "params", "why"),
+    [
+        ("initialize", {"clientInfo": {"name": "c", "icons": ["x" * 9000]}}, "params.clientInfo "),
+        ("tools/list", {"_meta": {"x": "x" * 9000}}, "params._meta "),
+        ("ping", {"note": "the key is 1234"}, "params "),
+        ("subscriptions/listen", {"notifications": {"other": True}}, "params.notifications "),
+        ("resources/read", {"uri": "file:///x"}, ""),
+        ("x/other", {"clientInfo": {}}, ""),
+    ],
+)
+def test_of_a_message_that_mostly_needs_no_rule_it_is_said_what_it_is_judged_for(
+    setup: Setup, method: str, params: dict[str, Any], why: str
+) -> None:
+    _, _, answer = refuse(setup, denied(), {**READ, "method": method, "params": params})
+    said = answer["error"]["message"]
+    assert f"({why}holds more than carries the protocol" in said or not why
+    assert ("is judged" in said) is bool(why) and "1234" not in said
+
+
 @pytest.mark.parametrize("task", [{}, {"ttl": 60000}, None])
 def test_who_asked_for_a_task_is_refused_with_an_error_and_no_other_result(
     setup: Setup, task: Any
