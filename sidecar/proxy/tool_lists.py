@@ -51,7 +51,7 @@ LIST_BYTES_MAX: Final = 4 * 1024 * 1024
 #: What is larger, or holds more objects, is read in a thread.
 INLINE_BYTES_MAX: Final = 64 * 1024
 INLINE_OBJECTS_MAX: Final = 1024
-#: Tools of one tenant and upstream that are told of once.
+#: Tools of one tenant and upstream that the log is told of.
 TOLD_MAX: Final = 256
 #: Refusals of a call that would tell that there is such a tool.
 _TELLING: Final = frozenset(
@@ -99,8 +99,8 @@ class ToolLists:
         #: Where lists are owed; mostly nowhere.
         self._owed = pins.announced.open
         self._dialect = McpDialect()
-        #: Tools that cannot be read or kept, by tenant and upstream, with the cause.
-        self._told: dict[tuple[str, str], dict[str, str]] = {}
+        #: Tools that cannot be read or kept, by tenant and upstream, as the log was told.
+        self._told: dict[tuple[str, str], set[str]] = {}
 
     # -- calls -------------------------------------------------------------------------------
 
@@ -230,18 +230,22 @@ class ToolLists:
             raise unchecked(why, f"{error.code}: {error}") from error
 
     def _tell_of_unknown(self, unknown: Mapping[str, str], asker: _Asker) -> None:
-        """Once while it stays so; of more than are kept, each time."""
+        """Once of each tool, and of no more than so many."""
         place = (asker.principal.tenant, asker.call.tool.upstream)
-        told = self._told.setdefault(place, {})
+        told = self._told.setdefault(place, set())
         for name, why in unknown.items():
-            if told.get(name) == why:
+            if len(told) == TOLD_MAX:
+                return
+            shown = ascii(name[:TOOL_NAME_LENGTH_MAX])[1:-1]
+            if shown in told:
                 continue
-            if len(told) < TOLD_MAX:
-                told[name] = why
+            told.add(shown)
+            is_last = len(told) == TOLD_MAX
             _log.warning(
-                "what an MCP server says of a tool cannot be read or kept: it is hidden",
+                "what an MCP server says of a tool cannot be read or kept: it is hidden"
+                + (", and the log tells of no others of this server" if is_last else ""),
                 extra={
-                    "tool": f"{place[1]}/{ascii(name[:TOOL_NAME_LENGTH_MAX])[1:-1]}",
+                    "tool": f"{place[1]}/{shown}",
                     "reason": why,
                     "tenant": place[0],
                     "call_id": asker.call.call_id,

@@ -14,7 +14,7 @@ from proxy_whole_setup import Answer, Whole, receipts, whole
 from proxy_wire_setup import Conversation
 
 from sidecar.proxy.list_message import DEFINITION_LENGTH_MAX, LIST_TTL_MS_MAX
-from sidecar.proxy.tool_lists import LIST_BYTES_MAX
+from sidecar.proxy.tool_lists import LIST_BYTES_MAX, TOLD_MAX
 
 CATALOGUES = {
     "api.yaml": "catalogue: api\ntools: {get: GET /get}\n",
@@ -294,6 +294,21 @@ async def test_c12_a_tool_that_cannot_be_read_or_kept_takes_no_other_one_with_it
     assert "surrogate" in told[0][1] or kind != "a lone surrogate", "the cause is told"
     ends = [each["outcome"] for each in receipts(tmp_path) if each["kind"] == "outcome"]
     assert ends == ["completed"] * 4
+
+
+async def test_the_log_tells_of_so_many_tools_that_cannot_be_read_and_of_each_once(
+    tmp_path: Path,
+) -> None:
+    many = b",".join(b'{"name":"t%d","x":NaN}' % number for number in range(TOLD_MAX + 50))
+    long = b'{"name":"%b","x":NaN}' % (b"n" * 100_000)
+    body = b'{"jsonrpc":"2.0","id":1,"result":{"tools":[%b,%b,{"name":"look"}]}}' % (long, many)
+    async with serve(tmp_path, Server(in_json(body))) as one:
+        assert [names(await ask_list(one)) for _ in range(2)] == [["look"], ["look"]]
+        log = one.log.getvalue()
+    lines = [line for line in log.splitlines() if "it is hidden" in line]
+    assert 1 < len(lines) <= TOLD_MAX
+    assert len({json.loads(line)["tool"] for line in lines}) == len(lines)
+    assert max(map(len, lines)) < 1000, "a name may be as long as the list"
 
 
 @pytest.mark.parametrize("kind", ["too large", "NUL", "no UTF-8", "a name twice"])
