@@ -18,6 +18,7 @@ import orjson
 
 from sidecar import __version__
 from sidecar.cli.os_error_text import os_error_text
+from sidecar.proxy.list_cutting import without_unreadable
 
 STATELESS = "2026-07-28"
 WITH_SESSION = "2025-11-25"
@@ -25,6 +26,7 @@ WITH_SESSION = "2025-11-25"
 ANSWER_BYTES_MAX = 16 * 1024 * 1024
 PAGES_MAX = 200
 TOOLS_MAX = 5000
+DEPTH_MAX = 61
 DEADLINE_S = 60.0
 
 _CLIENT = {"name": "aegis-sidecar", "version": __version__}
@@ -268,9 +270,25 @@ async def _bounded(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         yield chunk
 
 
+def read_message(data: bytes) -> Any:
+    """The JSON of a message; a tool in it that cannot be read keeps its name, and takes no other
+    one with it. Raises orjson.JSONDecodeError."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        cut = without_unreadable(data, DEPTH_MAX)
+        if cut is None:
+            raise
+    message = orjson.loads(cut.data)
+    message["result"]["tools"] += [
+        {"name": name, "description": f"It is hidden: {why}"} for name, why in cut.gone.items()
+    ]
+    return message
+
+
 def _message(data: bytes) -> dict[str, Any]:
     try:
-        message = orjson.loads(data)
+        message = read_message(data)
     except orjson.JSONDecodeError as error:
         raise ImportFailed(f"The server's answer is not JSON: {error}") from None
     if not isinstance(message, dict):

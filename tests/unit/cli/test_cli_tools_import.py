@@ -160,6 +160,22 @@ async def test_a_query_goes_with_every_request_and_into_no_message() -> None:
     assert "HTTP 401" in str(caught.value) and "other" not in str(caught.value)
 
 
+async def test_a_tool_that_cannot_be_read_takes_no_other_one_with_it() -> None:
+    class Odd(OldServer):
+        async def stream(self, request: web.BaseRequest, reply_id: Any, result: Any) -> Any:
+            said = json.dumps({"jsonrpc": "2.0", "id": reply_id, "result": result})
+            said = said.replace('"BAD"', r'"\ud800"')
+            return web.Response(text=said, content_type="application/json")
+
+    server = Odd()
+    odd = {"name": "odd", "description": "BAD"}
+    server.pages = {None: {"tools": [{"name": "one"}, odd, {"name": "two"}]}}
+    async with answering(server) as url:
+        listing = await list_tools(url, {"Authorization": "Bearer key"})
+    assert [tool["name"] for tool in listing.tools] == ["one", "two", "odd"]
+    assert "no strict JSON" in listing.tools[2]["description"]
+
+
 async def test_a_missing_credential_is_named() -> None:
     async with answering(OldServer()) as url:
         with pytest.raises(ImportFailed, match="HTTP 401"):
