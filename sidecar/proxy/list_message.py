@@ -33,6 +33,8 @@ LIST_TTL_MS_MAX: Final = 5_000
 _DEPTH_OF_A_TOOL: Final = 3
 #: The name of a list's member with a letter that folds to its last.
 _LONG_S: Final = "tool\u017f".encode()
+#: Letters that fold to the last two of a task.
+_FOLDED: Final = ("\u017f".encode(), "\u212a".encode())
 #: Names that mean something, by their form in folded case.
 _OF_A_MESSAGE: Final = {name: name for name in ("jsonrpc", "id", "method", "result", "error")}
 _OF_A_RESULT: Final = {
@@ -149,12 +151,15 @@ def answered_ids(data: bytes) -> list[Any]:
     ]
 
 
+def may_begin_task(data: bytes) -> bool:
+    """False if no reader can find a task in these bytes."""
+    lower = data.lower()
+    return b"task" in lower or b"\\u" in lower or any(letter in lower for letter in _FOLDED)
+
+
 def begins_task(data: bytes) -> bool:
     """Whether some reader finds there that a task was begun, whose result is had by another request
     (2025-11-25, and the tasks extension of 2026-07-28, where the server chooses)."""
-    lower = data.lower()
-    if b"task" not in lower and b"\\u" not in lower and b"\xc5" not in lower:
-        return False
     results = [one for message in _messages(data) for one in _spelt(message, "result")]
     return any(
         any(_spelt(task, "taskid") for task in _spelt(one, "task"))

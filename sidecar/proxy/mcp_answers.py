@@ -32,7 +32,13 @@ from sidecar.proxy.dialects.mcp_said import (
 )
 from sidecar.proxy.events import Event, EventCutter, EventTooLong, NoEvent
 from sidecar.proxy.line_turns import in_turns
-from sidecar.proxy.list_message import answered_ids, begins_task, lists_for_another, may_list
+from sidecar.proxy.list_message import (
+    answered_ids,
+    begins_task,
+    lists_for_another,
+    may_begin_task,
+    may_list,
+)
 from sidecar.proxy.mcp_sessions import SESSION, McpSessions
 from sidecar.proxy.reply_media import UNCLEAR, exact_media, without_bytes
 from sidecar.proxy.server_requests import (
@@ -152,7 +158,8 @@ class McpAnswers:
         pass beside the pins, or as nothing obliges it. And for a task in the answer to a call that
         is held to obligations: its result comes by a request that names no tool."""
         call, most = asker.call, self.requests.values_max
-        if asker.visit.obligations is not None and call.action == TOOLS_CALL:
+        is_held = asker.visit.obligations is not None and call.action == TOOLS_CALL
+        if is_held and may_begin_task(data):
             require_few_values(data, most)
             if await _aside(begins_task, data):
                 raise Refused("task_unchecked")

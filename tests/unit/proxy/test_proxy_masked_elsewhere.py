@@ -165,6 +165,23 @@ async def test_what_is_masked_is_not_had_of_a_task_that_the_server_chose_to_make
     assert ends == ["withheld", "completed", "completed"]
 
 
+@pytest.mark.parametrize("name", ["resultType", "Result\\u0054ype", "re\u017fultType"])
+async def test_a_task_is_one_however_its_name_is_spelt_and_large_answers_pass(
+    tmp_path: Path, name: str
+) -> None:
+    """The second answer holds more values than are looked into, and nothing to look for."""
+    many = b'{"jsonrpc":"2.0","id":1,"result":{"x":[%b]}}' % b",".join([b"1"] * 300_000)
+    task = f'{{"jsonrpc":"2.0","id":1,"result":{{"{name}":"tas\u212a","id":"t1"}}}}'
+    answers = [reply(task.encode()), reply(many)]
+    rules = MASKING.replace("redact: {response: [card_number]}", "max_response: 9MiB")
+    talk = McpServer(lambda _: answers.pop(0))
+    async with whole(tmp_path, talk, {**CATALOGUES, "p.yaml": rules}) as one:
+        begun = await one.ask("POST", "/mcp", call(), ACCEPT)
+        large = await one.ask("POST", "/mcp", call(), ACCEPT)
+    assert b"task_unchecked" in begun.body, begun.body
+    assert large.body == many
+
+
 @pytest.mark.parametrize("where", ["inputResponses", "_meta"])
 async def test_what_goes_beside_the_arguments_of_a_tool_is_masked_too(
     tmp_path: Path, where: str
