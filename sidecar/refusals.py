@@ -74,8 +74,8 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "task_unchecked",
         403,
         "Policies want the answer looked into, and that of a task comes by another request",
-        "Call the tool without `task`, or ask the operator: a rule that matches it masks or limits "
-        "what it gives back.",
+        "Call the tool without `task` and without the tasks extension, or ask the operator: a rule "
+        "that matches it masks or limits what it gives back.",
     ),
     RefusalKind(
         "stale_decision",

@@ -76,6 +76,8 @@ def secrets_of(config: Config) -> list[str]:
     """Values that must not reach a log, whatever a library says."""
     upstreams = config.upstreams.values()
     secrets = [u.auth.header_value.reveal() for u in upstreams if u.auth is not None]
+    parts = [part for u in upstreams for part in u.query if part.is_secret]
+    secrets += [text for part in parts for text in (part.value.reveal(), part.sent_value)]
     for tenant in config.tenants.values():
         owned = [agent.token for agent in tenant.agents.values()]
         owned += [person.key for person in tenant.people.values()]

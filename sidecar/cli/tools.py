@@ -141,7 +141,7 @@ def _asked(config_file: Path, loaded: Loaded, name: str) -> Draft:
     if upstream.auth is not None:
         headers[upstream.auth.header_name] = upstream.auth.header_value.reveal()
     try:
-        listing = run_list_tools(upstream.url, headers)
+        listing = run_list_tools(upstream.url, headers, upstream.own_query)
     except ImportFailed as failure:
         raise _Failed(1, str(failure)) from None
     return render_catalogue(name, listing.tools, server=listing.server, revision=listing.revision)

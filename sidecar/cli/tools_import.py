@@ -18,6 +18,7 @@ import orjson
 
 from sidecar import __version__
 from sidecar.cli.os_error_text import os_error_text
+from sidecar.proxy.list_cutting import without_unreadable
 
 STATELESS = "2026-07-28"
 WITH_SESSION = "2025-11-25"
@@ -25,6 +26,7 @@ WITH_SESSION = "2025-11-25"
 ANSWER_BYTES_MAX = 16 * 1024 * 1024
 PAGES_MAX = 200
 TOOLS_MAX = 5000
+DEPTH_MAX = 61
 DEADLINE_S = 60.0
 
 _CLIENT = {"name": "aegis-sidecar", "version": __version__}
@@ -70,9 +72,10 @@ class Listing:
 
 
 async def list_tools(
-    url: str, headers: Mapping[str, str], *, deadline_s: float = DEADLINE_S
+    url: str, headers: Mapping[str, str], query: str = "", *, deadline_s: float = DEADLINE_S
 ) -> Listing:
-    """All tools of the MCP server at `url`; `headers` carry the upstream's credential.
+    """All tools of the MCP server at `url`; `headers` carry the upstream's credential, as `query`
+    may, which is never shown.
 
     Raises ImportFailed.
     """
@@ -81,11 +84,13 @@ async def list_tools(
         async with aiohttp.ClientSession(
             timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
         ) as session:
-            return await list_from(_Server(session, url, dict(headers)))
+            address = f"{url}?{query}" if query else url
+            return await list_from(_Server(session, url, dict(headers), address))
     except TimeoutError:
         raise ImportFailed(f"{url} did not answer within {deadline_s:g} s") from None
     except aiohttp.ClientError as error:
-        raise ImportFailed(f"{url} cannot be read: {_why(error)}") from None
+        why = _why(error).replace(query, "***") if query else _why(error)
+        raise ImportFailed(f"{url} cannot be read: {why}") from None
 
 
 def _why(error: aiohttp.ClientError) -> str:
@@ -112,6 +117,7 @@ class _Server:
     session: aiohttp.ClientSession
     url: str
     headers: dict[str, str]
+    address: str
     next_id: int = 1
 
     async def request(
@@ -144,7 +150,7 @@ class _Server:
 
     async def end_session(self, headers: Mapping[str, str]) -> None:
         async with self.session.delete(
-            self.url, headers={**self.headers, **headers}, allow_redirects=False
+            self.address, headers={**self.headers, **headers}, allow_redirects=False
         ):
             return  # a server may refuse to end a session; nothing depends on it
 
@@ -152,7 +158,7 @@ class _Server:
         self, message: dict[str, Any], headers: Mapping[str, str]
     ) -> aiohttp.client._RequestContextManager:
         return self.session.post(
-            self.url,
+            self.address,
             data=orjson.dumps(message),
             headers={
                 "Content-Type": "application/json",
@@ -264,9 +270,25 @@ async def _bounded(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         yield chunk
 
 
+def read_message(data: bytes) -> Any:
+    """The JSON of a message; a tool in it that cannot be read keeps its name, and takes no other
+    one with it. Raises orjson.JSONDecodeError."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        cut = without_unreadable(data, DEPTH_MAX)
+        if cut is None:
+            raise
+    message = orjson.loads(cut.data)
+    message["result"]["tools"] += [
+        {"name": name, "description": f"It is hidden: {why}"} for name, why in cut.gone.items()
+    ]
+    return message
+
+
 def _message(data: bytes) -> dict[str, Any]:
     try:
-        message = orjson.loads(data)
+        message = read_message(data)
     except orjson.JSONDecodeError as error:
         raise ImportFailed(f"The server's answer is not JSON: {error}") from None
     if not isinstance(message, dict):
@@ -294,6 +316,6 @@ def error_text(error: Any) -> str:
     return "malformed error"
 
 
-def run_list_tools(url: str, headers: Mapping[str, str]) -> Listing:
+def run_list_tools(url: str, headers: Mapping[str, str], query: str = "") -> Listing:
     """`list_tools` for a command line without an event loop."""
-    return asyncio.run(list_tools(url, headers))
+    return asyncio.run(list_tools(url, headers, query))

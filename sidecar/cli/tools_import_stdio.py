@@ -21,6 +21,7 @@ from sidecar.cli.tools_import import (
     NotSpoken,
     error_text,
     list_from,
+    read_message,
 )
 from sidecar.proxy.stdio.child import Child, ChildGone
 from sidecar.proxy.stdio.message import id_key, read_said
@@ -100,7 +101,7 @@ class _LocalServer:
             said = read_said(line) if line is not None else None
             if said is not None and said.answers == id_key(reply_id):
                 try:
-                    answer: dict[str, Any] = orjson.loads(said.line)
+                    answer: dict[str, Any] = read_message(said.line)
                 except orjson.JSONDecodeError as error:
                     raise ImportFailed(f"{self.url} answered no JSON: {error}") from None
                 return answer

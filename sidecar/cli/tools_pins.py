@@ -135,6 +135,8 @@ def _drifted(said: dict[str, Any]) -> Iterator[str]:
 
 
 def _difference(tool: dict[str, Any]) -> Iterator[str]:
+    from sidecar.ledger.tool_definition import why_unknown
+
     name = _printable(tool["tool"])
     yield f"{tool['upstream']}/{name} of {tool['tenant']}: hidden and refused until accepted"
     before = f"pinned {_time(tool['pinned_us'])} {tool['pinned_sha256'][:SHOWN_DIGITS]}"
@@ -144,6 +146,10 @@ def _difference(tool: dict[str, Any]) -> Iterator[str]:
     )
     for line in lines:
         yield f"  {_printable(line)}"
+    why = why_unknown(tool["seen"])
+    if why:
+        yield f"  it cannot be taken over: {_printable(why)}"
+        return
     seen = tool["seen_sha256"][:SHOWN_DIGITS]
     yield f"  to take it over: aegis-sidecar tools accept {tool['upstream']} {name} --seen {seen}"
 

@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 from pydantic import Field
 
+from sidecar.config.credential_model import Auth, QueryPart
 from sidecar.config.identity_model import Agent, ConfiguredPerson, Issuer, Tenant
 from sidecar.config.self_test_model import SelfTest
 from sidecar.config.settable import Group, Secret
@@ -22,11 +23,13 @@ from sidecar.config.tls_model import ListenerTls, Pem, UpstreamTls
 
 __all__ = [
     "Agent",
+    "Auth",
     "ConfiguredPerson",
     "Group",
     "Issuer",
     "ListenerTls",
     "Pem",
+    "QueryPart",
     "Secret",
     "SelfTest",
     "Sink",
@@ -91,13 +94,6 @@ class Listen(Group):
     )
 
 
-class Auth(Group):
-    """The credential the sidecar sends to an upstream, as one header."""
-
-    header_name: str
-    header_value: Secret
-
-
 class Timeouts(Group):
     """Of one upstream, in seconds."""
 
@@ -148,6 +144,12 @@ class Upstream(Group):
         form="`bearer: ref`, `basic: {user, password: ref}` or `header: {name, value: ref}`",
         default_text="none: the agent's Authorization passes",
     )
+    query: tuple[QueryPart, ...] = _setting(
+        "of an MCP server: what stands in the query of its address; added to each request, and "
+        "never told to agents",
+        (),
+        form="`{name: text or ref}`",
+    )
     tls: UpstreamTls = UpstreamTls()
     timeouts: Timeouts = Timeouts()
     limits: UpstreamLimits
@@ -184,6 +186,11 @@ class Upstream(Group):
     redirects: tuple[str, ...] = _setting(
         "foreign hosts that a Location may name", (), form="list of host names"
     )
+
+    @property
+    def own_query(self) -> str:
+        """What is added to the address of each request, "" if nothing is."""
+        return "&".join(part.sent for part in self.query)
 
 
 class Record(Group):

@@ -18,12 +18,14 @@ from sidecar.config.model import (
     STDIO,
     Auth,
     Listen,
+    QueryPart,
     Secret,
     Timeouts,
     Upstream,
     UpstreamLimits,
 )
 from sidecar.config.references import References
+from sidecar.config.upstream_query import read_query
 from sidecar.config.upstream_tls import read_tls
 from sidecar.yaml_section import Section
 
@@ -31,7 +33,7 @@ from sidecar.yaml_section import Section
 RESERVED = ("v1", "healthz", ".well-known")
 KEYS = (
     "url", "kind", "auth", "tls", "timeouts", "limits", "private", "encoded_slash", "hosts",
-    "redirects", "run", "decode", "arguments", "list_changed",
+    "redirects", "run", "decode", "arguments", "list_changed", "query",
 )  # fmt: skip
 RUNS = ("window", "trusted")
 LIST_CHANGED = ("compare", "pass")
@@ -142,6 +144,7 @@ def _upstream(
         url=place.url,
         kind="mcp" if kind == "mcp" else "rest",
         auth=_auth(section, references),
+        query=_query(section, references, place, kind),
         tls=read_tls(section, references, is_https=place.url.startswith("https:")),
         timeouts=read_bounded(section.sub("timeouts"), Timeouts, {}),
         limits=read_bounded(
@@ -184,6 +187,16 @@ def _arguments(section: Section, kind: str) -> Literal["checked", "strict", "unc
     return "unchecked" if said == "unchecked" else "checked"
 
 
+def _query(
+    section: Section, references: References, place: Place, kind: str
+) -> tuple[QueryPart, ...]:
+    if "query" in section.members and (kind != "mcp" or place is _PROCESS):
+        text = f"{section.key('query')}: only the address of an MCP server has a fixed query"
+        section.report(section.members["query"], text)
+        return ()
+    return read_query(section, references)
+
+
 def _codings(section: Section) -> tuple[str, ...]:
     found = section.texts("decode")
     for item in found:
@@ -210,6 +223,11 @@ def read_host_names(section: Section, name: str) -> tuple[str, ...]:
 def _place(value: object, listen: Listen, kind: str) -> Place:
     if value == STDIO:
         return _PROCESS
+    if kind == "mcp" and isinstance(value, str) and "?" in value:  # not repeated: it may hold a key
+        raise ValueError(
+            "no query stands here: write it under `query`, e.g. query: {tenant: acme, "
+            "key: {env: NAME}}"
+        )
     return _not_ours(read_url(value, is_endpoint=kind == "mcp"), listen)
 
 

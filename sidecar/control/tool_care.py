@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.ledger.pin_entries import SOCKET_ACTOR
 from sidecar.ledger.pin_keeper import PinsUnknown
+from sidecar.ledger.tool_definition import why_unknown
 
 if TYPE_CHECKING:
     from sidecar.config.model import Config
@@ -98,6 +99,13 @@ class ToolCare:
                     "stale_pins",
                     f"{upstream}/{tool} is {rows[tool].seen_sha256[:12]} by now, not {seen}",
                     "Look again with `tools diff`.",
+                )
+            why = why_unknown(rows[tool].seen)
+            if why:
+                raise ToolCareRefused(
+                    "unreadable_definition",
+                    f"what the server says of {upstream}/{tool} cannot be taken over: {why}",
+                    "The server has to say it in another way. Other tools can be named one by one.",
                 )
         accepted = [rows[tool] for tool in wanted]
         said: dict[str, Any] = {

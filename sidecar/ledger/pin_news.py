@@ -41,7 +41,8 @@ def news_of(marks: Mapping[str, PinMark], definitions: Sequence[Definition]) -> 
     for tool, ones in by_name.items():
         mark = marks.get(tool)
         if mark is None:
-            news.first.append(ones[0])
+            if not any(one.is_unknown for one in ones):  # there is nothing to hold it against later
+                news.first.append(ones[0])
             continue
         other = next((one for one in ones if one.sha256 != mark.sha256), None)
         if other is None and mark.seen_sha256:

@@ -1,7 +1,8 @@
 """What an MCP server says of a tool, as far as it is pinned, and its hash.
 
 Knows: the members that tell a model and a client what a tool is and takes: name, title,
-description, schemas, annotations. Icons, `_meta` and the like may change freely.
+description, schemas, annotations. Icons, `_meta` and the like may change freely. What cannot be
+read or kept is something else than whatever was pinned.
 Must not know: lists, pins, what follows from a difference.
 """
 
@@ -11,18 +12,36 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
+import orjson
+
 from sidecar.ledger.jcs import jcs
 
 MEMBERS: Final = ("name", "title", "description", "inputSchema", "outputSchema", "annotations")
+#: No member that is pinned.
+_UNKNOWN: Final = "unreadable"
 
 
 class Definition(NamedTuple):
     """`text` is the RFC 8785 form of the pinned members, but for integers of up to 64 bits, which
-    have all their digits; `sha256` is its hash in lower-case hex."""
+    have all their digits; `sha256` is its hash in lower-case hex. Of what nobody can read or keep
+    `is_unknown` is set, and `text` says why in the place of what it is."""
 
     tool: str
     text: str
     sha256: str
+    is_unknown: bool = False
+
+
+def unknown_definition(tool: str, why: str) -> Definition:
+    """What stands for a definition that cannot be read, or is too long to be kept."""
+    text = jcs({"name": tool, _UNKNOWN: why})
+    return Definition(tool, text.decode(), sha256(text).hexdigest(), True)
+
+
+def why_unknown(text: str) -> str:
+    """Why a definition of this text could not be read or kept; "" of any other."""
+    said = orjson.loads(text).get(_UNKNOWN, "") if text else ""
+    return said if isinstance(said, str) else ""
 
 
 def definition_of(tool: Mapping[str, Any]) -> Definition:

@@ -128,7 +128,11 @@ class Authorization:
         origin = self._origins.get(upstream.name)
         if origin is None:
             # A pool of its own: the upstream's has its base URL in front of every target.
-            changes = {"name": f"{upstream.name}{WELL_KNOWN_PATH}", "url": origin_of(upstream.url)}
+            changes = {
+                "name": f"{upstream.name}{WELL_KNOWN_PATH}",
+                "url": origin_of(upstream.url),
+                "query": (),
+            }
             origin = self._origins[upstream.name] = upstream.model_copy(update=changes)
         places = [self._challenged.get(upstream.name, ""), *places_of(upstream.url)]
         was_asked = False

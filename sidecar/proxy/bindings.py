@@ -45,7 +45,10 @@ class Bindings:
     def session_out(self, principal: Principal, upstream: str, session_id: str) -> str:
         """A session's id as the agent gets it; raises Refused("answer_unchecked")."""
         raw = session_id.encode("utf-8", "surrogateescape")
-        if len(raw) > ID_BYTES_MAX or not _VISIBLE.fullmatch(raw):
+        if len(raw) > ID_BYTES_MAX:
+            why = f"The server's session id is longer than {ID_BYTES_MAX} bytes"
+            raise Refused("answer_unchecked", why)
+        if not _VISIBLE.fullmatch(raw):
             raise Refused("answer_unchecked", "The server's session id is not one of MCP")
         return f"{session_id}.{self._tag(_SESSION, principal, upstream, b'', raw).decode()}"
 

@@ -17,6 +17,7 @@ _WITHHELD = frozenset(
     {
         "response_too_large", "cannot_redact", "list_unchecked", "answer_unchecked",
         "input_refused", "answers_full", "agent_frozen", "agent_quarantined", "unauthenticated",
+        "task_unchecked",
     }
 )  # fmt: skip
 

@@ -167,6 +167,8 @@ def _address(
     base = read_base(upstream.url)
     if lower == "set-cookie":
         return scope_cookie(value, mount=head.mount, base=base)
+    if upstream.query:  # what we added may stand in there, and no agent sends a query there
+        value = value.partition("#")[0].partition("?")[0]
     if upstream.kind == "mcp" and lower == "location" and 300 <= status < 400:
         _require_endpoint(value, upstream.url)
     try:

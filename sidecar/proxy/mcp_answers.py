@@ -15,13 +15,13 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from sidecar.errors import Refused
 from sidecar.model import OutcomeKind, ToolCall, state_digest
 from sidecar.proxy.dialects.mcp import McpDialect
 from sidecar.proxy.dialects.mcp_beside import headers_beside
-from sidecar.proxy.dialects.mcp_methods import LISTING, STREAM_METHOD
+from sidecar.proxy.dialects.mcp_methods import LISTING, STREAM_METHOD, TOOLS_CALL
 from sidecar.proxy.dialects.mcp_said import (
     Asked,
     ServerMessage,
@@ -32,7 +32,13 @@ from sidecar.proxy.dialects.mcp_said import (
 )
 from sidecar.proxy.events import Event, EventCutter, EventTooLong, NoEvent
 from sidecar.proxy.line_turns import in_turns
-from sidecar.proxy.list_message import answered_ids, lists_for_another, may_list
+from sidecar.proxy.list_message import (
+    answered_ids,
+    begins_task,
+    lists_for_another,
+    may_begin_task,
+    may_list,
+)
 from sidecar.proxy.mcp_sessions import SESSION, McpSessions
 from sidecar.proxy.reply_media import UNCLEAR, exact_media, without_bytes
 from sidecar.proxy.server_requests import (
@@ -47,6 +53,8 @@ from sidecar.proxy.upstream import Reply, UpstreamLeg
 from sidecar.proxy.visit import Visit
 
 _log = logging.getLogger("aegis.mcp")
+
+Found = TypeVar("Found")
 
 #: Statuses of answers that no client reads, or that have no body.
 _UNREAD: Final = (202, 204, 304)
@@ -147,17 +155,19 @@ class McpAnswers:
     async def _require_own(self, data: bytes, asker: _Asker) -> None:
         """Raises Refused for a list of tools, or an answer that is held to obligations, in the
         answer to something else: clients tell by its id what a message answers, so that it would
-        pass beside the pins, or as nothing obliges it."""
+        pass beside the pins, or as nothing obliges it. And for a task in the answer to a call that
+        is held to obligations: its result comes by a request that names no tool."""
         call, most = asker.call, self.requests.values_max
+        is_held = asker.visit.obligations is not None and call.action == TOOLS_CALL
+        if is_held and may_begin_task(data):
+            require_few_values(data, most)
+            if await _aside(begins_task, data):
+                raise Refused("task_unchecked")
         if self.sessions.obliged.by_session:
             await self._require_unobliged(data, asker)
         if call.action in LISTING or not may_list(data):
             return
-        if len(data) <= INLINE_BYTES_MAX:
-            is_strange = _is_strange(data, call, most)
-        else:
-            is_strange = await asyncio.to_thread(_is_strange, data, call, most)
-        if is_strange:
+        if await _aside(partial(_is_strange, call=call, values_max=most), data):
             raise _unchecked("it holds a list of tools for another request")
 
     async def _require_unobliged(self, data: bytes, asker: _Asker) -> None:
@@ -166,10 +176,7 @@ class McpAnswers:
         if not obliged.are_in(*whose):
             return
         require_few_values(data, self.requests.values_max)
-        if len(data) <= INLINE_BYTES_MAX:
-            answers = answered_ids(data)
-        else:
-            answers = await asyncio.to_thread(answered_ids, data)
+        answers = await _aside(answered_ids, data)
         if obliged.answered(*whose, answers, own):
             raise _unchecked("it answers another call, whose own answer is held to rules")
 
@@ -308,6 +315,13 @@ def _input_refused(error: RequestRefused) -> Refused:
     """The refusal of an answer, by that of what it asks."""
     why = f"{error.operation}: {error.refused.reason}"
     return Refused("input_refused", why, decision=error.refused.decision)
+
+
+async def _aside(look: Callable[[bytes], Found], data: bytes) -> Found:
+    """What a look at a message finds; at a large one in a thread, so that other calls go on."""
+    if len(data) <= INLINE_BYTES_MAX:
+        return look(data)
+    return await asyncio.to_thread(look, data)
 
 
 def _is_strange(data: bytes, call: ToolCall, values_max: int) -> bool:

@@ -28,6 +28,7 @@ from sidecar.model import HttpFacts, Outcome, OutcomeKind, Principal, ToolCall
 from sidecar.policy.catalogue import Entry
 from sidecar.policy.index import PolicySet
 from sidecar.policy.terms import Obligations
+from sidecar.proxy.dialects.mcp_message import ID_LENGTH_MAX
 from sidecar.proxy.dialects.mcp_methods import RESPONSE
 from sidecar.proxy.dialects.mcp_said import Asked, ServerMessage, read_server_message
 from sidecar.proxy.judging import Judging
@@ -211,6 +212,9 @@ def _call(
     """The request as a call that policies can judge; raises Refused."""
     if not _METHOD.fullmatch(asked.method) or asked.method == RESPONSE:
         raise Refused("invalid_rpc", "The server's request has no method name")
+    if type(asked.asks) is str and len(asked.asks) > ID_LENGTH_MAX:
+        why = f"The server's request has an id of more than {ID_LENGTH_MAX} characters"
+        raise Refused("invalid_rpc", f"{why}: no answer to it could be passed on")
     entry: Entry = policy_set.catalogue.mcp_method(within.upstream.name, asked.method)
     args: Mapping[str, Any] = asked.params
     if entry.args is not None:

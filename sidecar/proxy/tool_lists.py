@@ -3,8 +3,8 @@
 Knows: where a list of tools can stand in an answer (the whole body, an event of a stream, an answer
 that is repeated on a session's stream), that a caller is shown only tools that a call of his might
 reach and that are what they were pinned to, and in the order of the server, so that a list reads as
-it does without a sidecar. What cannot be read is kept back; what was not changed passes byte for
-byte. Under `observe` nothing is kept back.
+it does without a sidecar. What cannot be read is kept back, and if that is one tool it alone; what
+was not changed passes byte for byte. Under `observe` nothing that can be read is kept back.
 Must not know: how rules are judged, how pins are kept, sockets.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
@@ -25,7 +25,11 @@ from sidecar.policy.index import PolicySet
 from sidecar.policy.prospect import MCP_CALL_METHOD, may_go_ahead
 from sidecar.proxy.dialects.mcp import McpDialect
 from sidecar.proxy.dialects.mcp_headers import VERSION_HEADER, is_stateless
-from sidecar.proxy.dialects.mcp_message import RpcRefused, is_callable_name
+from sidecar.proxy.dialects.mcp_message import (
+    TOOL_NAME_LENGTH_MAX,
+    RpcRefused,
+    is_callable_name,
+)
 from sidecar.proxy.dialects.mcp_methods import TOOLS_CALL, TOOLS_LIST
 from sidecar.proxy.dialects.mcp_said import is_broken_off
 from sidecar.proxy.events import Event, EventCutter, EventTooLong
@@ -44,8 +48,11 @@ _log = logging.getLogger("aegis.lists")
 
 #: An answer with a list, or one event of a stream, is held in memory as a whole.
 LIST_BYTES_MAX: Final = 4 * 1024 * 1024
-#: What is larger is read in a thread.
+#: What is larger, or holds more objects, is read in a thread.
 INLINE_BYTES_MAX: Final = 64 * 1024
+INLINE_OBJECTS_MAX: Final = 1024
+#: Tools of one tenant and upstream that the log is told of.
+TOLD_MAX: Final = 256
 #: Refusals of a call that would tell that there is such a tool.
 _TELLING: Final = frozenset(
     {
@@ -84,7 +91,7 @@ class _Asker(NamedTuple):
 
 
 class ToolLists:
-    """One for a sidecar; it keeps nothing itself."""
+    """One for a sidecar; it keeps nothing but what the log was told."""
 
     def __init__(self, policies: HasPolicies, pins: PinKeeper) -> None:
         self._policies = policies
@@ -92,6 +99,8 @@ class ToolLists:
         #: Where lists are owed; mostly nowhere.
         self._owed = pins.announced.open
         self._dialect = McpDialect()
+        #: Tools that cannot be read or kept, by tenant and upstream, as the log was told.
+        self._told: dict[tuple[str, str], set[str]] = {}
 
     # -- calls -------------------------------------------------------------------------------
 
@@ -196,7 +205,7 @@ class ToolLists:
         or nothing of it is changed."""
         if not data.strip():
             return data
-        if len(data) > INLINE_BYTES_MAX:
+        if len(data) > INLINE_BYTES_MAX or data.count(b"{") > INLINE_OBJECTS_MAX:
             read = await asyncio.to_thread(read_listing, data, asker.is_list)
         else:
             read = read_listing(data, asker.is_list)
@@ -205,8 +214,10 @@ class ToolLists:
         drifted = await self._compared(read.definitions, asker)
         if self._owed and asker.is_list:
             self._note_page(read.message, asker)
-        message = self._filtered(read.message, drifted, asker)
-        return data if message is read.message else orjson.dumps(message)
+        if read.unknown:
+            self._tell_of_unknown(read.unknown, asker)
+        message = self._filtered(read.message, drifted | read.unknown.keys(), asker)
+        return data if message is read.message and not read.is_cut else orjson.dumps(message)
 
     async def _compared(self, definitions: list[Definition], asker: _Asker) -> frozenset[str]:
         principal, call = asker.principal, asker.call
@@ -217,6 +228,29 @@ class ToolLists:
         except PinsUnknown as error:
             why = "it cannot be compared with what was pinned"
             raise unchecked(why, f"{error.code}: {error}") from error
+
+    def _tell_of_unknown(self, unknown: Mapping[str, str], asker: _Asker) -> None:
+        """Once of each tool, and of no more than so many."""
+        place = (asker.principal.tenant, asker.call.tool.upstream)
+        told = self._told.setdefault(place, set())
+        for name, why in unknown.items():
+            if len(told) == TOLD_MAX:
+                return
+            shown = ascii(name[:TOOL_NAME_LENGTH_MAX])[1:-1]
+            if shown in told:
+                continue
+            told.add(shown)
+            is_last = len(told) == TOLD_MAX
+            _log.warning(
+                "what an MCP server says of a tool cannot be read or kept: it is hidden"
+                + (", and the log tells of no others of this server" if is_last else ""),
+                extra={
+                    "tool": f"{place[1]}/{shown}",
+                    "reason": why,
+                    "tenant": place[0],
+                    "call_id": asker.call.call_id,
+                },
+            )
 
     def _note_page(self, message: Any, asker: _Asker) -> None:
         """A page of the list was compared, if that is what answers the request."""

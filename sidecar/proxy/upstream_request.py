@@ -20,7 +20,8 @@ _BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
 
 
 class RequestForm:
-    """What every request to one upstream has in common: base path, Host, credential."""
+    """What every request to one upstream has in common: base path, Host, credential, and of an MCP
+    server, to which no agent sends a query, what it is to find in one."""
 
     __slots__ = ("_fixed", "_path")
 
@@ -31,7 +32,8 @@ class RequestForm:
         if upstream.auth is not None:
             secret = upstream.auth.header_value.reveal()
             fields.append(f"{upstream.auth.header_name}: {secret}")
-        self._fixed = " HTTP/1.1\r\n" + "\r\n".join(fields)
+        query = f"?{upstream.own_query}" if upstream.query else ""
+        self._fixed = f"{query} HTTP/1.1\r\n" + "\r\n".join(fields)
 
     def head(
         self, method: str, target: str, headers: Sequence[tuple[str, str]], body_bytes: int

@@ -241,9 +241,12 @@ async def test_c12_a_list_that_cannot_be_checked_is_an_error_the_client_can_read
     _, url, _ = served
     async with Client(url, mode=mode) as client:
         with monkeypatch.context() as patch:
-            patch.setitem(mcp_fixture.said_of_add, "description", "x" * 200_000)
+            patch.setitem(mcp_fixture.said_of_add, "description", "x" * 5_000_000)
             with pytest.raises(MCPError, match="cannot be checked"):
                 await client.list_tools()
+            patch.setitem(mcp_fixture.said_of_add, "description", "x" * 200_000)
+            shown = [tool.name for tool in (await client.list_tools()).tools]
+            assert shown == ["count", "wait"], "what is too long for one tool hides that one"
         assert len((await client.list_tools()).tools) == 3, "positive control"
 
 

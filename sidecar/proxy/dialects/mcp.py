@@ -40,7 +40,13 @@ from sidecar.proxy.dialects.mcp_methods import (
     STREAM_METHOD,
     TOOLS_CALL,
 )
-from sidecar.proxy.dialects.mcp_params import alike, is_bare_answer, is_protocol_message
+from sidecar.proxy.dialects.mcp_params import (
+    PROTOCOL_PARAMS,
+    alike,
+    beyond_protocol,
+    is_bare_answer,
+    is_protocol_message,
+)
 from sidecar.proxy.dialects.reply import (
     WholeReply,
     json_reply,
@@ -90,6 +96,8 @@ _FIXED_CODES = {
     "header_mismatch": HEADER_MISMATCH,
 }
 
+#: Beside a call: what of it is more than the protocol.
+_BEYOND = "beyond_protocol"
 _BODILESS = {STREAM_METHOD: STREAM, "DELETE": SESSION_END}
 _DEFAULT_ENDPOINT = ("mcp",)
 
@@ -132,17 +140,19 @@ class McpDialect:
         Faults of the message or of the sidecar keep their HTTP status. A tool that no call of the
         caller can ever reach answers as one the server does not have: it is in no list either, and
         whoever guesses names learns nothing; rule and reason stand in the receipt of the call id.
+        Who asked for a task waits for one, and takes no other result: he gets an error.
         """
         method, reply_id = _addressee(refused, call)
         has_addressee = reply_id is not None
         if refused.is_hidden and has_addressee:
             return _unknown_tool(refused, reply_id, call_id, call)
-        if has_addressee and method == TOOLS_CALL and refused.code in _SAID_AS_RESULT:
+        is_said = has_addressee and method == TOOLS_CALL and refused.code in _SAID_AS_RESULT
+        if is_said and not _asks_for_task(refused, call):
             result = _tool_result(refused, call_id, call)
             return json_reply(200, _rpc(reply_id, result=result), refused, call_id)
         error = {
             "code": _rpc_code(refused),
-            "message": _said(refused),
+            "message": _said(refused) + _why_judged(call),
             "data": refusal_facts(refused, call_id, call),
         }
         status = 200 if has_addressee and refused.decision is not None else refused.status
@@ -205,7 +215,12 @@ def _read_post(
         made = _call(head, body, upstream, call_id, entry, message, bound, is_protocol=is_protocol)
         return made._replace(answers=message.reply_id)
     is_protocol = is_protocol_message(message.method, params, expects_reply=message.expects_reply)
-    return _call(head, body, upstream, call_id, entry, message, bound, is_protocol=is_protocol)
+    made = _call(head, body, upstream, call_id, entry, message, bound, is_protocol=is_protocol)
+    if not is_protocol and message.method in PROTOCOL_PARAMS:
+        beyond = beyond_protocol(message.method, params)
+        if beyond is not None:  # who reads of a rule for it wonders: mostly it needs none
+            made = made._replace(beside={**(made.beside or {}), _BEYOND: beyond})
+    return made
 
 
 def _require_apart(arguments: Mapping[str, Any], message: Message) -> None:
@@ -281,6 +296,14 @@ def _addressee(refused: Refused, call: ToolCall | None) -> tuple[str, str | int 
     return message.method, message.reply_id
 
 
+def _asks_for_task(refused: Refused, call: ToolCall | None) -> bool:
+    """Whether a refused tools/call is to run as a task (revision 2025-11-25)."""
+    if call is not None:
+        return orjson.loads(call.body)["params"].get("task") is not None
+    message = refused.message if isinstance(refused, RpcRefused) else None
+    return message is not None and message.params.get("task") is not None
+
+
 def _rpc_code(refused: Refused) -> int:
     if isinstance(refused, RpcRefused) and refused.rpc_code is not None:
         return refused.rpc_code
@@ -290,6 +313,14 @@ def _rpc_code(refused: Refused) -> int:
 def _said(refused: Refused) -> str:
     title = refused.kind.title
     return title if refused.reason == title else f"{title}: {refused.reason}"
+
+
+def _why_judged(call: ToolCall | None) -> str:
+    """Of a message that would need no rule, what it is judged for."""
+    if call is None or call.beside is None or _BEYOND not in call.beside:
+        return ""
+    what = call.beside[_BEYOND]
+    return f" ({what} holds more than carries the protocol, so that {call.action} is judged)"
 
 
 def _rpc(reply_id: str | int | None, **answer: Any) -> dict[str, Any]:

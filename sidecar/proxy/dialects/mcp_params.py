@@ -153,12 +153,20 @@ def is_protocol_message(method: str, params: Mapping[str, Any], *, expects_reply
     """Whether this message carries the protocol and nothing else, and so needs no rule."""
     if not is_protocol_method(method, expects_reply=expects_reply):
         return False
+    return not params or beyond_protocol(method, params) is None
+
+
+def beyond_protocol(method: str, params: Mapping[str, Any]) -> str | None:
+    """What of a message that carries the protocol is more than that: the first such member, if the
+    method has one of that name; None if there is nothing, "params" if it has no such member."""
     shape = PROTOCOL_PARAMS[method]
     for name, value in params.items():
         fits = shape.get(name)
-        if fits is None or not (value is None or fits(value)):
-            return False
-    return True
+        if fits is None:
+            return "params"
+        if not (value is None or fits(value)):
+            return f"params.{name}"
+    return None
 
 
 def is_bare_answer(answer: Mapping[str, Any]) -> bool:

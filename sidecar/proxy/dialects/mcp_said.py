@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from sidecar.errors import Refused
+from sidecar.proxy.dialects.mcp_message import ID_LENGTH_MAX
 from sidecar.proxy.strict_json import holds_more, parse
 
 #: Nesting of a message that asks.
@@ -189,9 +190,9 @@ def _request(message: dict[str, Any]) -> ServerMessage:
     method, params = message["method"], message.get("params")
     if type(method) is not str or "result" in message or "error" in message:
         raise _unchecked("a message that is request and answer")
-    if method == "ping":
-        pings: tuple[Any, ...] = (message.get("id"),)
-        return ServerMessage(True, pings=pings if type(pings[0]) in (str, int) else ())
+    asks: Any = message.get("id")
+    if method == "ping" and not (type(asks) is str and len(asks) > ID_LENGTH_MAX):
+        return ServerMessage(True, pings=(asks,) if type(asks) in (str, int) else ())
     if method.startswith("notifications/") and "id" not in message:
         if isinstance(params, dict):
             _require_one_reading(params, _OF_A_RESULT)
@@ -201,7 +202,6 @@ def _request(message: dict[str, Any]) -> ServerMessage:
         # A task that asks tells so by itself (SEP-2663): what it asks is what is judged.
         requests = _input_requests(params["inputRequests"])
         return ServerMessage(True, requests, is_news=True, tools_changed=changed)
-    asks = message.get("id")
     if asks is not None and type(asks) not in (str, int):
         raise _unchecked("a request whose id is none")
     return ServerMessage(True, (_asked(method, params, asks),))

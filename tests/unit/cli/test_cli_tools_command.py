@@ -38,8 +38,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, str]]]:
     """Stands for the network only: what was asked of it, and one answer."""
     seen: list[tuple[str, dict[str, str]]] = []
 
-    def answer(url: str, headers: dict[str, str]) -> Listing:
-        seen.append((url, headers))
+    def answer(url: str, headers: dict[str, str], query: str) -> Listing:
+        seen.append((f"{url}{query}", headers))
         tool = {"name": "read_note", "inputSchema": {"type": "object", "properties": {}}}
         return Listing([tool, {"name": "no good"}], "2025-11-25", "demo")
 
@@ -61,6 +61,13 @@ def test_the_catalogue_is_printed(
     assert "catalogue: files\n" in output and "  read_note:\n" in output
     assert "no good" in errors and "canary-key" not in output + errors
     assert asked == [("http://127.0.0.1:3001/mcp", {"Authorization": "Bearer canary-key"})]
+
+
+def test_the_query_of_the_address_is_asked_with(config: Path, asked: list[Any]) -> None:
+    query = "    query: {tenant: acme, key: {env: FILES_KEY}}\n"
+    config.write_text(CONFIG.replace("    auth:", f"{query}    auth:", 1))
+    assert run("--upstream", "files", "--config", config) == 0
+    assert [url for url, _ in asked] == ["http://127.0.0.1:3001/mcptenant=acme&key=canary-key"]
 
 
 def test_the_catalogue_is_written_and_never_overwritten_unasked(
@@ -113,7 +120,7 @@ def test_a_folder_that_is_not_there_is_told(
 def test_a_server_that_fails_is_exit_code_1(
     config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(url: str, headers: dict[str, str]) -> Listing:
+    def fail(url: str, headers: dict[str, str], query: str) -> Listing:
         raise ImportFailed("it answered with HTTP 401")
 
     monkeypatch.setattr(tools_import, "run_list_tools", fail)

@@ -141,6 +141,41 @@ async def test_an_older_server_is_asked_with_a_session_page_by_page() -> None:
     ]
 
 
+class Keyed(OldServer):
+    """One that has its key in the query."""
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        if dict(request.query) != {"tenant": "acme", "key": "+/=&? ä"}:
+            return web.Response(status=401)
+        return await super().__call__(request)
+
+
+async def test_a_query_goes_with_every_request_and_into_no_message() -> None:
+    key, headers = "%2B%2F%3D%26%3F%20%C3%A4", {"Authorization": "Bearer key"}
+    async with answering(Keyed()) as url:
+        listing = await list_tools(url, headers, f"tenant=acme&key={key}")
+        with pytest.raises(ImportFailed) as caught:
+            await list_tools(url, headers, "tenant=acme&key=other")
+    assert [tool["name"] for tool in listing.tools] == ["one", "two"]
+    assert "HTTP 401" in str(caught.value) and "other" not in str(caught.value)
+
+
+async def test_a_tool_that_cannot_be_read_takes_no_other_one_with_it() -> None:
+    class Odd(OldServer):
+        async def stream(self, request: web.BaseRequest, reply_id: Any, result: Any) -> Any:
+            said = json.dumps({"jsonrpc": "2.0", "id": reply_id, "result": result})
+            said = said.replace('"BAD"', r'"\ud800"')
+            return web.Response(text=said, content_type="application/json")
+
+    server = Odd()
+    odd = {"name": "odd", "description": "BAD"}
+    server.pages = {None: {"tools": [{"name": "one"}, odd, {"name": "two"}]}}
+    async with answering(server) as url:
+        listing = await list_tools(url, {"Authorization": "Bearer key"})
+    assert [tool["name"] for tool in listing.tools] == ["one", "two", "odd"]
+    assert "no strict JSON" in listing.tools[2]["description"]
+
+
 async def test_a_missing_credential_is_named() -> None:
     async with answering(OldServer()) as url:
         with pytest.raises(ImportFailed, match="HTTP 401"):

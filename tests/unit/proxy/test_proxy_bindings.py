@@ -83,6 +83,7 @@ def test_c13_a_server_gives_visible_ascii_or_nothing(session: str) -> None:
     with pytest.raises(Refused) as caught:
         BINDINGS.session_out(ANA, "files", session)
     assert caught.value.code == "answer_unchecked"
+    assert ("longer than 1024 bytes" in str(caught.value)) is (len(session) > ID_BYTES_MAX)
 
 
 EVENTS: list[tuple[str, Callable[[str], str]]] = [

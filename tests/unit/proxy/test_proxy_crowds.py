@@ -28,6 +28,7 @@ from sidecar.errors import Refused
 from sidecar.policy.terms import Redaction
 from sidecar.proxy.events import DATA_LINES_MAX, EventCutter, EventTooLong
 from sidecar.proxy.line_turns import LINES_AT_ONCE, in_turns
+from sidecar.proxy.list_cutting import ITEMS_MAX
 from sidecar.proxy.list_message import LIST_VALUES_MAX, read_listing
 from sidecar.proxy.masking import VALUES_MAX, NotMaskable, masked_json
 
@@ -113,6 +114,19 @@ async def test_c15_a_list_of_too_many_values_is_refused_unread(tmp_path: Path) -
         with pytest.raises(Refused):
             read_listing(many, is_list)
     assert time.process_time() - begun < 0.05  # to read it takes 0.1 s, each time
+
+
+@pytest.mark.parametrize("count", [ITEMS_MAX, ITEMS_MAX + 1])
+async def test_c15_a_list_has_no_more_tools_than_anyone_has(tmp_path: Path, count: int) -> None:
+    """Each is looked at by itself: 120,000, which fit into one, held everybody up for 0.2 s."""
+    tools = b",".join(b'{"name":"t%d"}' % number for number in range(count - 1))
+    body = b'{"jsonrpc":"2.0","id":1,"result":{"tools":[%b,{"name":"look"}]}}' % tools
+    answer = await asked(tmp_path, [reply(body)], method="tools/list")
+    if count > ITEMS_MAX:
+        assert answer.json["error"]["data"]["code"] == "list_unchecked"
+        assert f"more than {ITEMS_MAX} tools" in answer.json["error"]["message"]
+    else:
+        assert isinstance(answer.json["result"]["tools"], list), "control"
 
 
 def test_c15_a_document_of_too_many_values_cannot_be_masked() -> None:

@@ -134,6 +134,54 @@ async def test_what_is_masked_is_not_had_as_the_result_of_a_task(
         assert had is not None and CARD.encode() in had.body, "positive control"
 
 
+HANDLE = {"taskId": "t1", "status": "working", "ttlMs": 1, "createdAt": "2026-01-01T00:00:00Z"}
+
+
+@pytest.mark.parametrize("is_stream", [True, False])
+@pytest.mark.parametrize("obligation", ["redact: {response: [card_number]}", "max_response: 9KiB"])
+@pytest.mark.parametrize("handle", [{"resultType": "task", **HANDLE}, {"task": HANDLE}])
+async def test_what_is_masked_is_not_had_of_a_task_that_the_server_chose_to_make(
+    tmp_path: Path, handle: dict[str, Any], obligation: str, is_stream: bool
+) -> None:
+    """By `tasks/get` (the tasks extension of 2026-07-28), which names no tool either."""
+
+    def answer(seen: Seen) -> Any:
+        if seen.json["method"] == "tasks/get":
+            done = {"resultType": "complete", **HANDLE, "result": answer_of(CARD)["result"]}
+            return reply({"jsonrpc": "2.0", "id": 2, "result": done})
+        said = {"jsonrpc": "2.0", "id": 1, "result": handle}
+        return [stream(), event(said)] if is_stream else reply(said)
+
+    rules = MASKING.replace("[mcp/*]", '[mcp/*, mcp/unknown, "mcp/mcp:tasks/get"]')
+    policy = rules.replace("redact: {response: [card_number]}", obligation)
+    get = {"jsonrpc": "2.0", "id": 2, "method": "tasks/get", "params": {"taskId": "t1"}}
+    async with whole(tmp_path, McpServer(answer), {**CATALOGUES, "p.yaml": policy}) as one:
+        begun = await one.ask("POST", "/mcp", call(), ACCEPT)
+        other = await one.ask("POST", "/mcp", call("other"), ACCEPT)
+        had = await one.ask("POST", "/mcp", get, ACCEPT)
+    assert b"t1" in other.body and CARD.encode() in had.body, "control: a tool without such a rule"
+    assert b"task_unchecked" in begun.body and b"t1" not in begun.body
+    ends = [row["outcome"] for row in receipts(tmp_path) if row["kind"] == "outcome"]
+    assert ends == ["withheld", "completed", "completed"]
+
+
+@pytest.mark.parametrize("name", ["resultType", "Result\\u0054ype", "re\u017fultType"])
+async def test_a_task_is_one_however_its_name_is_spelt_and_large_answers_pass(
+    tmp_path: Path, name: str
+) -> None:
+    """The second answer holds more values than are looked into, and nothing to look for."""
+    many = b'{"jsonrpc":"2.0","id":1,"result":{"x":[%b]}}' % b",".join([b"1"] * 300_000)
+    task = f'{{"jsonrpc":"2.0","id":1,"result":{{"{name}":"tas\u212a","id":"t1"}}}}'
+    answers = [reply(task.encode()), reply(many)]
+    rules = MASKING.replace("redact: {response: [card_number]}", "max_response: 9MiB")
+    talk = McpServer(lambda _: answers.pop(0))
+    async with whole(tmp_path, talk, {**CATALOGUES, "p.yaml": rules}) as one:
+        begun = await one.ask("POST", "/mcp", call(), ACCEPT)
+        large = await one.ask("POST", "/mcp", call(), ACCEPT)
+    assert b"task_unchecked" in begun.body, begun.body
+    assert large.body == many
+
+
 @pytest.mark.parametrize("where", ["inputResponses", "_meta"])
 async def test_what_goes_beside_the_arguments_of_a_tool_is_masked_too(
     tmp_path: Path, where: str

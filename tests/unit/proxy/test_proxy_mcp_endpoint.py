@@ -1,7 +1,8 @@
-"""The one endpoint of an MCP server is asked for as the operator wrote it, slash and all."""
+"""The one endpoint of an MCP server is asked for as the operator wrote it, slash, query and all."""
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from proxy_mcp_setup import result as answer_of
 from proxy_whole_setup import Whole, receipts, whole
 from proxy_wire_setup import upstream_of
 
+from sidecar.cli.main import main
 from sidecar.proxy.upstream_request import RequestForm
 
 FILES = {**CATALOGUES, "p.yaml": POLICY}
@@ -82,3 +84,63 @@ async def test_a_name_of_something_made_is_no_circle(tmp_path: Path) -> None:
     talk = McpServer(lambda _: reply(answer_of(), more="Location: /rpc/\r\n", status=201))
     async with whole(tmp_path, talk, FILES) as one:
         assert (await called(one))[0] == 201
+
+
+KEY = "canary+/=&? ä"
+SENT = "canary%2B%2F%3D%26%3F%20%C3%A4"
+TOLD: dict[str, tuple[str, int]] = {
+    "beside": ("", 200),
+    "a circle": (f"/rpc/?tenant=acme&key={SENT}", 307),
+    "below": (f"/rpc/v2?key={SENT}#x", 307),
+    "made": (f"/rpc/v2?key={SENT}", 201),
+    "elsewhere": (f"https://cdn.acme.io/x?key={SENT}", 307),
+}
+
+
+def with_query(folder: Path) -> str:
+    """What `whole` says of the MCP server."""
+    key = folder / "key"
+    key.write_text(f"{KEY}\n")
+    key.chmod(0o600)
+    return f", query: {{tenant: acme, key: {{file: {key}}}}}, redirects: [cdn.acme.io]"
+
+
+@pytest.mark.parametrize("told", TOLD)
+async def test_g5_a_query_of_the_configured_address_goes_to_the_server_and_nowhere_else(
+    tmp_path: Path, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An agent has no query there, so that none of its can stand in the place of ours."""
+    location, status = TOLD[told]
+
+    def answer(seen: Seen) -> Any:
+        more = f"Location: {location}\r\nContent-Location: {location}\r\n" if location else ""
+        return reply(answer_of(), more=more, status=status)
+
+    heard = []
+    async with whole(tmp_path, McpServer(answer), FILES, mcp=with_query(tmp_path)) as one:
+        for method, body in (("POST", call()), ("GET", None), ("DELETE", None)):
+            got = await one.ask(method, "/mcp", body, ACCEPT)
+            heard.append(str((got.headers, got.body)))
+            line = f"{method} /rpc?tenant=acme&key={SENT} HTTP/1.1\r\n"
+            assert line.encode() in one.arrived
+        own = await one.ask("POST", "/mcp?key=mine", call(), ACCEPT)
+        assert (own.status, b"mine" in one.arrived) == (400, False)
+        await one.ask("GET", "/.well-known/oauth-protected-resource/mcp/mcp")
+        assert b"GET /.well-known/oauth-protected-resource/rpc HTTP/1.1\r\n" in one.arrived
+        log = one.log.getvalue()
+    assert main(["config", "show", "--config", str(tmp_path / "sidecar.yaml")]) == 0
+    shown = capsys.readouterr().out
+    assert "[tenant=acme, key=***]" in shown
+    with sqlite3.connect(tmp_path / "aegis.db") as store:
+        kept = "".join(store.iterdump())
+    store.close()
+    assert len(receipts(tmp_path)) >= 4, "positive control: there is something to look through"
+    for text in (*heard, log, shown, kept):
+        assert "canary" not in text
+
+
+async def test_b22_a_circle_is_one_with_a_query_too(tmp_path: Path) -> None:
+    talk = redirecting(f"/rpc/?key={SENT}")
+    async with whole(tmp_path, talk, FILES, mcp=with_query(tmp_path)) as one:
+        got, said, _ = await called(one)
+    assert (got, said["error"]["data"]["code"]) == (502, "redirect_refused")

@@ -77,6 +77,39 @@ def test_a_refused_tool_call_is_a_tool_result_that_says_rule_reason_next_step(
         assert part in content["text"]
 
 
+@pytest.mark.parametrize(
+    ("method", "params", "why"),
+    [
+        ("initialize", {"clientInfo": {"name": "c", "icons": ["x" * 9000]}}, "params.clientInfo "),
+        ("tools/list", {"_meta": {"x": "x" * 9000}}, "params._meta "),
+        ("ping", {"note": "the key is 1234"}, "params "),
+        ("subscriptions/listen", {"notifications": {"other": True}}, "params.notifications "),
+        ("resources/read", {"uri": "file:///x"}, ""),
+        ("x/other", {"clientInfo": {}}, ""),
+    ],
+)
+def test_of_a_message_that_mostly_needs_no_rule_it_is_said_what_it_is_judged_for(
+    setup: Setup, method: str, params: dict[str, Any], why: str
+) -> None:
+    _, _, answer = refuse(setup, denied(), {**READ, "method": method, "params": params})
+    said = answer["error"]["message"]
+    assert f"({why}holds more than carries the protocol" in said or not why
+    assert ("is judged" in said) is bool(why) and "1234" not in said
+
+
+@pytest.mark.parametrize("task", [{}, {"ttl": 60000}, None])
+def test_who_asked_for_a_task_is_refused_with_an_error_and_no_other_result(
+    setup: Setup, task: Any
+) -> None:
+    """The official SDKs take nothing but a task there, and say no word of the refusal."""
+    message = {**CALL, "params": {"name": "list", "task": task}}
+    _, _, answer = refuse(setup, denied(), message)
+    assert ("error" in answer) is (task is not None), "control: null is as good as absent"
+    if task is not None:
+        assert "deletes need a person" in answer["error"]["message"]
+        assert answer["error"]["data"]["code"] == "policy_deny"
+
+
 def test_a_refused_tool_call_of_the_stateless_revision_has_a_result_type(setup: Setup) -> None:
     _, _, answer = refuse(setup, denied(), CALL, STATELESS)
     assert answer["result"]["resultType"] == "complete"

@@ -67,6 +67,38 @@ async def test_c16_who_is_contained_no_more_is_asked_again_on_the_stream_he_has(
     assert b"roots/list" in heard.body, [r["outcome"] for r in receipts(tmp_path)]
 
 
+@pytest.mark.parametrize("length", [256, 257])
+@pytest.mark.parametrize("method", ["roots/list", "ping"])
+async def test_c16_a_question_that_nobody_could_answer_is_not_asked(
+    tmp_path: Path, method: str, length: int
+) -> None:
+    """Under such an id the agent's answer is refused: the server would wait for it."""
+    asked = "q" * length
+
+    def answer(seen: Seen) -> Any:
+        if seen.json.get("method") == "initialize":
+            return reply(answer_of("hello"), more="Mcp-Session-Id: up-1\r\n")
+        if seen.json.get("method") == "tools/call":
+            return [stream(), event(asks(method, asked)), event(answer_of("done"))]
+        return reply(b"", status=202)
+
+    talk = McpServer(answer)
+    said = {"jsonrpc": "2.0", "id": asked, "result": {"roots": []}}
+    async with whole(tmp_path, talk, {**CATALOGUES, "p.yaml": ALLOW_ALL}) as one:
+        session = await initialized(one)
+        heard = await called(one, session)
+        told = await one.ask("POST", "/mcp", said, {**ACCEPT, "Mcp-Session-Id": session})
+    assert b"done" in heard.body, "the call goes on"
+    assert (asked.encode() in heard.body) is (told.status == 202) is (length == 256)
+    answers = [seen.json for seen in talk.seen if seen.json.get("id") == asked]
+    if length == 256:
+        assert answers == [said], "control"
+        return
+    assert [one["error"]["data"]["code"] for one in answers] == ["invalid_rpc"]
+    refused = [(row["action"], row["outcome"]) for row in receipts(tmp_path)]
+    assert (method, "invalid_rpc") in refused
+
+
 @pytest.mark.parametrize("how", ["a request", "a result", "a notification"])
 async def test_c16_a_question_is_judged_by_itself_wherever_it_stands(
     tmp_path: Path, how: str

@@ -14,7 +14,7 @@ from proxy_whole_setup import Answer, Whole, receipts, whole
 from proxy_wire_setup import Conversation
 
 from sidecar.proxy.list_message import DEFINITION_LENGTH_MAX, LIST_TTL_MS_MAX
-from sidecar.proxy.tool_lists import LIST_BYTES_MAX
+from sidecar.proxy.tool_lists import LIST_BYTES_MAX, TOLD_MAX
 
 CATALOGUES = {
     "api.yaml": "catalogue: api\ntools: {get: GET /get}\n",
@@ -227,7 +227,12 @@ UNREADABLE = {
     "compressed": in_json(listing(ALL), more="Content-Encoding: gzip\r\n"),
     "another type": in_json(listing(ALL)).replace(b"application/json", b"text/plain"),
     "too large": in_json(listing([tool("look", description="x" * LIST_BYTES_MAX)])),
-    "a tool too large": in_json(listing([tool("look", description="x" * DEFINITION_LENGTH_MAX)])),
+    "a tool that cannot be read, without a name": in_json(listing(["\ud800"])),
+    "a fault beside the tools": in_json(listing([tool("look")], nextCursor="\ud800")),
+    "a fault in a tool and one beside": in_json(listing([tool("look", x="\0")], _meta="\0")),
+    "no list but for readers who repair": in_json(
+        b'{"result":{"tools":[{"name":"look\\u0000"},]}}'
+    ),
 }
 
 
@@ -245,6 +250,93 @@ async def test_c12_a_list_that_cannot_be_checked_is_refused_with_a_code(
     assert answer.json["error"]["message"].endswith(json.loads(line)["reason"])
     outcomes = [each["outcome"] for each in receipts(tmp_path) if each["kind"] == "outcome"]
     assert outcomes == ["withheld", "completed"]
+
+
+BAD_TEXT = json.dumps(tool("send", description="BAD"), indent=1).encode()
+FAULTS = {
+    "too large": json.dumps(tool("send", description="x" * DEFINITION_LENGTH_MAX)).encode(),
+    "a lone surrogate": BAD_TEXT.replace(b"BAD", rb"\ud800"),
+    "NUL": BAD_TEXT.replace(b"BAD", rb"\u0000"),
+    "a raw control": BAD_TEXT.replace(b"BAD", b"\x01"),
+    "no UTF-8": BAD_TEXT.replace(b"BAD", b"\xff"),
+    "a member twice": BAD_TEXT.replace(b'"BAD"', b'"a", "description": "b"'),
+    "a name twice": BAD_TEXT.replace(b'"BAD"', b'"a", "name": "harmless"'),
+    "a number that is none": BAD_TEXT.replace(b'"BAD"', b"NaN"),
+    "a number that nobody keeps": BAD_TEXT.replace(b'"BAD"', b"1" * 30),
+    "too deep": BAD_TEXT.replace(b'"BAD"', b"[" * 62 + b"]" * 62),
+}
+
+
+def with_fault(kind: str, *others: Any) -> bytes:
+    """A list in which one tool cannot be read, or not kept."""
+    whole = json.dumps(listing([*others, "HERE", tool("look", description="it, äöü")]))
+    return whole.encode().replace(b'"HERE"', FAULTS[kind])
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+async def test_c12_a_tool_that_cannot_be_read_or_kept_takes_no_other_one_with_it(
+    tmp_path: Path, kind: str
+) -> None:
+    data = with_fault(kind, tool("stranger"))
+    lines = b"".join(b"data: %b\n" % line for line in data.split(b"\n"))
+    done = in_json({"jsonrpc": "2.0", "id": 1, "result": {"content": []}})
+    server = Server(in_json(data), in_json(data), in_events(lines + b"\n"), done)
+    async with serve(tmp_path, server) as one:
+        shown = [(await ask_list(one)).json for _ in range(2)] + data_of(await ask_list(one))
+        called = await one.tool("send", {"to": "me"})
+    for message in shown:
+        assert message["result"]["tools"] == [tool("look", description="it, äöü")]
+    assert "result" in called.json, "nothing is pinned of it"
+    log = [json.loads(line) for line in one.log.getvalue().splitlines()]
+    told = [(each["tool"], each["reason"]) for each in log if "it is hidden" in each["event"]]
+    assert told and {name for name, _ in told} <= {"mcp/send", "mcp/harmless"} and told[0][1]
+    assert len(told) == len(set(told)), "each once"
+    assert "surrogate" in told[0][1] or kind != "a lone surrogate", "the cause is told"
+    ends = [each["outcome"] for each in receipts(tmp_path) if each["kind"] == "outcome"]
+    assert ends == ["completed"] * 4
+
+
+async def test_the_log_tells_of_so_many_tools_that_cannot_be_read_and_of_each_once(
+    tmp_path: Path,
+) -> None:
+    many = b",".join(b'{"name":"t%d","x":NaN}' % number for number in range(TOLD_MAX + 50))
+    long = b'{"name":"%b","x":NaN}' % (b"n" * 100_000)
+    body = b'{"jsonrpc":"2.0","id":1,"result":{"tools":[%b,%b,{"name":"look"}]}}' % (long, many)
+    async with serve(tmp_path, Server(in_json(body))) as one:
+        assert [names(await ask_list(one)) for _ in range(2)] == [["look"], ["look"]]
+        log = one.log.getvalue()
+    lines = [line for line in log.splitlines() if "it is hidden" in line]
+    assert 1 < len(lines) <= TOLD_MAX
+    assert len({json.loads(line)["tool"] for line in lines}) == len(lines)
+    assert max(map(len, lines)) < 1000, "a name may be as long as the list"
+
+
+@pytest.mark.parametrize("kind", ["too large", "NUL", "no UTF-8", "a name twice"])
+async def test_c12_a_pinned_tool_that_cannot_be_read_any_more_has_drifted(
+    tmp_path: Path, kind: str
+) -> None:
+    sound = in_json(listing([tool("send"), tool("look")]))
+    done = in_json({"jsonrpc": "2.0", "id": 1, "result": {"content": []}})
+    server = Server(sound, done, in_json(with_fault(kind)))
+    async with serve(tmp_path, server) as one:
+        assert names(await ask_list(one)) == ["send", "look"]
+        assert "result" in (await one.tool("send", {"to": "me"})).json, "positive control"
+        assert names(await ask_list(one)) == []  # `look` is another one there, too
+        refused = await one.tool("send", {"to": "me"})
+        server.replies = [sound, done]
+        assert names(await ask_list(one)) == ["send", "look"]
+        assert "result" in (await one.tool("send", {"to": "me"})).json, "it is what it was"
+    assert "tool_drifted" in refused.json["result"]["content"][0]["text"]
+    found = [each["action"] for each in receipts(tmp_path) if each["kind"] == "control"]
+    assert found == ["tools.pinned", "tools.drifted", "tools.returned"]
+
+
+async def test_under_observe_what_can_be_read_is_not_hidden(tmp_path: Path) -> None:
+    large, broken = in_json(with_fault("too large")), in_json(with_fault("NUL"))
+    async with serve(tmp_path, Server(large, broken), more="default: observe\n") as one:
+        shown = await ask_list(one)
+        assert large.endswith(shown.body) and names(shown) == ["send", "look"]
+        assert names(await ask_list(one)) == ["look"]
 
 
 @pytest.mark.parametrize("bad", [b"data: {\n\n", b"data: " + TWICE + b"\n\n", b"data: " + b"x" * 9])

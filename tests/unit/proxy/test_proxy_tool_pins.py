@@ -69,6 +69,27 @@ async def test_c12_drift_hides_refuses_and_is_on_record_until_it_is_accepted(
     assert json.loads(line)["tool"] == "mcp/look"
 
 
+async def test_c12_what_nobody_can_read_is_shown_as_that_and_taken_over_by_nobody(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = told("send", description="other")
+    nul = in_json(listing([other, told("look", description="\0"), told("drop")]))
+    async with serve(tmp_path, Server(BEFORE, nul, nul)) as one:
+        await ask_list(one)
+        assert b"tools" in (await ask_list(one)).body
+        assert await command(one, "diff") == 1
+        shown = capsys.readouterr().out
+        assert "taken over: it is no strict JSON: JSON text holds a NUL character" in shown
+        assert "tools accept mcp send" in shown and "tools accept mcp look" not in shown
+        for which in (["look"], ["--all"]):
+            assert await command(one, "accept", "mcp", *which) == 1
+            assert "mcp/look cannot be taken over" in capsys.readouterr().err
+        assert await command(one, "accept", "mcp", "send") == 0, "positive control"
+        assert names(await ask_list(one)) == ["send"]
+    actions = [each["action"] for each in receipts(tmp_path) if each["kind"] == "control"]
+    assert actions == ["tools.pinned", "tools.drifted", "tools.accepted"]
+
+
 async def test_c12_a_hidden_tool_that_drifts_stays_unknown(tmp_path: Path) -> None:
     changed = in_json(listing([told("drop", description="other"), told("look")]))
     async with serve(tmp_path, Server(BEFORE, changed)) as one:
