@@ -79,8 +79,10 @@ def check_applied(applied: Sequence[Row], shipped: Sequence[Migration]) -> None:
     known = {migration.version: migration for migration in shipped}
     for version, name, sha256 in applied:
         if version not in known:
+            newest = applied[-1]
             raise StoreTooNew(
-                f"the store has schema {version} ({name}); this program knows up to {len(known)}"
+                f"the store has schema {newest[0]} ({newest[1]}); this program knows up to "
+                f"{max(known, default=0)}"  # an engine has not every number
             )
         if known[version].sha256 != sha256:
             raise MigrationChanged(

@@ -53,6 +53,12 @@ _DISTRUST = (
     sqlite3.SQLITE_NOMEM,
 )
 
+#: Statements are fixed, so that one which SQLite cannot prepare meets other tables than it is for.
+_OTHER_TABLES = (
+    "Start a sidecar of this version on a store of an older one, once. If it is of this version, "
+    "somebody changed its tables: a start says what differs."
+)
+
 #: A COMMIT that fails with one of these has certainly not happened.
 _NOT_COMMITTED = (StoreFull, StoreBusy, StoreReadOnly)
 
@@ -72,10 +78,18 @@ def translated(error: Exception) -> Exception:
     elif code in _UNIQUE:
         answer = UniqueViolation(str(error))
     else:
-        kind = _BY_PRIMARY_CODE.get(code & _PRIMARY_CODE_MASK, StoreError)
-        answer = kind(f"{error} ({getattr(error, 'sqlite_errorname', code)})")
+        answer = _named(error, code)
     if answer is not error:
         answer.__cause__ = error
+    return answer
+
+
+def _named(error: Exception, code: int) -> StoreError:
+    primary = code & _PRIMARY_CODE_MASK
+    kind = _BY_PRIMARY_CODE.get(primary, StoreError)
+    answer = kind(f"{error} ({getattr(error, 'sqlite_errorname', code)})")
+    if primary == sqlite3.SQLITE_ERROR:
+        answer.next_step = _OTHER_TABLES
     return answer
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from sidecar.cli.os_error_text import os_error_text
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from storage.sql_store import SqlReader
@@ -41,9 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 done, 1 store trouble, 2 wrong usage."""
     import asyncio
-    import contextlib
     import os
-    from pathlib import Path
 
     from storage.errors import StoreError
 
@@ -51,11 +50,7 @@ def run(args: argparse.Namespace) -> int:
     if url is None:
         return 1
     try:
-        with contextlib.ExitStack() as stack:
-            output = sys.stdout.buffer
-            if args.output:
-                output = stack.enter_context(Path(args.output).open("wb"))
-            return asyncio.run(_write_export(url, args, output))
+        return asyncio.run(_write_export(url, args))
     except StoreError as error:
         print(f"{error} [{error.code}]\n    {error.next_step}", file=sys.stderr)
         return 1
@@ -82,7 +77,7 @@ def _configured_store(config: str | None) -> str | None:
     return None
 
 
-async def _write_export(url: str, args: argparse.Namespace, output: BinaryIO) -> int:
+async def _write_export(url: str, args: argparse.Namespace) -> int:
     from pathlib import Path
 
     import storage
@@ -107,9 +102,11 @@ async def _write_export(url: str, args: argparse.Namespace, output: BinaryIO) ->
                 file=sys.stderr,
             )
         lines = export_lines(reader, str(tenant_id), with_facts=args.facts, start=start)
-        async for line in lines:
-            output.write(line)
-        output.flush()
+        # Only now: an export of before stays where there is nothing to put in its place.
+        with _opened(args.output) as to:
+            async for line in lines:
+                to.write(line)
+            to.flush()
         if args.output:
             beside = Path(args.output + ".checkpoints")
             heads = await _checkpoint_lines(reader, str(tenant_id))
@@ -119,12 +116,22 @@ async def _write_export(url: str, args: argparse.Namespace, output: BinaryIO) ->
     return 0
 
 
+def _opened(name: str | None) -> AbstractContextManager[BinaryIO]:
+    from contextlib import nullcontext
+    from pathlib import Path
+
+    return Path(name).open("wb") if name else nullcontext(sys.stdout.buffer)
+
+
 async def _checkpoint_lines(reader: SqlReader, tenant_id: str) -> list[bytes]:
-    """The signed heads that the store keeps, oldest first."""
+    """The signed heads that the store keeps, oldest first; of an older version it has none."""
     from sidecar.ledger.checkpoint_file import line_of
     from sidecar.ledger.proofs import LIST_MAX, list_checkpoints
-    from storage.tree import SIGNED
+    from storage.retention import CareReader
+    from storage.tree import CHECKPOINTS_SINCE, SIGNED
 
+    if await CareReader(reader).schema_version() < CHECKPOINTS_SINCE:
+        return []
     rows = await list_checkpoints(reader, tenant_id, limit=LIST_MAX)
     return [line_of(row.note, row.at_us) for row in reversed(rows) if row.kind == SIGNED]
 

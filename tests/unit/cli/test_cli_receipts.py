@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
+import sqlite3
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -69,6 +71,33 @@ def test_what_is_no_file_of_receipts_is_unreadable(
 ) -> None:
     assert receipts("verify", CASES / "must_reject" / f"{name}.jsonl") == 2
     assert "UNREADABLE" in capsys.readouterr().out
+
+
+def test_a_store_of_an_older_version_is_exported_before_it_is_brought_up_to_date(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, output = store_of(tmp_path, "acme"), tmp_path / "out.jsonl"
+    with contextlib.closing(sqlite3.connect(tmp_path / "aegis.db")) as older:
+        older.execute("DROP TABLE checkpoint")
+        older.execute("DELETE FROM schema_migration WHERE version > 10")
+        older.commit()
+    assert receipts("export", "--store", url, "--output", output) == 0
+    assert len(output.read_bytes().splitlines()) == 3
+    assert receipts("checkpoint", "--store", url) == 1
+    said = capsys.readouterr().err
+    assert (
+        "no such table" in said and "Start a sidecar of this version on a store of an older" in said
+    )
+
+
+def test_an_export_that_fails_leaves_the_one_before(tmp_path: Path) -> None:
+    url, output = store_of(tmp_path, "acme", "beta"), tmp_path / "out.jsonl"
+    output.write_bytes(b"an export of before")
+    for wrong in (("--store", url), ("--store", url, "--tenant", "gamma"), ("--store", url + "x")):
+        assert receipts("export", *wrong, "--output", output) != 0
+        assert output.read_bytes() == b"an export of before"
+    assert receipts("export", "--store", url, "--tenant", "beta", "--output", output) == 0
+    assert len(output.read_bytes().splitlines()) == 3, "control"
 
 
 def test_a_file_that_is_not_there_is_unreadable(
