@@ -59,6 +59,12 @@ _OTHER_TABLES = (
     "somebody changed its tables: a start says what differs."
 )
 
+_WHOSE = (
+    "Look whether the file and its folder are there, and whose they are: the sidecar's user has to "
+    "read and write both."
+)
+_STEP_BY_PRIMARY_CODE = {sqlite3.SQLITE_ERROR: _OTHER_TABLES, sqlite3.SQLITE_CANTOPEN: _WHOSE}
+
 #: A COMMIT that fails with one of these has certainly not happened.
 _NOT_COMMITTED = (StoreFull, StoreBusy, StoreReadOnly)
 
@@ -88,8 +94,7 @@ def _named(error: Exception, code: int) -> StoreError:
     primary = code & _PRIMARY_CODE_MASK
     kind = _BY_PRIMARY_CODE.get(primary, StoreError)
     answer = kind(f"{error} ({getattr(error, 'sqlite_errorname', code)})")
-    if primary == sqlite3.SQLITE_ERROR:
-        answer.next_step = _OTHER_TABLES
+    answer.next_step = _STEP_BY_PRIMARY_CODE.get(primary, kind.next_step)
     return answer
 
 

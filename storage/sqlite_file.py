@@ -89,7 +89,7 @@ def create_private(path: Path) -> None:
     StoreUnavailable.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = _open_or_make(path)
     except OSError as error:
         raise _translated(error, path) from error
     os.close(descriptor)
@@ -100,6 +100,34 @@ def create_private(path: Path) -> None:
         raise _translated(error, path.parent) from error
     finally:
         os.close(folder)
+
+
+def _open_or_make(path: Path) -> int:
+    """A descriptor of the file, which is made, for its owner alone, where there is none; of nothing
+    that a link in its place leads to."""
+    try:
+        return open_new(path, of_folder=True)
+    except FileExistsError:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def open_new(path: Path, *, of_folder: bool) -> int:
+    """A descriptor of a file that is made, mode 0600; raises FileExistsError and other OSErrors.
+
+    With `of_folder` a file that root makes belongs to whom the folder belongs to, if that is
+    somebody else: a command that was run as root leaves nothing that the sidecar cannot open. Only
+    of a file that was made here: what stood there may lead elsewhere.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        if of_folder and os.geteuid() == 0:
+            folder = path.parent.stat()
+            if folder.st_uid:
+                os.fchown(descriptor, folder.st_uid, folder.st_gid)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 class FileLock:
@@ -118,7 +146,7 @@ class FileLock:
 
     def _open(self) -> int:
         try:
-            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            return _open_or_make(self._path)
         except OSError as error:
             raise _translated(error, self._path) from error
 
