@@ -112,6 +112,8 @@ def finished(work: Coroutine[Any, Any, int], *, writes: bool = False) -> int:
         else:
             print(f"    {error.next_step}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever reads what is printed has had enough: no trouble of the store
+        raise
     except OSError as error:
         print(f"cannot be read or written: {os_error_text(error)}", file=sys.stderr)
         return 1
