@@ -11,6 +11,7 @@ engine needs another text; without the latter it is a step of that engine alone.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,8 @@ from typing import NamedTuple
 
 from storage.driver import Driver, Row, Script, execute_many, fetch
 from storage.errors import MigrationChanged, StoreTooNew
+
+_log = logging.getLogger("aegis.store")
 
 MIGRATIONS_FOLDER = Path(__file__).parent / "migrations"
 _FILE_NAME = re.compile(r"(\d{4})_([a-z0-9_]+)(?:\.([a-z]+))?\.sql")
@@ -100,9 +103,19 @@ async def migrate(
 
     Raises StoreTooNew, MigrationChanged, or what the driver raises; whole steps stay applied.
     """
+    if await driver.fetch(sql["has_schema"]):
+        applied = await driver.fetch(sql["applied_migrations"])
+        if 0 < len(applied) < len(shipped):
+            _log.info(  # before it begins: nobody is to take a long start for one that hangs
+                "the store is brought up to date",
+                extra={
+                    "detail": f"from schema {applied[-1][0]} to {shipped[-1].version}; of a large "
+                    "store it takes minutes, and of a file as much room again"
+                },
+            )
     while await driver.transaction(partial(_apply_next, sql, shipped, now_us())):
         pass
-    return len(shipped)
+    return shipped[-1].version
 
 
 def _apply_next(sql: Mapping[str, str], shipped: Sequence[Migration], at_us: int) -> Script[bool]:

@@ -58,12 +58,18 @@ def look(path: Path) -> tuple[list[str], list[tuple[object, ...]]]:
     return found
 
 
-async def test_steps_are_applied_once_and_later_ones_added(tmp_path: Path) -> None:
+async def test_steps_are_applied_once_and_later_ones_added(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "aegis.store")
     path, folder = tmp_path / "x.db", tmp_path / "steps"
     first_two = dict(list(STEPS.items())[:2])
     assert await run(path, write(folder, first_two), 7) == 2
     assert await run(path, folder, 8) == 2
+    assert not caplog.records, "nothing is brought up to date of a new store, or one that is"
     assert await run(path, write(folder, STEPS), 9) == 3
+    [told] = caplog.records
+    assert "from schema 2 to 3" in vars(told)["detail"]
     assert look(path) == (
         ["schema_migration", "first", "second", "third"],
         [(1, "create_first", 7), (2, "create_second", 7), (3, "create_third", 9)],
