@@ -8,6 +8,7 @@ one whose locks do nothing, loses data silently; such places are refused.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -119,14 +120,11 @@ def open_new(path: Path, *, of_folder: bool) -> int:
     of a file that was made here: what stood there may lead elsewhere.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        if of_folder and os.geteuid() == 0:
+    if of_folder and os.geteuid() == 0:
+        with contextlib.suppress(OSError):  # root of a container may not: then it stays root's
             folder = path.parent.stat()
             if folder.st_uid:
                 os.fchown(descriptor, folder.st_uid, folder.st_gid)
-    except BaseException:
-        os.close(descriptor)
-        raise
     return descriptor
 
 

@@ -65,6 +65,24 @@ def test_what_a_name_leads_to_is_not_given_away(tmp_path: Path) -> None:
     assert owners(folder)["heads.json"] == SIDECAR
 
 
+@needs_root
+def test_root_that_may_give_nothing_away_works_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container without capabilities."""
+    path = as_of_the_sidecar(tmp_path / "data")
+    asked: list[int] = []
+
+    def refused(_: int, user: int, __: int) -> None:
+        asked.append(user)
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchown", refused)
+    (path.parent / "aegis.db.lock").unlink()
+    assert store_command("prune", path, "call_facts", "--older-than", "5d") == 0
+    assert SIDECAR in asked and owners(path.parent)["aegis.db.lock"] == 0
+
+
 def test_a_file_that_is_somebody_elses_is_not_said_to_be_broken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
