@@ -32,6 +32,12 @@ _NETWORK_FILE_SYSTEMS = frozenset(
     + ("gpfs", "ncpfs", "vboxsf", "fuse.glusterfs", "fuse.sshfs", "fuse.s3fs", "fuse.rclone")
     + ("fuse.gcsfuse", "fuse.goofys", "fuse.vmhgfs-fuse")
 )
+_IN_MEMORY = "lies in memory ({}): every receipt is gone when the machine or its pod is"
+_PASSING_FILE_SYSTEMS = {
+    "tmpfs": _IN_MEMORY.format("tmpfs"),
+    "ramfs": _IN_MEMORY.format("ramfs"),
+    "overlay": "lies in a container's own layer: every receipt is gone when the container is",
+}
 _READ_ONLY_ERRNO = (errno.EROFS, errno.EACCES, errno.EPERM)
 _FULL_ERRNO = (errno.ENOSPC, errno.EDQUOT)
 
@@ -69,6 +75,15 @@ def file_system_of(path: Path, mounts: str) -> str:
         if path.is_relative_to(point) and len(point) >= len(found):
             found, kind = point, right.split()[0]
     return kind
+
+
+def place_warnings(path: Path) -> tuple[str, ...]:
+    """What an operator should know of a place that keeps a store only for a while."""
+    if not _MOUNTS.exists():
+        return ()
+    kind = file_system_of(path.parent, _MOUNTS.read_text(encoding="utf-8", errors="replace"))
+    what = _PASSING_FILE_SYSTEMS.get(kind)
+    return () if what is None else (f"{path} {what}; put it on a disk or a volume that stays.",)
 
 
 def check_place(path: Path) -> None:
