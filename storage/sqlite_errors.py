@@ -63,7 +63,15 @@ _WHOSE = (
     "Look whether the file and its folder are there, and whose they are: the sidecar's user has to "
     "read and write both."
 )
-_STEP_BY_PRIMARY_CODE = {sqlite3.SQLITE_ERROR: _OTHER_TABLES, sqlite3.SQLITE_CANTOPEN: _WHOSE}
+_DISK = (
+    "Look whether the disk is full, and what the system's log says of it: `df`, `dmesg`. A sidecar "
+    "that runs goes on by itself once it can."
+)
+_STEP_BY_PRIMARY_CODE = {
+    sqlite3.SQLITE_ERROR: _OTHER_TABLES,
+    sqlite3.SQLITE_CANTOPEN: _WHOSE,
+    sqlite3.SQLITE_IOERR: _DISK,
+}
 
 #: A COMMIT that fails with one of these has certainly not happened.
 _NOT_COMMITTED = (StoreFull, StoreBusy, StoreReadOnly)
