@@ -103,19 +103,25 @@ async def migrate(
 
     Raises StoreTooNew, MigrationChanged, or what the driver raises; whole steps stay applied.
     """
-    if await driver.fetch(sql["has_schema"]):
-        applied = await driver.fetch(sql["applied_migrations"])
-        if 0 < len(applied) < len(shipped):
-            _log.info(  # before it begins: nobody is to take a long start for one that hangs
-                "the store is brought up to date",
-                extra={
-                    "detail": f"from schema {applied[-1][0]} to {shipped[-1].version}; of a large "
-                    "store it takes minutes, and of a file as much room again"
-                },
-            )
+    applied = await driver.transaction(partial(_applied, sql))
+    if 0 < len(applied) < len(shipped):
+        _log.info(  # before it begins: nobody is to take a long start for one that hangs
+            "the store is brought up to date",
+            extra={
+                "detail": f"from schema {applied[-1][0]} to {shipped[-1].version}; of a large "
+                "store it takes minutes, and of a file as much room again"
+            },
+        )
     while await driver.transaction(partial(_apply_next, sql, shipped, now_us())):
         pass
     return shipped[-1].version
+
+
+def _applied(sql: Mapping[str, str]) -> Script[list[Row]]:
+    """The steps that were applied; none of a place where there is no store yet."""
+    if not (yield from fetch(sql["has_schema"])):
+        return []
+    return (yield from fetch(sql["applied_migrations"]))
 
 
 def _apply_next(sql: Mapping[str, str], shipped: Sequence[Migration], at_us: int) -> Script[bool]:

@@ -133,10 +133,9 @@ async def test_a_full_disk_on_which_nothing_can_be_read_is_told_to_be_looked_at(
     with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=2m", "tmpfs") as disk:
         async with opened(disk / "store.db") as store:
             await store.record([intent("c1")], seal)
-        with (disk / "ballast").open("wb") as ballast, contextlib.suppress(OSError):
+        with (disk / "ballast").open("wb", buffering=0) as ballast, contextlib.suppress(OSError):
             while True:
                 ballast.write(b"\0" * 4096)
-                ballast.flush()
         with pytest.raises(StoreUnavailable) as found:
             await open_reader(url_of(disk / "store.db"))
         assert "disk is full" in found.value.next_step
