@@ -178,6 +178,13 @@ def test_status_and_store_status_speak_plainly(sidecar: Process) -> None:
     assert json.loads(status.stdout)["version"]
     health = sidecar.cli("health", "--config", str(sidecar.config))
     assert health.returncode == 0, health.stdout + health.stderr
+    by_file, by_folder = ("--config", str(sidecar.config)), ("--data-dir", str(sidecar.folder))
+    asked = [(verb, *where) for verb in ("status", "reload") for where in (by_file, by_folder)]
+    assert not any(sidecar.cli(*one).stderr for one in asked)
+    sidecar.config.write_text(sidecar.config.read_text() + "default: observe\n")
+    for one in asked:  # it is not in force, and nobody is to think that it is
+        said = sidecar.cli(*one)
+        assert said.returncode == 0 and "saved since the start" in said.stderr, one
 
 
 def test_the_status_tells_of_the_last_backup(sidecar: Process, tmp_path: Path) -> None:
