@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
 from sidecar.cli.os_error_text import os_error_text
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator
     from pathlib import Path
 
     from storage.sql_store import SqlReader
@@ -44,13 +45,15 @@ def run(args: argparse.Namespace) -> int:
     import asyncio
     import os
 
+    from sidecar.cli.told_to_end import ended_in_order
     from storage.errors import StoreError
 
     url = args.store or _configured_store(args.config)
     if url is None:
         return 1
     try:
-        return asyncio.run(_write_export(url, args))
+        with ended_in_order():
+            return asyncio.run(_write_export(url, args))
     except StoreError as error:
         print(f"{error} [{error.code}]\n    {error.next_step}", file=sys.stderr)
         return 1
@@ -102,7 +105,6 @@ async def _write_export(url: str, args: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
         lines = export_lines(reader, str(tenant_id), with_facts=args.facts, start=start)
-        # Only now: an export of before stays where there is nothing to put in its place.
         with _opened(args.output) as to:
             async for line in lines:
                 to.write(line)
@@ -116,11 +118,38 @@ async def _write_export(url: str, args: argparse.Namespace) -> int:
     return 0
 
 
-def _opened(name: str | None) -> AbstractContextManager[BinaryIO]:
-    from contextlib import nullcontext
+@contextmanager
+def _opened(name: str | None) -> Iterator[BinaryIO]:
+    """Where the lines go. A file gets its name once all are written: one that was broken off would
+    verify, as a chain that ends there; and what was there before stays until then."""
     from pathlib import Path
 
-    return Path(name).open("wb") if name else nullcontext(sys.stdout.buffer)
+    from storage.backup import partial_of
+
+    if not name:
+        yield sys.stdout.buffer
+        return
+    given = Path(name)
+    is_there = given.exists()
+    if is_there and not given.is_file():  # a pipe, a device, /dev/stdout
+        with given.open("wb") as to:
+            yield to
+        return
+    target = given.resolve()
+    partial = partial_of(target)
+    try:
+        opened = partial.open("xb")
+    except OSError as error:
+        error.filename = name  # the one that was named
+        raise
+    try:
+        with opened as to:
+            if is_there:
+                partial.chmod(target.stat().st_mode & 0o777)
+            yield to
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 async def _checkpoint_lines(reader: SqlReader, tenant_id: str) -> list[bytes]:
