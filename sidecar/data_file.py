@@ -9,6 +9,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from storage.sqlite_file import open_new
+
 
 def read_small(path: Path, bytes_max: int) -> bytes | None:
     """The content; None if there is no such file. Raises OSError, also for a file beyond bounds."""
@@ -25,13 +27,14 @@ def read_small(path: Path, bytes_max: int) -> bytes | None:
 def replace_file(path: Path, content: bytes) -> None:
     """Puts `content` there, durably, for the owner's eyes only; raises OSError.
 
-    Whoever reads, and whatever is killed meanwhile, there is the old content or the new.
+    Whoever reads, and whatever is killed meanwhile, there is the old content or the new. What root
+    puts into somebody else's folder is that one's: a command that was run as root keeps no sidecar
+    from reading its own files.
     """
     fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        descriptor = os.open(
-            fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-        )
+        fresh.unlink(missing_ok=True)  # left by somebody who had this number and was killed
+        descriptor = open_new(fresh, of_folder=True)
         with open(descriptor, "wb") as handle:  # noqa: PTH123 - a descriptor, not a path
             handle.write(content)
             handle.flush()

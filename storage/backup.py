@@ -22,6 +22,7 @@ from pathlib import Path
 from storage.errors import FolderMissing, StoreCorrupt, StoreError, StoreUnavailable
 from storage.sqlite_errors import translated
 from storage.sqlite_file import _translated as error_of_system
+from storage.sqlite_file import open_new
 from storage.sqlite_thread import prepare_reader
 
 #: 2 MiB: a step is a few milliseconds, and Ctrl-C is heard between steps.
@@ -62,15 +63,22 @@ def check_free(target: Path) -> None:
             raise TargetExists(f"{path} exists")
 
 
-def copy_store(source: Path, partial: Path, on_progress: Progress | None = None) -> None:
+def copy_store(
+    source: Path,
+    partial: Path,
+    on_progress: Progress | None = None,
+    *,
+    of_folder: bool = False,
+) -> None:
     """Copies one snapshot of the store at `source` to a new file, durable and mode 0600.
 
-    `on_progress` gets pages done and pages in all, on this thread. The copy needs no write-ahead
-    log, and may be opened on read-only media. Raises TargetExists, or a StoreError of reading or
-    writing; then there is no file at `partial`.
+    With `of_folder` the copy that root makes is its folder's owner's. `on_progress` gets pages done
+    and pages in all, on this thread. The copy needs no write-ahead log, and may be opened on
+    read-only media. Raises TargetExists, or a StoreError of reading or writing; then there is no
+    file at `partial`.
     """
     try:
-        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = open_new(partial, of_folder=of_folder)
     except FileExistsError as error:
         raise TargetExists(f"{partial} exists") from error
     except OSError as error:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from storage.driver import Script, Value, execute_many, fetch
-from storage.retention import Retention
+from storage.retention import CareReader, Retention
 from storage.sql_store import KEPT
 
 #: The erasure that is under way, or was interrupted: one at a time.
@@ -80,13 +80,17 @@ _STATEMENTS: Final[Mapping[type, str]] = {
 }
 
 
-class Erasing(Retention):
-    """Erases what may be erased, a few rows at a time, under a mark."""
+class ErasingReader(CareReader):
+    """What can be told of an erasure by reading alone."""
 
     async def unfinished(self) -> str:
         """What the erasure says that is under way, or was interrupted; "" if there is none."""
         rows = await self._reads.fetch(self._sql["state"], ERASING)
         return str(rows[0][0]) if rows else ""
+
+
+class Erasing(ErasingReader, Retention):
+    """Erases what may be erased, a few rows at a time, under a mark."""
 
     async def begin(self, said: str) -> str:
         """Marks an erasure, unless one is marked already; gives what the mark says then."""

@@ -42,7 +42,10 @@ class StoreFull(StoreError):
     """No space is left where the store lives."""
 
     code = "store_full"
-    next_step = "Free disk space; the sidecar goes on by itself."
+    next_step = (
+        "Free disk space. A sidecar that runs goes on by itself; what did not start, or broke off, "
+        "has to be started again."
+    )
 
 
 class StoreReadOnly(StoreError):
@@ -87,7 +90,10 @@ class StoreTooNew(StoreError):
     """The schema is newer than this program."""
 
     code = "store_too_new"
-    next_step = "Start the version of the sidecar that wrote it, or a newer one."
+    next_step = (
+        "Start the version of the sidecar that wrote it, or a newer one. No schema is taken back: "
+        "the way to an older version is a backup from before."
+    )
 
 
 class MigrationChanged(StoreError):

@@ -11,6 +11,7 @@ engine needs another text; without the latter it is a step of that engine alone.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,8 @@ from typing import NamedTuple
 
 from storage.driver import Driver, Row, Script, execute_many, fetch
 from storage.errors import MigrationChanged, StoreTooNew
+
+_log = logging.getLogger("aegis.store")
 
 MIGRATIONS_FOLDER = Path(__file__).parent / "migrations"
 _FILE_NAME = re.compile(r"(\d{4})_([a-z0-9_]+)(?:\.([a-z]+))?\.sql")
@@ -79,8 +82,10 @@ def check_applied(applied: Sequence[Row], shipped: Sequence[Migration]) -> None:
     known = {migration.version: migration for migration in shipped}
     for version, name, sha256 in applied:
         if version not in known:
+            newest = applied[-1]
             raise StoreTooNew(
-                f"the store has schema {version} ({name}); this program knows up to {len(known)}"
+                f"the store has schema {newest[0]} ({newest[1]}); this program knows up to "
+                f"{max(known, default=0)}"  # an engine has not every number
             )
         if known[version].sha256 != sha256:
             raise MigrationChanged(
@@ -98,9 +103,25 @@ async def migrate(
 
     Raises StoreTooNew, MigrationChanged, or what the driver raises; whole steps stay applied.
     """
+    applied = await driver.transaction(partial(_applied, sql))
+    if 0 < len(applied) < len(shipped):
+        _log.info(  # before it begins: nobody is to take a long start for one that hangs
+            "the store is brought up to date",
+            extra={
+                "detail": f"from schema {applied[-1][0]} to {shipped[-1].version}; of a large "
+                "store it takes minutes, and of a file as much room again"
+            },
+        )
     while await driver.transaction(partial(_apply_next, sql, shipped, now_us())):
         pass
-    return len(shipped)
+    return shipped[-1].version
+
+
+def _applied(sql: Mapping[str, str]) -> Script[list[Row]]:
+    """The steps that were applied; none of a place where there is no store yet."""
+    if not (yield from fetch(sql["has_schema"])):
+        return []
+    return (yield from fetch(sql["applied_migrations"]))
 
 
 def _apply_next(sql: Mapping[str, str], shipped: Sequence[Migration], at_us: int) -> Script[bool]:

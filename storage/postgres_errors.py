@@ -47,8 +47,8 @@ _CUT_OFF = "57014"
 _BY_CLASS: dict[str, type[StoreError]] = {"23": UnfitRow, "22": UnfitRow}
 
 _FIND = (
-    "Look whether the server runs and answers at the host and port of `store`; the sidecar goes "
-    "on by itself as soon as it does."
+    "Look whether the server runs and answers at the host and port of `store`; a sidecar that runs "
+    "goes on by itself as soon as it does."
 )
 _PRIMARY = (
     "Name the primary in `store`, or all servers one after the other (HOST:PORT,HOST:PORT): the "
@@ -87,7 +87,7 @@ _STEP_BY_CODE: dict[str, str] = {
     "42703": _TABLES,
     "42704": "Take the parameter out of the URL that `store` refers to.",
     "42P01": _TABLES,
-    "53100": "Free disk space on the server; the sidecar goes on by itself.",
+    "53100": "Free disk space on the server; a sidecar that runs goes on by itself.",
     "53300": (
         "Raise max_connections, or the role's CONNECTION LIMIT, or end other clients: a sidecar "
         "takes up to seven connections."
@@ -97,7 +97,7 @@ _STEP_BY_CODE: dict[str, str] = {
         "Look on the server for what makes it slow, or who cancelled the statement; a "
         "statement_timeout of the role or the database does it too."
     ),
-    "57P03": "Wait until the server has started; the sidecar goes on by itself.",
+    "57P03": "Wait until the server has started; a sidecar that runs goes on by itself.",
 }
 _STEP_BY_KIND: dict[type[StoreError], str] = {
     StoreBusy: "Look in pg_stat_activity for sessions that wait for each other's locks.",

@@ -23,7 +23,7 @@ from storage.driver import Row, Script, StoreFacts, Value
 from storage.errors import ReadTimeout, StoreError, StoreUnavailable
 from storage.scopes import Scopes
 from storage.sqlite_errors import is_distrustful, translated, was_interrupted
-from storage.sqlite_file import FileLock, check_place, create_private
+from storage.sqlite_file import FileLock, check_place, create_private, place_warnings
 from storage.sqlite_log import check_log
 from storage.sqlite_thread import (
     WriterState,
@@ -173,6 +173,7 @@ class SqliteDriver:
         self._writer: aiosqlite.Connection | None = None
         self._lock: FileLock | None = None
         self._batches = 0
+        self._warnings: tuple[str, ...] = ()
 
     async def open(self) -> None:
         """Takes the file's lock and opens the writer; a new file is made if there is none.
@@ -182,6 +183,7 @@ class SqliteDriver:
         StoreUnavailable, and then holds nothing.
         """
         check_place(self._path)
+        self._warnings = version_warnings(sqlite3.sqlite_version_info) + place_warnings(self._path)
         self._lock = FileLock(self._path)
         try:
             create_private(self._path)
@@ -231,7 +233,7 @@ class SqliteDriver:
             reopened_total=state.reopened_total,
             commits_total=state.commits_total,
             rows_total=state.rows_total,
-            warnings=version_warnings(sqlite3.sqlite_version_info),
+            warnings=self._warnings,
         )
 
     async def close(self) -> None:

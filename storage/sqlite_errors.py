@@ -53,6 +53,26 @@ _DISTRUST = (
     sqlite3.SQLITE_NOMEM,
 )
 
+#: Statements are fixed, so that one which SQLite cannot prepare meets other tables than it is for.
+_OTHER_TABLES = (
+    "Start a sidecar of this version on a store of an older one, once. If it is of this version, "
+    "somebody changed its tables: a start says what differs."
+)
+
+_WHOSE = (
+    "Look whether the file and its folder are there, and whose they are: the sidecar's user has to "
+    "read and write both."
+)
+_DISK = (
+    "Look whether the disk is full, and what the system's log says of it: `df`, `dmesg`. A sidecar "
+    "that runs goes on by itself once it can."
+)
+_STEP_BY_PRIMARY_CODE = {
+    sqlite3.SQLITE_ERROR: _OTHER_TABLES,
+    sqlite3.SQLITE_CANTOPEN: _WHOSE,
+    sqlite3.SQLITE_IOERR: _DISK,
+}
+
 #: A COMMIT that fails with one of these has certainly not happened.
 _NOT_COMMITTED = (StoreFull, StoreBusy, StoreReadOnly)
 
@@ -72,10 +92,17 @@ def translated(error: Exception) -> Exception:
     elif code in _UNIQUE:
         answer = UniqueViolation(str(error))
     else:
-        kind = _BY_PRIMARY_CODE.get(code & _PRIMARY_CODE_MASK, StoreError)
-        answer = kind(f"{error} ({getattr(error, 'sqlite_errorname', code)})")
+        answer = _named(error, code)
     if answer is not error:
         answer.__cause__ = error
+    return answer
+
+
+def _named(error: Exception, code: int) -> StoreError:
+    primary = code & _PRIMARY_CODE_MASK
+    kind = _BY_PRIMARY_CODE.get(primary, StoreError)
+    answer = kind(f"{error} ({getattr(error, 'sqlite_errorname', code)})")
+    answer.next_step = _STEP_BY_PRIMARY_CODE.get(primary, kind.next_step)
     return answer
 
 

@@ -8,6 +8,7 @@ one whose locks do nothing, loses data silently; such places are refused.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -31,6 +32,12 @@ _NETWORK_FILE_SYSTEMS = frozenset(
     + ("gpfs", "ncpfs", "vboxsf", "fuse.glusterfs", "fuse.sshfs", "fuse.s3fs", "fuse.rclone")
     + ("fuse.gcsfuse", "fuse.goofys", "fuse.vmhgfs-fuse")
 )
+_IN_MEMORY = "lies in memory ({}): every receipt is gone when the machine or its pod is"
+_PASSING_FILE_SYSTEMS = {
+    "tmpfs": _IN_MEMORY.format("tmpfs"),
+    "ramfs": _IN_MEMORY.format("ramfs"),
+    "overlay": "lies in a container's own layer: every receipt is gone when the container is",
+}
 _READ_ONLY_ERRNO = (errno.EROFS, errno.EACCES, errno.EPERM)
 _FULL_ERRNO = (errno.ENOSPC, errno.EDQUOT)
 
@@ -70,6 +77,15 @@ def file_system_of(path: Path, mounts: str) -> str:
     return kind
 
 
+def place_warnings(path: Path) -> tuple[str, ...]:
+    """What an operator should know of a place that keeps a store only for a while."""
+    if not _MOUNTS.exists():
+        return ()
+    kind = file_system_of(path.parent, _MOUNTS.read_text(encoding="utf-8", errors="replace"))
+    what = _PASSING_FILE_SYSTEMS.get(kind)
+    return () if what is None else (f"{path} {what}; put it on a disk or a volume that stays.",)
+
+
 def check_place(path: Path) -> None:
     """Raises UnsupportedStore or FolderMissing if a store cannot live at `path`."""
     if not path.parent.is_dir():
@@ -89,7 +105,7 @@ def create_private(path: Path) -> None:
     StoreUnavailable.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = _open_or_make(path)
     except OSError as error:
         raise _translated(error, path) from error
     os.close(descriptor)
@@ -100,6 +116,31 @@ def create_private(path: Path) -> None:
         raise _translated(error, path.parent) from error
     finally:
         os.close(folder)
+
+
+def _open_or_make(path: Path) -> int:
+    """A descriptor of the file, which is made, for its owner alone, where there is none; of nothing
+    that a link in its place leads to."""
+    try:
+        return open_new(path, of_folder=True)
+    except FileExistsError:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def open_new(path: Path, *, of_folder: bool) -> int:
+    """A descriptor of a file that is made, mode 0600; raises FileExistsError and other OSErrors.
+
+    With `of_folder` a file that root makes belongs to whom the folder belongs to, if that is
+    somebody else: a command that was run as root leaves nothing that the sidecar cannot open. Only
+    of a file that was made here: what stood there may lead elsewhere.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    if of_folder and os.geteuid() == 0:
+        with contextlib.suppress(OSError):  # root of a container may not: then it stays root's
+            folder = path.parent.stat()
+            if folder.st_uid:
+                os.fchown(descriptor, folder.st_uid, folder.st_gid)
+    return descriptor
 
 
 class FileLock:
@@ -118,7 +159,7 @@ class FileLock:
 
     def _open(self) -> int:
         try:
-            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            return _open_or_make(self._path)
         except OSError as error:
             raise _translated(error, self._path) from error
 

@@ -24,7 +24,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
-from storage.errors import StoreCorrupt, StoreUnavailable
+from storage.errors import StoreCorrupt
+from storage.sqlite_file import _translated
 
 SECTOR_BYTES: Final = 512
 #: Frames that are read and summed up together, a few hundred KB. An even number.
@@ -84,7 +85,7 @@ class _Log(NamedTuple):
 def check_log(path: Path) -> None:
     """Walks the log beside the database at `path`, if there is one; nobody may be writing to it.
 
-    Needs memory for a few frames. Raises LogDamaged, or StoreUnavailable if it cannot be read.
+    Needs memory for a few frames. Raises LogDamaged, or another StoreError if it cannot be read.
     """
     log = path.with_name(f"{path.name}-wal")
     try:
@@ -93,7 +94,7 @@ def check_log(path: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise StoreUnavailable(f"{log}: {error.strerror or error}") from error
+        raise _translated(error, log) from error
     if number is not None:
         what = f"frame {number}" if number else "the header"
         raise LogDamaged(f"{log}: {what} is damaged, and commits stand after it")

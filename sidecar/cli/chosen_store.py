@@ -95,13 +95,16 @@ def file_path(name: str) -> Path:
 
 
 def finished(work: Coroutine[Any, Any, int], *, writes: bool = False) -> int:
-    """Runs the work; gives its exit code, or 1 or 2 after saying on stderr what went wrong."""
+    """Runs the work; gives its exit code, or 1 or 2 after saying on stderr what went wrong. Told to
+    end, it ends in order."""
     import asyncio
 
+    from sidecar.cli.told_to_end import ended_in_order
     from storage.errors import StoreError, StoreHeld
 
     try:
-        return asyncio.run(work)
+        with ended_in_order():
+            return asyncio.run(work)
     except WrongUsage as error:
         print(error, file=sys.stderr)
         return 2
@@ -112,6 +115,8 @@ def finished(work: Coroutine[Any, Any, int], *, writes: bool = False) -> int:
         else:
             print(f"    {error.next_step}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever reads what is printed has had enough: no trouble of the store
+        raise
     except OSError as error:
         print(f"cannot be read or written: {os_error_text(error)}", file=sys.stderr)
         return 1

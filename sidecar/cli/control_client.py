@@ -20,6 +20,7 @@ from sidecar.cli.os_error_text import os_error_text
 from sidecar.cli.terminal_text import fit
 
 SOCKET_NAME: Final = "control.sock"
+CONFIGURATION_NAME: Final = "sidecar.yaml"
 WAIT_S: Final = 10.0
 #: The longest path that any system takes for a socket (Linux; macOS takes 103).
 PATH_BYTES_MAX: Final = 107
@@ -146,13 +147,30 @@ def socket_path(args: argparse.Namespace) -> Path:
     return Path(load_configuration(args).data_dir) / SOCKET_NAME
 
 
+def changed_since_start(args: argparse.Namespace) -> str:
+    """What to say where sidecar.yaml was saved after the sidecar that is asked had started, which
+    made its socket then; "" where it was not, or it cannot be told."""
+    folder = args.data_dir
+    file = Path(folder) / CONFIGURATION_NAME if folder else _configuration_path(args)
+    try:
+        is_newer = file.stat().st_mtime_ns > socket_path(args).stat().st_mtime_ns
+    except (OSError, Unreachable):
+        return ""
+    if not is_newer:
+        return ""
+    return f"{file} was saved since the start, and is read at a start alone: restart the sidecar"
+
+
+def _configuration_path(args: argparse.Namespace) -> Path:
+    return Path(args.config or os.environ.get("AEGIS_CONFIG") or CONFIGURATION_NAME)
+
+
 def load_configuration(args: argparse.Namespace) -> Any:
     """The Config of --config, as far as this machine goes: no upstream's secret is needed to ask
     the running sidecar. Raises Unreachable (exit code 2) with its problems."""
     from sidecar.config.load import load_config
 
-    path = Path(args.config or os.environ.get("AEGIS_CONFIG") or "sidecar.yaml")
-    loaded = load_config(path, os.environ, ())
+    loaded = load_config(_configuration_path(args), os.environ, ())
     if loaded.local is None:
         problems = "\n".join(str(problem) for problem in loaded.problems)
         raise Unreachable(f"{problems}\n(or name the sidecar's folder with --data-dir)", 2)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
 from sidecar.cli.os_error_text import os_error_text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from storage.sql_store import SqlReader
@@ -41,21 +43,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 done, 1 store trouble, 2 wrong usage."""
     import asyncio
-    import contextlib
     import os
-    from pathlib import Path
 
+    from sidecar.cli.told_to_end import ended_in_order
     from storage.errors import StoreError
 
     url = args.store or _configured_store(args.config)
     if url is None:
         return 1
     try:
-        with contextlib.ExitStack() as stack:
-            output = sys.stdout.buffer
-            if args.output:
-                output = stack.enter_context(Path(args.output).open("wb"))
-            return asyncio.run(_write_export(url, args, output))
+        with ended_in_order():
+            return asyncio.run(_write_export(url, args))
     except StoreError as error:
         print(f"{error} [{error.code}]\n    {error.next_step}", file=sys.stderr)
         return 1
@@ -82,7 +80,7 @@ def _configured_store(config: str | None) -> str | None:
     return None
 
 
-async def _write_export(url: str, args: argparse.Namespace, output: BinaryIO) -> int:
+async def _write_export(url: str, args: argparse.Namespace) -> int:
     from pathlib import Path
 
     import storage
@@ -107,9 +105,10 @@ async def _write_export(url: str, args: argparse.Namespace, output: BinaryIO) ->
                 file=sys.stderr,
             )
         lines = export_lines(reader, str(tenant_id), with_facts=args.facts, start=start)
-        async for line in lines:
-            output.write(line)
-        output.flush()
+        with _opened(args.output) as to:
+            async for line in lines:
+                to.write(line)
+            to.flush()
         if args.output:
             beside = Path(args.output + ".checkpoints")
             heads = await _checkpoint_lines(reader, str(tenant_id))
@@ -119,12 +118,49 @@ async def _write_export(url: str, args: argparse.Namespace, output: BinaryIO) ->
     return 0
 
 
+@contextmanager
+def _opened(name: str | None) -> Iterator[BinaryIO]:
+    """Where the lines go. A file gets its name once all are written: one that was broken off would
+    verify, as a chain that ends there; and what was there before stays until then."""
+    from pathlib import Path
+
+    from storage.backup import partial_of
+
+    if not name:
+        yield sys.stdout.buffer
+        return
+    given = Path(name)
+    is_there = given.exists()
+    if is_there and not given.is_file():  # a pipe, a device, /dev/stdout
+        with given.open("wb") as to:
+            yield to
+        return
+    target = given.resolve()
+    partial = partial_of(target)
+    try:
+        opened = partial.open("xb")
+    except OSError as error:
+        error.filename = name  # the one that was named
+        raise
+    try:
+        with opened as to:
+            if is_there:
+                partial.chmod(target.stat().st_mode & 0o777)
+            yield to
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 async def _checkpoint_lines(reader: SqlReader, tenant_id: str) -> list[bytes]:
-    """The signed heads that the store keeps, oldest first."""
+    """The signed heads that the store keeps, oldest first; of an older version it has none."""
     from sidecar.ledger.checkpoint_file import line_of
     from sidecar.ledger.proofs import LIST_MAX, list_checkpoints
-    from storage.tree import SIGNED
+    from storage.retention import CareReader
+    from storage.tree import CHECKPOINTS_SINCE, SIGNED
 
+    if await CareReader(reader).schema_version() < CHECKPOINTS_SINCE:
+        return []
     rows = await list_checkpoints(reader, tenant_id, limit=LIST_MAX)
     return [line_of(row.note, row.at_us) for row in reversed(rows) if row.kind == SIGNED]
 

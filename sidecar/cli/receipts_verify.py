@@ -114,7 +114,7 @@ def _as_text(verdict: Verdict, found: Anchors, *, first_seq: int, has_keys: bool
     if verdict.fault is not None:
         return _fault_text(verdict, verdict.fault, first_seq)
     if found.fault is not None:
-        return _anchor_fault_text(found)
+        return f"{_anchor_fault_text(found)}{_owned_up(verdict)}"
     if verdict.first_seq == 1:
         extent = f"tree root: {verdict.root}"
     else:
@@ -222,6 +222,17 @@ def _shown(note: str) -> str:
     """A note for a terminal: its dashes as they are, anything odd escaped."""
     lines = note.rstrip("\n").split("\n")
     return "\n".join(f"    {ascii(line.replace(chr(0x2014), '--'))[1:-1]}" for line in lines)
+
+
+def _owned_up(verdict: Verdict) -> str:
+    """Beside heads that go further, or another way: a restore that was accepted looks like that."""
+    told = _rollbacks(verdict)
+    return (
+        f"\n{told}what a chain says of itself proves nothing: ask who put that on record, and keep "
+        "these heads"
+        if told
+        else ""
+    )
 
 
 def _rollbacks(verdict: Verdict) -> str:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 
-from sidecar.cli.control_client import Unreachable, add_connection_arguments, ask
+from sidecar.cli.control_client import (
+    Unreachable,
+    add_connection_arguments,
+    ask,
+    changed_since_start,
+)
 
 NAME = "reload"
 HELP = "load the policies now; a broken set leaves the last good one in force"
@@ -26,4 +31,6 @@ def run(args: argparse.Namespace) -> int:
     for problem in result["problems"]:
         print(problem, file=sys.stderr)
     print(result["text"], file=sys.stdout if result["succeeded"] else sys.stderr)
+    if changed := changed_since_start(args):  # nobody is to think that this took it over
+        print(changed, file=sys.stderr)
     return 0 if result["succeeded"] else 1

@@ -7,6 +7,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asyncio import Task
+
+    from sidecar.config.model import Config
 
 NAME = "serve"
 HELP = "run the sidecar"
@@ -41,7 +48,6 @@ def run(args: argparse.Namespace) -> int:
 
     import uvloop
 
-    from sidecar.app import running
     from sidecar.config.load import load_config
     from sidecar.errors import SidecarError
     from sidecar.policy_reading import check_entries
@@ -62,24 +68,10 @@ def run(args: argparse.Namespace) -> int:
         for problem in sorted({*unusable, *problems_of(loaded.entries, base, loaded.kinds)}):
             print(problem, file=sys.stderr)
         return 1
-    config = loaded.config
-
-    async def serve() -> None:
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        async with running(config) as sidecar:
-            loop.add_signal_handler(signal.SIGHUP, sidecar.reload_soon)
-            print(
-                f"aegis-sidecar listens: agents at {sidecar.data_url}, control at "
-                f"{sidecar.control_url}",
-                flush=True,
-            )
-            await stop.wait()
-
     try:
-        uvloop.run(serve())
+        uvloop.run(_serve(loaded.config))
+    except asyncio.CancelledError:
+        print("aegis-sidecar was told to stop before it had started", file=sys.stderr)
     except SidecarError as error:
         print(f"aegis-sidecar will not start: {error}", file=sys.stderr)
         return 1
@@ -90,3 +82,36 @@ def run(args: argparse.Namespace) -> int:
         )
         return 1
     return 0
+
+
+async def _serve(config: Config) -> None:
+    """From the start until the process is told to stop; CancelledError if that was before the start
+    had ended."""
+    import asyncio
+    import signal
+    from functools import partial
+
+    from sidecar.app import running
+
+    def when_told_to_stop(called: Callable[[], object]) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, called)
+
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    # Nobody is served yet: whatever the start waits for, it waits no more. What was begun is put in
+    # order all the same, and not left because somebody says so twice.
+    when_told_to_stop(partial(_cancel_once, asyncio.current_task()))
+    async with running(config) as sidecar:
+        when_told_to_stop(stop.set)
+        loop.add_signal_handler(signal.SIGHUP, sidecar.reload_soon)
+        print(
+            f"aegis-sidecar listens: agents at {sidecar.data_url}, control at "
+            f"{sidecar.control_url}",
+            flush=True,
+        )
+        await stop.wait()
+
+
+def _cancel_once(task: Task[None] | None) -> None:
+    if task is not None and not task.cancelling():
+        task.cancel()

@@ -7,7 +7,12 @@ import json
 import sys
 from typing import Any
 
-from sidecar.cli.control_client import Unreachable, add_connection_arguments, ask
+from sidecar.cli.control_client import (
+    Unreachable,
+    add_connection_arguments,
+    ask,
+    changed_since_start,
+)
 
 NAME = "status"
 HELP = "say how the running sidecar is doing"
@@ -27,6 +32,8 @@ def run(args: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     print(json.dumps(status) if args.json else "\n".join(_lines(status)))
+    if changed := changed_since_start(args):
+        print(changed, file=sys.stderr)
     return 0 if status["ready"] else 1
 
 

@@ -20,8 +20,9 @@ from sidecar.cli.chosen_store import (
 )
 
 if TYPE_CHECKING:
-    from sidecar.control.erasing import Erased, Erasure
+    from sidecar.control.erasing import Erasable, Erased, Erasure
     from sidecar.control.erasing_search import Found
+    from storage.sql_store import SqlReader
 
 NAME = "erase"
 HELP = "erase the arguments of one agent, user or call; receipts stay"
@@ -46,34 +47,27 @@ def run(args: argparse.Namespace) -> int:
 async def _erase(args: argparse.Namespace) -> int:
     import storage
     from sidecar.clock import Clock
-    from sidecar.control.erasing import Erasure
+    from sidecar.control.erasing import Erasable, Erasure
     from sidecar.ledger.stored_chain import verify_chain
     from sidecar.local_users import command_actor
-    from storage.retention import SUBJECT_KINDS
 
     clock, url, trusted = Clock(), store_url(args), trusted_keys_of(args)
-    [(kind, name)] = [
-        (kind, getattr(args, kind)) for kind in SUBJECT_KINDS if getattr(args, kind) is not None
-    ]
-    await (await storage.open_reader(url)).close()  # a store that is not there is not made
+    reader = await storage.open_reader(url)  # a store that is not there is not made
+    try:
+        if args.dry_run:
+            return await _would_go(Erasable(reader), *await _wanted(reader, args))
+    finally:
+        await reader.close()
     store = await storage.open_store(url, now_us=clock.now_us)
     try:
-        tenant = await tenant_of(store, args.tenant)
         erasure = Erasure(store, clock, command_actor())
-        await _finish_interrupted(erasure, is_dry=args.dry_run)
+        tenant, kind, name = await _wanted(store, args)
+        await _finish_interrupted(erasure)
         wanted = await erasure.about(tenant, kind, name)
         found = await erasure.found(wanted)
-        for line in _stays(wanted.words, found):
-            print(line)
-        what = _kept(found)
+        _say_what_stays(wanted.words, found)
         if found.is_nothing:
-            print(
-                f"{wanted.words}: {what} are kept: nothing is there to erase. If you expected "
-                "more, look at how it is spelt."
-            )
-            return 0
-        if args.dry_run:
-            print(f"{wanted.words}: {what} would go")
+            print(_nothing(wanted.words, found))
             return 0
         is_overwritten = await erasure.overwrites()
         erased = await erasure.erase(wanted)
@@ -89,12 +83,34 @@ async def _erase(args: argparse.Namespace) -> int:
         await store.close()
 
 
-async def _finish_interrupted(erasure: Erasure, *, is_dry: bool) -> None:
+async def _wanted(reader: SqlReader, args: argparse.Namespace) -> tuple[str, str, str]:
+    """Tenant, kind and name of whose arguments are meant; raises WrongUsage."""
+    from storage.retention import SUBJECT_KINDS
+
+    [(kind, name)] = [
+        (kind, getattr(args, kind)) for kind in SUBJECT_KINDS if getattr(args, kind) is not None
+    ]
+    return await tenant_of(reader, args.tenant), kind, name
+
+
+async def _would_go(erasable: Erasable, tenant: str, kind: str, name: str) -> int:
+    """Says what is there; the store is only read, and may be worked on meanwhile."""
+    marked = await erasable.interrupted()
+    if marked is not None:
+        print(f"{marked.words}: an erasure was interrupted, and would be finished first")
+    wanted = await erasable.about(tenant, kind, name)
+    found = await erasable.found(wanted)
+    _say_what_stays(wanted.words, found)
+    if found.is_nothing:
+        print(_nothing(wanted.words, found))
+    else:
+        print(f"{wanted.words}: {_kept(found)} would go")
+    return 0
+
+
+async def _finish_interrupted(erasure: Erasure) -> None:
     marked = await erasure.interrupted()
     if marked is None:
-        return
-    if is_dry:
-        print(f"{marked.words}: an erasure was interrupted, and would be finished first")
         return
     await erasure.overwrites()
     erased = await erasure.finish(marked)
@@ -102,6 +118,18 @@ async def _finish_interrupted(erasure: Erasure, *, is_dry: bool) -> None:
         f"{marked.words}: an erasure that was interrupted is finished: facts of {erased.facts} "
         f"calls, what {erased.approvals} approvals asked and {erased.alerts} alerts quoted."
     )
+
+
+def _nothing(words: str, found: Found) -> str:
+    return (
+        f"{words}: {_kept(found)} are kept: nothing is there to erase. If you expected more, look "
+        "at how it is spelt."
+    )
+
+
+def _say_what_stays(words: str, found: Found) -> None:
+    for line in _stays(words, found):
+        print(line)
 
 
 def _kept(found: Found) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sidecar.cli.chosen_store import (
@@ -55,14 +57,17 @@ async def _restore(args: argparse.Namespace) -> int:
     path, trusted = store_file(url, NAME), trusted_keys_of(args)
     backup = file_path(args.backup)
     check_place(path)
-    await (await storage.open_reader(f"sqlite:///{backup}")).close()
+    with _named_as_backup(backup):
+        await (await storage.open_reader(f"sqlite:///{backup}")).close()
     lock = FileLock(path)
     partial = partial_of(path)
     try:
         kept = _name_to_keep(path, args.replace, clock.now_us())
         witness, seen = _seen_before(args, url, clock)
-        copy_store(backup, partial)
-        if not await verify_copy(partial, trusted):
+        with _named_as_backup(backup):
+            copy_store(backup, partial, of_folder=True)
+            is_sound = await verify_copy(partial, trusted)
+        if not is_sound:
             print(f"{backup} does not hold; the store is as it was", file=sys.stderr)
             return 1
         if kept is not None:
@@ -76,6 +81,23 @@ async def _restore(args: argparse.Namespace) -> int:
     finally:
         discard(partial)
         lock.release()
+
+
+@contextmanager
+def _named_as_backup(backup: Path) -> Iterator[None]:
+    """What is wrong with the file that was named is not said as of the store: that is as it was."""
+    from storage.errors import StoreCorrupt, StoreMissing
+
+    try:
+        yield
+    except (StoreCorrupt, StoreMissing) as error:
+        said = str(error) if isinstance(error, StoreMissing) else f"{backup} is no backup: {error}"
+        told = type(error)(said)
+        told.next_step = (
+            "Name a file that `store backup` made; the store is as it was. What is sound of a "
+            "damaged one, `store salvage --store sqlite:///FILE OUTPUT` copies."
+        )
+        raise told from error
 
 
 def _seen_before(

@@ -18,13 +18,13 @@ from sidecar.control.erasing_search import Found, search
 from sidecar.ledger.alone import record
 from sidecar.ledger.audited import SIDECAR
 from sidecar.ledger.care import erased_facts
-from storage.erasing import Erasing
+from storage.erasing import Erasing, ErasingReader
 from storage.errors import StoreCorrupt, StoreError
 from storage.retention import Subject
 
 if TYPE_CHECKING:
     from sidecar.clock import Clock
-    from storage.sql_store import SqlStore
+    from storage.sql_store import SqlReader, SqlStore
 
 _log = logging.getLogger("aegis.erasing")
 
@@ -75,29 +75,38 @@ class Erased(NamedTuple):
     quoted: int = 0
 
 
-class Erasure:
-    """Of one open store that nobody else works on, or several nodes of one server."""
+class Erasable:
+    """What there is to erase, by reading alone: also beside those who work on the store."""
 
-    def __init__(self, store: SqlStore, clock: Clock, actor: str = SIDECAR) -> None:
+    def __init__(self, reader: SqlReader, actor: str = SIDECAR) -> None:
         """`actor` is who asks for what is erased."""
-        self._store = store
-        self._clock = clock
+        self._reader = reader
         self._actor = actor
-        self._erasing = Erasing(store)
 
     async def about(self, tenant: str, kind: str, name: str) -> Marked:
         """All calls of that agent, for that user, or the one call, that there are by now."""
-        return Marked(tenant, kind, name, (await self._store.head(tenant)).seq, self._actor)
+        return Marked(tenant, kind, name, (await self._reader.head(tenant)).seq, self._actor)
 
     async def found(self, wanted: Marked) -> Found:
         """What is there to erase, by now. Raises a StoreError of reading."""
         subject = Subject(wanted.kind, wanted.name)
-        return await search(self._store, wanted.tenant, subject, wanted.until_seq)
+        return await search(self._reader, wanted.tenant, subject, wanted.until_seq)
 
     async def interrupted(self) -> Marked | None:
         """The erasure that was begun and has not ended; None without one. Raises StoreCorrupt."""
-        said = await self._erasing.unfinished()
+        said = await ErasingReader(self._reader).unfinished()
         return _read(said) if said else None
+
+
+class Erasure(Erasable):
+    """Of one open store that nobody else works on, or several nodes of one server."""
+
+    def __init__(self, store: SqlStore, clock: Clock, actor: str = SIDECAR) -> None:
+        """`actor` is who asks for what is erased."""
+        super().__init__(store, actor)
+        self._store = store
+        self._clock = clock
+        self._erasing = Erasing(store)
 
     async def overwrites(self) -> bool:
         """Whether what goes from now on is overwritten at once; if not, the engine does so in its

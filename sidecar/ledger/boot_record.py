@@ -44,6 +44,8 @@ STOP_S: Final = 5.0
 #: So often within an interval it is looked whether a chain is silent, and at least so often.
 LOOKS_PER_HEARTBEAT: Final = 20
 LOOK_MAX_S: Final = 60.0
+#: A clock may be so much behind what is on record before it is told of: nodes of one store differ.
+BEHIND_US: Final = 60_000_000
 _NEWEST: Final = 2**62
 
 _log = logging.getLogger("aegis.ledger")
@@ -109,12 +111,15 @@ class BootRecord:
         self._fence = fence
         self._heartbeat_s = heartbeat_s
         self._boot = Boot(store.node_id, boot_id, round(heartbeat_s * 1e6))
+        #: Tenants of whose chain it was told that the clock is behind it.
+        self._behind: set[str] = set()
 
     async def begin(self) -> None:
         """Tells each chain that this boot began, and how the one before ended. Before anything is
         served, and before there is a queue. Raises a StoreError: then nobody may be served."""
         entries = []
         for tenant in await self._chains():
+            self._silent_us(await self._store.head(tenant))
             before = await self._before(tenant)
             if before.ended == NO_STOP:
                 _log.warning(
@@ -142,11 +147,28 @@ class BootRecord:
         for tenant in await self._chains():
             if self._fence.is_up:
                 return
-            head = await self._store.head(tenant)
-            silent_us = self._clock.now_us() - head.ts_us
+            silent_us = self._silent_us(await self._store.head(tenant))
             if silent_us + 2 * within_s * 1e6 >= self._boot.heartbeat_us:
                 answer = await queue.submit(alive(self._clock, tenant, self._boot))
                 self._check(tenant, answer)
+
+    def _silent_us(self, head: HeadRow) -> int:
+        """How long ago a chain's last receipt is. Below 0 the clock was set back, or another node's
+        is ahead: receipts have the later time until it has come, which is told of once."""
+        silent_us = self._clock.now_us() - head.ts_us
+        if silent_us >= -BEHIND_US:
+            self._behind.discard(head.tenant_id)
+        elif head.tenant_id not in self._behind:
+            self._behind.add(head.tenant_id)
+            ahead = (
+                f"tenant {head.tenant_id}: its last receipt is {-silent_us // 1_000_000} s ahead"
+            )
+            _log.warning(
+                "the clock is behind what is on record: until then receipts have the time of the "
+                "last one, and no silence is ended",
+                extra={"detail": f"{ahead}; look whether this node's time is right"},
+            )
+        return silent_us
 
     async def end(self) -> None:
         """Tells each chain that this boot wrote to that it ends in order: once the queue has ended,

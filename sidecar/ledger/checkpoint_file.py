@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 from urllib.parse import quote
 
 from sidecar.ledger.checkpoint import Checkpoint, read_signed
@@ -22,6 +22,8 @@ from sidecar.signed_note import NOTE_BYTES_MAX, BadNote, Note
 #: How far back a file is read: what is older than that is not looked at when a sidecar starts.
 BYTES_READ_MAX = 64 * 1024 * 1024
 LINE_BYTES_MAX = 2 * NOTE_BYTES_MAX
+#: How a line of ours begins; its note begins with the origin.
+_LINE_BEGINS, _NOTE_BEGINS = b'{"at_us": ', b', "note": "'
 SUFFIX = ".checkpoints"
 MODE = 0o640
 
@@ -60,17 +62,23 @@ def lines_in(path: Path, bytes_max: int = BYTES_READ_MAX) -> Iterator[Kept | Non
     left it, or somebody else. Raises OSError."""
     with path.open("rb") as handle:
         size = os.fstat(handle.fileno()).st_size
-        if size > bytes_max:
-            handle.seek(size - bytes_max)
-            handle.readline(LINE_BYTES_MAX)
-        elif size <= NOTE_BYTES_MAX:
+        if size <= min(bytes_max, NOTE_BYTES_MAX):
             try:
                 yield Kept(*read_signed(handle.read().decode("utf-8")))
                 return
             except (BadNote, UnicodeDecodeError):
                 handle.seek(0)
-        while line := handle.readline(LINE_BYTES_MAX + 1):
+        for line in _raw_lines(handle, size, bytes_max):
             yield read_line(line)
+
+
+def _raw_lines(handle: BinaryIO, size: int, bytes_max: int) -> Iterator[bytes]:
+    """Lines of a file from its beginning, or from as far back as it is read."""
+    if size > bytes_max:
+        handle.seek(size - bytes_max)
+        handle.readline(LINE_BYTES_MAX)
+    while line := handle.readline(LINE_BYTES_MAX + 1):
+        yield line
 
 
 def last_of_each(path: Path) -> dict[str, Kept]:
@@ -79,7 +87,34 @@ def last_of_each(path: Path) -> dict[str, Kept]:
         files = sorted(one for one in path.iterdir() if one.name.endswith(SUFFIX))
     else:
         files = [path] if path.exists() else []
-    return {kept.checkpoint.origin: kept for file in files for kept in kept_in(file)}
+    found: dict[str, Kept] = {}
+    for file in files:
+        found |= _last_in(file)
+    return found
+
+
+def _last_in(path: Path) -> dict[str, Kept]:
+    """The last of each origin. A file of years has hundreds of thousands of lines: of those that
+    are as we write them only the last of each origin is read as a note. Raises OSError."""
+    last: dict[bytes, bytes] = {}
+    with path.open("rb") as handle:
+        size = os.fstat(handle.fileno()).st_size
+        for line in _raw_lines(handle, size, BYTES_READ_MAX):
+            start, begins, note = line.partition(_NOTE_BEGINS)
+            if begins and start.startswith(_LINE_BEGINS):
+                last[note.partition(b"\\n")[0]] = line
+            elif (other := read_line(line)) is not None:
+                last[other.checkpoint.origin.encode()] = line
+    found: dict[str, Kept] = {}
+    for origin, line in last.items():
+        kept = read_line(line)
+        if kept is None or kept.checkpoint.origin.encode() != origin:
+            break
+        found[kept.checkpoint.origin] = kept
+    if size > NOTE_BYTES_MAX and len(found) == len(last):
+        return found
+    # A bare note, or a line that is not what it looks like: then each is looked into.
+    return {kept.checkpoint.origin: kept for kept in kept_in(path)}
 
 
 class CheckpointFile:
@@ -108,7 +143,7 @@ class CheckpointFile:
             return None
         known = self._known.get(path)
         if known is None or known[0] != end:
-            known = self._known[path] = end, {k.checkpoint.origin: k for k in kept_in(path)}
+            known = self._known[path] = end, _last_in(path)
         return known[1].get(origin)
 
     def append(self, kept: Kept, at_us: int) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from sidecar.ledger.care import tells_of_cut
@@ -24,7 +25,8 @@ from storage.sql_store import SqlReader, SqlStore
 
 T = TypeVar("T")
 
-#: Receipts read at once; a damaged page costs a few readings to find its edge.
+#: Receipts read at once; a damaged page costs a few readings to find its edge. Of facts as many as
+#: a page by bytes holds.
 PAGE_ROWS = 1000
 #: Beyond any chain: the damaged store's own head is not believed.
 _FAR = 2**53 - 1
@@ -75,9 +77,9 @@ async def _salvage_tenant(damaged: SqlReader, target: SqlStore, tenant_id: str) 
         at = start
         async for rows, end in _sound(damaged, tenant_id, start, stopped):
             at = end
-            facts, gone = await _facts(damaged, rows)
-            await filling.put(tenant_id, rows, facts)
-            kept, lost = kept + len(facts), lost + gone
+            async for part, facts, gone in _with_facts(damaged, rows):
+                await filling.put(tenant_id, part, facts)
+                kept, lost = kept + len(facts), lost + gone
             _follow(opened, rows, target.node_id)
     if at != start:
         epoch = head.epoch if head is not None else 0
@@ -142,23 +144,29 @@ async def _sound(
             size //= 2
 
 
-async def _facts(damaged: SqlReader, rows: list[ReceiptRow]) -> tuple[list[CallFactsRow], int]:
-    """What stands beside these receipts and is theirs; and how many cannot be believed."""
-    tenant_id, seqs = rows[0].tenant_id, {row.seq: row for row in rows}
-    care = CareReader(damaged)
-    page = await _or(lambda: care.facts(tenant_id, rows[0].seq - 1, rows[-1].seq), None)
-    lost = 0
-    if page is None:
-        page = []
-        for seq in seqs:
-            try:
-                found = await damaged.call_facts(tenant_id, seq)
-            except StoreError:
-                lost += 1
-                continue
-            page += [found] if found is not None else []
-    believed = [one for one in page if one.seq in seqs and _is_theirs(one, seqs[one.seq])]
-    return believed, lost + len(page) - len(believed)
+async def _with_facts(
+    damaged: SqlReader, rows: list[ReceiptRow]
+) -> AsyncIterator[tuple[list[ReceiptRow], list[CallFactsRow], int]]:
+    """The receipts in parts, smaller where arguments are large; with each what stands beside it and
+    is theirs, and how many facts cannot be read or believed."""
+    tenant_id, at, size = rows[0].tenant_id, 0, len(rows)
+    while at < len(rows):
+        after_seq = rows[at].seq - 1
+        size = min(size, len(rows) - at)
+        read = partial(damaged.recorded_after, tenant_id, after_seq, size)
+        page = await _or(read, None)
+        if not page and size > 1:
+            size //= 2  # where what cannot be read ends is found by halving
+            continue
+        part = rows[at : at + (len(page) if page else 1)]
+        beside = {one.facts.seq: one.facts for one in page or () if one.facts is not None}
+        believed = [
+            beside[row.seq]
+            for row in part
+            if row.seq in beside and _is_theirs(beside[row.seq], row)
+        ]
+        yield part, believed, len(beside) - len(believed) if page else 1
+        at, size = at + len(part), 2 * size
 
 
 def _is_theirs(facts: CallFactsRow, row: ReceiptRow) -> bool:

@@ -54,6 +54,13 @@ class WitnessUnreadable(StoreError):
     )
 
 
+#: Nothing is wrong with what it says.
+_NOT_OURS = (
+    "Give the file, and whatever else in its folder is not the sidecar's user's, back to that user "
+    "(`chown`): a command was run as somebody else."
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Testimony:
     """What the file says: the heads by tenant, of which store, when it was written."""
@@ -77,7 +84,10 @@ class Witness:
             content = read_small(self.path, FILE_BYTES_MAX)
             return None if content is None else _read(content)
         except OSError as error:
-            raise WitnessUnreadable(f"{self.path}: {error.strerror or error}") from error
+            unreadable = WitnessUnreadable(f"{self.path}: {error.strerror or error}")
+            if isinstance(error, PermissionError):
+                unreadable.next_step = _NOT_OURS
+            raise unreadable from error
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise WitnessUnreadable(f"{self.path} is not as it was written") from error
 

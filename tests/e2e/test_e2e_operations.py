@@ -16,7 +16,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from running import Process
+import warm
+from running import ROOT, Process
 
 CATALOGUE = "catalogue: up\ntools: {get: GET /get, slow: GET /slow, slower: GET /slower}\n"
 POLICY = "policy: ops\nrules: [{id: reads, effect: allow, tools: up/*, mutates: false}]\n"
@@ -177,6 +178,13 @@ def test_status_and_store_status_speak_plainly(sidecar: Process) -> None:
     assert json.loads(status.stdout)["version"]
     health = sidecar.cli("health", "--config", str(sidecar.config))
     assert health.returncode == 0, health.stdout + health.stderr
+    by_file, by_folder = ("--config", str(sidecar.config)), ("--data-dir", str(sidecar.folder))
+    asked = [(verb, *where) for verb in ("status", "reload") for where in (by_file, by_folder)]
+    assert not any(sidecar.cli(*one).stderr for one in asked)
+    sidecar.config.write_text(sidecar.config.read_text() + "default: observe\n")
+    for one in asked:  # it is not in force, and nobody is to think that it is
+        said = sidecar.cli(*one)
+        assert said.returncode == 0 and "saved since the start" in said.stderr, one
 
 
 def test_the_status_tells_of_the_last_backup(sidecar: Process, tmp_path: Path) -> None:
@@ -216,6 +224,29 @@ def test_a6_sigterm_drains_and_exits_0(sidecar: Process) -> None:
     kinds = [receipt["kind"] for receipt in sidecar.receipts()]
     assert kinds.count("intent") == kinds.count("outcome") == 8
     assert "recovery" not in kinds
+
+
+def test_a6_a_start_that_waits_for_a_server_which_hangs_can_be_stopped(
+    tmp_path: Path, upstream: str
+) -> None:
+    """It would wait for 10 seconds, and then say that it cannot start."""
+    sidecar = Process(tmp_path, store="{env: AEGIS_DB}")
+    sidecar.write(f"  up: {{url: '{upstream}'}}", {"tools.yaml": CATALOGUE, "policy.yaml": POLICY})
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(20)
+        url = f"postgresql://aegis@127.0.0.1:{server.getsockname()[1]}/aegis?sslmode=disable"
+        with (tmp_path / "log").open("wb") as log:
+            sidecar.process = warm.popen(
+                sidecar.command("serve", "--config", str(sidecar.config)),
+                cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "AEGIS_DB": url},
+            )  # fmt: skip
+        try:
+            with server.accept()[0] as asked:
+                asked.recv(1)  # and it hears nothing
+                assert sidecar.stop(patience_s=5) == 0
+        finally:
+            sidecar.kill()
+    assert "told to stop before it had started" in sidecar.log()
 
 
 def test_a6_a_call_that_outlasts_the_drain_ends_unknown_not_aborted_by_its_client(

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
+import os
+import sqlite3
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -69,6 +73,51 @@ def test_what_is_no_file_of_receipts_is_unreadable(
 ) -> None:
     assert receipts("verify", CASES / "must_reject" / f"{name}.jsonl") == 2
     assert "UNREADABLE" in capsys.readouterr().out
+
+
+def test_a_store_of_an_older_version_is_exported_before_it_is_brought_up_to_date(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, output = store_of(tmp_path, "acme"), tmp_path / "out.jsonl"
+    with contextlib.closing(sqlite3.connect(tmp_path / "aegis.db")) as older:
+        older.execute("DROP TABLE checkpoint")
+        older.execute("DELETE FROM schema_migration WHERE version > 10")
+        older.commit()
+    assert receipts("export", "--store", url, "--output", output) == 0
+    assert len(output.read_bytes().splitlines()) == 3
+    assert receipts("checkpoint", "--store", url) == 1
+    said = capsys.readouterr().err
+    assert (
+        "no such table" in said and "Start a sidecar of this version on a store of an older" in said
+    )
+
+
+def test_an_export_that_fails_leaves_the_one_before(tmp_path: Path) -> None:
+    url, output = store_of(tmp_path, "acme", "beta"), tmp_path / "out.jsonl"
+    output.write_bytes(b"an export of before")
+    for wrong in (("--store", url), ("--store", url, "--tenant", "gamma"), ("--store", url + "x")):
+        assert receipts("export", *wrong, "--output", output) != 0
+        assert output.read_bytes() == b"an export of before"
+    with contextlib.closing(sqlite3.connect(tmp_path / "aegis.db")) as torn:
+        torn.execute("DELETE FROM receipts WHERE tenant_id = 'acme' AND seq = 3")
+        torn.commit()
+    assert receipts("export", "--store", url, "--tenant", "acme", "--output", output) == 1
+    assert output.read_bytes() == b"an export of before", "two receipts would verify as a chain"
+    output.chmod(0o600)
+    assert receipts("export", "--store", url, "--tenant", "beta", "--output", output) == 0
+    assert len(output.read_bytes().splitlines()) == 3, "control"
+    assert output.stat().st_mode & 0o777 == 0o600, "who may read it stays"
+    assert not list(tmp_path.glob(".*.part"))
+
+
+def test_an_export_goes_through_a_pipe_that_was_named(tmp_path: Path) -> None:
+    url, pipe = store_of(tmp_path, "acme"), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as reading:
+        read = reading.submit(pipe.read_bytes)
+        assert receipts("export", "--store", url, "--output", pipe) == 0
+        assert len(read.result(10).splitlines()) == 3
+    assert pipe.is_fifo()
 
 
 def test_a_file_that_is_not_there_is_unreadable(

@@ -164,6 +164,24 @@ def test_f2_cut_and_appended_to_again(auditor: Auditor, capsys: pytest.CaptureFi
     assert auditor.verify() == 0, "positive control: without heads it is not seen"
 
 
+def test_f2_a_chain_that_owns_up_to_a_restore_is_cut_all_the_same_and_its_words_are_shown(
+    auditor: Auditor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "receipt 18 (5e) is lost; the chain goes on from 15 (5f)"
+
+    def edit(bodies: list[dict[str, object]]) -> None:
+        bodies[15].update(kind="control", action="store.rollback", resource=words)
+        del bodies[16:]
+
+    whole = auditor.lines
+    assert auditor.anchored(lines=forged(whole, edit)) == 1
+    printed = capsys.readouterr().out
+    assert printed.startswith("CUT: ")
+    assert f"a rollback is recorded at 16: {words}" in printed and "proves nothing" in printed
+    assert auditor.anchored(lines=whole[:17]) == 1
+    assert "rollback" not in capsys.readouterr().out, "control"
+
+
 def test_f2_rewritten_as_a_whole(auditor: Auditor, capsys: pytest.CaptureFixture[str]) -> None:
     lines = forged(auditor.lines, lambda bodies: bodies[0].update(agent_id="x"))
     assert auditor.anchored(lines=lines) == 1

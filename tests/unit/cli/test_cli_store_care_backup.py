@@ -321,7 +321,24 @@ def test_a_backup_with_a_broken_page_is_not_restored(
     data[(page - 1) * 4096 : page * 4096] = bytes(4096)
     copy.write_bytes(data)
     assert store_command("restore", path, copy, "--replace") == 1
-    assert "[store_corrupt]" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"{copy} is no backup: " in error and "[store_corrupt]" in error
+    assert "the store is as it was" in error and "Keep a copy" not in error
+
+
+@pytest.mark.parametrize("content", [b"hello", b"", b"\0" * 8192, None])
+def test_what_is_no_backup_is_told_as_such_and_not_as_of_the_store(
+    tmp_path: Path, content: bytes | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, junk = two_tenants(tmp_path), tmp_path / "junk"
+    before = reports(path)
+    if content is not None:
+        junk.write_bytes(content)
+    assert store_command("restore", path, junk, "--replace") == 1
+    error = capsys.readouterr().err
+    assert str(junk) in error and "Name a file that `store backup` made" in error
+    assert "Keep a copy" not in error and "first start" not in error
+    assert reports(path) == before and not list(tmp_path.glob("*.replaced-*"))
 
 
 def test_a_server_is_not_backed_up_as_a_file(

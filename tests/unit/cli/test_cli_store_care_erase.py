@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,24 @@ def test_f7_a_subject_is_erased_to_the_byte_and_every_chain_still_verifies(
                          "WHERE kind = 'control'")  # fmt: skip
     told = (tenant, "store.erase_facts", f"call_facts of one {kind}: {len(gone)}", None, None)
     assert told_of == [told]
+
+
+def test_a_dry_run_changes_nothing_and_wants_no_store_to_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = peopled(tmp_path)
+    ann = ("--tenant", "acme", "--user", "ann")
+    assert held(path, lambda: store_command("erase", path, *ann, "--dry-run")) == 0
+    assert "facts of 8 calls, what 0 approvals asked would go" in capsys.readouterr().out
+    assert held(path, lambda: store_command("erase", path, *ann)) == 1, "control"
+    assert "[store_held]" in capsys.readouterr().err
+    versions = "SELECT max(version), count(*) FROM schema_migration"
+    with contextlib.closing(sqlite3.connect(path)) as older:
+        older.execute("DELETE FROM schema_migration WHERE version > 15")
+        older.commit()
+    before = rows(path, versions)
+    assert store_command("erase", path, *ann, "--dry-run") == 0
+    assert rows(path, versions) == before, "it brings no older store up to date"
 
 
 def asked(number: int, state: str, *, agent: str = "agent-2", user: str = "bob") -> ApprovalRow:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from store_care_setup import NOW_US, call, filled, held, reports, store_command
 
+from sidecar.cli.chosen_store import finished
+
 
 def test_the_numbers_beside_a_running_sidecar(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -93,3 +95,14 @@ def test_a_configuration_that_is_not_there_is_wrong_usage(
     filled(tmp_path / "aegis.db", call(1))
     assert store_info.run(parser.parse_args(["--config", str(config)])) == 0
     assert "'acme'" in capsys.readouterr().out
+
+
+def test_a_reader_that_has_had_enough_is_no_trouble_of_the_store() -> None:
+    """`store info | head -1`"""
+
+    async def work(error: OSError) -> int:
+        raise error
+
+    with pytest.raises(BrokenPipeError):
+        finished(work(BrokenPipeError(32, "Broken pipe")))
+    assert finished(work(PermissionError(13, "Permission denied"))) == 1, "control"

@@ -6,11 +6,15 @@ import hashlib
 import os
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from store_care_setup import call, filled, held, reports, rows, store_command, tampered
 
 from storage.backup import TargetExists
+from storage.records import RecordedEvent
+from storage.salvage import Salvage
+from storage.watch_reads import WatchReads
 
 
 def damaged(folder: Path) -> Path:
@@ -60,6 +64,37 @@ def test_a11_receipts_up_to_the_first_bad_one_are_salvaged(
         capsys.readouterr().err
     )
     assert [report.fault for report in reports(path)] == [None, None]
+
+
+def test_large_arguments_are_carried_a_few_at_a_time_and_lost_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A thousand calls with a mebibyte each must not be held at once."""
+    path, carried = damaged(tmp_path), list[int]()
+    recorded_after, put = WatchReads.recorded_after, Salvage.put
+
+    async def few(reads: WatchReads, tenant: str, after: int, limit: int) -> list[RecordedEvent]:
+        return await recorded_after(reads, tenant, after, limit, 200)
+
+    async def counted(filling: Salvage, tenant: str, receipts: Any, facts: Any) -> None:
+        carried.append(len(facts))
+        await put(filling, tenant, receipts, facts)
+
+    monkeypatch.setattr(WatchReads, "recorded_after", few)
+    monkeypatch.setattr(Salvage, "put", counted)
+    assert store_command("salvage", path, tmp_path / "whole.db") == 0
+    assert reports(tmp_path / "whole.db") == reports(path) and "LOST" not in capsys.readouterr().out
+    assert sum(carried) == 44 and max(carried) <= 8, carried
+    monkeypatch.undo()
+    page_bytes, data = 4096, bytearray(path.read_bytes())
+    at = data.index(b"secret-20-") // page_bytes * page_bytes
+    beside = bytes(data[at : at + page_bytes]).count(b"secret-")
+    data[at : at + page_bytes] = b"\xff" * page_bytes
+    path.write_bytes(data)
+    assert store_command("salvage", path, tmp_path / "part.db") == 0
+    kept = 41 - beside
+    assert f"receipts 1 to 81 salvaged, {kept} with facts" in capsys.readouterr().out
+    assert 0 < beside < 41 and reports(tmp_path / "part.db")[0].facts == kept
 
 
 def test_a_sound_store_is_salvaged_as_a_whole_with_what_is_open(

@@ -65,6 +65,13 @@ def test_systemd_knows_every_word_of_the_unit_and_finds_it_hardly_exposed(tmp_pa
     assert "exposure level" in said
 
 
+def test_a_start_that_is_refused_is_tried_again_for_as_long_as_it_takes() -> None:
+    """A sidecar does not wait for its database at a start, and others come up minutes later."""
+    said = dict(line.split("=", 1) for line in UNIT.splitlines() if "=" in line and line[0] != "#")
+    assert said["Restart"] == "on-failure" and 1 <= int(said["RestartSec"]) <= 30
+    assert said["StartLimitIntervalSec"] == "0" and "StartLimitBurst" not in said
+
+
 def test_systemd_makes_the_user_that_the_unit_names(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     sysusers = tool("systemd-sysusers", "Debian's package systemd")

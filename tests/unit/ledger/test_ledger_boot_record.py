@@ -163,6 +163,38 @@ async def test_a_chain_that_was_silent_is_told_that_the_sidecar_goes_on(tmp_path
         assert await one.store.tenants() == ["acme"]
 
 
+async def test_a_clock_that_is_behind_what_is_on_record_is_told_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Receipts have a frozen time then, which nobody would see."""
+
+    def told() -> list[str]:
+        found = [vars(one)["detail"] for one in caplog.records if "behind" in one.getMessage()]
+        caplog.clear()
+        return found
+
+    async with life(tmp_path) as one:
+        one.clock.ahead_us = 2 * 86_400_000_000
+        await one.call()
+        await one.call("rival")
+        await one.boot.beat(one.queue, within_s=60)
+        assert told() == [], "positive control"
+        one.clock.ahead_us = 0  # set back while it runs
+        for _ in range(2):
+            await one.boot.beat(one.queue, within_s=60)
+        [acme, rival] = told()
+        assert "tenant acme: its last receipt is 1727" in acme and "tenant rival" in rival
+        one.clock.ahead_us = 2 * 86_400_000_000
+        await one.boot.beat(one.queue, within_s=60)
+        one.clock.ahead_us = 0
+        await one.boot.beat(one.queue, within_s=60)
+        assert len(told()) == 2, "it was right in between"
+    async with life(tmp_path, "b2") as two:
+        assert len(told()) == 2, "at a start too"
+        first, *_, last = await two.rows()
+        assert last.action == "sidecar.start" and last.ts_us == first.ts_us
+
+
 async def test_silences_stay_within_what_was_promised(tmp_path: Path) -> None:
     async with life(tmp_path, heartbeat_s=1.0) as one:
         await one.call()

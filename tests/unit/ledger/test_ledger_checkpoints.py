@@ -21,10 +21,11 @@ from ledger_checkpoint_setup import (
 from ledger_tree_reference import anchored_at, key_id, signed_head
 
 from sidecar.clock import Clock
+from sidecar.ledger import checkpoint_file
 from sidecar.ledger.canonical import canonical_body
 from sidecar.ledger.chain import seal
 from sidecar.ledger.checkpoint import read_signed, tenant_of
-from sidecar.ledger.checkpoint_file import kept_in, last_of_each
+from sidecar.ledger.checkpoint_file import Kept, kept_in, last_of_each
 from sidecar.ledger.exported import StoreBehindCheckpoint, accepted, check_exported
 from sidecar.ledger.fence import Fence, Standing
 from sidecar.ledger.proofs import latest_checkpoint, list_checkpoints
@@ -266,6 +267,43 @@ async def test_a_torn_last_line_does_not_swallow_the_next(tmp_path: Path) -> Non
         await record(store, 2)
         await signed_now(store, f"file:{place}")
     assert [kept.checkpoint.size for kept in kept_in(place)] == [2, 4]
+
+
+async def test_of_a_file_of_years_only_the_last_lines_are_read_as_notes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, read = tmp_path / "heads", checkpoint_file.read_line
+    async with opened(tmp_path) as store:
+        for _ in range(3):
+            await record(store, 2)
+            await record(store, 2, "rival")
+            await signed_now(store, f"file:{place}")
+    lines = place.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 6
+    many = lines[:2] * 500 + lines
+    looked: list[bytes] = []
+
+    def noted(line: bytes) -> Kept | None:
+        looked.append(line)
+        return read(line)
+
+    monkeypatch.setattr(checkpoint_file, "read_line", noted)
+    begins = b', "note": "'
+    other_form = lines[5].replace(begins, b',"note":"')
+    forged = lines[5].replace(begins, begins + b"no/origin/of-it\\n")
+    assert lines[5] not in (other_form, forged)
+    cut = lines[5][:90] + b"\n"
+    every = 1_000
+    for odd, looks in (
+        ([], 2), ([b'{"at_us": 5, "no\n'], 3), ([other_form], 3), ([b"\n", b"\xff\n"], 4),
+        ([cut], every), ([forged], every),
+    ):  # fmt: skip
+        place.write_bytes(b"".join(many + odd))
+        looked.clear()
+        found = last_of_each(place)
+        assert len(looked) == looks or len(looked) > looks == every, odd
+        assert found == {kept.checkpoint.origin: kept for kept in kept_in(place)}, odd
+        assert [kept.checkpoint.size for kept in found.values()] == [6, 6]
 
 
 async def test_a_target_that_fails_is_tried_again_and_counted(tmp_path: Path) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from storage_sqlite_setup import bulky, check_chain, intent, mounted, opened, seal
+from storage_sqlite_setup import bulky, check_chain, intent, mounted, opened, seal, url_of
 
-from storage import SqlStore
+from storage import SqlStore, open_reader
 from storage.errors import StoreFull, StoreReadOnly, StoreUnavailable
 from storage.records import Recorded
 from storage.sqlite import BATCHES_PER_CHECKPOINT
@@ -123,3 +124,20 @@ async def test_a_file_that_may_not_be_written_is_read_only(tmp_path: Path) -> No
         subprocess.run(["chattr", "-i", str(path)], check=True)
     async with opened(path) as store:
         await store.probe()
+
+
+async def test_a_full_disk_on_which_nothing_can_be_read_is_told_to_be_looked_at(
+    tmp_path: Path,
+) -> None:
+    """What reads a store in this mode puts an index beside it, if no sidecar runs."""
+    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=2m", "tmpfs") as disk:
+        async with opened(disk / "store.db") as store:
+            await store.record([intent("c1")], seal)
+        with (disk / "ballast").open("wb", buffering=0) as ballast, contextlib.suppress(OSError):
+            while True:
+                ballast.write(b"\0" * 4096)
+        with pytest.raises(StoreUnavailable) as found:
+            await open_reader(url_of(disk / "store.db"))
+        assert "disk is full" in found.value.next_step
+        (disk / "ballast").unlink()
+        await (await open_reader(url_of(disk / "store.db"))).close()

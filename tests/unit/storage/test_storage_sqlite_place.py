@@ -170,6 +170,22 @@ def test_the_file_system_is_that_of_the_nearest_mount(path: str, kind: str) -> N
     assert file_system_of(Path(path), MOUNTS.format(kind="nfs4")) == kind
 
 
+@pytest.mark.parametrize(("kind", "word"), [
+    ("tmpfs", "in memory"), ("ramfs", "in memory"), ("overlay", "container's own"), ("xfs", ""),
+])  # fmt: skip
+async def test_a_place_that_keeps_nothing_for_long_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, word: str
+) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        f"22 1 254:0 / / rw - ext4 /dev/vda rw\n40 22 0:45 / {tmp_path} rw - {kind} x rw"
+    )
+    monkeypatch.setattr(sqlite_file, "_MOUNTS", mounts)
+    async with opened(tmp_path / "store.db") as store:
+        found = [one for one in store.facts().warnings if str(tmp_path) in one]
+    assert len(found) == bool(word) and word in "".join(found)
+
+
 @pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "fuse.sshfs", "9p"])
 def test_a10_a_network_file_system_is_refused_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
