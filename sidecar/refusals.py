@@ -304,7 +304,7 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "upstream_unreachable",
         502,
         "The upstream could not be reached",
-        "Try again; tell the operator if it lasts.",
+        "Try again; tell the operator if it lasts: the log names the cause.",
     ),
     RefusalKind(
         "upstream_timeout",
