@@ -30,8 +30,8 @@ from sidecar.yaml_section import Section
 #: First path segments with a meaning of their own.
 RESERVED = ("v1", "healthz", ".well-known")
 KEYS = (
-    "url", "kind", "auth", "tls", "timeouts", "limits", "private", "encoded_slash", "hosts",
-    "redirects", "run", "decode", "arguments", "list_changed",
+    "url", "kind", "auth", "tls", "timeouts", "limits", "private", "encoded_slash",
+    "path_parameters", "hosts", "redirects", "run", "decode", "arguments", "list_changed",
 )  # fmt: skip
 RUNS = ("window", "trusted")
 LIST_CHANGED = ("compare", "pass")
@@ -150,6 +150,7 @@ def _upstream(
         private=section.boolean("private", place.is_plainly_private),
         decode=_codings(section),
         encoded_slash=section.boolean("encoded_slash", False),
+        path_parameters=section.boolean("path_parameters", False),
         run=_run(section),
         list_changed=_list_changed(section),
         arguments=_arguments(section, kind),

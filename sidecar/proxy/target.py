@@ -30,6 +30,7 @@ class Path:
     """A checked path. `rest` are the received bytes after the first segment ("" or "/…").
 
     `segments` are what follows the first segment, decoded once; a trailing slash adds none.
+    `has_parameters` says that one has a `;`, which some servers take for its end: of an id too.
     """
 
     upstream: str
@@ -37,6 +38,7 @@ class Path:
     rest: str
     decoded: str
     has_encoded_slash: bool
+    has_parameters: bool = False
 
 
 def read_target(raw_target: str, parameters_max: int) -> tuple[Path, str]:
@@ -94,6 +96,7 @@ def _read_path(raw_path: str) -> Path:
         rest=rest,
         decoded=path,
         has_encoded_slash=any("/" in segment for segment in decoded),
+        has_parameters=";" in rest,
     )
 
 

@@ -101,6 +101,19 @@ ELSEWHERE = {
 }
 
 
+@pytest.mark.parametrize("says", ["", ", path_parameters: true"])
+async def test_b9_a_semicolon_in_the_path_passes_where_the_configuration_says_so(
+    tmp_path: Path, says: str
+) -> None:
+    async with whole(tmp_path, OK, POLICIES, api=HOSTS + says) as one:
+        answers = [
+            await ask(one, target, host)
+            for host, target in (("127.0.0.1", "/api/get/a;b/c"), ("api.tools", "/get/a;b/c"))
+        ]
+    assert [answer.status for answer in answers] == ([200] * 2 if says else [400] * 2)
+    assert lines_of(one) == ([b"GET /get/a;b/c HTTP/1.1"] * 2 if says else [])
+
+
 async def test_b7_other_hosts_stay_misdirected(tmp_path: Path) -> None:
     async with whole(tmp_path, OK, POLICIES, api=HOSTS) as one:
         for host, status in ELSEWHERE.items():
