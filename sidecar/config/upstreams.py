@@ -137,17 +137,25 @@ def _upstream(
         section.report(
             section.members["url"], f"{section.path}: a stdio server speaks MCP", "add kind: mcp"
         )
+    auth = _auth(section, references)
+    is_private = section.boolean("private", place.is_plainly_private)
+    if auth is not None and place.url.startswith("http:") and place.is_elsewhere(is_private):
+        section.warn(
+            section.members["auth"],
+            f"{section.key('auth')}: the credential goes over the network unencrypted",
+            f"write https:// in {section.key('url')}, or private: true if it stays in your network",
+        )
     return Upstream(
         name=name,
         url=place.url,
         kind="mcp" if kind == "mcp" else "rest",
-        auth=_auth(section, references),
+        auth=auth,
         tls=read_tls(section, references, is_https=place.url.startswith("https:")),
         timeouts=read_bounded(section.sub("timeouts"), Timeouts, {}),
         limits=read_bounded(
             section.sub("limits"), UpstreamLimits, {"request_bytes": request_bytes}
         ),
-        private=section.boolean("private", place.is_plainly_private),
+        private=is_private,
         decode=_codings(section),
         encoded_slash=section.boolean("encoded_slash", False),
         path_parameters=section.boolean("path_parameters", False),
