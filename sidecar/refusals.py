@@ -205,7 +205,7 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "unsupported_media_type",
         415,
         "This content type is not accepted here",
-        "Send UTF-8 JSON as application/json.",
+        "Send UTF-8, name the type of every body, and send JSON as application/json.",
     ),
     RefusalKind(
         "invalid_json",
@@ -346,6 +346,7 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "redirect_refused",
         502,
         "The upstream redirects to a foreign host",
-        "Ask the operator to name the host under `redirects`, or call that host directly.",
+        "Ask the operator: `url` must be where the upstream's own paths are, `redirects` name "
+        "foreign hosts.",
     ),
 )

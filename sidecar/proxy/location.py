@@ -50,8 +50,8 @@ def rewrite(
     `mount` is where the agent sees the upstream: `/<name>`, or "" for a Host of its own.
 
     Relative references are resolved against the request (`base` + `target`). A host named in
-    `redirects` passes unchanged. Raises Refused: upstream_broken for what is no URL reference,
-    redirect_refused for a place that may not be named.
+    `redirects` passes unchanged, or by its whole URL. Raises Refused: upstream_broken for what is
+    no URL reference, redirect_refused for a place that may not be named.
     """
     if not location:
         return location
@@ -66,12 +66,19 @@ def rewrite(
         raise Refused("upstream_broken", "The upstream's Location is malformed") from None
     if place.scheme not in _DEFAULT_PORTS or not host or "@" in place.netloc:
         raise Refused("redirect_refused", "The upstream redirects to something else than HTTP")
-    if (place.scheme, host, port) == (base.scheme, base.host, base.port):
+    is_ours = (place.scheme, host, port) == (base.scheme, base.host, base.port)
+    if is_ours:
         inside = _inside(place, base)
         if inside is not None:
             return f"{mount}{inside}" if mount or inside[:1] == "/" else f"/{inside}"
     if host in redirects or f"{host}:{port}" in redirects:
-        return location
+        # What names no host would lead to a path of ours, of another upstream perhaps.
+        return location if urlsplit(location).netloc else place.geturl()
+    if is_ours:
+        raise Refused("redirect_refused", "The upstream redirects out of the path of its url")
+    if host == base.host:
+        why = "The upstream redirects to another scheme or port of its host: http, or https?"
+        raise Refused("redirect_refused", why)
     raise Refused("redirect_refused")
 
 

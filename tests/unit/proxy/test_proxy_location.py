@@ -31,6 +31,28 @@ def test_b22_location(case: dict[str, Any]) -> None:
     assert caught.value.code == case["refused"]
 
 
+@pytest.mark.parametrize(
+    ("location", "why"),
+    [
+        ("http://api.acme.io/v4/x", "another scheme or port of its host"),
+        ("https://api.acme.io:8443/v4/x", "another scheme or port of its host"),
+        ("https://api.acme.io/admin", "out of the path of its url"),
+        ("../../login", "out of the path of its url"),
+        ("https://evil.example/x", "a foreign host"),
+    ],
+)
+def test_b22_it_is_said_what_of_a_redirect_is_foreign(location: str, why: str) -> None:
+    with pytest.raises(Refused) as caught:
+        _rewrite(location)
+    assert why in caught.value.reason
+
+
+@pytest.mark.parametrize("location", ["/files/mcp?x=1#y", "../../files/mcp?x=1#y"])
+def test_b22_a_path_beside_the_base_never_leads_to_another_upstream(location: str) -> None:
+    seen = rewrite(location, mount="/up", base=BASE, target="/items/7", redirects=("api.acme.io",))
+    assert seen == "https://api.acme.io/files/mcp?x=1#y"
+
+
 def test_b22_a_base_without_a_path_covers_the_whole_host() -> None:
     base = read_base("http://127.0.0.1:3001")
     assert rewrite("/x", mount="/up", base=base, target="", redirects=()) == "/up/x"
