@@ -95,7 +95,8 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "ambiguous_path",
         400,
         "The path can be read in more than one way",
-        "Send one canonical path: no dot segments, empty segments, backslashes or encoded slashes.",
+        "Send one canonical path, in the letter case of the declared one: no dot segments, empty "
+        "segments, backslashes, semicolons or encoded slashes.",
     ),
     RefusalKind(
         "ambiguous_header",
@@ -225,7 +226,7 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "ambiguous_argument",
         400,
         "An argument is given twice",
-        "Name each argument once, in one place.",
+        "Name each argument once, in one place; with GET that is the query.",
     ),
     RefusalKind(
         "invalid_argument",
