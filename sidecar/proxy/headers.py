@@ -166,7 +166,8 @@ def _address(
 ) -> str | None:
     base = read_base(upstream.url)
     if lower == "set-cookie":
-        return scope_cookie(value, mount=head.mount, base=base)
+        is_secured = head.scheme == "https"
+        return scope_cookie(value, mount=head.mount, base=base, is_secured=is_secured)
     if upstream.kind == "mcp" and lower == "location" and 300 <= status < 400:
         _require_endpoint(value, upstream.url)
     try:

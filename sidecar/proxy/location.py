@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 from sidecar.errors import Refused
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_SECURE_NAMES = ("__secure-", "__host-")
 _UNSAFE = re.compile(r"[\x00-\x20\x7f\\\"<>^`{}]")
 
 
@@ -97,20 +98,25 @@ def _inside(place: SplitResult, base: Base) -> str | None:
     return f"{rest}{query}{fragment}"
 
 
-def scope_cookie(cookie: str, *, mount: str, base: Base) -> str:
+def scope_cookie(cookie: str, *, mount: str, base: Base, is_secured: bool = True) -> str:
     """A `Set-Cookie` value bound to this upstream: no Domain, and a Path below `mount`.
 
     The agent's client knows one host, ours; without this it would send one upstream's session to
-    every other.
+    every other. Unless the agent's way `is_secured`, `Secure` is left out: most clients would keep
+    the cookie and never send it. Where its name asks for Secure (RFC 6265bis section 4.1.3) it
+    stays.
     """
     pair, *attributes = cookie.split(";")
     kept = [pair]
+    drops_secure = not is_secured and not pair.strip().lower().startswith(_SECURE_NAMES)
     path = mount or "/"
     for attribute in attributes:
         key, _, value = attribute.strip().partition("=")
         if key.strip().lower() == "path":
             path = _cookie_path(value.strip(), mount, base)
-        elif key.strip().lower() != "domain":
+        elif key.strip().lower() != "domain" and not (
+            drops_secure and key.strip().lower() == "secure"
+        ):
             kept.append(attribute)
     return ";".join([*kept, f" Path={path}"])
 

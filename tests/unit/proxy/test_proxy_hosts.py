@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from proxy_dialect_setup import Setup
 from proxy_whole_setup import Answer, Whole, read_answer, receipts, whole
@@ -140,6 +141,22 @@ async def test_b22_addresses_are_seen_from_where_the_caller_stands(tmp_path: Pat
     assert by_host.headers["set-cookie"] == "b=2; Path=/"
     assert by_path.headers["location"] == "/api/get/b?x=1"
     assert by_path.headers["set-cookie"] == "b=2; Path=/api"
+
+
+async def test_b23_a_client_sends_the_session_of_an_https_service_again(tmp_path: Path) -> None:
+    """Its cookie is `Secure`, and the way to the sidecar is plain http."""
+    secure = b"Set-Cookie: sid=7; Path=/; Secure; HttpOnly"
+    talk = answering(b"HTTP/1.1 200 OK\r\n" + secure + b"\r\nContent-Length: 2\r\n\r\nok")
+    async with (
+        whole(tmp_path, talk, POLICIES) as one,
+        aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as client,
+    ):
+        for _ in range(2):
+            async with client.get(f"http://127.0.0.1:{one.port}/api/get/a") as reply:
+                assert reply.status == 200
+    first, second = one.arrived.split(b"GET /get/a HTTP/1.1\r\n")[1:]
+    assert b"sid=7" not in first
+    assert b"Cookie: sid=7\r\n" in second
 
 
 RULES = HeadRules(

@@ -84,3 +84,20 @@ def test_a_base_names_its_authority_without_user_or_default_port() -> None:
 )
 def test_b23_a_cookie_stays_with_its_upstream(cookie: str, scoped: str) -> None:
     assert scope_cookie(cookie, mount="/up", base=BASE) == scoped
+
+
+@pytest.mark.parametrize(
+    ("cookie", "scoped"),
+    [
+        ("a=1; Secure", "a=1; Path=/up"),
+        ("a=1;secure;HttpOnly; Path=/v4/x", "a=1;HttpOnly; Path=/up/x"),
+        ("a=Secure; SameSite=Lax; SECURE=x", "a=Secure; SameSite=Lax; Path=/up"),
+        ("__Secure-a=1; Secure", "__Secure-a=1; Secure; Path=/up"),
+        ("__host-a=1; Secure; Path=/", "__host-a=1; Secure; Path=/up"),
+    ],
+)
+def test_b23_a_cookie_over_plain_http_is_one_that_clients_send_again(
+    cookie: str, scoped: str
+) -> None:
+    assert scope_cookie(cookie, mount="/up", base=BASE, is_secured=False) == scoped
+    assert "secure" in scope_cookie(cookie, mount="/up", base=BASE).lower()
