@@ -14,7 +14,7 @@ from urllib.parse import urljoin, urlsplit
 
 from sidecar.errors import Refused
 from sidecar.proxy.head import PLAIN_CONNECTION, RequestHead, connection_tokens
-from sidecar.proxy.location import Base, read_base, rewrite, scope_cookie
+from sidecar.proxy.location import Base, read_base, rewrite, rewrite_links, scope_cookie
 
 if TYPE_CHECKING:
     from sidecar.config.model import Upstream
@@ -64,7 +64,7 @@ _NOT_FORWARDED_PREFIXES = ("aegis-", "x-forwarded-", "proxy-auth")
 _OF_THE_ANSWER = frozenset({"accept-encoding", "range", "if-range"})
 
 #: Reply headers that need more than a look at their name.
-_ADDRESSES = frozenset({"location", "content-location", "set-cookie"})
+_ADDRESSES = frozenset({"location", "content-location", "link", "set-cookie"})
 
 
 _NONE: frozenset[str] = frozenset()
@@ -168,6 +168,9 @@ def _address(
     if lower == "set-cookie":
         is_secured = head.scheme == "https"
         return scope_cookie(value, mount=head.mount, base=base, is_secured=is_secured)
+    if lower == "link":
+        way = {"mount": head.mount, "origin": head.origin, "target": head.target}
+        return rewrite_links(value, base=base, **way)
     if upstream.kind == "mcp" and lower == "location" and 300 <= status < 400:
         _require_endpoint(value, upstream.url)
     try:

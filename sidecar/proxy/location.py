@@ -16,6 +16,8 @@ from sidecar.errors import Refused
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _SECURE_NAMES = ("__secure-", "__host-")
+#: A reference that is resolved against the request's own URL needs no change.
+_LINK = re.compile(r"<(/[^<>]*|https?:[^<>]*)>", re.IGNORECASE)
 _UNSAFE = re.compile(r"[\x00-\x20\x7f\\\"<>^`{}]")
 
 
@@ -81,6 +83,31 @@ def rewrite(
         why = "The upstream redirects to another scheme or port of its host: http, or https?"
         raise Refused("redirect_refused", why)
     raise Refused("redirect_refused")
+
+
+def rewrite_links(value: str, *, mount: str, origin: str, base: Base, target: str) -> str:
+    """The value of a `Link` (RFC 8288) for the agent: what leads below `base` leads through the
+    sidecar, whose `origin` he used; all else stands as it is. Lists are paged so, and clients take
+    the next page's URL as it stands: it would lead around the sidecar."""
+
+    def seen(match: re.Match[str]) -> str:
+        reference = match[1]
+        try:
+            place = urlsplit(
+                urljoin(f"{base.scheme}://{base.authority}{base.path}{target}", reference)
+            )
+            port = place.port or _DEFAULT_PORTS.get(place.scheme, 0)
+            is_ours = (place.scheme, place.hostname, port) == (base.scheme, base.host, base.port)
+            inside = _inside(place, base) if is_ours and "@" not in place.netloc else None
+            is_whole = urlsplit(reference).netloc != ""
+        except ValueError:
+            return match[0]
+        if inside is None or _UNSAFE.search(reference):
+            return match[0]
+        path = f"{mount}{inside}" if mount or inside[:1] == "/" else f"/{inside}"
+        return f"<{origin}{path}>" if is_whole else f"<{path}>"
+
+    return _LINK.sub(seen, value)
 
 
 def _inside(place: SplitResult, base: Base) -> str | None:

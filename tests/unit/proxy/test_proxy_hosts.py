@@ -130,6 +130,7 @@ async def test_b22_addresses_are_seen_from_where_the_caller_stands(tmp_path: Pat
         writer.write(
             b"HTTP/1.1 302 Found\r\n"
             + f"Location: http://127.0.0.1:{port}/get/b?x=1\r\n".encode()
+            + f"Link: <http://127.0.0.1:{port}/get/c?page=2>; rel=next\r\n".encode()
             + b"Set-Cookie: a=1; Domain=api.tools; Path=/get\r\n"
             b"Set-Cookie: b=2\r\nContent-Length: 0\r\n\r\n"
         )
@@ -140,6 +141,8 @@ async def test_b22_addresses_are_seen_from_where_the_caller_stands(tmp_path: Pat
     assert by_host.headers["location"] == "/get/b?x=1"
     assert by_host.headers["set-cookie"] == "b=2; Path=/"
     assert by_path.headers["location"] == "/api/get/b?x=1"
+    assert by_host.headers["link"] == "<http://api.tools/get/c?page=2>; rel=next"
+    assert by_path.headers["link"] == "<http://127.0.0.1/api/get/c?page=2>; rel=next"
     assert by_path.headers["set-cookie"] == "b=2; Path=/api"
 
 

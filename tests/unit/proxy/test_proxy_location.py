@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sidecar.errors import Refused
-from sidecar.proxy.location import read_base, rewrite, scope_cookie
+from sidecar.proxy.location import read_base, rewrite, rewrite_links, scope_cookie
 
 CASES = json.loads((Path(__file__).parents[2] / "cases/proxy/location.json").read_text())
 BASE = read_base("https://api.acme.io/v4/")
@@ -101,3 +101,41 @@ def test_b23_a_cookie_over_plain_http_is_one_that_clients_send_again(
 ) -> None:
     assert scope_cookie(cookie, mount="/up", base=BASE, is_secured=False) == scoped
     assert "secure" in scope_cookie(cookie, mount="/up", base=BASE).lower()
+
+
+@pytest.mark.parametrize(
+    ("link", "seen"),
+    [
+        (
+            '<https://api.acme.io/v4/a?page=2>; rel="next", <https://API.acme.io:443/v4/>; rel=up',
+            '<http://here:8080/up/a?page=2>; rel="next", <http://here:8080/up/>; rel=up',
+        ),
+        ("<https://api.acme.io/v4>; rel=up", "<http://here:8080/up>; rel=up"),
+        ("</v4/items?page=2>; rel=next", "</up/items?page=2>; rel=next"),
+        ("<?page=2>; rel=next", None),
+        ("<page/2>; rel=next", None),
+        ("<//api.acme.io/v4/x>; rel=next", "<http://here:8080/up/x>; rel=next"),
+        ("<https://docs.acme.io/v4/x>; rel=help", None),
+        ("<https://api.acme.io/login>; rel=help", None),
+        ("<https://api.acme.io/v4evil/x>; rel=help", None),
+        ("<https://api.acme.io/v4/../x>; rel=help", None),
+        ("<https://api.acme.io/v4/%2e%2e/x>; rel=help", None),
+        ("<https://u@api.acme.io/v4/x>; rel=help", None),
+        ("<https://api.acme.io:x/v4/x>; rel=help", None),
+        ("<https://[/v4/x>; rel=help", None),
+        ("<https://api.acme.io/v4/a b>; rel=help", None),
+        ("<data:,x>; rel=icon", None),
+        ("no link", None),
+        ("<>", None),
+    ],
+)
+def test_b22_links_below_the_base_lead_through_the_sidecar(link: str, seen: str | None) -> None:
+    way = {"mount": "/up", "origin": "http://here:8080", "target": "/items/7?x=1"}
+    assert rewrite_links(link, base=BASE, **way) == (link if seen is None else seen)
+
+
+def test_b22_links_under_a_host_of_its_own_have_the_whole_path() -> None:
+    way = {"mount": "", "origin": "https://api.tools", "target": "/items"}
+    link = "<https://api.acme.io/v4/items?page=2>, <https://api.acme.io/v4>"
+    seen = "<https://api.tools/items?page=2>, <https://api.tools/>"
+    assert rewrite_links(link, base=BASE, **way) == seen
