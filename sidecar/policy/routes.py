@@ -130,7 +130,8 @@ class RouteTable(Generic[T]):
         self._methods: dict[str, _Place[T]] = {}
         self._literals: set[str] = set()
         self._folded: set[str] = set()
-        self._has_affixes = False
+        #: Whether a segment has a fixed part beside its value, and one in capitals.
+        self._has_affixes = self._has_cased_affixes = False
 
     def add(self, route: Route, value: T) -> T | None:
         """Adds a route; gives the value of one that is equally specific instead, if there is."""
@@ -141,6 +142,7 @@ class RouteTable(Generic[T]):
                 self._folded.add(segment.prefix.casefold())
             elif segment.affixes_length:
                 self._has_affixes = True
+                self._has_cased_affixes |= segment.folded() != segment
             for other, below in place.affixed if segment.affixes_length and segment.name else ():
                 is_same = (other.prefix, other.suffix) == (segment.prefix, segment.suffix)
                 is_level = other.affixes_length == segment.affixes_length
@@ -169,12 +171,15 @@ class RouteTable(Generic[T]):
     def is_in_other_case(self, method: str, segments: Sequence[str]) -> bool:
         """Whether a server that passes over letter case (Express, ASP.NET) would take another route
         than `match` does. Routes that differ in case alone are told apart by their author."""
-        if not self._has_affixes:
-            for text in segments:
-                if text not in self._literals and text.casefold() in self._folded:
+        for text in segments:
+            if text not in self._literals:
+                folded = text.casefold()
+                if folded in self._folded or (self._has_affixes and folded != text):
                     break
-            else:
-                return False
+                if self._has_cased_affixes:
+                    break
+        else:
+            return False
         start = self._methods.get(method)
         if start is None:
             return False
