@@ -128,8 +128,10 @@ class RouteTable(Generic[T]):
 
     def __init__(self) -> None:
         self._methods: dict[str, _Place[T]] = {}
-        self._literals: set[str] = set()
-        self._folded: set[str] = set()
+        #: How what is literal is spelt, by what it is where case is passed over, whatever the
+        #: method and the place; and what is spelt in one way only.
+        self._spellings: dict[str, set[str]] = {}
+        self._one_spelling: set[str] = set()
         #: Whether a segment has a fixed part beside its value, and one in capitals.
         self._has_affixes = self._has_cased_affixes = False
 
@@ -138,8 +140,7 @@ class RouteTable(Generic[T]):
         place = self._methods.setdefault(route.method, _Place())
         for segment in route.segments:
             if not segment.name:
-                self._literals.add(segment.prefix)
-                self._folded.add(segment.prefix.casefold())
+                self._spell(segment.prefix)
             elif segment.affixes_length:
                 self._has_affixes = True
                 self._has_cased_affixes |= segment.folded() != segment
@@ -158,6 +159,14 @@ class RouteTable(Generic[T]):
             place.end = (route, value)
         return None
 
+    def _spell(self, literal: str) -> None:
+        spellings = self._spellings.setdefault(literal.casefold(), set())
+        spellings.add(literal)
+        if len(spellings) == 1:
+            self._one_spelling.add(literal)
+        else:
+            self._one_spelling -= spellings
+
     def match(self, method: str, segments: Sequence[str]) -> tuple[T, dict[str, str]] | None:
         """The value of the most specific route, and its parameters' values."""
         start = self._methods.get(method)
@@ -172,9 +181,9 @@ class RouteTable(Generic[T]):
         """Whether a server that passes over letter case (Express, ASP.NET) would take another route
         than `match` does. Routes that differ in case alone are told apart by their author."""
         for text in segments:
-            if text not in self._literals:
+            if text not in self._one_spelling:
                 folded = text.casefold()
-                if folded in self._folded or (self._has_affixes and folded != text):
+                if folded in self._spellings or (self._has_affixes and folded != text):
                     break
                 if self._has_cased_affixes:
                     break
