@@ -102,7 +102,7 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "ambiguous_header",
         400,
         "A header is ambiguous",
-        "Send each header once, without naming end-to-end headers in Connection.",
+        "Send each header once, without underscores in its name, and name none in Connection.",
     ),
     RefusalKind(
         "too_many_parameters",

@@ -41,7 +41,7 @@ _NOWHERE = Place("http://127.0.0.1:9", "127.0.0.1", 9)
 _PROCESS = Place(STDIO, "", 0)
 #: What an upstream without a server may say of itself.
 AUTHORIZE_KEYS = ("kind", "run")
-_HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 #: Set by the sidecar or by HTTP itself (RFC 9110 section 7.6.1), or our own.
 _NO_CREDENTIAL_HEADER = re.compile(
     r"host|content-.*|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect"
@@ -285,6 +285,6 @@ def _user(value: object) -> str:
 def _header_name(value: object) -> str:
     if not isinstance(value, str) or not _HEADER_NAME.fullmatch(value):
         raise ValueError("not the name of a header")
-    if _NO_CREDENTIAL_HEADER.fullmatch(value):
+    if _NO_CREDENTIAL_HEADER.fullmatch(value.replace("_", "-")):
         raise ValueError(f"{value} belongs to HTTP or to the sidecar; it carries no credential")
     return value

@@ -111,10 +111,12 @@ def forward_headers(head: RequestHead, upstream: Upstream) -> tuple[tuple[str, s
 
 def _set_by_us(upstream: Upstream) -> frozenset[str]:
     """Where the sidecar sends a credential of its own: that header, and whatever the agent says in
-    `Authorization`, which is for the sidecar to read there."""
+    `Authorization`, which is for the sidecar to read there. To some servers `api_key` and `api-key`
+    are one; no agent's header has an underscore."""
     if upstream.auth is None:
         return _NONE
-    return frozenset({upstream.auth.header_name.lower(), "authorization"})
+    own = upstream.auth.header_name.lower()
+    return frozenset({own, own.replace("_", "-"), "authorization"})
 
 
 def readable(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:

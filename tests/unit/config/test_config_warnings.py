@@ -84,3 +84,16 @@ def test_b7_a_url_of_other_letters_is_told_in_ascii_and_shows_no_password(tmp_pa
 
     assert "xn--mller-kva.example" in told("https://MÜLLER.example:8443/x")
     assert "hünter2" not in told("https://user:hünter2@müller.example/x")
+
+
+@pytest.mark.parametrize(
+    ("name", "is_taken"),
+    [("api_key", True), ("client_id", True), ("Content_Length", False), ("aegis_token", False)],
+)
+def test_b12_a_credential_may_have_an_underscore_in_its_name(
+    tmp_path: Path, name: str, is_taken: bool
+) -> None:
+    auth = f"auth: {{header: {{name: {name}, value: {{env: GITHUB_TOKEN}}}}}}"
+    text = f"policies: ./policies\nupstreams: {{up: {{url: 'https://a.example', {auth}}}}}\n"
+    loaded = load(tmp_path, text)
+    assert (loaded.config is not None) is is_taken, loaded.problems
