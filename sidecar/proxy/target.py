@@ -46,13 +46,11 @@ def read_target(raw_target: str, parameters_max: int) -> tuple[Path, str]:
 
     Raises Refused: malformed_request, ambiguous_path, too_many_parameters.
     """
-    if raw_target[:7].lower() == "http://" or raw_target[:8].lower() == "https://":
-        raise Refused(
-            "malformed_request",
-            "The request target is a whole URL: the sidecar is no forward proxy, call it by path",
-        )
     if raw_target[:1] != "/" or not _VISIBLE_ASCII.fullmatch(raw_target):
-        raise Refused("malformed_request", "The request target is not in origin form")
+        why = "The request target is not in origin form"
+        if raw_target[:8].lower().startswith(("http://", "https://")):
+            why = "The target is a whole URL: the sidecar is no forward proxy, call it by path"
+        raise Refused("malformed_request", why)
     if "#" in raw_target:
         raise Refused("malformed_request", "The request target has a fragment")
     raw_path, _, query = raw_target.partition("?")
