@@ -43,6 +43,13 @@ def is_literal(host: str) -> bool:
     return True
 
 
+class PrivateAddress(OSError):
+    """Where a name or an address leads is not public, and need not be reached."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(None, text)
+
+
 class PublicResolver(AbstractResolver):
     """Answers only if every address of a name is public; a mixed answer is refused as a whole."""
 
@@ -55,7 +62,7 @@ class PublicResolver(AbstractResolver):
         """The addresses of `host`; raises OSError where one of them is private."""
         results = await self._inner.resolve(host, port, family)
         if not all(is_public(result["host"]) for result in results):
-            raise OSError(None, "the name resolves to a private address")
+            raise PrivateAddress("the name resolves to a private address")
         return results
 
     async def close(self) -> None:

@@ -95,13 +95,14 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "ambiguous_path",
         400,
         "The path can be read in more than one way",
-        "Send one canonical path: no dot segments, empty segments, backslashes or encoded slashes.",
+        "Send one canonical path, in the letter case of the declared one: no dot segments, empty "
+        "segments, backslashes, semicolons or encoded slashes.",
     ),
     RefusalKind(
         "ambiguous_header",
         400,
         "A header is ambiguous",
-        "Send each header once, without naming end-to-end headers in Connection.",
+        "Send each header once, without underscores in its name, and name none in Connection.",
     ),
     RefusalKind(
         "too_many_parameters",
@@ -205,7 +206,7 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "unsupported_media_type",
         415,
         "This content type is not accepted here",
-        "Send UTF-8 JSON as application/json.",
+        "Send UTF-8, name the type of every body, and send JSON as application/json.",
     ),
     RefusalKind(
         "invalid_json",
@@ -225,7 +226,7 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "ambiguous_argument",
         400,
         "An argument is given twice",
-        "Name each argument once, in one place.",
+        "Name each argument once, in one place; with GET that is the query.",
     ),
     RefusalKind(
         "invalid_argument",
@@ -304,7 +305,7 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "upstream_unreachable",
         502,
         "The upstream could not be reached",
-        "Try again; tell the operator if it lasts.",
+        "Try again; tell the operator if it lasts: the log names the cause.",
     ),
     RefusalKind(
         "upstream_timeout",
@@ -346,6 +347,7 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "redirect_refused",
         502,
         "The upstream redirects to a foreign host",
-        "Ask the operator to name the host under `redirects`, or call that host directly.",
+        "Ask the operator: `url` must be where the upstream's own paths are, `redirects` name "
+        "foreign hosts.",
     ),
 )

@@ -80,7 +80,7 @@ OF_MCP: Final = (
         "method_not_allowed",
         405,
         "This HTTP method is not served here",
-        "MCP upstreams take POST, GET and DELETE on their one endpoint.",
+        "TRACE is served nowhere; MCP upstreams take POST, GET and DELETE on their one endpoint.",
     ),
     RefusalKind(
         "answer_unchecked",

@@ -57,6 +57,11 @@ class Section:
             position = (node.key_position or node.position) if at_key else node.position
         self.problems.append(Problem(position, message, hint))
 
+    def warn(self, node: Node | None, message: str, hint: str = "") -> None:
+        """Notes at a node (or the section) what can be used, and is hardly meant."""
+        position = self.position if node is None else node.position
+        self.problems.append(Problem(position, message, hint, is_warning=True))
+
     def allow(self, known: Iterable[str]) -> None:
         """Refuses every other key."""
         for name, node in self.members.items():

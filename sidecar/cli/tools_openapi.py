@@ -15,6 +15,7 @@ from typing import Any, Final
 from sidecar.cli.tools_openapi_guess import guess
 from sidecar.policy.arguments import ArgumentTypes
 from sidecar.policy.openapi import (
+    OPERATIONS,
     OPERATIONS_MAX,
     Document,
     operations_of,
@@ -27,7 +28,16 @@ from sidecar.policy.routes import Route, RouteTable, parse_route
 NAME_LENGTH_MAX: Final = 128
 #: Members of one answer's schema that are looked at for secrets.
 _ANSWER_MEMBERS_MAX: Final = 200
+#: Of a server's URL; what is longer is no URL of an upstream.
+_URL_LENGTH_MAX: Final = 1000
 
+#: What may be meant as a method: other members of a path have longer names, or are no mappings.
+_METHOD = re.compile(r"[A-Za-z]{3,9}")
+_VARIABLE = re.compile(r"\{([^{}]{1,128})\}")
+#: Methods without a body, or with one that most servers pass over.
+_BODILESS = frozenset({"get", "head", "options"})
+#: How GitHub marks a value that holds slashes.
+_MULTI_SEGMENT = "x-multi-segment"
 _NOT_OF_A_NAME = re.compile(r"[^A-Za-z0-9_./-]+")
 
 
@@ -64,15 +74,44 @@ def survey(document: Document) -> Survey:
     info: Mapping[str, Any] = raw_info if isinstance(raw_info, dict) else {}
     found = Survey(_text(info.get("title")), _text(info.get("version")), _servers(document.root))
     surveyor = _Surveyor(document, found)
+    found.left_out += _no_paths(document)
     for path, written in document.paths():
         try:
             item = document.resolve(written)
         except BadReference as reason:
             found.left_out.append(f"{path}: {reason}")
             continue
+        found.left_out += _no_operations(path, item)
         for method, operation in operations_of(item):
             surveyor.look_at(method, path, item, operation)
     return found
+
+
+def _no_paths(document: Document) -> list[str]:
+    """What stands among the paths and begins with no slash: no operation of it is one."""
+    paths = document.root.get("paths")
+    named = [one for one in paths if isinstance(one, str)] if isinstance(paths, dict) else []
+    return [
+        f"{one}: a path begins with a slash"
+        for one in named
+        if not one.startswith(("/", "x-"))
+    ]  # fmt: skip
+
+
+def _no_operations(path: str, item: Mapping[str, Any]) -> list[str]:
+    """Operations of methods that are not read, or not written as the specification wants them."""
+    return [
+        f"{name.upper()} {path}: {_of_no_method(name)}"
+        for name, operation in item.items()
+        if isinstance(name, str) and isinstance(operation, dict) and _METHOD.fullmatch(name)
+        and name not in OPERATIONS
+    ]  # fmt: skip
+
+
+def _of_no_method(name: str) -> str:
+    if name.lower() in OPERATIONS:
+        return f"{name} is written in lower case in a document"
+    return "not a method that a route can have"
 
 
 class _Surveyor:
@@ -87,6 +126,7 @@ class _Surveyor:
     def look_at(
         self, method: str, path: str, item: dict[str, Any], operation: dict[str, Any]
     ) -> None:
+        path, holds_slashes = self._template(path, item, operation)
         written = f"{method.upper()} {path}"
         if len(self._names) + len(self._found.left_out) >= OPERATIONS_MAX:
             raise BadDocument(f"more than {OPERATIONS_MAX} operations")
@@ -94,6 +134,8 @@ class _Surveyor:
             route = parse_route(written)
             if not written.isprintable():
                 raise ValueError("its path holds control characters")
+            if method == "trace":
+                raise ValueError("TRACE is not served")
         except ValueError as error:
             self._found.left_out.append(f"{written}: {error}")
             return
@@ -103,8 +145,11 @@ class _Surveyor:
             return
         name, hints = self._name(method, path, operation)
         args, unsaid = self._arguments(route, item, operation)
+        if method in _BODILESS and "requestBody" in operation:
+            unsaid.append(f"arguments in its body are refused: {method.upper()} has them elsewhere")
         mutates, risk, hint = guess(method, name, path)
         hints += [hint] if hint else []
+        hints += ["its last value takes the rest of the path, by the document"] * holds_slashes
         if operation.get("deprecated") is True:
             hints.append("deprecated")
         self._found.described.append(
@@ -120,6 +165,26 @@ class _Surveyor:
                 hints=tuple(hints),
             )
         )
+
+    def _template(
+        self, path: str, item: dict[str, Any], operation: dict[str, Any]
+    ) -> tuple[str, bool]:
+        """The path with `{name...}` at its end, where the document says that `name` holds slashes;
+        and whether it does."""
+        before, _, last = path.rpartition("/")
+        if not (last.startswith("{") and last.endswith("}")):
+            return path, False
+        try:
+            parameters = self._document.parameters(item, operation)
+        except BadReference:
+            return path, False
+        name = last[1:-1]
+        if not any(
+            (one.get("name"), one.get("in"), one.get(_MULTI_SEGMENT)) == (name, "path", True)
+            for one in parameters
+        ):
+            return path, False
+        return f"{before}/{{{name}...}}", True
 
     def _name(self, method: str, path: str, operation: dict[str, Any]) -> tuple[str, list[str]]:
         """A name that no other operation has, and how it differs from the document's."""
@@ -187,10 +252,22 @@ def _fitted(text: object) -> str:
 def _servers(root: Mapping[str, Any]) -> tuple[str, ...]:
     listed = root.get("servers")
     return tuple(
-        one["url"]
+        _filled(one["url"], one.get("variables"))
         for one in (listed if isinstance(listed, list) else [])
         if isinstance(one, dict) and isinstance(one.get("url"), str)
     )
+
+
+def _filled(url: str, variables: Any) -> str:
+    """A server's URL with the defaults of its variables."""
+    known = variables if isinstance(variables, dict) else {}
+
+    def default(match: re.Match[str]) -> str:
+        variable = known.get(match[1])
+        value = variable.get("default") if isinstance(variable, dict) else None
+        return value if isinstance(value, str) else match[0]
+
+    return _VARIABLE.sub(default, url[:_URL_LENGTH_MAX])
 
 
 def _text(value: Any) -> str:

@@ -69,6 +69,15 @@ def _load_authorities(context: ssl.SSLContext, pem: bytes) -> None:
     context.verify_mode = ssl.CERT_REQUIRED
 
 
+def expired_since(pem: bytes, now_us: int) -> str:
+    """Since when a certificate, or one of its chain, is not valid any more; "" if all still are.
+
+    Raises ValueError for what is none.
+    """
+    expires = _expires(pem)
+    return f"{expires:%Y-%m-%d %H:%M} UTC" if expires.timestamp() * 1_000_000 <= now_us else ""
+
+
 def _expires(pem: bytes) -> datetime:
     from cryptography import x509
 

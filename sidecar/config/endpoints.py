@@ -22,6 +22,9 @@ _URL = re.compile(
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:([0-9]{1,5}))?")
 _PATH = re.compile(r"(/([A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+)*/?")
 _ENCODED_AMBIGUITY = re.compile(r"%(2e|2f|5c|00)", re.IGNORECASE)
+_PORT = re.compile(r":[0-9]*$")
+#: Names that are given out in one's own network, or lead nowhere (RFC 6761, RFC 6762, RFC 8375).
+_INWARD = re.compile(r"\.(localhost|local|internal|home\.arpa|lan|test|invalid)$")
 _LOOKS_NUMERIC = re.compile(r"(.*\.)?(0x[0-9a-f]*|[0-9]+)")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
@@ -39,6 +42,14 @@ class Place:
     def is_plainly_private(self) -> bool:
         """A literal address or localhost says itself where it leads."""
         return self.host == "localhost" or _literal(self.host) is not None
+
+    def is_elsewhere(self, is_private: bool) -> bool:
+        """Whether what is sent there leaves the network; `is_private` says that a name need not
+        lead to a public address, and some never do."""
+        address = _literal(self.host)
+        if address is not None:
+            return address.is_global
+        return not is_private and _INWARD.search(f".{self.host}") is None and "." in self.host
 
 
 def read_listener(value: object) -> tuple[str, int]:
@@ -62,6 +73,8 @@ def read_url(value: object, *, is_endpoint: bool = False) -> Place:
     if not isinstance(value, str):
         raise ValueError("not a URL: write it as text")
     match = _URL.fullmatch(value)
+    if match is not None and not match["authority"].isascii() and "@" not in match["authority"]:
+        raise ValueError(_why_no_host(_PORT.sub("", match["authority"].lower())))
     if match is None or not value.isascii() or not value.isprintable() or " " in value:
         raise ValueError("not a URL: write http://host/path or https://host/path")
     scheme = match["scheme"].lower()
@@ -133,8 +146,31 @@ def _host(text: str) -> str:
     if _LOOKS_NUMERIC.fullmatch(bare):
         raise ValueError("not an address: write four decimal numbers, e.g. 127.0.0.1")
     if not _HOST_NAME.fullmatch(bare):
-        raise ValueError("not a host name")
+        raise ValueError(_why_no_host(bare))
     return bare
+
+
+def _why_no_host(text: str) -> str:
+    if _HOST_NAME.fullmatch(text.removesuffix(".")):
+        return "not a host name: write it without the dot at its end"
+    if "*" in text:
+        return "not a host name: patterns are not read, write each name"
+    if "/" in text:
+        return "not a host name: write the name alone, without scheme and path"
+    try:
+        return f"not a host name: write it in ASCII, {_in_ascii(text)}"
+    except ValueError:
+        return "not a host name"
+
+
+def _in_ascii(text: str) -> str:
+    """A name of other letters as it stands on the wire; raises ValueError if that is none."""
+    if text.isascii():
+        raise ValueError
+    written = text.encode("idna").decode("ascii")  # what that refuses is a ValueError too
+    if not _HOST_NAME.fullmatch(written):
+        raise ValueError
+    return written
 
 
 def _port(text: str) -> int:

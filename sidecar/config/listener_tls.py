@@ -6,7 +6,8 @@ Must not know: sockets, when anything is read again.
 
 from __future__ import annotations
 
-from sidecar.config.certificates import Material, listener_context
+from sidecar.clock import Clock
+from sidecar.config.certificates import Material, expired_since, listener_context
 from sidecar.config.model import ListenerTls, Pem
 from sidecar.config.references import References, read_regular
 from sidecar.yaml_section import Section
@@ -31,11 +32,26 @@ def read_listener_tls(listener: Section, references: References) -> ListenerTls 
         return None
     tls = ListenerTls(cert=cert, key=key, client_ca=client_ca)
     try:
-        listener_context(material_of(tls))
+        material = material_of(tls)
+        listener_context(material)
+        warn_if_expired(section, material.certificate)
     except (ValueError, OSError) as error:
         section.report(section.node, f"{section.path}: {error}")
         return None
     return tls
+
+
+def warn_if_expired(section: Section, certificate: bytes) -> None:
+    """A certificate that has expired can be renewed later: the files are read again. Raises
+    ValueError for what is none."""
+    since = expired_since(certificate, Clock().now_us())
+    if since:
+        section.warn(
+            section.members["cert"],
+            f"{section.key('cert')}: the certificate has expired, {since}: who checks it will not "
+            "talk to this sidecar",
+            "renew it; where it is a file, that needs no restart",
+        )
 
 
 def material_of(tls: ListenerTls) -> Material:

@@ -165,6 +165,11 @@ class Upstream(Group):
         default_text="none: refused",
     )
     encoded_slash: bool = _setting("%2F within a path segment passes instead of 400", False)
+    path_parameters: bool = _setting(
+        "`;` within a path segment passes instead of 400: for a server that takes it for a "
+        "character like others, and does not end the segment there",
+        False,
+    )
     run: Literal["window", "trusted"] = _setting(
         "whether a run id sent with the call (`trusted`), and not silence alone, divides the "
         "agent's work",

@@ -11,7 +11,7 @@ import ssl
 from typing import NamedTuple
 
 from sidecar.config.certificates import as_file
-from sidecar.config.listener_tls import pem_bytes
+from sidecar.config.listener_tls import pem_bytes, warn_if_expired
 from sidecar.config.model import Pem, UpstreamTls
 from sidecar.config.references import References
 from sidecar.yaml_section import Section
@@ -52,7 +52,10 @@ def read_tls(upstream: Section, references: References, *, is_https: bool) -> Up
         return UpstreamTls()
     tls = UpstreamTls(ca=given.get("ca"), cert=given.get("cert"), key=given.get("key"))
     try:
-        client_context(client_material(tls))
+        material = client_material(tls)
+        client_context(material)
+        if material.cert is not None:
+            warn_if_expired(section, material.cert)
     except (ValueError, OSError) as error:
         section.report(node, f"{section.path}: {error}")
         return UpstreamTls()

@@ -32,8 +32,9 @@ from sidecar.yaml_section import Section
 #: First path segments with a meaning of their own.
 RESERVED = ("v1", "healthz", ".well-known")
 KEYS = (
-    "url", "kind", "auth", "tls", "timeouts", "limits", "private", "encoded_slash", "hosts",
-    "redirects", "run", "decode", "arguments", "list_changed", "query",
+    "url", "kind", "auth", "tls", "timeouts", "limits", "private", "encoded_slash",
+    "path_parameters", "hosts", "redirects", "run", "decode", "arguments", "list_changed",
+    "query",
 )  # fmt: skip
 RUNS = ("window", "trusted")
 LIST_CHANGED = ("compare", "pass")
@@ -43,7 +44,7 @@ _NOWHERE = Place("http://127.0.0.1:9", "127.0.0.1", 9)
 _PROCESS = Place(STDIO, "", 0)
 #: What an upstream without a server may say of itself.
 AUTHORIZE_KEYS = ("kind", "run")
-_HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 #: Set by the sidecar or by HTTP itself (RFC 9110 section 7.6.1), or our own.
 _NO_CREDENTIAL_HEADER = re.compile(
     r"host|content-.*|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect"
@@ -139,20 +140,25 @@ def _upstream(
         section.report(
             section.members["url"], f"{section.path}: a stdio server speaks MCP", "add kind: mcp"
         )
+    auth, query = _auth(section, references), _query(section, references, place, kind)
+    is_private = section.boolean("private", place.is_plainly_private)
+    if place.url.startswith("http:") and place.is_elsewhere(is_private):
+        _warn_unencrypted(section, auth, query)
     return Upstream(
         name=name,
         url=place.url,
         kind="mcp" if kind == "mcp" else "rest",
-        auth=_auth(section, references),
-        query=_query(section, references, place, kind),
+        auth=auth,
+        query=query,
         tls=read_tls(section, references, is_https=place.url.startswith("https:")),
         timeouts=read_bounded(section.sub("timeouts"), Timeouts, {}),
         limits=read_bounded(
             section.sub("limits"), UpstreamLimits, {"request_bytes": request_bytes}
         ),
-        private=section.boolean("private", place.is_plainly_private),
+        private=is_private,
         decode=_codings(section),
         encoded_slash=section.boolean("encoded_slash", False),
+        path_parameters=section.boolean("path_parameters", False),
         run=_run(section),
         list_changed=_list_changed(section),
         arguments=_arguments(section, kind),
@@ -175,6 +181,17 @@ def _list_changed(section: Section) -> Literal["compare", "pass"]:
     return (
         "pass" if section.choice("list_changed", LIST_CHANGED, "compare") == "pass" else "compare"
     )
+
+
+def _warn_unencrypted(section: Section, auth: Auth | None, query: tuple[QueryPart, ...]) -> None:
+    """Of credentials that anybody on the way can read."""
+    sent = {"auth": auth is not None, "query": any(part.is_secret for part in query)}
+    for name in (name for name, is_sent in sent.items() if is_sent):
+        section.warn(
+            section.members[name],
+            f"{section.key(name)}: the credential goes over the network unencrypted",
+            f"write https:// in {section.key('url')}, or private: true if it stays in your network",
+        )
 
 
 def _arguments(section: Section, kind: str) -> Literal["checked", "strict", "unchecked"]:
@@ -294,6 +311,6 @@ def _user(value: object) -> str:
 def _header_name(value: object) -> str:
     if not isinstance(value, str) or not _HEADER_NAME.fullmatch(value):
         raise ValueError("not the name of a header")
-    if _NO_CREDENTIAL_HEADER.fullmatch(value):
+    if _NO_CREDENTIAL_HEADER.fullmatch(value.replace("_", "-")):
         raise ValueError(f"{value} belongs to HTTP or to the sidecar; it carries no credential")
     return value

@@ -133,6 +133,11 @@ class Catalogue:
         routes = self._routes.get(upstream)
         return None if routes is None else routes.match(method, segments)
 
+    def is_in_other_case(self, upstream: str, method: str, segments: Sequence[str]) -> bool:
+        """Whether another route fits if letter case is passed over, as some servers do."""
+        routes = self._routes.get(upstream)
+        return routes is not None and routes.is_in_other_case(method, segments)
+
     def _undeclared(self, upstream: str, operation: str) -> Entry:
         """Globs of the catalogue may make it stricter and add labels, never loosen it."""
         said = strictest(self._defaults.get(upstream, ()), operation)

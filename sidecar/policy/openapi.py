@@ -19,7 +19,8 @@ from sidecar.policy.routes import Route, parse_route
 OPERATIONS_MAX: Final = 10_000
 
 _NAME = re.compile(r"[A-Za-z0-9_./-]{1,128}")
-_METHODS = ("get", "head", "options", "post", "put", "patch", "delete", "trace")
+#: Methods of a path's operations, as they stand in a document.
+OPERATIONS: Final = ("get", "head", "options", "post", "put", "patch", "delete", "trace")
 _JSON = re.compile(r"application/(json|[a-z0-9.+-]+\+json)\s*(;.*)?", re.IGNORECASE)
 _FORM = "application/x-www-form-urlencoded"
 _MULTIPART = "multipart/form-data"
@@ -73,7 +74,7 @@ def plain_operation_id(operation: Mapping[str, Any]) -> str | None:
 
 def operations_of(item: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Method, in lower case, and operation of each that a path item has."""
-    for method in _METHODS:
+    for method in OPERATIONS:
         operation = item.get(method)
         if isinstance(operation, dict):
             yield method, operation
@@ -175,7 +176,8 @@ class Document:
                 one: Declared(kind, False, not is_required) for one, kind in _BINARY_BODY.items()
             }
         if not _JSON.fullmatch(name) and name not in (_FORM, _MULTIPART):
-            raise OpenEnded(f"a body of {name or 'no'} type is not read")
+            said = "refused" if "json" in name.lower() else "not read"
+            raise OpenEnded(f"a body of {name or 'no'} type is {said}")
         schema = media.get("schema")
         if _JSON.fullmatch(name):
             whole = self._schemas.type_of(schema, is_required)

@@ -53,8 +53,16 @@ def parse_document(data: bytes) -> dict[str, Any]:
         raise BadDocument("not an OpenAPI document")
     version = document.get("openapi")
     if not isinstance(version, str) or not version.startswith(("3.0", "3.1")):
-        raise BadDocument("not an OpenAPI 3.0 or 3.1 document")
+        raise BadDocument(f"not an OpenAPI 3.0 or 3.1 document{_what_it_is(document, version)}")
     return document
+
+
+def _what_it_is(document: dict[str, Any], version: Any) -> str:
+    if "swagger" in document:
+        return ": it is Swagger, which has to be converted to OpenAPI 3 first"
+    if isinstance(version, float):
+        return ': its version is a number, and has to be text, such as "3.0.3"'
+    return f": its version is {version[:20]!r}" if isinstance(version, str) else ""
 
 
 def _refuse_bombs(text: str) -> None:

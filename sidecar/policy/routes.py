@@ -44,6 +44,10 @@ class Segment:
             return text[len(self.prefix) : len(text) - len(self.suffix)]
         return None
 
+    def folded(self) -> Segment:
+        """The same where letter case is passed over."""
+        return Segment(self.prefix.casefold(), self.name, self.suffix.casefold())
+
     def may_meet(self, other: Segment) -> bool:
         """Whether a text could fit both this and another affixed segment."""
         shorter, longer = sorted((self.prefix, other.prefix), key=len)
@@ -111,6 +115,8 @@ class _Place(Generic[T]):
     """A place in the tree: what may follow, from most to least specific."""
 
     literal: dict[str, _Place[T]] = field(default_factory=dict)
+    #: The same places by what their texts are where letter case is passed over.
+    folded: dict[str, list[_Place[T]]] = field(default_factory=dict)
     affixed: list[tuple[Segment, _Place[T]]] = field(default_factory=list)
     parameter: _Place[T] | None = None
     end: tuple[Route, T] | None = None
@@ -122,11 +128,22 @@ class RouteTable(Generic[T]):
 
     def __init__(self) -> None:
         self._methods: dict[str, _Place[T]] = {}
+        #: How what is literal is spelt, by what it is where case is passed over, whatever the
+        #: method and the place; and what is spelt in one way only.
+        self._spellings: dict[str, set[str]] = {}
+        self._one_spelling: set[str] = set()
+        #: Whether a segment has a fixed part beside its value, and one in capitals.
+        self._has_affixes = self._has_cased_affixes = False
 
     def add(self, route: Route, value: T) -> T | None:
         """Adds a route; gives the value of one that is equally specific instead, if there is."""
         place = self._methods.setdefault(route.method, _Place())
         for segment in route.segments:
+            if not segment.name:
+                self._spell(segment.prefix)
+            elif segment.affixes_length:
+                self._has_affixes = True
+                self._has_cased_affixes |= segment.folded() != segment
             for other, below in place.affixed if segment.affixes_length and segment.name else ():
                 is_same = (other.prefix, other.suffix) == (segment.prefix, segment.suffix)
                 is_level = other.affixes_length == segment.affixes_length
@@ -142,6 +159,14 @@ class RouteTable(Generic[T]):
             place.end = (route, value)
         return None
 
+    def _spell(self, literal: str) -> None:
+        spellings = self._spellings.setdefault(literal.casefold(), set())
+        spellings.add(literal)
+        if len(spellings) == 1:
+            self._one_spelling.add(literal)
+        else:
+            self._one_spelling -= spellings
+
     def match(self, method: str, segments: Sequence[str]) -> tuple[T, dict[str, str]] | None:
         """The value of the most specific route, and its parameters' values."""
         start = self._methods.get(method)
@@ -152,10 +177,32 @@ class RouteTable(Generic[T]):
         route, value = found
         return value, dict(zip(route.parameters, taken, strict=True))
 
+    def is_in_other_case(self, method: str, segments: Sequence[str]) -> bool:
+        """Whether a server that passes over letter case (Express, ASP.NET) would take another route
+        than `match` does. Routes that differ in case alone are told apart by their author."""
+        for text in segments:
+            if text not in self._one_spelling:
+                folded = text.casefold()
+                if folded in self._spellings or (self._has_affixes and folded != text):
+                    break
+                if self._has_cased_affixes:
+                    break
+        else:
+            return False
+        start = self._methods.get(method)
+        if start is None:
+            return False
+        near = _near(start, segments, 0)
+        return near is not None and near is not _find(start, segments, 0, [])
+
 
 def _follow(place: _Place[T], segment: Segment) -> _Place[T]:
     if not segment.name:
-        return place.literal.setdefault(segment.prefix, _Place())
+        below = place.literal.get(segment.prefix)
+        if below is None:
+            below = place.literal[segment.prefix] = _Place()
+            place.folded.setdefault(segment.prefix.casefold(), []).append(below)
+        return below
     if not segment.affixes_length:
         place.parameter = place.parameter or _Place()
         return place.parameter
@@ -196,6 +243,28 @@ def _find(
         taken.append("/".join(segments[at:]))
         found = place.rest
     return found
+
+
+def _near(place: _Place[T], segments: Sequence[str], at: int) -> tuple[Route, T] | None:
+    """As `_find`, with what is literal in any letter case; what is spelt so goes first."""
+    if at == len(segments):
+        return place.end
+    text = segments[at]
+    exact, folded = place.literal.get(text), text.casefold()
+    ways = [exact] if exact is not None else []
+    ways += [below for below in place.folded.get(folded, ()) if below is not exact]
+    fits = [(one.value_of(text) is None, one, below) for one, below in place.affixed]
+    ways += [below for differs, _, below in fits if not differs]
+    ways += [
+        below for differs, one, below in fits
+        if differs and one.folded().value_of(folded) is not None
+    ]  # fmt: skip
+    ways += [place.parameter] if place.parameter is not None else []
+    for below in ways:
+        found = _near(below, segments, at + 1)
+        if found is not None:
+            return found
+    return place.rest
 
 
 def _take(

@@ -74,7 +74,8 @@ _new_tuple = tuple.__new__
 
 @dataclass(frozen=True, slots=True)
 class HeadRules:
-    """What a listener accepts: Host names, the two caps, and who may have %2F in a segment.
+    """What a listener accepts: Host names, the two caps, and who may have %2F, or `;`, in a
+    segment.
 
     `by_host` names the upstream that a Host name of its own leads to; none of them is in `hosts`.
     `decode` gives, by upstream, the codings a body may come in.
@@ -86,6 +87,7 @@ class HeadRules:
     parameters_max: int = 128
     headers_max: int = 64
     encoded_slash: frozenset[str] = frozenset()
+    path_parameters: frozenset[str] = frozenset()
     by_host: Mapping[str, str] = field(default_factory=dict)
     decode: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     scheme: str = "http"
@@ -194,6 +196,10 @@ def _read_way(raw_target: str, first: dict[str, str], rules: HeadRules) -> tuple
     path, query = read_target(raw_target, rules.parameters_max)
     if path.has_encoded_slash and path.upstream not in rules.encoded_slash:
         raise Refused("ambiguous_path", "A segment of the path has an encoded slash")
+    if path.has_parameters and path.upstream not in rules.path_parameters:
+        raise Refused(
+            "ambiguous_path", "Some servers end a segment of the path at its `;`: write it as %3B"
+        )
     if "content-encoding" in first:
         _require_coding(first["content-encoding"], rules.decode.get(path.upstream, ()))
     if path.upstream == ".well-known":

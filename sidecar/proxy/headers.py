@@ -14,7 +14,7 @@ from urllib.parse import urljoin, urlsplit
 
 from sidecar.errors import Refused
 from sidecar.proxy.head import PLAIN_CONNECTION, RequestHead, connection_tokens
-from sidecar.proxy.location import Base, read_base, rewrite, scope_cookie
+from sidecar.proxy.location import Base, read_base, rewrite, rewrite_links, scope_cookie
 
 if TYPE_CHECKING:
     from sidecar.config.model import Upstream
@@ -64,7 +64,7 @@ _NOT_FORWARDED_PREFIXES = ("aegis-", "x-forwarded-", "proxy-auth")
 _OF_THE_ANSWER = frozenset({"accept-encoding", "range", "if-range"})
 
 #: Reply headers that need more than a look at their name.
-_ADDRESSES = frozenset({"location", "content-location", "set-cookie"})
+_ADDRESSES = frozenset({"location", "content-location", "link", "set-cookie"})
 
 
 _NONE: frozenset[str] = frozenset()
@@ -111,10 +111,12 @@ def forward_headers(head: RequestHead, upstream: Upstream) -> tuple[tuple[str, s
 
 def _set_by_us(upstream: Upstream) -> frozenset[str]:
     """Where the sidecar sends a credential of its own: that header, and whatever the agent says in
-    `Authorization`, which is for the sidecar to read there."""
+    `Authorization`, which is for the sidecar to read there. To some servers `api_key` and `api-key`
+    are one; no agent's header has an underscore."""
     if upstream.auth is None:
         return _NONE
-    return frozenset({upstream.auth.header_name.lower(), "authorization"})
+    own = upstream.auth.header_name.lower()
+    return frozenset({own, own.replace("_", "-"), "authorization"})
 
 
 def readable(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
@@ -166,8 +168,14 @@ def _address(
 ) -> str | None:
     base = read_base(upstream.url)
     if lower == "set-cookie":
-        return scope_cookie(value, mount=head.mount, base=base)
-    if upstream.query:  # what we added may stand in there, and no agent sends a query there
+        is_secured = head.scheme == "https"
+        return scope_cookie(value, mount=head.mount, base=base, is_secured=is_secured)
+    if lower == "link":
+        if upstream.query:  # what we added may stand in there
+            return None
+        way = {"mount": head.mount, "origin": head.origin, "target": head.target}
+        return rewrite_links(value, base=base, **way)
+    if upstream.query:  # as above, and no agent sends a query there
         value = value.partition("#")[0].partition("?")[0]
     if upstream.kind == "mcp" and lower == "location" and 300 <= status < 400:
         _require_endpoint(value, upstream.url)

@@ -15,6 +15,9 @@ from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 from sidecar.errors import Refused
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_SECURE_NAMES = ("__secure-", "__host-")
+#: A reference that is resolved against the request's own URL needs no change.
+_LINK = re.compile(r"<(/[^<>]*|https?:[^<>]*)>", re.IGNORECASE)
 _UNSAFE = re.compile(r"[\x00-\x20\x7f\\\"<>^`{}]")
 
 
@@ -50,8 +53,8 @@ def rewrite(
     `mount` is where the agent sees the upstream: `/<name>`, or "" for a Host of its own.
 
     Relative references are resolved against the request (`base` + `target`). A host named in
-    `redirects` passes unchanged. Raises Refused: upstream_broken for what is no URL reference,
-    redirect_refused for a place that may not be named.
+    `redirects` passes unchanged, or by its whole URL. Raises Refused: upstream_broken for what is
+    no URL reference, redirect_refused for a place that may not be named.
     """
     if not location:
         return location
@@ -66,13 +69,45 @@ def rewrite(
         raise Refused("upstream_broken", "The upstream's Location is malformed") from None
     if place.scheme not in _DEFAULT_PORTS or not host or "@" in place.netloc:
         raise Refused("redirect_refused", "The upstream redirects to something else than HTTP")
-    if (place.scheme, host, port) == (base.scheme, base.host, base.port):
+    is_ours = (place.scheme, host, port) == (base.scheme, base.host, base.port)
+    if is_ours:
         inside = _inside(place, base)
         if inside is not None:
             return f"{mount}{inside}" if mount or inside[:1] == "/" else f"/{inside}"
     if host in redirects or f"{host}:{port}" in redirects:
-        return location
+        # What names no host would lead to a path of ours, of another upstream perhaps.
+        return location if urlsplit(location).netloc else place.geturl()
+    if is_ours:
+        raise Refused("redirect_refused", "The upstream redirects out of the path of its url")
+    if host == base.host:
+        why = "The upstream redirects to another scheme or port of its host: http, or https?"
+        raise Refused("redirect_refused", why)
     raise Refused("redirect_refused")
+
+
+def rewrite_links(value: str, *, mount: str, origin: str, base: Base, target: str) -> str:
+    """The value of a `Link` (RFC 8288) for the agent: what leads below `base` leads through the
+    sidecar, whose `origin` he used; all else stands as it is. Lists are paged so, and clients take
+    the next page's URL as it stands: it would lead around the sidecar."""
+
+    def seen(match: re.Match[str]) -> str:
+        reference = match[1]
+        try:
+            place = urlsplit(
+                urljoin(f"{base.scheme}://{base.authority}{base.path}{target}", reference)
+            )
+            port = place.port or _DEFAULT_PORTS.get(place.scheme, 0)
+            is_ours = (place.scheme, place.hostname, port) == (base.scheme, base.host, base.port)
+            inside = _inside(place, base) if is_ours and "@" not in place.netloc else None
+            is_whole = urlsplit(reference).netloc != ""
+        except ValueError:
+            return match[0]
+        if inside is None or _UNSAFE.search(reference):
+            return match[0]
+        path = f"{mount}{inside}" if mount or inside[:1] == "/" else f"/{inside}"
+        return f"<{origin}{path}>" if is_whole else f"<{path}>"
+
+    return _LINK.sub(seen, value)
 
 
 def _inside(place: SplitResult, base: Base) -> str | None:
@@ -90,20 +125,25 @@ def _inside(place: SplitResult, base: Base) -> str | None:
     return f"{rest}{query}{fragment}"
 
 
-def scope_cookie(cookie: str, *, mount: str, base: Base) -> str:
+def scope_cookie(cookie: str, *, mount: str, base: Base, is_secured: bool = True) -> str:
     """A `Set-Cookie` value bound to this upstream: no Domain, and a Path below `mount`.
 
     The agent's client knows one host, ours; without this it would send one upstream's session to
-    every other.
+    every other. Unless the agent's way `is_secured`, `Secure` is left out: most clients would keep
+    the cookie and never send it. Where its name asks for Secure (RFC 6265bis section 4.1.3) it
+    stays.
     """
     pair, *attributes = cookie.split(";")
     kept = [pair]
+    drops_secure = not is_secured and not pair.strip().lower().startswith(_SECURE_NAMES)
     path = mount or "/"
     for attribute in attributes:
         key, _, value = attribute.strip().partition("=")
         if key.strip().lower() == "path":
             path = _cookie_path(value.strip(), mount, base)
-        elif key.strip().lower() != "domain":
+        elif key.strip().lower() != "domain" and not (
+            drops_secure and key.strip().lower() == "secure"
+        ):
             kept.append(attribute)
     return ";".join([*kept, f" Path={path}"])
 

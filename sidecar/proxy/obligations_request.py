@@ -117,7 +117,8 @@ def _with_headers(
 ) -> list[tuple[str, str]]:
     """The header that carries the upstream's credential stays the sidecar's own."""
     own = upstream.auth.header_name.lower() if upstream.auth is not None else ""
-    given = [pair for pair in obligations.set_headers if pair[0] != own]
+    own = own.replace("_", "-")
+    given = [pair for pair in obligations.set_headers if pair[0].replace("_", "-") != own]
     gone = {*obligations.remove_headers, *(name for name, _ in obligations.set_headers)}
     return [*_without(headers, gone), *given]
 

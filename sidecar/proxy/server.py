@@ -60,6 +60,9 @@ def head_rules(config: Config) -> HeadRules:
         encoded_slash=frozenset(
             name for name, upstream in config.upstreams.items() if upstream.encoded_slash
         ),
+        path_parameters=frozenset(
+            name for name, upstream in config.upstreams.items() if upstream.path_parameters
+        ),
         by_host={
             host: name for name, upstream in config.upstreams.items() for host in upstream.hosts
         },

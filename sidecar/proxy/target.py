@@ -30,6 +30,7 @@ class Path:
     """A checked path. `rest` are the received bytes after the first segment ("" or "/…").
 
     `segments` are what follows the first segment, decoded once; a trailing slash adds none.
+    `has_parameters` says that one has a `;`, which some servers take for its end: of an id too.
     """
 
     upstream: str
@@ -37,6 +38,7 @@ class Path:
     rest: str
     decoded: str
     has_encoded_slash: bool
+    has_parameters: bool = False
 
 
 def read_target(raw_target: str, parameters_max: int) -> tuple[Path, str]:
@@ -45,7 +47,10 @@ def read_target(raw_target: str, parameters_max: int) -> tuple[Path, str]:
     Raises Refused: malformed_request, ambiguous_path, too_many_parameters.
     """
     if raw_target[:1] != "/" or not _VISIBLE_ASCII.fullmatch(raw_target):
-        raise Refused("malformed_request", "The request target is not in origin form")
+        why = "The request target is not in origin form"
+        if raw_target[:8].lower().startswith(("http://", "https://")):
+            why = "The target is a whole URL: the sidecar is no forward proxy, call it by path"
+        raise Refused("malformed_request", why)
     if "#" in raw_target:
         raise Refused("malformed_request", "The request target has a fragment")
     raw_path, _, query = raw_target.partition("?")
@@ -94,6 +99,7 @@ def _read_path(raw_path: str) -> Path:
         rest=rest,
         decoded=path,
         has_encoded_slash=any("/" in segment for segment in decoded),
+        has_parameters=";" in rest,
     )
 
 

@@ -15,6 +15,7 @@ from weakref import WeakSet
 
 from sidecar.errors import Refused
 from sidecar.proxy.upstream import Reply, Switched
+from sidecar.proxy.upstream_faults import Faults
 from sidecar.proxy.upstream_lean_dial import Dialler
 from sidecar.proxy.upstream_lean_line import LeanLine
 from sidecar.proxy.upstream_pool import Deadlines, Pool
@@ -103,6 +104,8 @@ class _Link:
         self._silences = Deadlines(upstream.timeouts.idle_s)
         self._dialler = Dialler(upstream, context=context, ourselves=ourselves)
         self._loop = asyncio.get_running_loop()
+        self._is_closed = False
+        self._faults = Faults(upstream, self._loop.time)
         self._lines: WeakSet[LeanLine] = WeakSet()
 
     async def ask(
@@ -114,8 +117,9 @@ class _Link:
         self.in_flight += 1
         try:
             line = self.pool.take() or await self.connect()
-        except BaseException:
+        except BaseException as error:
             self.in_flight -= 1
+            self.note(error)
             raise
         try:
             answer = line.ask(head, body, is_head_request, may_switch)
@@ -124,10 +128,16 @@ class _Link:
                 await answer
             finally:
                 self.heads.end(line)
-        except BaseException:
+        except BaseException as error:
             self.drop(line)
+            self.note(error)
             raise
         return line
+
+    def note(self, error: BaseException) -> None:
+        """Tells operators why a call failed, unless it was we who ended it."""
+        if isinstance(error, Refused) and not self._is_closed:
+            self._faults.met(error)
 
     async def connect(self) -> LeanLine:
         """A new connection to this upstream; raises Refused("upstream_unreachable")."""
@@ -153,6 +163,7 @@ class _Link:
 
     async def close(self) -> None:
         """Drops all connections."""
+        self._is_closed = True
         self.pool.close()
         self.heads.close()
         self._silences.close()
@@ -194,8 +205,12 @@ class _Coming:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes; raises Refused: upstream_timeout, upstream_broken."""
-        while self._line is not None and (chunk := await self._line.read()):
-            yield chunk
+        try:
+            while self._line is not None and (chunk := await self._line.read()):
+                yield chunk
+        except Refused as refused:
+            self._link.note(refused)
+            raise
         line, self._line = self._line, None
         if line is not None:
             self._link.keep(line)

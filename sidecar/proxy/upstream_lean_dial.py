@@ -17,7 +17,7 @@ from aiohappyeyeballs import AddrInfoType, start_connection
 from aiohttp.abc import AbstractResolver
 from aiohttp.resolver import ThreadedResolver
 
-from sidecar.addresses import PublicResolver, is_literal, is_public
+from sidecar.addresses import PrivateAddress, PublicResolver, is_literal, is_public
 from sidecar.config.upstream_tls import client_context, client_material
 from sidecar.errors import Refused
 from sidecar.proxy.location import read_base
@@ -75,7 +75,8 @@ class Dialler:
     async def dial(self, make: Callable[[], P]) -> tuple[P, socket.socket]:
         """A new connection, and the socket under it; raises Refused("upstream_unreachable")."""
         if not self._may_dial:
-            raise Refused("upstream_unreachable", detail="the upstream's address is private")
+            why = "the upstream's address is private"
+            raise Refused("upstream_unreachable", detail=why) from PrivateAddress(why)
         try:
             async with asyncio.timeout(self._connect_s):
                 return await self._connected(make)

@@ -232,7 +232,9 @@ class LeanLine(LeanReply, asyncio.Protocol):
         if self._transport is None:  # handed over, and dropped by whom it was given to
             return
         if self.phase in (HEAD, BODY):
-            self._break(Refused("upstream_broken", detail=repr(error) if error else "it closed"))
+            refused = Refused("upstream_broken", detail=repr(error) if error else "it closed")
+            refused.__cause__ = error
+            self._break(refused)
         elif self.phase in (IDLE, SWITCHED):
             self.phase = BROKEN
         self._forget()

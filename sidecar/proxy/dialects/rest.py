@@ -67,7 +67,11 @@ class RestDialect:
 
 
 def _match(catalogue: Catalogue, upstream: str, head: RequestHead) -> tuple[Entry, dict[str, str]]:
-    found = catalogue.match_route(upstream, head.method, head.segments)
-    if found is None and head.method == "HEAD":
-        found = catalogue.match_route(upstream, "GET", head.segments)
+    method = head.method
+    found = catalogue.match_route(upstream, method, head.segments)
+    if found is None and method == "HEAD":
+        method = "GET"
+        found = catalogue.match_route(upstream, method, head.segments)
+    if catalogue.is_in_other_case(upstream, method, head.segments):
+        raise Refused("ambiguous_path", "A declared path differs from this in letter case alone")
     return found if found is not None else (catalogue.unknown(upstream), {})

@@ -28,8 +28,8 @@ from sidecar.proxy.dialects.rest_disguises import (
 from sidecar.proxy.head import RequestHead
 from sidecar.proxy.strict_json import parse
 
-#: Methods with which not all servers read a form.
-_WITHOUT_FORMS = frozenset({"GET", "HEAD", "OPTIONS"})
+#: Methods with which most servers pass a body over, and some read it.
+_WITHOUT_BODIES = frozenset({"GET", "HEAD", "OPTIONS"})
 #: What rules know of a body that is not read. Only the sidecar says it: a rule that trusts a digest
 #: must not be answered by a member of some JSON.
 _DIGEST_KEYS = ("body_sha256", "body_size")
@@ -144,6 +144,11 @@ def _add_body(arguments: _Arguments, head: RequestHead, body: bytes, limits: Lim
         require_utf8(media)
         value = parse(body, limits.depth, limits.values)
         members = value if type(value) is dict else {"body": value}
+        if members and head.method in _WITHOUT_BODIES:
+            raise Refused(
+                "ambiguous_argument",
+                f"Arguments stand in the body of a {head.method}: send them in the query",
+            )
         if not METHOD_OVERRIDES.isdisjoint(map(str.lower, members)):  # Laravel looks there too
             raise Refused("invalid_argument", "A member overrides the method")
         _refuse_claimed_files(members)
@@ -170,8 +175,9 @@ def _overrides_method(name: str) -> bool:
 
 def _refuse_unread(head: RequestHead) -> None:
     """Some servers read a form whatever the method is, others pass it over: rules would see
-    arguments that the tool does not."""
-    if head.method in _WITHOUT_FORMS:
+    arguments that the tool does not. Of JSON it is the same: what a rule asks of the query (`owner`
+    must be ours) was said in the body, and the tool listed everybody's."""
+    if head.method in _WITHOUT_BODIES:
         raise Refused("invalid_form", f"A form stands in the body of a {head.method}")
 
 

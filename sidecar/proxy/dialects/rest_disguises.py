@@ -14,8 +14,8 @@ from sidecar.errors import Refused
 from sidecar.proxy.dialects.content_type import MediaType
 
 FORM = "application/x-www-form-urlencoded"
-#: Parameters that make another method of a request.
-METHOD_OVERRIDES = frozenset({"_method", "x-http-method-override"})
+#: Parameters that make another method of a request, in lower case; `_HttpMethod` is Salesforce's.
+METHOD_OVERRIDES = frozenset({"_method", "_httpmethod", "x-http-method-override"})
 
 #: Blanks, NUL, record separator, and the bytes of byte order marks.
 _SKIPPED_BEFORE_JSON = b" \t\r\n\v\f\0\x1e\xef\xbb\xbf\xfe\xff"

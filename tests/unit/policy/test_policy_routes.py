@@ -120,3 +120,76 @@ def test_the_order_of_routes_means_nothing(
     kept = [text for text in texts if one.add(parse_route(text), text) is None]
     other = table(shuffler.sample(kept, len(kept)))
     assert one.match("GET", segments) == other.match("GET", segments)
+
+
+TEXTS = [
+    "GET /accounts/{id}", "GET /accounts/export", "GET /accounts/{id}/keys", "GET /x/{rest...}",
+    "GET /Mixed/a", "GET /mixed/a", "POST /jobs/{id}:cancel", "POST /jobs/{id}",
+    "PUT /files/{id}.JSON", "PUT /files/{id}",
+    "GET /y/{z}", "GET /y/reset", "DELETE /y/Reset", "GET /Reset/a",
+]  # fmt: skip
+CASED = table(TEXTS)
+LOWER = table([text for text in TEXTS if "JSON" not in text])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "is_in_other_case"),
+    [
+        ("GET", "accounts/export", False),
+        ("GET", "accounts/Export", True),
+        ("GET", "ACCOUNTS/export", True),
+        ("GET", "Accounts/7", True),  # nobody declared it, and Express takes it for get
+        ("GET", "accounts/Exports", False),
+        ("GET", "accounts/ACME", False),
+        ("GET", "accounts/ACME/Keys", True),
+        ("GET", "accounts/Export/x", False),  # no route below it
+        ("GET", "x/Accounts/Export", False),
+        ("GET", "X/accounts", True),
+        ("GET", "mixed/a", False),  # their author tells these apart
+        ("GET", "Mixed/a", False),
+        ("GET", "MIXED/a", True),
+        ("POST", "jobs/7:Cancel", True),
+        ("POST", "jobs/A:cancel", False),
+        ("POST", "jobs/ABC", False),
+        ("PUT", "files/a.json", True),
+        ("PUT", "files/a.JSON", False),
+        ("PUT", "files/a.txt", False),
+        ("PUT", "Accounts/7", False),
+        ("GET", "accounts/e\u212aport", False),
+        ("GET", "x", False),
+        ("GET", "y/Reset", True),  # spelt so elsewhere
+        ("GET", "y/reset", False),
+        ("DELETE", "y/Reset", False),
+        ("DELETE", "y/reset", True),
+        ("GET", "reset/a", True),
+    ],
+)
+def test_b9_a_path_that_differs_from_a_declared_one_in_letter_case(
+    method: str, path: str, is_in_other_case: bool
+) -> None:
+    segments = path.split("/")
+    assert CASED.is_in_other_case(method, segments) is is_in_other_case
+    if method != "PUT":
+        assert LOWER.is_in_other_case(method, segments) is is_in_other_case
+
+
+ANY_CASE = st.sampled_from(["a", "A", "b", "B", "pa", "Pa", "PA", "c"])
+
+
+@given(
+    st.lists(st.lists(PARTS, max_size=4, unique=True), max_size=8),
+    st.lists(ANY_CASE, max_size=4),
+)
+def test_b9_what_is_not_told_is_taken_alike_where_case_is_passed_over(
+    templates: list[list[str]], segments: list[str]
+) -> None:
+    """The templates are in lower case: so a reader that makes the path so passes over case. What
+    stands under another method changes nothing."""
+    texts = list(dict.fromkeys("GET /" + "/".join(parts) for parts in templates))
+    routes: RouteTable[str] = RouteTable()
+    for text in ("PUT /A/b/c", *texts, "PUT /B/A"):
+        routes.add(parse_route(text), text)
+    ours = routes.match("GET", segments)
+    theirs = routes.match("GET", [segment.lower() for segment in segments])
+    is_same = (ours and ours[0]) == (theirs and theirs[0])
+    assert routes.is_in_other_case("GET", segments) is not is_same

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlparse
+
 import pytest
 
 from sidecar.errors import Refused
@@ -10,6 +12,7 @@ from sidecar.proxy.head import HeadRules, RequestHead, read_head
 RULES = HeadRules(
     hosts=frozenset({"127.0.0.1", "localhost", "::1", "proxy.acme.io"}),
     encoded_slash=frozenset({"git"}),
+    path_parameters=frozenset({"maps"}),
 )
 HOST = (b"Host", b"127.0.0.1:8080")
 
@@ -165,6 +168,19 @@ def test_b20_too_many_headers() -> None:
 
 def test_headers_are_utf_8() -> None:
     assert refused((b"X-Name", b"\xff")) == "malformed_request"
+
+
+def test_b9_a_semicolon_in_the_path_needs_the_upstream_to_say_so() -> None:
+    """Python's `urlparse` stands for the servers that end a segment there; so do Java's."""
+    for target in ("/up/admin;x=1", "/up/a;/b", "/up/a;v=1/b?q", "/up/a/;jsessionid=7"):
+        assert refused(target=target) == "ambiguous_path"
+    assert urlparse("http://up/admin;x=1").path == "/admin"
+    read = head(target="/up/admin%3Bx=1?q=a;b")
+    assert (read.segments, read.path) == (("admin;x=1",), "/admin;x=1")
+    assert urlparse(f"http://up{read.target}").path == "/admin%3Bx=1"
+    read = head(target="/maps/52.5,13.4;52.6,13.5")
+    assert read.segments == ("52.5,13.4;52.6,13.5",)
+    assert refused(target="/maps/..;/a") == "ambiguous_path"
 
 
 def test_b9_an_encoded_slash_needs_the_upstream_to_say_so() -> None:

@@ -39,6 +39,14 @@ def test_b12_the_agents_credential_gives_way_to_the_configured_one() -> None:
     assert plain == given, "where the sidecar sends none, both are the upstream's"
 
 
+def test_b12_a_credential_with_an_underscore_is_beside_no_other_spelling() -> None:
+    """To CGI and WSGI both are API_KEY; with underscores nothing comes in."""
+    key = upstream_of(1, auth=Auth(header_name="Api_Key", header_value=Secret("s")))
+    assert forward_headers(head(("API-Key", "agent"), ("Accept", "a")), key) == (("Accept", "a"),)
+    with pytest.raises(Refused, match="underscore"):
+        head(("api_key", "agent"))
+
+
 def test_b11_headers_named_in_connection_do_not_pass() -> None:
     given = (("Connection", "X-Hop , close"), ("x-hop", "1"), ("X-Stays", "1"))
     assert forward_headers(head(*given), UPSTREAM) == (("X-Stays", "1"),)

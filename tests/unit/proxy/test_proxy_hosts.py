@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from proxy_dialect_setup import Setup
 from proxy_whole_setup import Answer, Whole, read_answer, receipts, whole
@@ -101,6 +102,19 @@ ELSEWHERE = {
 }
 
 
+@pytest.mark.parametrize("says", ["", ", path_parameters: true"])
+async def test_b9_a_semicolon_in_the_path_passes_where_the_configuration_says_so(
+    tmp_path: Path, says: str
+) -> None:
+    async with whole(tmp_path, OK, POLICIES, api=HOSTS + says) as one:
+        answers = [
+            await ask(one, target, host)
+            for host, target in (("127.0.0.1", "/api/get/a;b/c"), ("api.tools", "/get/a;b/c"))
+        ]
+    assert [answer.status for answer in answers] == ([200] * 2 if says else [400] * 2)
+    assert lines_of(one) == ([b"GET /get/a;b/c HTTP/1.1"] * 2 if says else [])
+
+
 async def test_b7_other_hosts_stay_misdirected(tmp_path: Path) -> None:
     async with whole(tmp_path, OK, POLICIES, api=HOSTS) as one:
         for host, status in ELSEWHERE.items():
@@ -116,6 +130,7 @@ async def test_b22_addresses_are_seen_from_where_the_caller_stands(tmp_path: Pat
         writer.write(
             b"HTTP/1.1 302 Found\r\n"
             + f"Location: http://127.0.0.1:{port}/get/b?x=1\r\n".encode()
+            + f"Link: <http://127.0.0.1:{port}/get/c?page=2>; rel=next\r\n".encode()
             + b"Set-Cookie: a=1; Domain=api.tools; Path=/get\r\n"
             b"Set-Cookie: b=2\r\nContent-Length: 0\r\n\r\n"
         )
@@ -126,7 +141,25 @@ async def test_b22_addresses_are_seen_from_where_the_caller_stands(tmp_path: Pat
     assert by_host.headers["location"] == "/get/b?x=1"
     assert by_host.headers["set-cookie"] == "b=2; Path=/"
     assert by_path.headers["location"] == "/api/get/b?x=1"
+    assert by_host.headers["link"] == "<http://api.tools/get/c?page=2>; rel=next"
+    assert by_path.headers["link"] == "<http://127.0.0.1/api/get/c?page=2>; rel=next"
     assert by_path.headers["set-cookie"] == "b=2; Path=/api"
+
+
+async def test_b23_a_client_sends_the_session_of_an_https_service_again(tmp_path: Path) -> None:
+    """Its cookie is `Secure`, and the way to the sidecar is plain http."""
+    secure = b"Set-Cookie: sid=7; Path=/; Secure; HttpOnly"
+    talk = answering(b"HTTP/1.1 200 OK\r\n" + secure + b"\r\nContent-Length: 2\r\n\r\nok")
+    async with (
+        whole(tmp_path, talk, POLICIES) as one,
+        aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as client,
+    ):
+        for _ in range(2):
+            async with client.get(f"http://127.0.0.1:{one.port}/api/get/a") as reply:
+                assert reply.status == 200
+    first, second = one.arrived.split(b"GET /get/a HTTP/1.1\r\n")[1:]
+    assert b"sid=7" not in first
+    assert b"Cookie: sid=7\r\n" in second
 
 
 RULES = HeadRules(

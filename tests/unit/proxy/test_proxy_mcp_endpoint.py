@@ -114,6 +114,7 @@ async def test_g5_a_query_of_the_configured_address_goes_to_the_server_and_nowhe
 
     def answer(seen: Seen) -> Any:
         more = f"Location: {location}\r\nContent-Location: {location}\r\n" if location else ""
+        more += f"Link: <{location}>; rel=next\r\n" if location else ""
         return reply(answer_of(), more=more, status=status)
 
     heard = []

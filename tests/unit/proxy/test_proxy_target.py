@@ -85,3 +85,12 @@ def test_b9_whatever_is_accepted_has_no_second_reading(pieces: list[str]) -> Non
             assert "\\" not in part
             assert "\0" not in part
             assert part.split(";")[0].strip(". ")
+
+
+@pytest.mark.parametrize("target", ["http://api.acme.io/x", "HTTPS://api.acme.io/x"])
+def test_b6_who_takes_the_sidecar_for_a_forward_proxy_is_told(target: str) -> None:
+    with pytest.raises(Refused, match="no forward proxy") as caught:
+        read_target(target, 128)
+    assert caught.value.code == "malformed_request"
+    with pytest.raises(Refused, match="origin form"):
+        read_target("ftp://api.acme.io/x", 128)
