@@ -17,7 +17,7 @@ import jinja2
 from markupsafe import Markup
 
 from sidecar.control.api.times import time_text
-from sidecar.policy.reasons import printable
+from sidecar.policy.printable import printable
 
 FOLDER: Final = Path(__file__).parent / "templates"
 #: Characters of one value that a page shows; the API has the whole.

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from sidecar.policy.reasons import printable
+from sidecar.policy.printable import printable
 from sidecar.soc.sinks.seam import Outgoing
 
 HEADLINES: Final = {
