@@ -7,6 +7,7 @@ Must not know: what is shown where, markup, terminals.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import Final
 
@@ -32,14 +33,19 @@ def printable(text: str) -> str:
     """The text with an escape for every character that would not be seen, or would hide others."""
     if text.isascii() and text.isprintable():
         return text
-    shown: list[str] = []
-    marks = 0
-    for character in text:
-        category = unicodedata.category(character)
-        marks = marks + 1 if category in _MARKS else 0
-        hides = character != " " and (category in _ESCAPED or character in _UNSEEN)
-        shown.append(_escape(character) if hides or marks > _MARKS_MAX else character)
-    return "".join(shown)
+    # Each character is looked at once, however long the text is.
+    categories = {one: unicodedata.category(one) for one in set(text)}
+    marks = [one for one, category in categories.items() if category in _MARKS]
+    if marks:
+        some = f"[{re.escape(''.join(sorted(marks)))}]"
+        heaped = f"(?<={some}{{{_MARKS_MAX}}}){some}"
+        text = re.sub(heaped, lambda found: _escape(found[0]), text)
+    hidden = {
+        ord(one): _escape(one)
+        for one, category in categories.items()
+        if one != " " and (category in _ESCAPED or one in _UNSEEN)
+    }
+    return text.translate(hidden) if hidden else text
 
 
 def _escape(character: str) -> str:
