@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from storage.standing import ApprovalRow
     from storage.watch_rows import DeliveryRow
 
+#: Where people look at one: the console's page.
+PAGE: Final = "/console/approvals"
 #: How one may end that was never approved, or be approved: that is told.
 _ENDS: Final = frozenset(State) - {State.PENDING, State.SPENT}
 
@@ -105,8 +107,9 @@ def _of(row: ApprovalRow) -> Mapping[str, Any]:
 def approval_addition(
     approvals: Approvals, config: Config, url: str
 ) -> Callable[[DeliveryRow], Awaitable[Mapping[str, Any]]]:
-    """What is added to a request when it is sent: until when and where it can be decided, and for
-    the sink's approver the signed link. `url` is the base of links, "" where nobody answers."""
+    """What is added to a request when it is sent: until when and where it can be decided, by
+    programs and by people, and for the sink's approver the signed link. `url` is the base of links,
+    "" where nobody answers."""
 
     async def addition(row: DeliveryRow) -> Mapping[str, Any]:
         if row.kind != Kind.APPROVAL_REQUESTED:
@@ -120,6 +123,7 @@ def approval_addition(
         if not url:
             return more
         more["approval_url"] = f"{url}/v1/approvals/{approval_id}"
+        more["console_url"] = f"{url}{PAGE}/{approval_id}"
         sink = config.sinks.get(row.sink)
         people = config.tenants[row.tenant_id].people if row.tenant_id in config.tenants else {}
         if sink is not None and sink.approver in people and now.state == State.PENDING:

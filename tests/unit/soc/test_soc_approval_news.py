@@ -23,6 +23,8 @@ from sidecar.config.identity_model import ConfiguredPerson, Tenant
 from sidecar.config.model import Approvals as Settings
 from sidecar.config.model import Secret, Sink
 from sidecar.control.approval_news import ApprovalNews, approval_addition
+from sidecar.control.console.page import PREFIX
+from sidecar.control.console.table import PAGES
 from sidecar.errors import Refused
 from sidecar.ledger.chain import seal
 from sidecar.ledger.fence import Fence
@@ -188,6 +190,8 @@ async def test_e7_a_link_goes_to_the_sink_that_stands_for_its_person_and_to_no_o
     (row,) = await desk.told()
     more = await addition(row._replace(sink=sink))
     assert more["approval_url"] == f"https://a.io/v1/approvals/{approval_id}"
+    assert more["console_url"] == f"https://a.io/console/approvals/{approval_id}"
+    assert "/console/approvals/{approval_id}" in [f"{PREFIX}{page.path}" for page in PAGES]
     assert more["expires_at_us"] > row.created_us
     assert ("decision_url" in more) is has_link
     assert "link" not in row.body, "it lies in no store"
