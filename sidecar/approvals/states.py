@@ -162,6 +162,11 @@ def is_own(row: ApprovalRow, person: Person) -> bool:
     return bool(user) and user in (person.name, person.actor)
 
 
+def has_voted(votes: Iterable[Vote], actor: str, name: str) -> bool:
+    """Whether somebody has said his, be it with another key or by a link."""
+    return any(actor == one.actor or name == one.name for one in votes)
+
+
 # -- steps -----------------------------------------------------------------------------------
 
 
@@ -202,7 +207,7 @@ def voting(vote: Vote, version: int) -> Step:
         if row.version != version:
             return CHANGED
         votes = read_votes(row.votes)
-        if any(vote.actor == one.actor or vote.name == one.name for one in votes):
+        if has_voted(votes, vote.actor, vote.name):
             return VOTED
         votes.append(vote._replace(at_us=at_us))
         return moved(row, _come_to(row, votes), at_us, votes=votes_text(votes))

@@ -135,7 +135,9 @@ class ApprovalCare:
             raise _refused(already(row.state))
         actor = peer_person(row.tenant_id, uid).actor
         try:
-            known = await self._groups_of(row.tenant_id, name)
+            known = await self.groups_of(row.tenant_id, name)
+            if known is None:
+                raise ApprovalCareRefused("unknown_person", *_UNKNOWN_PERSON)
             if not known.issuperset(groups):
                 raise ApprovalCareRefused("not_in_group", *_NOT_IN_GROUP)
             link = await self._links.given(row, name, sorted(groups or known), actor)
@@ -145,13 +147,13 @@ class ApprovalCare:
             raise _of_the_fence(refused) from refused
         return {"url": f"{self._url}{LINK_PATH}/{link}", "until_us": row.expires_at_us}
 
-    async def _groups_of(self, tenant: str, name: str) -> frozenset[str]:
-        """The groups of an approver who is known; raises ApprovalCareRefused, StoreError."""
-        people, keys = self._configured[tenant].people, await self._keys(tenant)
-        groups = groups_of_approver(name, people, keys)
-        if groups is None:
-            raise ApprovalCareRefused("unknown_person", *_UNKNOWN_PERSON)
-        return groups
+    async def groups_of(self, tenant: str, name: str) -> frozenset[str] | None:
+        """The groups of an approver as he stands now; None if nobody of that name is one. Raises
+        StoreError."""
+        configured = self._configured.get(tenant)
+        if configured is None:
+            return None
+        return groups_of_approver(name, configured.people, await self._keys(tenant))
 
     async def _found(self, approval_id: str, tenant: str, *, is_read: bool = False) -> ApprovalRow:
         """Ids are unique, so that the tenant need not be named; `is_read` says that somebody is to

@@ -14,7 +14,7 @@ from typing import Any, Final
 from pydantic import Field
 
 from sidecar.approvals.as_asked import is_as_asked
-from sidecar.approvals.deciding import LOOKED_AT_MAX
+from sidecar.approvals.deciding import LOOKED_AT_MAX, vote_refused
 from sidecar.approvals.difference import compared
 from sidecar.approvals.refusals import ApprovalRefused
 from sidecar.approvals.view import shown
@@ -64,7 +64,8 @@ class VoteShape(Shape):
 class ApprovalShape(Shape):
     """An approval. `asked` is what the approver reads, `terms` what has to be given, `votes` who
     said what; `spent_by` is the call that went ahead by it. `status` and `action_hash` are the
-    state and the action in the words of the authorize API."""
+    state and the action in the words of the authorize API. `vote_refused` is the code with which a
+    vote of whoever looks would be refused; null if it would count."""
 
     approval_id: str
     tenant: str
@@ -86,6 +87,7 @@ class ApprovalShape(Shape):
     expires_at: str
     expires_at_us: int
     changed_at_us: int
+    vote_refused: str | None
 
 
 class DifferenceShape(Shape):
@@ -124,12 +126,14 @@ class Voted(Reason):
 def told(asked: Asked, row: ApprovalRow) -> dict[str, Any]:
     """An approval as its shape; one whose time has run out as expired."""
     now = asked.rooms.approvals.changes.as_it_is(row)
+    refused = vote_refused(now, asked.person)
     return {
         **shown(now),
         "status": status_of(now),
         "action_hash": action_hash_of(now) or now.action_sha256,
         "asked_at": time_text(now.asked_at_us),
         "expires_at": time_text(now.expires_at_us),
+        "vote_refused": refused.code if refused is not None else None,
     }
 
 

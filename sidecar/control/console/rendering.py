@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from sidecar.control.api.times import time_text
 from sidecar.policy.printable import printable
@@ -30,7 +30,16 @@ def _seen(value: Any) -> Any:
     """What a template prints: text in which nothing hides. Line ends and tabs stay."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
-    text = value if len(value) <= SHOWN_MAX else f"{value[:SHOWN_MAX]}… [cut]"
+    return _legible(value if len(value) <= SHOWN_MAX else f"{value[:SHOWN_MAX]}… [cut]")
+
+
+def whole(text: str) -> Markup:
+    """A text by which somebody decides: nothing of it is left out here, for what is asked has
+    bounds of its own (`approvals.asked`)."""
+    return escape(_legible(text))
+
+
+def _legible(text: str) -> str:
     return "\n".join(
         "\t".join(printable(piece) for piece in line.split("\t")) for line in text.split("\n")
     )
@@ -46,12 +55,13 @@ def moment(at_us: int | None) -> Markup | str:
 
 
 def lasting(span_us: int) -> str:
-    """How long something is, in the largest unit that fits."""
-    seconds = max(0, span_us) / _SECOND_US
+    """How long something is, in the largest unit of which there are two, or one to the second;
+    never more than it is, for it may be the time that is left."""
+    seconds = max(0, span_us) // _SECOND_US
     for unit_s, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= unit_s:
-            return f"{seconds / unit_s:.0f} {name}"
-    return f"{seconds:.0f} s"
+        if seconds >= 2 * unit_s or seconds == unit_s:
+            return f"{seconds // unit_s} {name}"
+    return f"{seconds} s"
 
 
 def pretty(value: Any) -> str:
@@ -91,7 +101,7 @@ def _environment() -> jinja2.Environment:
     )
     made.filters |= {
         "moment": moment, "lasting": lasting, "pretty": pretty, "percent": percent, "size": size,
-        "span": span,
+        "span": span, "whole": whole,
     }  # fmt: skip
     return made
 

@@ -31,7 +31,8 @@ MEMBERS: Final = (
     "title", "called", "reason", "why", "detection", "state", "expires_at_us", "action",
     "agent", "agent_id", "user", "run", "run_id", "tool", "upstream", "method", "path", "subject",
     "arguments", "beside", "authorize", "headers", "is_cut", "is_escaped", "risk", "mutates",
-    "rules", "hits", "votes", "actor", "until_us", "ended_by", "ended_reason", "incident_id", "recommended", "id",
+    "rules", "hits", "votes", "actor", "until_us", "ended_by", "ended_reason", "incident_id",
+    "recommended", "id",
 )  # fmt: skip
 VALUE_CHARACTERS_MAX: Final = 200
 #: As many as a request for an approval has.

@@ -17,8 +17,8 @@ from sidecar.approvals.entries import ASK
 from sidecar.approvals.states import Term, Terms, Vote, read_terms, terms_text, votes_text
 from sidecar.approvals.view import shown
 from sidecar.cli.approvals import _lines
-from sidecar.control.approval_links import _page
 from sidecar.control.approval_news import ApprovalNews
+from sidecar.control.console.link_page import LinkPage
 from sidecar.control.console.rendering import Templates
 from sidecar.model import Decision, Effect, HttpFacts, Principal, Tool, ToolCall, TrustLevel
 from sidecar.policy.runs import RunState
@@ -94,7 +94,7 @@ def in_the_console(row: ApprovalRow) -> str:
 
 
 PLACES: dict[str, Callable[[ApprovalRow], str]] = {
-    "link": lambda row: _page("You decide", shown(row), can_vote=True),
+    "link": lambda row: LinkPage().approval(shown(row), "ana", None, ""),
     "console": in_the_console,
     "command line": lambda row: "\n".join(_lines(shown(row))),
     "webhook": told,
