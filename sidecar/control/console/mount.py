@@ -206,7 +206,7 @@ class Console:
             values = read_query(raw, page.parameters) | read_path(
                 request.match_info, page.parameters
             )
-            asked = self._at_its_place(page, Asked(person, self._rooms, values))
+            asked = self._at_its_place(page, Asked(person, self._rooms.of(person), values))
             async with asyncio.timeout(PAGE_S):
                 shown = await page.view(asked)
             notice = ""
@@ -241,7 +241,7 @@ class Console:
         session, person = await self._signed_in(request)
         _require_ours(session, fields)
         action = request.match_info["action"]
-        answer = await done(action, fields, Asked(person, self._rooms, {}))
+        answer = await done(action, fields, Asked(person, self._rooms.of(person), {}))
         back = addresses.ours(fields.get("back", ""))
         if ACTIONS[action]:
             remark = answer.get("remark")
@@ -275,7 +275,7 @@ class Console:
             token = request.cookies.get(cookie_name(request), "")
             return await self._sessions.find(token, request.remote or "") is not None
 
-        asked = Asked(person, self._rooms, values)
+        asked = Asked(person, self._rooms.of(person), values)
         with self._shares.one_of(live.STREAMS_MAX, person):
             return await self._followed(request, live.calls(asked, wanted, render, is_on))
 

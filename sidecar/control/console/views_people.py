@@ -113,7 +113,7 @@ async def tools(asked: Asked) -> Mapping[str, Any]:
     return {
         "tools": found.items,
         "next": found.next,
-        "drifted": await asked.rooms.backroom.do(partial(_differing, drift["tools"])),
+        "drifted": await asked.rooms.backroom.do(asked.person, partial(_differing, drift["tools"])),
         "may_act": bool(asked.person.roles & route_of("accept_tools").roles),
         "upstreams": sorted(asked.rooms.config.upstreams),
     }
