@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sidecar.cli.control_client import Unreachable, add_connection_arguments, ask_at, socket_path
+from sidecar.counted import counted
 
 NAME = "approvals"
 HELP = "show calls that wait for a person's yes, approve or reject them"
@@ -208,7 +209,7 @@ def _compared(last: dict[str, Any] | None) -> list[str]:
     if not last["differences"]:
         lines = [f"  before     the same as {head}"]
     else:
-        lines = [f"  before     {len(last['differences'])} differences from {head}"]
+        lines = [f"  before     {counted(len(last['differences']), 'difference')} from {head}"]
     for one in last["differences"]:
         what = {
             "added": f"{one['at']} = {one['now']} is new",

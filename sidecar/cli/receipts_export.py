@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, BinaryIO
 
 from sidecar.cli.os_error_text import os_error_text
+from sidecar.counted import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -132,4 +133,4 @@ async def _checkpoint_lines(reader: SqlReader, tenant_id: str) -> list[bytes]:
 def _write_beside(path: Path, lines: list[bytes]) -> None:
     if lines:
         path.write_bytes(b"".join(lines))
-        print(f"{path}: {len(lines)} signed heads", file=sys.stderr)
+        print(f"{path}: {counted(len(lines), 'signed head')}", file=sys.stderr)

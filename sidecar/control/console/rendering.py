@@ -17,6 +17,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from sidecar.control.api.times import time_text
+from sidecar.counted import counted
 from sidecar.policy.printable import printable
 
 FOLDER: Final = Path(__file__).parent / "templates"
@@ -101,7 +102,7 @@ def _environment() -> jinja2.Environment:
     )
     made.filters |= {
         "moment": moment, "lasting": lasting, "pretty": pretty, "percent": percent, "size": size,
-        "span": span, "whole": whole,
+        "span": span, "whole": whole, "counted": counted,
     }  # fmt: skip
     return made
 
