@@ -155,11 +155,12 @@ def counts_for(person: Person, terms: Sequence[Term]) -> tuple[str, ...]:
 
 
 def is_own(row: ApprovalRow, person: Person) -> bool:
-    """Whether a person would decide on what he asks for himself, in person or as the agent."""
+    """Whether a person would decide on what he asks for himself, in person or as the agent. An
+    agent writes the name as its own users have it, who are in capitals elsewhere."""
     if person.agent is not None:
         return True  # no agent decides on anything
-    user = read_terms(row.terms).user
-    return bool(user) and user in (person.name, person.actor)
+    user = read_terms(row.terms).user.strip().casefold()
+    return bool(user) and user in (person.name.casefold(), person.actor.casefold())
 
 
 def has_voted(votes: Iterable[Vote], actor: str, name: str) -> bool:
