@@ -25,6 +25,7 @@ FOLDER: Final = Path(__file__).parent / "templates"
 SHOWN_MAX: Final = 20_000
 
 _SECOND_US: Final = 1_000_000
+_SOON: Final = ((120, "2 min"), (900, "15 min"), (3_600, "1 h"))
 
 
 def _seen(value: Any) -> Any:
@@ -65,6 +66,15 @@ def lasting(span_us: int) -> str:
     return f"{seconds} s"
 
 
+def hurry(left_us: int) -> str:
+    """How soon something ends, if that is soon: in words that seldom change, for a list that is
+    made again when it has changed moves under the hand that reads it."""
+    for seconds, words in _SOON:
+        if left_us < seconds * _SECOND_US:
+            return f"less than {words} left"
+    return ""
+
+
 def pretty(value: Any) -> str:
     """JSON as people read it."""
     return json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
@@ -101,8 +111,8 @@ def _environment() -> jinja2.Environment:
         auto_reload=False,
     )
     made.filters |= {
-        "moment": moment, "lasting": lasting, "pretty": pretty, "percent": percent, "size": size,
-        "span": span, "whole": whole, "counted": counted,
+        "moment": moment, "lasting": lasting, "hurry": hurry, "pretty": pretty, "percent": percent,
+        "size": size, "span": span, "whole": whole, "counted": counted,
     }  # fmt: skip
     return made
 

@@ -13,7 +13,7 @@ from page_marks import marks_of
 
 from sidecar.approvals.asked import ALL_LENGTH_MAX, TEXT_LENGTH_MAX
 from sidecar.approvals.states import Term, Terms, terms_text
-from sidecar.control.console.rendering import SHOWN_MAX, lasting
+from sidecar.control.console.rendering import SHOWN_MAX, hurry, lasting
 from sidecar.ledger.receipt import blank_receipt
 from storage.records import Entry, Recorded
 
@@ -89,6 +89,24 @@ async def test_whoever_has_no_say_is_not_asked_for_one_and_told_why(served: Serv
 )  # fmt: skip
 def test_of_the_time_that_is_left_never_more_is_said_than_there_is(seconds: int, said: str) -> None:
     assert lasting(seconds * 1_000_000) == said
+
+
+def test_a_list_says_how_soon_in_words_that_seldom_change() -> None:
+    said = [hurry(seconds * 1_000_000) for seconds in range(0, 7200, 10)]
+    assert list(dict.fromkeys(said)) == [
+        "less than 2 min left", "less than 15 min left", "less than 1 h left", "",
+    ]  # fmt: skip
+    assert said.count("less than 2 min left") == 12
+
+
+async def test_how_many_wait_is_told_to_who_hears_the_page(served: Served) -> None:
+    at = await browser(served).sign_in("acme", "approver")
+    for path, words in (("", "2 questions."), ("?limit=1", "1 question, and more on the next")):
+        _, text = await at.open(f"/approvals{path}")
+        (one,) = [one for one in marks_of(text) if one.attributes.get("id") == "how-many"]
+        assert one.attributes["role"] == "status" and words in one.text
+        assert 'hx-select-oob="#how-many"' in text
+    await at.client.close()
 
 
 async def test_those_that_wait_come_oldest_first_and_the_next_page_says_so(served: Served) -> None:
