@@ -15,6 +15,7 @@ import orjson
 
 from sidecar.approvals.as_asked import read_asked
 from sidecar.approvals.asked import NOT_KEPT
+from sidecar.approvals.readable import readable
 from sidecar.ledger.recorded_call import AUTHORIZE
 from sidecar.policy.secret_names import MASK
 from storage.standing import ApprovalRow
@@ -102,7 +103,7 @@ def _short(value: Any) -> str | None:
     """A value as text; None for one that is not there."""
     if value is _NOTHING:
         return None
-    text = value if isinstance(value, str) else _written(value).decode()
+    text = readable(value) if isinstance(value, str) else _written(value).decode()
     if len(text) <= VALUE_LENGTH_MAX:
         return text
     return f"{text[:VALUE_LENGTH_MAX]}… [{len(text) - VALUE_LENGTH_MAX} characters more]"

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from sidecar.approvals.readable import readable, readable_name
 from sidecar.cli.control_client import Unreachable, add_connection_arguments, ask_at, socket_path
 from sidecar.counted import counted
 
@@ -157,7 +158,7 @@ def _lines(one: dict[str, Any]) -> list[str]:
         labels, calls = ", ".join(asked["run"]["labels"]) or "none", asked["run"].get("calls", 0)
         lines.append(f"  run        trust {asked['run']['trust']}; labels {labels}; calls {calls}")
     lines += [f"  {name:<10} {text}" for name, text in _sent(asked)]
-    lines += [f"  {name:<10} {_text(asked[name])}" for name in sorted(asked.keys() - _SAID)]
+    lines += [f"  {name:<10} {readable(asked[name])}" for name in sorted(asked.keys() - _SAID)]
     if "last_approved" in one:
         lines += _compared(one["last_approved"])
     if asked.get("is_altered"):
@@ -194,12 +195,8 @@ def _members(what: str, values: Any) -> list[tuple[str, str]]:
         return [(what, str(values))]
     said = [(what, "none")] if not values else []
     for number, (name, value) in enumerate(values.items()):
-        said.append((what if not number else "", f"{name} = {_text(value)}"))
+        said.append((what if not number else "", f"{readable_name(name)} = {readable(value)}"))
     return said
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _compared(last: dict[str, Any] | None) -> list[str]:

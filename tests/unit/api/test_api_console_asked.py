@@ -116,3 +116,18 @@ async def test_those_that_wait_come_oldest_first_and_the_next_page_says_so(serve
         (more,) = [one for one in marks_of(text) if one.attributes.get("rel") == "next"]
         assert more.text == word and "UTC" in text
     await at.client.close()
+
+
+async def test_what_is_for_good_takes_two_steps_and_what_can_be_undone_one(served: Served) -> None:
+    """`Revoke` stands beside `Quarantine`, and nothing undoes it."""
+    at = await browser(served).sign_in()
+    _, text = await at.open(f"/agents/{ids_of('acme')['agent_id']}")
+    await at.client.close()
+    steps = {
+        one.attributes["action"].rpartition("/")[2]: any(up.tag == "details" for up in one.above)
+        for one in marks_of(text)
+        if one.tag == "form" and "/do/" in one.attributes.get("action", "")
+    }
+    folded = {name for name, is_folded in steps.items() if is_folded}
+    assert folded == {"revoke_agent", "delete_agent"}
+    assert {"freeze_agent", "quarantine_agent"} < steps.keys()

@@ -211,3 +211,27 @@ def test_e6_what_is_not_kept_is_not_said_to_be_the_same() -> None:
     assert [(one["what"], one["at"]) for one in found["differences"]] == [
         ("unknown", "beside"), ("unknown", "arguments"),
     ]  # fmt: skip
+
+
+ALIKE: tuple[tuple[Any, Any], ...] = (
+    ("7", 7), ("true", True), ("null", None), ("-1.5", -1.5), ('["a"]', ["a"]),
+    ('{"a": 1}', {"a": 1}),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "other"), ALIKE)
+def test_e6_what_reads_alike_is_told_apart(text: str, other: Any) -> None:
+    """An agent may send a text where a number was approved; the tool may take it otherwise."""
+    told = ["\n".join(_lines(shown(row_of(arguments={"x": one})))) for one in (text, other)]
+    assert f"x = {json.dumps(text)}" in told[0] and f"x = {json.dumps(other)}" in told[1]
+    found = compared(row_of(arguments={"x": text}), row_of(arguments={"x": other}))
+    assert found is not None
+    (one,) = found["differences"]
+    assert one["now"] == json.dumps(text) != one["before"]
+
+
+def test_e6_a_plain_text_stands_as_it_is_and_a_name_is_one() -> None:
+    arguments = {"note": "the customer called", "amount = 5": 1, "when": "2026-12-01", "t": "tea"}
+    told = "\n".join(_lines(shown(row_of(arguments=arguments))))
+    for line in ("note = the customer called", '"amount = 5" = 1', "when = 2026-12-01", "t = tea"):
+        assert line in told
