@@ -18,6 +18,7 @@ from sidecar.approvals.links import PATH as LINK_PATH
 from sidecar.approvals.refusals import ApprovalRefused
 from sidecar.approvals.states import State, read_terms, read_votes
 from sidecar.approvals.words import action_hash_of
+from sidecar.identity.approvers import groups_of_approver
 from sidecar.soc.deliveries import APPROVAL_SEVERITY, Ids, Kind, Told, deliveries_of
 
 if TYPE_CHECKING:
@@ -126,8 +127,12 @@ def approval_addition(
         more["console_url"] = f"{url}{PAGE}/{approval_id}"
         sink = config.sinks.get(row.sink)
         people = config.tenants[row.tenant_id].people if row.tenant_id in config.tenants else {}
-        if sink is not None and sink.approver in people and now.state == State.PENDING:
-            link = await approvals.links.made(now, sink.approver, people[sink.approver].groups)
+        if sink is None or now.state != State.PENDING:
+            return more
+        # He may be an approver of another tenant, and one who only looks of this.
+        groups = groups_of_approver(sink.approver, people, ())
+        if groups is not None:
+            link = await approvals.links.made(now, sink.approver, sorted(groups))
             more["decision_url"] = f"{url}{LINK_PATH}/{link}"
         return more
 

@@ -170,17 +170,21 @@ class Configured:
         "acme": Tenant(
             agents={},
             people={
-                "ana": ConfiguredPerson(roles=(Role.APPROVER,), groups=("g",), key=Secret("k"))
+                "ana": ConfiguredPerson(roles=(Role.APPROVER,), groups=("g",), key=Secret("k")),
+                # An approver elsewhere, or no sink could be hers.
+                "vic": ConfiguredPerson(roles=(Role.VIEWER,), groups=("g",), key=Secret("v")),
             },
         )
     }
     sinks = {  # noqa: RUF012
         name: Sink(name=name, kind="slack", url=Secret("https://x"), approver=approver)
-        for name, approver in (("ops", "ana"), ("chat", ""), ("odd", "zoe"))
+        for name, approver in (("ops", "ana"), ("chat", ""), ("odd", "zoe"), ("only", "vic"))
     }
 
 
-@pytest.mark.parametrize(("sink", "has_link"), [("ops", True), ("chat", False), ("odd", False)])
+@pytest.mark.parametrize(
+    ("sink", "has_link"), [("ops", True), ("chat", False), ("odd", False), ("only", False)]
+)
 async def test_e7_a_link_goes_to_the_sink_that_stands_for_its_person_and_to_no_other(
     desk: Desk, sink: str, has_link: bool
 ) -> None:
