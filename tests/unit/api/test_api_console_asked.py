@@ -7,12 +7,13 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
-from api_setup import Served, ids_of, terms_and_text
+from api_setup import Served, ids_of, key_of, terms_and_text
 from console_setup import browser
 from page_marks import marks_of
 
 from sidecar.approvals.asked import ALL_LENGTH_MAX, TEXT_LENGTH_MAX
 from sidecar.approvals.states import Term, Terms, terms_text
+from sidecar.control.api import approvals
 from sidecar.control.console.rendering import SHOWN_MAX, hurry, lasting
 from sidecar.ledger.receipt import blank_receipt
 from storage.records import Entry, Recorded
@@ -131,3 +132,29 @@ async def test_what_is_for_good_takes_two_steps_and_what_can_be_undone_one(serve
     folded = {name for name, is_folded in steps.items() if is_folded}
     assert folded == {"revoke_agent", "delete_agent"}
     assert {"freeze_agent", "quarantine_agent"} < steps.keys()
+
+
+async def test_what_waits_can_be_looked_through_for_an_agent_or_a_tool(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One agent may have hundreds of questions before another's."""
+    monkeypatch.setattr(approvals, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(approvals, "LOOKED_THROUGH_MAX", 6)
+    row = await served.reader.approval("acme", ids_of("acme")["approval_id"])
+    assert row is not None
+    for number in range(9):
+        other = {"agent_id": "quiet", "tool": "shop/refund"} if number in (4, 8) else {}
+        name = f"{number}-one"
+        made = row._replace(approval_id=name, action_sha256=name, **other)
+        receipt = blank_receipt("acme", "approval", event_id=name, call_id=None, ts_us=2**50)
+        assert isinstance(await served.queue.submit(Entry(receipt, puts=(made,))), Recorded)
+    key = key_of("acme", "approver")
+    for query in ("agent_id=quiet", "tool=shop/refund", "agent_id=quiet&tool=shop/refund&limit=1"):
+        found = await served.pages(f"/v1/approvals?{query}", key)
+        assert [one["approval_id"] for one in found] == ["4-one", "8-one"], query
+    assert await served.pages("/v1/approvals?agent_id=nobody", key) == []
+    assert len(await served.pages("/v1/approvals?limit=2", key)) == 11, "positive control"
+    at = await browser(served).sign_in("acme", "approver")
+    _, text = await at.open("/approvals?agent_id=quiet")
+    assert voted_on(text) == {"4-one"} and "agent_id=quiet" in text
+    await at.client.close()
