@@ -74,10 +74,14 @@ class Deciding:
             row.tenant_id, row.approval_id, row.agent_id, row.tool, LOOKED_AT_MAX
         )
 
-    async def waiting_ones(self, tenant: str, after_id: str, limit: int) -> list[ApprovalRow]:
-        """Those that are open, the oldest first."""
+    async def waiting_ones(
+        self, tenant: str, after_id: str, limit: int
+    ) -> tuple[list[ApprovalRow], str]:
+        """Those that are open, the oldest first, and the id after which there may be more; "" if
+        there are none."""
         rows = await self._reader.open_approvals(tenant, after_id, limit)
-        return [row for row in map(self._changes.as_it_is, rows) if row.state in OPEN]
+        last = rows[-1].approval_id if len(rows) == limit else ""
+        return [row for row in map(self._changes.as_it_is, rows) if row.state in OPEN], last
 
     async def latest(self, tenant: str, before_id: str, limit: int) -> list[ApprovalRow]:
         """Those in any state, the newest first; `before_id` "" begins with the newest."""

@@ -73,20 +73,28 @@ class ApprovalCare:
         self._tenants = tuple(tenants)
         self._url = url
 
-    async def list(self, tenant: str, *, every: bool) -> dict[str, Any]:
-        """Those that are open, the oldest first; with `every` those in any state, the newest
-        first. Raises ApprovalCareRefused."""
+    async def list(self, tenant: str, *, every: bool, after: str = "") -> dict[str, Any]:
+        """Those that are open, the oldest first, and in `next` the id `after` which there may be
+        more; with `every` those in any state, the newest first. Raises ApprovalCareRefused."""
         rows: list[ApprovalRow] = []
+        ends: list[str] = []
         try:
             for one in self._named(tenant):
                 if every:
                     rows += await self._deciding.latest(one, "", LISTED_MAX)
-                else:
-                    rows += await self._deciding.waiting_ones(one, "", LISTED_MAX)
+                    continue
+                found, end = await self._deciding.waiting_ones(one, after, LISTED_MAX)
+                rows += found
+                ends += [end] if end else []
         except StoreError as error:
             raise _of_the_store(error) from error
         rows.sort(key=lambda row: row.approval_id, reverse=every)
-        return {"approvals": [shown(row) for row in rows[:LISTED_MAX]]}
+        if every:
+            return {"approvals": [shown(row) for row in rows[:LISTED_MAX]], "next": ""}
+        # Of several tenants up to where each has been looked at.
+        until = min(ends, default="")
+        rows = [row for row in rows if not until or row.approval_id <= until]
+        return {"approvals": [shown(row) for row in rows], "next": until}
 
     async def show(self, approval_id: str, tenant: str) -> dict[str, Any]:
         """One of them, beside the one that was approved before it. Raises ApprovalCareRefused."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import asyncio
 import base64
 import contextlib
 import dataclasses
@@ -24,7 +26,9 @@ from yarl import URL
 from sidecar.app import Sidecar, running
 from sidecar.approvals.links import Link, read, signed
 from sidecar.approvals.refusals import ApprovalRefused
+from sidecar.cli import approvals as cli_approvals
 from sidecar.config.load import load_config
+from sidecar.control import approval_care
 from sidecar.ledger.fence import Standing
 
 LINK = Link("acme", "a1", "ana", ("finance",), 100)
@@ -320,3 +324,41 @@ def test_a_link_reads_as_it_was_signed_until_it_is_over() -> None:
         with pytest.raises(ApprovalRefused) as refused:
             read(text, key, at_us)
         assert refused.value.code == code
+
+
+async def test_the_command_line_lists_and_watches_all_that_wait(
+    served: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Hundreds of one agent's questions stood before what was asked last, which was never shown."""
+    monkeypatch.setattr(approval_care, "LISTED_MAX", 2)
+    ids = [served.approval_id]
+    for number in range(6):
+        async with served.client.post(f"{served.sidecar.data_url}/shop/buy/{number}") as reply:
+            ids.append((await reply.json())["approval"])
+    where = served.folder / "control.sock"
+    found = await asyncio.to_thread(cli_approvals._waiting, where, "")
+    assert [one["approval_id"] for one in found] == sorted(ids) and len(ids) == 7
+    after = await asyncio.to_thread(cli_approvals._waiting, where, "", sorted(ids)[3])
+    assert [one["approval_id"] for one in after] == sorted(ids)[4:]
+
+    looks = 0
+
+    def look_thrice(_: float) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli_approvals.time, "sleep", look_thrice)
+    args = argparse.Namespace(tenant="", json=False)
+    with pytest.raises(KeyboardInterrupt):
+        await asyncio.to_thread(cli_approvals._watch, args, where)
+    printed = capsys.readouterr().out
+    assert [printed.count(f"{one}  pending") for one in ids] == [1] * 7, "each is shown once"
+
+
+def test_what_is_watched_is_looked_for_some_time_back() -> None:
+    now = "01a2304dff4b7be5a98947d9556ed3d4"
+    before = cli_approvals._some_time_before(now)
+    assert int(now[:12], 16) - int(before, 16) == cli_approvals.OVERLAP_MS and before < now
+    assert cli_approvals._some_time_before("") == ""
