@@ -20,6 +20,7 @@ from sidecar.config.model import Config
 from sidecar.control.api.backroom import Backroom
 from sidecar.control.api.cursors import KEY_BYTES, Cursors
 from sidecar.control.api.mount import Api
+from sidecar.control.api.reading import Reading
 from sidecar.control.api.rooms import Rooms
 from sidecar.control.api.table import ROUTES, written_document
 from sidecar.control.caller_care import CallerCare
@@ -34,7 +35,7 @@ from sidecar.listening import OwnListeners
 from sidecar.policy_files import PolicyKeeper
 from sidecar.proxy.described_request import route_request
 from sidecar.rooms import policy_loader
-from sidecar.write_path import opened_reader
+from sidecar.write_path import LOOK_UP_CONNECTIONS, opened_reader
 from storage import SqlStore
 
 __all__ = ["CallerCare", "ControlState", "RunCare", "ToolCare", "begun_control", "made_api"]
@@ -51,8 +52,9 @@ async def made_api(
     store: SqlStore,
 ) -> tuple[Api, Console]:
     """Both, with connections that no decision waits for. Raises a StoreError."""
-    backroom = Backroom()
+    backroom = Backroom(has_tenants=len(config.tenants) > 1)
     stack.callback(backroom.close)
+    reader = await opened_reader(stack, config)
     rooms = Rooms(
         config=config,
         clock=clock,
@@ -61,7 +63,8 @@ async def made_api(
         containing=callers.containing,
         approvals=approvals,
         state=state,
-        reader=await opened_reader(stack, config),
+        reader=reader,
+        reading=Reading(reader, LOOK_UP_CONNECTIONS),
         policies=policies,
         load=policy_loader(config),
         route_request=route_request,

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from sidecar.clock import Clock
+from sidecar.counted import counted
 from sidecar.errors import ConfigurationError
 from sidecar.policy.catalogue import Catalogue
 from sidecar.policy.in_force import InForce
@@ -211,10 +212,13 @@ class PolicyKeeper:
         if now.revision == before and _watched(self.detections) != _watched(watched_before):
             return Reload(True, f"revision {before} stays in force, beside other detections")
         if now.revision == before:
-            return Reload(True, f"in force already: revision {before}, {now.rule_count} rules")
+            return Reload(
+                True, f"in force already: revision {before}, {counted(now.rule_count, 'rule')}"
+            )
         return Reload(
             True,
-            f"revision {now.revision} with {now.rule_count} rules is in force, after {before}",
+            f"revision {now.revision} with {counted(now.rule_count, 'rule')} is in "
+            f"force, after {before}",
         )
 
     # -- in a worker thread ----------------------------------------------------------------

@@ -54,7 +54,8 @@ class StoreRolledBack(StoreError):
 
     def __init__(self, lost: Sequence[LostHead]) -> None:
         """`lost` is not empty."""
-        more = f"; and {len(lost) - 1} more tenants" if len(lost) > 1 else ""
+        rest = len(lost) - 1
+        more = f"; and {rest} more tenant{'' if rest == 1 else 's'}" if rest > 0 else ""
         super().__init__(f"{lost[0]}{more}")
         self.lost = tuple(lost)
 

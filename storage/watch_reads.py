@@ -5,8 +5,9 @@ Knows: which statement answers which question. Must not know: the engine, or who
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from copy import copy
+from typing import Protocol, Self
 
 from storage.driver import Row, Value
 from storage.known_heads import Seen
@@ -45,6 +46,12 @@ class WatchReads:
     def __init__(self, reads: Reads, sql: Mapping[str, str]) -> None:
         self._reads = reads
         self._sql = sql
+
+    def through(self, led: Callable[[Reads], Reads]) -> Self:
+        """The same, with each read led through another, which passes it on."""
+        other = copy(self)
+        other._reads = led(self._reads)
+        return other
 
     async def heads_seen(self) -> dict[str, Seen]:
         """See `WatchReader.heads_seen`."""

@@ -15,7 +15,7 @@ import orjson
 
 from sidecar.ledger.recorded_call import AUTHORIZE
 from sidecar.model import Decision, Principal, ToolCall
-from sidecar.policy.reasons import printable
+from sidecar.policy.printable import printable
 from sidecar.policy.runs import RunState
 
 #: Characters of one text, and of all texts together, that are shown.

@@ -24,9 +24,11 @@ from sidecar.approvals.states import (
     Vote,
     closing,
     counts_for,
+    has_voted,
     is_own,
     moved,
     read_terms,
+    read_votes,
     voting,
 )
 from sidecar.model import Role
@@ -72,10 +74,14 @@ class Deciding:
             row.tenant_id, row.approval_id, row.agent_id, row.tool, LOOKED_AT_MAX
         )
 
-    async def waiting_ones(self, tenant: str, after_id: str, limit: int) -> list[ApprovalRow]:
-        """Those that are open, the oldest first."""
+    async def waiting_ones(
+        self, tenant: str, after_id: str, limit: int
+    ) -> tuple[list[ApprovalRow], str]:
+        """Those that are open, the oldest first, and the id after which there may be more; "" if
+        there are none."""
         rows = await self._reader.open_approvals(tenant, after_id, limit)
-        return [row for row in map(self._changes.as_it_is, rows) if row.state in OPEN]
+        last = rows[-1].approval_id if len(rows) == limit else ""
+        return [row for row in map(self._changes.as_it_is, rows) if row.state in OPEN], last
 
     async def latest(self, tenant: str, before_id: str, limit: int) -> list[ApprovalRow]:
         """Those in any state, the newest first; `before_id` "" begins with the newest."""
@@ -162,12 +168,31 @@ class Deciding:
         raise ApprovalRefused("approval_changing")
 
     def _checked_vote(self, row: ApprovalRow, person: Person, reason: str, is_yes: bool) -> Vote:
-        if is_own(row, person):
-            raise ApprovalRefused("own_approval", state=row.state)
+        refused = has_no_say(row, person)
+        if refused is not None:
+            raise refused
         rules = counts_for(person, read_terms(row.terms).terms)
-        if not rules:
-            raise ApprovalRefused("not_an_approver", state=row.state)
         return Vote(person.actor, person.name, is_yes, reason, 0, rules)
+
+
+def vote_refused(row: ApprovalRow, person: Person) -> ApprovalRefused | None:
+    """Why a vote of the person's would be refused as things stand; None if it would count."""
+    if row.state != State.PENDING:
+        return already(row.state)
+    if not is_as_asked(row):
+        return ApprovalRefused("approval_altered", state=row.state)
+    if has_voted(read_votes(row.votes), person.actor, person.name):
+        return ApprovalRefused("already_voted", state=row.state)
+    return has_no_say(row, person)
+
+
+def has_no_say(row: ApprovalRow, person: Person) -> ApprovalRefused | None:
+    """Why it is not the person's to decide; None if it is."""
+    if is_own(row, person):
+        return ApprovalRefused("own_approval", state=row.state)
+    if not counts_for(person, read_terms(row.terms).terms):
+        return ApprovalRefused("not_an_approver", state=row.state)
+    return None
 
 
 def _vote_refused(why: str) -> ApprovalRefused:

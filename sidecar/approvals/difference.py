@@ -15,6 +15,7 @@ import orjson
 
 from sidecar.approvals.as_asked import read_asked
 from sidecar.approvals.asked import NOT_KEPT
+from sidecar.approvals.readable import readable
 from sidecar.ledger.recorded_call import AUTHORIZE
 from sidecar.policy.secret_names import MASK
 from storage.standing import ApprovalRow
@@ -95,14 +96,20 @@ def _written(value: Any) -> bytes:
 
 
 def _told(what: str, at: str, old: Any, new: Any) -> dict[str, Any]:
-    return {"what": what, "at": at[:VALUE_LENGTH_MAX], "before": _short(old), "now": _short(new)}
+    # A text in the place of something else is told apart from it.
+    is_plain = isinstance(old, str) == isinstance(new, str)
+    before, now = _short(old, is_plain=is_plain), _short(new, is_plain=is_plain)
+    return {"what": what, "at": at[:VALUE_LENGTH_MAX], "before": before, "now": now}
 
 
-def _short(value: Any) -> str | None:
+def _short(value: Any, *, is_plain: bool) -> str | None:
     """A value as text; None for one that is not there."""
     if value is _NOTHING:
         return None
-    text = value if isinstance(value, str) else _written(value).decode()
+    if isinstance(value, str):
+        text = value if is_plain else readable(value)
+    else:
+        text = _written(value).decode()
     if len(text) <= VALUE_LENGTH_MAX:
         return text
     return f"{text[:VALUE_LENGTH_MAX]}… [{len(text) - VALUE_LENGTH_MAX} characters more]"

@@ -45,6 +45,11 @@ KINDS: Final[Mapping[str, _Kind]] = {
     ),
     "forged_link": _Kind(403, "This link was not made here", "Ask for a new link."),
     "expired_link": _Kind(403, "This link is over", "Ask for a new link, if it still waits."),
+    "approver_gone": _Kind(
+        403,
+        "Whom this link was made for is no approver of this any more",
+        "Ask another approver; `approvals link` makes a link for one.",
+    ),
     "approval_changing": _Kind(503, "Others decide on it at this moment", "Try again."),
 }
 

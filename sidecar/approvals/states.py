@@ -155,11 +155,17 @@ def counts_for(person: Person, terms: Sequence[Term]) -> tuple[str, ...]:
 
 
 def is_own(row: ApprovalRow, person: Person) -> bool:
-    """Whether a person would decide on what he asks for himself, in person or as the agent."""
+    """Whether a person would decide on what he asks for himself, in person or as the agent. An
+    agent writes the name as its own users have it, who are in capitals elsewhere."""
     if person.agent is not None:
         return True  # no agent decides on anything
-    user = read_terms(row.terms).user
-    return bool(user) and user in (person.name, person.actor)
+    user = read_terms(row.terms).user.strip().casefold()
+    return bool(user) and user in (person.name.casefold(), person.actor.casefold())
+
+
+def has_voted(votes: Iterable[Vote], actor: str, name: str) -> bool:
+    """Whether somebody has said his, be it with another key or by a link."""
+    return any(actor == one.actor or name == one.name for one in votes)
 
 
 # -- steps -----------------------------------------------------------------------------------
@@ -202,7 +208,7 @@ def voting(vote: Vote, version: int) -> Step:
         if row.version != version:
             return CHANGED
         votes = read_votes(row.votes)
-        if any(vote.actor == one.actor or vote.name == one.name for one in votes):
+        if has_voted(votes, vote.actor, vote.name):
             return VOTED
         votes.append(vote._replace(at_us=at_us))
         return moved(row, _come_to(row, votes), at_us, votes=votes_text(votes))

@@ -12,7 +12,7 @@ from typing import Any
 from sidecar.approvals.as_asked import read_asked
 from sidecar.approvals.difference import compared
 from sidecar.approvals.states import read_terms, read_votes
-from sidecar.policy.reasons import printable
+from sidecar.policy.printable import printable
 from storage.standing import ApprovalRow
 
 

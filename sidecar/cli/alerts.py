@@ -11,6 +11,7 @@ from typing import Any
 from sidecar.cli.chosen_store import time_text
 from sidecar.cli.control_client import add_connection_arguments, tell
 from sidecar.cli.terminal_text import fit
+from sidecar.counted import counted
 
 NAME = "alerts"
 HELP = "list alerts, show one with what it rests on, acknowledge or close it"
@@ -79,7 +80,7 @@ def alert_line(one: dict[str, Any]) -> str:
     return (
         f"{one['alert_id']}  {one['state']:<12} {one['severity']:<8} "
         f"{time_text(one['last_us'])}  {one['detection']}: {fit(one['reason'])}  "
-        f"({one['tenant']}/{one['agent'] or '-'}, {one['hits']} hits)"
+        f"({one['tenant']}/{one['agent'] or '-'}, {counted(one['hits'], 'hit')})"
     )
 
 
@@ -92,7 +93,7 @@ def alert_lines(one: dict[str, Any]) -> list[str]:
         f"  agent      {one['tenant']}/{one['agent'] or '-'}"
         + (f", run {fit(one['run'])}" if one["run"] else ""),
         f"  why        {fit(one['reason'])}",
-        f"  seen       {one['hits']} times, {time_text(one['first_us'])} to "
+        f"  seen       {counted(one['hits'], 'time')}, {time_text(one['first_us'])} to "
         f"{time_text(one['last_us'])}",
     ]
     for kind in ("raised", "joined"):
@@ -102,7 +103,7 @@ def alert_lines(one: dict[str, Any]) -> list[str]:
                 f"  {kind:<10} receipt {receipt['seq']} at {time_text(receipt['at_us'])}{call}"
             )
     if rests["left_out"]:
-        lines.append(f"  and        at least {rests['left_out']} more receipts")
+        lines.append(f"  and        at least {counted(rests['left_out'], 'more receipt')}")
     if one["incident_id"]:
         lines.append(f"  incident   {one['incident_id']}")
     return [*lines, *note_lines(one), *receipt_lines(one)]

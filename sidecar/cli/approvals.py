@@ -14,12 +14,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from sidecar.approvals.readable import readable, readable_name
 from sidecar.cli.control_client import Unreachable, add_connection_arguments, ask_at, socket_path
+from sidecar.counted import counted
 
 NAME = "approvals"
 HELP = "show calls that wait for a person's yes, approve or reject them"
 
 WATCH_EVERY_S: Final = 1.0
+#: How far back is looked again for what was asked meanwhile.
+OVERLAP_MS: Final = 60_000
+#: Pages that are asked for: of 200, more than a tenant may have open.
+_PAGES_MAX: Final = 500
 _VERBS: Final = (
     ("list", "what waits now, the oldest first"),
     ("show", "one of them, whole: the arguments, who may decide, what was said"),
@@ -74,6 +80,9 @@ def run(args: argparse.Namespace) -> int:
         where = socket_path(args)
         if args.verb == "watch":
             return _watch(args, where)
+        if args.verb == "list" and not args.all:
+            _print_list(_waiting(where, args.tenant), as_json=args.json)
+            return 0
         said = ask_at(where, "POST", f"/approvals/{args.verb}", _asked(args))
     except Unreachable as error:
         print(error, file=sys.stderr)
@@ -92,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
 def _asked(args: argparse.Namespace) -> dict[str, Any]:
     asked: dict[str, Any] = {"tenant": args.tenant}
     if args.verb == "list":
-        asked["all"] = args.all
+        asked["all"] = True
     else:
         asked["id"] = args.id
     if args.verb in _ACTS:
@@ -105,14 +114,37 @@ def _asked(args: argparse.Namespace) -> dict[str, Any]:
 def _watch(args: argparse.Namespace, where: Path) -> int:
     seen: set[str] = set()
     while True:
-        said = ask_at(where, "POST", "/approvals/list", {"tenant": args.tenant, "all": False})
-        waiting = [one for one in said["approvals"] if one["state"] == "pending"]
-        for one in waiting:
-            if one["approval_id"] not in seen:
+        after = _some_time_before(max(seen, default=""))
+        for one in _waiting(where, args.tenant, after):
+            if one["state"] == "pending" and one["approval_id"] not in seen:
                 _print_one(one, as_json=args.json)
                 sys.stdout.flush()
-        seen = {one["approval_id"] for one in waiting}
+                seen.add(one["approval_id"])
+        seen = {one for one in seen if one > after}
         time.sleep(WATCH_EVERY_S)
+
+
+def _some_time_before(approval_id: str) -> str:
+    """What ids of that time begin with: another sidecar's clock may be behind. Ids begin with their
+    time in milliseconds; "" stands before all of them."""
+    try:
+        return f"{max(0, int(approval_id[:12], 16) - OVERLAP_MS):012x}"
+    except ValueError:
+        return ""
+
+
+def _waiting(where: Path, tenant: str, after: str = "") -> list[dict[str, Any]]:
+    """All that wait, the oldest first, page after page: one agent's hundreds do not hide what
+    another asks."""
+    found: list[dict[str, Any]] = []
+    for _ in range(_PAGES_MAX):
+        asked = {"tenant": tenant, "all": False, "after": after}
+        said = ask_at(where, "POST", "/approvals/list", asked)
+        found += said["approvals"]
+        after = said["next"]
+        if not after:
+            break
+    return found
 
 
 def _print_list(approvals: list[dict[str, Any]], *, as_json: bool) -> None:
@@ -156,7 +188,7 @@ def _lines(one: dict[str, Any]) -> list[str]:
         labels, calls = ", ".join(asked["run"]["labels"]) or "none", asked["run"].get("calls", 0)
         lines.append(f"  run        trust {asked['run']['trust']}; labels {labels}; calls {calls}")
     lines += [f"  {name:<10} {text}" for name, text in _sent(asked)]
-    lines += [f"  {name:<10} {_text(asked[name])}" for name in sorted(asked.keys() - _SAID)]
+    lines += [f"  {name:<10} {readable(asked[name])}" for name in sorted(asked.keys() - _SAID)]
     if "last_approved" in one:
         lines += _compared(one["last_approved"])
     if asked.get("is_altered"):
@@ -193,12 +225,8 @@ def _members(what: str, values: Any) -> list[tuple[str, str]]:
         return [(what, str(values))]
     said = [(what, "none")] if not values else []
     for number, (name, value) in enumerate(values.items()):
-        said.append((what if not number else "", f"{name} = {_text(value)}"))
+        said.append((what if not number else "", f"{readable_name(name)} = {readable(value)}"))
     return said
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _compared(last: dict[str, Any] | None) -> list[str]:
@@ -208,7 +236,7 @@ def _compared(last: dict[str, Any] | None) -> list[str]:
     if not last["differences"]:
         lines = [f"  before     the same as {head}"]
     else:
-        lines = [f"  before     {len(last['differences'])} differences from {head}"]
+        lines = [f"  before     {counted(len(last['differences']), 'difference')} from {head}"]
     for one in last["differences"]:
         what = {
             "added": f"{one['at']} = {one['now']} is new",

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from sidecar.cli.terminal_text import fit
+
 COMMENT_LENGTH_MAX = 100
 #: Reasons and notes of our own, which quote a document's words.
 NOTE_LENGTH_MAX = 300
@@ -49,6 +51,5 @@ def quoted(text: str) -> str:
 def comment(text: str, length_max: int = COMMENT_LENGTH_MAX) -> str:
     """One line of printable text: whoever described a tool must not write our YAML, nor to the
     terminal of who reviews it."""
-    line = " ".join(text[:_LOOKED_AT_MAX].split())
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    line = fit(" ".join(text[:_LOOKED_AT_MAX].split()))
     return line if len(line) <= length_max else line[: length_max - 1] + "…"

@@ -15,6 +15,7 @@ from sidecar.cli.os_error_text import os_error_text
 from sidecar.cli.receipts_alive import liveness_text
 from sidecar.cli.receipts_heads import UNANCHORED
 from sidecar.cli.receipts_said_yes import unsaid_text
+from sidecar.counted import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,7 +154,10 @@ def print_reports(reports: Sequence[ChainReport]) -> bool:
         if report.cut is not None:
             print(f"    receipts 1 to {report.cut.seq} are in archives, last {report.cut.archive}")
         if report.untold:
-            print(f"    of {report.untold} changes that receipts tell of there is no audit event")
+            print(
+                f"    of {counted(report.untold, 'change')} that receipts tell of there "
+                "is no audit event"
+            )
         print(indent(unsaid_text(report) + liveness_text(report.alive), "    "), end="")
     if not reports:
         print("there are no receipts in it")
@@ -170,8 +174,9 @@ def _anchored_text(report: ChainReport) -> str:
     unanchored = f"unanchored since {report.first_seq}"
     if anchors.agreeing:
         return (
-            f"{unanchored}: {anchors.agreeing} signed heads agree, and nothing here says who "
-            "signed them (the key stands in the configuration: --config)"
+            f"{unanchored}: "
+            f"{counted(anchors.agreeing, 'signed head agrees', 'signed heads agree')}, and nothing "
+            "here says who signed them (the key stands in the configuration: --config)"
         )
     return unanchored
 

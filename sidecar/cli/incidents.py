@@ -19,6 +19,7 @@ from sidecar.cli.alerts import (
 from sidecar.cli.chosen_store import time_text
 from sidecar.cli.control_client import tell
 from sidecar.cli.terminal_text import fit
+from sidecar.counted import counted
 
 NAME = "incidents"
 HELP = "list incidents, show one with its alerts, acknowledge or close it, add notes"
@@ -58,7 +59,7 @@ def _listed(said: dict[str, Any]) -> list[str]:
     return [
         f"{one['incident_id']}  {one['state']:<12} {one['severity']:<8} "
         f"{time_text(one['last_us'])}  {fit(one['title'])}  "
-        f"({one['tenant']}/{one['agent'] or '-'}, {one['alerts']} alerts)"
+        f"({one['tenant']}/{one['agent'] or '-'}, {counted(one['alerts'], 'alert')})"
         for one in said["incidents"]
     ] or ["there are no incidents"]
 

@@ -12,9 +12,9 @@ from sidecar.cli.policy_sources import (
     add_source_arguments,
     count_text,
     load_chosen,
-    plural,
     show_problems,
 )
+from sidecar.counted import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,9 +55,9 @@ def run(args: argparse.Namespace) -> int:
         return 1
     tools = len(found.catalogue.tools)
     watched = len(chosen.detections.all)
-    detections = f"{watched} detection{plural(watched)}, " if watched else ""
+    detections = f"{counted(watched, 'detection')}, " if watched else ""
     print(
-        f"{found.rule_count} rule{plural(found.rule_count)}, {tools} tool{plural(tools)}, "
+        f"{counted(found.rule_count, 'rule')}, {counted(tools, 'tool')}, "
         f"{detections}revision {found.revision}"
     )
     return 0

@@ -7,6 +7,8 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
+from sidecar.counted import counted
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -90,6 +92,6 @@ def _copy(name: str, to: str) -> int:
     except OSError as error:
         print(f"{target} cannot be written: {error.strerror or error}", file=sys.stderr)
         return 2
-    print(f"{len(files)} files of {name} copied to {target}")
+    print(f"{counted(len(files), 'file')} of {name} copied to {target}")
     print(f"    they are yours now: if `policies:` names pack:{name} beside {to}, take it out")
     return 0

@@ -10,11 +10,11 @@ from sidecar.cli.policy_sources import (
     NothingChosen,
     add_source_arguments,
     load_chosen,
-    plural,
     reload_chosen,
     show_problems,
     use_usual_config,
 )
+from sidecar.counted import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -149,7 +149,7 @@ def _passes(chosen: Chosen, reading: Reading, policy: str) -> bool:
         _unchanged(f"{outcome.failed} of {len(outcome.results)} cases do not pass with it")
         return False
     tested = [one for one in outcome.results if policy in outcome.policies_of(one[0])]
-    print(f"check passes, {len(tested)} case{plural(len(tested))} of {policy} pass with it")
+    print(f"check passes, {counted(len(tested), 'case')} of {policy} pass with it")
     if not tested:
         print(f"    no case tests {policy}: nothing says what it does when it decides")
     return True

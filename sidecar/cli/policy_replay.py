@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.cli.chosen_store import WrongUsage, add_store_arguments, store_url, time_text
 from sidecar.cli.os_error_text import os_error_text
-from sidecar.cli.policy_sources import NothingChosen, load_chosen, plural, show_problems
+from sidecar.cli.policy_sources import NothingChosen, load_chosen, show_problems
 from sidecar.cli.terminal_text import fit
+from sidecar.counted import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -133,8 +134,8 @@ def _lines(replay: Replay, since_us: int, revision: str) -> Iterable[str]:
 
     judged = replay.same + replay.changed
     yield (
-        f"since {time_text(since_us)}, judged by revision {revision[:8]}: {judged} "
-        f"call{plural(judged)} judged, {replay.same} the same, {replay.changed} different; "
+        f"since {time_text(since_us)}, judged by revision {revision[:8]}: "
+        f"{counted(judged, 'call')} judged, {replay.same} the same, {replay.changed} different; "
         f"{replay.unjudged} cannot be told"
     )
     if replay.renamed:

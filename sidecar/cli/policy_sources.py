@@ -11,6 +11,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from sidecar.counted import counted
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
@@ -206,9 +208,4 @@ def count_text(problems: list[Problem]) -> str:
     """`2 errors, 1 warning`."""
     errors = sum(not problem.is_warning for problem in problems)
     warnings = len(problems) - errors
-    return f"{errors} error{plural(errors)}, {warnings} warning{plural(warnings)}"
-
-
-def plural(count: int) -> str:
-    """The letter that makes a word mean several."""
-    return "" if count == 1 else "s"
+    return f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"

@@ -7,8 +7,9 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from sidecar.cli.policy_sources import count_text, plural, show_problems
+from sidecar.cli.policy_sources import count_text, show_problems
 from sidecar.cli.soc_results import DetectionOutcome
+from sidecar.counted import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -218,12 +219,12 @@ class Outcome:
         files = len({result.case.position.source for result, _ in self.results})
         rules = sum(len(one.by_rule) for one in self._coverages)
         lacking = sum(len(one.lacking) for one in self._coverages)
-        passed = f"{count} case{plural(count)} passed" if not failed else (
-            f"{failed} of {count} case{plural(count)} FAILED"
+        passed = f"{counted(count, 'case')} passed" if not failed else (
+            f"{failed} of {counted(count, 'case')} FAILED"
         )  # fmt: skip
         return (
-            f"{passed}, {files} file{plural(files)}; {rules - lacking} of {rules} "
-            f"rule{plural(rules)} covered ({self.percent:.0f} %)"
+            f"{passed}, {counted(files, 'file')}; {rules - lacking} of "
+            f"{counted(rules, 'rule')} covered ({self.percent:.0f} %)"
         )
 
 

@@ -13,6 +13,7 @@ from sidecar.cli.chosen_store import (
     tenant_of,
     time_text,
 )
+from sidecar.counted import counted
 
 NAME = "checkpoint"
 HELP = "the latest signed head of a chain, or the last few"
@@ -67,7 +68,7 @@ async def _checkpoint(args: argparse.Namespace) -> int:
         sys.stdout.write(latest.note)
     left = head.seq - latest.size
     print(
-        f"signed {time_text(latest.at_us)}, {latest.size} receipts of {tenant_id!a}; "
+        f"signed {time_text(latest.at_us)}, {counted(latest.size, 'receipt')} of {tenant_id!a}; "
         f"{left} came after it",
         file=sys.stderr,
     )

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
 from sidecar.cli.os_error_text import os_error_text
+from sidecar.counted import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -168,4 +169,4 @@ async def _checkpoint_lines(reader: SqlReader, tenant_id: str) -> list[bytes]:
 def _write_beside(path: Path, lines: list[bytes]) -> None:
     if lines:
         path.write_bytes(b"".join(lines))
-        print(f"{path}: {len(lines)} signed heads", file=sys.stderr)
+        print(f"{path}: {counted(len(lines), 'signed head')}", file=sys.stderr)

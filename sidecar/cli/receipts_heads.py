@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from sidecar.cli.os_error_text import os_error_text
+from sidecar.counted import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -90,8 +91,8 @@ def _kept(path: Path) -> Iterator[Kept]:
         raise Unreadable(f"{path}: {error.strerror or error}") from error
     if found and damaged:
         print(
-            f"{path}: {damaged} lines hold no checkpoint that can be read: what was cut off, or "
-            "damaged, may have vouched for more",
+            f"{path}: {counted(damaged, 'line holds', 'lines hold')} no checkpoint that can be "
+            "read: what was cut off, or damaged, may have vouched for more",
             file=sys.stderr,
         )
 

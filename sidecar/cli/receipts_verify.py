@@ -14,6 +14,7 @@ from sidecar.cli.os_error_text import os_error_text
 from sidecar.cli.receipts_alive import liveness_text, time_text
 from sidecar.cli.receipts_heads import UNANCHORED, Unreadable, heads_for, trusted_keys
 from sidecar.cli.receipts_said_yes import unsaid_text
+from sidecar.counted import counted
 
 if TYPE_CHECKING:
     from sidecar.ledger.anchors import Anchors
@@ -120,7 +121,7 @@ def _as_text(verdict: Verdict, found: Anchors, *, first_seq: int, has_keys: bool
     else:
         extent = f"a part: it links to a receipt with the hash {verdict.prev_hash}"
     return (
-        f"verified: {verdict.count} receipts of tenant {verdict.tenant_id!a}, "
+        f"verified: {counted(verdict.count, 'receipt')} of tenant {verdict.tenant_id!a}, "
         f"{verdict.first_seq} to {verdict.last_seq}, {_anchored_text(verdict, found)}\n"
         f"head hash: {verdict.head_hash}\n{extent}\n{_facts_text(verdict)}{_rollbacks(verdict)}"
         f"{unsaid_text(verdict)}{liveness_text(verdict)}"
@@ -155,7 +156,8 @@ def _anchored_text(verdict: Verdict, found: Anchors) -> str:
 def _what_is_shown(verdict: Verdict, found: Anchors, is_part: bool, has_keys: bool) -> str:
     if is_part:
         beyond = (
-            f"\n{found.signed} receipts were signed: unless there is a part after this one, its "
+            f"\n{counted(found.signed, 'receipt was', 'receipts were')} signed: unless "
+            "there is a part after this one, its "
             "end was cut"
         )
         return (
@@ -165,13 +167,17 @@ def _what_is_shown(verdict: Verdict, found: Anchors, is_part: bool, has_keys: bo
     if not found.size:
         if found.agreeing and not has_keys:
             return (
-                f"unanchored: {found.agreeing} checkpoints agree, and nothing says who signed "
-                "them: name the key you trust with --key."
+                "unanchored: "
+                f"{counted(found.agreeing, 'checkpoint agrees', 'checkpoints agree')}, and nothing "
+                "says who signed them: name the key you trust with --key."
             )
         return UNANCHORED
-    lines = [f"{found.agreeing} checkpoints agree"]
+    lines = [counted(found.agreeing, "checkpoint agrees", "checkpoints agree")]
     if found.rotations:
-        lines.append(f"{found.rotations} changes of the key are on record, signed by both")
+        lines.append(
+            f"{counted(found.rotations, 'change of the key is', 'changes of the key are')} on "
+            "record, signed by both"
+        )
     lines += [f"cosigned by {name} at {time_text(at_s)}" for name, at_s in found.witnesses]
     lines += [
         f"not shown: that {name} saw this history after receipt {size}: it cosigned no later head"
@@ -196,7 +202,8 @@ def _fault_text(verdict: Verdict, fault: Fault, first_seq: int) -> str:
     receipt = f", receipt {fault.seq}" if fault.seq is not None else ""
     said = f"{word}: line {fault.line}{receipt}: {fault.what}"
     if verdict.count:
-        return f"{said}\n{verdict.count} receipts before it hold, up to {verdict.last_seq}"
+        before = counted(verdict.count, "receipt before it holds", "receipts before it hold")
+        return f"{said}\n{before}, up to {verdict.last_seq}"
     if fault.line == 1 and fault.seq is not None and fault.seq > first_seq:
         return (
             f"{said}\nif those before it are in an archive, this is a later part of the chain: "

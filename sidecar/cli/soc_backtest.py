@@ -12,11 +12,11 @@ from sidecar.cli.policy_replay import since_us_of
 from sidecar.cli.policy_sources import (
     NothingChosen,
     load_chosen,
-    plural,
     show_problems,
     use_usual_config,
 )
 from sidecar.cli.terminal_text import fit
+from sidecar.counted import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -135,15 +135,15 @@ async def _of_tenant(reader: SqlReader, tenant_id: str, since_us: int, backtest:
 def _lines(backtest: Backtest, since_us: int) -> Iterable[str]:
     count, events = backtest.alerts, backtest.events
     yield (
-        f"since {time_text(since_us)}: {count} alert{plural(count)} of {events} "
-        f"recorded event{plural(events)}"
+        f"since {time_text(since_us)}: {counted(count, 'alert')} of "
+        f"{counted(events, 'recorded event')}"
     )
     calls = _calls_by_subject(backtest)
     width = max((len(name) for name in backtest.raised), default=0)
     ordered = sorted(backtest.raised.items(), key=lambda one: (-one[1].alerts, one[0]))
     for name, raised in ordered:
         joined = raised.hits - raised.alerts
-        more = f", {joined} hit{plural(joined)} joined" if joined else ""
+        more = f", {counted(joined, 'hit')} joined" if joined else ""
         yield f"{name:<{width}}  {raised.alerts:>6}{more}"
         for whom, alerts in raised.by_subject.most_common(SUBJECTS_SHOWN):
             example = ", ".join(calls.get((name, *whom), ()))
@@ -154,7 +154,10 @@ def _lines(backtest: Backtest, since_us: int) -> Iterable[str]:
     for name, failures in sorted(backtest.failed.items()):
         yield f"{name}: its condition could not be evaluated on {failures} of them"
     if backtest.dropped:
-        yield f"{backtest.dropped} events were forgotten early: too many subjects at once"
+        yield (
+            f"{counted(backtest.dropped, 'event was', 'events were')} forgotten early: too "
+            "many subjects at once"
+        )
     if backtest.not_told:
         yield f"not told by receipts: {', '.join(backtest.not_told)}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from sidecar.cli.chosen_store import add_store_arguments, finished, store_url
+from sidecar.counted import counted
 
 NAME = "pack"
 HELP = "an incident with its receipts and proofs, as one file that `soc verify` takes"
@@ -44,7 +45,8 @@ async def _pack(args: argparse.Namespace) -> int:
         return 1
     write_new(args.to, pack.model_dump_json(indent=1) + "\n")
     print(
-        f"{args.to}: {len(pack.alerts)} alerts, {len(pack.receipts)} receipts; verify it with "
+        f"{args.to}: {counted(len(pack.alerts), 'alert')}, "
+        f"{counted(len(pack.receipts), 'receipt')}; verify it with "
         f"`soc verify {args.to} --key PUBLIC`"
     )
     return 0

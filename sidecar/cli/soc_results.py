@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sidecar.cli.policy_sources import plural
+from sidecar.counted import counted
 
 if TYPE_CHECKING:
     from sidecar.policy.fields import Problems
@@ -61,14 +61,14 @@ class DetectionOutcome:
     def summary(self) -> str:
         """One line."""
         count, failed = len(self.results), self.failed
-        passed = f"{count} case{plural(count)} of detections passed" if not failed else (
-            f"{failed} of {count} case{plural(count)} of detections FAILED"
+        passed = f"{counted(count, 'case')} of detections passed" if not failed else (
+            f"{failed} of {counted(count, 'case')} of detections FAILED"
         )  # fmt: skip
         if not self.detections:
             return passed
         covered = self.detections - len(self.lacking)
         return (
-            f"{passed}; {covered} of {self.detections} detection{plural(self.detections)} shown "
+            f"{passed}; {covered} of {counted(self.detections, 'detection')} shown "
             "to raise alerts and to keep still"
         )
 
@@ -107,4 +107,4 @@ def _show(result: DetectionCaseResult) -> None:
         after_s = (hit.at_us - case.now_us) / 1_000_000
         print(f"    after {after_s:g} s  {hit.detection}: {hit.reason}")
     for name, count in result.failed.items():
-        print(f"    the condition of {name} could not be evaluated on {count} events")
+        print(f"    the condition of {name} could not be evaluated on {counted(count, 'event')}")

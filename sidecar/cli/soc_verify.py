@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.cli.chosen_store import add_store_arguments, finished, store_url
 from sidecar.cli.os_error_text import os_error_text
+from sidecar.counted import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -148,10 +149,14 @@ def verdict_lines(verdict: PackVerdict) -> list[str]:
     what = f"incident {verdict.incident_id!a} of tenant {verdict.tenant!a}"
     if not verdict.holds:
         lines = [f"TAMPERED: {what}", *(f"    {_plain(one)}" for one in verdict.faults)]
-        return [*lines, f"{verdict.receipts} of {verdict.wanted} receipts hold by themselves"]
+        return [
+            *lines,
+            f"{verdict.receipts} of "
+            f"{counted(verdict.wanted, 'receipt holds', 'receipts hold')} by themselves",
+        ]
     anchored = f"anchored at {verdict.signed_size}" if verdict.key else "not anchored"
     return [
-        f"verified: {what}, {verdict.receipts} of {verdict.wanted} receipts, {anchored}",
+        f"verified: {what}, {verdict.receipts} of {counted(verdict.wanted, 'receipt')}, {anchored}",
         *(f"shown: {_plain(one)}" for one in verdict.shown),
         *(f"not shown: {_plain(one)}" for one in verdict.not_shown),
     ]

@@ -13,6 +13,7 @@ from sidecar.cli.control_client import (
     ask,
     changed_since_start,
 )
+from sidecar.counted import counted
 
 NAME = "status"
 HELP = "say how the running sidecar is doing"
@@ -46,7 +47,7 @@ def _lines(status: dict[str, Any]) -> list[str]:
         "ready" if status["ready"] else f"NOT READY: {'; '.join(status['not_ready'])}",
         f"listens     {_places(listen)}",
         f"upstreams   {upstreams}",
-        f"policies    {policies['rules']} rules, revision {policies['revision']}, "
+        f"policies    {counted(policies['rules'], 'rule')}, revision {policies['revision']}, "
         f"default {status['default']}",
     ]
     if status["default"] == "observe":
@@ -83,7 +84,8 @@ def _places(listen: dict[str, Any]) -> str:
 def _queue(queue: dict[str, Any]) -> str:
     lanes = queue["lanes"]
     return (
-        f"{lanes['committed']['depth']} decisions and {lanes['queued']['depth']} outcomes wait, "
+        f"{counted(lanes['committed']['depth'], 'decision')} and "
+        f"{counted(lanes['queued']['depth'], 'outcome')} wait, "
         f"of {queue['capacity']} each; the oldest for {queue['oldest_age_s'] * 1000:.0f} ms"
     )
 

@@ -18,6 +18,7 @@ from sidecar.cli.chosen_store import (
     tenant_of,
     trusted_keys_of,
 )
+from sidecar.counted import counted
 
 if TYPE_CHECKING:
     from sidecar.control.erasing import Erasable, Erased, Erasure
@@ -116,7 +117,8 @@ async def _finish_interrupted(erasure: Erasure) -> None:
     erased = await erasure.finish(marked)
     print(
         f"{marked.words}: an erasure that was interrupted is finished: facts of {erased.facts} "
-        f"calls, what {erased.approvals} approvals asked and {erased.alerts} alerts quoted."
+        f"calls, what {counted(erased.approvals, 'approval')} asked and "
+        f"{counted(erased.alerts, 'alert')} quoted."
     )
 
 
@@ -134,42 +136,51 @@ def _say_what_stays(words: str, found: Found) -> None:
 
 def _kept(found: Found) -> str:
     """What there is, as people read it."""
-    quoted = f", what {found.alerts} alerts quoted" if found.alerts else ""
-    return f"facts of {len(found.seqs)} calls, what {len(found.approvals)} approvals asked{quoted}"
+    quoted = f", what {counted(found.alerts, 'alert')} quoted" if found.alerts else ""
+    return (
+        f"facts of {counted(len(found.seqs), 'call')}, what "
+        f"{counted(len(found.approvals), 'approval')} asked{quoted}"
+    )
 
 
 def _stays(words: str, found: Found) -> Iterator[str]:
     """What is not erased, a line each."""
     if found.open_count:
-        yield (
-            f"{words}: {found.open_count} approvals are open, and stay as they are: decide "
-            "them (`approvals list`), then erase again."
+        still_open = counted(
+            found.open_count,
+            "approval is open, and stays as it is",
+            "approvals are open, and stay as they are",
         )
+        yield (f"{words}: {still_open}: decide them (`approvals list`), then erase again.")
     if found.unknown:
         yield (
-            f"{words}: of {found.unknown} alerts it cannot be told whose call they quote, for its "
+            f"{words}: of {counted(found.unknown, 'alert')} it cannot be told whose "
+            "call they quote, for its "
             "receipt is archived or their evidence unreadable. They stay: name the agent or the "
             "call if one of them is meant."
         )
     if found.unreadable:
         yield (
-            f"{words}: {found.unreadable} rows that may quote it cannot be read, and stay: "
+            f"{words}: {counted(found.unreadable, 'row')} that may quote it cannot be "
+            f"read, and {'stays' if found.unreadable == 1 else 'stay'}: "
             "`soc verify` says what was changed."
         )
 
 
 def _gone(words: str, found: Found, erased: Erased) -> Iterator[str]:
     """What was erased, a line each."""
-    yield f"{words}: facts of {erased.facts} calls erased{_stretch(found.seqs)}."
+    yield f"{words}: facts of {counted(erased.facts, 'call')} erased{_stretch(found.seqs)}."
     if erased.approvals or erased.told:
         yield (
-            f"What {erased.approvals} approvals asked is erased, and {erased.told} messages "
+            f"What {counted(erased.approvals, 'approval')} asked is erased, and "
+            f"{counted(erased.told, 'message')} "
             "about it."
         )
     if erased.alerts or erased.quoted:
         yield (
-            f"What {erased.alerts} alerts quoted is erased, wherever it was copied to, and "
-            f"{erased.quoted} messages about them."
+            f"What {counted(erased.alerts, 'alert')} quoted is erased, wherever it was "
+            "copied to, and "
+            f"{counted(erased.quoted, 'message')} about them."
         )
     if found.unsent:
         yield f"{found.unsent} of the messages had reached nobody yet, and will not."

@@ -16,6 +16,7 @@ from sidecar.cli.chosen_store import (
     time_text,
 )
 from sidecar.cli.data_folder import add_data_folder, witness_of
+from sidecar.counted import counted
 
 if TYPE_CHECKING:
     from sidecar.ledger.witness import Witness
@@ -185,13 +186,18 @@ def _lines(found: dict[str, Any]) -> list[str]:
             )
         if tenant["missing"]:
             lines.append(
-                f"    MISSING: {tenant['missing']} receipts after {tenant['cut_at']} are neither "
+                f"    MISSING: {counted(tenant['missing'], 'receipt')} after "
+                f"{tenant['cut_at']} {'is' if tenant['missing'] == 1 else 'are'} neither "
                 "here nor in an archive; `receipts export` and `receipts verify` say from where on"
             )
         if (tenant["signed_at"] or 0) > tenant["seq"]:
-            lines.append(f"    CUT: {tenant['signed_at']} receipts were signed")
+            lines.append(
+                f"    CUT: {counted(tenant['signed_at'], 'receipt was', 'receipts were')} signed"
+            )
         elif tenant["signed_at"]:
-            lines.append(f"    the newest signed head is of {tenant['signed_at']} receipts")
+            lines.append(
+                f"    the newest signed head is of {counted(tenant['signed_at'], 'receipt')}"
+            )
     if not found["tenants"]:
         lines.append("no receipts yet")
     return [*lines, *_lines_of_witness(found["witness"], bool(found["tenants"])), found["advice"]]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.cli.chosen_store import WrongUsage, finished
 from sidecar.cli.control_client import Unreachable, add_connection_arguments
+from sidecar.counted import counted
 
 if TYPE_CHECKING:
     from sidecar.cli.store_fence_client import SidecarFence, Stand
@@ -247,7 +248,8 @@ async def _carry(
         print(f"{source.shown} was moved to {target.shown} before; nothing is left to do")
     else:
         print(
-            f"moved {moved.receipts} receipts of {tenants} tenants; every chain verifies in "
+            f"moved {counted(moved.receipts, 'receipt')} of "
+            f"{counted(tenants, 'tenant')}; every chain verifies in "
             f"{target.shown}"
         )
     return moved

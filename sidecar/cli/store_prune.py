@@ -21,6 +21,7 @@ from sidecar.cli.chosen_store import (
     time_text,
     trusted_keys_of,
 )
+from sidecar.counted import counted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -150,7 +151,12 @@ async def _old_facts(
         head = await reader.head(tenant_id)
         until_seq = await care.last_before(tenant_id, before_us, head)
         count = await care.count("call_facts", tenant_id, 0, until_seq)
-        yield tenant_id, until_seq, count, f"facts of {count} calls before {time_text(before_us)}"
+        yield (
+            tenant_id,
+            until_seq,
+            count,
+            f"facts of {counted(count, 'call')} before {time_text(before_us)}",
+        )
 
 
 async def _prune_facts(
@@ -196,7 +202,7 @@ async def _prune_receipts(
     until_seq = await _end_of_what_may_go(store, retention, tenant_id, before_us)
     receipts, _ = await retention.finish_cut(tenant_id)
     if receipts:
-        print(f"{receipts} receipts left by a prune that was interrupted: deleted")
+        print(f"{counted(receipts, 'receipt')} left by a prune that was interrupted: deleted")
     if until_seq <= start.seq:
         print(_nothing(tenant_id))
         return 0
@@ -208,7 +214,10 @@ async def _prune_receipts(
     cut = await _archived(store, args, tenant_id, start, until_seq)
     await record(store, pruned_receipts(clock, tenant_id, command_actor(), cut))
     receipts, facts = await retention.cut_off(tenant_id, cut)
-    print(f"{what} are in {cut.archive}; {receipts} receipts and {facts} facts deleted; now:")
+    print(
+        f"{what} are in {cut.archive}; {counted(receipts, 'receipt')} and "
+        f"{counted(facts, 'fact')} deleted; now:"
+    )
     return 0 if print_reports([await verify_chain(store, tenant_id, trusted)]) else 1
 
 

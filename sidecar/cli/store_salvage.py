@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from sidecar.cli.chosen_store import add_store_arguments, file_path, finished, store_file, store_url
+from sidecar.counted import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,9 +109,10 @@ def _say(told: Sequence[Salvaged], lost: Sequence[str], source: Path, target: Pa
         if one.is_whole:
             continue
         head = "is not known" if one.head_seq is None else f"was said to be {one.head_seq}"
+        facts = f"; {counted(one.facts_lost, 'fact')}" if one.facts_lost else ""
         print(
             f"    LOST: all after receipt {one.last_seq} (the last one {head})"
-            f"{f'; {one.facts_lost} facts' if one.facts_lost else ''}: {one.why or 'facts only'}"
+            f"{facts}: {one.why or 'facts only'}"
         )
     for table in lost:
         print(f"LOST: {_STANDING[table]}")

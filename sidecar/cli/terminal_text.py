@@ -7,7 +7,9 @@ Must not know: what is printed.
 
 from __future__ import annotations
 
+from sidecar.policy.printable import printable
+
 
 def fit(text: str) -> str:
     """One line in which nothing is invisible."""
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+    return printable("".join(one if one.isprintable() else ascii(one)[1:-1] for one in text))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sidecar.cli.tools_pins import add_pin_arguments, run_pins
+from sidecar.counted import counted
 
 if TYPE_CHECKING:
     from sidecar.cli.catalogue_text import Draft
@@ -93,7 +94,8 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         return _fail(2, f"{output} cannot be written: {error.strerror}")
     print(
-        f"{draft.tool_count} tools written to {output}: read them through, then check with "
+        f"{counted(draft.tool_count, 'tool')} written to {output}: read them through, "
+        "then check with "
         f"`aegis-sidecar policy check {output.parent}`"
     )
     return 0

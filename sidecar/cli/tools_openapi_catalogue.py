@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from sidecar.cli.catalogue_text import NOTE_LENGTH_MAX, Draft, comment, key, quoted, value
 from sidecar.cli.tools_openapi import Described, Survey
+from sidecar.counted import counted
 from sidecar.policy.openapi_text import BadDocument
 from sidecar.yaml_reader import BYTES_MAX
 
@@ -28,7 +29,8 @@ def render_openapi(upstream: str, url: str, found: Survey) -> Draft:
         if has_descriptions:
             draft.notes.append("descriptions are left out: a catalogue is at most 1 MiB")
     raise BadDocument(
-        f"its {len(found.described)} operations do not fit a catalogue of {BYTES_MAX} bytes: "
+        f"its {counted(len(found.described), 'operation does', 'operations do')} not "
+        f"fit a catalogue of {BYTES_MAX} bytes: "
         "name the document itself in one, `openapi: ./FILE`"
     )
 
@@ -78,7 +80,8 @@ def _notes(url: str, found: Survey) -> list[str]:
     unchecked = sum(1 for one in found.described if one.args is None)
     unsaid = sum(len(one.unsaid) for one in found.described)
     notes = [
-        f"{len(found.described)} operations; {len(found.left_out)} left out; {unchecked} with "
+        f"{counted(len(found.described), 'operation')}; {len(found.left_out)} left out; "
+        f"{unchecked} with "
         f"unchecked args; {unsaid} things that a catalogue cannot say, each beside its entry"
     ]
     if found.servers and not any(_leads_to(one, url) for one in found.servers):

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.cli.control_client import Unreachable, add_connection_arguments, ask_at, socket_path
+from sidecar.cli.terminal_text import fit
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -163,7 +164,7 @@ def _lines(definition: str) -> list[str]:
 
 
 def _printable(text: str) -> str:
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    shown = fit(text)
     return shown if len(shown) <= LINE_LENGTH_MAX else f"{shown[:LINE_LENGTH_MAX]}…"
 
 

@@ -73,20 +73,28 @@ class ApprovalCare:
         self._tenants = tuple(tenants)
         self._url = url
 
-    async def list(self, tenant: str, *, every: bool) -> dict[str, Any]:
-        """Those that are open, the oldest first; with `every` those in any state, the newest
-        first. Raises ApprovalCareRefused."""
+    async def list(self, tenant: str, *, every: bool, after: str = "") -> dict[str, Any]:
+        """Those that are open, the oldest first, and in `next` the id `after` which there may be
+        more; with `every` those in any state, the newest first. Raises ApprovalCareRefused."""
         rows: list[ApprovalRow] = []
+        ends: list[str] = []
         try:
             for one in self._named(tenant):
                 if every:
                     rows += await self._deciding.latest(one, "", LISTED_MAX)
-                else:
-                    rows += await self._deciding.waiting_ones(one, "", LISTED_MAX)
+                    continue
+                found, end = await self._deciding.waiting_ones(one, after, LISTED_MAX)
+                rows += found
+                ends += [end] if end else []
         except StoreError as error:
             raise _of_the_store(error) from error
         rows.sort(key=lambda row: row.approval_id, reverse=every)
-        return {"approvals": [shown(row) for row in rows[:LISTED_MAX]]}
+        if every:
+            return {"approvals": [shown(row) for row in rows[:LISTED_MAX]], "next": ""}
+        # Of several tenants up to where each has been looked at.
+        until = min(ends, default="")
+        rows = [row for row in rows if not until or row.approval_id <= until]
+        return {"approvals": [shown(row) for row in rows], "next": until}
 
     async def show(self, approval_id: str, tenant: str) -> dict[str, Any]:
         """One of them, beside the one that was approved before it. Raises ApprovalCareRefused."""
@@ -135,7 +143,9 @@ class ApprovalCare:
             raise _refused(already(row.state))
         actor = peer_person(row.tenant_id, uid).actor
         try:
-            known = await self._groups_of(row.tenant_id, name)
+            known = await self.groups_of(row.tenant_id, name)
+            if known is None:
+                raise ApprovalCareRefused("unknown_person", *_UNKNOWN_PERSON)
             if not known.issuperset(groups):
                 raise ApprovalCareRefused("not_in_group", *_NOT_IN_GROUP)
             link = await self._links.given(row, name, sorted(groups or known), actor)
@@ -145,13 +155,13 @@ class ApprovalCare:
             raise _of_the_fence(refused) from refused
         return {"url": f"{self._url}{LINK_PATH}/{link}", "until_us": row.expires_at_us}
 
-    async def _groups_of(self, tenant: str, name: str) -> frozenset[str]:
-        """The groups of an approver who is known; raises ApprovalCareRefused, StoreError."""
-        people, keys = self._configured[tenant].people, await self._keys(tenant)
-        groups = groups_of_approver(name, people, keys)
-        if groups is None:
-            raise ApprovalCareRefused("unknown_person", *_UNKNOWN_PERSON)
-        return groups
+    async def groups_of(self, tenant: str, name: str) -> frozenset[str] | None:
+        """The groups of an approver as he stands now; None if nobody of that name is one. Raises
+        StoreError."""
+        configured = self._configured.get(tenant)
+        if configured is None:
+            return None
+        return groups_of_approver(name, configured.people, await self._keys(tenant))
 
     async def _found(self, approval_id: str, tenant: str, *, is_read: bool = False) -> ApprovalRow:
         """Ids are unique, so that the tenant need not be named; `is_read` says that somebody is to

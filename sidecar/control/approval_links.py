@@ -1,31 +1,33 @@
 """Signed links on the control listener: GET shows what is asked, POST is the vote by the link.
 
-Knows: that a GET may come from a mail scanner and changes nothing; that what is shown was chosen by
-an agent, so that all of it is text, and nothing on the page may be framed, scripted or loaded.
-Must not know: how a link is signed, how a vote is counted.
+Knows: that a GET may come from a mail scanner and changes nothing; that whom a link names may have
+lost the role or the group since, so that both are asked about whenever it is followed; that nothing
+on its page may be framed or scripted, or loaded from elsewhere.
+Must not know: how a link is signed, how a vote is counted, what its page looks like.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
-from html import escape
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from sidecar.approvals.links import PATH
+from sidecar.approvals.deciding import vote_refused
+from sidecar.approvals.links import PATH, Link
 from sidecar.approvals.refusals import ApprovalRefused
 from sidecar.approvals.view import shown
 from sidecar.control.continuing import invite
 from sidecar.errors import Refused
-from sidecar.ledger.recorded_call import AUTHORIZE
 from storage.errors import StoreError
 
 if TYPE_CHECKING:
     from sidecar.approvals.service import Approvals
+    from sidecar.control.console.link_page import LinkPage
+    from storage.standing import ApprovalRow
 
 _HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -33,62 +35,100 @@ _HEADERS: Final = {
     # Nothing is told to other sites. Not `no-referrer`: browsers then send a form with the Origin
     # null, which the listener refuses.
     "Referrer-Policy": "same-origin",
-    "Content-Security-Policy": "default-src 'none'; form-action 'self'; frame-ancestors 'none'",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
+        "base-uri 'none'; frame-ancestors 'none'"
+    ),
 }
-#: Our words for members of what is asked, in the order in which they are read.
-_WORDS: Final[Mapping[str, str]] = {
-    "called": "called, which no catalogue declares",
-    AUTHORIZE: "in the agent's words",
-    "user": "for",
-    "method": "method",
-    "path": "path",
-    "arguments": "arguments",
-    "beside": "sent beside the arguments",
-    "headers": "headers",
-    "risk": "risk",
-    "mutates": "changes state",
-    "run": "its run",
-    "rules": "rules that ask",
-    "is_cut": "cut",
-    "is_escaped": "escaped",
-}
-#: Those that stand elsewhere on the page.
-_SAID: Final = frozenset({"agent", "tool", "reason", "action_sha256"})
 BODY_WAIT_S: Final = 10.0
 _VOTES: Final = ("approve", "reject")
 
+#: The groups of a tenant's approver of a name as he stands now; None if there is none. Raises
+#: StoreError.
+GroupsOf = Callable[[str, str], Awaitable[frozenset[str] | None]]
 
-def add_link_routes(app: web.Application, approvals: Approvals) -> None:
-    """The two of them."""
-    deciding, links = approvals.deciding, approvals.links
 
-    async def show(request: web.Request) -> web.Response:
+class LinkPages:
+    """The two routes of one sidecar's links."""
+
+    def __init__(self, approvals: Approvals, groups_of: GroupsOf) -> None:
+        self._deciding, self._links = approvals.deciding, approvals.links
+        self._groups_of = groups_of
+        self._page: LinkPage | None = None
+
+    def add_to(self, app: web.Application) -> None:
+        """Serves them."""
+        app.router.add_get(f"{PATH}/{{link}}", self._show)
+        app.router.add_post(f"{PATH}/{{link}}", self._vote)
+
+    async def _show(self, request: web.Request) -> web.Response:
         try:
-            link = await links.read(request.match_info["link"])
-            row = await deciding.show(link.tenant, link.approval_id)
+            link = await self._followed(request)
+            row = await self._deciding.show(link.tenant, link.approval_id)
         except (ApprovalRefused, StoreError) as refused:
-            return _refused(request, refused)
-        return _answer(request, 200, shown(row), f"You decide as {link.name}")
+            return self._refused(request, refused)
+        return self._answer(request, row, link)
 
-    async def vote(request: web.Request) -> web.Response:
+    async def _vote(self, request: web.Request) -> web.Response:
         try:
-            link = await links.read(request.match_info["link"])
+            link = await self._followed(request)
         except (ApprovalRefused, StoreError) as refused:
-            return _refused(request, refused)
+            return self._refused(request, refused)
         asked = await _asked(request)
         word, reason = asked.get("vote"), asked.get("reason", "")
         if word not in _VOTES or not isinstance(reason, str):
-            said = {"code": "malformed_request", "title": "vote is approve or reject"}
-            return _answer(request, 400, said, said["title"])
+            return self._problem(
+                request, 400, "malformed_request", "vote is approve or reject", "Send one of them."
+            )
         try:
-            decide = deciding.approve if word == "approve" else deciding.reject
+            decide = self._deciding.approve if word == "approve" else self._deciding.reject
             row = await decide(link.tenant, link.approval_id, link.person, reason)
         except (ApprovalRefused, StoreError, Refused) as refused:
-            return _refused(request, refused)
-        return _answer(request, 200, shown(row), f"Recorded: {word} by {link.name}")
+            return self._refused(request, refused)
+        return self._answer(request, row, link, done=word)
 
-    app.router.add_get(f"{PATH}/{{link}}", show)
-    app.router.add_post(f"{PATH}/{{link}}", vote)
+    async def _followed(self, request: web.Request) -> Link:
+        """The link of a request, for its person as he stands now: whoever is no approver any more
+        decides on nothing, and a group that he has left counts no more. Raises ApprovalRefused,
+        StoreError."""
+        link = await self._links.read(request.match_info["link"])
+        groups = await self._groups_of(link.tenant, link.name)
+        if groups is None:
+            raise ApprovalRefused("approver_gone")
+        return link._replace(groups=tuple(one for one in link.groups if one in groups))
+
+    # -- answers: as JSON, or for a browser as a page ------------------------------------------
+
+    def _answer(
+        self, request: web.Request, row: ApprovalRow, link: Link, done: str = ""
+    ) -> web.Response:
+        content = shown(row)
+        if not _wants_page(request):
+            return _json(200, content)
+        refused = vote_refused(row, link.person)
+        return _html(200, self._pages().approval(content, link.name, refused, done))
+
+    def _refused(
+        self, request: web.Request, error: ApprovalRefused | StoreError | Refused
+    ) -> web.Response:
+        if isinstance(error, ApprovalRefused):
+            return self._problem(request, error.status, error.code, error.title, error.next_step)
+        return self._problem(request, 503, error.code, "It cannot be recorded now", "Try again.")
+
+    def _problem(
+        self, request: web.Request, status: int, code: str, title: str, next_step: str
+    ) -> web.Response:
+        if _wants_page(request):
+            return _html(status, self._pages().problem(code, title, next_step))
+        return _json(status, {"code": code, "title": title, "next_step": next_step})
+
+    def _pages(self) -> LinkPage:
+        # Here, for a sidecar whose links nobody follows should not load what renders pages.
+        if self._page is None:
+            from sidecar.control.console.link_page import LinkPage
+
+            self._page = LinkPage()
+        return self._page
 
 
 async def _asked(request: web.Request) -> dict[str, Any]:
@@ -107,57 +147,18 @@ async def _asked(request: web.Request) -> dict[str, Any]:
     return {}
 
 
-def _refused(request: web.Request, error: ApprovalRefused | StoreError | Refused) -> web.Response:
-    if isinstance(error, ApprovalRefused):
-        said = {"code": error.code, "title": error.title, "next_step": error.next_step}
-        return _answer(request, error.status, said, error.title)
-    said = {"code": error.code, "title": "It cannot be recorded now", "next_step": "Try again."}
-    return _answer(request, 503, said, said["title"])
+def _wants_page(request: web.Request) -> bool:
+    return "text/html" in request.headers.get("Accept", "")
 
 
-def _answer(request: web.Request, status: int, content: dict[str, Any], title: str) -> web.Response:
-    """As JSON, or for a browser as a page; the page of what waits has the two buttons."""
-    if "text/html" not in request.headers.get("Accept", ""):
-        body = json.dumps(content).encode() + b"\n"
-        kind = "application/json"
-    else:
-        can_vote = request.method == "GET" and content.get("state") == "pending"
-        body, kind = _page(title, content, can_vote=can_vote).encode(), "text/html"
+def _json(status: int, content: Mapping[str, Any]) -> web.Response:
     return web.Response(
-        status=status, body=body, content_type=kind, charset="utf-8", headers=_HEADERS
+        status=status, body=json.dumps(content).encode() + b"\n",
+        content_type="application/json", charset="utf-8", headers=_HEADERS,
+    )  # fmt: skip
+
+
+def _html(status: int, text: str) -> web.Response:
+    return web.Response(
+        status=status, text=text, content_type="text/html", charset="utf-8", headers=_HEADERS
     )
-
-
-def _rows(content: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
-    """All that is asked under our own words: what names the call first, and no member left out."""
-    rows = {
-        "state": content["state"],
-        "agent": f"{content['tenant']}/{content['agent']}",
-        "why": asked["reason"],
-        "tool": content["tool"],
-    }
-    rows |= {word: asked[name] for name, word in _WORDS.items() if name in asked}
-    rows |= {name: value for name, value in asked.items() if name not in {*_WORDS, *_SAID}}
-    hashes = (content["action_sha256"], asked.get("action_sha256", content["action_sha256"]))
-    return rows | {
-        "wanted": content["terms"],
-        "said": content["votes"],
-        "action": " ".join(dict.fromkeys(hashes)),
-    }
-
-
-def _page(title: str, content: dict[str, Any], *, can_vote: bool) -> str:
-    lines = [f"<h1>{escape(title)}</h1>"]
-    asked = content.get("asked")
-    rows = _rows(content, asked) if isinstance(asked, dict) else content
-    for name, value in rows.items():
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
-        lines.append(f"<h2>{escape(name)}</h2><pre>{escape(text)}</pre>")
-    if can_vote:
-        lines.append(
-            '<form method="post"><p><label>Why <input name="reason" maxlength="300"></label></p><p>'
-            '<button name="vote" value="approve">Approve</button> '
-            '<button name="vote" value="reject">Reject</button></p></form>'
-        )
-    head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Approval</title>'
-    return "\n".join([head, *lines, "</html>", ""])

@@ -18,6 +18,7 @@ from sidecar.approvals.links import PATH as LINK_PATH
 from sidecar.approvals.refusals import ApprovalRefused
 from sidecar.approvals.states import State, read_terms, read_votes
 from sidecar.approvals.words import action_hash_of
+from sidecar.identity.approvers import groups_of_approver
 from sidecar.soc.deliveries import APPROVAL_SEVERITY, Ids, Kind, Told, deliveries_of
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from storage.standing import ApprovalRow
     from storage.watch_rows import DeliveryRow
 
+#: Where people look at one: the console's page.
+PAGE: Final = "/console/approvals"
 #: How one may end that was never approved, or be approved: that is told.
 _ENDS: Final = frozenset(State) - {State.PENDING, State.SPENT}
 
@@ -105,8 +108,9 @@ def _of(row: ApprovalRow) -> Mapping[str, Any]:
 def approval_addition(
     approvals: Approvals, config: Config, url: str
 ) -> Callable[[DeliveryRow], Awaitable[Mapping[str, Any]]]:
-    """What is added to a request when it is sent: until when and where it can be decided, and for
-    the sink's approver the signed link. `url` is the base of links, "" where nobody answers."""
+    """What is added to a request when it is sent: until when and where it can be decided, by
+    programs and by people, and for the sink's approver the signed link. `url` is the base of links,
+    "" where nobody answers."""
 
     async def addition(row: DeliveryRow) -> Mapping[str, Any]:
         if row.kind != Kind.APPROVAL_REQUESTED:
@@ -120,10 +124,15 @@ def approval_addition(
         if not url:
             return more
         more["approval_url"] = f"{url}/v1/approvals/{approval_id}"
+        more["console_url"] = f"{url}{PAGE}/{approval_id}"
         sink = config.sinks.get(row.sink)
         people = config.tenants[row.tenant_id].people if row.tenant_id in config.tenants else {}
-        if sink is not None and sink.approver in people and now.state == State.PENDING:
-            link = await approvals.links.made(now, sink.approver, people[sink.approver].groups)
+        if sink is None or now.state != State.PENDING:
+            return more
+        # He may be an approver of another tenant, and one who only looks of this.
+        groups = groups_of_approver(sink.approver, people, ())
+        if groups is not None:
+            link = await approvals.links.made(now, sink.approver, sorted(groups))
             more["decision_url"] = f"{url}{LINK_PATH}/{link}"
         return more
 

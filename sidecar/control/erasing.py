@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sidecar.control.erasing_search import Found, search
+from sidecar.counted import counted
 from sidecar.ledger.alone import record
 from sidecar.ledger.audited import SIDECAR
 from sidecar.ledger.care import erased_facts
@@ -159,7 +160,10 @@ async def finish_erasing(store: SqlStore, clock: Clock) -> None:
         return
     await erasure.overwrites()
     erased = await erasure.finish(marked)
-    what = f"facts of {erased.facts} calls, {erased.approvals} approvals, {erased.alerts} alerts"
+    what = (
+        f"facts of {counted(erased.facts, 'call')}, "
+        f"{counted(erased.approvals, 'approval')}, {counted(erased.alerts, 'alert')}"
+    )
     _log.warning(  # without the name: it may be a person's
         "an erasure that was interrupted is finished",
         extra={"detail": f"one {marked.kind} of tenant {marked.tenant!a}: {what}"},

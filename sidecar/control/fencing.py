@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sidecar.clock import Clock
+from sidecar.counted import counted
 from sidecar.ledger.chain import seal
 from sidecar.ledger.fence import Fence, Standing
 from sidecar.ledger.store_entries import fenced, unfenced
@@ -178,8 +179,9 @@ class Fencing:
                 calls, waiting = self._queue.reserved, self._waiting()
                 raise FenceRefused(
                     "fence_calls_open",
-                    f"The store does not stand still after {wait_s:g} s: {calls} calls in flight "
-                    f"have not ended, {waiting} records are not written",
+                    f"The store does not stand still after {wait_s:g} s: "
+                    f"{counted(calls, 'call')} in flight "
+                    f"have not ended, {counted(waiting, 'record')} are not written",
                     "Give them longer with --fence-wait, or stop the sidecar: then they are cut "
                     "off, on record.",
                 )

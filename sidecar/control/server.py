@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from sidecar import __version__
-from sidecar.control.approval_links import add_link_routes
+from sidecar.control.approval_links import LinkPages
 from sidecar.control.connection_limits import ConnectionLimits
 from sidecar.control.continuing import end_if_uninvited, hold_back, is_unknown
 from sidecar.errors import REFUSALS, StartRefused
@@ -28,7 +28,6 @@ from sidecar.listening import listening_sockets
 if TYPE_CHECKING:
     from aiohttp.typedefs import Middleware
 
-    from sidecar.approvals.service import Approvals
     from sidecar.config.model import Address
     from sidecar.control.api.mount import Api
     from sidecar.control.console.mount import Console
@@ -57,7 +56,7 @@ def control_app(
     hosts: Collection[str],
     api: Api | None = None,
     before: Sequence[Middleware] = (),
-    approvals: Approvals | None = None,
+    links: LinkPages | None = None,
     console: Console | None = None,
 ) -> web.Application:
     """The application. `hosts` are the names that may stand in Host, without port; `before` are
@@ -89,8 +88,8 @@ def control_app(
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/health", health)
-    if approvals is not None:
-        add_link_routes(app, approvals)
+    if links is not None:
+        links.add_to(app)
     if api is not None:
         api.add_to(app)
     if console is not None:
@@ -121,7 +120,7 @@ class ControlServer:
             hosts=address.hosts,
             api=api,
             before=before,
-            approvals=state.approvals,
+            links=_links(state),
             console=console,
         )
         # Nothing that is sent here is decompressed: no route takes it, and it may be a bomb.
@@ -179,6 +178,13 @@ class ControlServer:
         await self._runner.cleanup()
         while self._sockets:
             self._sockets.pop().close()
+
+
+def _links(state: ControlState) -> LinkPages | None:
+    """The pages of signed links, where there are approvals."""
+    if state.approvals is None or state.approval_care is None:
+        return None
+    return LinkPages(state.approvals, state.approval_care.groups_of)
 
 
 def _guard(hosts: frozenset[str]) -> Middleware:

@@ -116,7 +116,8 @@ def _app(state: ControlState) -> web.Application:
 def _add_approvals(app: web.Application, approvals: ApprovalCare) -> None:
     async def post_list(request: web.Request) -> web.Response:
         asked = await _asked(request)
-        said = await approvals.list(_text(asked, "tenant"), every=asked.get("all") is True)
+        every, after = asked.get("all") is True, _text(asked, "after")
+        said = await approvals.list(_text(asked, "tenant"), every=every, after=after)
         return json_answer(200, said)
 
     async def post_show(request: web.Request) -> web.Response:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sidecar.counted import counted
 from sidecar.demo.scenario import Story, Told
 from sidecar.ledger.verify import verify_lines
 
@@ -30,7 +31,7 @@ def prove(story: Story, lines: Sequence[bytes], folder: Path) -> None:
         verdict = verify_lines(file)
     story.check(verdict.holds, "the receipts verify")
     if verdict.holds:
-        story.say(f"   verified offline: {verdict.count} receipts, an unbroken chain.")
+        story.say(f"   verified offline: {counted(verdict.count, 'receipt')}, an unbroken chain.")
     flip_a_byte(whole, flipped)
     story.step(f"One byte is flipped in a copy ({flipped.name}), and the verifier says:")
     with flipped.open("rb") as file:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
+from sidecar.counted import counted
 from sidecar.ledger.checkpoint import tenant_of
 from sidecar.ledger.checkpoint_file import Kept
 from sidecar.ledger.key_rotation import Rotation, read_rotation
@@ -199,7 +200,10 @@ def _judged(
             key = by or key
         roots = {kept.checkpoint.root: kept.note.whole for kept in twins}
         if len(roots) > 1:
-            what = f"there are {len(roots)} checkpoints of {size} receipts with different roots"
+            what = (
+                f"there are {counted(len(roots), 'checkpoint')} of "
+                f"{counted(size, 'receipt')} with different roots"
+            )
             fault = AnchorFault("fork", agreed + 1, f"{what}: a fork", tuple(roots.values()))
             return fault, best, signer
         fault = _difference(verdict, watch, kept, agreed)
@@ -221,12 +225,12 @@ def _signed_by(
     try:
         return trust.signer(kept), None
     except BadNote as error:
-        what = f"the checkpoint of {size} receipts is forged: {error}"
+        what = f"the checkpoint of {counted(size, 'receipt')} is forged: {error}"
         return None, AnchorFault("forged", agreed + 1, what, (note,))
     except _NotTrusted as error:
         if trust.may_be_foreign:
             return None, None
-        what = f"the checkpoint of {size} receipts is signed {error}"
+        what = f"the checkpoint of {counted(size, 'receipt')} is signed {error}"
         return None, AnchorFault(error.kind, agreed + 1, what, (note,))
 
 
@@ -244,7 +248,10 @@ def _difference(verdict: Verdict, watch: Watch, kept: Kept, agreed: int) -> Anch
 def _cut(verdict: Verdict, kept: Kept) -> AnchorFault:
     size, first = kept.checkpoint.size, verdict.last_seq + 1
     missing = f"receipt {first} is" if first == size else f"receipts {first} to {size} are"
-    what = f"{size} receipts were signed, and there are {verdict.last_seq}: {missing} missing"
+    what = (
+        f"{counted(size, 'receipt was', 'receipts were')} signed, and there are "
+        f"{verdict.last_seq}: {missing} missing"
+    )
     return AnchorFault("cut", first, what, (kept.note.whole,))
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urldefrag
 
+from sidecar.counted import counted
 from sidecar.ledger.checkpoint import read_signed
 from sidecar.ledger.checkpoint_file import CheckpointFile, Kept
 from sidecar.ledger.proofs import NoProof, consistency, root_at
@@ -138,7 +139,8 @@ class FileTarget:
         if there.size > head.seq:
             self._require_own(last)
             raise NotTaken(
-                "ahead", f"{self.name} has a head of {there.size} receipts, we have {head.seq}"
+                "ahead",
+                f"{self.name} has a head of {counted(there.size, 'receipt')}, we have {head.seq}",
             )
         try:
             root = await root_at(self._reader, row.tenant_id, there.size)
@@ -150,7 +152,9 @@ class FileTarget:
                 row.tenant_id, there.size, there.root.hex(), FORK, last.note.whole, row.at_us
             )
             raise NotTaken(
-                "fork", f"{self.name} has another history at {there.size} receipts", evidence
+                "fork",
+                f"{self.name} has another history at {counted(there.size, 'receipt')}",
+                evidence,
             )
         return there.size < row.size
 
@@ -233,7 +237,7 @@ class UrlTarget:
                     # It vouches for this one.
                     self._sizes[row.tenant_id] = old
                     return None
-                what = f"{self.name} has a head of {old} receipts already"
+                what = f"{self.name} has a head of {counted(old, 'receipt')} already"
                 raise NotTaken("ahead", what, size=old)
             self._sizes[row.tenant_id] = old
             status, answer = await self._post(await self._request(row, old))

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sidecar.counted import counted
 from sidecar.ledger.checkpoint import read_signed, tenant_of
 from sidecar.ledger.checkpoint_file import Kept, last_of_each
 from sidecar.ledger.checkpoint_targets import (
@@ -64,7 +65,10 @@ class LostCheckpoint:
         return LostHead(self.tenant_id, Seen(self.size, self.root), self.there)
 
     def __str__(self) -> str:
-        was = f"tenant {self.tenant_id!a}: a head of {self.size} receipts stands in {self.place}"
+        was = (
+            f"tenant {self.tenant_id!a}: a head of {counted(self.size, 'receipt')} stands "
+            f"in {self.place}"
+        )
         if self.there.seq < self.size:
             return f"{was}, and the store ends at {self.there}"
         return f"{was}, and the store has another history; it ends at {self.there}"
@@ -82,7 +86,7 @@ class StoreBehindCheckpoint(StoreError):
 
     def __init__(self, lost: Sequence[LostCheckpoint]) -> None:
         """`lost` is not empty."""
-        more = f"; and {len(lost) - 1} more heads" if len(lost) > 1 else ""
+        more = f"; and {counted(len(lost) - 1, 'more head')}" if len(lost) > 1 else ""
         super().__init__(f"{lost[0]}{more}")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sidecar.counted import counted
 from sidecar.ledger.merkle_proofs import Span, consistency_spans, inclusion_spans
 from sidecar.ledger.receipt import body_of
 from sidecar.ledger.receipt_proof import proof_text, receipt_line
@@ -82,7 +83,7 @@ async def consistency(
     Raises as `inclusion` does."""
     size = await _checked_size(reader, tenant_id, size)
     if not 0 <= old_size <= size:
-        raise NoProof(f"a tree of {size} receipts does not go on from one of {old_size}")
+        raise NoProof(f"a tree of {counted(size, 'receipt')} does not go on from one of {old_size}")
     hashes = TreeHashes(reader, tenant_id, size)
     found = await hashes.of_spans(consistency_spans(old_size, size))
     return Consistency(old_size, size, tuple(found))
@@ -128,5 +129,5 @@ async def _checked_size(reader: SqlReader, tenant_id: str, size: int | None) -> 
         return latest.size
     head = await reader.head(tenant_id)
     if not 1 <= size <= head.seq:
-        raise NoProof(f"{tenant_id!r} has {head.seq} receipts, not {size}")
+        raise NoProof(f"{tenant_id!r} has {counted(head.seq, 'receipt')}, not {size}")
     return size

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from sidecar.counted import counted
 from sidecar.ledger.anchors import AnchorFault, Anchors, TrustedKey, anchored, signer_of, watch_for
 from sidecar.ledger.care import ROTATE_KEY
 from sidecar.ledger.checkpoint import read_signed, tenant_of
@@ -64,7 +65,7 @@ async def signed_heads(reader: SqlReader, tenant_id: str) -> StoredHeads:
         try:
             kept.append(_kept(row))
         except BadNote as error:
-            what = f"the signed head of {row.size} receipts is damaged: {error}"
+            what = f"the signed head of {counted(row.size, 'receipt')} is damaged: {error}"
             fault = AnchorFault("forged", 1, what, (row.note,))
     return StoredHeads(tenant_id, kept, fault)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 
 from sidecar.policy.facts import FACTS, RUN, Facts
 from sidecar.policy.fields import did_you_mean
+from sidecar.policy.printable import printable
 from sidecar.policy.secret_names import MASK, masked_path, masked_query
 
 P = TypeVar("P")
@@ -33,7 +33,6 @@ _PLACE = re.compile(r"\{([^{}]*)\}")
 _PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 _OPEN_FACTS = ("args", "agent.claims", "http.headers")
 _LEVELS = ("trust.", "risk.")
-_ESCAPED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp", "Co", "Cn"})
 _DEPTH_MAX = 8
 _MEMBERS_MAX = 32
 #: Each takes a character at least, so more are never seen.
@@ -192,15 +191,3 @@ def _masked(value: Any, secrets: Container[str], depth: int, left: Iterator[int]
     if isinstance(value, list):
         return [_masked(one, secrets, depth + 1, left) for one in value[:_MEMBERS_MAX]]
     return value[: VALUE_LENGTH_MAX + 1] if isinstance(value, str) else value
-
-
-def printable(text: str) -> str:
-    """The text with an escape for every character that would not be seen, or would hide others."""
-    return text if text.isascii() and text.isprintable() else "".join(map(_printable, text))
-
-
-def _printable(character: str) -> str:
-    if unicodedata.category(character) not in _ESCAPED:
-        return character
-    point = ord(character)
-    return f"\\u{point:04x}" if point <= 0xFFFF else f"\\U{point:08x}"

@@ -6,7 +6,7 @@ Must not know: CEL (conditions stay nodes here), tools, other files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -135,6 +135,9 @@ _RULE_FIELDS = {
     "obligations": Field(obligations),
     "approval": Field(approval_terms),
 }
+#: Errors in the rules of one file, after which no more of them are looked at.
+ERRORS_MAX = 1_000
+
 _WITHOUT_EFFECT = ("limits", "obligations")
 
 
@@ -153,11 +156,7 @@ def read_policy(node: Node, problems: Problems, *, is_pack: bool) -> PolicyFile:
         is_library = bool(values.get("constants") or values.get("variables"))
         if not rules.value and not is_library:
             problems.error(rules.position, "rules is empty: the file would change nothing")
-        read = [
-            _read_rule(one, one_plain, mode, callers, problems)
-            for one, one_plain in zip(rules.value, plain["rules"], strict=True)
-        ]
-        drafts = [draft for draft in read if draft is not None]
+        drafts = list(_drafts(rules.value, plain["rules"], mode, callers, problems))
         _refuse_twice(drafts, problems)
     return PolicyFile(
         # No policy can have the name of a file with its suffix, and no two files have one name.
@@ -172,6 +171,26 @@ def read_policy(node: Node, problems: Problems, *, is_pack: bool) -> PolicyFile:
         frozenset(_declared(node)),
         "policy" in values,
     )
+
+
+def _drafts(
+    nodes: Sequence[Node],
+    plain: Sequence[Any],
+    mode: Mode,
+    callers: CallerMatcher,
+    problems: Problems,
+) -> Iterator[RuleDraft]:
+    """The rules of a file, until too much is wrong with them: nobody reads on, and a file of half a
+    million broken ones would keep whoever checks it, and the next, waiting."""
+    before = problems.error_count
+    for number, (one, one_plain) in enumerate(zip(nodes, plain, strict=True)):
+        if problems.error_count - before >= ERRORS_MAX:
+            left = len(nodes) - number
+            problems.error(one.position, f"and the rest of the rules, {left}, are not looked at")
+            return
+        draft = _read_rule(one, one_plain, mode, callers, problems)
+        if draft is not None:
+            yield draft
 
 
 def _meant(named: Mapping[str, Node]) -> dict[str, Node]:

@@ -14,6 +14,7 @@ from typing import Final
 
 from sidecar.policy.facts import FACTS, Facts
 from sidecar.policy.fields import did_you_mean
+from sidecar.policy.printable import printable
 from sidecar.policy.quantities import duration_text
 from sidecar.policy.reasons import (
     ABSENT,
@@ -24,7 +25,6 @@ from sidecar.policy.reasons import (
     Reason,
     parse_reason,
     parsed_parts,
-    printable,
 )
 from sidecar.soc.model import Event
 

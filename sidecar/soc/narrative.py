@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from sidecar.counted import counted
 from sidecar.soc.evidence import read_evidence
 from sidecar.soc.notes import read_notes
 from storage.watch_rows import AlertRow, IncidentRow
@@ -27,7 +28,9 @@ def narrative(incident: IncidentRow, alerts: Sequence[AlertRow]) -> str:
             )
         )
         if alert.hits > 1:
-            told.append((alert.last_us, f"{alert.detection} was seen {alert.hits} times by now."))
+            told.append(
+                (alert.last_us, f"{alert.detection} was seen {counted(alert.hits, 'time')} by now.")
+            )
     for note in read_notes(incident.notes):
         told.append((note.at_us, f"{note.actor}: {note.did}. {note.text}".rstrip()))
     about = f"agent {incident.agent_id}" if incident.agent_id else "the tenant as a whole"

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from sidecar.counted import counted
 from sidecar.soc.alert_states import AlertState, IncidentState, Move
 from sidecar.soc.evidence import evidence_digest
 from sidecar.soc.incident_entries import RAISED
@@ -193,7 +194,8 @@ def _check_raised(pack: Pack, alert: PackedAlert, passes: list[_Done], findings:
         findings.faults.append(f"{name}: no receipt tells that it belongs to the incident")
     if alert.evidence.joined and alert.state != AlertState.CLOSED:
         findings.unknown(
-            f"that the {len(alert.evidence.joined)} receipts of later hits belong to {name}: they "
+            f"that the {counted(len(alert.evidence.joined), 'receipt')} of later hits "
+            f"belong to {name}: they "
             "hold, and nothing commits to the alert's naming them before it is closed"
         )
 
@@ -213,7 +215,8 @@ def _check_none_left_out(pack: Pack, passes: list[_Done], findings: _Findings) -
         findings.faults.append(f"alert {alert_id} of the incident is missing")
     if len(here) != pack.incident.alerts:
         findings.faults.append(
-            f"the incident has {len(here)} alerts, and says that it has {pack.incident.alerts}"
+            f"the incident has {counted(len(here), 'alert')}, and says that it has "
+            f"{pack.incident.alerts}"
         )
 
 

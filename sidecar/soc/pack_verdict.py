@@ -16,6 +16,7 @@ from typing import Any, Final
 import orjson
 from pydantic import ValidationError
 
+from sidecar.counted import counted
 from sidecar.ledger.anchors import TrustedKey, signer_of
 from sidecar.ledger.canonical import canonical_body
 from sidecar.ledger.checkpoint import read_signed, tenant_of
@@ -161,7 +162,8 @@ def _trees(
     for kept, tree in pairs:
         if kept.checkpoint.root.hex() != tree.root:
             verdict.faults.append(
-                f"a checkpoint of {tree.size} receipts that was kept has another root: FORKED"
+                f"a checkpoint of {counted(tree.size, 'receipt')} that was kept has "
+                "another root: FORKED"
             )
         else:
             _counted(kept, tree, verdict, trusted)
@@ -271,7 +273,8 @@ def _say(pack: Pack, verdict: PackVerdict, has_keys: bool) -> None:
     """In sentences, what follows and what does not."""
     if verdict.holds and verdict.receipts:
         verdict.shown.append(
-            f"{verdict.receipts} of {verdict.wanted} receipts are as they were written, and the "
+            f"{verdict.receipts} of {counted(verdict.wanted, 'receipt')} are as they "
+            "were written, and the "
             "alerts rest on them as they say"
         )
         if verdict.key:

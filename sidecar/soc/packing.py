@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from sidecar.counted import counted
 from sidecar.ledger.checkpoint import tenant_of
 from sidecar.ledger.merkle import frontier_from_hex, root
 from sidecar.ledger.merkle_proofs import Span, consistency_spans, inclusion_spans
@@ -102,17 +103,22 @@ async def held_against(
     agreed, faults = None, []
     for size, expected in sorted(roots):
         if size > head.seq:
-            faults.append(f"CUT: {size} receipts were signed, and there are {head.seq}")
+            faults.append(
+                f"CUT: {counted(size, 'receipt was', 'receipts were')} signed, and there "
+                f"are {head.seq}"
+            )
             continue
         try:
             (found,) = await TreeHashes(reader, tenant, size).of_spans([Span(0, size)])
         except StoreCorrupt as error:
-            faults.append(f"the first {size} receipts: {error}")
+            faults.append(f"the first {counted(size, 'receipt')}: {error}")
             continue
         if found == expected:
             agreed = size
         else:
-            faults.append(f"REWRITTEN: the first {size} receipts are not what was signed")
+            faults.append(
+                f"REWRITTEN: the first {counted(size, 'receipt')} are not what was signed"
+            )
     return agreed, faults
 
 

@@ -50,7 +50,7 @@ async def test_f8_heads_that_stand_and_heads_that_do_not(store: SqlStore) -> Non
         assert (found.tenant_id, found.seen, found.there) == ("acme", lost, there)
         assert await store.lost_heads({"acme": lost}) == [found]
     odd = "o'hara \u00fc \\ \""
-    with pytest.raises(StoreRolledBack, match=r"ends at 0 \(-\); and 1 more tenants") as caught:
+    with pytest.raises(StoreRolledBack, match=r"ends at 0 \(-\); and 1 more tenant") as caught:
         await store.compare({"zulu": Seen(3, OTHER), odd: Seen(1, OTHER)})
     assert [one.tenant_id for one in caught.value.lost] == [odd, "zulu"]
     assert caught.value.code == "store_rolled_back"

@@ -211,7 +211,7 @@ def test_a_fence_waits_for_calls_in_flight_and_no_longer_than_told(
     thread = call_begun()
     hasty = move(sidecar.store, target, "--fence", "--fence-wait", "0.1")
     assert (hasty.returncode, "fence_calls_open" in hasty.stderr) == (1, True), hasty.stderr
-    assert "1 calls in flight" in hasty.stderr
+    assert "1 call in flight" in hasty.stderr
     assert code_of(sidecar) == "", "not fenced"
     _Shop.let_go.set()
     thread.join()

@@ -355,11 +355,11 @@ async def test_a_forced_reload_answers_in_words(folder: Path) -> None:
     keeper = keeper_of(folder)
     keeper.load_first()
     same = await keeper.reload()
-    assert (same.succeeded, same.text) == (True, "in force already: revision one., 1 rules")
+    assert (same.succeeded, same.text) == (True, "in force already: revision one., 1 rule")
     path.write_text("two.")
     changed = await keeper.reload()
     assert (changed.succeeded, keeper.current.revision) == (True, "two.")
-    assert "revision two. with 1 rules is in force, after one." in changed.text
+    assert "revision two. with 1 rule is in force, after one." in changed.text
     path.write_text("broken")
     broken = await keeper.reload()
     assert (broken.succeeded, broken.text) == (

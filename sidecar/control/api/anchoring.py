@@ -49,7 +49,7 @@ def _trusted(rooms: Rooms) -> list[TrustedKey]:
 async def anchors_of(asked: Asked, stretch: HeldStretch, head: HeadRow) -> Anchors:
     """What the heads show of receipts that were all taken. Raises ApiProblem or a StoreError."""
     await stretch.prove_newest(head.seq)
-    return await asked.rooms.backroom.do(partial(stretch.anchors, head.seq))
+    return await asked.rooms.backroom.do(asked.person, partial(stretch.anchors, head.seq))
 
 
 def words_of(anchors: Anchors) -> str | None:

@@ -14,13 +14,13 @@ from typing import Any, Final
 from pydantic import Field
 
 from sidecar.approvals.as_asked import is_as_asked
-from sidecar.approvals.deciding import LOOKED_AT_MAX
+from sidecar.approvals.deciding import LOOKED_AT_MAX, vote_refused
 from sidecar.approvals.difference import compared
 from sidecar.approvals.refusals import ApprovalRefused
 from sidecar.approvals.view import shown
 from sidecar.approvals.words import action_hash_of, status_of
 from sidecar.control.api.paging import page_of, place, rows_wanted
-from sidecar.control.api.parameters import Choice, Parameter, in_path
+from sidecar.control.api.parameters import Choice, Parameter, Text, in_path
 from sidecar.control.api.problems import not_found
 from sidecar.control.api.route import (
     APPROVERS,
@@ -37,6 +37,9 @@ from storage.records import AFTER_ALL_IDS
 from storage.standing import ApprovalRow
 
 ROOM: Final = "approvals"
+#: Approvals that a page looks through for those of an agent or a tool, and that are read at once.
+LOOKED_THROUGH_MAX: Final = 2_000
+ROWS_AT_ONCE: Final = 100
 READ_S: Final = 10.0
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -64,7 +67,8 @@ class VoteShape(Shape):
 class ApprovalShape(Shape):
     """An approval. `asked` is what the approver reads, `terms` what has to be given, `votes` who
     said what; `spent_by` is the call that went ahead by it. `status` and `action_hash` are the
-    state and the action in the words of the authorize API."""
+    state and the action in the words of the authorize API. `vote_refused` is the code with which a
+    vote of whoever looks would be refused; null if it would count."""
 
     approval_id: str
     tenant: str
@@ -86,6 +90,7 @@ class ApprovalShape(Shape):
     expires_at: str
     expires_at_us: int
     changed_at_us: int
+    vote_refused: str | None
 
 
 class DifferenceShape(Shape):
@@ -124,12 +129,14 @@ class Voted(Reason):
 def told(asked: Asked, row: ApprovalRow) -> dict[str, Any]:
     """An approval as its shape; one whose time has run out as expired."""
     now = asked.rooms.approvals.changes.as_it_is(row)
+    refused = vote_refused(now, asked.person)
     return {
         **shown(now),
         "status": status_of(now),
         "action_hash": action_hash_of(now) or now.action_sha256,
         "asked_at": time_text(now.asked_at_us),
         "expires_at": time_text(now.expires_at_us),
+        "vote_refused": refused.code if refused is not None else None,
     }
 
 
@@ -143,10 +150,25 @@ async def list_approvals(asked: Asked) -> Listed:
     """Those that are open, oldest first; or all, newest first."""
     reader, is_open = asked.rooms.reader, asked.values["state"] == "open"
     read = reader.open_approvals if is_open else reader.approvals_before
-    rows = await read(
-        asked.tenant, place(asked, "" if is_open else AFTER_ALL_IDS), rows_wanted(asked)
-    )
-    return page_of(rows, asked, partial(told, asked), lambda row: row.approval_id)
+    at, wanted = place(asked, "" if is_open else AFTER_ALL_IDS), rows_wanted(asked)
+    agent, tool = asked.values["agent_id"], asked.values["tool"]
+    if agent is None and tool is None:
+        rows = await read(asked.tenant, at, wanted)
+        return page_of(rows, asked, partial(told, asked), _id_of)
+    found: list[ApprovalRow] = []
+    for _ in range(LOOKED_THROUGH_MAX // ROWS_AT_ONCE):
+        rows = await read(asked.tenant, at, ROWS_AT_ONCE)
+        found += [row for row in rows if agent in (None, row.agent_id) and tool in (None, row.tool)]
+        if len(found) >= wanted or len(rows) < ROWS_AT_ONCE:
+            return page_of(found[:wanted], asked, partial(told, asked), _id_of)
+        at = rows[-1].approval_id
+    # What fits seldom gives short pages that go on.
+    page = page_of(found, asked, partial(told, asked), _id_of)
+    return page if page.next is not None else Listed(page.items, (at,))
+
+
+def _id_of(row: ApprovalRow) -> str:
+    return row.approval_id
 
 
 async def get_approval(asked: Asked) -> dict[str, Any]:
@@ -195,7 +217,11 @@ ROUTES: Final = (
         "list_approvals", "GET", "/v1/approvals",
         "What waits for a yes, oldest first; or all approvals, newest first",
         READERS, list_approvals, list[ApprovalShape],
-        (Parameter("state", Choice(("open", "any")), "pending and approved, or all", "open"),),
+        (
+            Parameter("state", Choice(("open", "any")), "pending and approved, or all", "open"),
+            Parameter("agent_id", Text(), "only what this agent asks"),
+            Parameter("tool", Text(), "only what is asked of this tool"),
+        ),
         pages="offset", time_limit_s=READ_S, room=ROOM,
     ),
     Route(

@@ -82,7 +82,7 @@ async def explain_described(asked: Asked) -> dict[str, Any]:
         explain_call, asked.rooms.policies.current, kinds, case, asked.rooms.route_request
     )
     try:
-        return _told(asked, await asked.rooms.backroom.do(work))
+        return _told(asked, await asked.rooms.backroom.do(asked.person, work))
     except Refused as refused:
         said = {"effect": "deny", "code": refused.code, "reason": refused.reason}
         return {"decision": said, "rules": []}
@@ -129,7 +129,7 @@ async def explain_recorded(asked: Asked) -> dict[str, Any]:
         recorded = recorded_call(receipts[0], beside)
     except NotReplayable as error:
         raise ApiProblem("refused", f"this call cannot be judged again: {error}") from error
-    found = await asked.rooms.backroom.do(partial(_again, asked, recorded))
+    found = await asked.rooms.backroom.do(asked.person, partial(_again, asked, recorded))
     return {
         **_told(asked, found),
         "recorded": {

@@ -182,7 +182,7 @@ async def narrate_incident(asked: Asked) -> dict[str, Any]:
 async def get_pack(asked: Asked) -> bytes:
     """The incident with all it rests on, for `aegis-sidecar soc verify FILE`."""
     pack = await _packed(asked, with_facts=asked.values["facts"])
-    return await asked.rooms.backroom.do(lambda: pack.model_dump_json().encode())
+    return await asked.rooms.backroom.do(asked.person, lambda: pack.model_dump_json().encode())
 
 
 async def verify_incident(asked: Asked) -> dict[str, Any]:
@@ -192,7 +192,7 @@ async def verify_incident(asked: Asked) -> dict[str, Any]:
     except ValueError as error:
         found = unreadable(asked.tenant, asked.values["incident_id"], error)
     else:
-        found = await asked.rooms.backroom.do(partial(pack_verdict, pack))
+        found = await asked.rooms.backroom.do(asked.person, partial(pack_verdict, pack))
     return {
         "verified": found.holds,
         **{

@@ -106,7 +106,7 @@ class Api:
     ) -> web.StreamResponse:
         asked = Asked(
             person,
-            self._rooms,
+            self._rooms.of(person),
             read_query(request.rel_url.raw_query_string, route.every_parameter)
             | read_path(request.match_info, route.every_parameter),
             await _body(route, request),

@@ -203,17 +203,17 @@ def _told(places: Mapping[str, Position], rule: Rule) -> dict[str, Any]:
 
 async def check_policies(asked: Asked) -> dict[str, Any]:
     """Whether texts load, with every problem."""
-    loaded = await asked.rooms.backroom.do(loading(asked.rooms.load, asked.body))
+    loaded = await asked.rooms.backroom.do(asked.person, loading(asked.rooms.load, asked.body))
     said = checked(loaded)
     if loaded.policy_set is not None:
-        await asked.rooms.backroom.do(partial(let_go, [loaded.policy_set]))
+        await asked.rooms.backroom.do(asked.person, partial(let_go, [loaded.policy_set]))
     return said
 
 
 async def replay_calls(asked: Asked) -> dict[str, Any]:
     """What the texts would have made of recorded calls; the newest, unless `after_seq` says."""
     rooms, said = asked.rooms, asked.body
-    loaded = await rooms.backroom.do(loading(rooms.load, said))
+    loaded = await rooms.backroom.do(asked.person, loading(rooms.load, said))
     if loaded.policy_set is None:
         first = next(one for one in loaded.problems if not one.is_warning)
         raise ApiProblem("refused", f"the policies do not load: {first}", parameter="files")
@@ -226,14 +226,14 @@ async def replay_calls(asked: Asked) -> dict[str, Any]:
     replay, begun_ns = Replay(loaded.policy_set), rooms.clock.monotonic_ns()
     async for read, page in recorded_pages(rooms.reader, asked.tenant, after, until, PIECE_ROWS):
         at = read
-        await rooms.backroom.do(partial(judge_page, replay, page))
+        await rooms.backroom.do(asked.person, partial(judge_page, replay, page))
         if (rooms.clock.monotonic_ns() - begun_ns) / 1e9 > REPLAY_S:
             break
     answer = {
         "revision": loaded.policy_set.revision, "after_seq": after, "until_seq": at,
         "is_complete": at >= head.seq, **replay.data(),
     }  # fmt: skip
-    await rooms.backroom.do(partial(let_go, [loaded.policy_set]))
+    await rooms.backroom.do(asked.person, partial(let_go, [loaded.policy_set]))
     return answer
 
 

@@ -8,7 +8,7 @@ Must not know: HTTP, how a room does what it does.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sidecar.control.api.problems import ApiProblem
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sidecar.clock import Clock
     from sidecar.config.model import Config
     from sidecar.control.api.backroom import Backroom
+    from sidecar.control.api.reading import Reading
     from sidecar.control.state import ControlState
     from sidecar.identity.changes import Changes
     from sidecar.identity.containing import Containing
@@ -43,7 +44,8 @@ class Doorman(Protocol):
 
 @dataclass(slots=True)
 class Rooms:
-    """All of them. `reader` has connections and a time limit of its own; `changes` makes those of
+    """All of them. `reader` has connections and a time limit of its own, and `reading` gives each
+    person his turn at them; `changes` makes those of
     agents and keys, `containing` those of containments; `document` gives what is said of the
     API to programs."""
 
@@ -55,11 +57,16 @@ class Rooms:
     approvals: Approvals
     state: ControlState
     reader: SqlReader
+    reading: Reading
     policies: PolicyKeeper
     load: Load
     route_request: RouteRequest
     backroom: Backroom
     document: Callable[[], bytes]
+
+    def of(self, person: Person) -> Rooms:
+        """The same for what this person asks for."""
+        return replace(self, reader=self.reading.of(person))
 
 
 def kept(room: T | None, what: str) -> T:

@@ -168,7 +168,8 @@ async def verify_range(asked: Asked) -> dict[str, Any]:
         rows, beside = receipts_and_facts(recorded, last)
         lines = lines_of(rows, previous, beside)
         verdict = await asked.rooms.backroom.do(
-            partial(_read_page, stretch, liveness, rows, lines, at, previous)
+            asked.person,
+            partial(_read_page, stretch, liveness, rows, lines, at, previous),
         )
         count, facts = count + verdict.count, facts + verdict.facts
         unvouched += verdict.unvouched
@@ -220,7 +221,9 @@ async def verify_sent(asked: Asked) -> dict[str, Any]:
         what = f"a receipt is not what a hash can be taken of: {error}"
         return _verdict(0, 1, 0, "", "", what, NOTHING_TOLD) | {"compared": 0}
     first_seq = first if isinstance(first, int) and first > 1 else 1
-    verdict = await asked.rooms.backroom.do(partial(verify_lines, lines, first_seq=first_seq))
+    verdict = await asked.rooms.backroom.do(
+        asked.person, partial(verify_lines, lines, first_seq=first_seq)
+    )
     fault = None if verdict.fault is None else verdict.fault.what
     if verdict.count and verdict.tenant_id != asked.tenant:
         what = "it is another tenant's"
@@ -261,7 +264,7 @@ async def _held_against_store(
         compared += there is not None
     await stretch.begin(first)
     if stretch.wants_leaves:
-        await asked.rooms.backroom.do(partial(_take_sent, stretch, receipts))
+        await asked.rooms.backroom.do(asked.person, partial(_take_sent, stretch, receipts))
     anchors = await anchors_of(asked, stretch, head)
     return compared, words_of(anchors), anchors
 

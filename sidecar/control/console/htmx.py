@@ -3,7 +3,8 @@
 Knows: that htmx asks for the same pages and sends the same forms as a browser does without it, and
 takes a part of what comes back; its settings, by which nothing of a page is evaluated, kept or sent
 elsewhere, and whatever went wrong is shown. What it says by its headers is believed of how an
-answer is given (where to sign in, whether a notice is seen), never of whether it is.
+answer is given (where to sign in, whether a notice is seen) and that nobody asked for it himself,
+never of whether it is given.
 Must not know: HTTP libraries, what is on a page.
 """
 
@@ -16,6 +17,8 @@ from urllib.parse import urlsplit
 
 #: The part of every page that a form's answer takes the place of (base.html).
 PAGE: Final = "page"
+#: The element that asks for a list again and again (approvals.html).
+LOOK_AGAIN: Final = "look-again"
 #: What an answer depends on beside its address and cookie.
 VARY: Final = "HX-Request, HX-Target, HX-Current-URL"
 
@@ -57,6 +60,11 @@ SETTINGS: Final = json.dumps(_SETTINGS)
 def is_asking(headers: Mapping[str, str]) -> bool:
     """Whether htmx asks, and takes a part of the answer."""
     return headers.get("HX-Request") == "true"
+
+
+def is_by_itself(headers: Mapping[str, str]) -> bool:
+    """Whether a list looks again without anybody's doing."""
+    return is_asking(headers) and headers.get("HX-Trigger") == LOOK_AGAIN
 
 
 def shows_notice(headers: Mapping[str, str]) -> bool:

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("aegis.console")
 
 COOKIE: Final = "aegis_console"
+#: What pages ask for while they are open.
+LIVE: Final = f"{PREFIX}/live/"
 #: How long a browser may take for one piece of what it follows.
 PIECE_WAIT_S: Final = 30.0
 #: How long a page may take to be made.
@@ -165,7 +167,12 @@ class Console:
 
     async def _signed_in(self, request: web.Request) -> tuple[Session, Person]:
         token = request.cookies.get(cookie_name(request), "")
-        found = await self._sessions.find(token, request.remote or "") if token else None
+        by_itself = request.path.startswith(LIVE) or htmx.is_by_itself(request.headers)
+        found = (
+            await self._sessions.find(token, request.remote or "", by_itself=by_itself)
+            if token
+            else None
+        )
         if found is None:
             raise _SignIn
         return found
@@ -206,7 +213,7 @@ class Console:
             values = read_query(raw, page.parameters) | read_path(
                 request.match_info, page.parameters
             )
-            asked = self._at_its_place(page, Asked(person, self._rooms, values))
+            asked = self._at_its_place(page, Asked(person, self._rooms.of(person), values))
             async with asyncio.timeout(PAGE_S):
                 shown = await page.view(asked)
             notice = ""
@@ -241,7 +248,7 @@ class Console:
         session, person = await self._signed_in(request)
         _require_ours(session, fields)
         action = request.match_info["action"]
-        answer = await done(action, fields, Asked(person, self._rooms, {}))
+        answer = await done(action, fields, Asked(person, self._rooms.of(person), {}))
         back = addresses.ours(fields.get("back", ""))
         if ACTIONS[action]:
             remark = answer.get("remark")
@@ -273,9 +280,10 @@ class Console:
 
         async def is_on() -> bool:
             token = request.cookies.get(cookie_name(request), "")
-            return await self._sessions.find(token, request.remote or "") is not None
+            found = await self._sessions.find(token, request.remote or "", by_itself=True)
+            return found is not None
 
-        asked = Asked(person, self._rooms, values)
+        asked = Asked(person, self._rooms.of(person), values)
         with self._shares.one_of(live.STREAMS_MAX, person):
             return await self._followed(request, live.calls(asked, wanted, render, is_on))
 

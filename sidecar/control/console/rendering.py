@@ -14,23 +14,34 @@ from pathlib import Path
 from typing import Any, Final
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from sidecar.control.api.times import time_text
-from sidecar.policy.reasons import printable
+from sidecar.counted import counted
+from sidecar.policy.printable import printable
 
 FOLDER: Final = Path(__file__).parent / "templates"
 #: Characters of one value that a page shows; the API has the whole.
 SHOWN_MAX: Final = 20_000
 
 _SECOND_US: Final = 1_000_000
+_SOON: Final = ((120, "2 min"), (900, "15 min"), (3_600, "1 h"))
 
 
 def _seen(value: Any) -> Any:
     """What a template prints: text in which nothing hides. Line ends and tabs stay."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
-    text = value if len(value) <= SHOWN_MAX else f"{value[:SHOWN_MAX]}… [cut]"
+    return _legible(value if len(value) <= SHOWN_MAX else f"{value[:SHOWN_MAX]}… [cut]")
+
+
+def whole(text: str) -> Markup:
+    """A text by which somebody decides: nothing of it is left out here, for what is asked has
+    bounds of its own (`approvals.asked`)."""
+    return escape(_legible(text))
+
+
+def _legible(text: str) -> str:
     return "\n".join(
         "\t".join(printable(piece) for piece in line.split("\t")) for line in text.split("\n")
     )
@@ -46,12 +57,22 @@ def moment(at_us: int | None) -> Markup | str:
 
 
 def lasting(span_us: int) -> str:
-    """How long something is, in the largest unit that fits."""
-    seconds = max(0, span_us) / _SECOND_US
+    """How long something is, in the largest unit of which there are two, or one to the second;
+    never more than it is, for it may be the time that is left."""
+    seconds = max(0, span_us) // _SECOND_US
     for unit_s, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= unit_s:
-            return f"{seconds / unit_s:.0f} {name}"
-    return f"{seconds:.0f} s"
+        if seconds >= 2 * unit_s or seconds == unit_s:
+            return f"{seconds // unit_s} {name}"
+    return f"{seconds} s"
+
+
+def hurry(left_us: int) -> str:
+    """How soon something ends, if that is soon: in words that seldom change, for a list that is
+    made again when it has changed moves under the hand that reads it."""
+    for seconds, words in _SOON:
+        if left_us < seconds * _SECOND_US:
+            return f"less than {words} left"
+    return ""
 
 
 def pretty(value: Any) -> str:
@@ -90,8 +111,8 @@ def _environment() -> jinja2.Environment:
         auto_reload=False,
     )
     made.filters |= {
-        "moment": moment, "lasting": lasting, "pretty": pretty, "percent": percent, "size": size,
-        "span": span,
+        "moment": moment, "lasting": lasting, "hurry": hurry, "pretty": pretty, "percent": percent,
+        "size": size, "span": span, "whole": whole, "counted": counted,
     }  # fmt: skip
     return made
 

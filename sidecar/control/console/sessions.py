@@ -26,7 +26,8 @@ TOKEN_BYTES: Final = 32
 SESSIONS_MAX: Final = 1_000
 #: The same of one key, so that nobody signs the others out.
 SESSIONS_OF_A_KEY_MAX: Final = 20
-#: Without a request for so long, or after so long in any case, the key has to be shown again.
+#: Without a request of a person's for so long, or after so long in any case, the key has to be
+#: shown again.
 IDLE_S: Final = 2 * 3600.0
 LIFE_S: Final = 12 * 3600.0
 
@@ -77,9 +78,11 @@ class Sessions:
             self._sessions.popitem(last=False)
         return token
 
-    async def find(self, token: str, address: str) -> tuple[Session, Person] | None:
-        """The session of a cookie, and who that is by now; None if it is over. Raises
-        StoreError."""
+    async def find(
+        self, token: str, address: str, *, by_itself: bool = False
+    ) -> tuple[Session, Person] | None:
+        """The session of a cookie, and who that is by now; None if it is over. What a page asks for
+        `by_itself` keeps nobody signed in who has left it open. Raises StoreError."""
         name = sha256_of(token)
         session = self._sessions.get(name)
         if session is None:
@@ -92,6 +95,8 @@ class Sessions:
         if person is None or not person.roles:
             self._sessions.pop(name, None)
             return None
+        if by_itself:
+            return session, person
         session.seen_ns = now_ns
         if name in self._sessions:
             self._sessions.move_to_end(name)

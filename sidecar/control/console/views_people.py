@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Final
 
 from sidecar.control.api.route import Asked
+from sidecar.control.console.fitting import fits
 from sidecar.control.console.page import listed, route_of, told
 
 #: Lines of a difference that are shown.
@@ -16,6 +17,12 @@ DIFFERENCE_LINES_MAX: Final = 400
 #: Lines that are compared; of more, for which that takes very long, all stand as gone and new.
 COMPARED_LINES_MAX: Final = 2_000
 CALLS_MAX: Final = 20
+#: Why somebody has no vote on what still waits.
+_NO_VOTE: Final[Mapping[str, str]] = {
+    "already_voted": "You have said yours; the rest is others' to say.",
+    "own_approval": "It is asked for you: another approver has to decide.",
+    "not_an_approver": "It is not yours to decide: the rules that ask want others.",
+}
 #: Active containments that are looked through for those of one agent, newest first.
 CONTAINED_MAX: Final = 200
 
@@ -23,33 +30,26 @@ CONTAINED_MAX: Final = 200
 async def approvals(asked: Asked) -> Mapping[str, Any]:
     """What waits for a yes, oldest first; or all, newest first."""
     found = await listed("list_approvals", asked)
-    waiting = [{**one, "may_vote": _may_vote(asked, one)} for one in found.items]
-    return {"approvals": waiting, "next": found.next}
+    shown = [
+        {**one, "may_vote": one["vote_refused"] is None, "fits": fits(one["asked"])}
+        for one in found.items
+    ]
+    return {"approvals": shown, "next": found.next, "now_us": asked.rooms.clock.now_us()}
 
 
 async def approval(asked: Asked) -> Mapping[str, Any]:
     """One approval, with the exact arguments and what was said of it."""
     found = await told("get_approval", asked, approval_id=asked.values["approval_id"])
-    person = asked.person
+    refused = found["vote_refused"]
+    has_role = bool(asked.person.roles & route_of("approve").roles)
     return {
         "approval": found,
-        "may_vote": _may_vote(asked, found),
-        "has_voted": _has_voted(asked, found),
-        "may_withdraw": bool(person.roles & route_of("withdraw").roles)
+        "may_vote": refused is None,
+        "no_vote": _NO_VOTE.get(refused, "") if has_role else "Your roles do not allow a vote.",
+        "may_withdraw": bool(asked.person.roles & route_of("withdraw").roles)
         and found["state"] in ("pending", "approved"),
         "now_us": asked.rooms.clock.now_us(),
     }
-
-
-def _has_voted(asked: Asked, found: Mapping[str, Any]) -> bool:
-    return any(vote["actor"] == asked.person.actor for vote in found["votes"])
-
-
-def _may_vote(asked: Asked, found: Mapping[str, Any]) -> bool:
-    has_role = bool(asked.person.roles & route_of("approve").roles)
-    if found["asked"].get("is_altered"):
-        return False
-    return has_role and found["state"] == "pending" and not _has_voted(asked, found)
 
 
 async def agents(asked: Asked) -> Mapping[str, Any]:
@@ -113,7 +113,7 @@ async def tools(asked: Asked) -> Mapping[str, Any]:
     return {
         "tools": found.items,
         "next": found.next,
-        "drifted": await asked.rooms.backroom.do(partial(_differing, drift["tools"])),
+        "drifted": await asked.rooms.backroom.do(asked.person, partial(_differing, drift["tools"])),
         "may_act": bool(asked.person.roles & route_of("accept_tools").roles),
         "upstreams": sorted(asked.rooms.config.upstreams),
     }

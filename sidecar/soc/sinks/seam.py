@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
-from sidecar.policy.reasons import printable
+from sidecar.policy.printable import printable
 from sidecar.soc.model import Severity
 
 #: One attempt, from looking up a name to the end of the answer.

@@ -8,11 +8,12 @@ Must not know: how a sink writes them down.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
 
-from sidecar.policy.reasons import printable
+from sidecar.policy.printable import printable
 from sidecar.soc.sinks.seam import Outgoing
 
 HEADLINES: Final = {
@@ -27,10 +28,11 @@ HEADLINES: Final = {
 }
 #: Members of the thing that is told of, the first to be read first.
 MEMBERS: Final = (
-    "title", "called", "reason", "why", "detection", "state", "action", "agent", "agent_id", "user",
-    "run", "run_id", "tool", "upstream", "method", "path", "subject", "arguments", "beside",
-    "authorize", "headers", "is_cut", "is_escaped", "risk", "mutates", "rules", "hits", "votes",
-    "actor", "until_us", "ended_by", "ended_reason", "incident_id", "recommended", "id",
+    "title", "called", "reason", "why", "detection", "state", "expires_at_us", "action",
+    "agent", "agent_id", "user", "run", "run_id", "tool", "upstream", "method", "path", "subject",
+    "arguments", "beside", "authorize", "headers", "is_cut", "is_escaped", "risk", "mutates",
+    "rules", "hits", "votes", "actor", "until_us", "ended_by", "ended_reason", "incident_id",
+    "recommended", "id",
 )  # fmt: skip
 VALUE_CHARACTERS_MAX: Final = 200
 #: As many as a request for an approval has.
@@ -51,7 +53,7 @@ def thing(delivery: Outgoing) -> Mapping[str, Any]:
 def facts(delivery: Outgoing) -> list[tuple[str, str]]:
     """Names of our own, and values that agents and tools may have chosen."""
     about = thing(delivery)
-    found = [(name, _text(about[name])) for name in MEMBERS if _says_something(about, name)]
+    found = [(name, _text(name, about[name])) for name in MEMBERS if _says_something(about, name)]
     return found[:FACTS_MAX]
 
 
@@ -72,7 +74,17 @@ def one_line(text: str, characters_max: int = VALUE_CHARACTERS_MAX) -> str:
     return shown if len(shown) <= characters_max else f"{shown[:characters_max]}…"
 
 
-def _text(value: Any) -> str:
+def _moment(at_us: int) -> str:
+    """A time as people read it; what no calendar has stays a number."""
+    try:
+        return datetime.fromtimestamp(at_us // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (OverflowError, ValueError, OSError):
+        return str(at_us)
+
+
+def _text(name: str, value: Any) -> str:
+    if name.endswith("_us") and isinstance(value, int):
+        return _moment(value)
     if isinstance(value, str):
         return one_line(value)
     return one_line(orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode())

@@ -53,7 +53,7 @@ def message(delivery: Outgoing) -> Mapping[str, Any]:
 
 def _links(about: Mapping[str, Any]) -> list[str]:
     """Addresses that the sidecar itself put there."""
-    links = [("decision_url", "Decide"), ("approval_url", "Look at it")]
+    links = [("decision_url", "Decide"), ("console_url", "Look at it")]
     found = [(str(about[name]), word) for name, word in links if about.get(name)]
     return [f"<{url}|{word}>" for url, word in found if not set(url) & set("<>|` \n")]
 

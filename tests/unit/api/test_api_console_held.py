@@ -13,6 +13,7 @@ from aiohttp import ClientSession
 from api_setup import Served, key_of
 from console_setup import browser
 
+from sidecar.control.console import sessions
 from sidecar.control.console.sessions import SESSIONS_MAX
 from sidecar.ledger.receipt import blank_receipt
 from storage.records import Entry
@@ -156,3 +157,25 @@ async def test_b19_one_address_does_not_have_every_connection(served: Served) ->
     for _, writer in held:
         writer.close()
     assert closed, "300 idle connections of one address are all kept"
+
+
+async def test_a_page_that_was_left_open_keeps_nobody_signed_in(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list looks again every two seconds, and the drawing of the overview asks as often."""
+    monkeypatch.setattr(sessions, "IDLE_S", 0.6)
+    look_again = {"HX-Request": "true", "HX-Trigger": "look-again"}
+    polls = [("/approvals", look_again), ("/live/pressure", {})]
+    for by_itself in (True, False):
+        page = browser(served)
+        async with page.client:
+            await page.sign_in()
+            said = []
+            for turn in range(10):
+                path, headers = polls[turn % 2] if by_itself else ("/approvals", {})
+                async with page.client.get(
+                    f"{page.url}/console{path}", headers=headers, allow_redirects=False
+                ) as answer:
+                    said.append(answer.status)
+                await asyncio.sleep(0.1)
+        assert said[0] == 200 and (said[-1] in (303, 401)) == by_itself, said

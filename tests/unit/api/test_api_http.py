@@ -156,6 +156,16 @@ async def test_a_key_counts_in_its_header_alone(served: Served) -> None:
         assert said[2]["WWW-Authenticate"] == "Bearer"
 
 
+class Given:
+    """In the place of the readers: everybody has this one."""
+
+    def __init__(self, reader: object) -> None:
+        self._reader = reader
+
+    def of(self, _: object) -> object:
+        return self._reader
+
+
 class Failing:
     """A reader that fails, or never answers."""
 
@@ -182,7 +192,7 @@ async def test_i5_what_fails_below_tells_nothing_of_it(
     serving = served.api._serving
     route = next(one for one in served.api.routes if one.name == "get_decision")
     assert serving is not None
-    monkeypatch.setattr(served.api._rooms, "reader", Failing(error))
+    monkeypatch.setattr(served.api._rooms, "reading", Given(Failing(error)))
     if error is None:
         object.__setattr__(route, "time_limit_s", 0.1)
     try:
@@ -269,14 +279,15 @@ async def test_no_more_requests_than_so_many_at_once(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mount, "REQUESTS_MAX", 2)
-    real, gate = served.api._rooms.reader, asyncio.Event()
+    gate = asyncio.Event()
 
     class Gated:
         async def receipts_of_call(self, *_: object) -> list[Any]:
             await gate.wait()
             return []
 
-    served.api._rooms.reader = Gated()
+    real = served.api._rooms.reading
+    monkeypatch.setattr(served.api._rooms, "reading", Given(Gated()))
     keys = [key_of(tenant, "admin") for tenant in ("acme", "rival")]
     waiting = [asyncio.create_task(served.ask("/v1/decisions/x", key)) for key in keys]
     while served.api._open < 2:
@@ -284,5 +295,5 @@ async def test_no_more_requests_than_so_many_at_once(
     assert_problem(await served.ask("/v1/decisions/x"), 503, "too_busy")
     gate.set()
     assert [said[0] for said in await asyncio.gather(*waiting)] == [404, 404]
-    served.api._rooms.reader = real
+    monkeypatch.setattr(served.api._rooms, "reading", real)
     assert (await served.ask("/v1/decisions"))[0] == 200

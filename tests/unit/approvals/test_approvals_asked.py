@@ -113,14 +113,23 @@ def reads(
     ("hidden", "shown"),
     [("\u202e", "\\u202e"), ("\u200b", "\\u200b"), ("\u2066", "\\u2066"), ("\ufeff", "\\ufeff"),
      ("\x1b[2J", "\\u001b[2J"), ("\r\n", "\\u000d\\u000a"), ("\U000e0041", "\\U000e0041"),
-     ("\u2028", "\\u2028"), ("\ud800", "\\ud800")],
+     ("\u2028", "\\u2028"), ("\ud800", "\\ud800"),
+     # Letters, marks and symbols that nobody sees, and what passes for a blank.
+     ("\u3164", "\\u3164"), ("\uffa0", "\\uffa0"), ("\u115f\u1160", "\\u115f\\u1160"),
+     ("\u2800", "\\u2800"), ("\u034f", "\\u034f"), ("\u17b4", "\\u17b4"), ("\u180b", "\\u180b"),
+     ("\ufe0f", "\\ufe0f"), ("\U000e0101", "\\U000e0101"), ("\u00a0", "\\u00a0"),
+     ("\u2003\u3000", "\\u2003\\u3000"),
+     # More marks than any script has on one letter are drawn over other lines.
+     ("\u0301" * 6, "\u0301" * 4 + "\\u0301" * 2)],
 )  # fmt: skip
 def test_e6_what_cannot_be_seen_stands_as_an_escape(hidden: str, shown: str) -> None:
     said = reads({f"na{hidden}me": [f"pay{hidden}ana"]}, {"tool": hidden}, called=f"t{hidden}")
     assert said["authorize"] == {"tool": shown}
     assert said["arguments"] == {f"na{shown}me": [f"pay{shown}ana"]}
     assert said["called"] == f"t{shown}" and said["is_escaped"] and not said["is_cut"]
-    assert reads({"a": "Grüße, 世界 <b>&amp;"})["arguments"] == {"a": "Grüße, 世界 <b>&amp;"}
+    plain = "Grüße, 世界 <b>&amp; e\u0301 שָׁלוֹם ที่นี่ བསྒྲུབས དྷཱུྃ हिन्दी 🙂"
+    said = reads({"a": plain})
+    assert said["arguments"] == {"a": plain} and not said["is_escaped"]
 
 
 def test_e6_two_names_that_look_alike_stay_two() -> None:

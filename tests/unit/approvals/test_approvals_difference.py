@@ -42,7 +42,7 @@ def args(**values: Any) -> dict[str, Any]:
 CASES = (
     (args(a=1), args(a=1), []),
     (args(a=1), args(a=2), [("changed", "args.a", "1", "2")]),
-    (args(a=1), args(a="1"), [("changed", "args.a", "1", "1")]),
+    (args(a=1), args(a="1"), [("changed", "args.a", "1", '"1"')]),
     (args(a=1), args(a=True), [("changed", "args.a", "1", "true")]),
     (args(a=None), args(), [("removed", "args.a", "null", None)]),
     (args(a=[1]), args(a=[True]), [("changed", "args.a", "[1]", "[true]")]),

@@ -17,8 +17,8 @@ from sidecar.approvals.entries import ASK
 from sidecar.approvals.states import Term, Terms, Vote, read_terms, terms_text, votes_text
 from sidecar.approvals.view import shown
 from sidecar.cli.approvals import _lines
-from sidecar.control.approval_links import _page
 from sidecar.control.approval_news import ApprovalNews
+from sidecar.control.console.link_page import LinkPage
 from sidecar.control.console.rendering import Templates
 from sidecar.model import Decision, Effect, HttpFacts, Principal, Tool, ToolCall, TrustLevel
 from sidecar.policy.runs import RunState
@@ -94,7 +94,7 @@ def in_the_console(row: ApprovalRow) -> str:
 
 
 PLACES: dict[str, Callable[[ApprovalRow], str]] = {
-    "link": lambda row: _page("You decide", shown(row), can_vote=True),
+    "link": lambda row: LinkPage().approval(shown(row), "ana", None, ""),
     "console": in_the_console,
     "command line": lambda row: "\n".join(_lines(shown(row))),
     "webhook": told,
@@ -211,3 +211,27 @@ def test_e6_what_is_not_kept_is_not_said_to_be_the_same() -> None:
     assert [(one["what"], one["at"]) for one in found["differences"]] == [
         ("unknown", "beside"), ("unknown", "arguments"),
     ]  # fmt: skip
+
+
+ALIKE: tuple[tuple[Any, Any], ...] = (
+    ("7", 7), ("true", True), ("null", None), ("-1.5", -1.5), ('["a"]', ["a"]),
+    ('{"a": 1}', {"a": 1}),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "other"), ALIKE)
+def test_e6_what_reads_alike_is_told_apart(text: str, other: Any) -> None:
+    """An agent may send a text where a number was approved; the tool may take it otherwise."""
+    told = ["\n".join(_lines(shown(row_of(arguments={"x": one})))) for one in (text, other)]
+    assert f"x = {json.dumps(text)}" in told[0] and f"x = {json.dumps(other)}" in told[1]
+    found = compared(row_of(arguments={"x": text}), row_of(arguments={"x": other}))
+    assert found is not None
+    (one,) = found["differences"]
+    assert one["now"] == json.dumps(text) != one["before"]
+
+
+def test_e6_a_plain_text_stands_as_it_is_and_a_name_is_one() -> None:
+    arguments = {"note": "the customer called", "amount = 5": 1, "when": "2026-12-01", "t": "tea"}
+    told = "\n".join(_lines(shown(row_of(arguments=arguments))))
+    for line in ("note = the customer called", '"amount = 5" = 1', "when = 2026-12-01", "t = tea"):
+        assert line in told

@@ -152,6 +152,9 @@ def test_e5_nobody_decides_on_his_own() -> None:
     assert is_own(asked, person("ana")) and not is_own(asked, person("bo"))
     assert is_own(asked, person("key", agent="coder")) and is_own(row(), person("k", agent="x"))
     assert not is_own(row(), person("ana")), "positive control: asked for nobody"
+    for written in ("Ana", " ANA\n", "Person:ana"):
+        assert is_own(row(user=written), person("ana")), written
+    assert not is_own(row(user="Anan"), person("ana"))
 
 
 def test_what_is_kept_reads_as_it_was_written() -> None:

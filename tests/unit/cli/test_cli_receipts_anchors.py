@@ -313,7 +313,7 @@ def test_f2_a_damaged_head_is_said_for_it_may_have_vouched_for_more(
     assert auditor.anchored() == 0
     told = capsys.readouterr()
     assert "anchored at 13" in told.out
-    assert "heads: 1 lines hold no checkpoint that can be read" in told.err
+    assert "heads: 1 line holds no checkpoint that can be read" in told.err
     auditor.heads.write_bytes(b"".join(heads[:2]))
     assert auditor.anchored() == 0
     assert capsys.readouterr().err == "", "positive control"

@@ -95,7 +95,7 @@ def test_f1_a_change_that_no_audit_event_tells_of_is_said(
     (report,) = reports(changed)
     assert (report.fault, report.untold) == (None, 1)
     assert store_command("backup", changed, changed.with_name("copy.db")) == 0
-    assert "of 1 changes that receipts tell of there is no audit event" in capsys.readouterr().out
+    assert "of 1 change that receipts tell of there is no audit event" in capsys.readouterr().out
 
 
 def test_what_was_erased_leaves_what_the_receipt_says_itself(changed: Path) -> None:

@@ -15,6 +15,7 @@ import storage
 from sidecar.approvals.erasing import ERASED
 from sidecar.approvals.states import Terms, terms_text
 from sidecar.approvals.view import compared_with
+from sidecar.counted import counted
 from sidecar.ledger.chain import seal
 from sidecar.ledger.receipt import blank_receipt
 from sidecar.soc.deliveries import Ids, Kind, Told, approval_told, deliveries_of
@@ -62,7 +63,7 @@ def test_f7_a_subject_is_erased_to_the_byte_and_every_chain_still_verifies(
     assert set(gone) < set(everyone) and len(everyone) == 14
     assert store_command("erase", path, "--tenant", tenant, *subject) == 0
     printed = capsys.readouterr().out
-    assert f"facts of {len(gone)} calls erased" in printed
+    assert f"facts of {counted(len(gone), 'call')} erased" in printed
     assert kept_secrets(path) == [number for number in everyone if number not in gone]
     for was, now in zip(before, reports(path), strict=True):
         assert now.fault is None
@@ -168,9 +169,10 @@ def test_f7_what_approvals_asked_goes_too_and_what_was_told_of_it(
     assert set(kept_secrets(path)) >= set(range(50, 55)), "positive control"
     assert store_command("erase", path, "--tenant", "acme", *subject) == 0
     printed = capsys.readouterr().out
-    assert f"What {len(gone)} approvals asked is erased, and {len(gone)} messages" in printed
+    assert f"What {counted(len(gone), 'approval')} asked is erased, and " in printed
+    assert f"erased, and {counted(len(gone), 'message')} about" in printed
     is_open = subject in (("--user", "bob"), ("--agent", "agent-2"))
-    assert ("1 approvals are open" in printed) == is_open
+    assert ("1 approval is open" in printed) == is_open
     assert not set(kept_secrets(path)) & set(gone)
     assert set(kept_secrets(path)) >= set(range(50, 55)) - set(gone)
     now, told = asyncio.run(_approvals(path))

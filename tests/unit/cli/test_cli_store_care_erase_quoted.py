@@ -13,6 +13,7 @@ from test_cli_store_care_erase import kept_secrets, peopled
 import storage
 from sidecar.cli.main import main
 from sidecar.control.erasing import Erasure
+from sidecar.counted import counted
 from sidecar.soc.model import ERASED
 from storage.erasing import ERASING, Erasing
 
@@ -75,8 +76,8 @@ def test_f7_what_alerts_quote_is_erased_to_the_byte_and_the_incidents_hold(
     printed = capsys.readouterr().out
     # Of an agent also what stands beside receipts of what was done about it.
     moves = 3 if subject[0] == "--agent" else 0
-    assert f"facts of {len(gone) + moves} calls erased" in printed
-    assert (f"What {len(quoted)} alerts quoted is erased" in printed) == bool(quoted)
+    assert f"facts of {counted(len(gone) + moves, 'call')} erased" in printed
+    assert (f"What {counted(len(quoted), 'alert')} quoted is erased" in printed) == bool(quoted)
     assert ("of the messages had reached nobody yet" in printed) == bool(quoted)
     assert "What people wrote stays" in printed
     assert kept_secrets(path) == [number for number in everyone if number not in gone]
@@ -127,8 +128,8 @@ def test_f7_what_cannot_be_read_stays_and_is_said(
     tampered(path, "UPDATE alert SET evidence = '[]' WHERE detection = 'leak-21'")
     assert store_command("erase", path, "--tenant", "acme", "--user", "bob") == 0
     printed = capsys.readouterr().out
-    assert "of 1 alerts it cannot be told whose call they quote" in printed
-    assert "1 rows that may quote it cannot be read, and stay" in printed
+    assert "of 1 alert it cannot be told whose call they quote" in printed
+    assert "1 row that may quote it cannot be read, and stays" in printed
     assert tables(path, "secret-31-") == {"alert"}
 
 

@@ -47,7 +47,7 @@ def test_a11_receipts_up_to_the_first_bad_one_are_salvaged(
     assert state_of(path) == before
     printed = capsys.readouterr().out
     assert "tenant 'acme': receipts 1 to 30 salvaged, 14 with facts" in printed
-    assert "LOST: all after receipt 30 (the last one was said to be 81); 1 facts: " in printed
+    assert "LOST: all after receipt 30 (the last one was said to be 81); 1 fact: " in printed
     assert "receipt 31: its content does not match its receipt_hash" in printed
     assert "tenant 'beta': receipts 1 to 6 salvaged, 3 with facts" in printed
     acme, beta = reports(target)

@@ -143,7 +143,7 @@ async def test_rule_17_a_backup_says_how_far_it_is_anchored(
     path = tmp_path / "aegis.db"
     assert await asyncio.to_thread(store_command, "backup", path, tmp_path / "named.db") == 0
     said = capsys.readouterr().out
-    assert "unanchored since 1: 1 signed heads agree, and nothing here says who signed" in said
+    assert "unanchored since 1: 1 signed head agrees, and nothing here says who signed" in said
     tampered(path, "DELETE FROM checkpoint")
     assert await asyncio.to_thread(_store, tmp_path, "backup", "unsigned.db") == 0
     said = capsys.readouterr().out

@@ -77,7 +77,7 @@ def test_the_catalogue_is_written_and_never_overwritten_unasked(
     arguments = ("--upstream", "files", "--config", config, "--output", output)
     assert run(*arguments) == 0
     first = output.read_text()
-    assert "catalogue: files\n" in first and "1 tools written" in capsys.readouterr().out
+    assert "catalogue: files\n" in first and "1 tool written" in capsys.readouterr().out
     output.write_text("mine")
     assert run(*arguments) == 2
     assert output.read_text() == "mine" and "--force" in capsys.readouterr().err
@@ -173,7 +173,7 @@ def test_a_document_is_imported_without_any_secret_and_passes_policy_check(
     arguments = (document, "--upstream", "shop", "--config", config, "--output", output)
     assert run(*arguments) == 0
     told = capsys.readouterr()
-    assert "1 tools written" in told.out and "1 operations; 0 left out" in told.err
+    assert "1 tool written" in told.out and "1 operation; 0 left out" in told.err
     assert "paths are below https://x.example/v1" in told.err and "\x1b" not in told.err
     assert asked == []
     checking = argparse.ArgumentParser()

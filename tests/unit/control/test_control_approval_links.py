@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import asyncio
 import base64
 import contextlib
 import dataclasses
@@ -9,6 +11,7 @@ import hmac
 import json
 import os
 import pwd
+import re
 import socket
 import sqlite3
 from collections.abc import AsyncIterator
@@ -18,11 +21,14 @@ from typing import Any
 import pytest
 from aiohttp import ClientResponse, ClientSession, UnixConnector
 from kept_figures import keep_figures
+from yarl import URL
 
 from sidecar.app import Sidecar, running
 from sidecar.approvals.links import Link, read, signed
 from sidecar.approvals.refusals import ApprovalRefused
+from sidecar.cli import approvals as cli_approvals
 from sidecar.config.load import load_config
+from sidecar.control import approval_care
 from sidecar.ledger.fence import Standing
 
 LINK = Link("acme", "a1", "ana", ("finance",), 100)
@@ -217,6 +223,47 @@ async def test_g10_whoever_has_a_key_of_that_role_may_be_given_a_link(served: Se
     assert (await served.ask("link", name="kim"))[1]["code"] == "unknown_person"
 
 
+async def test_g10_whoever_is_no_approver_any_more_decides_by_no_link(served: Served) -> None:
+    """A link was made while he was one; his key was revoked since."""
+    made = {"name": "kim", "roles": ["approver"], "groups": ["finance"]}
+    _, key = await served.ask("/keys/create", **made)
+    _, law = await served.ask("/keys/create", **{**made, "groups": ["law"]})
+    url = await served.link("kim")
+    async with served.client.get(url) as reply:
+        assert reply.status == 200, "positive control"
+    assert (await served.ask("/keys/revoke", key_id=key["key_id"]))[0] == 200
+    assert (await served.vote(url, "approve")).status == 403, "he has left the group that is asked"
+    await served.ask("/keys/revoke", key_id=law["key_id"])
+    for vote in ("approve", "reject"):
+        async with served.client.post(url, json={"vote": vote}) as reply:
+            assert (reply.status, (await reply.json())["code"]) == (403, "approver_gone")
+    async with served.client.get(url, headers={"Accept": "text/html"}) as page:
+        text = await page.text()
+    assert page.status == 403 and "/buy/" not in text and "no approver" in text
+    assert await served.state() == ("pending", 1)
+    await served.ask("/keys/create", **made)
+    assert (await served.vote(url, "approve")).status == 200, "he is one again"
+
+
+async def test_the_page_fits_a_telephone_and_asks_only_whom_it_can(served: Served) -> None:
+    """Chats lead there."""
+    url = await served.link("ana")
+    pages = []
+    for send in (served.client.get, served.client.post, served.client.get):
+        form = {"data": {"vote": "approve", "reason": "so"}} if send == served.client.post else {}
+        async with send(url, headers={"Accept": "text/html"}, **form) as page:
+            assert page.status == 200
+            pages.append(await page.text())
+            policy = page.headers["Content-Security-Policy"]
+    (sheet,) = re.findall('rel="stylesheet" href="([^"]+)"', pages[0])
+    async with served.client.get(URL(url).with_path(sheet)) as reply:
+        assert reply.status == 200 and "style-src 'self'" in policy
+    assert all('name="viewport"' in one and "UTC" in one for one in pages)
+    assert ['value="approve"' in one for one in pages] == [True, False, False]
+    assert "Your yes is on record." in pages[1] and "This person has voted" in pages[2]
+    assert "/buy/tea" in pages[0] and "0 of 2" in pages[0] and "1 of 2" in pages[2]
+
+
 async def test_e6_nobody_reads_or_votes_on_what_the_store_was_changed_to(served: Served) -> None:
     url = await served.link("ana", "finance")
     with contextlib.closing(sqlite3.connect(served.folder / "aegis.db")) as store:
@@ -277,3 +324,41 @@ def test_a_link_reads_as_it_was_signed_until_it_is_over() -> None:
         with pytest.raises(ApprovalRefused) as refused:
             read(text, key, at_us)
         assert refused.value.code == code
+
+
+async def test_the_command_line_lists_and_watches_all_that_wait(
+    served: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Hundreds of one agent's questions stood before what was asked last, which was never shown."""
+    monkeypatch.setattr(approval_care, "LISTED_MAX", 2)
+    ids = [served.approval_id]
+    for number in range(6):
+        async with served.client.post(f"{served.sidecar.data_url}/shop/buy/{number}") as reply:
+            ids.append((await reply.json())["approval"])
+    where = served.folder / "control.sock"
+    found = await asyncio.to_thread(cli_approvals._waiting, where, "")
+    assert [one["approval_id"] for one in found] == sorted(ids) and len(ids) == 7
+    after = await asyncio.to_thread(cli_approvals._waiting, where, "", sorted(ids)[3])
+    assert [one["approval_id"] for one in after] == sorted(ids)[4:]
+
+    looks = 0
+
+    def look_thrice(_: float) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli_approvals.time, "sleep", look_thrice)
+    args = argparse.Namespace(tenant="", json=False)
+    with pytest.raises(KeyboardInterrupt):
+        await asyncio.to_thread(cli_approvals._watch, args, where)
+    printed = capsys.readouterr().out
+    assert [printed.count(f"{one}  pending") for one in ids] == [1] * 7, "each is shown once"
+
+
+def test_what_is_watched_is_looked_for_some_time_back() -> None:
+    now = "01a2304dff4b7be5a98947d9556ed3d4"
+    before = cli_approvals._some_time_before(now)
+    assert int(now[:12], 16) - int(before, 16) == cli_approvals.OVERLAP_MS and before < now
+    assert cli_approvals._some_time_before("") == ""

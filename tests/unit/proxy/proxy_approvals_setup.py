@@ -77,7 +77,7 @@ async def asking(
 
 
 async def open_ones(one: Whole) -> list[ApprovalRow]:
-    return await one.sidecar.approvals.deciding.waiting_ones(TENANT, "", 1000)
+    return (await one.sidecar.approvals.deciding.waiting_ones(TENANT, "", 1000))[0]
 
 
 async def soon(found: Callable[[], Awaitable[Any]], within_s: float = 5.0) -> Any:

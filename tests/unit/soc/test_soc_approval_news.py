@@ -23,6 +23,8 @@ from sidecar.config.identity_model import ConfiguredPerson, Tenant
 from sidecar.config.model import Approvals as Settings
 from sidecar.config.model import Secret, Sink
 from sidecar.control.approval_news import ApprovalNews, approval_addition
+from sidecar.control.console.page import PREFIX
+from sidecar.control.console.table import PAGES
 from sidecar.errors import Refused
 from sidecar.ledger.chain import seal
 from sidecar.ledger.fence import Fence
@@ -168,17 +170,21 @@ class Configured:
         "acme": Tenant(
             agents={},
             people={
-                "ana": ConfiguredPerson(roles=(Role.APPROVER,), groups=("g",), key=Secret("k"))
+                "ana": ConfiguredPerson(roles=(Role.APPROVER,), groups=("g",), key=Secret("k")),
+                # An approver elsewhere, or no sink could be hers.
+                "vic": ConfiguredPerson(roles=(Role.VIEWER,), groups=("g",), key=Secret("v")),
             },
         )
     }
     sinks = {  # noqa: RUF012
         name: Sink(name=name, kind="slack", url=Secret("https://x"), approver=approver)
-        for name, approver in (("ops", "ana"), ("chat", ""), ("odd", "zoe"))
+        for name, approver in (("ops", "ana"), ("chat", ""), ("odd", "zoe"), ("only", "vic"))
     }
 
 
-@pytest.mark.parametrize(("sink", "has_link"), [("ops", True), ("chat", False), ("odd", False)])
+@pytest.mark.parametrize(
+    ("sink", "has_link"), [("ops", True), ("chat", False), ("odd", False), ("only", False)]
+)
 async def test_e7_a_link_goes_to_the_sink_that_stands_for_its_person_and_to_no_other(
     desk: Desk, sink: str, has_link: bool
 ) -> None:
@@ -188,6 +194,8 @@ async def test_e7_a_link_goes_to_the_sink_that_stands_for_its_person_and_to_no_o
     (row,) = await desk.told()
     more = await addition(row._replace(sink=sink))
     assert more["approval_url"] == f"https://a.io/v1/approvals/{approval_id}"
+    assert more["console_url"] == f"https://a.io/console/approvals/{approval_id}"
+    assert "/console/approvals/{approval_id}" in [f"{PREFIX}{page.path}" for page in PAGES]
     assert more["expires_at_us"] > row.created_us
     assert ("decision_url" in more) is has_link
     assert "link" not in row.body, "it lies in no store"
