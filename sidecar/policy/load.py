@@ -31,6 +31,7 @@ from sidecar.yaml_reader import Node, read_documents
 __all__ = ["LoadedPolicies", "Source", "load_policies"]
 
 KINDS = ("catalogue", "policy", "test", "detection")
+_OWN_FILE = "give it a file of its own"
 _UNKNOWN_NAME = re.compile(r'there is no "((?:constants|variables)\.\w+)"$')
 SECRETS = ("password", "token", "secret", "api_key", "authorization")
 
@@ -209,7 +210,7 @@ def _read_document(
     """Reads the first document as what it is; tests may have several, other files have one."""
     kind = _kind(documents[0], problems)
     if kind in ("policy", "catalogue", "detection") and len(documents) > 1:
-        problems.error(documents[1].position, "a second document in one file")
+        problems.error(documents[1].position, "a second document in one file", _OWN_FILE)
     for document in documents if kind == "test" else ():
         if next(iter(_keys(document)), "") == "test":
             files.tests.append(document)
