@@ -287,22 +287,6 @@ def test_the_tools_of_a_server_are_printed_as_a_catalogue_that_loads(tmp_path: P
 LIST = {"jsonrpc": "2.0", "id": "l", "method": "tools/list"}
 
 
-def test_c12_over_a_pipe_announced_tools_wait_for_their_list_too(tmp_path: Path) -> None:
-    wrap = Wrap(tmp_path)
-    wrap.say(LIST)
-    assert [one["name"] for one in wrap.hear()["result"]["tools"]] == ["echo"]
-    assert wrap.asked(1, "echo")["result"], "positive control"
-    wrap.call(2, "grow")
-    heard = [wrap.hear(), wrap.hear()]
-    assert heard[0] == {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}
-    refused = wrap.asked(3, "echo")
-    assert refused["result"]["isError"] and "list_changed" in str(refused)
-    wrap.say(LIST)
-    assert [one["name"] for one in wrap.hear()["result"]["tools"]] == ["echo"]
-    assert not wrap.asked(4, "echo")["result"].get("isError")
-    assert wrap.end() == 0
-
-
 def test_c12_a_tool_that_was_changed_is_hidden_until_it_is_accepted(tmp_path: Path) -> None:
     first = Wrap(tmp_path)
     first.say(LIST)
