@@ -6,9 +6,12 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, BinaryIO
 
+from sidecar.cli.chosen_store import WrongUsage, add_store_arguments, store_url
 from sidecar.cli.os_error_text import os_error_text
+from sidecar.cli.own_output import silence
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from storage.sql_store import SqlReader
@@ -20,13 +23,7 @@ HELP = "receipts as JSON Lines, oldest first"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Whose, from where, to where."""
     parser.add_argument("--tenant", help="whose receipts (default: the only tenant there is)")
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument(
-        "--config",
-        metavar="FILE",
-        help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)",
-    )
-    where.add_argument("--store", help="store URL, instead of the configuration's")
+    add_store_arguments(parser)
     parser.add_argument(
         "--output",
         metavar="FILE",
@@ -41,48 +38,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 done, 1 store trouble, 2 wrong usage."""
     import asyncio
-    import contextlib
-    import os
-    from pathlib import Path
 
     from storage.errors import StoreError
 
-    url = args.store or _configured_store(args.config)
-    if url is None:
-        return 1
     try:
-        with contextlib.ExitStack() as stack:
-            output = sys.stdout.buffer
-            if args.output:
-                output = stack.enter_context(Path(args.output).open("wb"))
-            return asyncio.run(_write_export(url, args, output))
+        return asyncio.run(_write_export(store_url(args), args))
+    except WrongUsage as error:
+        print(error, file=sys.stderr)
+        return 2
     except StoreError as error:
         print(f"{error} [{error.code}]\n    {error.next_step}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # whoever reads had enough; what is still buffered goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence()
         return 0
     except OSError as error:
         print(f"cannot be written: {os_error_text(error)}", file=sys.stderr)
+        if not args.output:
+            silence()
         return 1
 
 
-def _configured_store(config: str | None) -> str | None:
-    import os
-    from pathlib import Path
-
-    from sidecar.config.load import load_config
-
-    path = Path(config or os.environ.get("AEGIS_CONFIG") or "sidecar.yaml")
-    loaded = load_config(path, os.environ, [])
-    if loaded.local is not None:
-        return loaded.local.store
-    for problem in loaded.problems:
-        print(problem, file=sys.stderr)
-    return None
-
-
-async def _write_export(url: str, args: argparse.Namespace, output: BinaryIO) -> int:
+async def _write_export(url: str, args: argparse.Namespace) -> int:
     from pathlib import Path
 
     import storage
@@ -107,9 +84,11 @@ async def _write_export(url: str, args: argparse.Namespace, output: BinaryIO) ->
                 file=sys.stderr,
             )
         lines = export_lines(reader, str(tenant_id), with_facts=args.facts, start=start)
-        async for line in lines:
-            output.write(line)
-        output.flush()
+        # Not before it is known that there is something: what stood in the file stays till then.
+        with _opened(args.output) as output:
+            async for line in lines:
+                output.write(line)
+            output.flush()
         if args.output:
             beside = Path(args.output + ".checkpoints")
             heads = await _checkpoint_lines(reader, str(tenant_id))
@@ -117,6 +96,13 @@ async def _write_export(url: str, args: argparse.Namespace, output: BinaryIO) ->
     finally:
         await reader.close()
     return 0
+
+
+def _opened(name: str | None) -> AbstractContextManager[BinaryIO]:
+    import contextlib
+    from pathlib import Path
+
+    return Path(name).open("wb") if name else contextlib.nullcontext(sys.stdout.buffer)
 
 
 async def _checkpoint_lines(reader: SqlReader, tenant_id: str) -> list[bytes]:
