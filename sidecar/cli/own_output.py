@@ -13,7 +13,6 @@ import errno
 import io
 import os
 import sys
-from pathlib import Path
 from typing import Final
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
@@ -29,9 +28,10 @@ def make_ready() -> None:
         if nothing != _STANDARD_ERROR:
             os.dup2(nothing, _STANDARD_ERROR)
             os.close(nothing)
-        sys.stderr = open(_STANDARD_ERROR, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stderr = os.fdopen(_STANDARD_ERROR, "w", encoding="utf-8", closefd=False)
     if sys.stdout is None:
-        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        sys.stdout = os.fdopen(nothing, "w", encoding="utf-8")
     out = sys.stdout
     if not isinstance(out, io.TextIOWrapper) or codecs.lookup(out.encoding).name == "utf-8":
         return

@@ -54,6 +54,15 @@ class WitnessUnreadable(StoreError):
     )
 
 
+class WitnessForbidden(WitnessUnreadable):
+    """The file that tells how far the chains were may not be read."""
+
+    next_step = (
+        "Run this as the sidecar's user, or give the files of its data folder to that user. Do not "
+        "move the file away: it tells whether the store was rolled back."
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Testimony:
     """What the file says: the heads by tenant, of which store, when it was written."""
@@ -77,7 +86,8 @@ class Witness:
             content = read_small(self.path, FILE_BYTES_MAX)
             return None if content is None else _read(content)
         except OSError as error:
-            raise WitnessUnreadable(f"{self.path}: {error.strerror or error}") from error
+            kind = WitnessForbidden if isinstance(error, PermissionError) else WitnessUnreadable
+            raise kind(f"{self.path}: {error.strerror or error}") from error
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise WitnessUnreadable(f"{self.path} is not as it was written") from error
 
