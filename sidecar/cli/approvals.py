@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sidecar.cli.control_client import Unreachable, add_connection_arguments, ask_at, socket_path
+from sidecar.kept_id import kept_id
 
 NAME = "approvals"
 HELP = "show calls that wait for a person's yes, approve or reject them"
@@ -94,7 +95,7 @@ def _asked(args: argparse.Namespace) -> dict[str, Any]:
     if args.verb == "list":
         asked["all"] = args.all
     else:
-        asked["id"] = args.id
+        asked["id"] = kept_id(args.id)
     if args.verb in _ACTS:
         asked["reason"] = args.reason
     if args.verb == "link":

@@ -18,6 +18,7 @@ from sidecar.cli.chosen_store import (
     tenant_of,
     trusted_keys_of,
 )
+from sidecar.kept_id import kept_id
 
 if TYPE_CHECKING:
     from sidecar.control.erasing import Erased, Erasure
@@ -55,6 +56,8 @@ async def _erase(args: argparse.Namespace) -> int:
     [(kind, name)] = [
         (kind, getattr(args, kind)) for kind in SUBJECT_KINDS if getattr(args, kind) is not None
     ]
+    if kind == "call":
+        name = kept_id(name)
     await (await storage.open_reader(url)).close()  # a store that is not there is not made
     store = await storage.open_store(url, now_us=clock.now_us)
     try:
