@@ -31,6 +31,7 @@ from sidecar.yaml_reader import Node, read_documents
 __all__ = ["LoadedPolicies", "Source", "load_policies"]
 
 KINDS = ("catalogue", "policy", "test", "detection")
+_OF_A_SIDECAR = frozenset({"policies", "upstreams"})
 _OWN_FILE = "give it a file of its own"
 _UNKNOWN_NAME = re.compile(r'there is no "((?:constants|variables)\.\w+)"$')
 SECRETS = ("password", "token", "secret", "api_key", "authorization")
@@ -249,6 +250,10 @@ def _kind(node: Node, problems: Problems) -> str | None:
     hint = f"put `{kind}:` first" if kind is not None else did_you_mean(keys[0], KINDS)
     if keys[0] == "openapi":
         hint = "a catalogue names its document: `openapi: ./FILE`"
+    elif _OF_A_SIDECAR.issubset(keys):
+        hint = "a sidecar.yaml stands outside of the folder of policies that it names"
+    elif kind is None and keys[0] in ("rules", "rule"):
+        hint = "put the policy's name first: `policy: NAME`"
     problems.error(place, f'{wanted}, not "{keys[0]}"', hint)
     return kind
 
