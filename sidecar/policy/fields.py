@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sidecar.policy.other_words import other_word
+from sidecar.policy.other_words import how_written, other_word
 from sidecar.problems import Position, Problem
 from sidecar.yaml_reader import Node
 
@@ -100,7 +100,7 @@ def read_fields(
                 values[key] = value
     for key, field in fields.items():
         if field.is_required and key not in node.value:
-            problems.error(node.position, f'{what} needs "{key}"')
+            problems.error(node.position, f'{what} needs "{key}"', how_written(what, key))
     return values
 
 

@@ -89,6 +89,27 @@ _HINTS: Final[Mapping[str, Mapping[str, str]]] = {
 }  # fmt: skip
 
 
+#: By what lacks a key, and the key: how it is written.
+_WANTED: Final[Mapping[tuple[str, str], str]] = {
+    ("a policy", "rules"): "a list: rules: [{id: …, effect: …, tools: …}]",
+    ("a rule", "id"): "a name that no other rule of the policy has, e.g. id: no-large-refunds",
+    ("a rule", "tools"): 'e.g. tools: shop/refund, or "*" for every tool',
+    ("a limit", "max"): "how many there may be in the window, e.g. max: 60",
+    ("a limit", "window"): "in what time, e.g. window: 1m",
+    ("a test file", "cases"): "a list: cases: [{name: …, call: …, expect: …}]",
+    ("a case", "name"): "what it shows, e.g. name: large refunds ask",
+    ("a case", "call"): "a tool, e.g. call: shop/refund, or {method: …, path: …, body: …}",
+    ("a case", "expect"): "allow, deny or require_approval",
+    ("a call", "call"): "a tool, e.g. call: shop/refund, or {method: …, path: …, body: …}",
+    ("a detection", "severity"): "info, low, medium, high or critical",
+}
+
+
+def how_written(what: str, key: str) -> str:
+    """A hint for a key that `what` has to have and does not, or ""."""
+    return _WANTED.get((what, key), "")
+
+
 def other_word(what: str, key: str) -> str:
     """A hint for a key that `what` ("a rule") does not have, or ""."""
     return _HINTS.get(what, {}).get(key, "")
