@@ -24,6 +24,7 @@ _OPTIONAL: Final = "say what holds without it: args.?NAME.orValue(…), or ask h
 _ASCII: Final = "it only looks like an ASCII character: names are ASCII, quotes are \" or '"
 
 _SIZE: Final = "how long a text or list is, is written: size(VALUE)"
+_COUNT: Final = 'calls of this run are counted so: run.count("mail/*", duration("1h"))'
 _LITERAL: Final = "CEL writes true, false and null"
 _RAW: Final = "\\ begins an escape in a text of CEL: write a pattern as r'…'"
 _CUT: Final = (
@@ -119,6 +120,9 @@ def telling(findings: list[Finding]) -> list[Finding]:
 def hint_for_missing(text: str, missing: str, start: int, names: Iterable[str]) -> str:
     """A hint for a name at `start` that there is none of, or ""."""
     before, after = text[:start].rstrip(), text[start + len(missing) :].lstrip()
+    is_count = missing == "run" and after.startswith(".count(")
+    if is_count or (missing == "count" and before.endswith("run.")):
+        return _COUNT
     if missing in _LITERALS:
         return _LITERAL
     if missing in _ELSEWHERE and after.startswith("("):
