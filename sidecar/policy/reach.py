@@ -267,7 +267,11 @@ def _warn_of_protocol(one: CompiledRule, problems: Problems) -> None:
 def _warn_of_idle_globs(one: CompiledRule, reach: Reach, problems: Problems) -> None:
     """One of several globs that leads nowhere is often a misspelt tool."""
     matcher = one.draft.tools
+    patterns = {glob.pattern for glob in matcher.tools}
     for glob in matcher.tools if len(matcher.tools) > 1 else ():
+        # All of an upstream, with what it has not declared yet.
+        if glob.pattern.endswith("/*") and f"{glob.pattern[:-1]}unknown" in patterns:
+            continue
         alone = ToolMatcher(matcher.effect, (glob,))
         if not any(alone.names(tool) for tool in reach.candidates([glob])):
             problems.warning(

@@ -1,4 +1,4 @@
-"""`aegis-sidecar wrap` that cannot begin: what it says, and what it leaves behind."""
+"""`aegis-sidecar wrap` that cannot begin, what it says and leaves behind; and its first files."""
 
 from __future__ import annotations
 
@@ -91,3 +91,17 @@ def test_commands_in_the_first_files_can_be_typed_as_they_stand(tmp_path: Path) 
     text = write_first_files(folder, "files").read_text()
     assert f"receipts export --config '{folder}/sidecar.yaml'" in text
     assert f"approvals watch --config '{folder}/sidecar.yaml'" in text
+
+
+def test_nothing_is_to_be_said_of_the_first_rules(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They name the command that checks them, and whoever types it has changed nothing yet."""
+    config = write_first_files(tmp_path, "files")
+    check = ["policy", "check", "--strict", "--config", str(config)]
+    assert main(check) == 0
+    assert capsys.readouterr().err == ""
+    rules = tmp_path / "policies" / "start.yaml"
+    rules.write_text(rules.read_text().replace('"files/unknown", ', ""))
+    assert main(check) == 1
+    assert '"files/*" names no tool' in capsys.readouterr().err, "positive control"
