@@ -55,7 +55,8 @@ rules:
     effect: allow
     tools: ["{name}/*", "{name}/unknown", "{name}/mcp:*"]
 
-# Without the # in front, this is a rule; the agent is not even shown what it refuses always:
+# Without the # in front, this is a rule, of such tools as tools.yaml declares; the agent is not
+# even shown what it refuses always:
 #  - id: no-deleting
 #    effect: deny
 #    tools: "{name}/delete_*"

@@ -105,3 +105,21 @@ def test_nothing_is_to_be_said_of_the_first_rules(
     rules.write_text(rules.read_text().replace('"files/unknown", ', ""))
     assert main(check) == 1
     assert '"files/*" names no tool' in capsys.readouterr().err, "positive control"
+
+
+def test_a_rule_of_a_tool_that_nobody_declared_is_told_what_it_needs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The example in the first rules, with its # taken away: by itself it refuses nothing."""
+    config = write_first_files(tmp_path, "files")
+    rules, tools = (tmp_path / "policies" / name for name in ("start.yaml", "tools.yaml"))
+    lines = rules.read_text().split("\n")
+    at = lines.index("#  - id: no-deleting")
+    rules.write_text("\n".join([*lines[:at], *(one.removeprefix("#") for one in lines[at:])]))
+    check = ["policy", "check", "--config", str(config)]
+    assert main(check) == 0
+    said = capsys.readouterr().err
+    assert "no tool can meet this rule" in said and "a catalogue declares" in said
+    tools.write_text(tools.read_text().replace("#  delete_file", "  delete_file"))
+    assert main(check) == 0
+    assert capsys.readouterr().err == "", "positive control"
