@@ -77,6 +77,13 @@ aegis_environment() (
         fi
     }
 
+    # Else the tools would fail, which say no more than that one is missing.
+    require_room() {
+        if ! { mkdir -p "$venv" && [ -w "$venv" ]; } 2>/dev/null; then
+            fail "$venv cannot be written: name another folder (AEGIS_VENV of quickstart.sh)"
+        fi
+    }
+
     make_with_uv() {
         has_uv || return 1
         if [ -n "$python" ]; then
@@ -110,6 +117,7 @@ aegis_environment() (
 
     make() {
         refuse_foreign_folder
+        require_room
         python=$(find_python)
         python_with_venv=$(find_python_with_venv)
         if make_with_uv; then

@@ -240,7 +240,8 @@ async def _listen(
         return Doorkeeper(door, listening, tls)
     except OSError as error:
         raise StartRefused(
-            f"the data listener cannot have {address.host}:{address.port}: {error.strerror}"
+            f"the data listener cannot have {address.host}:{address.port}: {error.strerror}; "
+            "end what has it, or name another as `listen.data`"
         ) from error
 
 

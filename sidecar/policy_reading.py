@@ -8,6 +8,7 @@ Must not know: what the files mean, when they are loaded (policy_files).
 
 from __future__ import annotations
 
+import difflib
 import errno
 import hashlib
 import importlib.resources
@@ -127,7 +128,8 @@ def list_files(
             problems.append(_placed(problem, places.get(entry)))
         except OSError as error:
             shown = Position(_shown(base / entry, base))
-            problems.append(_placed(_unreadable(shown, error), places.get(entry)))
+            problem = _unreadable(shown, error, _hint_for(entry, base, error))
+            problems.append(_placed(problem, places.get(entry)))
         if len(found) > FILES_MAX:
             problem = Problem(Position(entry), f"more than {FILES_MAX} policy files")
             problems.append(_placed(problem, places.get(entry)))
@@ -187,7 +189,10 @@ def _pack_folder(entry: str) -> Path:
     known = pack_folders()
     folder = known.get(entry.removeprefix(PACK_PREFIX))
     if folder is None:
-        raise _Unusable(entry, "there is no such pack", f"packs: {', '.join(known) or 'none'}")
+        near = difflib.get_close_matches(entry.removeprefix(PACK_PREFIX), known, n=1, cutoff=0.75)
+        meant = f'did you mean "{PACK_PREFIX}{near[0]}"?' if near else ""
+        hint = meant or f"packs: {', '.join(known) or 'none'}"
+        raise _Unusable(entry, "there is no such pack", hint)
     return folder
 
 
@@ -235,8 +240,23 @@ def _read_or_error(path: Path) -> bytes | OSError:
     return data
 
 
-def _unreadable(position: Position, error: OSError) -> Problem:
-    return Problem(position, f"cannot be read: {error.strerror or type(error).__name__}")
+def _unreadable(position: Position, error: OSError, hint: str = "") -> Problem:
+    return Problem(position, f"cannot be read: {error.strerror or type(error).__name__}", hint)
+
+
+def _hint_for(entry: str, base: Path, error: OSError) -> str:
+    """What an entry that is not there most likely means, or ""."""
+    if error.errno != errno.ENOENT:
+        return ""
+    path = Path(entry)
+    if path.name in pack_folders():
+        return f'did you mean "{PACK_PREFIX}{path.name}"?'
+    try:
+        beside = [one.name for one in (base / path.parent).iterdir()]
+    except OSError:
+        return ""
+    near = difflib.get_close_matches(path.name, beside, n=1, cutoff=0.75)
+    return f'did you mean "{near[0]}"?' if near else ""
 
 
 def _stat(path: Path) -> tuple[str, int, int, int, int, int]:

@@ -33,6 +33,8 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+
 _OTHER_NOTATION = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _LEADING_ZERO = re.compile(r"[-+]?0[0-9]+")
 _NUMBERS_BEGIN_WITH = frozenset("-+.0123456789")
+#: `id:a`, which is a text to YAML.
+_GLUED = re.compile(r"\s*(?:- +)?([A-Za-z_]+):[^\s:/]")
 #: `key: {a}` or `key: "a"`, where more of the line is left.
 _MORE_AFTER_A_VALUE = re.compile(r"""[^#]*:\s+(\{.*\}|\[.*\]|"[^"]*"|'[^']*')\s+""")
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
@@ -105,7 +107,8 @@ def salvage_yaml(source: str, data: bytes) -> tuple[Node | None, list[Problem]]:
     only to find the other problems in it. None if nothing could be read."""
     documents, problems = read_documents(source, data)
     if len(documents) > 1:
-        problems.append(Problem(documents[1].position, "a second document in one file"))
+        hint = "give it a file of its own"
+        problems.append(Problem(documents[1].position, "a second document in one file", hint))
     if not documents and not problems:
         problems.append(Problem(Position(source, 1, 1), "the file is empty"))
     return (documents[0] if documents else None), problems
@@ -119,11 +122,10 @@ def read_documents(source: str, data: bytes) -> tuple[list[Node], list[Problem]]
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        return [], [Problem(Position(source, line, 1), "not UTF-8", "save the file as UTF-8")]
+        place = _behind(source, data[: error.start].decode("utf-8"))
+        return [], [Problem(place, "not UTF-8", "save the file as UTF-8")]
     if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        return [], [Problem(Position(source, line, 1), "NUL is not allowed")]
+        return [], [Problem(_behind(source, text.partition("\0")[0]), "NUL is not allowed")]
     reader = _Reader(source, text)
     try:
         return reader.documents(), reader.problems
@@ -136,17 +138,24 @@ def read_documents(source: str, data: bytes) -> tuple[list[Node], list[Problem]]
             return [], reader.problems
         at = mark.index if mark is not None else 0
         column = min(mark.column, _LOOKED_AT_MAX) if mark is not None else 0
-        hint = _hint_for(error, text[max(0, at - column) : at], text[at : at + 1])
+        line_at = max(0, at - column)
+        above = text[:line_at].rstrip("\n")[-_LOOKED_AT_MAX:].rpartition("\n")[2]
+        hint = _hint_for(error, text[line_at:at], text[at : at + 1], above)
         begin = error.context_mark
         if begin is not None and _NO_BREAK_SPACE in text[begin.index : at]:
             hint = f"line {begin.line + 1} holds a no-break space: write a plain one"
         reader.problem(mark, error.problem or "not YAML", hint)
     except yaml.reader.ReaderError as error:  # a control character; there is no mark
-        lines = data[: error.position].decode("utf-8", "replace").split("\n")
-        place = Position(source, len(lines), len(lines[-1]) + 1)
+        place = _behind(source, data[: error.position].decode("utf-8", "replace"))
         message = f"the character U+{error.character:04X} is not allowed"
         reader.problems.append(Problem(place, message))
     return [], reader.problems
+
+
+def _behind(source: str, before: str) -> Position:
+    """Where the file goes on after `before`, its beginning."""
+    begin = before.rfind("\n") + 1
+    return Position(source, before.count("\n") + 1, len(before) - begin + 1)
 
 
 class _TooDeep(Exception):
@@ -161,9 +170,9 @@ class _TooMany(Exception):
 _NO_BREAK_SPACE: Final = "\u00a0"
 
 
-def _hint_for(error: yaml.MarkedYAMLError, before: str, found: str) -> str:
-    """What is most likely meant, by the character at which the reader gave up, and what stands
-    before it in its line."""
+def _hint_for(error: yaml.MarkedYAMLError, before: str, found: str, above: str) -> str:
+    """What is most likely meant, by the character at which the reader gave up, what stands before
+    it in its line, and the line above."""
     if "alias" in f"{error.problem} {error.context}":
         return 'a bare `*` must be quoted: "*"'
     problem = error.problem or ""
@@ -176,6 +185,12 @@ def _hint_for(error: yaml.MarkedYAMLError, before: str, found: str) -> str:
         return f"opened at line {opened.line + 1}, column {opened.column + 1}, and never closed"
     if problem.endswith("'-' indicator") and not before.strip():
         return "the keys of one mapping all begin in the same column, and this line in another"
+    if problem == "mapping values are not allowed in this context":
+        glued = _GLUED.match(above) or _GLUED.match(before)
+        if glued:
+            return f"a blank stands behind the colon of a key: `{glued[1]}: `"
+    if problem == "could not find expected ':'":
+        return "a key ends in a colon and a blank, `key: value`, and a text over lines is quoted"
     if _MORE_AFTER_A_VALUE.fullmatch(before):
         return "a value ends at its closing quote or brace: put the whole text in quotes"
     return "quote texts that hold `: `, ` #` or begin with a special character"
@@ -254,7 +269,7 @@ class _Reader:
             self.problem(
                 event.start_mark,
                 "YAML anchors are not allowed",
-                "quote a text that begins with `&`",
+                "write it out at each place; a text that begins with `&` stands in quotes",
             )
         if event.tag is not None:
             tag = event.tag.removeprefix(_OLD_TAGS)
@@ -305,7 +320,7 @@ class _Reader:
         if "\0" in name:
             self.problem(event.start_mark, "NUL is not allowed")
         elif name == "<<" and not event.style:
-            self.problem(event.start_mark, "YAML merge keys are not allowed")
+            self.problem(event.start_mark, "YAML merge keys are not allowed", "write the keys out")
         elif name in members:
             first = f"first at {members[name].key_position}"
             self.problem(event.start_mark, f'key "{name}" is here twice', first)

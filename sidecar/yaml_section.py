@@ -6,13 +6,14 @@ Knows: how a wrong key or value is reported. Must not know: which files and sect
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeVar
 
 from sidecar.problems import Position, Problem
 from sidecar.yaml_reader import Node
 
 T = TypeVar("T")
+_NOTHING: Final[Mapping[str, str]] = {}
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
@@ -25,7 +26,12 @@ class Section:
     """A mapping under `path`; an absent or malformed one reads as empty."""
 
     def __init__(
-        self, node: Node | None, path: str, problems: list[Problem], noun: str = ""
+        self,
+        node: Node | None,
+        path: str,
+        problems: list[Problem],
+        noun: str = "",
+        form: str = "",
     ) -> None:
         self.path = path
         self.noun = noun
@@ -37,7 +43,7 @@ class Section:
         if node.is_mapping:
             self.members = node.value
         else:
-            self.report(node, f"{path or 'the file'} must be a mapping, not {node.kind}")
+            self.report(node, f"{path or 'the file'} must be a mapping, not {node.kind}", form)
 
     @property
     def position(self) -> Position:
@@ -62,16 +68,17 @@ class Section:
         position = self.position if node is None else node.position
         self.problems.append(Problem(position, message, hint, is_warning=True))
 
-    def allow(self, known: Iterable[str]) -> None:
-        """Refuses every other key."""
+    def allow(self, known: Iterable[str], meant: Mapping[str, str] = _NOTHING) -> None:
+        """Refuses every other key. `meant` has hints for some, where letters lead astray."""
         for name, node in self.members.items():
             if name not in known:
                 of = f"of {self.noun or self.path or self.position.source}"
-                self.report(node, f'"{name}" is not a key {of}', suggest(name, known), at_key=True)
+                hint = meant.get(name) or suggest(name, known)
+                self.report(node, f'"{name}" is not a key {of}', hint, at_key=True)
 
-    def sub(self, name: str) -> Section:
-        """The mapping below a key."""
-        return Section(self.members.get(name), self.key(name), self.problems)
+    def sub(self, name: str, form: str = "") -> Section:
+        """The mapping below a key; `form` is what is said where it is none."""
+        return Section(self.members.get(name), self.key(name), self.problems, form=form)
 
     def read(self, name: str, convert: Callable[[Any], T], default: T) -> T:
         """A scalar, converted; a ValueError of `convert` becomes a problem."""

@@ -43,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if verb == "register":
             one.add_argument("--team", default="", help="the team rules know it by")
             one.add_argument("--environment", default="", help="the environment, likewise")
-            one.add_argument("--risk", default="medium", choices=RISKS)
+            one.add_argument(
+                "--risk", default="medium", choices=RISKS, help="its risk (default: medium)"
+            )
             one.add_argument("--trust", default="", help="the trust its runs start with")
         if verb not in ("list", "show"):
             one.add_argument("--reason", default="", help="why; it stands beside the receipt")

@@ -17,6 +17,7 @@ from typing import Any, Final
 from sidecar.approvals.readable import readable, readable_name
 from sidecar.cli.control_client import Unreachable, add_connection_arguments, ask_at, socket_path
 from sidecar.counted import counted
+from sidecar.kept_id import kept_id
 
 NAME = "approvals"
 HELP = "show calls that wait for a person's yes, approve or reject them"
@@ -103,7 +104,7 @@ def _asked(args: argparse.Namespace) -> dict[str, Any]:
     if args.verb == "list":
         asked["all"] = True
     else:
-        asked["id"] = args.id
+        asked["id"] = kept_id(args.id)
     if args.verb in _ACTS:
         asked["reason"] = args.reason
     if args.verb == "link":

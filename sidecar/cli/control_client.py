@@ -10,6 +10,7 @@ import argparse
 import http.client
 import json
 import os
+import shlex
 import socket
 import sys
 from collections.abc import Callable, Iterable
@@ -24,6 +25,8 @@ CONFIGURATION_NAME: Final = "sidecar.yaml"
 WAIT_S: Final = 10.0
 #: The longest path that any system takes for a socket (Linux; macOS takes 103).
 PATH_BYTES_MAX: Final = 107
+#: Processes of one wrapped server, each with a folder of its own below the first one's.
+FURTHER_MAX: Final = 16
 
 
 class Unreachable(Exception):
@@ -111,8 +114,8 @@ def ask_at(
         answer = json.loads(response.read())
     except FileNotFoundError as error:
         raise Unreachable(
-            f"no sidecar runs here: {where} is not there. Start it with `aegis-sidecar serve`, "
-            "or name its folder with --data-dir",
+            f"no sidecar runs here: {where} is not there. Start it with `aegis-sidecar serve` (a "
+            "wrapped server is started by its agent), or name its folder with --data-dir",
             is_absent=True,
         ) from error
     except ConnectionRefusedError as error:
@@ -141,10 +144,32 @@ def ask_at(
 
 
 def socket_path(args: argparse.Namespace) -> Path:
-    """Where control.sock is; raises Unreachable (exit code 2) if that cannot be known."""
-    if args.data_dir:
-        return Path(args.data_dir) / SOCKET_NAME
-    return Path(load_configuration(args).data_dir) / SOCKET_NAME
+    """Where control.sock is; raises Unreachable (exit code 2) if that cannot be known. Says which
+    further processes of a wrapped server there are: each has a record of its own, and what waits
+    at one is unknown to the others."""
+    folder = Path(args.data_dir) if args.data_dir else Path(load_configuration(args).data_dir)
+    for other in _further(folder):
+        named = shlex.quote(str(other))
+        print(
+            f"another process of this server runs, ask it too: --data-dir {named}", file=sys.stderr
+        )
+    return folder / SOCKET_NAME
+
+
+def _further(folder: Path) -> list[Path]:
+    """The folders of further processes (`wrap` numbers them from 2) in which somebody answers."""
+    numbered = [folder / str(number) for number in range(2, FURTHER_MAX + 1)]
+    return [one for one in numbered if _answers(one / SOCKET_NAME)]
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(WAIT_S)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
 
 
 def changed_since_start(args: argparse.Namespace) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 NAME = "demo"
 HELP = "play the demo: calls allowed and refused, an attack noticed, the record proved"
 DATA_PORT, CONTROL_PORT, TOOL_PORT = 8080, 8081, 8090
+_RECEIPTS = "receipts.jsonl"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -176,6 +177,8 @@ async def _receipts(config: Config) -> list[bytes]:
 
 
 def _say_where_to_go(folder: Path, sidecar: Sidecar, *, once: bool) -> None:
+    import shlex
+
     print("Go on with" + (" (without --once it keeps running):" if once else ""))
     print(f"   agents call          {sidecar.data_url}/shop/…  and  {sidecar.data_url}/notes (MCP)")
     print(f"   metrics              {sidecar.control_url}/metrics")
@@ -183,17 +186,13 @@ def _say_where_to_go(folder: Path, sidecar: Sidecar, *, once: bool) -> None:
     print(f"   the rules            {folder}/policies/demo.yaml")
     # Beside the interpreter that runs this, whether or not its folder is on the PATH.
     beside = Path(sys.executable).with_name("aegis-sidecar")
-    command = str(beside) if beside.exists() else "aegis-sidecar"
-    print(
-        f"   why a call went so   {command} policy explain --id CALL --config {folder}/sidecar.yaml"
-    )
+    command = shlex.quote(str(beside)) if beside.exists() else "aegis-sidecar"
+    config, receipts = (shlex.quote(str(folder / one)) for one in ("sidecar.yaml", _RECEIPTS))
+    print(f"   why a call went so   {command} policy explain --id CALL --config {config}")
     print(f"   the console          {sidecar.control_url}/  (sign in with a key, which this makes:")
-    print(
-        f"                        {command} keys create NAME --role admin "
-        f"--config {folder}/sidecar.yaml)"
-    )
-    print(f"   what its run read    {command} runs show agent --config {folder}/sidecar.yaml")
-    print(f"   what waits for you   {command} approvals list --config {folder}/sidecar.yaml")
-    print(f"   what was noticed     {command} incidents list --config {folder}/sidecar.yaml")
-    print(f"   how near the limit   {command} store status --config {folder}/sidecar.yaml")
-    print(f"   verify it again      {command} receipts verify {folder}/receipts.jsonl\n")
+    print(f"                        {command} keys create NAME --role admin --config {config})")
+    print(f"   what its run read    {command} runs show agent --config {config}")
+    print(f"   what waits for you   {command} approvals list --config {config}")
+    print(f"   what was noticed     {command} incidents list --config {config}")
+    print(f"   how near the limit   {command} store status --config {config}")
+    print(f"   verify it again      {command} receipts verify {receipts}\n")

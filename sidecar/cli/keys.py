@@ -24,8 +24,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listed = verbs.add_parser("list", help="all keys, without their secrets")
     create = verbs.add_parser("create", help="a new key; it is printed once")
     create.add_argument("name", metavar="NAME", help="whose it is: a person or a service")
-    create.add_argument("--role", action="append", required=True, choices=ROLES, dest="roles")
-    create.add_argument("--group", action="append", default=[], dest="groups", metavar="GROUP")
+    create.add_argument(
+        "--role",
+        action="append",
+        required=True,
+        choices=ROLES,
+        dest="roles",
+        help="what it may do; may be given several times",
+    )
+    create.add_argument(
+        "--group",
+        action="append",
+        default=[],
+        dest="groups",
+        metavar="GROUP",
+        help="whose approvals it can give; may be given several times",
+    )
     create.add_argument("--days", type=int, help="how long it lasts (default: until revoked)")
     revoke = verbs.add_parser("revoke", help="a key that opens nothing any more")
     revoke.add_argument("key_id", metavar="KEY_ID")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from types import ModuleType
 
 import sidecar
 from sidecar.cli.command_parser import CommandParser
+from sidecar.cli.own_output import has_no_room, make_ready, silence
 from sidecar.errors import SidecarError
 
 COMMANDS = (
@@ -32,6 +32,7 @@ _INTERRUPTED = 128 + signal.SIGINT
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; gives its exit code."""
+    make_ready()
     given = list(sys.argv[1:] if arguments is None else arguments)
     command = given[0] if given else ""
     if command and not command.startswith("-") and command not in COMMANDS:
@@ -41,9 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = _module(parsed.command).run(parsed)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read our output has seen enough; the interpreter must not try to flush again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence()  # whoever read our output has seen enough
         return 1
+    except OSError as error:
+        if not has_no_room(error):
+            raise
+        print(f"{_PROGRAM}: its output cannot be written: {error.strerror}", file=sys.stderr)
+        return 2  # 1 is a verdict of those who verify
     except SidecarError as error:
         print(f"{_PROGRAM} {parsed.command}: {error}", file=sys.stderr)
         return 1

@@ -13,6 +13,7 @@ from sidecar.cli.policy_sources import (
     count_text,
     load_chosen,
     show_problems,
+    use_usual_config,
 )
 from sidecar.counted import counted
 
@@ -36,13 +37,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 loads, 1 problems, 2 nothing to check or unreadable configuration."""
+    is_told_none = not (args.paths or args.config)
+    use_usual_config(args)
     try:
         chosen = load_chosen(args)
     except NothingChosen as error:
         show_problems(error.problems)
         if error.message:
             print(error.message, file=sys.stderr)
+        elif is_told_none:
+            print("(or name files, folders or pack:NAME)", file=sys.stderr)
         return 2
+    # A set is put in force once its tests pass; what none could pass is seen without running it.
+    chosen.problems = sorted({*chosen.problems, *chosen.unusable_tests()})
     has_errors = any(args.strict or not problem.is_warning for problem in chosen.problems)
     code = 1 if chosen.policy_set is None or has_errors else 0
     found = chosen.policy_set
@@ -66,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 def _data(chosen: Chosen) -> dict[str, Any]:
     found = chosen.policy_set
     return {
-        "loads": found is not None,
+        "loads": found is not None and all(one.is_warning for one in chosen.problems),
         "problems": [problem.as_json() for problem in chosen.problems],
         "rules": found.rule_count if found is not None else None,
         "tools": len(found.catalogue.tools) if found is not None else None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from sidecar.cli.policy_sources import (
     use_usual_config,
 )
 from sidecar.cli.terminal_text import fit
+from sidecar.kept_id import kept_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 NAME = "explain"
 HELP = "why a call is judged as it is: every rule that names its tool, with values"
-
-_DECISION_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -170,7 +168,7 @@ async def _explain_recorded(args: argparse.Namespace, chosen: Chosen, policy_set
     reader = await storage.open_reader(store_url(args))
     try:
         tenant_id = await tenant_of(reader, args.tenant)
-        receipts = await reader.receipts_of_call(tenant_id, _call_id(args.id))
+        receipts = await reader.receipts_of_call(tenant_id, kept_id(args.id))
         if not receipts:
             print(f"no call {args.id!a} of tenant {tenant_id!a} is recorded", file=sys.stderr)
             return 1
@@ -207,11 +205,6 @@ async def _explain_recorded(args: argparse.Namespace, chosen: Chosen, policy_set
             print(f"      {fit(line)}")
         print(f"      not recorded of it: {fit(_hidden_text(recorded))}")
     return 0
-
-
-def _call_id(given: str) -> str:
-    """The id of a call: /v1/authorize gives it with the dashes of a UUID, as `decision_id`."""
-    return given.replace("-", "") if _DECISION_ID.fullmatch(given) else given
 
 
 async def _belongs(

@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 printed or written, 2 a folder that cannot be written."""
+    import os
     from pathlib import Path
 
     if args.to is None:
@@ -36,8 +37,13 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         print(f"{folder} cannot be written: {error.strerror or error}", file=sys.stderr)
         return 2
-    print(f"{len(KINDS)} schemas in {folder}; name one in the first line of a file:")
-    print(f"    # yaml-language-server: $schema={folder}/policy.schema.json")
+    below = Path("policies")
+    reached = os.path.relpath(folder / "policy.schema.json", below)
+    print(
+        f"{len(KINDS)} schemas in {folder}; name one in the first line of a file, by its path from"
+    )
+    print(f"the folder of that file, e.g. of a policy in {below}/:")
+    print(f"    # yaml-language-server: $schema={reached}")
     return 0
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from sidecar.counted import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from sidecar.model import Principal
@@ -39,7 +40,7 @@ class Chosen:
     """What was named: the files as read, the set (None if there are errors), every problem, the
     kinds of the upstreams by name, where rules and tools stand (`where`), which arguments are
     secrets, the detections beside the set, and the agents of the configuration (None without
-    one)."""
+    one). `unusable_tests` gives the errors in tests that `serve` would run."""
 
     reading: Reading
     policy_set: PolicySet | None
@@ -50,6 +51,7 @@ class Chosen:
     detections: Detections
     default: Literal["deny", "observe"] = "deny"
     agents: Sequence[Principal] | None = None
+    unusable_tests: Callable[[], list[Problem]] = list
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,6 +81,7 @@ def load_chosen(args: argparse.Namespace) -> Chosen:
     from sidecar.cli.policy_people import people_of, unmet_approvals
     from sidecar.policy_reading import take_reading
     from sidecar.soc.loading import detections_of, load_all
+    from sidecar.soc.self_test import unusable_tests
 
     root, base = None, Path.cwd()
     problems: list[Problem] = []
@@ -94,6 +97,8 @@ def load_chosen(args: argparse.Namespace) -> Chosen:
         entries = list(places)
     if not entries:
         raise NothingChosen("name files, folders or pack:NAME, or --config", problems)
+    # A test that is named by itself is not beside what it tests.
+    is_whole = not any((base / path).is_file() for path in args.paths)
     reading = take_reading(entries, base, places=places)
     kinds = _upstreams(root) if root is not None else _catalogued(reading)
     default: Literal["deny", "observe"] = "deny"
@@ -123,6 +128,7 @@ def load_chosen(args: argparse.Namespace) -> Chosen:
         detections_of(loaded),
         default,
         agents,
+        partial(unusable_tests, loaded) if _runs_tests(root) and is_whole else list,
     )
 
 
@@ -177,6 +183,13 @@ def _secrets(root: Node | None) -> Sequence[str]:
 def _default(root: Node) -> object:
     node = root.value.get("default")
     return node.plain() if node is not None else None
+
+
+def _runs_tests(root: Node | None) -> bool:
+    """Whether a set whose tests cannot be used does not come in force."""
+    section = root.value.get("self_test") if root is not None else None
+    run = section.value.get("run") if section is not None and section.is_mapping else None
+    return run is None or run.value is not False
 
 
 def _upstreams(root: Node) -> Mapping[str, str]:

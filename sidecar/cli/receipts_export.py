@@ -7,7 +7,9 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
+from sidecar.cli.chosen_store import WrongUsage, add_store_arguments, store_url
 from sidecar.cli.os_error_text import os_error_text
+from sidecar.cli.own_output import silence
 from sidecar.counted import counted
 
 if TYPE_CHECKING:
@@ -23,13 +25,7 @@ HELP = "receipts as JSON Lines, oldest first"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Whose, from where, to where."""
     parser.add_argument("--tenant", help="whose receipts (default: the only tenant there is)")
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument(
-        "--config",
-        metavar="FILE",
-        help="path of sidecar.yaml (default: AEGIS_CONFIG, ./sidecar.yaml)",
-    )
-    where.add_argument("--store", help="store URL, instead of the configuration's")
+    add_store_arguments(parser)
     parser.add_argument(
         "--output",
         metavar="FILE",
@@ -44,41 +40,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 done, 1 store trouble, 2 wrong usage."""
     import asyncio
-    import os
 
     from sidecar.cli.told_to_end import ended_in_order
     from storage.errors import StoreError
 
-    url = args.store or _configured_store(args.config)
-    if url is None:
-        return 1
     try:
         with ended_in_order():
-            return asyncio.run(_write_export(url, args))
+            return asyncio.run(_write_export(store_url(args), args))
+    except WrongUsage as error:
+        print(error, file=sys.stderr)
+        return 2
     except StoreError as error:
         print(f"{error} [{error.code}]\n    {error.next_step}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # whoever reads had enough; what is still buffered goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence()
         return 0
     except OSError as error:
         print(f"cannot be written: {os_error_text(error)}", file=sys.stderr)
+        if not args.output:
+            silence()
         return 1
-
-
-def _configured_store(config: str | None) -> str | None:
-    import os
-    from pathlib import Path
-
-    from sidecar.config.load import load_config
-
-    path = Path(config or os.environ.get("AEGIS_CONFIG") or "sidecar.yaml")
-    loaded = load_config(path, os.environ, [])
-    if loaded.local is not None:
-        return loaded.local.store
-    for problem in loaded.problems:
-        print(problem, file=sys.stderr)
-    return None
 
 
 async def _write_export(url: str, args: argparse.Namespace) -> int:

@@ -19,6 +19,7 @@ from sidecar.cli.chosen_store import (
     trusted_keys_of,
 )
 from sidecar.counted import counted
+from sidecar.kept_id import kept_id
 
 if TYPE_CHECKING:
     from sidecar.control.erasing import Erasable, Erased, Erasure
@@ -91,6 +92,7 @@ async def _wanted(reader: SqlReader, args: argparse.Namespace) -> tuple[str, str
     [(kind, name)] = [
         (kind, getattr(args, kind)) for kind in SUBJECT_KINDS if getattr(args, kind) is not None
     ]
+    name = kept_id(name) if kind == "call" else name
     return await tenant_of(reader, args.tenant), kind, name
 
 

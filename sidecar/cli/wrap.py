@@ -98,9 +98,10 @@ def _is_name(name: str) -> bool:
     from sidecar.config.identity import NAME_RULE
     from sidecar.config.upstreams import RESERVED
 
+    why = "the sidecar's own paths begin with it" if name in RESERVED else NAME_RULE
     if NAME_FORM.fullmatch(name) and name not in RESERVED:
         return True
-    print(f"aegis-sidecar wrap: {name!r} is no name: {NAME_RULE}", file=sys.stderr)
+    print(f"aegis-sidecar wrap: {name!r} is no name: {why}", file=sys.stderr)
     return False
 
 

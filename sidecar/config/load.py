@@ -40,6 +40,7 @@ from sidecar.config.model import (
     Tenant,
     Upstream,
 )
+from sidecar.config.other_words import AT_TOP, IN_LISTEN
 from sidecar.config.receipts import read_receipts
 from sidecar.config.references import References
 from sidecar.config.self_test_model import SelfTest, read_run
@@ -172,7 +173,7 @@ class _Reader:
     def config(self) -> Config:
         """A Config, whole enough to go on finding problems."""
         top = self.top
-        top.allow(KEYS)
+        top.allow(KEYS, AT_TOP)
         listen = self._listen()
         bounds = top.sub("limits")
         limits = read_bounded(bounds, Limits, {})
@@ -206,7 +207,7 @@ class _Reader:
 
     def _listen(self) -> Listen:
         section = self.top.sub("listen")
-        section.allow(("data", "control"))
+        section.allow(("data", "control"), IN_LISTEN)
         data = self._address(section, "data", 8080)
         control = self._address(section, "control", 8081)
         if (data.host, data.port) == (control.host, control.port):

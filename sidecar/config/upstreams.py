@@ -24,6 +24,7 @@ from sidecar.config.model import (
     Upstream,
     UpstreamLimits,
 )
+from sidecar.config.other_words import IN_AN_UPSTREAM, IN_AUTH
 from sidecar.config.references import References
 from sidecar.config.upstream_query import read_query
 from sidecar.config.upstream_tls import read_tls
@@ -72,7 +73,7 @@ def read_upstreams(
             section.report(section.members[name], f"the name {name} is taken", at_key=True)
         else:
             check_name(section, name)
-        own = sections[name] = section.sub(name)
+        own = sections[name] = section.sub(name, "write its address as `url`: {url: http://HOST}")
         upstreams[name] = _upstream(own, name, listen, request_bytes, references)
         hosts.check(own)
     for name, own in sections.items():
@@ -132,7 +133,7 @@ def _upstream(
     kind = section.choice("kind", ("rest", "mcp", AUTHORIZE), "rest")
     if kind == AUTHORIZE:
         return _without_server(section, name, request_bytes)
-    section.allow(KEYS)
+    section.allow(KEYS, IN_AN_UPSTREAM)
     if "url" not in section.members and (section.node is None or section.node.is_mapping):
         section.report(section.node, f"{section.path}.url is missing", at_key=True)
     place = section.read("url", lambda value: _place(value, listen, kind), _NOWHERE)
@@ -263,7 +264,7 @@ def _auth(upstream: Section, references: References) -> Auth | None:
         upstream.report(node, f"{upstream.key('auth')}: write one of bearer, basic, header")
         return None
     section = upstream.sub("auth")
-    section.allow(("bearer", "basic", "header"))
+    section.allow(("bearer", "basic", "header"), IN_AUTH)
     kinds = [name for name in ("bearer", "basic", "header") if name in section.members]
     if len(kinds) != 1:
         section.report(node, f"{section.path}: write one of bearer, basic, header")

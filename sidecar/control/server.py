@@ -147,7 +147,8 @@ class ControlServer:
             await self._runner.cleanup()
             raise StartRefused(
                 f"the control listener cannot have {host}:{port}: "
-                f"{os.strerror(error.errno) if error.errno else error}"
+                f"{os.strerror(error.errno) if error.errno else error}; "
+                "end what has it, or name another as `listen.control`"
             ) from error
         self.port = self._sockets[0].getsockname()[1]
 

@@ -321,7 +321,8 @@ class PinKeeper:
         for one in news.other:
             self.drifts_total[upstream] += 1
             _log.warning(
-                "an MCP tool is not what it was: hidden and refused until somebody accepts it",
+                "an MCP tool is not what it was: hidden and refused until somebody accepts "
+                "it; `tools diff` shows what has changed",
                 extra={"tool": f"{upstream}/{one.tool}"},
             )
         for tool in news.again:

@@ -54,11 +54,14 @@ class WitnessUnreadable(StoreError):
     )
 
 
-#: Nothing is wrong with what it says.
-_NOT_OURS = (
-    "Give the file, and whatever else in its folder is not the sidecar's user's, back to that user "
-    "(`chown`): a command was run as somebody else."
-)
+class WitnessForbidden(WitnessUnreadable):
+    """The file that tells how far the chains were may not be read."""
+
+    next_step = (
+        "Run this as the sidecar's user, and give that user whatever in its data folder is not his "
+        "(`chown`): a command was run as somebody else. Do not move the file away: it tells whether "
+        "the store was rolled back."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +87,8 @@ class Witness:
             content = read_small(self.path, FILE_BYTES_MAX)
             return None if content is None else _read(content)
         except OSError as error:
-            unreadable = WitnessUnreadable(f"{self.path}: {error.strerror or error}")
-            if isinstance(error, PermissionError):
-                unreadable.next_step = _NOT_OURS
-            raise unreadable from error
+            kind = WitnessForbidden if isinstance(error, PermissionError) else WitnessUnreadable
+            raise kind(f"{self.path}: {error.strerror or error}") from error
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise WitnessUnreadable(f"{self.path} is not as it was written") from error
 

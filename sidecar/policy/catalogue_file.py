@@ -41,6 +41,8 @@ _METHOD = re.compile(r"mcp:[A-Za-z0-9_./$-]{1,128}")
 _GLOB = re.compile(r"[A-Za-z0-9_./:$*-]{1,128}")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _ARGUMENT_LENGTH_MAX = 128
+#: A parameter as other routers write it: `:id`, `<id>`, `<int:id>`.
+_PARAMETER_ELSEWHERE = re.compile(r"(?::|<(?:[a-z]+:)?)([A-Za-z_]\w*)>?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,14 @@ def read_catalogue(node: Node, problems: Problems, read_file: ReadFile) -> Catal
     if found is None or "catalogue" not in values:
         return None
     operations, document = found
+    for draft in drafts:
+        own = draft.operation.removeprefix(f"{values['catalogue']}/")
+        if draft.route is not None and own != draft.operation:
+            problems.warning(
+                draft.position,
+                f'rules would call this tool "{values["catalogue"]}/{draft.operation}"',
+                f"in a catalogue a tool stands without its upstream: {own}",
+            )
     return CatalogueFile(
         values["catalogue"],
         node.value["catalogue"].position,
@@ -141,10 +151,28 @@ def _route(node: Node, problems: Problems) -> Route | None:
         problems.error(node.position, f"a route is a text, METHOD /path/{{name}}, not {node.kind}")
         return None
     try:
-        return parse_route(node.value)
+        route = parse_route(node.value)
     except ValueError as error:
-        problems.error(node.position, str(error))
+        problems.error(node.position, str(error), _route_hint(node.value))
         return None
+    for part in map(_PARAMETER_ELSEWHERE.fullmatch, route.text.split("/")):
+        if part is not None:
+            problems.warning(
+                node.position,
+                f'"{part[0]}" stands for itself in a route: no other path has it',
+                f"a part that may be anything is written {{{part[1]}}}",
+            )
+    return route
+
+
+def _route_hint(written: object) -> str:
+    if not isinstance(written, str):
+        return ""
+    if "?" in written:
+        return "a route ends before `?`: what stands in the query is an argument like all others"
+    if "://" in written:
+        return "the host is the upstream's `url`: write the path below it"
+    return ""
 
 
 def _header(node: Node, problems: Problems) -> str | None:

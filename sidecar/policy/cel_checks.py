@@ -16,6 +16,7 @@ from typing import Any
 
 from sidecar.model import TrustLevel
 from sidecar.policy.calendar_values import never
+from sidecar.policy.cel_hints import hint_for
 from sidecar.policy.cel_literals import Literals
 from sidecar.policy.cel_tree import CALL, CONSTANT, IDENTIFIER, LIST, LOOP, SELECT, Term
 from sidecar.policy.cel_truth import wanted_names
@@ -228,7 +229,7 @@ def _check_literal(term: Term, reading: Reading, judge_literal: JudgeLiteral) ->
     if last.text is not None:
         wrong = judge_literal(term.name, last.text)
         if wrong:
-            reading.findings.append(Finding(last.offset, wrong))
+            reading.findings.append(Finding(last.offset, wrong, hint_for(last.text, wrong)))
 
 
 def _check_window(term: Term, reading: Reading, judge_literal: JudgeLiteral) -> None:

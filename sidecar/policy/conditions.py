@@ -22,7 +22,7 @@ from sidecar.policy.cel_costs import COST_MAX_NS, SMALL, USUAL, Estimate, Step
 from sidecar.policy.cel_errors import first_line
 from sidecar.policy.cel_extents import Needles, Uncountable, uniform
 from sidecar.policy.cel_function_costs import are_cheap
-from sidecar.policy.cel_hints import hint_for, hint_for_missing
+from sidecar.policy.cel_hints import hint_for, hint_for_missing, telling
 from sidecar.policy.cel_metering import TEXT, TICK
 from sidecar.policy.cel_tree import Term, decode
 from sidecar.policy.evaluation import COUNT_TAKES, TEXT_TAKES, TICK_TAKES
@@ -385,7 +385,7 @@ def _findings(message: str, text: str, names: Iterable[str]) -> list[Finding]:
         for line, column, what in _ERROR.findall(message)
         if "'*error*'" not in what  # follows from another one
     ]
-    return found or [Finding(0, first_line(message))]
+    return telling(found) or [Finding(0, first_line(message))]
 
 
 def _finding(text: str, line: int, column: int, what: str, names: Iterable[str]) -> Finding:
@@ -394,7 +394,7 @@ def _finding(text: str, line: int, column: int, what: str, names: Iterable[str])
     undeclared = _UNDECLARED.search(what)
     if undeclared is not None:
         missing = undeclared[1]
-        start = text.rfind(missing.partition(".")[0], 0, offset + 1)
+        start = text.rfind(first := missing.partition(".")[0], 0, offset + len(first))
         hint = hint_for_missing(text, missing, max(start, 0), names)
         return Finding(max(start, 0), f'there is no "{missing}"', hint)
     return Finding(offset, what, hint_for(text, what))

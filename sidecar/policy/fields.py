@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sidecar.policy.other_words import how_written, other_word
 from sidecar.problems import Position, Problem
 from sidecar.yaml_reader import Node
 
@@ -88,7 +89,8 @@ def read_fields(
             problems.error(
                 member.key_position or member.position,
                 f'"{key}" is not a key of {what}',
-                did_you_mean(key, [name for name, one in fields.items() if not one.refused]),
+                other_word(what, key)
+                or did_you_mean(key, [name for name, one in fields.items() if not one.refused]),
             )
         elif field.refused:
             problems.error(member.key_position or member.position, field.refused)
@@ -98,7 +100,7 @@ def read_fields(
                 values[key] = value
     for key, field in fields.items():
         if field.is_required and key not in node.value:
-            problems.error(node.position, f'{what} needs "{key}"')
+            problems.error(node.position, f'{what} needs "{key}"', how_written(what, key))
     return values
 
 

@@ -31,6 +31,8 @@ from sidecar.yaml_reader import Node, read_documents
 __all__ = ["LoadedPolicies", "Source", "load_policies"]
 
 KINDS = ("catalogue", "policy", "test", "detection")
+_OF_A_SIDECAR = frozenset({"policies", "upstreams"})
+_OWN_FILE = "give it a file of its own"
 _UNKNOWN_NAME = re.compile(r'there is no "((?:constants|variables)\.\w+)"$')
 SECRETS = ("password", "token", "secret", "api_key", "authorization")
 
@@ -209,7 +211,7 @@ def _read_document(
     """Reads the first document as what it is; tests may have several, other files have one."""
     kind = _kind(documents[0], problems)
     if kind in ("policy", "catalogue", "detection") and len(documents) > 1:
-        problems.error(documents[1].position, "a second document in one file")
+        problems.error(documents[1].position, "a second document in one file", _OWN_FILE)
     for document in documents if kind == "test" else ():
         if next(iter(_keys(document)), "") == "test":
             files.tests.append(document)
@@ -248,6 +250,10 @@ def _kind(node: Node, problems: Problems) -> str | None:
     hint = f"put `{kind}:` first" if kind is not None else did_you_mean(keys[0], KINDS)
     if keys[0] == "openapi":
         hint = "a catalogue names its document: `openapi: ./FILE`"
+    elif _OF_A_SIDECAR.issubset(keys):
+        hint = "a sidecar.yaml stands outside of the folder of policies that it names"
+    elif kind is None and keys[0] in ("rules", "rule"):
+        hint = "put the policy's name first: `policy: NAME`"
     problems.error(place, f'{wanted}, not "{keys[0]}"', hint)
     return kind
 

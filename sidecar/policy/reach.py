@@ -8,6 +8,7 @@ Must not know: how rules are judged, files.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from sidecar.model import Effect, Tool
 from sidecar.policy.argument_checks import ArgumentChecks
@@ -21,6 +22,11 @@ from sidecar.policy.protocol_methods import NEVER_JUDGED
 from sidecar.policy.routes import parse_route
 from sidecar.policy.rule_values import several_hint
 from sidecar.policy.tool_names import ToolNames
+
+_DECLARE: Final = (
+    "a rule reaches the tools that a catalogue declares: write this one into it; until then its "
+    "calls are those of UPSTREAM/unknown"
+)
 
 
 class Reach:
@@ -152,7 +158,7 @@ def _note_unmet(one: CompiledRule, reach: Reach, problems: Problems, is_lenient:
         pattern = matcher.tools[0].pattern
         # A glob that finds nothing is never meant for what nobody declared.
         names = [one for one in reach.names if "*" not in pattern or not one.endswith("/unknown")]
-        hint = several_hint(pattern) or did_you_mean(pattern, names)
+        hint = several_hint(pattern) or did_you_mean(pattern, names) or _DECLARE
         if f"/{MCP_PREFIX}" in pattern:
             hint = "mcp:METHOD belongs to upstreams of `kind: mcp`"
     problems.note(one.draft.tools_position, message, hint, is_warning=is_lenient)
@@ -267,7 +273,11 @@ def _warn_of_protocol(one: CompiledRule, problems: Problems) -> None:
 def _warn_of_idle_globs(one: CompiledRule, reach: Reach, problems: Problems) -> None:
     """One of several globs that leads nowhere is often a misspelt tool."""
     matcher = one.draft.tools
+    patterns = {glob.pattern for glob in matcher.tools}
     for glob in matcher.tools if len(matcher.tools) > 1 else ():
+        # All of an upstream, with what it has not declared yet.
+        if glob.pattern.endswith("/*") and f"{glob.pattern[:-1]}unknown" in patterns:
+            continue
         alone = ToolMatcher(matcher.effect, (glob,))
         if not any(alone.names(tool) for tool in reach.candidates([glob])):
             problems.warning(

@@ -18,6 +18,8 @@ from sidecar.problems import Position
 from sidecar.yaml_reader import Node
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+#: Several tools as a shell or a regular expression names them.
+_BRACES = re.compile(r"([^(){}]*)[({]([^(){}]*)[)}]([^(){}]*)")
 _IN_NO_NAME = re.compile(r"[^a-z0-9*-]")
 _METHOD = re.compile(r"[A-Z][A-Z-]{0,31}")
 _EFFECTS = {effect.value: effect for effect in Effect}
@@ -60,6 +62,9 @@ def named_glob(node: Node, problems: Problems) -> Glob | None:
 
 def several_hint(pattern: str) -> str:
     """For who wrote several in one text, or ""."""
+    if braces := _BRACES.fullmatch(pattern):
+        before, inside, after = braces.groups()
+        pattern = ",".join(f"{before}{one.strip()}{after}" for one in re.split("[,|]", inside))
     several = [part.strip() for part in pattern.split(",")]
     return f"several are a list: [{', '.join(several)}]" if len(several) > 1 else ""
 
@@ -93,7 +98,7 @@ def window(node: Node, problems: Problems) -> Window | None:
     try:
         return parse_window(value)
     except BadWindow as error:
-        problems.error(node.position, str(error))
+        problems.error(node.position, str(error), error.hint)
         return None
 
 

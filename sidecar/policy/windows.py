@@ -7,6 +7,7 @@ Must not know: what time it is.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
 import zoneinfo
@@ -23,7 +24,11 @@ _FORM = "a window is DAYS HH:MM-HH:MM ZONE, e.g. mon-fri 09:00-17:00 Europe/Berl
 
 
 class BadWindow(ValueError):
-    """A window that cannot be used; the message says why."""
+    """A window that cannot be used; the message says why, `hint` what may be meant."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +126,8 @@ def _zone(name: str) -> zoneinfo.ZoneInfo:
     try:
         return zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        near = difflib.get_close_matches(name, zoneinfo.available_timezones(), n=1)
         raise BadWindow(
-            f'"{name}" is no time zone this machine knows (an IANA name; Debian: package tzdata)'
+            f'"{name}" is no time zone this machine knows (an IANA name; Debian: package tzdata)',
+            f'did you mean "{near[0]}"?' if near else "",
         ) from None

@@ -1,9 +1,10 @@
-"""The list of tools that a server owes, asked for by the sidecar itself (MCP over HTTP).
+"""The list of tools that a server owes, asked for by the sidecar itself.
 
 Knows: that most clients list again when a server announces that its tools changed, and others never
-do: before a pinned tool is called then, the whole list is asked for in the caller's own session and
-compared, once for all who wait for it. What is asked so is judged and on record as what the agent
-asks is, and as asked by the sidecar. What does not come, in time and whole, leaves the list owed.
+do: before a pinned tool is called then, the whole list is asked for in the caller's own session, or
+over his own pipe, and compared, once for all who wait for it. What is asked so is judged and on
+record as what the agent asks is, and as asked by the sidecar. What does not come, in time and
+whole, leaves the list owed.
 Must not know: what is compared and hidden how, sockets, who is refused what.
 """
 
@@ -16,7 +17,7 @@ from typing import Any, Final
 import orjson
 
 from sidecar.clock import Clock
-from sidecar.config.model import STDIO, Upstream
+from sidecar.config.model import Upstream
 from sidecar.errors import Refused
 from sidecar.ledger.pin_announcements import PAGES_MAX, Announcements
 from sidecar.ledger.recorder import Recorder
@@ -71,10 +72,8 @@ class Relisting:
         self._tries: dict[tuple[str, str], int] = {}
 
     async def is_compared(self, upstream: Upstream, principal: Principal, call: ToolCall) -> bool:
-        """Whether the list is owed no more, which it may have been just now. Over a pipe nobody but
-        the agent asks. Who waited for another one's try makes none of its own."""
-        if upstream.url == STDIO:
-            return False
+        """Whether the list is owed no more, which it may have been just now. Who waited for another
+        one's try makes none of its own."""
         place = (principal.tenant, upstream.name)
         tries = self._tries.get(place, 0)
         async with self._turns.setdefault(place, asyncio.Lock()):
@@ -131,7 +130,7 @@ class Relisting:
         """How the request ended, and the result that answers it; raises Refused."""
         asked_ns, may_have_arrived = self._clock.monotonic_ns(), True
         try:
-            reply = await self._leg.send(upstream, "POST", "", asking.headers, asking.body)
+            reply = await self._leg.ask(upstream, reply_id, asking.headers, asking.body)
         except Refused as refused:
             may_have_arrived = refused.code not in NOT_FORWARDED
             raise

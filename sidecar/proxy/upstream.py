@@ -90,6 +90,13 @@ class UpstreamLeg(Protocol):
         """
         ...
 
+    async def ask(
+        self, upstream: Upstream, reply_id: str, headers: Sequence[tuple[str, str]], body: bytes
+    ) -> Reply:
+        """The reply to a JSON-RPC request of the sidecar's own, under `reply_id`, while the call of
+        this task waits for it. Raises Refused as `send` does."""
+        ...
+
     async def open_websocket(
         self, upstream: Upstream, target: str, headers: Sequence[tuple[str, str]]
     ) -> Reply:

@@ -57,6 +57,12 @@ class LeanLeg:
         head = link.form.head(method, target, headers, len(body))
         return _reply(await link.ask(head, body, method == "HEAD"), link)
 
+    async def ask(
+        self, upstream: Upstream, reply_id: str, headers: Sequence[tuple[str, str]], body: bytes
+    ) -> Reply:
+        """As any other: the server tells them apart by their connections."""
+        return await self.send(upstream, "POST", "", headers, body)
+
     async def open_websocket(
         self, upstream: Upstream, target: str, headers: Sequence[tuple[str, str]]
     ) -> Reply:

@@ -11,6 +11,7 @@ from typing import Final
 
 from sidecar.policy.case_file import is_of_detections
 from sidecar.policy.case_runner import Route
+from sidecar.policy.case_set import case_set
 from sidecar.policy.catalogue_file import CatalogueFile
 from sidecar.policy.fields import Problems
 from sidecar.policy.load import LoadedPolicies, Material
@@ -22,6 +23,7 @@ from sidecar.policy.self_test import (
     failed,
     pack_of,
     run_cases,
+    seen_from,
 )
 from sidecar.problems import Problem, errors_only
 from sidecar.soc.detection import Detections
@@ -66,6 +68,30 @@ def self_test(
     return sorted(set(problems.found))
 
 
+def unusable_tests(loaded: LoadedPolicies) -> list[Problem]:
+    """Why tests of a set that was loaded cannot be used, and so would keep it from coming in force;
+    none of them is run."""
+    material, problems = loaded.material, Problems()
+    if material is None:
+        return []
+    for pack, tests in sorted(_by_pack(material).items()):
+        context = seen_from(material, pack, tests, problems)
+        for file in context.tests:
+            case_set(context, file, problems)
+        of_detections = [one for one in tests if is_of_detections(one)]
+        if of_detections:
+            catalogues = catalogues_seen_from(material, pack)
+            detection_tests_of(detections_of(loaded), catalogues, of_detections, problems)
+    return errors_only(problems.found)
+
+
+def _by_pack(material: Material) -> dict[str, list[Node]]:
+    found: dict[str, list[Node]] = {}
+    for document in material.files.tests:
+        found.setdefault(pack_of(document.position.source), []).append(document)
+    return found
+
+
 def _beyond(tests: Sequence[Node], cases_max: int) -> Problem | None:
     """That there are more cases than there may be, where the first of them stands."""
     counted = 0
@@ -86,10 +112,7 @@ def _run(
     allowance: Allowance,
     problems: Problems,
 ) -> None:
-    by_pack: dict[str, list[Node]] = {}
-    for document in material.files.tests:
-        by_pack.setdefault(pack_of(document.position.source), []).append(document)
-    for pack, tests in sorted(by_pack.items()):
+    for pack, tests in sorted(_by_pack(material).items()):
         allowance.at = tests[0].position
         allowance.tick()
         run_cases(material, pack, tests, route, allowance, problems)

@@ -9,6 +9,7 @@ Must not know: how they are read.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -20,12 +21,16 @@ CONFIGURATION_NAME: Final = "sidecar.yaml"
 STORE_NAME: Final = "aegis.db"
 FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
+_ANOTHER: Final = "; name another folder with --data-dir"
 
 _CONFIGURATION: Final = """\
 # Written once by `aegis-sidecar wrap --name {name}`; from now on it is yours to edit.
 # A change here counts from the next start on; one in ./policies within two seconds.
 # Look at the record with
 #   aegis-sidecar receipts export --config {path}
+# A rule may ask you first (effect: require_approval). What waits for your yes, and how to give it:
+#   aegis-sidecar approvals watch --config {path}
+#   aegis-sidecar approvals approve ID --config {path}
 default: deny                  # what no rule allows is refused; ./policies says what is allowed
 policies: ./policies
 upstreams:
@@ -50,7 +55,8 @@ rules:
     effect: allow
     tools: ["{name}/*", "{name}/unknown", "{name}/mcp:*"]
 
-# Without the # in front, this is a rule; the agent is not even shown what it refuses always:
+# Without the # in front, this is a rule, of such tools as tools.yaml declares; the agent is not
+# even shown what it refuses always:
 #  - id: no-deleting
 #    effect: deny
 #    tools: "{name}/delete_*"
@@ -86,14 +92,14 @@ def default_folder(name: str, environ: Mapping[str, str]) -> Path:
 
 def make_folder(folder: Path) -> None:
     """Makes the folder and what is missing above it, for its user alone. Raises StartRefused."""
-    missing = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
+        missing = [one for one in (folder, *folder.parents) if not one.exists()]
         for one in reversed(missing):
             one.mkdir(mode=FOLDER_MODE, exist_ok=True)
         if not folder.is_dir():
-            raise StartRefused(f"{folder} is no folder")
+            raise StartRefused(f"{folder} is no folder{_ANOTHER}")
     except OSError as error:
-        raise StartRefused(f"{folder} cannot be made: {error.strerror}") from error
+        raise StartRefused(f"{folder} cannot be made: {error.strerror}{_ANOTHER}") from error
 
 
 def write_first_files(folder: Path, name: str) -> Path:
@@ -103,34 +109,37 @@ def write_first_files(folder: Path, name: str) -> Path:
     Gives the configuration's path. Raises StartRefused.
     """
     path = folder / CONFIGURATION_NAME
-    policies = folder / "policies"
-    if path.exists():
-        return path
-    make_folder(policies)
-    values = {"name": name, "path": path}
+    try:
+        if not path.exists():
+            make_folder(folder / "policies")
+            _write_missing(path, folder / "policies", name)
+    except OSError as error:
+        said = f"{folder} cannot be read or written: {error.strerror}{_ANOTHER}"
+        raise StartRefused(said) from error
+    return path
+
+
+def _write_missing(path: Path, policies: Path, name: str) -> None:
+    values = {"name": name, "path": shlex.quote(str(path))}
     texts = {path: _CONFIGURATION}
     rules = {policies / "start.yaml": _POLICY, policies / "tools.yaml": _CATALOGUE}
     # Of another process that begins, or of one that did not come so far, there may be some already.
     if all(one in rules or one.name.startswith(".") for one in policies.iterdir()):
         # The configuration last: where it stands, the others were written.
         texts = {**rules, **texts}
-    try:
-        for target, text in texts.items():
-            _write_once(target, text.format(**values))
-    except OSError as error:
-        raise StartRefused(f"{folder} cannot be written: {error.strerror}") from error
-    return path
+    for target, text in texts.items():
+        _write_once(target, text.format(**values))
 
 
 def _write_once(path: Path, text: str) -> None:
     """Writes the file if there is none; it appears whole or not at all."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
     try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         os.link(draft, path)
     except FileExistsError:
         return

@@ -37,6 +37,9 @@ class Script:
 
     def __init__(self) -> None:
         self.kept: list[Any] = []
+        self.about = os.environ.get("ABOUT", "says it again")
+        self.lists = ""
+        self.owed: Any = None
 
     def echo(self, reply_id: Any, arguments: dict[str, Any]) -> None:
         say(answer(reply_id, json.dumps(arguments)))
@@ -126,9 +129,22 @@ class Script:
         say(b'"' + b"a" * (64 * 1024 * 1024) + b'"')
         say(answer(reply_id, "behind it"))
 
-    def grow(self, reply_id: Any, _: dict[str, Any]) -> None:
+    def grow(self, reply_id: Any, arguments: dict[str, Any]) -> None:
+        """Announces other tools; `lists` says how it answers who asks for them then."""
+        self.about = arguments.get("about", self.about)
+        self.lists = arguments.get("lists", "")
         say({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
         say(answer(reply_id))
+
+    def list(self, reply_id: Any) -> None:
+        if self.lists == "silent":
+            return
+        if self.lists == "asks first":
+            self.lists, self.owed = "", reply_id
+            say({"jsonrpc": "2.0", "id": "first", "method": "roots/list"})
+            return
+        tools = [{"name": "echo", "description": self.about, "inputSchema": {"type": "object"}}]
+        say({"jsonrpc": "2.0", "id": reply_id, "result": {"tools": tools}})
 
     def pid(self, reply_id: Any, _: dict[str, Any]) -> None:
         say(answer(reply_id, str(os.getpid())))
@@ -152,9 +168,9 @@ def main() -> None:
             elif message.get("method") == "server/discover":
                 continue  # as a server of an earlier revision may
             elif message.get("method") == "tools/list":
-                about = os.environ.get("ABOUT", "says it again")
-                tools = [{"name": "echo", "description": about, "inputSchema": {"type": "object"}}]
-                say({"jsonrpc": "2.0", "id": message["id"], "result": {"tools": tools}})
+                script.list(message["id"])
+            elif message.get("id") == "first" and "result" in message:
+                script.list(script.owed)
             elif "method" in message and "id" in message:
                 say({"jsonrpc": "2.0", "id": message["id"], "result": {}})
         while stubborn:

@@ -26,6 +26,9 @@ from wrapping import (
     wrap_command,
 )
 
+from sidecar.cli.control_client import FURTHER_MAX
+from sidecar.wrap.running import STORES_MAX
+
 
 @pytest.fixture
 def tmp_path() -> Iterator[Path]:
@@ -284,23 +287,24 @@ def test_the_tools_of_a_server_are_printed_as_a_catalogue_that_loads(tmp_path: P
     assert "ended before it answered" in failed.stderr
 
 
+def test_who_asks_one_process_is_told_of_the_others(tmp_path: Path) -> None:
+    """What waits for a yes at the second is unknown to the first, whose folder everybody names."""
+    assert FURTHER_MAX == STORES_MAX
+    first = Wrap(tmp_path)
+    assert first.asked(1, "echo")["result"], "it has its folder"
+    second = Wrap(tmp_path)
+    assert second.asked(1, "echo")["result"]
+    where = ("--data-dir", str(first.home))
+    told = f"another process of this server runs, ask it too: --data-dir {first.home}/2\n"
+    assert cli("approvals", "list", *where).stderr == told
+    assert cli("approvals", "list", "--data-dir", f"{first.home}/2").stderr == ""
+    second.kill()
+    assert (first.home / "2" / "control.sock").exists(), "left behind"
+    assert cli("status", *where).stderr == ""
+    assert first.end() == 0
+
+
 LIST = {"jsonrpc": "2.0", "id": "l", "method": "tools/list"}
-
-
-def test_c12_over_a_pipe_announced_tools_wait_for_their_list_too(tmp_path: Path) -> None:
-    wrap = Wrap(tmp_path)
-    wrap.say(LIST)
-    assert [one["name"] for one in wrap.hear()["result"]["tools"]] == ["echo"]
-    assert wrap.asked(1, "echo")["result"], "positive control"
-    wrap.call(2, "grow")
-    heard = [wrap.hear(), wrap.hear()]
-    assert heard[0] == {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}
-    refused = wrap.asked(3, "echo")
-    assert refused["result"]["isError"] and "list_changed" in str(refused)
-    wrap.say(LIST)
-    assert [one["name"] for one in wrap.hear()["result"]["tools"]] == ["echo"]
-    assert not wrap.asked(4, "echo")["result"].get("isError")
-    assert wrap.end() == 0
 
 
 def test_c12_a_tool_that_was_changed_is_hidden_until_it_is_accepted(tmp_path: Path) -> None:

@@ -150,8 +150,8 @@ def test_broken_yaml_is_one_problem_with_a_place() -> None:
 
 
 def test_bytes_that_are_no_text() -> None:
-    assert said_of(b"a: 1\nb: \xff\n") == ["f:2:1 not UTF-8"]
-    assert said_of(b"a: 1\nb: \x00\n") == ["f:2:1 NUL is not allowed"]
+    assert said_of(b"a: 1\nb: \xff\n") == ["f:2:4 not UTF-8"]
+    assert said_of(b"a: 1\nb: \x00\n") == ["f:2:4 NUL is not allowed"]
     assert said_of(b"a: \x1b[31m\n")[0].startswith("f:1:")
     assert said_of("a: 1".encode("utf-16"))[0].startswith("f:1:")
 

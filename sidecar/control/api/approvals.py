@@ -6,7 +6,6 @@ down for the approver; and that whether somebody may vote is the approval desk's
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
@@ -33,6 +32,7 @@ from sidecar.control.api.route import (
     Shape,
 )
 from sidecar.control.api.times import time_text
+from sidecar.kept_id import kept_id
 from storage.records import AFTER_ALL_IDS
 from storage.standing import ApprovalRow
 
@@ -41,7 +41,6 @@ ROOM: Final = "approvals"
 LOOKED_THROUGH_MAX: Final = 2_000
 ROWS_AT_ONCE: Final = 100
 READ_S: Final = 10.0
-_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class TermShape(Shape):
@@ -141,9 +140,7 @@ def told(asked: Asked, row: ApprovalRow) -> dict[str, Any]:
 
 
 def _id(asked: Asked) -> str:
-    """The id as it is kept; clients of agents write it as a UUID, with dashes."""
-    text = str(asked.values["approval_id"])
-    return text.replace("-", "") if _UUID.fullmatch(text) else text
+    return kept_id(str(asked.values["approval_id"]))
 
 
 async def list_approvals(asked: Asked) -> Listed:

@@ -16,6 +16,7 @@ from sidecar.control.api.problems import not_found
 from sidecar.control.api.receipts import ReceiptShape, with_previous
 from sidecar.control.api.route import READERS, Asked, Listed, Route, Shape
 from sidecar.control.api.times import time_text
+from sidecar.kept_id import kept_id
 from storage.listings import TIME_MAX_US, CallFilter, ListedCall, Listings
 from storage.records import ReceiptRow
 
@@ -122,7 +123,7 @@ async def list_decisions(asked: Asked) -> Listed:
 
 async def get_decision(asked: Asked) -> dict[str, Any]:
     """One call, by its id."""
-    reader, call_id = asked.rooms.reader, asked.values["call_id"]
+    reader, call_id = asked.rooms.reader, kept_id(str(asked.values["call_id"]))
     rows = await reader.receipts_of_call(asked.tenant, call_id)
     begun = next((row for row in rows if row.kind in ("intent", "refusal")), None)
     if begun is None:

@@ -20,6 +20,7 @@ from sidecar.control.api.problems import ApiProblem, not_found
 from sidecar.control.api.route import READERS, Asked, Body, Route, Shape
 from sidecar.errors import Refused
 from sidecar.json_nodes import node_of
+from sidecar.kept_id import kept_id
 from sidecar.ledger.recorded_call import NotReplayable, RecordedCall, recorded_call
 from sidecar.model import Principal
 from sidecar.policy.case_file import Case, read_call
@@ -120,7 +121,7 @@ def _agents(asked: Asked) -> list[Principal] | None:
 
 async def explain_recorded(asked: Asked) -> dict[str, Any]:
     """Explains a recorded call under the set in force."""
-    reader, call_id = asked.rooms.reader, asked.values["call_id"]
+    reader, call_id = asked.rooms.reader, kept_id(str(asked.values["call_id"]))
     receipts = await reader.receipts_of_call(asked.tenant, call_id)
     if not receipts:
         raise not_found("decision", call_id)

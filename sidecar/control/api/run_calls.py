@@ -16,6 +16,7 @@ from sidecar.control.api.parameters import in_path
 from sidecar.control.api.problems import not_found
 from sidecar.control.api.route import READERS, Asked, Route, Shape
 from sidecar.control.api.times import time_text
+from sidecar.kept_id import kept_id
 from sidecar.ledger.run_labels import CallOnRecord, labelled
 from sidecar.ledger.run_text import UnreadableRun, read_run
 from storage.listings import TIME_MAX_US, CallOfAgent, Listings
@@ -61,7 +62,7 @@ class RunOfCallShape(Shape):
 
 async def get_decision_run(asked: Asked) -> dict[str, Any]:
     """The agent's calls from the beginning of the run up to this one."""
-    reader, call_id = asked.rooms.reader, asked.values["call_id"]
+    reader, call_id = asked.rooms.reader, kept_id(str(asked.values["call_id"]))
     rows = await reader.receipts_of_call(asked.tenant, call_id)
     begun = next((row for row in rows if row.kind in _JUDGED), None)
     if begun is None:

@@ -71,7 +71,9 @@ def started(command: Sequence[str], environ: Mapping[str, str]) -> subprocess.Po
             preexec_fn=prepare,
         )
     except FileNotFoundError:
-        raise CommandNotStarted(f"there is no command {command[0]!r}", 127) from None
+        # In the list of a desktop agent's configuration each argument stands by itself.
+        apart = ": its arguments stand apart from it" if " " in command[0].strip() else ""
+        raise CommandNotStarted(f"there is no command {command[0]!r}{apart}", 127) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise CommandNotStarted(f"{command[0]!r} cannot be started: {reason}", 126) from error

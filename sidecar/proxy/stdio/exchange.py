@@ -73,7 +73,7 @@ class StdioExchange:
         self.head = head
         self.has_begun = False
         self.is_draining = False
-        #: Whether it waits, or waited, for a person before it goes to the server.
+        #: Whether it waits, or waited, for a person or a list before it goes to the server.
         self.is_held = False
         #: Whether the server was given it.
         self.was_told = False
@@ -124,11 +124,15 @@ class StdioExchange:
         """Lets the agent's next lines pass, and says that this call waits. Raises ClientGone."""
         if self._sink.is_gone:
             raise ClientGone
-        self.is_held = True
-        self.passed.set()
+        self.let_others_pass()
         if held is not None:
             self._sink.write(held.progress(words))
             await self.drain()
+
+    def let_others_pass(self) -> None:
+        """What the agent says next need not wait for this one, which can be taken back."""
+        self.is_held = True
+        self.passed.set()
 
     # -- the reply -------------------------------------------------------------------------
 

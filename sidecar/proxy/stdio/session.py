@@ -110,7 +110,7 @@ class StdioSession:
         if incoming.is_answer:
             return self._as_asked(incoming)
         key = incoming.key
-        if key is not None and (key in self._open or key in self._abandoned):
+        if self._is_taken(key):
             # Answered without an id: under this one it would be taken for the first one's answer.
             reason = "The id is that of a request which is not answered yet"
             fault = RpcRefused("invalid_rpc", reason, rpc_code=INVALID_REQUEST)
@@ -119,10 +119,10 @@ class StdioSession:
 
     def _addressed(self, incoming: Incoming) -> Incoming:
         """Without an id that cannot be answered: another request has it."""
-        key = id_key(incoming.asks)
-        if key is None or (key not in self._open and key not in self._abandoned):
-            return incoming
-        return incoming._replace(asks=None)
+        return incoming._replace(asks=None) if self._is_taken(id_key(incoming.asks)) else incoming
+
+    def _is_taken(self, key: IdKey | None) -> bool:
+        return key in self._open or key in self._abandoned or key in self._waiting
 
     def _as_asked(self, incoming: Incoming) -> Incoming:
         """An answer of the agent; made up, it would be a way to tell the server anything."""
@@ -207,6 +207,26 @@ class StdioSession:
             if key is not None and self._waiting.pop(key, None) is not None:
                 self._abandon(key, exchange.obligations)
 
+    async def ask(
+        self, upstream: Upstream, reply_id: str, headers: Sequence[tuple[str, str]], body: bytes
+    ) -> Reply:
+        """What else the agent says goes ahead meanwhile: the server may first want an answer that
+        stands behind the call that waits. Raises Refused."""
+        key, task = id_key(reply_id), asyncio.current_task()
+        if key is None or self._is_taken(key) or b"\n" in body or b"\r" in body:
+            raise Refused("internal_error", detail="no request of our own")
+        if task in self._of_task:
+            self._of_task[task].let_others_pass()
+        waiting = self._waiting[key] = asyncio.get_running_loop().create_future()
+        try:
+            await self._child.tell(body)
+            return Reply(200, _ANSWER_HEADERS, await waiting)
+        except ChildGone:
+            raise Refused("upstream_broken", "The server has ended") from None
+        finally:
+            if self._waiting.pop(key, None) is not None:
+                self._abandon(key, None)
+
     async def open_websocket(
         self, upstream: Upstream, target: str, headers: Sequence[tuple[str, str]]
     ) -> Reply:
@@ -278,9 +298,10 @@ class StdioSession:
             if self._abandoned.pop(key, ()) == ():
                 self._drop("unasked")
             return
-        exchange = self._open[key]
+        exchange = self._open.get(key)
         waiting.set_result(line)
-        await exchange.ended.wait()
+        if exchange is not None:  # nobody is given what answers us
+            await exchange.ended.wait()
 
     async def _pass_on(self, said: Said, judge: Judge) -> None:
         """A notification or a request of the server, held to what calls in flight are held to, and

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -99,3 +101,21 @@ def test_a_story_that_is_broken_off_has_shown_nothing(tmp_path: Path) -> None:
                 playing.send_signal(signal.SIGINT)
         assert playing.wait(30) == 130
         assert playing.stderr is not None and "Traceback" not in playing.stderr.read()
+
+
+def test_what_is_told_to_be_typed_can_be_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beside = tmp_path / "my tools" / "aegis-sidecar"
+    beside.parent.mkdir()
+    beside.touch()
+    monkeypatch.setattr(demo.sys, "executable", str(beside.with_name("python")))
+    folder = tmp_path / "it's mine"
+    urls = SimpleNamespace(data_url="http://127.0.0.1:1", control_url="http://127.0.0.1:2")
+    demo._say_where_to_go(folder, urls, once=True)  # type: ignore[arg-type]
+    told = [line for line in capsys.readouterr().out.splitlines() if "my tools" in line]
+    assert len(told) == 7
+    for line in told:
+        typed = shlex.split(line[line.index("'") :].removesuffix(")"))
+        assert typed[0] == str(beside)
+        assert Path(typed[-1]).parent == folder

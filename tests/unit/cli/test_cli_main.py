@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -139,3 +141,49 @@ def test_a_reader_that_leaves_early_is_no_fault() -> None:
     )
     assert done.stdout.startswith("usage: aegis-sidecar")
     assert "Traceback" not in done.stderr
+
+
+ASCII_ONLY = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def run_in_shell(line: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    program = f"{shlex.quote(sys.executable)} -m sidecar.cli.main"
+    return subprocess.run(
+        ["sh", "-c", line.replace("aegis-sidecar", program)],
+        capture_output=True,
+        timeout=60,
+        env={**os.environ, **environment},
+    )
+
+
+def test_a_file_or_a_pipe_gets_utf_8_whatever_the_locale_is(tmp_path: Path) -> None:
+    """What is printed there (a catalogue, a pack, a schema) is read as UTF-8."""
+    written = run_in_shell(f"aegis-sidecar policy schema >{tmp_path}/schema", **ASCII_ONLY)
+    assert (written.returncode, written.stderr) == (0, b"")
+    assert "\u2026" in (tmp_path / "schema").read_bytes().decode()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_no_room_for_what_is_said_is_told_and_no_verdict(unbuffered: str) -> None:
+    done = run_in_shell("aegis-sidecar policy packs list >/dev/full", PYTHONUNBUFFERED=unbuffered)
+    assert done.returncode == 2
+    assert done.stderr.decode().splitlines() == [
+        "aegis-sidecar: its output cannot be written: No space left on device"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("closed", "status", "said"), [(">&-", 0, b""), ("2>&-", 0, b"cautious"), (">&- 2>&-", 0, b"")]
+)
+def test_output_that_was_closed_keeps_nothing_from_working(
+    closed: str, status: int, said: bytes
+) -> None:
+    done = run_in_shell(f"aegis-sidecar policy packs list {closed}")
+    assert (done.returncode, done.stderr) == (status, b"")
+    assert said in done.stdout
+
+
+def test_without_standard_error_nothing_is_said_where_the_answer_stands() -> None:
+    done = run_in_shell("aegis-sidecar policy check /nowhere 2>&-")
+    assert (done.returncode, done.stdout) == (1, b"")

@@ -67,6 +67,58 @@ def test_nothing_to_check_is_wrong_usage(arguments: list[str]) -> None:
     assert main(["policy", "check", *arguments]) == 2
 
 
+TEST = "test: p\ncases:\n  - {name: reads, call: shop/get, args: {id: a}, expect: allow}\n"
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (
+            TEST.replace("call:", "cal:"),
+            'rules_test.yaml:3:19: error: "cal" is not a key of a case',
+        ),
+        (TEST.replace("test: p", "test: q"), 'there is no policy "q" here'),
+        (TEST.replace("allow}", "allow, by: p/b}"), 'there is no rule "p/b" under test'),
+        (f"{TEST}---\ntest: d\ncases: [{{name: n, evnts: []}}]\n", '"evnts" is not a key'),
+    ],
+)
+def test_d3_a_test_that_keeps_serve_from_starting_is_a_problem(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], written: str, said: str
+) -> None:
+    folder = write(tmp_path, tools=TOOLS, rules=GOOD, rules_test=written)
+    assert main(["policy", "check", folder]) == 1
+    assert said in capsys.readouterr().err
+    assert main(["policy", "check", "--json", folder]) == 1
+    assert json.loads(capsys.readouterr().out)["loads"] is False
+    config = tmp_path / "sidecar.yaml.conf"
+    upstreams = "upstreams: {shop: {url: http://127.0.0.1:1}}\n"
+    config.write_text(f"policies: [{folder}]\n{upstreams}")
+    assert main(["policy", "check", "--config", str(config)]) == 1
+    config.write_text(f"policies: [{folder}]\n{upstreams}self_test: {{run: false}}\n")
+    assert main(["policy", "check", "--config", str(config)]) == 0, "serve starts with it"
+
+
+@pytest.mark.parametrize("written", [TEST, TEST.replace("allow}", "deny}")])
+def test_tests_are_not_run_and_one_by_itself_is_not_held_against_the_others(
+    tmp_path: Path, written: str
+) -> None:
+    folder = write(tmp_path, tools=TOOLS, rules=GOOD, rules_test=written)
+    assert main(["policy", "check", folder]) == 0
+    assert main(["policy", "check", str(tmp_path / "rules_test.yaml")]) == 0
+
+
+def test_without_a_path_the_usual_configuration_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "policies").mkdir()
+    write(tmp_path / "policies", tools=TOOLS, rules=GOOD)
+    upstreams = "upstreams: {shop: {url: http://127.0.0.1:1}}\n"
+    (tmp_path / "sidecar.yaml").write_text(f"policies: ./policies\n{upstreams}")
+    monkeypatch.chdir(tmp_path)
+    assert main(["policy", "check"]) == 0
+    assert capsys.readouterr().out.startswith("1 rule, 1 tool")
+
+
 def test_a_missing_file_and_a_missing_pack_are_problems(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

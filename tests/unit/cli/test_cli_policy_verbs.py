@@ -391,7 +391,14 @@ def test_a_schema_is_printed(kind: str, capsys: Captured) -> None:
     assert json.loads(capsys.readouterr().out)["$schema"].startswith("https://json-schema.org/")
 
 
-def test_schemas_are_written_for_an_editor(tmp_path: Path, capsys: Captured) -> None:
-    assert main(["policy", "schema", "--to", str(tmp_path / "s")]) == 0
-    assert len(list((tmp_path / "s").iterdir())) == 5
-    assert "yaml-language-server" in capsys.readouterr().out
+def test_schemas_are_written_for_an_editor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["policy", "schema", "--to", ".schemas"]) == 0
+    assert len(list((tmp_path / ".schemas").iterdir())) == 5
+    said = capsys.readouterr().out.splitlines()[-1]
+    # An editor goes by the folder of the file in which the line stands.
+    reached = tmp_path / "policies" / said.removeprefix("    # yaml-language-server: $schema=")
+    (tmp_path / "policies").mkdir()
+    assert json.loads(reached.read_text())["title"] == "A policy of aegis-sidecar"

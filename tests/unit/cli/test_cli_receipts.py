@@ -165,6 +165,22 @@ def test_an_export_to_a_file_verifies(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "3 receipts of tenant 'acme'" in capsys.readouterr().out
 
 
+def test_an_export_that_cannot_begin_leaves_the_last_one_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, path = store_of(tmp_path, "acme"), tmp_path / "out.jsonl"
+    assert receipts("export", "--store", url, "--output", path) == 0
+    kept = path.read_bytes()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AEGIS_CONFIG", raising=False)
+    assert receipts("export", "--store", url, "--tenant", "corp", "--output", path) == 2
+    gone = f"sqlite:///{tmp_path}/gone.db"
+    assert receipts("export", "--store", gone, "--output", path) == 1
+    assert receipts("export", "--output", path) == 2, "there is no configuration to be read"
+    assert path.read_bytes() == kept
+    assert "name the store with --store" in capsys.readouterr().err
+
+
 def test_an_export_to_standard_output_while_the_store_is_held(
     tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
@@ -199,7 +215,7 @@ def test_the_store_of_the_configuration(
     monkeypatch.setenv("AEGIS_CONFIG", str(config))
     assert receipts("export", "--output", out) == 0
     config.write_text("no_such_key: 1\n")
-    assert receipts("export", "--output", out) == 1
+    assert receipts("export", "--output", out) == 2
     assert "no_such_key" in capsys.readouterr().err
 
 

@@ -153,7 +153,8 @@ async def test_a_taken_address_stops_the_start(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         address = make_config(tmp_path).listen.control.model_copy(update={"port": port})
         async with control_plane(tmp_path) as setup:
-            with pytest.raises(StartRefused, match=f"127.0.0.1:{port}: Address already in use"):
+            said = f"127.0.0.1:{port}: Address already in use; .*listen.control"
+            with pytest.raises(StartRefused, match=said):
                 await ControlServer(address, setup.state).start()
 
 

@@ -163,6 +163,19 @@ def test_a_folder_that_is_no_environment_is_left_alone(machine: Machine) -> None
     assert [path.name for path in machine.venv.iterdir()] == ["thesis.txt"]
 
 
+def test_a_folder_that_cannot_be_written_is_not_told_as_a_python_that_is_missing(
+    machine: Machine,
+) -> None:
+    """As where somebody else made the clone: the tools fail there, and say less."""
+    (machine.bin / "python3").symlink_to(PYTHON)
+    machine.venv.parent.mkdir()
+    shut = machine.venv.parent / "file"
+    shut.symlink_to("/proc/nothing-can-be-made-here")
+    done = machine.run(str(shut), str(machine.lock))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"environment: {shut} cannot be written: name another folder")
+
+
 def test_a_failed_install_is_told_and_tried_again(machine: Machine) -> None:
     (machine.bin / "python3").symlink_to(PYTHON)
     machine.program("uv", uv_program(machine.home / "uv.log", "echo no such hash; exit 1"))

@@ -65,6 +65,23 @@ def test_a_file_of_which_anything_was_changed_is_refused(tmp_path: Path) -> None
     assert witness.read() is not None, "positive control"
 
 
+def test_a_file_that_may_not_be_read_is_not_to_be_moved_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever ran something as root once would give up what tells of a rollback."""
+    of(tmp_path).write(HEADS)
+
+    def forbidden(path: Path, most: int) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(witness_module, "read_small", forbidden)
+    with pytest.raises(WitnessUnreadable) as refused:
+        of(tmp_path).read()
+    assert refused.value.code == "witness_unreadable"
+    assert "sidecar's user" in refused.value.next_step
+    assert "the next start makes a new one" not in refused.value.next_step
+
+
 @pytest.mark.parametrize(
     "heads",
     [{"acme": [0, "a" * 64]}, {"acme": [True, "a" * 64]}, {"acme": [1, "A" * 64]}, {"acme": 1}, []],

@@ -10,6 +10,7 @@ import pytest
 from sidecar.cli.main import main
 from sidecar.config.load import load_config
 from sidecar.policy_reading import check_entries
+from sidecar.problems import Position
 
 CONFIG = """policies:
   - ./p
@@ -63,6 +64,24 @@ def test_d3_every_unusable_entry_is_named_where_it_is_written(folder: Path) -> N
     said = [str(problem).partition("\n")[0] for problem in check_entries(loaded.entries, folder)]
     assert said == IN_CONFIG
     assert loaded.kinds == {"shop": "rest", "notes": "mcp"}
+
+
+@pytest.mark.parametrize(
+    ("entry", "meant"),
+    [
+        ("./polices", 'did you mean "policies"?'),
+        ("read-only", 'did you mean "pack:read-only"?'),
+        ("pack:readonly", 'did you mean "pack:read-only"?'),
+        ("./quite-another", ""),
+    ],
+)
+def test_d3_an_entry_that_leads_nowhere_is_told_where_it_may_lead(
+    tmp_path: Path, entry: str, meant: str
+) -> None:
+    (tmp_path / "policies").mkdir()
+    place = Position("sidecar.yaml", 1, 11)
+    (problem,) = check_entries({entry: place}, tmp_path)
+    assert (problem.position, problem.hint) == (place, meant)
 
 
 def test_a_broken_setting_does_not_make_tools_that_ask_need_routes(

@@ -99,8 +99,8 @@ def test_tests_and_detections_are_passed_over_and_cover_nothing() -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"policy: p\xff\nrules: []", "f0.yaml:1:1: error: not UTF-8"),
-        (b"policy: p\nrules:\n- id: \0", "f0.yaml:3:1: error: NUL is not allowed"),
+        (b"policy: p\xff\nrules: []", "f0.yaml:1:10: error: not UTF-8"),
+        (b"policy: p\nrules:\n- id: \0", "f0.yaml:3:7: error: NUL is not allowed"),
         (b"#" * (1024 * 1024 + 1), "f0.yaml:1:1: error: larger than 1048576 bytes"),
         (b"policy: " + b"[" * 100_000, "f0.yaml:1:40: error: nested deeper than 32"),
         (b"policy: p\nrules: [\n", "f0.yaml:3:1: error: did not find expected node content"),

@@ -27,6 +27,7 @@ from storage.errors import (
     StoreUnavailable,
 )
 from storage.records import Entry, HeadRow, ReceiptRow, Recorded, Sealed, Unrecordable
+from storage.sqlite_errors import translated
 
 ERRING_DISK = """
 import asyncio, resource
@@ -247,3 +248,11 @@ async def test_a_reader_of_what_is_no_store_says_so(tmp_path: Path) -> None:
     raw.close()
     with pytest.raises(StoreCorrupt):
         await open_reader(f"sqlite:///{path}")
+
+
+def test_a_file_that_cannot_be_opened_is_told_with_who_may_open_it(tmp_path: Path) -> None:
+    with pytest.raises(sqlite3.OperationalError) as raised:
+        sqlite3.connect(tmp_path / "nowhere" / "aegis.db")
+    refused = translated(raised.value)
+    assert isinstance(refused, StoreUnavailable) and refused.code == "store_unavailable"
+    assert "sidecar's user" in refused.next_step
