@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sidecar.ledger.said_yes import Unsaid
     from sidecar.ledger.stored_chain import ChainReport
     from sidecar.ledger.verify import Verdict
 
@@ -17,9 +18,15 @@ def unsaid_text(found: Verdict | ChainReport) -> str:
     """Lines, each with its end; "" if every yes is on record."""
     lines = [
         f"receipt {one.seq}: the call went ahead by a yes of {', '.join(one.names)!a} for approval "
-        f"{one.approval_id!a}, and no receipt says that it was given: was the store written to?"
+        f"{one.approval_id!a}, and {_fault(one)}: was the store written to?"
         for one in found.unsaid
     ]
     if found.unsaid_count > len(found.unsaid):
         lines.append(f"{found.unsaid_count} calls by a yes that is not on record in all")
     return "".join(f"{line}\n" for line in lines)
+
+
+def _fault(one: Unsaid) -> str:
+    if one.is_of_other:
+        return "not this action, or not the text that was asked, is what it was given to"
+    return "no receipt says that it was given"

@@ -139,9 +139,7 @@ async def _verified(
             at = stretch.cut
             note_rotations(watch, stretch.rows)
             liveness.follow(stretch.rows)
-            for row in stretch.rows:
-                if row.approval_id is not None:
-                    said_yes.take(row.seq, row.kind, row.action, row.approval_id, row.approver)
+            follow_yes(said_yes, stretch.rows, stretch.lines)
             facts += stretch.facts
             unvouched += stretch.unvouched
             is_told_of = is_told_of or any(tells_of_cut(row, start) for row in stretch.rows)
@@ -174,6 +172,17 @@ async def _verified(
         said_yes.count,
         tuple(said_yes.unsaid),
     )
+
+
+def follow_yes(said_yes: SaidYes, rows: Sequence[ReceiptRow], lines: Sequence[bytes]) -> None:
+    """Shows it the receipts that name an approval; `lines` are theirs, with facts."""
+    for row, line in zip(rows, lines, strict=True):
+        if row.approval_id is not None and row.kind != "control":
+            said = orjson.loads(line)
+            said_yes.take(
+                row.seq, row.kind, row.action, row.approval_id, row.approver,
+                said["arguments"], said["facts"],
+            )  # fmt: skip
 
 
 async def hold_changes(

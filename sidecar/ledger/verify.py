@@ -236,9 +236,11 @@ class _Chain:
             if body["action"] == ROTATE_KEY:
                 self.watch.rotations.append((body["seq"], body["resource"]))
         elif body["approval_id"] is not None:
+            said = beside or {}
             self.said_yes.take(
-                body["seq"], body["kind"], body["action"], body["approval_id"], body["approver"]
-            )
+                body["seq"], body["kind"], body["action"], body["approval_id"], body["approver"],
+                said.get("arguments"), said.get("facts"),
+            )  # fmt: skip
         if self.count == 0:
             self.tenant_id, self.prev_hash = body["tenant_id"], body["prev_receipt_hash"]
         self.count += 1
