@@ -19,7 +19,7 @@ import orjson
 
 from sidecar.errors import Refused
 from sidecar.ledger.canonical import NotCanonical, canonical_arguments
-from sidecar.ledger.commitment import salt_beside
+from sidecar.ledger.commitment import OF_SALT, salt_beside, shown_salt
 from sidecar.ledger.receipt import blank_receipt
 from sidecar.ledger.said_yes import APPROVED
 from sidecar.model import Decision, Effect, Mode, Principal, RiskLevel, ToolCall, TrustLevel
@@ -72,6 +72,8 @@ def call_draft(
     tenant_id, tool = principal.tenant, call.tool
     effect, mode, rule_id, rule_hash, revision = _UNJUDGED
     approval_id, approver = None, None
+    # No path, which may hold personal data: that stands among the facts.
+    resource = None if keeps_arguments or not call.body else OF_SALT + shown_salt(salt)
     if decision is not None:
         effect, mode = _EFFECT[decision.effect], _MODE[decision.mode]
         rule_id, rule_hash = decision.rule_id, decision.rule_hash
@@ -93,7 +95,7 @@ def call_draft(
             tool.upstream,
             tool.name,
             call.action,
-            None,  # resource: paths may hold personal data, so they stand among the facts
+            resource,
             _TRUST[principal.trust],
             effect,
             mode,
