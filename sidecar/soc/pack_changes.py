@@ -8,6 +8,7 @@ Must not know: whether a receipt holds; only such as do are given.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -15,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from sidecar.soc.alert_states import AlertState, IncidentState, Move
+from sidecar.soc.correlation import opened_id
 from sidecar.soc.evidence import evidence_digest
 from sidecar.soc.incident_entries import RAISED
 from sidecar.soc.incident_moves import alert_subject, incident_subject
@@ -26,6 +28,10 @@ Body = Mapping[str, Any]
 #: Notes that receipts tell of: those of moves. What a detection recommends, or what was done at its
 #: word, is noted on alerts without one; the containment itself has its own.
 _TOLD: Final = frozenset(move.value for move in Move)
+
+
+#: Of an incident that detections opened: the time and a hash.
+_OWN_ID: Final = re.compile("[0-9a-f]{32}")
 
 
 class _Done(NamedTuple):
@@ -231,9 +237,44 @@ def _check_incident(pack: Pack, done: list[_Done], findings: _Findings) -> None:
         incident.notes,
         findings,
     )
+    _check_opened(pack, done, findings)
     highest = max((_rank(one.severity) for one in pack.alerts), default=-1)
     if _rank(incident.severity) != highest:
         findings.faults.append("the incident's severity is not the highest of its alerts")
+
+
+def _check_opened(pack: Pack, done: list[_Done], findings: _Findings) -> None:
+    """That it is about whom its alerts are about, was opened by one of them when it says, which its
+    id is made of, and says what that one said."""
+    incident = pack.incident
+    if any(one.agent != incident.agent for one in pack.alerts):
+        findings.faults.append("the incident names another agent than its alerts")
+    runs = {one.run for one in pack.alerts}
+    if incident.run != (min(runs) if len(runs) == 1 else ""):
+        findings.faults.append("the incident names another run than its alerts")
+    opener = next(
+        (
+            one
+            for one in pack.alerts
+            if opened_id(pack.tenant, one.alert_id, incident.opened_us) == incident.incident_id
+        ),
+        None,
+    )
+    if opener is None and _OWN_ID.fullmatch(incident.incident_id) is None:
+        findings.unknown("when the incident was opened, and by which alert: its id does not say it")
+    elif opener is None:
+        findings.faults.append("the incident was opened by none of its alerts at the time it says")
+    elif incident.title not in {opener.reason, *_reasons_told(opener, done)}:
+        findings.faults.append("the incident's title is not what the alert said that opened it")
+
+
+def _reasons_told(alert: PackedAlert, done: list[_Done]) -> Iterator[str]:
+    """What receipts say that an alert said."""
+    for one in done:
+        if one.change.action == RAISED and one.said is not None:
+            for told in one.after().get("alerts", ()):
+                if told.get("alert_id") == alert.alert_id:
+                    yield str(told.get("reason"))
 
 
 def _check_alert(pack: Pack, alert: PackedAlert, done: list[_Done], findings: _Findings) -> None:

@@ -216,6 +216,22 @@ TAMPERINGS: dict[str, Tampering] = {
         "UPDATE incident SET severity = 'low' WHERE tenant_id = $1",
         "severity is not the highest of its alerts",
     ),
+    "whose incident it is": (
+        "UPDATE incident SET agent_id = 'helper' WHERE tenant_id = $1",
+        "the incident names another agent than its alerts",
+    ),
+    "an incident's run": (
+        "UPDATE incident SET run_id = 'another' WHERE tenant_id = $1",
+        "the incident names another run than its alerts",
+    ),
+    "when an incident was opened": (
+        "UPDATE incident SET opened_us = opened_us + 60000000 WHERE tenant_id = $1",
+        "the incident was opened by none of its alerts at the time it says",
+    ),
+    "an incident's title": (
+        "UPDATE incident SET title = 'nothing of note' WHERE tenant_id = $1",
+        "the incident's title is not what the alert said that opened it",
+    ),
     "notes": (
         "UPDATE incident SET notes = replace(notes, 'looking', 'ignoring') WHERE tenant_id = $1",
         "its notes are not those that receipts tell of",
