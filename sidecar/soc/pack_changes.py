@@ -85,6 +85,8 @@ def change_faults(pack: Pack, bodies: Mapping[int, Body]) -> tuple[list[str], li
     _check_incident(pack, done, findings)
     for alert in pack.alerts:
         _check_alert(pack, alert, done, findings)
+    if any(one.hits > 1 for one in pack.alerts):
+        findings.unknown("how often its alerts were hit, and when last: no receipt says it")
     return findings.faults, findings.not_shown
 
 
@@ -101,6 +103,7 @@ def _committed(
     if told != ("control", change.action, change.actor, change.subject):
         findings.faults.append(f"receipt {change.seq} is not of {change.action} as it is told")
         return None
+    _check_time(change, body, bodies.get(change.seq - 1), findings)
     arguments = body.get("arguments")
     if arguments is None:
         findings.unknown(f"what receipt {change.seq} ({change.action}) commits to: that was erased")
@@ -122,6 +125,15 @@ def _committed(
         findings.faults.append(f"receipt {change.seq} tells of alerts in no form of this sidecar's")
         return None
     return told_again
+
+
+def _check_time(change: PackedChange, body: Body, before: Body | None, findings: _Findings) -> None:
+    """A receipt has the time of its change, unless the clock had gone back before the last one."""
+    late_us = body["ts_us"] - change.at_us
+    if late_us < 0 or (late_us and before is not None and before["ts_us"] < body["ts_us"]):
+        findings.faults.append(f"{change.action}: its receipt {change.seq} is of another time")
+    elif late_us:
+        findings.unknown(f"when {change.action} was: its receipt {change.seq} is of a later time")
 
 
 def _is_pass(after: Any) -> bool:
@@ -206,6 +218,11 @@ def _check_raised(pack: Pack, alert: PackedAlert, passes: list[_Done], findings:
 
 def _check_none_left_out(pack: Pack, passes: list[_Done], findings: _Findings) -> None:
     here = {one.alert_id for one in pack.alerts}
+    named = {(one.tenant, one.incident_id) for one in pack.alerts}
+    if (named | {(pack.incident.tenant, pack.incident.incident_id)}) != {
+        (pack.tenant, pack.incident.incident_id)
+    }:
+        findings.faults.append("its incident or an alert is said to be another's")
     told: set[str] = set()
     for one in passes:
         after = one.after() if one.said is not None else {}
@@ -233,7 +250,7 @@ def _check_incident(pack: Pack, done: list[_Done], findings: _Findings) -> None:
     _check_states("the incident", IncidentState.OPEN, moves, incident.state, findings)
     _check_notes(
         "the incident",
-        [(one.change.actor, one.verb, one.change.reason) for one in moves],
+        [(one.change.at_us, one.change.actor, one.verb, one.change.reason) for one in moves],
         incident.notes,
         findings,
     )
@@ -284,7 +301,7 @@ def _check_alert(pack: Pack, alert: PackedAlert, done: list[_Done], findings: _F
         incident_subject(pack.incident.incident_id): "incident.close",
     }
     state: Any = AlertState.OPEN.value
-    told: list[tuple[str, str, str]] = []
+    told: list[tuple[int, str, str, str]] = []
     for one in done:
         change = one.change
         prefix = subjects.get(change.subject)
@@ -293,7 +310,8 @@ def _check_alert(pack: Pack, alert: PackedAlert, done: list[_Done], findings: _F
         if prefix == "incident.close":
             _check_end(name, alert, one.after().get("evidence_sha256"), findings)
             if state != AlertState.CLOSED:
-                told.append((change.actor, one.verb, f"with incident {pack.incident.incident_id}"))
+                why = f"with incident {pack.incident.incident_id}"
+                told.append((change.at_us, change.actor, one.verb, why))
             state = AlertState.CLOSED.value
             continue
         if one.state("before") != state:
@@ -302,7 +320,7 @@ def _check_alert(pack: Pack, alert: PackedAlert, done: list[_Done], findings: _F
         if state == AlertState.CLOSED:
             rests = one.after().get("evidence_sha256")
             _check_end(name, alert, {alert.alert_id: rests}, findings)
-        told.append((change.actor, one.verb, change.reason))
+        told.append((change.at_us, change.actor, one.verb, change.reason))
     if state != alert.state:
         findings.faults.append(f"{name} is {alert.state}, by its receipts it is {state}")
     _check_notes(name, told, alert.notes, findings)
@@ -328,9 +346,9 @@ def _check_states(
 
 
 def _check_notes(
-    name: str, told: list[tuple[str, str, str]], notes: list[SaidNote], findings: _Findings
+    name: str, told: list[tuple[int, str, str, str]], notes: list[SaidNote], findings: _Findings
 ) -> None:
-    noted = [(one.actor, one.did, one.text) for one in notes if one.did in _TOLD]
+    noted = [(one.at_us, one.actor, one.did, one.text) for one in notes if one.did in _TOLD]
     if noted != told:
         findings.faults.append(f"{name}: its notes are not those that receipts tell of")
 
@@ -350,7 +368,8 @@ def _rank(severity: str) -> int:
 
 
 def _json(text: Any) -> Any:
+    """What it says; a text that says nothing is no less than itself."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
-        return None
+        return text

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import orjson
 import pytest
 from conformance_setup import OpenStore
 from incident_scene import Queue, Scene, signing_key
@@ -240,6 +241,19 @@ TAMPERINGS: dict[str, Tampering] = {
         "UPDATE audit_event SET actor = 'person:eve' WHERE tenant_id = $1 AND seq = 8",
         "receipt 8 is not of incident.acknowledge as it is told",
     ),
+    "when, in an audit row": (
+        "UPDATE audit_event SET at_us = at_us - 60000000 WHERE tenant_id = $1 AND seq = 9",
+        "incident.close: its receipt 9 is of another time",
+    ),
+    "when, in an audit row, to come": (
+        "UPDATE audit_event SET at_us = at_us + 60000000 WHERE tenant_id = $1 AND seq = 8",
+        "incident.acknowledge: its receipt 8 is of another time",
+    ),
+    "when, in a note": (
+        "UPDATE incident SET notes = replace(notes, '\"at_us\":1', '\"at_us\":2') "
+        "WHERE tenant_id = $1",
+        "its notes are not those that receipts tell of",
+    ),
     "why, in an audit row": (
         "UPDATE audit_event SET reason = 'ignoring' WHERE tenant_id = $1 AND seq = 8",
         "the audit row 8 is not what its receipt commits to",
@@ -283,6 +297,34 @@ async def test_tampering_with_the_store_is_found_wherever_it_is(open_it: OpenSto
         for table in tables:
             await _put_back(scene.store, table, kept[table])
         assert (await verdict_of(scene, incident)).faults == [], what
+
+
+async def test_a_pack_that_was_edited_does_not_hold(scene: Scene) -> None:
+    incident = await scene.trouble()
+    await done(scene, incident, Move.ACKNOWLEDGE, "looking")
+    whole = (await packed(scene.store, scene.clock, "acme", incident)).model_dump()
+    raised = next(at for at, one in enumerate(whole["changes"]) if not one["before"])
+    edits: list[tuple[tuple[str | int, ...], Any, str]] = [
+        (("alerts", 0, "tenant"), "rival", "said to be another's"),
+        (("alerts", 0, "incident_id"), "0" * 32, "said to be another's"),
+        (("incident", "tenant"), "rival", "said to be another's"),
+        (("incident", "notes", 0, "at_us"), 5, "its notes are not those"),
+        (("changes", raised, "before"), "x", "is not what its receipt commits to"),
+        (("changes", raised, "at_us"), 5, ""),
+        (("changes", raised, "at_us"), 2**52, "is of another time"),
+    ]
+    for path, value, expected in edits:
+        pack = orjson.loads(orjson.dumps(whole))
+        holder = pack
+        for step in path[:-1]:
+            holder = holder[step]
+        holder[path[-1]] = value
+        found = pack_verdict(read_pack(orjson.dumps(pack)))
+        if expected:
+            assert any(expected in one for one in found.faults), (path, found.faults)
+        else:
+            assert found.faults or any("is of a later time" in one for one in found.not_shown)
+    assert pack_verdict(read_pack(orjson.dumps(whole))).faults == [], "positive control"
 
 
 async def _rows(store: SqlStore, table: str) -> list[Any]:
