@@ -14,6 +14,7 @@ from incident_scene import Queue, Scene, signing_key
 from sidecar.ledger.anchors import TrustedKey
 from sidecar.ledger.checkpoint_file import Kept
 from sidecar.ledger.fence import Standing
+from sidecar.ledger.stored_chain import verify_store
 from sidecar.soc.alert_states import Move
 from sidecar.soc.incident_entries import Stamp, Told, told_entry
 from sidecar.soc.incidents import IncidentRefused
@@ -297,6 +298,43 @@ async def test_tampering_with_the_store_is_found_wherever_it_is(open_it: OpenSto
         for table in tables:
             await _put_back(scene.store, table, kept[table])
         assert (await verdict_of(scene, incident)).faults == [], what
+
+
+async def test_what_verifies_the_store_names_alerts_and_incidents_that_stand_otherwise(
+    open_it: OpenStore,
+) -> None:
+    scene = Scene.on(await open_it())
+    incident = await scene.trouble()
+    await scene.notice(scene.hit(await scene.refuse("c90"), detection="first-use", agent="other"))
+    kept = {table: await _rows(scene.store, table) for table in ("alert", "incident")}
+    edits = {
+        "UPDATE alert SET state = 'closed' WHERE tenant_id = $1": "its state is 'closed', and by",
+        "UPDATE alert SET agent_id = 'x' WHERE tenant_id = $1": "its agent is 'x', and by receipt",
+        "UPDATE alert SET incident_id = '' WHERE tenant_id = $1": "its incident_id is '', and by",
+        "DELETE FROM alert WHERE tenant_id = $1 AND detection = 'first-use'": "is not in the store",
+        "UPDATE incident SET state = 'closed' WHERE tenant_id = $1": "its state is 'closed', and",
+        "DELETE FROM incident WHERE tenant_id = $1": f"incident {incident!r} is not in the store",
+    }
+    for sql, expected in edits.items():
+        await tamper(scene.store, sql)
+        found = await _strays(scene.store)
+        assert any(expected in one for one in found), (sql, found)
+        for table, rows in kept.items():
+            await _put_back(scene.store, table, rows)
+        assert await _strays(scene.store) == [], sql
+    for move in (Move.ACKNOWLEDGE, Move.CLOSE):
+        await done(scene, incident, move, "looking")
+        assert await _strays(scene.store) == [], move
+    for table, rows in kept.items():
+        await _put_back(scene.store, table, rows)
+    found = await _strays(scene.store)
+    assert [one for one in found if "'open', and by" in one and "'closed'" in one] == found != []
+
+
+async def _strays(store: SqlStore) -> list[str]:
+    (report,) = await verify_store(store)
+    assert report.fault is None
+    return list(report.strays)
 
 
 async def test_a_pack_that_was_edited_does_not_hold(scene: Scene) -> None:

@@ -122,6 +122,23 @@ def test_of_a_chain_that_was_cut_only_what_changed_since_is_judged() -> None:
         assert len(list(said.strays("agent", rows))) == found
 
 
+@pytest.mark.parametrize("value", [5, "x", None, [5], {"a": 5}, [[]]])
+def test_whatever_somebody_wrote_into_changes_whose_facts_are_erased_stops_nothing(
+    value: Any,
+) -> None:
+    said = LastSaid(is_whole=True)
+    names = ("alerts", "linked", "incidents", "action", "agent", "state", "evidence_sha256", "a")
+    for action, subject in (
+        ("alerts.raised", "alerts"), ("containment.begin", "agent:a"), ("agent.freeze", "agent:a"),
+        ("incident.close", "incident:i"), ("tools.pinned", "upstream:u"), ("key.create", "key:k"),
+    ):  # fmt: skip
+        after = json.dumps(dict.fromkeys(names, value))
+        said.take(AuditRow("acme", 1, 5, ACTOR, action, subject, "", after, ""))
+        said.take(AuditRow("acme", 2, 5, ACTOR, action, subject, "", json.dumps(value), ""))
+    for kind in ("agent", "key", "alert", "incident", "containment"):
+        assert all(isinstance(one, str) for one in said.strays(kind, {"a": {"state": "active"}}))
+
+
 def test_how_an_agent_stands_after_a_containment_of_it_ended_is_not_guessed() -> None:
     said = LastSaid(is_whole=True)
     for seq, verb in enumerate(("begin", "expire"), 1):
