@@ -264,7 +264,8 @@ class Decision:
     values filled in. `would_be` is what the shadow rules together would have made of it, None
     where there are none. `approvals` must each be given, `charges` must each fit before the call
     goes ahead, and `obligations` are then carried out. `approval_id` is the approval that was asked
-    for, `approver` who gave it: then what requires approval goes ahead. `reads_run` says that
+    for, `approver` who gave it: then what requires approval goes ahead; `approved_sha256` is the
+    digest of the action, as this call has it, that the yes was taken for. `reads_run` says that
     another state of the run may lead to another decision. `wording` is what `reason` was filled
     from, if it shows values. `forward` is the one thing the pipeline asks: under `observe` a deny
     goes ahead.
@@ -286,6 +287,7 @@ class Decision:
     wording: Reason | None = field(default=None, compare=False, repr=False)
     approval_id: str | None = None
     approver: str | None = None
+    approved_sha256: str | None = None
 
     @property
     def add_labels(self) -> tuple[str, ...]:

@@ -6,7 +6,10 @@ detection, a state or a sink means; that is the rooms' above.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+#: The version of the schema from which on there are such rows.
+WATCH_SINCE: Final = 15
 
 
 class WatchMark(NamedTuple):

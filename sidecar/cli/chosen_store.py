@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sidecar.cli.os_error_text import os_error_text
 from sidecar.cli.receipts_alive import liveness_text
 from sidecar.cli.receipts_heads import UNANCHORED
-from sidecar.cli.receipts_said_yes import unsaid_text
+from sidecar.cli.receipts_said_yes import strays_text, unsaid_text
 from sidecar.counted import counted
 
 if TYPE_CHECKING:
@@ -158,7 +158,8 @@ def print_reports(reports: Sequence[ChainReport]) -> bool:
                 f"    of {counted(report.untold, 'change')} that receipts tell of there "
                 "is no audit event"
             )
-        print(indent(unsaid_text(report) + liveness_text(report.alive), "    "), end="")
+        told = unsaid_text(report) + strays_text(report.strays) + liveness_text(report.alive)
+        print(indent(told, "    "), end="")
     if not reports:
         print("there are no receipts in it")
     elif any(report.fault is None and not report.anchors.agreeing for report in reports):

@@ -3,6 +3,7 @@
 Knows: that both go by the salt. A commitment is an HMAC under it, so that arguments which can be
 guessed cannot be found by trying them; and the salt says itself beside which facts it stands, so
 that whatever vouches for the salt vouches for them too, although no key of the receipt is theirs.
+Where neither arguments nor an empty body would, the receipt has the HMAC of nothing.
 Must not know: what arguments and facts say, chains, stores.
 """
 
@@ -22,6 +23,13 @@ SALT_BYTES: Final = 32
 #: Where there are none.
 NO_FACTS: Final = "{}"
 
+#: Before the HMAC of nothing under the salt, in `resource` of a call whose arguments are not kept
+#: and of an outcome.
+OF_SALT: Final = "salt:"
+
+#: Kinds whose `resource` may be that; of others it is what was done, in words of their own.
+OF_CALLS: Final = ("intent", "refusal", "outcome")
+
 _TAG_BYTES: Final = SALT_BYTES - NONCE_BYTES
 
 
@@ -32,6 +40,11 @@ class NotCommitted(ValueError):
 def salt_beside(nonce: bytes, facts: bytes) -> bytes:
     """The salt of a receipt beside which `facts` stand; `nonce` are NONCE_BYTES random bytes."""
     return nonce + sha256(nonce + facts).digest()[:_TAG_BYTES]
+
+
+def shown_salt(salt: bytes) -> str:
+    """What shows a salt to whoever has it, and nothing of it to others."""
+    return hmac.digest(salt, b"", "sha256").hex()
 
 
 def committed(tenant_id: str, nonce: bytes, arguments: bytes) -> tuple[str, CallFactsRow]:
@@ -49,12 +62,13 @@ def is_vouched_for(
     *,
     args_commitment: str | None,
     request_sha256: str | None,
+    resource: str | None = None,
 ) -> bool:
     """Whether the receipt vouches for the facts; True where there are none.
 
     It does not where its salt is nothing but random, nor where nothing that is at hand shows that
-    the salt is the receipt's: without arguments only a request without a body does. Raises
-    NotCommitted if one of them is not what was recorded.
+    the salt is the receipt's: without arguments only a request without a body does, and what
+    `resource` says of it. Raises NotCommitted if one of them is not what was recorded.
     """
     has_none = facts is None or facts == NO_FACTS
     if arguments is None and salt is None:
@@ -69,8 +83,12 @@ def is_vouched_for(
     if arguments is not None:
         if _digest(key, arguments.encode("utf-8", "surrogatepass")) != args_commitment:
             raise NotCommitted("its arguments are not those its args_commitment stands for")
+    elif (said := resource or "").startswith(OF_SALT):
+        is_of_receipt = said == OF_SALT + shown_salt(key)
+        if not is_of_receipt:
+            raise NotCommitted("its salt is not the one that its receipt stands for")
     elif request_sha256 is not None:
-        is_of_receipt = _digest(key, b"") == request_sha256
+        is_of_receipt = shown_salt(key) == request_sha256
     if len(key) not in (NONCE_BYTES, SALT_BYTES):
         # HMAC takes a key with zeros behind it for the same key (RFC 2104 section 2), so one of
         # another length could be right and say nothing of the facts.
@@ -90,6 +108,7 @@ def is_row_vouched_for(receipt: ReceiptRow, beside: CallFactsRow) -> bool:
         beside.facts,
         args_commitment=receipt.args_commitment,
         request_sha256=receipt.request_sha256,
+        resource=receipt.resource if receipt.kind in OF_CALLS else None,
     )
 
 

@@ -19,8 +19,9 @@ import orjson
 
 from sidecar.errors import Refused
 from sidecar.ledger.canonical import NotCanonical, canonical_arguments
-from sidecar.ledger.commitment import salt_beside
+from sidecar.ledger.commitment import OF_SALT, salt_beside, shown_salt
 from sidecar.ledger.receipt import blank_receipt
+from sidecar.ledger.said_yes import APPROVED
 from sidecar.model import Decision, Effect, Mode, Principal, RiskLevel, ToolCall, TrustLevel
 from sidecar.policy.runs import RunState
 from sidecar.policy.secret_names import MASK
@@ -71,6 +72,8 @@ def call_draft(
     tenant_id, tool = principal.tenant, call.tool
     effect, mode, rule_id, rule_hash, revision = _UNJUDGED
     approval_id, approver = None, None
+    # No path, which may hold personal data: that stands among the facts.
+    resource = None if keeps_arguments or not call.body else OF_SALT + shown_salt(salt)
     if decision is not None:
         effect, mode = _EFFECT[decision.effect], _MODE[decision.mode]
         rule_id, rule_hash = decision.rule_id, decision.rule_hash
@@ -92,7 +95,7 @@ def call_draft(
             tool.upstream,
             tool.name,
             call.action,
-            None,  # resource: paths may hold personal data, so they stand among the facts
+            resource,
             _TRUST[principal.trust],
             effect,
             mode,
@@ -193,10 +196,7 @@ def _facts(
         facts["run"] = None if run.started_us is None else _run(run)
         if run.run_id:  # something trusted divides the agent's work
             facts["of_run"] = run.run_id
-    facts |= _more_facts(call, path)
-    if call.received is not None:  # beside `request_sha256`, which is of the body that was sent;
-        # not under the salt, which is worked out of the facts
-        facts["received_sha256"] = hmac.digest(nonce, call.received, "sha256").hex()
+    facts |= _more_facts(call, path, nonce)
     if decision is not None:
         facts["code"] = decision.code
         if keeps_texts:
@@ -205,6 +205,8 @@ def _facts(
             facts["matches"] = [
                 [match.rule_id, match.effect, match.mode, match.error] for match in decision.matches
             ]
+        if decision.approved_sha256 is not None:  # held against what was asked, and said yes to
+            facts[APPROVED] = decision.approved_sha256
         if decision.add_labels and decision.forward:  # beside the tool's own: what the run gathers
             facts["adds"] = decision.add_labels
         if decision.would_be is not None:  # last of all: lists of what differs look for it there
@@ -219,7 +221,7 @@ def _facts(
         raise NotCanonical(str(error)) from error
 
 
-def _more_facts(call: ToolCall, path: str | None) -> dict[str, Any]:
+def _more_facts(call: ToolCall, path: str | None, nonce: bytes) -> dict[str, Any]:
     """What not every call has; without a path no texts are to be kept."""
     facts: dict[str, Any] = {}
     if call.called is not None:
@@ -231,6 +233,9 @@ def _more_facts(call: ToolCall, path: str | None) -> dict[str, Any]:
         facts["path"] = path
     if call.http.query:
         facts["query"] = query_names(call.http.query)
+    if call.received is not None:  # beside `request_sha256`, which is of the body that was sent;
+        # not under the salt, which is worked out of the facts
+        facts["received_sha256"] = hmac.digest(nonce, call.received, "sha256").hex()
     return facts
 
 

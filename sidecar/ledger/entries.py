@@ -16,7 +16,7 @@ from sidecar.clock import Clock
 from sidecar.errors import Refused
 from sidecar.ledger.canonical import NotCanonical
 from sidecar.ledger.claims import Redraft
-from sidecar.ledger.commitment import NONCE_BYTES, salt_beside
+from sidecar.ledger.commitment import NONCE_BYTES, OF_SALT, salt_beside, shown_salt
 from sidecar.ledger.drafts import call_draft, unread_draft
 from sidecar.ledger.receipt import blank_receipt
 from sidecar.ledger.run_keeper import RunStake
@@ -153,6 +153,7 @@ class Entries:
             said = orjson.dumps({"mcp": {"request_state": outcome.request_state}})
             salt = salt_beside(self._clock.random_bytes(NONCE_BYTES), said)
             facts = CallFactsRow(tenant, 0, salt.hex(), None, said.decode())
+            receipt = receipt._replace(resource=OF_SALT + shown_salt(salt))
         return Entry(receipt, facts, closes=call_id)
 
     def _of_call(

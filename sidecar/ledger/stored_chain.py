@@ -10,7 +10,7 @@ Must not know: how a store was opened, who asks, or what is done about a fault.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -23,6 +23,7 @@ from sidecar.ledger.liveness import Liveness, SignsOfLife
 from sidecar.ledger.merkle import append, frontier_from_hex, frontier_to_hex, leaf_hash, root
 from sidecar.ledger.receipt import Body, body_of
 from sidecar.ledger.said_yes import SaidYes, Unsaid
+from sidecar.ledger.standing import LastSaid, strays_of
 from sidecar.ledger.stored_heads import StoredHeads, note_rotations, signed_heads
 from sidecar.ledger.verify import Watch, verify_lines
 from storage.errors import StoreCorrupt
@@ -30,7 +31,9 @@ from storage.listings import Listings
 from storage.records import CallFactsRow, HeadRow, ReceiptRow, RecordedEvent
 from storage.retention import WHOLE, CareReader, Cut
 from storage.sql_store import SqlReader
+from storage.standing import AuditRow
 from storage.tree import CHECKPOINTS_SINCE, TreeReader
+from storage.watch_rows import WATCH_SINCE
 
 PAGE_ROWS = 1000
 
@@ -48,7 +51,8 @@ class ChainReport:
     of their sidecar, which makes no chain hold or not. Of the receipts with something beside them
     there are `facts`, and `unvouched` that do not stand for the facts there. Of `untold` changes
     the receipts tell, and no audit row does. `unsaid` are calls that name somebody's yes of which
-    no receipt tells, the first of `unsaid_count`.
+    no receipt tells, the first of `unsaid_count`. `strays` say in words what stands in the store
+    otherwise than the last change of it.
     """
 
     tenant_id: str
@@ -65,6 +69,7 @@ class ChainReport:
     untold: int = 0
     unsaid_count: int = 0
     unsaid: tuple[Unsaid, ...] = ()
+    strays: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,8 @@ async def verify_store(reader: SqlReader, trusted: Sequence[TrustedKey] = ()) ->
     """One report for each tenant, also for one whose head was lost. Raises a StoreError."""
     care = CareReader(reader)
     tenants = {*await reader.tenants(), *await care.tenants_with_receipts()}
-    may_be_signed = await care.schema_version() >= CHECKPOINTS_SINCE
+    version = await care.schema_version()
+    may_be_signed = version >= CHECKPOINTS_SINCE
     if may_be_signed:
         tenants |= {row.tenant_id for row in await TreeReader(reader).latest_checkpoints()}
     reports = []
@@ -98,7 +104,10 @@ async def verify_store(reader: SqlReader, trusted: Sequence[TrustedKey] = ()) ->
         heads = StoredHeads(tenant_id, (), None)
         if may_be_signed:
             heads = await signed_heads(reader, tenant_id)
-        found = await _verified(reader, tenant_id, heads, trusted, has_changes=may_be_signed)
+        found = await _verified(
+            reader, tenant_id, heads, trusted,
+            has_changes=may_be_signed, is_watched=version >= WATCH_SINCE,
+        )  # fmt: skip
         reports.append(found)
     return reports
 
@@ -123,31 +132,33 @@ async def _verified(
     trusted: Sequence[TrustedKey],
     *,
     has_changes: bool = True,
+    is_watched: bool = True,
 ) -> ChainReport:
     care = CareReader(reader)
     watch, anchors, liveness = heads.watch(), Anchors(), Liveness()
     head = await reader.head(tenant_id)
     start = at = await care.cut(tenant_id)
-    said_yes = SaidYes(is_whole=start == WHOLE)
+    said_yes, last_said = SaidYes(is_whole=start == WHOLE), LastSaid(is_whole=start == WHOLE)
     facts, unvouched, untold, is_told_of = 0, 0, 0, start == WHOLE
-    fault = None
+    fault, strays = None, list[str]()
     try:
         async for stretch in verified_stretches(reader, tenant_id, start, head.seq, watch=watch):
             if has_changes:
                 rows, lines = stretch.rows, stretch.lines
-                untold += await hold_changes(reader, tenant_id, at.ts_us, rows, lines)
+                untold += await hold_changes(
+                    reader, tenant_id, at.ts_us, rows, lines, last_said.take
+                )
             at = stretch.cut
             note_rotations(watch, stretch.rows)
             liveness.follow(stretch.rows)
-            for row in stretch.rows:
-                if row.approval_id is not None:
-                    said_yes.take(row.seq, row.kind, row.action, row.approval_id, row.approver)
+            follow_yes(said_yes, stretch.rows, stretch.lines)
             facts += stretch.facts
             unvouched += stretch.unvouched
             is_told_of = is_told_of or any(tells_of_cut(row, start) for row in stretch.rows)
         await _check_end(reader, head, at)
         if has_changes:
             await _check_no_change_beyond(reader, head)
+            strays = await strays_of(reader, tenant_id, last_said, head.seq, is_watched=is_watched)
         if not is_told_of:
             raise ChainFault(f"it was cut at {start.seq}, and no receipt after it says so", at.seq)
         anchors = heads.held(watch, at.seq, trusted)
@@ -173,15 +184,32 @@ async def _verified(
         untold,
         said_yes.count,
         tuple(said_yes.unsaid),
+        tuple(strays),
     )
 
 
+def follow_yes(said_yes: SaidYes, rows: Sequence[ReceiptRow], lines: Sequence[bytes]) -> None:
+    """Shows it the receipts that name an approval; `lines` are theirs, with facts."""
+    for row, line in zip(rows, lines, strict=True):
+        if row.approval_id is not None and row.kind != "control":
+            said = orjson.loads(line)
+            said_yes.take(
+                row.seq, row.kind, row.action, row.approval_id, row.approver,
+                said["arguments"], said["facts"],
+            )  # fmt: skip
+
+
 async def hold_changes(
-    reader: SqlReader, tenant_id: str, after_us: int, rows: Sequence[ReceiptRow], lines: list[bytes]
+    reader: SqlReader,
+    tenant_id: str,
+    after_us: int,
+    rows: Sequence[ReceiptRow],
+    lines: list[bytes],
+    take: Callable[[AuditRow], None] = lambda _: None,
 ) -> int:
     """Holds the changes of state beside receipts in a row against them: of how many that tell of
     one there is no row. `lines` are theirs, with facts; `after_us` is the time of the receipt
-    before. Raises ChainFault, and any StoreError of reading."""
+    before; `take` is shown each that holds. Raises ChainFault, and any StoreError of reading."""
     first, last = rows[0].seq, rows[-1].seq
     changes = await Listings(reader).changes_between(tenant_id, first - 1, last, len(rows))
     for change in changes:
@@ -191,6 +219,7 @@ async def hold_changes(
         if fault is not None:
             what = f"the audit event {change.seq} is not what its receipt commits to: {fault}"
             raise ChainFault(what, change.seq - 1)
+        take(change)
     told = {change.seq for change in changes}
     return sum(is_change(row.kind, row.action) and row.seq not in told for row in rows)
 

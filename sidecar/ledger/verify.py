@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from sidecar.ledger.care import ROTATE_KEY
-from sidecar.ledger.commitment import NO_FACTS, NotCommitted, is_vouched_for
+from sidecar.ledger.commitment import NO_FACTS, OF_CALLS, NotCommitted, is_vouched_for
 from sidecar.ledger.liveness import Liveness, Silence, Unstopped
 from sidecar.ledger.merkle import EMPTY_ROOT, append, root
 from sidecar.ledger.receipt import BODY_KEYS, INTEGER_KEYS, KINDS, REQUIRED_KEYS, VERSION
@@ -236,9 +236,11 @@ class _Chain:
             if body["action"] == ROTATE_KEY:
                 self.watch.rotations.append((body["seq"], body["resource"]))
         elif body["approval_id"] is not None:
+            said = beside or {}
             self.said_yes.take(
-                body["seq"], body["kind"], body["action"], body["approval_id"], body["approver"]
-            )
+                body["seq"], body["kind"], body["action"], body["approval_id"], body["approver"],
+                said.get("arguments"), said.get("facts"),
+            )  # fmt: skip
         if self.count == 0:
             self.tenant_id, self.prev_hash = body["tenant_id"], body["prev_receipt_hash"]
         self.count += 1
@@ -268,6 +270,7 @@ class _Chain:
                 facts,
                 args_commitment=body["args_commitment"],
                 request_sha256=body["request_sha256"],
+                resource=body["resource"] if body["kind"] in OF_CALLS else None,
             )
         except NotCommitted as error:
             raise _Bad(str(error)) from None

@@ -59,7 +59,7 @@ class WitnessForbidden(WitnessUnreadable):
 
     next_step = (
         "Run this as the sidecar's user, and give that user whatever in its data folder is not his "
-        "(`chown`): a command was run as somebody else. Do not move the file away: it tells whether "
+        "(`chown`): a command was run as another. Do not move the file away: it tells whether "
         "the store was rolled back."
     )
 

@@ -34,6 +34,11 @@ class ConditionError(Exception):
     """A condition that gave neither true nor false; the message is for operators."""
 
 
+class OutOfReach(ConditionError):
+    """What the call holds is more than a condition may take, or nothing that it can be given. So
+    whoever makes the call chooses that it cannot be told."""
+
+
 def admitted(condition: Condition, facts: Facts) -> Metered | None:
     """None if it may simply be evaluated. Refuses what the library cannot read, and what takes too
     long whatever it holds: it cannot be stopped, and every other call would wait."""
@@ -47,7 +52,7 @@ def admitted(condition: Condition, facts: Facts) -> Metered | None:
         try:
             size = measured(facts, name)
         except Unreadable as error:
-            raise ConditionError(str(error)) from None
+            raise OutOfReach(str(error)) from None
         values += size.values
         total += size.bytes
     if usual is not None and values <= usual[0] and total <= usual[1]:
@@ -62,7 +67,7 @@ def admitted(condition: Condition, facts: Facts) -> Metered | None:
     if metered.has_loops:
         return metered
     if metered.ns(inputs_of(condition, facts)) > COST_MAX_NS:
-        raise ConditionError(
+        raise OutOfReach(
             f"takes too long on what this call holds: {values} values, {total} bytes of text"
         )
     return None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cel_expr_python import cel
 
-from sidecar.policy.admission import ConditionError, Metered, admitted, inputs_of
+from sidecar.policy.admission import ConditionError, Metered, OutOfReach, admitted, inputs_of
 from sidecar.policy.cel_checks import COUNT
 from sidecar.policy.cel_costs import COST_MAX_NS, transport_ns
 from sidecar.policy.cel_errors import without_values, written_names
@@ -22,7 +22,7 @@ from sidecar.policy.cel_extents import Extent, extent_of, rounded_up
 from sidecar.policy.cel_metering import TEXT, TICK
 from sidecar.policy.cel_tree import decode
 from sidecar.policy.facts import FACTS, Facts, measured
-from sidecar.policy.meter import Meter, running
+from sidecar.policy.meter import Meter, OverBudget, running
 from sidecar.policy.runs import count_calls
 from sidecar.policy.sizes import Unreadable
 
@@ -90,7 +90,10 @@ class BoundScope:
         supply = condition.memo.get(_SUPPLY)
         if supply is None:
             supply = condition.memo[_SUPPLY] = _Supply(self._scope, [condition])
-        return self._new(supply, facts).metered_value(metered, meter, inputs)
+        value = self._new(supply, facts).metered_value(metered, meter, inputs)
+        if meter.left_ns < 0 and value.type() == _TYPE.ERROR:
+            raise OutOfReach(str(OverBudget()))
+        return value
 
     def _frame(self, condition: Condition, facts: Facts) -> _Frame:
         """What all conditions of the tool read, supplied once; what is large, to each alone."""

@@ -2,7 +2,8 @@
 
 Knows: forms and check digits. Each detector's cost is bounded by the text's length times a
 constant, and no single search goes over more than a piece of a long text, so that a thread which
-masks one lets the event loop in between. Digits and letters of the forms are ASCII. Except for a
+masks one lets the event loop in between. Digits and letters of the forms are ASCII, and what stands
+for them, and for blanks and hyphens, in numbers that `mask` is given is read so. Except for a
 private key, nothing that is found reaches over the end of a line.
 Must not know: where texts come from, which detectors a rule asks for.
 """
@@ -13,6 +14,8 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import Final
+
+from sidecar.proxy.odd_digits import plainly
 
 MASK: Final = "***"
 
@@ -114,7 +117,13 @@ _KEY_ENDS: Final = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?--
 def mask(text: str, detectors: Iterable[str]) -> str:
     """The text with all that the detectors find in it masked; the same object if nothing is."""
     size = len(text)
-    spans = [span for name in detectors if size >= _LEAST[name] for span in DETECT[name](text)]
+    plain = plainly(text)
+    spans = [
+        span
+        for name in detectors
+        if size >= _LEAST[name]
+        for span in DETECT[name](plain if name in _OF_DIGITS else text)
+    ]
     if not spans:
         return text
     spans.sort()
@@ -308,6 +317,8 @@ DETECT: Final[Mapping[str, Detector]] = {
     "private_key": _private_keys,
 }
 
+#: What may be set with odd blanks, hyphens and digits.
+_OF_DIGITS: Final = frozenset({"card_number", "iban"})
 #: The fewest characters in which a detector can find anything: crowds of short texts cost little.
 _LEAST: Final[Mapping[str, int]] = {
     "card_number": 13, "iban": 15, "email": 6, "api_key": 15, "private_key": 27,

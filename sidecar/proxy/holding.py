@@ -60,7 +60,12 @@ class Permit:
             return decision
         if self.row.action_sha256 != action_sha256:
             return decision
-        return replace(decision, approval_id=self.row.approval_id, approver=self.approver)
+        return replace(
+            decision,
+            approval_id=self.row.approval_id,
+            approver=self.approver,
+            approved_sha256=action_sha256,
+        )
 
 
 class Holding:

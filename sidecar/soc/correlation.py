@@ -106,7 +106,12 @@ def alert_id(hit: Hit) -> str:
 
 def incident_id_of(alert: AlertRow, opened_us: int) -> str:
     """The id of the incident that an alert opens at that time; its title is the alert's reason."""
-    return _id(opened_us, ["incident", alert.tenant_id, alert.alert_id, opened_us])
+    return opened_id(alert.tenant_id, alert.alert_id, opened_us)
+
+
+def opened_id(tenant: str, alert: str, opened_us: int) -> str:
+    """The same, by the id of the alert."""
+    return _id(opened_us, ["incident", tenant, alert, opened_us])
 
 
 def correlate(

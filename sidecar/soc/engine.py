@@ -1,9 +1,11 @@
 """The engine: events of one tenant, in the order of their receipts, become hits of detections.
 
 Knows: which detections may want an event (worked out once for its kind, tool, agent, effect and
-code), what each counts, what a hit says. The same events give the same hits, from wherever they
-are read again: whoever starts anew gives it what was remembered (`remember`), shows it all events
-since `horizon_us` before its mark, and carries on.
+code), what each counts, what a hit says. An event that a condition cannot be given, because its
+call holds too much, counts as what is looked for: else whoever calls could choose not to be seen.
+The same events give the same hits, from wherever they are read again: whoever starts anew gives
+it what was remembered (`remember`), shows it all events since `horizon_us` before its mark, and
+carries on.
 Must not know: stores, the clock, alerts.
 """
 
@@ -14,6 +16,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
+from sidecar.policy.admission import OutOfReach
+from sidecar.policy.meter import OverBudget
 from sidecar.soc.detection import Detection, Detections, Wanted
 from sidecar.soc.engine_memories import First, Usual
 from sidecar.soc.engine_windows import Counting, Found, Sequence, Subject
@@ -26,6 +30,8 @@ EVIDENCE_MAX: Final = 20
 PLANS_MAX: Final = 8192
 #: Versions of memories that were forgotten here and may still be kept: more are let go.
 VERSIONS_MAX: Final = 100_000
+#: Before the reason of a hit whose last event nobody could look into.
+UNSEEN: Final = "not looked into, for the call holds too much; it may be that "
 
 _NOTHING: Final[tuple[Hit, ...]] = ()
 
@@ -118,7 +124,8 @@ class Engine:
 
     def see(self, event: Event) -> tuple[Hit, ...]:
         """The hits that an event completes. Events come in the order of their receipts. What a
-        detection cannot tell of an event is counted in `failed` and is no hit; never raises."""
+        detection cannot tell of an event is counted in `failed` and is no hit, unless it is out of
+        reach; never raises."""
         key = (event.kind, event.effect, event.code, event.mode, event.tool, event.agent)
         plan = self._plans.get(key)
         if plan is None:
@@ -127,12 +134,12 @@ class Engine:
             return _NOTHING
         hits: list[Hit] | None = None
         for watching, wanted in plan:
-            steps = self._met(watching, wanted, event)
+            steps, is_seen = self._met(watching, wanted, event)
             if steps:
                 found = watching.see(event, steps)
                 if found is not None:
                     hits = hits or []
-                    hits.append(self._hit(watching.detection, event, found))
+                    hits.append(self._hit(watching.detection, event, found, is_seen))
         return tuple(hits) if hits else _NOTHING
 
     def remember(self, rows: Iterable[WatchMemory]) -> None:
@@ -168,16 +175,22 @@ class Engine:
 
     def _met(
         self, watching: _Watching, wanted: tuple[tuple[int, Wanted], ...], event: Event
-    ) -> tuple[int, ...]:
-        """The steps that the event is; of what cannot be told, none."""
-        try:
-            if len(wanted) == 1:
-                number, one = wanted[0]
-                return (number,) if one.matches(event) else ()
-            return tuple([number for number, one in wanted if one.matches(event)])
-        except Exception:  # whatever a condition raises, of values that callers choose
-            self.failed[watching.detection.name] += 1
-            return ()
+    ) -> tuple[tuple[int, ...], bool]:
+        """The steps that the event is, and whether all of them were seen to be: of what cannot be
+        told there are none, but for what is out of a condition's reach."""
+        met: list[int] = []
+        is_seen = True
+        for number, one in wanted:
+            try:
+                if one.matches(event):
+                    met.append(number)
+            except (OutOfReach, OverBudget):
+                met.append(number)
+                is_seen = False
+            except Exception:  # whatever a condition raises, of values that callers choose
+                self.failed[watching.detection.name] += 1
+                return (), True
+        return tuple(met), is_seen
 
     def _planned(self, key: tuple[object, ...], event: Event) -> _Plan:
         plan: list[tuple[_Watching, tuple[tuple[int, Wanted], ...]]] = []
@@ -191,7 +204,10 @@ class Engine:
         made = self._plans[key] = tuple(plan)
         return made
 
-    def _hit(self, detection: Detection, event: Event, found: Found) -> Hit:
+    def _hit(self, detection: Detection, event: Event, found: Found, is_seen: bool) -> Hit:
+        reason = detection.reason.fill(
+            event, self._secrets, found.counted, detection.within_us, found.usual
+        )
         return Hit(
             detection.name,
             detection.severity,
@@ -201,9 +217,7 @@ class Engine:
             event.run,
             event.tool,
             event.upstream,
-            detection.reason.fill(
-                event, self._secrets, found.counted, detection.within_us, found.usual
-            ),
+            reason if is_seen else UNSEEN + reason,
             _first_and_last(found.evidence),
             detection.quiet_us,
             detection.respond,

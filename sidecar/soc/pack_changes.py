@@ -8,6 +8,7 @@ Must not know: whether a receipt holds; only such as do are given.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -16,6 +17,7 @@ import orjson
 
 from sidecar.counted import counted
 from sidecar.soc.alert_states import AlertState, IncidentState, Move
+from sidecar.soc.correlation import opened_id
 from sidecar.soc.evidence import evidence_digest
 from sidecar.soc.incident_entries import RAISED
 from sidecar.soc.incident_moves import alert_subject, incident_subject
@@ -27,6 +29,10 @@ Body = Mapping[str, Any]
 #: Notes that receipts tell of: those of moves. What a detection recommends, or what was done at its
 #: word, is noted on alerts without one; the containment itself has its own.
 _TOLD: Final = frozenset(move.value for move in Move)
+
+
+#: Of an incident that detections opened: the time and a hash.
+_OWN_ID: Final = re.compile("[0-9a-f]{32}")
 
 
 class _Done(NamedTuple):
@@ -80,6 +86,8 @@ def change_faults(pack: Pack, bodies: Mapping[int, Body]) -> tuple[list[str], li
     _check_incident(pack, done, findings)
     for alert in pack.alerts:
         _check_alert(pack, alert, done, findings)
+    if any(one.hits > 1 for one in pack.alerts):
+        findings.unknown("how often its alerts were hit, and when last: no receipt says it")
     return findings.faults, findings.not_shown
 
 
@@ -96,6 +104,7 @@ def _committed(
     if told != ("control", change.action, change.actor, change.subject):
         findings.faults.append(f"receipt {change.seq} is not of {change.action} as it is told")
         return None
+    _check_time(change, body, bodies.get(change.seq - 1), findings)
     arguments = body.get("arguments")
     if arguments is None:
         findings.unknown(f"what receipt {change.seq} ({change.action}) commits to: that was erased")
@@ -117,6 +126,15 @@ def _committed(
         findings.faults.append(f"receipt {change.seq} tells of alerts in no form of this sidecar's")
         return None
     return told_again
+
+
+def _check_time(change: PackedChange, body: Body, before: Body | None, findings: _Findings) -> None:
+    """A receipt has the time of its change, unless the clock had gone back before the last one."""
+    late_us = body["ts_us"] - change.at_us
+    if late_us < 0 or (late_us and before is not None and before["ts_us"] < body["ts_us"]):
+        findings.faults.append(f"{change.action}: its receipt {change.seq} is of another time")
+    elif late_us:
+        findings.unknown(f"when {change.action} was: its receipt {change.seq} is of a later time")
 
 
 def _is_pass(after: Any) -> bool:
@@ -202,6 +220,11 @@ def _check_raised(pack: Pack, alert: PackedAlert, passes: list[_Done], findings:
 
 def _check_none_left_out(pack: Pack, passes: list[_Done], findings: _Findings) -> None:
     here = {one.alert_id for one in pack.alerts}
+    named = {(one.tenant, one.incident_id) for one in pack.alerts}
+    if (named | {(pack.incident.tenant, pack.incident.incident_id)}) != {
+        (pack.tenant, pack.incident.incident_id)
+    }:
+        findings.faults.append("its incident or an alert is said to be another's")
     told: set[str] = set()
     for one in passes:
         after = one.after() if one.said is not None else {}
@@ -230,13 +253,48 @@ def _check_incident(pack: Pack, done: list[_Done], findings: _Findings) -> None:
     _check_states("the incident", IncidentState.OPEN, moves, incident.state, findings)
     _check_notes(
         "the incident",
-        [(one.change.actor, one.verb, one.change.reason) for one in moves],
+        [(one.change.at_us, one.change.actor, one.verb, one.change.reason) for one in moves],
         incident.notes,
         findings,
     )
+    _check_opened(pack, done, findings)
     highest = max((_rank(one.severity) for one in pack.alerts), default=-1)
     if _rank(incident.severity) != highest:
         findings.faults.append("the incident's severity is not the highest of its alerts")
+
+
+def _check_opened(pack: Pack, done: list[_Done], findings: _Findings) -> None:
+    """That it is about whom its alerts are about, was opened by one of them when it says, which its
+    id is made of, and says what that one said."""
+    incident = pack.incident
+    if any(one.agent != incident.agent for one in pack.alerts):
+        findings.faults.append("the incident names another agent than its alerts")
+    runs = {one.run for one in pack.alerts}
+    if incident.run != (min(runs) if len(runs) == 1 else ""):
+        findings.faults.append("the incident names another run than its alerts")
+    opener = next(
+        (
+            one
+            for one in pack.alerts
+            if opened_id(pack.tenant, one.alert_id, incident.opened_us) == incident.incident_id
+        ),
+        None,
+    )
+    if opener is None and _OWN_ID.fullmatch(incident.incident_id) is None:
+        findings.unknown("when the incident was opened, and by which alert: its id does not say it")
+    elif opener is None:
+        findings.faults.append("the incident was opened by none of its alerts at the time it says")
+    elif incident.title not in {opener.reason, *_reasons_told(opener, done)}:
+        findings.faults.append("the incident's title is not what the alert said that opened it")
+
+
+def _reasons_told(alert: PackedAlert, done: list[_Done]) -> Iterator[str]:
+    """What receipts say that an alert said."""
+    for one in done:
+        if one.change.action == RAISED and one.said is not None:
+            for told in one.after().get("alerts", ()):
+                if told.get("alert_id") == alert.alert_id:
+                    yield str(told.get("reason"))
 
 
 def _check_alert(pack: Pack, alert: PackedAlert, done: list[_Done], findings: _Findings) -> None:
@@ -246,7 +304,7 @@ def _check_alert(pack: Pack, alert: PackedAlert, done: list[_Done], findings: _F
         incident_subject(pack.incident.incident_id): "incident.close",
     }
     state: Any = AlertState.OPEN.value
-    told: list[tuple[str, str, str]] = []
+    told: list[tuple[int, str, str, str]] = []
     for one in done:
         change = one.change
         prefix = subjects.get(change.subject)
@@ -255,7 +313,8 @@ def _check_alert(pack: Pack, alert: PackedAlert, done: list[_Done], findings: _F
         if prefix == "incident.close":
             _check_end(name, alert, one.after().get("evidence_sha256"), findings)
             if state != AlertState.CLOSED:
-                told.append((change.actor, one.verb, f"with incident {pack.incident.incident_id}"))
+                why = f"with incident {pack.incident.incident_id}"
+                told.append((change.at_us, change.actor, one.verb, why))
             state = AlertState.CLOSED.value
             continue
         if one.state("before") != state:
@@ -264,7 +323,7 @@ def _check_alert(pack: Pack, alert: PackedAlert, done: list[_Done], findings: _F
         if state == AlertState.CLOSED:
             rests = one.after().get("evidence_sha256")
             _check_end(name, alert, {alert.alert_id: rests}, findings)
-        told.append((change.actor, one.verb, change.reason))
+        told.append((change.at_us, change.actor, one.verb, change.reason))
     if state != alert.state:
         findings.faults.append(f"{name} is {alert.state}, by its receipts it is {state}")
     _check_notes(name, told, alert.notes, findings)
@@ -290,9 +349,9 @@ def _check_states(
 
 
 def _check_notes(
-    name: str, told: list[tuple[str, str, str]], notes: list[SaidNote], findings: _Findings
+    name: str, told: list[tuple[int, str, str, str]], notes: list[SaidNote], findings: _Findings
 ) -> None:
-    noted = [(one.actor, one.did, one.text) for one in notes if one.did in _TOLD]
+    noted = [(one.at_us, one.actor, one.did, one.text) for one in notes if one.did in _TOLD]
     if noted != told:
         findings.faults.append(f"{name}: its notes are not those that receipts tell of")
 
@@ -312,7 +371,8 @@ def _rank(severity: str) -> int:
 
 
 def _json(text: Any) -> Any:
+    """What it says; a text that says nothing is no less than itself."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
-        return None
+        return text

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import orjson
 import pytest
 from conformance_setup import OpenStore
 from incident_scene import Queue, Scene, signing_key
@@ -13,6 +14,7 @@ from incident_scene import Queue, Scene, signing_key
 from sidecar.ledger.anchors import TrustedKey
 from sidecar.ledger.checkpoint_file import Kept
 from sidecar.ledger.fence import Standing
+from sidecar.ledger.stored_chain import verify_store
 from sidecar.soc.alert_states import Move
 from sidecar.soc.incident_entries import Stamp, Told, told_entry
 from sidecar.soc.incidents import IncidentRefused
@@ -216,6 +218,22 @@ TAMPERINGS: dict[str, Tampering] = {
         "UPDATE incident SET severity = 'low' WHERE tenant_id = $1",
         "severity is not the highest of its alerts",
     ),
+    "whose incident it is": (
+        "UPDATE incident SET agent_id = 'helper' WHERE tenant_id = $1",
+        "the incident names another agent than its alerts",
+    ),
+    "an incident's run": (
+        "UPDATE incident SET run_id = 'another' WHERE tenant_id = $1",
+        "the incident names another run than its alerts",
+    ),
+    "when an incident was opened": (
+        "UPDATE incident SET opened_us = opened_us + 60000000 WHERE tenant_id = $1",
+        "the incident was opened by none of its alerts at the time it says",
+    ),
+    "an incident's title": (
+        "UPDATE incident SET title = 'nothing of note' WHERE tenant_id = $1",
+        "the incident's title is not what the alert said that opened it",
+    ),
     "notes": (
         "UPDATE incident SET notes = replace(notes, 'looking', 'ignoring') WHERE tenant_id = $1",
         "its notes are not those that receipts tell of",
@@ -223,6 +241,19 @@ TAMPERINGS: dict[str, Tampering] = {
     "an audit row": (
         "UPDATE audit_event SET actor = 'person:eve' WHERE tenant_id = $1 AND seq = 8",
         "receipt 8 is not of incident.acknowledge as it is told",
+    ),
+    "when, in an audit row": (
+        "UPDATE audit_event SET at_us = at_us - 60000000 WHERE tenant_id = $1 AND seq = 9",
+        "incident.close: its receipt 9 is of another time",
+    ),
+    "when, in an audit row, to come": (
+        "UPDATE audit_event SET at_us = at_us + 60000000 WHERE tenant_id = $1 AND seq = 8",
+        "incident.acknowledge: its receipt 8 is of another time",
+    ),
+    "when, in a note": (
+        "UPDATE incident SET notes = replace(notes, '\"at_us\":1', '\"at_us\":2') "
+        "WHERE tenant_id = $1",
+        "its notes are not those that receipts tell of",
     ),
     "why, in an audit row": (
         "UPDATE audit_event SET reason = 'ignoring' WHERE tenant_id = $1 AND seq = 8",
@@ -267,6 +298,71 @@ async def test_tampering_with_the_store_is_found_wherever_it_is(open_it: OpenSto
         for table in tables:
             await _put_back(scene.store, table, kept[table])
         assert (await verdict_of(scene, incident)).faults == [], what
+
+
+async def test_what_verifies_the_store_names_alerts_and_incidents_that_stand_otherwise(
+    open_it: OpenStore,
+) -> None:
+    scene = Scene.on(await open_it())
+    incident = await scene.trouble()
+    await scene.notice(scene.hit(await scene.refuse("c90"), detection="first-use", agent="other"))
+    kept = {table: await _rows(scene.store, table) for table in ("alert", "incident")}
+    edits = {
+        "UPDATE alert SET state = 'closed' WHERE tenant_id = $1": "its state is 'closed', and by",
+        "UPDATE alert SET agent_id = 'x' WHERE tenant_id = $1": "its agent is 'x', and by receipt",
+        "UPDATE alert SET incident_id = '' WHERE tenant_id = $1": "its incident_id is '', and by",
+        "DELETE FROM alert WHERE tenant_id = $1 AND detection = 'first-use'": "is not in the store",
+        "UPDATE incident SET state = 'closed' WHERE tenant_id = $1": "its state is 'closed', and",
+        "DELETE FROM incident WHERE tenant_id = $1": f"incident {incident!r} is not in the store",
+    }
+    for sql, expected in edits.items():
+        await tamper(scene.store, sql)
+        found = await _strays(scene.store)
+        assert any(expected in one for one in found), (sql, found)
+        for table, rows in kept.items():
+            await _put_back(scene.store, table, rows)
+        assert await _strays(scene.store) == [], sql
+    for move in (Move.ACKNOWLEDGE, Move.CLOSE):
+        await done(scene, incident, move, "looking")
+        assert await _strays(scene.store) == [], move
+    for table, rows in kept.items():
+        await _put_back(scene.store, table, rows)
+    found = await _strays(scene.store)
+    assert [one for one in found if "'open', and by" in one and "'closed'" in one] == found != []
+
+
+async def _strays(store: SqlStore) -> list[str]:
+    (report,) = await verify_store(store)
+    assert report.fault is None
+    return list(report.strays)
+
+
+async def test_a_pack_that_was_edited_does_not_hold(scene: Scene) -> None:
+    incident = await scene.trouble()
+    await done(scene, incident, Move.ACKNOWLEDGE, "looking")
+    whole = (await packed(scene.store, scene.clock, "acme", incident)).model_dump()
+    raised = next(at for at, one in enumerate(whole["changes"]) if not one["before"])
+    edits: list[tuple[tuple[str | int, ...], Any, str]] = [
+        (("alerts", 0, "tenant"), "rival", "said to be another's"),
+        (("alerts", 0, "incident_id"), "0" * 32, "said to be another's"),
+        (("incident", "tenant"), "rival", "said to be another's"),
+        (("incident", "notes", 0, "at_us"), 5, "its notes are not those"),
+        (("changes", raised, "before"), "x", "is not what its receipt commits to"),
+        (("changes", raised, "at_us"), 5, ""),
+        (("changes", raised, "at_us"), 2**52, "is of another time"),
+    ]
+    for path, value, expected in edits:
+        pack = orjson.loads(orjson.dumps(whole))
+        holder = pack
+        for step in path[:-1]:
+            holder = holder[step]
+        holder[path[-1]] = value
+        found = pack_verdict(read_pack(orjson.dumps(pack)))
+        if expected:
+            assert any(expected in one for one in found.faults), (path, found.faults)
+        else:
+            assert found.faults or any("is of a later time" in one for one in found.not_shown)
+    assert pack_verdict(read_pack(orjson.dumps(whole))).faults == [], "positive control"
 
 
 async def _rows(store: SqlStore, table: str) -> list[Any]:

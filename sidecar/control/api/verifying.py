@@ -28,14 +28,17 @@ from sidecar.control.api.parameters import SEQ_MAX, Flag, Parameter
 from sidecar.control.api.problems import ApiProblem, not_found
 from sidecar.control.api.receipts import ROOM, SEQ, previous_hash, receipt_at
 from sidecar.control.api.route import AUDITORS, MIB, WHOLE, Asked, Body, Route, Seq, Stream
+from sidecar.control.api.yeses import UnsaidShape, unsaid, unsaid_count
 from sidecar.ledger.anchors import Anchors
 from sidecar.ledger.canonical import canonical_body
 from sidecar.ledger.commitment import NO_FACTS, NotCommitted, is_row_vouched_for
 from sidecar.ledger.liveness import Liveness, SignsOfLife
 from sidecar.ledger.merkle import leaf_hash
 from sidecar.ledger.receipt import BODY_KEYS, body_of, receipt_hash
+from sidecar.ledger.said_yes import SaidYes
 from sidecar.ledger.stored_chain import (
     ChainFault,
+    follow_yes,
     hold_changes,
     lines_of,
     page_of,
@@ -53,6 +56,8 @@ PAGE_ROWS: Final = 1_000
 #: Receipts that may be sent in.
 SENT_MAX: Final = 2_000
 VERIFY_S: Final = 30.0
+#: Where nothing was read.
+NO_YES: Final = SaidYes(is_whole=False)
 _OPTIONS: Final = orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
 
 
@@ -61,7 +66,9 @@ class VerdictShape(AnchoredShape):
     that does not, or about a signed head that they do not fit. `links_to` is what the first one
     links to: "" for the beginning of a chain. `alive` is what they tell of their sidecar. Beside
     `facts` of them stands what the rules saw; of `unvouched` nothing shows that it is what they saw
-    then (arguments were not kept, or the receipt is older than that is recorded)."""
+    then (arguments were not kept, or the receipt is older than that is recorded). `unsaid` are the
+    first of `unsaid_count` calls by a yes that is not on record; of a stretch that does not begin
+    the chain only what was asked in it can be judged."""
 
     count: int
     first_seq: int
@@ -70,6 +77,8 @@ class VerdictShape(AnchoredShape):
     head_hash: str
     facts: int
     unvouched: int
+    unsaid_count: int
+    unsaid: list[UnsaidShape]
     alive: AliveShape
 
 
@@ -163,20 +172,21 @@ async def verify_range(asked: Asked) -> dict[str, Any]:
     previous = links_to = await previous_hash(reader, tenant, first)
     await stretch.begin(first)
     count, at, liveness, facts, unvouched = 0, first, Liveness(), 0, 0
+    said_yes = SaidYes(is_whole=first == 1)
     while at <= last:
         recorded = await reader.recorded_after(tenant, at - 1, min(PAGE_ROWS, last - at + 1))
         rows, beside = receipts_and_facts(recorded, last)
         lines = lines_of(rows, previous, beside)
         verdict = await asked.rooms.backroom.do(
             asked.person,
-            partial(_read_page, stretch, liveness, rows, lines, at, previous),
+            partial(_read_page, stretch, liveness, said_yes, rows, lines, at, previous),
         )
         count, facts = count + verdict.count, facts + verdict.facts
         unvouched += verdict.unvouched
         if verdict.fault is not None:
             what, found = verdict.fault.what, liveness.found()
             return _verdict(
-                count, first, verdict.last_seq, links_to, previous, what, found,
+                count, first, verdict.last_seq, links_to, previous, what, found, said_yes,
                 facts=(facts, unvouched),
             )  # fmt: skip
         try:
@@ -184,19 +194,21 @@ async def verify_range(asked: Asked) -> dict[str, Any]:
         except ChainFault as bad:
             return _verdict(
                 bad.last_seq - first + 1, first, bad.last_seq, links_to, previous, str(bad),
-                liveness.found(), facts=(facts, unvouched),
+                liveness.found(), said_yes, facts=(facts, unvouched),
             )  # fmt: skip
         at, previous = verdict.last_seq + 1, verdict.head_hash
     anchors = await anchors_of(asked, stretch, head)
     error, found = words_of(anchors), liveness.found()
     return _verdict(
-        count, first, last, links_to, previous, error, found, anchors, facts=(facts, unvouched)
-    )
+        count, first, last, links_to, previous, error, found, said_yes, anchors,
+        facts=(facts, unvouched),
+    )  # fmt: skip
 
 
 def _read_page(
     stretch: HeldStretch,
     liveness: Liveness,
+    said_yes: SaidYes,
     rows: Sequence[ReceiptRow],
     lines: list[bytes],
     at: int,
@@ -204,6 +216,7 @@ def _read_page(
 ) -> Verdict:
     verdict = verify_lines(lines, first_seq=at)
     liveness.follow(rows[: verdict.count])
+    follow_yes(said_yes, rows[: verdict.count], lines[: verdict.count])
     if verdict.fault is None and stretch.wants_leaves:
         stretch.take(leaf_hashes(rows, previous))
         note_rotations(stretch.watch, rows)
@@ -219,7 +232,7 @@ async def verify_sent(asked: Asked) -> dict[str, Any]:
         lines = [orjson.dumps(one, option=_OPTIONS) for one in receipts]
     except TypeError as error:
         what = f"a receipt is not what a hash can be taken of: {error}"
-        return _verdict(0, 1, 0, "", "", what, NOTHING_TOLD) | {"compared": 0}
+        return _verdict(0, 1, 0, "", "", what, NOTHING_TOLD, NO_YES) | {"compared": 0}
     first_seq = first if isinstance(first, int) and first > 1 else 1
     verdict = await asked.rooms.backroom.do(
         asked.person, partial(verify_lines, lines, first_seq=first_seq)
@@ -227,14 +240,14 @@ async def verify_sent(asked: Asked) -> dict[str, Any]:
     fault = None if verdict.fault is None else verdict.fault.what
     if verdict.count and verdict.tenant_id != asked.tenant:
         what = "it is another tenant's"
-        said = _verdict(0, first_seq, first_seq - 1, "", "", what, NOTHING_TOLD)
+        said = _verdict(0, first_seq, first_seq - 1, "", "", what, NOTHING_TOLD, NO_YES)
         return said | {"compared": 0}
     compared, anchors = 0, Anchors()
     if fault is None:
         compared, fault, anchors = await _held_against_store(asked, receipts, first_seq)
     said = _verdict(
         verdict.count, first_seq, verdict.last_seq, verdict.prev_hash, verdict.head_hash, fault,
-        verdict, anchors, facts=(verdict.facts, verdict.unvouched),
+        verdict, verdict, anchors, facts=(verdict.facts, verdict.unvouched),
     )  # fmt: skip
     return said | {"compared": compared}
 
@@ -283,6 +296,7 @@ def _verdict(
     head: str,
     error: str | None,
     found: SignsOfLife | Verdict,
+    said: SaidYes | Verdict,
     anchors: Anchors = NONE,
     facts: tuple[int, int] = (0, 0),
 ) -> dict[str, Any]:
@@ -297,6 +311,8 @@ def _verdict(
         "error": error,
         "facts": facts[0],
         "unvouched": facts[1],
+        "unsaid_count": unsaid_count(said),
+        "unsaid": unsaid(said),
         "alive": alive(found),
         **anchored(anchors, first, last),
     }

@@ -23,6 +23,7 @@ from sidecar.control.care_routes import cares_of
 from sidecar.control.socket import NAME, ControlSocket, _app
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.policy_record import PolicyRecord
+from sidecar.ledger.stored_chain import verify_store
 from sidecar.local_users import user_name
 from storage.records import AFTER_ALL_IDS
 from storage.standing import AuditRow
@@ -149,6 +150,9 @@ async def test_g10_every_path_of_control_sock_that_changes_something_is_audited(
         rows = await audited(served, before)
         assert [row.actor for row in rows] == [ME], one.path
         assert rows[0].action.startswith(one.action), (one.path, rows[0].action)
+    reports = {one.tenant_id: one for one in await verify_store(served.store)}
+    strays = [one for one in reports[TENANT].strays if not one.startswith("the pin")]
+    assert strays and all("no change tells of it" in one for one in strays), "what was put by hand"
 
 
 def test_g10_no_path_of_control_sock_is_forgotten() -> None:

@@ -23,6 +23,7 @@ from sidecar.control.console.sessions import Sessions
 from sidecar.control.console.table import PAGES, TABS
 from sidecar.ledger.boot_entries import NO_STOP, UNKNOWN, Before, Boot, started
 from sidecar.ledger.chain import seal
+from sidecar.ledger.receipt import blank_receipt
 from sidecar.model import Person, Role
 from storage.records import Entry
 
@@ -206,6 +207,22 @@ async def test_what_is_shown_once_is_shown_and_what_is_verified_is_told(served: 
     )
     status, text, _ = await at.send("/do/verify_receipt", {"csrf": at.csrf, "seq": "2"})
     assert status == 200 and "It does not hold" in text
+    await at.client.close()
+
+
+async def test_a_verdict_names_a_yes_that_nobody_gave(served: Served) -> None:
+    row = blank_receipt("acme", "intent", event_id="f", call_id="f", ts_us=Clock().now_us() + 10**9)
+    forged = row._replace(approval_id="ap-forged", approver="<b>boss")
+    await served.store.record([Entry(forged)], seal)
+    at = await browser(served).sign_in()
+    fields = {"csrf": at.csrf, "from_seq": "1", "to_seq": "13"}
+    status, text, _ = await at.send("/do/verify_range", fields)
+    assert status == 200 and "It holds" in text
+    told = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", text))
+    assert (
+        "Receipt 13: the call went ahead by a yes of &lt;b&gt;boss for approval ap-forged" in told
+    )
+    assert "no receipt says that it was given" in told
     await at.client.close()
 
 

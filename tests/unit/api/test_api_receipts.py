@@ -384,3 +384,30 @@ async def test_a_verdict_tells_of_silences_in_receipts_that_hold_only(
     _, said, _ = await served.ask(path, AUDITOR, method="POST", body={})
     assert (said["verified"], said["last_seq"]) == (False, 13)
     assert (said["alive"]["silence_count"], said["alive"]["runs"]) == (0, True)
+
+
+async def test_a_verdict_names_calls_by_a_yes_that_is_not_on_record(
+    served_by_each: Served,
+) -> None:
+    async def spent(number: int, approver: str | None) -> None:
+        row = blank_receipt(
+            "acme", "intent", event_id=f"forged-{number}", call_id=f"forged-{number}",
+            ts_us=Clock().now_us() + 10**9,
+        )  # fmt: skip
+        row = row._replace(approval_id="ap-forged", approver=approver)
+        await served_by_each.store.record([Entry(row)], seal)
+
+    await spent(1, None)
+    whole = await verified_range(served_by_each)
+    assert (whole["verified"], whole["unsaid_count"], whole["unsaid"]) == (True, 0, [])
+    await spent(2, "boss")
+    whole = await verified_range(served_by_each)
+    named = {"seq": 14, "approval_id": "ap-forged", "names": ["boss"], "is_of_other": False}
+    assert (whole["verified"], whole["unsaid_count"], whole["unsaid"]) == (True, 1, [named])
+    _, receipts, _ = await served_by_each.ask("/v1/receipts?limit=200")
+    path, body = "/v1/receipts/verify-chain", {"receipts": receipts}
+    _, sent, _ = await served_by_each.ask(path, AUDITOR, method="POST", body=body)
+    assert (sent["verified"], sent["unsaid"]) == (True, [named])
+    path, body = "/v1/receipts/verify-range", {"from_seq": 14}
+    _, part, _ = await served_by_each.ask(path, AUDITOR, method="POST", body=body)
+    assert (part["verified"], part["unsaid"]) == (True, []), "what was asked before is not known"

@@ -14,6 +14,7 @@ from ledger_setup import REVISION, Ledger, call, decision, ledger, lines_of, pri
 from sidecar.errors import Refused
 from sidecar.ledger.commitment import NONCE_BYTES, salt_beside
 from sidecar.ledger.drafts import query_names
+from sidecar.ledger.export import export_lines
 from sidecar.ledger.recorder import Intent
 from sidecar.ledger.verify import verify_lines
 from sidecar.model import (
@@ -159,6 +160,33 @@ async def test_digest_keeps_no_text_that_can_hold_an_argument(tmp_path: Path) ->
         assert kept is not None and kept.arguments is None
         assert not {"path", "reason"} & json.loads(kept.facts).keys()
         assert (await at.rows())[0].args_commitment
+
+
+async def test_f7_a_receipt_stands_for_its_facts_also_where_no_arguments_are_kept(
+    tmp_path: Path,
+) -> None:
+    async with ledger(tmp_path) as at:
+        await intent_of(at, OTHER_ID)
+        at.recorder = at.make_recorder(keeps_arguments=False)
+        intent = await intent_of(at)
+        at.recorder.outcome(intent, Outcome(OutcomeKind.COMPLETED, 200, request_state="ab" * 32))
+        assert await refuse(at, Refused("policy_deny"), call_id="3" * 32, call=call("3" * 32))
+        while (await at.store.head("default")).seq < 4:
+            await at.queue_turn()
+        lines = [line async for line in export_lines(at.store, "default", with_facts=True)]
+    found = verify_lines(lines)
+    assert (found.fault, found.count, found.facts, found.unvouched) == (None, 4, 4, 0)
+    said = [json.loads(line) for line in lines]
+    assert [(one["resource"] or "")[:5] for one in said] == ["", "salt:", "salt:", "salt:"]
+    assert "broken" not in lines[1].decode()
+    for seq in (2, 3, 4):
+        one = said[seq - 1]
+        other = json.dumps(json.loads(one["facts"]) | {"mcp": {"request_state": "cd" * 32}})
+        salt = salt_beside(bytes.fromhex(one["salt"])[:NONCE_BYTES], other.encode()).hex()
+        for forged in ({"facts": other}, {"facts": other, "salt": salt}):
+            many = [*said[: seq - 1], one | forged, *said[seq:]]
+            bad = verify_lines([json.dumps(each).encode() + b"\n" for each in many])
+            assert bad.fault is not None and bad.fault.seq == seq, forged
 
 
 async def test_salts_make_equal_arguments_look_different(tmp_path: Path) -> None:

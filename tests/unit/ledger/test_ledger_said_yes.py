@@ -71,7 +71,7 @@ def test_e5_a_yes_that_no_receipt_tells_of_is_named(
     lines = recorded(tmp_path, *(told(number, step) for number, step in enumerate(steps)))
     found = verify_lines(lines)
     assert found.holds
-    expected = [] if names is None else [(len(steps), "ap-1", tuple(names))]
+    expected = [] if names is None else [(len(steps), "ap-1", tuple(names), False)]
     assert [tuple(one) for one in found.unsaid] == expected
     assert found.unsaid_count == len(expected)
     file = tmp_path / "receipts.jsonl"
@@ -92,6 +92,34 @@ def test_of_a_part_only_what_was_asked_in_it_is_judged(tmp_path: Path) -> None:
     lines = recorded(tmp_path, *(told(at, step, of) for at, (step, of) in enumerate(steps)))
     assert [one.seq for one in verify_lines(lines).unsaid] == [3, 4]
     assert [one.seq for one in verify_lines(lines[1:], first_seq=2).unsaid] == [4]
+
+
+@pytest.mark.parametrize(
+    ("digests", "is_of_other"),
+    [
+        (["a1", "a1", "a1"], False),
+        (["a1", "a1", None], False),
+        ([None, None, "a1"], False),
+        (["a1", "a1", "a2"], True),
+        (["a1", "a2", "a2"], True),
+        (["a1", "a2", None], True),
+        (["a1/t2", "a1", "a1"], True),
+    ],
+)
+def test_e5_a_yes_is_for_one_action_and_one_text(
+    digests: list[str | None], is_of_other: bool
+) -> None:
+    """What stands beside the question, the yes and the call: nothing where it is erased."""
+    one = said_yes.SaidYes(is_whole=True)
+    steps = ("approval", *ASK), ("approval", *ANA), ("intent", "POST", "ana")
+    for seq, ((kind, action, approver), digest) in enumerate(zip(steps, digests, strict=True), 1):
+        hashed, _, text = (digest or "").partition("/")
+        asked = {"action_sha256": hashed, "asked_sha256": text or "t1"}
+        arguments = json.dumps(asked) if digest and kind == "approval" else None
+        facts = json.dumps({"approved_sha256": hashed}) if digest and kind == "intent" else None
+        one.take(seq, kind, action, "ap-1", approver, arguments, facts)
+    assert one.unsaid == [(3, "ap-1", ("ana",), True)] * is_of_other
+    assert one.count == is_of_other
 
 
 def test_of_more_than_are_followed_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ import pytest
 from proxy_approvals_setup import ANA, BO, POLICY, TENANT, asking, pending, refund
 from proxy_whole_setup import Whole
 
+from sidecar.cli.main import main
 from sidecar.model import Person, Role
 
 OLA = Person(TENANT, "ola", "person:ola", frozenset({Role.OPERATOR}))
@@ -108,6 +109,39 @@ async def test_g10_a_yes_is_not_spent_where_a_limit_has_no_room(tmp_path: Path) 
         assert row.state == "approved"
         spent = [row for row in audited(tmp_path) if row["action"] == "approval.spend"]
         assert len(spent) == 1 and spent[0]["subject"] != approval_id
+
+
+@pytest.mark.parametrize("is_led_elsewhere", [False, True])
+async def test_e5_a_yes_that_was_led_to_another_action_in_the_store_is_named(
+    tmp_path: Path, is_led_elsewhere: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with asking(tmp_path, SHORT) as one:
+        await refund(one, 5)
+        approval_id = await yes(one, ANA)
+        if is_led_elsewhere:
+            await refund(one, 5_000_000)
+            other = (await pending(one)).approval_id
+            with contextlib.closing(sqlite3.connect(tmp_path / "aegis.db")) as store:
+                hashes = dict(store.execute("SELECT approval_id, action_sha256 FROM approval"))
+                for name, digest in ((other, "0" * 64), (approval_id, hashes[other])):
+                    statement = "UPDATE approval SET action_sha256 = ? WHERE approval_id = ?"
+                    store.execute(statement, (digest, name))
+                store.commit()
+        went = await refund(one, 5_000_000 if is_led_elsewhere else 5)
+        assert went.status == 200, "the sidecar goes by what stands in its store"
+    url, copy = f"sqlite:///{tmp_path}/aegis.db", tmp_path / "copy.db"
+    export, short = tmp_path / "receipts.jsonl", tmp_path / "short.jsonl"
+    exporting = ["receipts", "export", "--store", url, "--tenant", TENANT, "--output"]
+    commands = (
+        (["store", "backup", str(copy), "--store", url], is_led_elsewhere),
+        ([*exporting, str(export), "--facts"], False),
+        (["receipts", "verify", str(export)], is_led_elsewhere),
+        ([*exporting, str(short)], False),
+        (["receipts", "verify", str(short)], False),  # the digests stand beside the receipts
+    )
+    for command, is_told in commands:
+        assert await asyncio.to_thread(main, command) == 0
+        assert ("not this action, or not the text" in capsys.readouterr().out) == is_told, command
 
 
 def told(folder: Path, action: str) -> tuple[str | None, dict[str, Any]]:

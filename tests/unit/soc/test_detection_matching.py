@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from soc_setup import START_US, compiled, tried
 
@@ -9,7 +12,7 @@ from sidecar.errors import Refused
 from sidecar.ledger.drafts import call_draft
 from sidecar.model import Decision, Effect, HttpFacts, Principal, Tool, ToolCall
 from sidecar.policy.runs import beginning
-from sidecar.soc.engine import Engine
+from sidecar.soc.engine import UNSEEN, Engine
 from sidecar.soc.events import event_of
 from storage.records import RecordedEvent
 
@@ -96,9 +99,11 @@ def test_what_is_looked_for_is_found_and_nothing_else(key: str) -> None:
     ]
 
 
-def recorded(*, keeps_arguments: bool = True, keeps_facts: bool = True) -> RecordedEvent:
+def recorded(
+    *, keeps_arguments: bool = True, keeps_facts: bool = True, args: dict[str, Any] | None = None
+) -> RecordedEvent:
     call = ToolCall(
-        "c" * 32, Tool("mail", "send", labels=("x",)), "tools/call", {"to": "ana"},
+        "c" * 32, Tool("mail", "send", labels=("x",)), "tools/call", args or {"to": "ana"},
         HttpFacts("POST", "/", "", "", {}), "", (), b"", "mcp",
     )  # fmt: skip
     principal = Principal("acme", "coder")
@@ -148,6 +153,72 @@ def test_a_condition_that_fails_on_a_call_is_no_hit_and_is_counted() -> None:
     engine = Engine(found, "acme")
     assert [hit.detection for hit in engine.see(event)] == ["e"]
     assert dict(engine.failed) == {"d": 1}
+
+
+LONG = "a " * 15_000
+
+
+@pytest.mark.parametrize(
+    ("text", "seen", "unseen"),
+    [
+        ("a text", 0, 0),
+        ("with the key in it", 1, 0),
+        (LONG, 0, 0),
+        (f"{LONG} with a ke", 0, 0),
+        ("ke" * 200_000, 0, 1),
+        (["x"] * 9_000, 0, 1),
+        (["x"] * 11_000, 0, 1),
+    ],
+    ids=["short", "key", "long", "decoy", "too long", "too many", "more than can be given"],
+)
+def test_nobody_chooses_not_to_be_seen_by_what_a_call_holds(
+    text: object, seen: int, unseen: int
+) -> None:
+    condition = "[type(args.t) == string ? args.t : args.t.join('')].exists(x, x.contains('key'))"
+    found = compiled(
+        f'detection: d\nseverity: low\nwhere: {{when: "{condition}"}}\n'
+        'reason: "it was {tool.name}"\n'
+    )
+    event = event_of(recorded(args={"t": text}))
+    assert event is not None
+    engine = Engine(found, "acme")
+    reasons = [hit.reason for hit in engine.see(event)]
+    assert reasons == ["it was mail/send"] * seen + [f"{UNSEEN}it was mail/send"] * unseen
+    assert not engine.failed
+
+
+@pytest.mark.parametrize(
+    ("args", "found"),
+    [
+        ({"text": "a task-list, " * 4_500}, 0),
+        ({"lines": ["a task-list"] * 300}, 0),
+        ({"text": "a task-list, " * 300 + "ghp_abcdefghijklmnopqrstuvwxyz0123456789"}, 1),
+    ],
+    ids=["58 kB", "300 lines", "one in 4 kB"],
+)
+def test_the_detection_of_credentials_looks_into_what_agents_usually_send(
+    args: dict[str, Any], found: int
+) -> None:
+    file = Path(__file__).parents[3] / "policies/soc/credential-in-arguments.yaml"
+    event = event_of(recorded(args=args))
+    assert event is not None
+    engine = Engine(compiled(file.read_text()), "acme")
+    reasons = [hit.reason for hit in engine.see(event)]
+    assert reasons == ["an argument of mail/send holds a credential, sent by coder"] * found
+
+
+def test_what_nobody_looked_into_is_counted_with_the_rest_and_is_a_step() -> None:
+    found = compiled(
+        "detection: d\nseverity: low\nat_least: 2\nwithin: 1m\n"
+        "where: {when: args.t.contains('key')}\n",
+        "detection: e\nseverity: low\nwithin: 1m\nsequence:\n"
+        "  - {when: args.t.contains('key')}\n  - {when: args.t.contains('lock')}\n",
+    )
+    engine = Engine(found, "acme")
+    events = [event_of(recorded(args={"t": text})) for text in ("ke" * 500_000, "key and lock")]
+    hits = [hit for event in events if event is not None for hit in engine.see(event)]
+    assert [hit.detection for hit in hits] == ["d", "e"]
+    assert not any(hit.reason.startswith(UNSEEN) for hit in hits)  # the last one was seen
 
 
 def test_reasons_show_what_was_recorded_and_say_what_was_not() -> None:
