@@ -81,8 +81,8 @@ def _notes(url: str, found: Survey) -> list[str]:
     unsaid = sum(len(one.unsaid) for one in found.described)
     notes = [
         f"{counted(len(found.described), 'operation')}; {len(found.left_out)} left out; "
-        f"{unchecked} with "
-        f"unchecked args; {unsaid} things that a catalogue cannot say, each beside its entry"
+        f"{unchecked} with unchecked args; {counted(unsaid, 'thing')} that a catalogue cannot "
+        "say, each beside its entry"
     ]
     if found.servers and not any(_leads_to(one, url) for one in found.servers):
         notes.append(

@@ -211,10 +211,10 @@ def _check_raised(pack: Pack, alert: PackedAlert, passes: list[_Done], findings:
     if incident != pack.incident.incident_id and not is_unsaid:
         findings.faults.append(f"{name}: no receipt tells that it belongs to the incident")
     if alert.evidence.joined and alert.state != AlertState.CLOSED:
+        hold = ("receipt of them holds", "receipts of them hold")
         findings.unknown(
-            f"that the {counted(len(alert.evidence.joined), 'receipt')} of later hits "
-            f"belong to {name}: they "
-            "hold, and nothing commits to the alert's naming them before it is closed"
+            f"that later hits belong to {name}: {counted(len(alert.evidence.joined), *hold)}, and "
+            "nothing commits to the alert's naming them before it is closed"
         )
 
 

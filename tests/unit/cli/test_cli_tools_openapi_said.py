@@ -89,7 +89,7 @@ def test_what_is_no_operation_is_named_among_what_is_left_out() -> None:
         "QUERY /a: not a method that a route can have",
         "TRACE /a: TRACE is not served",
     ]
-    assert "1 operations; 4 left out" in draft.notes[0]
+    assert "1 operation; 4 left out" in draft.notes[0]
 
 
 def test_bodies_that_are_refused_are_called_so() -> None:
