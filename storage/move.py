@@ -33,6 +33,7 @@ PAGE_ROWS = 2000
 #: Of facts, which may hold large arguments, a page has no more than this (and one row more).
 PAGE_CHARACTERS = 4_000_000
 FIRST_PAGE_ROWS = 64
+_CHANGED = "the source has changed while it was moved: somebody works on it"
 
 #: The steps that progress is told of, in their order.
 PHASES = (
@@ -192,6 +193,8 @@ async def _copy_receipts(
             copied += rows[-1][1] - after
             after = rows[-1][1]
             on_progress("receipts", copied, total)
+    if after > head[1]:  # its fence was lifted meanwhile; nothing of it is damaged
+        raise MoveRefused(_CHANGED)
     if after != head[1]:
         raise StoreCorrupt(f"receipts of {tenant!r} end at {after} in the source, not at {head[1]}")
     return copied
@@ -320,7 +323,7 @@ async def _compare_below_cut(
 async def _compare_whole(source: Side, target: Side, heads: Sequence[Row]) -> None:
     """What is small, in one piece; and the source is still the one that was copied."""
     if sorted(await source.fetch("move_heads")) != list(heads):
-        raise MoveRefused("the source has changed while it was moved: somebody works on it")
+        raise MoveRefused(_CHANGED)
     small = (
         "move_heads",
         "move_open_intents",
