@@ -32,12 +32,6 @@ class StoreMissing(StoreUnavailable):
     )
 
 
-class StoreUnopened(StoreUnavailable):
-    """The file of the store cannot be opened."""
-
-    next_step = "Run this as the sidecar's user, or let this one read and write file and folder."
-
-
 class FolderMissing(StoreUnavailable):
     """There is no folder to put the file in."""
 

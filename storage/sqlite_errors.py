@@ -12,7 +12,6 @@ from storage.errors import (
     StoreFull,
     StoreReadOnly,
     StoreUnavailable,
-    StoreUnopened,
     UniqueViolation,
 )
 
@@ -22,7 +21,7 @@ _BY_PRIMARY_CODE: dict[int, type[StoreError]] = {
     sqlite3.SQLITE_FULL: StoreFull,
     sqlite3.SQLITE_READONLY: StoreReadOnly,
     sqlite3.SQLITE_PERM: StoreReadOnly,
-    sqlite3.SQLITE_CANTOPEN: StoreUnopened,
+    sqlite3.SQLITE_CANTOPEN: StoreUnavailable,
     sqlite3.SQLITE_BUSY: StoreBusy,
     sqlite3.SQLITE_LOCKED: StoreBusy,
     sqlite3.SQLITE_CORRUPT: StoreCorrupt,
