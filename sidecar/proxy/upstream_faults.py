@@ -62,13 +62,18 @@ class Faults:
         while len(self._causes) >= CAUSES_MAX:
             del self._causes[next(iter(self._causes))]
         self._causes[key] = (now_s + SILENT_S, 1)
-        told = {"upstream": self._upstream.name, "cause": cause, "next_step": next_step}
+        told = {"upstream": _name(self._upstream), "cause": cause, "next_step": next_step}
         _log.warning(event, extra={**told, "count": max(count, 1)})
+
+
+def _name(upstream: Upstream) -> str:
+    """As sidecar.yaml has it; what an upstream's metadata are asked of has a path behind it."""
+    return upstream.name.partition("/")[0]
 
 
 def _cause(refused: Refused, upstream: Upstream) -> tuple[str, str]:
     """What was met, and what to do about it."""
-    error, section = refused.__cause__, f"upstreams.{upstream.name}"
+    error, section = refused.__cause__, f"upstreams.{_name(upstream)}"
     if isinstance(error, PrivateAddress):
         step = f"If the tool is meant to be there, say `private: true` under {section}."
         return _text(error.strerror), step

@@ -80,6 +80,12 @@ async def test_a_certificate_that_is_not_accepted(
         ({"url": "http://localhost:9", "private": False}, "private address", "`private: true`"),
         ({"url": "http://127.0.0.1:9", "private": False}, "is private", "`private: true`"),
         ({"url": "http://nowhere.invalid"}, "its name is not found", "name servers"),
+        # What metadata are asked of: the setting is that of the upstream itself.
+        (
+            {"name": "up//.well-known/x", "url": "http://127.0.0.1:9"},
+            "127.0.0.1",
+            "upstreams.up.url",
+        ),
     ],
 )
 async def test_b25_an_address_that_leads_nowhere_or_may_not(
