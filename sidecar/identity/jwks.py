@@ -12,9 +12,12 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from sidecar.clock import Clock
 
 _log = logging.getLogger("aegis.identity")
@@ -144,6 +147,14 @@ class KeysWanted(Exception):
         self.keys = keys
 
 
+@cache
+def _context() -> SSLContext:
+    """Made once: to read the system's authorities takes some milliseconds."""
+    from sidecar.verifying_tls import verifying_context  # here, as aiohttp below
+
+    return verifying_context()
+
+
 async def fetched(url: str) -> bytes:
     """The body at a URL, by HTTP GET: no redirects, no cookies, no proxy of the environment.
 
@@ -158,6 +169,7 @@ async def fetched(url: str) -> bytes:
             ) as session,
             session.get(
                 url,
+                ssl=_context(),
                 allow_redirects=False,
                 headers={"Accept": "application/json", "Accept-Encoding": "identity"},
             ) as reply,
