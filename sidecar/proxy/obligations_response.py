@@ -41,10 +41,11 @@ async def held_to(reply: Reply, obligations: Obligations, call: ToolCall) -> Rep
     Raises Refused: response_too_large, cannot_redact; so may its chunks, and then the reply must
     break off.
     """
+    if call.http.method == "HEAD" or reply.status in _BODILESS:
+        return reply  # its length is that of another answer
     if obligations.max_response_bytes is not None:
         reply = _limited(reply, obligations.max_response_bytes)
-    is_bodiless = call.http.method == "HEAD" or reply.status in _BODILESS
-    if obligations.response and not is_bodiless:
+    if obligations.response:
         reply = await _masked(reply, obligations.response, call.dialect)
     return reply
 
