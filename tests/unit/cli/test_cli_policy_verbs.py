@@ -273,6 +273,22 @@ def test_unusable_policies_end_with_2(folder: Path, capsys: Captured) -> None:
     assert "sidecar.yaml: error: cannot be read" in capsys.readouterr().err
 
 
+def test_a_call_that_is_only_asked_about_has_no_method(folder: Path, capsys: Captured) -> None:
+    """As /v1/authorize judges it: what refuses a POST does not refuse it."""
+    rules = '  - {id: all, effect: allow, tools: "*"}\n'
+    rules += '  - {id: no-posts, effect: deny, tools: "*", methods: [POST, PUT]}\n'
+    rules += '  - {id: nor-paths, effect: deny, tools: "*", when: http.path != ""}\n'
+    (folder / "policies/shop.yaml").write_text(f"policy: shop\nrules:\n{rules}")
+    (folder / "policies/shop_test.yaml").unlink()
+    (folder / "policies/tools.yaml").write_text("catalogue: shop\ntools: {refund: {}}\n")
+    (folder / "call.json").write_text(json.dumps({"call": "shop/refund"}))
+    for kind, effect in (("kind: authorize", "allow"), ("kind: mcp, url: http://a.io/m", "deny")):
+        config = f"policies: policies\nupstreams:\n  shop: {{{kind}}}\n"
+        (folder / "sidecar.yaml").write_text(config)
+        assert main(["policy", "explain", "--call", "call.json", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["decision"]["effect"] == effect, kind
+
+
 # -- promote ---------------------------------------------------------------------------------
 
 
