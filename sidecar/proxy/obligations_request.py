@@ -26,7 +26,7 @@ from sidecar.proxy.detectors import MASK, mask
 from sidecar.proxy.dialects.mcp_headers import NAME_HEADER, repeating
 from sidecar.proxy.dialects.mcp_methods import RESPONSE, TOOLS_CALL
 from sidecar.proxy.dialects.rest_arguments import FILE_KEYS
-from sidecar.proxy.headers import readable
+from sidecar.proxy.headers import plain, readable
 from sidecar.proxy.masking import NotMaskable, below, masked, read_json, write_json
 
 _KEY_HEADER: Final = "idempotency-key"
@@ -65,6 +65,8 @@ def fulfilled(
         headers = _without(headers, OF_THE_BYTES)
     if obligations.response:
         headers = readable(headers)
+    elif obligations.max_response_bytes is not None:
+        headers = plain(headers)
     if obligations.set_headers or obligations.remove_headers:
         headers = _with_headers(headers, obligations, upstream)
     return sent if headers is call.headers else sent._replace(headers=tuple(headers))

@@ -333,6 +333,21 @@ async def test_b_an_answer_that_grows_too_large_breaks_off_visibly(tmp_path: Pat
     assert receipts(tmp_path)[-1]["outcome"] == "withheld"
 
 
+async def test_b_what_is_bounded_comes_plain(tmp_path: Path) -> None:
+    """Compressed, a thousand times as much were within the bound."""
+    packed = gzip.compress(b"a" * 100_000)
+    assert len(packed) < 1024
+    talk = answering(reply(packed, "text/plain", "Content-Encoding: identity, gzip"))
+    asked = {"Accept-Encoding": "gzip, br", "Range": "bytes=0-9"}
+    async with whole(tmp_path, talk, LIMITED) as one:
+        answer = await one.ask("GET", "/api/get", None, asked)
+    assert (answer.status, answer.json["code"]) == (502, "response_too_large")
+    assert "compressed" in answer.json["detail"]
+    head = one.arrived.lower()
+    assert b"accept-encoding: identity\r\n" in head and b"gzip" not in head
+    assert b"range: bytes=0-9" in head, "a part may be asked for"
+
+
 async def test_an_answer_of_just_the_size_passes(tmp_path: Path) -> None:
     async with whole(tmp_path, chunked(b"a" * 512, b"a" * 512, media="text/plain"), LIMITED) as one:
         answer = await one.ask("GET", "/api/get")
