@@ -26,7 +26,12 @@ _NO_NUL: Final = "^[^\\u0000]*$"
 Name = Annotated[str, Field(min_length=1, max_length=NAME_LENGTH_MAX, pattern=_NO_NUL)]
 Kept = Annotated[str, Field(min_length=1, max_length=KEY_LENGTH_MAX, pattern=_NO_NUL)]
 Resource = Annotated[str, Field(max_length=RESOURCE_LENGTH_MAX, pattern=_NO_NUL)]
-_PLAIN: Final = "PlainValue"
+#: Said in words, and not as a schema that names itself: some that make clients from the document
+#: make nothing of such a schema, nor of the operation that takes it.
+_PLAIN: Final = (
+    "JSON that every reader reads alike: no NUL, and numbers that are written without a fraction "
+    "or an exponent within ±2^53"
+)
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -51,7 +56,7 @@ class ToolCallSaid(Body):
     action: Name
     resource: Resource | None = None
     mutates_state: bool
-    parameters: Any
+    parameters: Annotated[Any, Field(description=_PLAIN)]
 
 
 class ContextSaid(Body):
@@ -281,28 +286,5 @@ def _schemas() -> dict[str, Any]:
         (ConsumedApproval, "validation"), (StatusEnvelope, "validation"),
     ]  # fmt: skip
     _, schema = models_json_schema(models, ref_template=_REFERENCE)
-    found: dict[str, Any] = {**schema["$defs"], _PLAIN: _plain()}
-    # pydantic knows no schema that names itself.
-    found[ToolCallSaid.__name__]["properties"]["parameters"] = {
-        "$ref": _REFERENCE.format(model=_PLAIN)
-    }
+    found: dict[str, Any] = schema["$defs"]
     return found
-
-
-def _plain() -> dict[str, Any]:
-    """Any value that every reader of JSON reads alike."""
-    again = {"$ref": _REFERENCE.format(model=_PLAIN)}
-    text = {"type": "string", "pattern": _NO_NUL}
-    return {
-        "title": _PLAIN,
-        "description": "JSON that every reader reads alike: no NUL, and numbers that are written "
-        "without a fraction or an exponent within ±2^53",
-        "anyOf": [
-            {"type": "null"},
-            {"type": "boolean"},
-            {"type": "number"},
-            text,
-            {"type": "array", "items": again},
-            {"type": "object", "propertyNames": text, "additionalProperties": again},
-        ],
-    }
