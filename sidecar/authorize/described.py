@@ -16,6 +16,7 @@ from sidecar.authorize.answers import STATUS_REASONS
 from sidecar.authorize.request import KEY_LENGTH_MAX, NAME_LENGTH_MAX, RESOURCE_LENGTH_MAX
 from sidecar.control.api.openapi import Described
 from sidecar.control.api.route import Body, Shape
+from sidecar.model import TrustLevel
 
 _ROOM: Final = "authorize"
 _REFERENCE: Final = "#/components/schemas/{model}"
@@ -32,6 +33,7 @@ _PLAIN: Final = (
     "JSON that every reader reads alike: no NUL, and numbers that are written without a fraction "
     "or an exponent within ±2^53"
 )
+_LEVELS: Final = f"{', '.join(one.label for one in TrustLevel)}; any other word counts as unknown"
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -62,7 +64,7 @@ class ToolCallSaid(Body):
 class ContextSaid(Body):
     """What led to the call; it can only make the decision stricter."""
 
-    source_trust: Name
+    source_trust: Annotated[Name, Field(description=_LEVELS)]
     contains_sensitive_data: bool | None = None
 
 
