@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
@@ -282,7 +283,9 @@ async def _body(route: Route, request: web.Request) -> Any:
         raise ApiProblem("malformed_request", "the body broke off") from None
     if not raw and route.is_body_optional:
         return route.body()
-    if request.content_type != "application/json" or request.charset not in (None, "utf-8"):
+    # Spring and others write the name of the charset in capitals: names of charsets have no case.
+    charset = (request.charset or "utf-8").lower()
+    if request.content_type != "application/json" or charset not in ("utf-8", "utf8"):
         raise ApiProblem("unsupported_media_type")
     try:
         return route.body.model_validate(_object(raw), strict=True)
@@ -317,8 +320,16 @@ def _object(raw: bytes) -> dict[str, Any]:
     def no_number(text: str) -> Any:
         raise ApiProblem("invalid_body", f"{text} is not JSON")
 
+    def finite(text: str) -> float:
+        number = float(text)
+        if math.isinf(number):
+            raise ApiProblem("invalid_body", "a number is beyond what can be held")
+        return number
+
     try:
-        found = json.loads(raw.decode(), object_pairs_hook=once, parse_constant=no_number)
+        found = json.loads(
+            raw.decode(), object_pairs_hook=once, parse_constant=no_number, parse_float=finite
+        )
     except (ValueError, RecursionError):
         raise ApiProblem("invalid_body", "it is not JSON in UTF-8") from None
     if not isinstance(found, dict):

@@ -61,7 +61,7 @@ PROBLEMS: Final = _table(
         400,
         "The cursor is not one of this list",
         "Begin again without `cursor`. A cursor is good for the route and the filters it came "
-        "from, until the sidecar is restarted.",
+        "from, on every sidecar of the store.",
     ),
     (
         "invalid_body",
@@ -114,8 +114,8 @@ PROBLEMS: Final = _table(
     (
         "unsupported_media_type",
         415,
-        "Bodies are JSON here",
-        "Send `Content-Type: application/json`.",
+        "Bodies are JSON in UTF-8 here",
+        "Send `Content-Type: application/json`, and the body without Content-Encoding.",
     ),
     (
         "form_not_ours",
