@@ -6,11 +6,12 @@ Must not know: the list of metrics (metrics), the exposition format (exposition)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from sidecar.telemetry.counters import Counters, Histogram
+from sidecar.telemetry.store_surroundings import Surroundings
 
 if TYPE_CHECKING:
     from sidecar.policy_files import PolicyKeeper
@@ -74,6 +75,10 @@ class UpstreamCertificate(Protocol):
 
     upstream: str
     reload_succeeded: bool
+
+    @property
+    def expires_us(self) -> int | None:
+        """Until when the one that is shown is valid; None if none is."""
 
 
 class PinCounts(Protocol):
@@ -278,6 +283,7 @@ class Sources:
     callers: CallerCounts | None = None
     watch: WatchCounts | None = None
     deliveries: DeliveryCounts | None = None
+    surroundings: Callable[[], Awaitable[Surroundings]] | None = None
 
 
 class Scrape(NamedTuple):
@@ -286,6 +292,7 @@ class Scrape(NamedTuple):
     sources: Sources
     pressure: Snapshot
     facts: StoreFacts
+    surroundings: Surroundings = Surroundings()
 
 
 class Buckets(NamedTuple):

@@ -12,6 +12,7 @@ from sidecar.approvals.register import Register
 from sidecar.soc.watch_counts import WatchCounts
 from sidecar.telemetry.counters import Counters
 from sidecar.telemetry.sources import Sources
+from sidecar.telemetry.store_surroundings import Surroundings
 from storage.driver import StoreFacts
 from storage.pressure import Point, Pressure
 from storage.queue_counters import QueueCounters
@@ -58,6 +59,10 @@ def make_pressure() -> Pressure:
         loop_cpu_ns=time.thread_time_ns,
         seeds=points,
     )
+
+
+async def _surroundings() -> Surroundings:
+    return Surroundings(free_bytes=12_000_000_000, backup_at_us=1_699_000_000_000_000)
 
 
 def make_sources(upstreams: tuple[str, ...] = ("github", "files"), **changes: Any) -> Sources:
@@ -132,6 +137,11 @@ def make_sources(upstreams: tuple[str, ...] = ("github", "files"), **changes: An
                 listener="data", expires_us=1_800_000_000_000_000, reload_succeeded=True
             )
         ],
-        "upstream_certificates": [SimpleNamespace(upstream="github", reload_succeeded=True)],
+        "upstream_certificates": [
+            SimpleNamespace(
+                upstream="github", reload_succeeded=True, expires_us=1_900_000_000_000_000
+            )
+        ],
+        "surroundings": _surroundings,
     }
     return Sources(**(parts | changes))
