@@ -153,11 +153,13 @@ class ControlState:
 
     async def status(self) -> dict[str, Any]:
         """The status as plain values."""
+        not_ready = await self.not_ready()
         return status_of(
             self._identity,
             self._sources,
             self._clock,
-            not_ready=await self.not_ready(),
+            not_ready=not_ready,
+            stalled=self._readiness.stalled,
             outlook_at=self._outlook_at,
             backed_up=await asyncio.to_thread(told, self._identity.store_file),
         )
