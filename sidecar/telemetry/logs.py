@@ -173,8 +173,14 @@ class _Writer:
 
     def __init__(self, waiting: queue.Queue[Any], stream: TextIO) -> None:
         self.failed_total = 0
+        self._is_writing = False
         self._waiting, self._put = waiting, line_writer(stream)
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+
+    @property
+    def waiting(self) -> int:
+        """Lines that are not written yet, the one that is being written among them."""
+        return self._waiting.qsize() + self._is_writing
 
     def start(self) -> None:
         """Begins to write."""
@@ -188,10 +194,12 @@ class _Writer:
 
     def _run(self) -> None:
         while (record := self._waiting.get()) is not None:
+            self._is_writing = True
             try:
                 self._put(record.msg)
             except (OSError, ValueError):
                 self.failed_total += 1
+            self._is_writing = False
 
 
 class Logs:
@@ -227,6 +235,11 @@ class Logs:
     def dropped_total(self) -> int:
         """Lines lost: the writing thread was too slow, or the stream could not be written."""
         return self._handler.dropped_total + self._writer.failed_total
+
+    @property
+    def waiting(self) -> int:
+        """Lines that nobody has taken yet."""
+        return self._writer.waiting
 
     def stop(self) -> None:
         """Writes what waits, as long as it is taken, and puts the root logger back; idempotent."""

@@ -253,6 +253,10 @@ class LineCounts(Protocol):
     """What the logs count of lines that were not written."""
 
     @property
+    def waiting(self) -> int:
+        """Not written yet."""
+
+    @property
     def suppressed_total(self) -> int:
         """Kept back by the rate limit."""
 

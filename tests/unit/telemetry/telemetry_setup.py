@@ -85,7 +85,7 @@ def make_sources(upstreams: tuple[str, ...] = ("github", "files"), **changes: An
             malformed_total=Counter({"ambiguous_path": 9}),
             turned_away_total=Counter({"per_address": 1, "connections": 0}),
         ),
-        "logs": SimpleNamespace(suppressed_total=8, dropped_total=0),
+        "logs": SimpleNamespace(waiting=0, suppressed_total=8, dropped_total=0),
         "default": "deny",
         "approvals": SimpleNamespace(
             register=Register(), waiting=SimpleNamespace(count=0), now_us=lambda: 0

@@ -8,6 +8,7 @@ import gc
 import io
 import json
 import logging
+import os
 import subprocess
 import sys
 import time
@@ -167,6 +168,28 @@ def test_a_broken_stream_is_counted_and_hurts_nobody() -> None:
     logging.getLogger("aegis.door").warning("x")
     writing.logs.stop()
     assert writing.logs.dropped_total == 1
+
+
+def test_lines_that_nobody_takes_are_counted_while_they_wait() -> None:
+    """Nothing is lost before ten thousand wait: until then nothing else tells of it."""
+    reading, writing = os.pipe()
+    with open(writing, "w") as stream:
+        logs = Logs(monotonic_ns=lambda: 0, stream=stream)
+        assert logs.waiting == 0
+        for number in range(200):
+            logging.getLogger("aegis.test").warning(f"x {number}", extra={"detail": "x" * 900})
+        until = time.monotonic() + 5
+        while logs.waiting > 190 and time.monotonic() < until:
+            time.sleep(0.01)
+        assert 1 < logs.waiting <= 190 and logs.dropped_total == 0
+        taken = b""
+        while taken.count(b"\n") < 200:
+            taken += os.read(reading, 65536)
+        while logs.waiting and time.monotonic() < until:
+            time.sleep(0.01)
+        assert logs.waiting == 0
+        logs.stop()
+    os.close(reading)
 
 
 def test_stopping_puts_the_root_logger_back() -> None:
