@@ -319,6 +319,10 @@ SECURITY = Dashboard(
             Panel("Credentials that nobody has", "By why. Callers are not told.",
                   [(rate_of("aegis_authentication_failures_total", "reason") + " > 0",
                     "{{reason}}")], "ops"),
+            Panel("Keys of issuers", "How long ago the keys of those who sign tokens were fetched; "
+                  "they count for a day.",
+                  [("max by (instance, issuer) (aegis_issuer_keys_age_seconds{<of>})",
+                    "{{issuer}}, {{instance}}")], "s", steps={43200: "red"}),
             Panel("Addresses locked out", "Because too many credentials from them were wrong.",
                   [(rate_of("aegis_authentication_lockouts_total", "instance"), "{{instance}}")],
                   "ops"),

@@ -18,6 +18,8 @@ from sidecar.telemetry.room_readings import (
     approval_results,
     delivery_results,
     export_failures,
+    issuer_key_ages,
+    issuer_key_failures,
     lockouts,
     of_approvals,
     of_callers,
@@ -228,6 +230,13 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric("aegis_authentication_lockouts_total", "counter",
            "Times an address was locked out because too many credentials from it were wrong.", (),
            lockouts),
+    Metric("aegis_issuer_keys_age_seconds", "gauge",
+           "How long ago the keys of an issuer of signed tokens were fetched; where they are used, "
+           "they are fetched again after 5 min, and count for a day.", ("issuer",),
+           issuer_key_ages),
+    Metric("aegis_issuer_keys_failures_total", "counter",
+           "Times the keys of an issuer of signed tokens could not be fetched.", ("issuer",),
+           issuer_key_failures),
     # of connections
     Metric("aegis_connections", "gauge", "Open connections of agents.", (),
            _one(lambda s: s.sources.door.open_connections)),

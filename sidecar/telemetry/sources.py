@@ -175,8 +175,22 @@ class ApprovalCounts(Protocol):
         """The moment by the store's clock."""
 
 
+class IssuerKeys(Protocol):
+    """The keys of an issuer of signed tokens."""
+
+    failures_total: int
+
+    @property
+    def age_s(self) -> float | None:
+        """How long ago they were fetched; None if they never were."""
+
+
 class CallerCounts(Protocol):
     """What is known of callers, and of those who were not known."""
+
+    @property
+    def key_sets(self) -> Mapping[str, IssuerKeys]:
+        """By issuer."""
 
     @property
     def failures_by_reason(self) -> Mapping[str, int]:

@@ -101,6 +101,10 @@ def make_sources(upstreams: tuple[str, ...] = ("github", "files"), **changes: An
             lockouts_total=1,
             agents_by_state=lambda: {"active": 2, "frozen": 1},
             containments_by_action=lambda: {"block-tool": 3, "block-run": 0},
+            key_sets={
+                "https://idp.acme.io": SimpleNamespace(failures_total=2, age_s=42.5),
+                "https://never.io": SimpleNamespace(failures_total=1, age_s=None),
+            },
         ),
         "pins": SimpleNamespace(
             drifts_total={"files": 3, "gone": 1},

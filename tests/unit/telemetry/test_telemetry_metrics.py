@@ -123,6 +123,11 @@ def test_every_number_is_the_one_of_its_source() -> None:
     assert value(series, "aegis_store_last_backup_timestamp_seconds") == 1_699_000_000
     expiry = "aegis_upstream_tls_certificate_expiry_timestamp_seconds"
     assert value(series, expiry, upstream="github") == 1_900_000_000
+    assert value(series, "aegis_issuer_keys_age_seconds", issuer="https://idp.acme.io") == 42.5
+    assert ("aegis_issuer_keys_age_seconds", (("issuer", "https://never.io"),)) not in series
+    failed = "aegis_issuer_keys_failures_total"
+    assert value(series, failed, issuer="https://idp.acme.io") == 2
+    assert value(series, failed, issuer="https://never.io") == 1
     assert value(series, "aegis_unrecorded_refusals_total") == 4
     assert value(series, "aegis_malformed_heads_total", code="ambiguous_path") == 9
     assert value(series, "aegis_tool_drifts_total", upstream="files") == 3
