@@ -14,7 +14,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Final, Generic, TypeVar
 
-from sidecar.config.certificates import Material, listener_context
+from sidecar.config.certificates import Material, expiry_us, listener_context
 from sidecar.config.listener_tls import material_of
 from sidecar.config.model import Listen, ListenerTls, Upstream, UpstreamTls
 from sidecar.config.upstream_tls import ClientMaterial, client_context, client_material
@@ -125,7 +125,12 @@ class CertificateKeeper(_Keeper[Material]):
 
 
 class UpstreamKeeper(_Keeper[ClientMaterial]):
-    """The context of connections to an upstream; those that are open keep theirs."""
+    """The context of connections to an upstream; those that are open keep theirs.
+
+    `expires_us` is that of the certificate that is shown to it, None where none is.
+    """
+
+    expires_us: int | None = None
 
     def __init__(self, upstream: Upstream) -> None:
         """Raises StartRefused if nothing can be made of what there is."""
@@ -138,6 +143,7 @@ class UpstreamKeeper(_Keeper[ClientMaterial]):
 
     def _take(self, material: ClientMaterial) -> None:
         self.context = client_context(material)
+        self.expires_us = expiry_us(material.cert) if material.cert is not None else None
 
 
 class Certificates:

@@ -50,6 +50,7 @@ async def _backup(args: argparse.Namespace) -> int:
     check_free(target)
     # Raises for what is no store, before anything is copied.
     await (await storage.open_reader(f"sqlite:///{source}")).close()
+    begun_us = Clock().now_us()  # what is recorded from here on may be missing in the copy
     try:
         copy_store(source, partial, _show_progress if sys.stderr.isatty() else None)
         # The copy gets its name only after it has been verified.
@@ -62,7 +63,7 @@ async def _backup(args: argparse.Namespace) -> int:
     file_bytes = target.stat().st_size
     print(f"{source} is backed up in {target}, {size_text(file_bytes)}")
     try:
-        keep(source, Backup(at_us=Clock().now_us(), file_bytes=file_bytes, target=str(target)))
+        keep(source, Backup(at_us=begun_us, file_bytes=file_bytes, target=str(target)))
     except OSError as error:
         print(f"warning: the sidecar cannot tell of it: {error.strerror}", file=sys.stderr)
     return 0

@@ -78,6 +78,11 @@ def expired_since(pem: bytes, now_us: int) -> str:
     return f"{expires:%Y-%m-%d %H:%M} UTC" if expires.timestamp() * 1_000_000 <= now_us else ""
 
 
+def expiry_us(pem: bytes) -> int:
+    """Until when a certificate and its chain are valid; raises ValueError for what is none."""
+    return int(_expires(pem).timestamp() * 1_000_000)
+
+
 def _expires(pem: bytes) -> datetime:
     from cryptography import x509
 

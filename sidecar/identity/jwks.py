@@ -68,8 +68,7 @@ class KeySet:
         if it is not known which. Begins a fetch where the keys are getting old."""
         if self.is_too_old:
             return None
-        if self._is_older_than(REFRESH_S) and self.may_fetch:
-            _ = self._begin()
+        self.refresh()
         made = self._made.get((kid, algorithm))
         if made is None:
             fitting = [key for key in self._keys if _fits(key, kid, algorithm)]
@@ -77,6 +76,18 @@ class KeySet:
                 return None
             made = self._made[kid, algorithm] = _made(fitting[0], algorithm)
         return made
+
+    def refresh(self) -> None:
+        """Begins a fetch where the keys are getting old: whoever uses them asks for that, also by a
+        token that was verified before, since its key may have been withdrawn."""
+        if self._is_older_than(REFRESH_S) and self.may_fetch:
+            _ = self._begin()
+
+    @property
+    def age_s(self) -> float | None:
+        """How long ago they were fetched; None if they never were."""
+        read_ns = self._read_ns
+        return None if read_ns is None else (self._clock.monotonic_ns() - read_ns) / 1e9
 
     @property
     def is_too_old(self) -> bool:
