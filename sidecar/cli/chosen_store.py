@@ -95,6 +95,19 @@ def file_path(name: str) -> Path:
     return Path(name).resolve()
 
 
+def ready_partial(target: Path) -> Path:
+    """Where the file of this name is written first. What killed processes left half written of it
+    is removed, and told."""
+    from storage.backup import clear_left_behind, partial_of
+
+    removed, left = clear_left_behind(target)
+    for path in removed:
+        print(f"{path} was left half written by a process that is gone: removed", file=sys.stderr)
+    for path in left:
+        print(f"{path} is being written by another process, or was left behind", file=sys.stderr)
+    return partial_of(target)
+
+
 def finished(work: Coroutine[Any, Any, int], *, writes: bool = False) -> int:
     """Runs the work; gives its exit code, or 1 or 2 after saying on stderr what went wrong. Told to
     end, it ends in order."""
