@@ -108,9 +108,9 @@ def ready_partial(target: Path) -> Path:
     return partial_of(target)
 
 
-def finished(work: Coroutine[Any, Any, int], *, writes: bool = False) -> int:
-    """Runs the work; gives its exit code, or 1 or 2 after saying on stderr what went wrong. Told to
-    end, it ends in order."""
+def finished(work: Coroutine[Any, Any, int], *, writes: bool = False, trouble: int = 1) -> int:
+    """Runs the work; gives its exit code, or 2 for wrong usage and `trouble` for a store or file
+    that is, after saying on stderr what went wrong. Told to end, it ends in order."""
     import asyncio
 
     from sidecar.cli.told_to_end import ended_in_order
@@ -128,12 +128,12 @@ def finished(work: Coroutine[Any, Any, int], *, writes: bool = False) -> int:
             print("    A sidecar is running on this store: stop it first.", file=sys.stderr)
         else:
             print(f"    {error.next_step}", file=sys.stderr)
-        return 1
+        return trouble
     except BrokenPipeError:  # whoever reads what is printed has had enough: no trouble of the store
         raise
     except OSError as error:
         print(f"cannot be read or written: {os_error_text(error)}", file=sys.stderr)
-        return 1
+        return trouble
 
 
 async def tenant_of(reader: SqlReader, named: str | None) -> str:
