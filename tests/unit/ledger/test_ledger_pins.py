@@ -282,6 +282,32 @@ async def test_c12_many_that_list_at_once_pin_once(node: Node) -> None:
     assert len(await actions(node.store)) == 1
 
 
+async def test_c12_what_is_forgotten_is_new_when_it_is_seen_again(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sidecar.ledger.pin_keeper.TOOLS_MAX", 2)
+    assert await node.lists(said("add"), said("mul"), said("sub")) == ["sub"], "there is no room"
+    rows = await node.pins.pins("acme", "calc")
+    assert await node.pins.forget("acme", "calc", rows[:1], "gone", "socket:ana") == 2
+    assert await node.lists(said("mul"), said("sub")) == [], "now there is"
+    assert await node.lists(said("mul"), said("sub"), said("add", "other")) == ["add"], "none again"
+    with pytest.raises(PinsUnknown, match="nothing was forgotten"):
+        await node.pins.forget("acme", "calc", rows, "late", "socket:ana")
+    await node.pins.forget("acme", "calc", await node.pins.pins("acme", "calc"), "", "socket:ana")
+    assert await node.lists(said("add", "other")) == [], "as it is said then"
+    assert await node.lists(said("add")) == ["add"]
+    told = await actions(node.store)
+    assert told[1] == (
+        "tools.forgotten", "calc/add",
+        {"reason": "gone", "actor": "socket:ana", "before": {"add": said("add").sha256},
+         "forgotten": {"add": said("add").sha256}},
+    )  # fmt: skip
+    events = await node.store.audit_events("acme", 2**62, 9)
+    assert [(one.action, one.after_state) for one in events][-2] == (
+        "tools.forgotten", '{"add":null}',
+    )  # fmt: skip
+
+
 async def test_c12_a_new_process_knows_what_has_drifted(node: Node, clock: SteppedClock) -> None:
     await node.lists(said("add"))
     await node.lists(said("add", "other"))
