@@ -211,6 +211,29 @@ async def test_c12_a_difference_is_drift_until_it_is_accepted(node: Node) -> Non
     }
 
 
+async def test_c12_what_clients_of_two_eras_are_told_is_no_drift_and_a_change_of_it_is_one(
+    node: Node,
+) -> None:
+    """SDKs say an outputSchema that is no object's to clients before 2026-07-28 as a member of
+    one: two agents behind one sidecar, and the tool would be refused to both for ever."""
+
+    def told(schema: Any, older: bool) -> Definition:
+        if older:
+            members = {"result": schema}
+            schema = {"type": "object", "properties": members, "required": ["result"]}
+        return definition_of({"name": "ids", "outputSchema": schema})
+
+    ids, more = {"type": "array", "items": {"type": "number"}}, {"type": "array"}
+    for older in (True, False, True):
+        assert await node.lists(told(ids, older)) == []
+    for older in (False, True):
+        assert await node.lists(told(more, older)) == ["ids"]
+    assert await node.lists(told(ids, False)) == []
+    assert [action for action, _, _ in await actions(node.store)] == [
+        "tools.pinned", "tools.drifted", "tools.returned",
+    ]  # fmt: skip
+
+
 async def test_c12_what_is_said_as_before_is_no_drift_any_more_and_that_is_on_record(
     node: Node,
 ) -> None:
