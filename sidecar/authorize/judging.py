@@ -26,7 +26,7 @@ from sidecar.ledger.delegations import (
     refused_by,
 )
 from sidecar.ledger.fence import Fence
-from sidecar.ledger.run_keeper import FREE_TRIES, RunBefore, RunKeeper
+from sidecar.ledger.run_keeper import RunBefore, RunKeeper
 from sidecar.ledger.run_text import UnreadableRun
 from sidecar.ledger.run_turns import Turn
 from sidecar.model import Decision, Effect, OutcomeKind, ToolCall
@@ -89,11 +89,11 @@ class AuthorizeJudging:
         turn: Turn | None = None
         await self._require_pinned(case, policy_set)
         try:
-            for tries in range(1, DECISIONS_MAX):
+            for _ in range(DECISIONS_MAX - 1):
                 tried = await self._tried_masked(case, policy_set, counted)
                 if isinstance(tried, Settled):
                     break
-                if tries == FREE_TRIES:
+                if case.is_overtaken and turn is None:
                     turn = await self._runs.turn(case.principal, case.run_id)
                 case.principal = await self._registry.again(case.principal)
             else:
@@ -237,6 +237,7 @@ class AuthorizeJudging:
         if isinstance(said, Stale):
             if said.run is not None:
                 self._runs.is_other(before, said.run)
+                case.is_overtaken = True
             self._registry.is_behind(case.principal.tenant, said.epoch)
             return decision
         if isinstance(said, SaidBefore):

@@ -136,6 +136,14 @@ class Authenticator:
             return self.without()
         return found
 
+    def tokens_among(self, secrets: tuple[str, ...]) -> tuple[str, ...]:
+        """The hashes of those that are agents' tokens; of one that is none any more, only where
+        no issuer could have signed it."""
+        hashes = tuple(map(sha256_of, secrets))
+        if self._signed is None:
+            return hashes
+        return tuple(one for one in hashes if self._registry.by_token(one) is not None)
+
     # -- one by one --------------------------------------------------------------------------
 
     def _of_secret(self, secret: str, address: str) -> Principal:

@@ -28,8 +28,6 @@ RUNS_MAX: Final = 10_000
 TOUCH_PART: Final = 10
 #: How far the clocks of nodes that share a store may differ.
 CLOCK_SKEW_US: Final = 300 * 1_000_000
-#: Most calls meet nobody; so often a call is judged anew before it waits for its turn.
-FREE_TRIES: Final = 1
 
 _new_tuple = tuple.__new__
 
@@ -188,9 +186,9 @@ class RunKeeper:
         is_alive = seen is not None and self._is_alive(seen)
         return not is_alive and self._is_over(kept, self._clock.now_us())
 
-    async def turn(self, principal: Principal, run_id: str = "") -> Turn | None:
-        """For whoever was told FREE_TRIES times that the run is another by now: from there on he
-        waits for those ahead of him; None if that takes too long. End it."""
+    async def turn(self, principal: Principal, run_id: str = "") -> Turn:
+        """For whoever was told that the run is another by now: he waits for those ahead of him,
+        unless that takes too long. End it."""
         return await self._turns.take((principal.tenant, _key(principal, run_id)))
 
     # -- what was seen -----------------------------------------------------------------------

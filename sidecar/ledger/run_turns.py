@@ -19,12 +19,12 @@ Key = tuple[str, str]
 
 
 class Turn:
-    """Somebody's; `end` it, which may be done twice."""
+    """Somebody's, or that of who waited too long and tries without; `end` it, once or more."""
 
     __slots__ = ("_key", "_turns")
 
-    def __init__(self, turns: Turns, key: Key) -> None:
-        self._turns: Turns | None = turns
+    def __init__(self, turns: Turns | None, key: Key) -> None:
+        self._turns = turns
         self._key = key
 
     def end(self) -> None:
@@ -56,8 +56,8 @@ class Turns:
         """How many runs have a line."""
         return len(self._lines)
 
-    async def take(self, key: Key) -> Turn | None:
-        """The caller's turn, once it comes; None if it does not come in time."""
+    async def take(self, key: Key) -> Turn:
+        """The caller's turn, once it comes; none of its own if it does not come in time."""
         line = self._lines.setdefault(key, _Line())
         line.count += 1
         try:
@@ -65,7 +65,7 @@ class Turns:
                 await line.lock.acquire()
         except TimeoutError:
             self._leave(key, line)
-            return None
+            return Turn(None, key)
         except BaseException:
             self._leave(key, line)
             raise

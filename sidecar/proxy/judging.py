@@ -17,7 +17,7 @@ from sidecar.identity.registry import Registry
 from sidecar.ledger.claims import Claims
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.recorder import Intent, OverLimit, Recorder, Unspent
-from sidecar.ledger.run_keeper import FREE_TRIES, RunBefore, RunKeeper
+from sidecar.ledger.run_keeper import RunBefore, RunKeeper
 from sidecar.ledger.run_text import UnreadableRun
 from sidecar.model import Decision, Effect, Mode, Principal, ToolCall
 from sidecar.policy.decide import decide
@@ -97,7 +97,7 @@ class Judging:
                 visit.call = _shown(visit, call, tried)
                 if not tries_left:
                     raise given_up(tried)
-                if tries_left == DECISIONS_MAX - FREE_TRIES:
+                if visit.is_overtaken and visit.turn is None:
                     visit.turn = await self._runs.turn(principal, visit.run_id)
                 principal = visit.principal = await self._registry.again(principal)
                 visit.call = call
@@ -118,8 +118,7 @@ class Judging:
         counted: Counted,
         redaction: Redaction,
     ) -> Intent | Decision | None:
-        """The same for a call that is masked apart first; more than once only where what is to be
-        masked of it has changed meanwhile."""
+        """The same, masked apart first; again only where what is to be masked has changed."""
         while True:
             made = visit.masked = await self._masking.of(principal, call, redaction, is_sent=True)
             visit.call = made.shown()  # whatever refuses it before it is decided again
@@ -228,6 +227,7 @@ class Judging:
         if isinstance(answer, Stale):
             if answer.run is not None:
                 self._runs.is_other(before, answer.run)
+                visit.is_overtaken = True
             self._registry.is_behind(principal.tenant, answer.epoch)
             return decision
         if permit is not None and not isinstance(said, OverLimit):

@@ -53,7 +53,9 @@ class Visit:
     #: As which tenant's that counts; None where tenants do not share.
     share: str | None = None
     permit: Permit | None = None
-    #: Once its run was found changed again and again: no other call of the run has one meanwhile.
+    #: Whether other calls of its run went ahead before it was recorded, so that it waits for its
+    #: turn: no other call of the run has one meanwhile.
+    is_overtaken: bool = False
     turn: Turn | None = None
     #: What is masked of the call, while it is judged.
     masked: MaskedCall | None = None
@@ -89,3 +91,4 @@ class Visit:
         """Others of its run may have theirs."""
         if self.turn is not None:
             self.turn.end()
+        self.turn, self.is_overtaken = None, False
