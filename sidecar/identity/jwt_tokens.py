@@ -153,6 +153,8 @@ def _audiences(said: Mapping[str, Any]) -> list[Any]:
 
 def _said(issuer: Issuer, keys: KeySet, claims: dict[str, Any], claim: str) -> Verified:
     name = _text(claims, claim)
+    if claim == "email" and claims.get("email_verified") in (False, "false"):
+        raise BadToken("jwt_claims")  # at some issuers users write there what they like
     tenant = issuer.tenant or None
     if issuer.tenant_claim:
         tenant = _text(claims, issuer.tenant_claim)

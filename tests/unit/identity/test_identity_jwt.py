@@ -348,6 +348,15 @@ def anas(one: World, **claims: Any) -> str:
     return one.idp.token("k1", **{"aud": "console", "sub": None, "email": ANA, **claims})
 
 
+@pytest.mark.parametrize("verified", [True, "true", None])
+async def test_an_email_counts_unless_its_issuer_says_that_nobody_has_verified_it(
+    tmp_path: Path, verified: object
+) -> None:
+    async with people_world(tmp_path) as one:
+        token = anas(one, email_verified=verified)
+        assert await one.at.callers.doorman.person(f"Bearer {token}", "10.0.0.1") is not None
+
+
 async def test_a_signed_token_says_which_person_asks(tmp_path: Path) -> None:
     async with people_world(tmp_path) as one:
         person = one.at.callers.doorman.person
@@ -367,6 +376,8 @@ async def test_a_signed_token_says_which_person_asks(tmp_path: Path) -> None:
     ({"exp": time.time() - 60}, "jwt_expired"),
     ({"iss": "https://idp.rival.io"}, "jwt_issuer"),
     ({"email": None, "sub": ANA}, "jwt_claims"),
+    ({"email_verified": False}, "jwt_claims"),
+    ({"email_verified": "false"}, "jwt_claims"),
     ({"email": "ana"}, "unknown"),
     ({"email": "coder"}, "unknown"),
 ])  # fmt: skip
