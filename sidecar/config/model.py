@@ -376,7 +376,7 @@ class Config(Group):
     )
     mtls: Literal["off", "spiffe", "cn"] = _setting(
         "the part of a client's certificate that names the agent; listen.data needs "
-        "`tls.client_ca`",
+        "`tls.client_ca`, of which each authority may sign for any agent",
         "off",
         key="identity.mtls",
     )
