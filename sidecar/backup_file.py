@@ -22,7 +22,8 @@ FILE_BYTES_MAX = 64 * 1024
 
 
 class Backup(BaseModel):
-    """A copy that was verified. `target` is where it was put; it may have been moved since."""
+    """A copy that was verified, of what the store held at that time. `target` is where it was put;
+    it may have been moved since."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -54,6 +55,28 @@ def kept(store: Path) -> Backup | None:
             extra={"detail": f"{path}: {type(error).__name__}"},
         )
         return None
+
+
+class Remembered:
+    """The last backup of a store for who asks again and again: the file is read, and told of in the
+    log if it is of no use, only when it is another."""
+
+    def __init__(self) -> None:
+        self._seen: tuple[int, int, int] | None = None
+        self._at_us = 0
+
+    def at_us(self, store: Path) -> int:
+        """When it was made; 0 if none is known."""
+        try:
+            is_now = _beside(store).stat()
+        except OSError:
+            self._seen, self._at_us = None, 0
+            return 0
+        seen = (is_now.st_ino, is_now.st_mtime_ns, is_now.st_size)
+        if seen != self._seen:
+            found = kept(store)
+            self._seen, self._at_us = seen, found.at_us if found is not None else 0
+        return self._at_us
 
 
 def told(store: Path | None) -> str:

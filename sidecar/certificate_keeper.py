@@ -14,7 +14,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Final, Generic, TypeVar
 
-from sidecar.config.certificates import Material, listener_context
+from sidecar.config.certificates import Material, expiry_us, listener_context
 from sidecar.config.listener_tls import material_of
 from sidecar.config.model import Listen, ListenerTls, Upstream, UpstreamTls
 from sidecar.config.upstream_tls import ClientMaterial, client_context, client_material
@@ -50,7 +50,12 @@ class _Keeper(Generic[M]):
         """Looks every few seconds, for ever; cancel it to end it."""
         while True:
             await asyncio.sleep(POLL_S)
-            await self.look()
+            try:
+                await self.look()
+            except Exception:
+                # A fault of ours: it is told at each look, and must not be the last one.
+                self._tried, self.reload_succeeded = "", False
+                _log.exception("looking at a certificate failed", extra=dict(self._whose))
 
     async def look(self) -> bool:
         """One look; whether another context is in force. What failed is tried again only when it
@@ -63,8 +68,10 @@ class _Keeper(Generic[M]):
             if isinstance(found, str):
                 raise ValueError(found)
             await asyncio.to_thread(self._take, found)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             self.reload_succeeded = False
+            if isinstance(error, OSError):  # nothing about the files, which are taken over later
+                self._tried = ""
             _log.error(
                 "a certificate cannot be used; the one before stays",
                 extra={**self._whose, "detail": str(error)},
@@ -118,7 +125,12 @@ class CertificateKeeper(_Keeper[Material]):
 
 
 class UpstreamKeeper(_Keeper[ClientMaterial]):
-    """The context of connections to an upstream; those that are open keep theirs."""
+    """The context of connections to an upstream; those that are open keep theirs.
+
+    `expires_us` is that of the certificate that is shown to it, None where none is.
+    """
+
+    expires_us: int | None = None
 
     def __init__(self, upstream: Upstream) -> None:
         """Raises StartRefused if nothing can be made of what there is."""
@@ -131,6 +143,7 @@ class UpstreamKeeper(_Keeper[ClientMaterial]):
 
     def _take(self, material: ClientMaterial) -> None:
         self.context = client_context(material)
+        self.expires_us = expiry_us(material.cert) if material.cert is not None else None
 
 
 class Certificates:

@@ -107,6 +107,13 @@ OVERVIEW = Dashboard(
             Panel("Tools", "How long tools take to answer, 99th percentile.",
                   [(f"histogram_quantile(0.99, sum by (le, upstream) (rate("
                     f"aegis_upstream_seconds_bucket{{<of>}}{RATE})))", "{{upstream}}")], "s"),
+            Panel("Tools that fail", "Share of the calls to an upstream that failed there: not "
+                  "reached, too slow, too busy, broken off, or answered with 5xx.",
+                  [("max by (upstream) (aegis:upstream_failed:share5m{<of>})", "{{upstream}}")],
+                  "percentunit", steps={0.25: "orange"}, top=1),
+            Panel("Failures of tools", "By upstream and cause.",
+                  [(rate_of("aegis_upstream_failures_total", "upstream, cause") + " > 0",
+                    "{{upstream}}: {{cause}}")], "reqps"),
             Panel("In flight", "Calls being worked on, connections of agents, open WebSockets.",
                   [("sum(aegis_calls_in_flight{<of>})", "calls"),
                    ("sum(aegis_connections{<of>})", "connections"),
@@ -212,6 +219,13 @@ PRESSURE = Dashboard(
                   [("sum by (instance) (aegis_store_file_bytes{<of>})", "file, {{instance}}"),
                    ("sum by (instance) (aegis_store_wal_bytes{<of>})", "log, {{instance}}")],
                   "bytes"),
+            Panel("Room on the disk", "Of the store's file, or of the data folder.",
+                  [("min by (instance) (aegis_data_disk_free_bytes{<of>})", "{{instance}}")],
+                  "bytes"),
+            Panel("Last backup", "How long ago the last known one of a file was begun.",
+                  [("time() - max by (instance) "
+                    "(aegis_store_last_backup_timestamp_seconds{<of>} > 0)", "{{instance}}")],
+                  "s", "stat", steps={172800: "orange"}),
             Panel("State", "Commits succeed; there is a server that takes writes; it is not moved.",
                   [("min by (instance) (aegis_store_healthy{<of>})", "healthy, {{instance}}"),
                    ("min by (instance) (aegis_store_writable{<of>})", "writable, {{instance}}"),
@@ -305,6 +319,10 @@ SECURITY = Dashboard(
             Panel("Credentials that nobody has", "By why. Callers are not told.",
                   [(rate_of("aegis_authentication_failures_total", "reason") + " > 0",
                     "{{reason}}")], "ops"),
+            Panel("Keys of issuers", "How long ago the keys of those who sign tokens were fetched; "
+                  "they count for a day.",
+                  [("max by (instance, issuer) (aegis_issuer_keys_age_seconds{<of>})",
+                    "{{issuer}}, {{instance}}")], "s", steps={43200: "red"}),
             Panel("Addresses locked out", "Because too many credentials from them were wrong.",
                   [(rate_of("aegis_authentication_lockouts_total", "instance"), "{{instance}}")],
                   "ops"),

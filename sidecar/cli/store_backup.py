@@ -11,6 +11,7 @@ from sidecar.cli.chosen_store import (
     file_path,
     finished,
     print_reports,
+    ready_partial,
     size_text,
     store_file,
     store_url,
@@ -42,14 +43,15 @@ async def _backup(args: argparse.Namespace) -> int:
     import storage
     from sidecar.backup_file import Backup, keep
     from sidecar.clock import Clock
-    from storage.backup import check_free, copy_store, discard, partial_of, publish
+    from storage.backup import check_free, copy_store, discard, publish
 
     source, trusted = store_file(store_url(args), NAME), trusted_keys_of(args)
     target = file_path(args.target)
-    partial = partial_of(target)
     check_free(target)
+    partial = ready_partial(target)
     # Raises for what is no store, before anything is copied.
     await (await storage.open_reader(f"sqlite:///{source}")).close()
+    begun_us = Clock().now_us()  # what is recorded from here on may be missing in the copy
     try:
         copy_store(source, partial, _show_progress if sys.stderr.isatty() else None)
         # The copy gets its name only after it has been verified.
@@ -62,7 +64,7 @@ async def _backup(args: argparse.Namespace) -> int:
     file_bytes = target.stat().st_size
     print(f"{source} is backed up in {target}, {size_text(file_bytes)}")
     try:
-        keep(source, Backup(at_us=Clock().now_us(), file_bytes=file_bytes, target=str(target)))
+        keep(source, Backup(at_us=begun_us, file_bytes=file_bytes, target=str(target)))
     except OSError as error:
         print(f"warning: the sidecar cannot tell of it: {error.strerror}", file=sys.stderr)
     return 0

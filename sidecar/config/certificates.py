@@ -78,6 +78,11 @@ def expired_since(pem: bytes, now_us: int) -> str:
     return f"{expires:%Y-%m-%d %H:%M} UTC" if expires.timestamp() * 1_000_000 <= now_us else ""
 
 
+def expiry_us(pem: bytes) -> int:
+    """Until when a certificate and its chain are valid; raises ValueError for what is none."""
+    return int(_expires(pem).timestamp() * 1_000_000)
+
+
 def _expires(pem: bytes) -> datetime:
     from cryptography import x509
 
@@ -89,10 +94,13 @@ def _expires(pem: bytes) -> datetime:
 
 
 def _check_key(pem: bytes) -> None:
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
         load_pem_private_key(pem, None)
+    except UnsupportedAlgorithm as error:
+        raise ValueError(f"the key is of a kind that cannot be used: {error}") from None
     except TypeError:
         raise ValueError("the key is encrypted: give it without a passphrase") from None
     except ValueError:

@@ -50,6 +50,8 @@ class Readiness:
         self._batches_seen = 0
         self._was_behind = False
         self.is_draining = False
+        #: Why the store was of no use when `reasons` was last asked; "" if it was, or is fenced.
+        self.stalled = ""
 
     async def reasons(self) -> list[str]:
         """Why no call should be sent here; empty if all is well."""
@@ -60,7 +62,8 @@ class Readiness:
             reasons.append("policies are not loaded")
         # Nothing is written behind a fence, not even a probe.
         is_fenced = self._fence is not None and self._fence.is_up
-        store = _FENCED if is_fenced else await self._store_reason()
+        self.stalled = "" if is_fenced else await self._store_reason()
+        store = _FENCED if is_fenced else self.stalled
         if store:
             reasons.append(store)
         return reasons

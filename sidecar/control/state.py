@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sidecar.backup_file import told
@@ -38,6 +39,7 @@ from sidecar.telemetry.sources import (
     UpstreamCertificate,
     WatchCounts,
 )
+from sidecar.telemetry.store_surroundings import StoreSurroundings
 from storage.sqlite_file import path_of_url
 
 if TYPE_CHECKING:
@@ -121,6 +123,7 @@ class ControlState:
             callers=callers.counts if callers is not None else None,
             watch=watch,
             deliveries=telling,
+            surroundings=StoreSurroundings(config.data_dir, _store_file(config)).look,
         )
         self._exposition = Exposition(self._sources)
         self._readiness = Readiness(
@@ -150,11 +153,13 @@ class ControlState:
 
     async def status(self) -> dict[str, Any]:
         """The status as plain values."""
+        not_ready = await self.not_ready()
         return status_of(
             self._identity,
             self._sources,
             self._clock,
-            not_ready=await self.not_ready(),
+            not_ready=not_ready,
+            stalled=self._readiness.stalled,
             outlook_at=self._outlook_at,
             backed_up=await asyncio.to_thread(told, self._identity.store_file),
         )
@@ -193,8 +198,12 @@ def _identity(
         control_url=config.listen.control.url if has_listeners else "",
         upstreams={name: upstream.kind for name, upstream in config.upstreams.items()},
         calibrated=calibrated,
-        store_file=path_of_url(config.store) if config.store.startswith(SQLITE) else None,
+        store_file=_store_file(config),
     )
+
+
+def _store_file(config: Config) -> Path | None:
+    return path_of_url(config.store) if config.store.startswith(SQLITE) else None
 
 
 def _approval_care(

@@ -28,6 +28,11 @@ PLAN_DAYS = 30.0
 #: If the fixed part has this share of the cost at the ceiling, the disk (or the way to the
 #: database) decides, otherwise the rows do.
 FIXED_PART_DECIDES = 0.25
+#: What is known of a store that says nothing: a cause, and what to do.
+_HANGS = (
+    "a commit does not end, or not in the time for which callers wait",
+    "Look at the disk, or the database server. Calls go on by themselves once commits end in time.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +57,13 @@ def status_of(
     clock: Clock,
     *,
     not_ready: Sequence[str],
+    stalled: str = "",
     outlook_at: Callable[[float], Outlook] | None = None,
     backed_up: str,
 ) -> dict[str, Any]:
-    """The whole status. `not_ready` is why calls cannot be served now; `outlook_at(ceiling)` says
-    what the kept trend comes to at that ceiling, `backed_up` what is known of backups."""
+    """The whole status. `not_ready` is why calls cannot be served now, `stalled` that of it which
+    is about the store; `outlook_at(ceiling)` says what the kept trend comes to at that ceiling,
+    `backed_up` what is known of backups."""
     return {
         "version": sidecar.__version__,
         "pid": os.getpid(),
@@ -72,7 +79,7 @@ def status_of(
         "policies": _policies(sources),
         "calls": _calls(sources),
         "queue": _queue(sources),
-        "store": _store(identity, sources, outlook_at, backed_up),
+        "store": _store(identity, sources, stalled, outlook_at, backed_up),
     }
 
 
@@ -130,6 +137,7 @@ def _queue(sources: Sources) -> dict[str, Any]:
 def _store(
     identity: Identity,
     sources: Sources,
+    stalled: str,
     outlook_at: Callable[[float], Outlook] | None,
     backed_up: str,
 ) -> dict[str, Any]:
@@ -138,7 +146,13 @@ def _store(
     forecast = outlook.forecast if outlook is not None else None
     last_error = queue.counters.last_error_code
     sentence = pressure.sentence
+    cause = next_step = ""
+    if stalled:
+        # Of a commit that hangs there is no error, and nothing is used of any limit.
+        sentence = f"{stalled[:1].upper()}{stalled[1:]}. {pressure.sentence}"
+        cause, next_step = _HANGS
     if not queue.healthy:
+        cause, next_step = queue.counters.last_error, queue.counters.last_error_step
         sentence = f"The store does not commit ({last_error}): calls are refused. {sentence}"
     if fenced := sources.fence.sentence() if sources.fence is not None else "":
         sentence = f"{fenced} {sentence}"
@@ -152,11 +166,11 @@ def _store(
         "days_known": outlook.days_known if outlook is not None else 0,
         "peak_utilisation_of_last_day": outlook.peak_store if outlook is not None else 0.0,
         "peak_loop_busy_of_last_day": outlook.peak_process if outlook is not None else 0.0,
-        "healthy": queue.healthy,
+        "healthy": queue.healthy and not stalled,
         "fenced": sources.fence is not None and sources.fence.is_up,
         "last_error": last_error,
-        "cause": "" if queue.healthy else queue.counters.last_error,
-        "next_step": "" if queue.healthy else queue.counters.last_error_step,
+        "cause": cause,
+        "next_step": next_step,
         "engine": facts.engine,
         "engine_version": facts.version,
         "nearest_limit": pressure.nearest_limit,

@@ -8,7 +8,7 @@ Must not know: HTTP.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from sidecar.identity.authenticator import Authenticator, FailureCounts
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from sidecar.clock import Clock
     from sidecar.config.model import Config
+    from sidecar.identity.jwks import KeySet
     from sidecar.ledger.fence import Fence
     from sidecar.ledger.pin_keeper import Submits
     from sidecar.policy.catalogue import Catalogue
@@ -47,6 +48,8 @@ class Callers:
     changes: Changes
     containing: Containing
     failures: FailureCounts
+    #: By issuer of signed tokens.
+    key_sets: Mapping[str, KeySet] = field(default_factory=dict)
 
     @property
     def failures_by_reason(self) -> Mapping[str, int]:
@@ -92,4 +95,5 @@ async def made_callers(
     changes = Changes(config, registry, queue, clock, fence)
     known = KnownTools(config.upstreams, catalogue, store)
     containing = Containing(config, changes, registry, store, clock, known)
-    return Callers(registry, authenticator, doorman, changes, containing, failures)
+    keys = signed.key_sets if signed is not None else {}
+    return Callers(registry, authenticator, doorman, changes, containing, failures, keys)

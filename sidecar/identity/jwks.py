@@ -12,9 +12,12 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from sidecar.clock import Clock
 
 _log = logging.getLogger("aegis.identity")
@@ -65,8 +68,7 @@ class KeySet:
         if it is not known which. Begins a fetch where the keys are getting old."""
         if self.is_too_old:
             return None
-        if self._is_older_than(REFRESH_S) and self.may_fetch:
-            _ = self._begin()
+        self.refresh()
         made = self._made.get((kid, algorithm))
         if made is None:
             fitting = [key for key in self._keys if _fits(key, kid, algorithm)]
@@ -74,6 +76,18 @@ class KeySet:
                 return None
             made = self._made[kid, algorithm] = _made(fitting[0], algorithm)
         return made
+
+    def refresh(self) -> None:
+        """Begins a fetch where the keys are getting old: whoever uses them asks for that, also by a
+        token that was verified before, since its key may have been withdrawn."""
+        if self._is_older_than(REFRESH_S) and self.may_fetch:
+            _ = self._begin()
+
+    @property
+    def age_s(self) -> float | None:
+        """How long ago they were fetched; None if they never were."""
+        read_ns = self._read_ns
+        return None if read_ns is None else (self._clock.monotonic_ns() - read_ns) / 1e9
 
     @property
     def is_too_old(self) -> bool:
@@ -150,6 +164,14 @@ class KeysWanted(Exception):
         self.keys = keys
 
 
+@cache
+def _context() -> SSLContext:
+    """Made once: to read the system's authorities takes some milliseconds."""
+    from sidecar.verifying_tls import verifying_context  # here, as aiohttp below
+
+    return verifying_context()
+
+
 async def fetched(url: str) -> bytes:
     """The body at a URL, by HTTP GET: no redirects, no cookies, no proxy of the environment.
 
@@ -164,6 +186,7 @@ async def fetched(url: str) -> bytes:
             ) as session,
             session.get(
                 url,
+                ssl=_context(),
                 allow_redirects=False,
                 headers={"Accept": "application/json", "Accept-Encoding": "identity"},
             ) as reply,

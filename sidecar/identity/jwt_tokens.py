@@ -56,6 +56,7 @@ class JwtTokens:
     def __init__(self, issuers: Sequence[Issuer], clock: Clock, fetch: Fetch = fetched) -> None:
         self._issuers = {one.issuer: (one, KeySet(one.jwks, clock, fetch)) for one in issuers}
         self._clock = clock
+        self.key_sets = {issuer: keys for issuer, (_, keys) in self._issuers.items()}
         self._verified: dict[tuple[str, bool], Verified] = {}
 
     def read(self, token: str, sha256: str, *, is_person: bool = False) -> Verified:
@@ -66,6 +67,7 @@ class JwtTokens:
         if known is not None:
             is_current = known.generation == known.keys.generation and not known.keys.is_too_old
             if is_current and self._clock.now_us() < known.until_s * 1e6:
+                known.keys.refresh()
                 return known
             del self._verified[place]
         verified = self._verify(token, is_person)

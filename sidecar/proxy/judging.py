@@ -17,7 +17,7 @@ from sidecar.identity.registry import Registry
 from sidecar.ledger.claims import Claims
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.recorder import Intent, OverLimit, Recorder, Unspent
-from sidecar.ledger.run_keeper import RunBefore, RunKeeper
+from sidecar.ledger.run_keeper import FREE_TRIES, RunBefore, RunKeeper
 from sidecar.ledger.run_text import UnreadableRun
 from sidecar.model import Decision, Effect, Mode, Principal, ToolCall
 from sidecar.policy.decide import decide
@@ -97,11 +97,15 @@ class Judging:
                 visit.call = _shown(visit, call, tried)
                 if not tries_left:
                     raise given_up(tried)
+                if tries_left == DECISIONS_MAX - FREE_TRIES:
+                    visit.turn = await self._runs.turn(principal, visit.run_id)
                 principal = visit.principal = await self._registry.again(principal)
                 visit.call = call
         except BaseException:
             self._rates.give_back(counted)
             raise
+        finally:
+            visit.end_turn()
         self._rates.give_back(counted)
         return None
 
@@ -241,6 +245,7 @@ class Judging:
         decision: Decision,
     ) -> None:
         """Waits for a yes, which then stands in `visit`; raises Refused where there is none."""
+        visit.end_turn()  # the others do not wait for a person
         self._oblige(visit, call, decision)
         shown = _shown(visit, call, decision)
         visit.masked = None  # not kept while it is held

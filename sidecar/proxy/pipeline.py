@@ -336,7 +336,7 @@ class Pipeline:
         if visit.was_whole:
             all_ns = self._clock.monotonic_ns() - visit.started_ns
             added_ns = all_ns - upstream_ns - visit.held_ns
-        self._counters.took(visit.upstream.name, upstream_ns, added_ns)
+        self._counters.took(visit.upstream.name, upstream_ns, added_ns, visit.http_status)
 
     def _end_unheard(self, exchange: AgentSide, visit: Visit, kind: OutcomeKind) -> None:
         """Nobody is there to be answered; a body that broke off is on record all the same."""
@@ -367,7 +367,7 @@ class Pipeline:
                     return
             except Refused as other:
                 refused = other
-        self._counters.refused(refused.code, refused.detail)
+        self._counters.refused(refused.code, refused.detail, exchange.head.upstream)
         if visit.stages is not None:
             visit.stages.refused = refused.code
         if visit.intent is not None:

@@ -69,6 +69,17 @@ UPSTREAM_BUCKETS_S: Final = (
     60.0,
 )
 
+#: Why calls fail at an upstream, by the code of the refusal that their caller gets. `busy`: more
+#: are on their way to it than may be, mostly because it answers too slowly.
+UPSTREAM_FAILURES: Final = {
+    "upstream_busy": "busy",
+    "upstream_broken": "broken",
+    "upstream_timeout": "timeout",
+    "upstream_unreachable": "unreachable",
+}
+#: Its answer said so; the caller gets it as it is.
+SERVER_ERROR: Final = "server_error"
+
 #: Refusals that no rule asked for: the sidecar could not judge or record the call.
 FAIL_CLOSED_CODES: Final = (
     "condition_error",
@@ -184,6 +195,7 @@ class Counters:
         "shadow_by_tenant",
         "shadow_decisions",
         "unrecorded_refusals",
+        "upstream_failures",
         "upstream_seconds",
         "websockets",
     )
@@ -225,6 +237,12 @@ class Counters:
         self.added_seconds = Histogram(ADDED_BUCKETS_S)
         names = sorted(upstreams)[:LABELLED_UPSTREAMS]
         self.upstream_seconds = {name: Histogram(UPSTREAM_BUCKETS_S) for name in (*names, OTHER)}
+        #: By upstream and cause.
+        self.upstream_failures: dict[tuple[str, str], int] = {
+            (name, cause): 0
+            for name in (*names, OTHER)
+            for cause in (*UPSTREAM_FAILURES.values(), SERVER_ERROR)
+        }
 
     def decided(self, decision: Decision, took_ns: int, tenant: str) -> None:
         """One answer of the policies on a call of a tenant, and how long it took."""
@@ -238,24 +256,36 @@ class Counters:
             of_tenant = self.shadow_by_tenant.setdefault(tenant, {})
             of_tenant[pair] = of_tenant.get(pair, 0) + 1
 
-    def refused(self, code: str, cause: str = "") -> None:
+    def refused(self, code: str, cause: str = "", upstream: str = "") -> None:
         """One refusal sent to a caller, by its stable code.
 
         Where the code says that the sidecar itself could not judge or record, the call also
         counts as denied because it failed closed, under `cause` (a store's error code) if given.
+        Where it says that an `upstream` failed, that counts as a failure of it.
         """
         self.refusals[code if code in self.refusals else OTHER] += 1
         if code in FAIL_CLOSED_CODES:
             reason = cause if cause in self.denied_fail_closed else code
             self.denied_fail_closed[reason] += 1
+        elif code in UPSTREAM_FAILURES and upstream:
+            self._failed(upstream, UPSTREAM_FAILURES[code])
+
+    def _failed(self, upstream: str, cause: str) -> None:
+        name = upstream if upstream in self.upstream_seconds else OTHER
+        self.upstream_failures[name, cause] += 1
 
     def ended(self, kind: OutcomeKind) -> None:
         """One recorded intent ended."""
         self.outcomes[kind] += 1
 
-    def took(self, upstream: str, upstream_ns: int, added_ns: int | None) -> None:
+    def took(
+        self, upstream: str, upstream_ns: int, added_ns: int | None, status: int | None = None
+    ) -> None:
         """How long an answered call took: from the first byte sent upstream to its answer, and
-        what the sidecar itself added to that, where the answer came whole."""
+        what the sidecar itself added to that, where the answer came whole. With the answer's
+        `status`, one that says that the upstream failed counts as a failure."""
+        if status is not None and status >= 500:
+            self._failed(upstream, SERVER_ERROR)
         histograms = self.upstream_seconds
         (histograms.get(upstream) or histograms[OTHER]).observe_ns(upstream_ns)
         if added_ns is not None:

@@ -24,6 +24,7 @@ from prometheus_client.utils import floatToGoString
 
 from sidecar.telemetry.metrics import METRICS
 from sidecar.telemetry.sources import Buckets, Metric, Scrape, Sources
+from sidecar.telemetry.store_surroundings import Surroundings
 
 
 class Exposition:
@@ -35,11 +36,13 @@ class Exposition:
 
     async def render(self, accept: str = "") -> tuple[bytes, str]:
         """The body and its content type, in the format the Accept header asks for."""
-        return await asyncio.to_thread(self._encoded, self._read(), accept)
+        look = self._sources.surroundings
+        surroundings = Surroundings() if look is None else await look()
+        return await asyncio.to_thread(self._encoded, self._read(surroundings), accept)
 
-    def _read(self) -> list[Family]:
+    def _read(self, surroundings: Surroundings) -> list[Family]:
         sources = self._sources
-        scrape = Scrape(sources, sources.pressure(), sources.store_facts())
+        scrape = Scrape(sources, sources.pressure(), sources.store_facts(), surroundings)
         return [_family(metric, scrape) for metric in METRICS]
 
     def _encoded(self, families: list[Family], accept: str) -> tuple[bytes, str]:

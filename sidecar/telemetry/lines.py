@@ -2,6 +2,8 @@
 
 Knows: that a stream may block for ever, and that no more than so many lines wait for it; whoever
 gives a line is told when it was written. A line is made so that nothing in it can begin another.
+What has a file descriptor is written past the stream's own buffer: a thread that is stuck within
+that keeps its lock, and the interpreter waits for it when the process is to end.
 Must not know: what is written, who reads it.
 """
 
@@ -10,8 +12,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import queue
+import select
 import threading
+from collections.abc import Callable
 from typing import Any, Final, TextIO
 
 WAITING_MAX: Final = 256
@@ -26,11 +31,35 @@ def json_line(content: Any) -> str:
     return json.dumps(content, ensure_ascii=True, sort_keys=True).replace("\x7f", "\\u007f")
 
 
+def line_writer(stream: TextIO) -> Callable[[str], None]:
+    """What writes one line of ASCII and its end, and blocks while nobody takes it; it raises
+    OSError, or ValueError where the stream is closed."""
+    try:
+        number = stream.fileno()
+    except (OSError, ValueError):  # in memory, as in a program that keeps what is written
+        return lambda line: _write_to(stream, line)
+    return lambda line: _write_whole(number, f"{line}\n".encode("ascii"))
+
+
+def _write_to(stream: TextIO, line: str) -> None:
+    stream.write(f"{line}\n")
+    stream.flush()
+
+
+def _write_whole(number: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        try:
+            left = left[os.write(number, left) :]
+        except BlockingIOError:  # somebody who has it too has made it so
+            select.select((), (number,), ())
+
+
 class Lines:
     """For one stream. The thread begins with the first line."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self._put = line_writer(stream)
         self._waiting: queue.Queue[tuple[str, asyncio.Future[None]] | None] = queue.Queue(
             WAITING_MAX
         )
@@ -67,8 +96,7 @@ class Lines:
         if not written.cancelled():  # else whoever gave it has given up
             error: Exception | None = None
             try:
-                self._stream.write(f"{line}\n")
-                self._stream.flush()
+                self._put(line)
             except (OSError, ValueError) as failed:
                 error = failed
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more

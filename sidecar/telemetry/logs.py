@@ -8,26 +8,30 @@ constant sentence and `extra={...}`; names outside `FIELDS` never appear.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import logging.handlers
 import queue
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TextIO
 
+from sidecar.telemetry.lines import line_writer
+
 #: Every field a line may carry beside time, level, room and event.
 FIELDS: Final = frozenset(
     {
         "address", "answer", "boot_id", "call_id", "cause", "code", "containment_id", "control",
         "count", "data", "node", "source_ip",
-        "deadline_s", "default", "detail", "duration_s", "engine", "file", "forwarded", "in_flight",
-        "listener", "next_step", "node_id", "path", "pid", "problem", "problems", "reason",
-        "recovered", "revision", "rules", "status", "store", "tool", "upstream", "upstreams",
-        "url", "version", "warning",
+        "deadline_s", "default", "detail", "duration_s", "engine", "file", "forwarded",
+        "free_bytes", "in_flight", "listener", "needed_bytes", "next_step", "node_id", "path",
+        "pid", "problem", "problems", "reason", "recovered", "revision", "rules", "status", "store",
+        "tenant", "tool", "upstream", "upstreams", "url", "version", "warning",
     }
 )  # fmt: skip
 
@@ -39,6 +43,8 @@ QUEUE_MAX: Final = 10_000
 EVENTS_MAX: Final = 1000
 BURST: Final = 20
 REFILL_S: Final = 1.0
+#: How long the last lines may take when the logs end; a reader that takes none is not waited for.
+STOP_S: Final = 2.0
 
 
 class SecretMask:
@@ -161,13 +167,39 @@ class _BoundedQueueHandler(logging.handlers.QueueHandler):
             self.dropped_total += 1
 
 
-class _LineHandler(logging.StreamHandler[TextIO]):
-    """Writes finished lines; a stream that cannot be written is counted, not complained about."""
+class _Writer:
+    """Writes finished lines, on a thread of its own; what cannot be written is counted, not
+    complained about."""
 
-    failed_total = 0
+    def __init__(self, waiting: queue.Queue[Any], stream: TextIO) -> None:
+        self.failed_total = 0
+        self._is_writing = False
+        self._waiting, self._put = waiting, line_writer(stream)
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
 
-    def handleError(self, record: logging.LogRecord) -> None:
-        self.failed_total += 1
+    @property
+    def waiting(self) -> int:
+        """Lines that are not written yet, the one that is being written among them."""
+        return self._waiting.qsize() + self._is_writing
+
+    def start(self) -> None:
+        """Begins to write."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Writes what waits, for `STOP_S` at most: whoever should read may do so no more."""
+        with contextlib.suppress(queue.Full):
+            self._waiting.put(None, timeout=STOP_S / 2)
+        self._thread.join(STOP_S / 2)
+
+    def _run(self) -> None:
+        while (record := self._waiting.get()) is not None:
+            self._is_writing = True
+            try:
+                self._put(record.msg)
+            except (OSError, ValueError):
+                self.failed_total += 1
+            self._is_writing = False
 
 
 class Logs:
@@ -182,17 +214,16 @@ class Logs:
         stream: TextIO | None = None,
     ) -> None:
         self._limit = EventLimit(monotonic_ns)
-        self._lines = _LineHandler(sys.stderr if stream is None else stream)
         waiting: queue.Queue[Any] = queue.Queue(QUEUE_MAX)
+        self._writer = _Writer(waiting, sys.stderr if stream is None else stream)
         self._handler = _BoundedQueueHandler(waiting)
         self._handler.setFormatter(JsonFormatter(SecretMask(secrets)))
         self._handler.addFilter(self._limit)
-        self._listener = logging.handlers.QueueListener(waiting, self._lines)
         self._root = logging.getLogger()
         self._before = (self._root.handlers[:], self._root.level)
         self._root.handlers[:] = [self._handler]
         self._root.setLevel(level)
-        self._listener.start()
+        self._writer.start()
         self._is_running = True
 
     @property
@@ -203,14 +234,19 @@ class Logs:
     @property
     def dropped_total(self) -> int:
         """Lines lost: the writing thread was too slow, or the stream could not be written."""
-        return self._handler.dropped_total + self._lines.failed_total
+        return self._handler.dropped_total + self._writer.failed_total
+
+    @property
+    def waiting(self) -> int:
+        """Lines that nobody has taken yet."""
+        return self._writer.waiting
 
     def stop(self) -> None:
-        """Writes what waits and puts the root logger back; idempotent."""
+        """Writes what waits, as long as it is taken, and puts the root logger back; idempotent."""
         if not self._is_running:
             return
         self._is_running = False
         handlers, level = self._before
         self._root.handlers[:] = handlers
         self._root.setLevel(level)
-        self._listener.stop()
+        self._writer.stop()

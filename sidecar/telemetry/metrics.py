@@ -18,6 +18,8 @@ from sidecar.telemetry.room_readings import (
     approval_results,
     delivery_results,
     export_failures,
+    issuer_key_ages,
+    issuer_key_failures,
     lockouts,
     of_approvals,
     of_callers,
@@ -74,6 +76,17 @@ def _upstream_tls(scrape: Scrape) -> Iterable[Sample]:
     return [((name,), succeeded) for name, succeeded in found.items()]
 
 
+def _upstream_expiry(scrape: Scrape) -> Iterable[Sample]:
+    """By upstream; of those without series of their own the first to expire."""
+    labelled = scrape.sources.counters.upstream_seconds
+    found: dict[str, int] = {}
+    for one in scrape.sources.upstream_certificates:
+        if one.expires_us is not None:
+            name = one.upstream if one.upstream in labelled else OTHER
+            found[name] = min(found.get(name, one.expires_us), one.expires_us)
+    return [((name,), expires_us / 1e6) for name, expires_us in found.items()]
+
+
 def _of_pins(scrape: Scrape, counts: Callable[[PinCounts], Mapping[str, int]]) -> Iterable[Sample]:
     """By upstream; those without series of their own together."""
     sources = scrape.sources
@@ -110,6 +123,10 @@ METRICS: Final[tuple[Metric, ...]] = (
            lambda s: [((), _buckets(s.sources.counters.added_seconds))]),
     Metric("aegis_upstream_seconds", "histogram",
            "Time from sending a call upstream to its answer.", ("upstream",), _upstream_seconds),
+    Metric("aegis_upstream_failures_total", "counter",
+           "Calls that failed at an upstream, by cause; those with `server_error` (5xx) were "
+           "answered.", ("upstream", "cause"),
+           lambda s: _pairs(s.sources.counters.upstream_failures)),
     Metric("aegis_refusals_total", "counter", "Refusals sent to callers, by code.", ("code",),
            _each(lambda s: s.sources.counters.refusals)),
     Metric("aegis_denied_fail_closed_total", "counter",
@@ -213,6 +230,13 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric("aegis_authentication_lockouts_total", "counter",
            "Times an address was locked out because too many credentials from it were wrong.", (),
            lockouts),
+    Metric("aegis_issuer_keys_age_seconds", "gauge",
+           "How long ago the keys of an issuer of signed tokens were fetched; where they are used, "
+           "they are fetched again after 5 min, and count for a day.", ("issuer",),
+           issuer_key_ages),
+    Metric("aegis_issuer_keys_failures_total", "counter",
+           "Times the keys of an issuer of signed tokens could not be fetched.", ("issuer",),
+           issuer_key_failures),
     # of connections
     Metric("aegis_connections", "gauge", "Open connections of agents.", (),
            _one(lambda s: s.sources.door.open_connections)),
@@ -232,6 +256,9 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric("aegis_upstream_tls_reload_success", "gauge",
            "1 if what the files under `tls` of an upstream hold now is in force, 0 if it cannot "
            "be used.", ("upstream",), _upstream_tls),
+    Metric("aegis_upstream_tls_certificate_expiry_timestamp_seconds", "gauge",
+           "Until when the certificate that is shown to an upstream, by the files under its `tls`, "
+           "is valid.", ("upstream",), _upstream_expiry),
     *STORE_METRICS,
     # of signed heads
     Metric("aegis_checkpoints_signed_total", "counter",
@@ -275,6 +302,9 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric("aegis_log_lines_suppressed_total", "counter",
            "Log lines kept back because one event spoke too often.", (),
            _logs(lambda logs: logs.suppressed_total)),
+    Metric("aegis_log_lines_waiting", "gauge",
+           "Log lines that are not written yet: 0 at almost any moment, unless nobody reads them.",
+           (), _logs(lambda logs: logs.waiting)),
     Metric("aegis_log_lines_dropped_total", "counter", "Log lines that could not be written.", (),
            _logs(lambda logs: logs.dropped_total)),
     Metric("aegis_build_info", "gauge", "1; versions of the sidecar and of Python.",

@@ -31,6 +31,8 @@ TIMEOUTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIME
 #: How long a batch is tried, the last one when the sidecar stops too, unless a variable says more.
 SEND_S: Final = 3.0
 _PREFIX: Final = "aegis."
+#: From this status on the conventions call what a server says an error.
+SERVER_ERROR: Final = 500
 #: Any other is said as the conventions say it, for a caller may have made it up.
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -104,7 +106,7 @@ class OpenTelemetrySpans:
             start_time=call.begin_ns + offset_ns,
         )
         if span.is_recording():
-            if call.stages.refused:
+            if call.stages.refused or (call.http_status or 0) >= SERVER_ERROR:
                 span.set_status(self._error)
             within = self._inside(span)
             for stage in call.stages.passed:
@@ -149,4 +151,6 @@ def _attributes(call: CallSpan) -> dict[str, Any]:
         attributes["error.type"] = call.stages.refused
     elif call.http_status is not None:
         attributes["http.response.status_code"] = call.http_status
+        if call.http_status >= SERVER_ERROR:
+            attributes["error.type"] = str(call.http_status)
     return attributes

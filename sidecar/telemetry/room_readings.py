@@ -131,6 +131,22 @@ def each_of_watch(
     return read
 
 
+def issuer_key_failures(scrape: Scrape) -> Iterable[Sample]:
+    """By issuer, as the configuration names it."""
+    callers = scrape.sources.callers
+    sets = callers.key_sets if callers else {}
+    return [((issuer,), keys.failures_total) for issuer, keys in sets.items()]
+
+
+def issuer_key_ages(scrape: Scrape) -> Iterator[Sample]:
+    """By issuer; no sample where none was ever fetched."""
+    callers = scrape.sources.callers
+    for issuer, keys in (callers.key_sets if callers else {}).items():
+        age_s = keys.age_s
+        if age_s is not None:
+            yield (issuer,), age_s
+
+
 def lockouts(scrape: Scrape) -> Iterable[Sample]:
     """No sample where nobody is known."""
     callers = scrape.sources.callers

@@ -6,11 +6,12 @@ Must not know: the list of metrics (metrics), the exposition format (exposition)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from sidecar.telemetry.counters import Counters, Histogram
+from sidecar.telemetry.store_surroundings import Surroundings
 
 if TYPE_CHECKING:
     from sidecar.policy_files import PolicyKeeper
@@ -74,6 +75,10 @@ class UpstreamCertificate(Protocol):
 
     upstream: str
     reload_succeeded: bool
+
+    @property
+    def expires_us(self) -> int | None:
+        """Until when the one that is shown is valid; None if none is."""
 
 
 class PinCounts(Protocol):
@@ -170,8 +175,22 @@ class ApprovalCounts(Protocol):
         """The moment by the store's clock."""
 
 
+class IssuerKeys(Protocol):
+    """The keys of an issuer of signed tokens."""
+
+    failures_total: int
+
+    @property
+    def age_s(self) -> float | None:
+        """How long ago they were fetched; None if they never were."""
+
+
 class CallerCounts(Protocol):
     """What is known of callers, and of those who were not known."""
+
+    @property
+    def key_sets(self) -> Mapping[str, IssuerKeys]:
+        """By issuer."""
 
     @property
     def failures_by_reason(self) -> Mapping[str, int]:
@@ -248,6 +267,10 @@ class LineCounts(Protocol):
     """What the logs count of lines that were not written."""
 
     @property
+    def waiting(self) -> int:
+        """Not written yet."""
+
+    @property
     def suppressed_total(self) -> int:
         """Kept back by the rate limit."""
 
@@ -278,6 +301,7 @@ class Sources:
     callers: CallerCounts | None = None
     watch: WatchCounts | None = None
     deliveries: DeliveryCounts | None = None
+    surroundings: Callable[[], Awaitable[Surroundings]] | None = None
 
 
 class Scrape(NamedTuple):
@@ -286,6 +310,7 @@ class Scrape(NamedTuple):
     sources: Sources
     pressure: Snapshot
     facts: StoreFacts
+    surroundings: Surroundings = Surroundings()
 
 
 class Buckets(NamedTuple):

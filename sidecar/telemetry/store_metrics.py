@@ -35,6 +35,15 @@ def _commit_seconds(scrape: Scrape) -> Iterable[Sample]:
     return [((), Buckets(COMMIT_SECONDS_BUCKETS, cumulative, counters.commit_seconds))]
 
 
+def _known(value: float | None) -> Iterable[Sample]:
+    return [] if value is None else [((), value)]
+
+
+def _backup_s(scrape: Scrape) -> Iterable[Sample]:
+    at_us = scrape.surroundings.backup_at_us
+    return _known(None if at_us is None else at_us / 1e6)
+
+
 # fmt: off
 STORE_METRICS: Final[tuple[Metric, ...]] = (
     # of the write path
@@ -122,6 +131,13 @@ STORE_METRICS: Final[tuple[Metric, ...]] = (
            one(lambda s: s.facts.checkpoints_total)),
     Metric("aegis_store_checkpoint_failures_total", "counter", "Checkpoint steps that failed.",
            (), one(lambda s: s.facts.checkpoint_failures_total)),
+    Metric("aegis_store_last_backup_timestamp_seconds", "gauge",
+           "Of a store that is a file: what time the last known copy by `store backup` is of; 0 if "
+           "none is known.", (), _backup_s),
+    Metric("aegis_data_disk_free_bytes", "gauge",
+           "Bytes left on the disk of the store's file, or of the data folder where a server keeps "
+           "the store.", (),
+           lambda s: _known(s.surroundings.free_bytes)),
     Metric("aegis_store_info", "gauge", "1; the store's engine and its version.",
            ("engine", "version"), lambda s: [((s.facts.engine, s.facts.version), 1)]),
 )

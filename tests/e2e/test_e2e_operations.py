@@ -33,10 +33,10 @@ class Upstream(BaseHTTPRequestHandler):
         type(self).count += 1
         if self.path.startswith("/slow"):
             time.sleep(6 if self.path == "/slower" else 1)
-        self.send_response(200)
+        self.send_response(500 if self.path == "/broken" else 200)
         self.send_header("Content-Length", "2")
         self.end_headers()
-        self.wfile.write(b"ok")
+        self.wfile.write(b"{}" if self.path == "/broken" else b"ok")
 
     def log_message(self, format: str, *arguments: object) -> None:
         return
@@ -76,7 +76,7 @@ def get(sidecar: Process, path: str = "/up/get") -> tuple[int, str]:
         body = reply.read()
     finally:
         connection.close()
-    code = json.loads(body)["code"] if reply.status >= 400 else ""
+    code = json.loads(body).get("code", "") if reply.status >= 400 else ""
     return reply.status, code
 
 
@@ -190,11 +190,62 @@ def test_status_and_store_status_speak_plainly(sidecar: Process) -> None:
 def test_the_status_tells_of_the_last_backup(sidecar: Process, tmp_path: Path) -> None:
     status = ("store", "status", "--config", str(sidecar.config))
     assert "No backup is known" in sidecar.cli(*status).stdout
+    assert sidecar.metrics()["aegis_store_last_backup_timestamp_seconds"] == 0
+    begun_s = time.time()
     target = str(tmp_path / "copy.db")
     made = sidecar.cli("store", "backup", target, "--config", str(sidecar.config))
     assert made.returncode == 0, made.stderr
     said = sidecar.cli(*status).stdout
     assert "Last backup " in said and "bytes, verified." in said and target not in said
+    metrics = sidecar.metrics()
+    assert begun_s <= metrics["aegis_store_last_backup_timestamp_seconds"] <= time.time()
+    free_bytes = shutil.disk_usage(tmp_path).free
+    assert metrics["aegis_data_disk_free_bytes"] == pytest.approx(free_bytes, rel=0.2)
+
+
+def test_an_upstream_that_fails_is_named_by_a_metric_with_the_cause(
+    tmp_path: Path, upstream: str
+) -> None:
+    """However few of all calls it has; and one that hangs, whose callers are turned away."""
+    sidecar = Process(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    names = {"up": upstream, "errs": upstream, "gone": f"http://127.0.0.1:{port}", "hung": upstream}
+    limits = {"hung": ", limits: {calls: 1}, timeouts: {response: 400ms}"}
+    tools = "tools: {get: GET /get, slow: GET /slow, broken: GET /broken}\n"
+    sidecar.write(
+        "\n".join(f"  {one}: {{url: '{url}'{limits.get(one, '')}}}" for one, url in names.items()),
+        {
+            **{f"{one}.yaml": f"catalogue: {one}\n{tools}" for one in names},
+            "policy.yaml": "policy: ops\nrules: [{id: all, effect: allow, tools: '*'}]\n",
+        },
+    )
+    try:
+        sidecar.start()
+        assert get(sidecar)[0] == 200
+        assert get(sidecar, "/errs/broken")[0] == 500
+        assert get(sidecar, "/gone/get") == (502, "upstream_unreachable")
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            first = pool.submit(get, sidecar, "/hung/slow")
+            until = time.monotonic() + 5
+            while not sidecar.metrics()["aegis_calls_in_flight"] and time.monotonic() < until:
+                time.sleep(0.01)
+            assert get(sidecar, "/hung/slow") == (503, "upstream_busy")
+            assert first.result() == (504, "upstream_timeout")
+        start = "aegis_upstream_failures_total{"
+        failures = {
+            name.removeprefix(start): value
+            for name, value in sidecar.metrics().items()
+            if name.startswith(start) and value
+        }
+    finally:
+        sidecar.kill()
+    assert failures == {
+        'cause="server_error",upstream="errs"}': 1,
+        'cause="unreachable",upstream="gone"}': 1,
+        'cause="busy",upstream="hung"}': 1,
+        'cause="timeout",upstream="hung"}': 1,
+    }
 
 
 def test_a9_a_second_process_on_the_same_file_refuses_to_start(

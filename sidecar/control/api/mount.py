@@ -44,6 +44,9 @@ STREAMS_MAX: Final = 2
 BODY_WAIT_S: Final = 30.0
 #: How long a client may take for one piece of a stream.
 PIECE_WAIT_S: Final = 30.0
+#: Levels of a body, the texts in the innermost included. What a call to be explained may have, and
+#: what stands around it, is less.
+DEPTH_MAX: Final = 100
 #: Problems of a body that are named at once.
 _FAULTS_MAX: Final = 5
 HEADERS: Final = {
@@ -335,18 +338,25 @@ def _object(raw: bytes) -> dict[str, Any]:
     return found
 
 
-def _check_texts(value: Any) -> None:
-    """Raises ApiProblem for half of a character, which is no text."""
-    if isinstance(value, str):
-        if any("\ud800" <= one <= "\udfff" for one in value):
-            raise ApiProblem("invalid_body", "a text holds half of a character")
-    elif isinstance(value, dict):
-        for name, member in value.items():
-            _check_texts(name)
-            _check_texts(member)
-    elif isinstance(value, list):
-        for member in value:
-            _check_texts(member)
+def _check_texts(found: dict[str, Any]) -> None:
+    """Raises ApiProblem for half of a character, which is no text, and for what is nested so deep
+    that what reads it next would fail: how deep Python's own reader goes differs by version."""
+    level: list[Any] = [found]
+    for _ in range(DEPTH_MAX):
+        inner: list[Any] = []
+        for value in level:
+            if isinstance(value, str):
+                if any("\ud800" <= one <= "\udfff" for one in value):
+                    raise ApiProblem("invalid_body", "a text holds half of a character")
+            elif isinstance(value, dict):
+                inner += value
+                inner += value.values()
+            elif isinstance(value, list):
+                inner += value
+        if not inner:
+            return
+        level = inner
+    raise ApiProblem("invalid_body", f"it is nested deeper than {DEPTH_MAX}")
 
 
 def _place(location: Sequence[int | str]) -> str:

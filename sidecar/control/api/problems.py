@@ -154,7 +154,7 @@ RETRY_AFTER_S: Final = 1
 _UNKNOWN: Final = frozenset(
     {
         "unknown_agent", "unknown_alert", "unknown_containment", "unknown_incident", "unknown_key",
-        "unknown_tenant", "unknown_upstream", "not_drifted",
+        "unknown_tenant", "unknown_upstream", "not_drifted", "not_pinned",
     }
 )  # fmt: skip
 #: Codes of rooms that say: that is no name, no reason, no expiry.

@@ -100,7 +100,10 @@ BODIES = (
     (b'{"reason":"a","more":1}', "application/json", 400, "invalid_body"),
     (b'{"reason":"' + b"x" * 1025 + b'"}', "application/json", 400, "invalid_body"),
     (b'{"a":' * 30_000 + b"1" + b"}" * 30_000, "application/json", 413, "body_too_large"),
-    (b'{"a":' * 9_000 + b"1" + b"}" * 9_000, "application/json", 400, "invalid_body"),
+    *(
+        (b'{"a":' * depth + b"1" + b"}" * depth, "application/json", 400, "invalid_body")
+        for depth in (120, 200, 800, 850, 900, 920, 940, 950, 960, 970, 980, 990, 1000, 3000, 9000)
+    ),
     (b"", "application/json", 200, ""),
     (b'{"reason":"x"}', "application/json; charset=utf-8", 200, ""),
     (b'{"reason":"x"}', "application/json;charset=UTF-8", 200, ""),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from store_care_setup import (
@@ -24,6 +25,7 @@ from store_care_setup import (
 )
 
 from sidecar.backup_file import kept, told
+from storage.backup import copy_store
 
 ROOT = Path(__file__).parents[3]
 
@@ -78,6 +80,22 @@ def test_a_backup_beside_a_running_store_is_private_and_holds(
     assert sorted(p.name for p in tmp_path.iterdir() if not p.name.startswith("aegis.db")) == [
         "copy.db"
     ]
+
+
+def test_a_backup_is_of_the_time_at_which_it_was_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is recorded while a large store is copied and verified is not in it."""
+    path, begun_us = two_tenants(tmp_path), []
+
+    def copy(*given: Any) -> None:
+        begun_us.append(CLOCK.now_us())
+        copy_store(*given)
+
+    monkeypatch.setattr("storage.backup.copy_store", copy)
+    assert store_command("backup", path, tmp_path / "copy.db") == 0
+    backup = kept(path)
+    assert backup is not None and backup.at_us <= begun_us[0]
 
 
 def test_a_backup_that_cannot_be_told_of_is_one_all_the_same(

@@ -64,12 +64,18 @@ async def test_a5_commits_that_come_too_late_for_everybody_are_not_ready(
             assert isinstance((await called(setup))[0], QueueTimeout)
         assert setup.queue.counters.batches > 1 and setup.queue.healthy, "it commits all the while"
         assert await setup.state.not_ready() == BEHIND
+        told = (await setup.state.status())["store"]
+        assert told["sentence"].startswith("The store does not commit in time: every call is re")
+        assert told["cause"] and told["next_step"].startswith("Look at the disk")
+        assert not told["healthy"], "`store status` ends with 1"
         await asyncio.sleep(1.5 * BEHIND_S)
         silent = await setup.state.not_ready()
         assert silent == ["the store does not answer"], "that nobody calls any more mends nothing"
         slow.commit_s = 0.0
         await asyncio.sleep(3 * WAIT_S)  # the probe of before ends by itself
         assert await setup.state.not_ready() == []
+        told = (await setup.state.status())["store"]
+        assert told["healthy"] and told["cause"] == told["next_step"] == ""
 
 
 @pytest.mark.usefixtures("few_seconds")

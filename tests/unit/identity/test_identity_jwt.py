@@ -193,6 +193,22 @@ async def test_keys_rotate_without_a_restart(tmp_path: Path) -> None:
         assert (await one.who(one.idp.token("k2"))).agent == "coder"
 
 
+async def test_g4_a_withdrawn_key_is_noticed_also_if_only_tokens_come_that_are_known(
+    tmp_path: Path,
+) -> None:
+    """An agent with one token that lasts for days would keep its key alive for a day."""
+    async with world(tmp_path) as one:
+        token = one.idp.token("k1", exp=time.time() + 10**6)
+        await one.who(token)
+        one.idp.add("k2")
+        del one.idp.keys["k1"]
+        one.clock.moved_s += jwks.REFRESH_S + 1
+        assert (await one.who(token)).agent == "coder", "begins a fetch, and waits for none"
+        await asyncio.sleep(0.2)
+        assert one.idp.asked == 2
+        assert await one.why_not(token) == "jwt_key"
+
+
 async def test_g4_unknown_keys_do_not_make_us_ask_without_end(tmp_path: Path) -> None:
     async with world(tmp_path) as one:
         one.idp.add("k2")
@@ -215,9 +231,12 @@ async def test_what_was_fetched_last_counts_on_while_the_issuer_fails(
         began = time.monotonic()
         assert (await one.who(one.idp.token("k1", note=1))).agent == "coder"
         assert time.monotonic() - began < 0.2, "nobody waits for a key that is known"
+        (keys,) = one.at.callers.key_sets.values()
+        assert keys.age_s is not None and keys.age_s > jwks.REFRESH_S
         one.idp.keys["k9"] = one.idp.keys["k1"]
         assert await one.why_not(one.idp.token("k9")) == "jwt_key"
         assert one.idp.asked == 2, "one at a time, and not again at once"
+        assert keys.failures_total == 1
         one.clock.moved_s += jwks.KEEP_S
         assert await one.why_not(one.idp.token("k1", exp=time.time() + 10**6)) == "jwt_key"
         one.idp.fault = ""

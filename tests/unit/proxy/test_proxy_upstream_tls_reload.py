@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -88,10 +89,13 @@ async def test_changed_files_count_for_new_connections_and_broken_ones_for_none(
         (keeper,) = kept.of_upstreams
         leg = LeanLeg(kept.contexts())
         assert await asked(leg, upstream) == 200
-        CLIENTS.sign("second").write(tmp_path, "client")
+        first_us = keeper.expires_us
+        assert first_us is not None and first_us / 1e6 > time.time() + 86400
+        CLIENTS.sign("second", days=20).write(tmp_path, "client")
         assert await asked(leg, upstream) == 200
         assert await keeper.look()
         assert await asked(leg, upstream) == 200
+        assert keeper.expires_us is not None and keeper.expires_us > first_us
         assert there.shown == ["first", "first", "second"]
         # Another authority vouches for the server.
         other = Authority("another")

@@ -12,6 +12,7 @@ from sidecar.approvals.register import Register
 from sidecar.soc.watch_counts import WatchCounts
 from sidecar.telemetry.counters import Counters
 from sidecar.telemetry.sources import Sources
+from sidecar.telemetry.store_surroundings import Surroundings
 from storage.driver import StoreFacts
 from storage.pressure import Point, Pressure
 from storage.queue_counters import QueueCounters
@@ -60,6 +61,10 @@ def make_pressure() -> Pressure:
     )
 
 
+async def _surroundings() -> Surroundings:
+    return Surroundings(free_bytes=12_000_000_000, backup_at_us=1_699_000_000_000_000)
+
+
 def make_sources(upstreams: tuple[str, ...] = ("github", "files"), **changes: Any) -> Sources:
     parts: dict[str, Any] = {
         "counters": Counters(upstreams),
@@ -80,7 +85,7 @@ def make_sources(upstreams: tuple[str, ...] = ("github", "files"), **changes: An
             malformed_total=Counter({"ambiguous_path": 9}),
             turned_away_total=Counter({"per_address": 1, "connections": 0}),
         ),
-        "logs": SimpleNamespace(suppressed_total=8, dropped_total=0),
+        "logs": SimpleNamespace(waiting=0, suppressed_total=8, dropped_total=0),
         "default": "deny",
         "approvals": SimpleNamespace(
             register=Register(), waiting=SimpleNamespace(count=0), now_us=lambda: 0
@@ -96,6 +101,10 @@ def make_sources(upstreams: tuple[str, ...] = ("github", "files"), **changes: An
             lockouts_total=1,
             agents_by_state=lambda: {"active": 2, "frozen": 1},
             containments_by_action=lambda: {"block-tool": 3, "block-run": 0},
+            key_sets={
+                "https://idp.acme.io": SimpleNamespace(failures_total=2, age_s=42.5),
+                "https://never.io": SimpleNamespace(failures_total=1, age_s=None),
+            },
         ),
         "pins": SimpleNamespace(
             drifts_total={"files": 3, "gone": 1},
@@ -132,6 +141,11 @@ def make_sources(upstreams: tuple[str, ...] = ("github", "files"), **changes: An
                 listener="data", expires_us=1_800_000_000_000_000, reload_succeeded=True
             )
         ],
-        "upstream_certificates": [SimpleNamespace(upstream="github", reload_succeeded=True)],
+        "upstream_certificates": [
+            SimpleNamespace(
+                upstream="github", reload_succeeded=True, expires_us=1_900_000_000_000_000
+            )
+        ],
+        "surroundings": _surroundings,
     }
     return Sources(**(parts | changes))

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import gc
 import io
 import json
 import logging
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.telemetry.logs import BURST, FIELDS, TEXT_MAX, JsonFormatter, Logs, SecretMask
+from sidecar.telemetry.logs import BURST, FIELDS, STOP_S, TEXT_MAX, JsonFormatter, Logs, SecretMask
 
+ROOT = Path(__file__).parents[3]
 CANARY = "s3cr3t-canary-value"
 
 
@@ -163,6 +170,28 @@ def test_a_broken_stream_is_counted_and_hurts_nobody() -> None:
     assert writing.logs.dropped_total == 1
 
 
+def test_lines_that_nobody_takes_are_counted_while_they_wait() -> None:
+    """Nothing is lost before ten thousand wait: until then nothing else tells of it."""
+    reading, writing = os.pipe()
+    with open(writing, "w") as stream:
+        logs = Logs(monotonic_ns=lambda: 0, stream=stream)
+        assert logs.waiting == 0
+        for number in range(200):
+            logging.getLogger("aegis.test").warning(f"x {number}", extra={"detail": "x" * 900})
+        until = time.monotonic() + 5
+        while logs.waiting > 190 and time.monotonic() < until:
+            time.sleep(0.01)
+        assert 1 < logs.waiting <= 190 and logs.dropped_total == 0
+        taken = b""
+        while taken.count(b"\n") < 200:
+            taken += os.read(reading, 65536)
+        while logs.waiting and time.monotonic() < until:
+            time.sleep(0.01)
+        assert logs.waiting == 0
+        logs.stop()
+    os.close(reading)
+
+
 def test_stopping_puts_the_root_logger_back() -> None:
     root = logging.getLogger()
     before = root.handlers[:], root.level
@@ -171,3 +200,50 @@ def test_stopping_puts_the_root_logger_back() -> None:
     writing.logs.stop()
     writing.logs.stop()
     assert (root.handlers, root.level) == before
+
+
+STUCK = """
+import asyncio, logging, sys, time
+from sidecar.telemetry.lines import Lines
+from sidecar.telemetry.logs import Logs
+
+async def tell():
+    lines = Lines(sys.stdout)
+    told = asyncio.ensure_future(lines.write("x" * 500_000))
+    await asyncio.sleep(0.2)
+    lines.close()
+    told.cancel()
+
+logs = Logs(monotonic_ns=time.monotonic_ns)
+for number in range(500):
+    logging.getLogger("aegis.test").warning(f"event {number}", extra={"detail": "x" * 900})
+asyncio.run(tell())
+logs.stop()
+"""
+
+
+def test_who_reads_neither_logs_nor_output_does_not_keep_the_process_from_ending() -> None:
+    """Both pipes are full and stay so: an agent's or a container's reader that hangs."""
+    begun = time.monotonic()
+    with subprocess.Popen(
+        [sys.executable, "-c", STUCK], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        try:
+            code = process.wait(30)
+        finally:
+            process.kill()
+    assert code == 0
+    assert time.monotonic() - begun > STOP_S / 2, "the pipes were not full"
+
+
+def test_every_field_that_a_room_logs_may_leave_the_process() -> None:
+    """Else it is written in vain: nobody ever reads it."""
+    given: set[tuple[str, str]] = set()
+    for path in sorted((ROOT / "sidecar").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.keyword) or node.arg != "extra":
+                continue
+            named = node.value.keys if isinstance(node.value, ast.Dict) else []
+            given |= {(path.name, key.value) for key in named if isinstance(key, ast.Constant)}
+    assert len(given) > 50
+    assert {one for one in given if one[1] not in FIELDS} == set()

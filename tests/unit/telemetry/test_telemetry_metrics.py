@@ -79,6 +79,10 @@ def test_every_number_is_the_one_of_its_source() -> None:
     counters.decided(Decision(Effect.DENY, "policy_deny", "", "0" * 32), 40_000, "acme")
     counters.refused("policy_deny")
     counters.took("github", 2_000_000, None)
+    counters.took("github", 2_000_000, None, 503)
+    counters.took("github", 2_000_000, None, 404)
+    counters.refused("upstream_timeout", "", "files")
+    counters.refused("upstream_busy", "", "nobody configured it")
     counters.intents, counters.forwarded, counters.in_flight = 11, 10, 2
     counters.ended(OutcomeKind.NOT_FORWARDED)
     sources.queue.counters.committed_batch(3, 0.0015)
@@ -88,9 +92,14 @@ def test_every_number_is_the_one_of_its_source() -> None:
     assert value(series, "aegis_decision_seconds_bucket", le="5e-05") == 1
     assert value(series, "aegis_decision_seconds_sum") == pytest.approx(4e-05)
     assert value(series, "aegis_refusals_total", code="policy_deny") == 1
-    assert value(series, "aegis_upstream_seconds_count", upstream="github") == 1
+    assert value(series, "aegis_upstream_seconds_count", upstream="github") == 3
     assert value(series, "aegis_upstream_seconds_bucket", upstream="github", le="0.001") == 0
-    assert value(series, "aegis_upstream_seconds_bucket", upstream="github", le="0.0025") == 1
+    assert value(series, "aegis_upstream_seconds_bucket", upstream="github", le="0.0025") == 3
+    failures = "aegis_upstream_failures_total"
+    assert value(series, failures, upstream="github", cause="server_error") == 1
+    assert value(series, failures, upstream="files", cause="timeout") == 1
+    assert value(series, failures, upstream="other", cause="busy") == 1
+    assert value(series, failures, upstream="files", cause="server_error") == 0
     assert value(series, "aegis_intents_total") == 11
     assert value(series, "aegis_forwarded_total") == 10
     assert value(series, "aegis_outcomes_total", outcome="not_forwarded") == 1
@@ -110,6 +119,15 @@ def test_every_number_is_the_one_of_its_source() -> None:
     assert value(series, "aegis_store_utilisation_ratio") == 0
     assert value(series, "aegis_store_busy_retries_total") == 2
     assert value(series, "aegis_store_wal_bytes") == 4096
+    assert value(series, "aegis_data_disk_free_bytes") == 12_000_000_000
+    assert value(series, "aegis_store_last_backup_timestamp_seconds") == 1_699_000_000
+    expiry = "aegis_upstream_tls_certificate_expiry_timestamp_seconds"
+    assert value(series, expiry, upstream="github") == 1_900_000_000
+    assert value(series, "aegis_issuer_keys_age_seconds", issuer="https://idp.acme.io") == 42.5
+    assert ("aegis_issuer_keys_age_seconds", (("issuer", "https://never.io"),)) not in series
+    failed = "aegis_issuer_keys_failures_total"
+    assert value(series, failed, issuer="https://idp.acme.io") == 2
+    assert value(series, failed, issuer="https://never.io") == 1
     assert value(series, "aegis_unrecorded_refusals_total") == 4
     assert value(series, "aegis_malformed_heads_total", code="ambiguous_path") == 9
     assert value(series, "aegis_tool_drifts_total", upstream="files") == 3

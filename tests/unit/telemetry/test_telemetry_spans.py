@@ -88,6 +88,17 @@ def test_a_refusal_is_an_error_with_its_code(
     assert "aegis.outcome" not in whole.attributes
 
 
+@pytest.mark.parametrize(("status", "is_error"), [(404, False), (500, True), (503, True)])
+def test_an_answer_that_says_that_the_tool_failed_is_an_error(
+    spans: OpenTelemetrySpans, exporter: InMemorySpanExporter, status: int, is_error: bool
+) -> None:
+    """As the conventions for HTTP have it; tools for traces find failures by that."""
+    (whole,) = told(spans, exporter, call(Stages(effect="allow"), http_status=status))
+    assert (whole.status.status_code.name == "ERROR") == is_error
+    assert (whole.attributes or {}).get("error.type") == (str(status) if is_error else None)
+    assert (whole.attributes or {})["http.response.status_code"] == status
+
+
 @pytest.mark.parametrize(
     "traceparent",
     ["", "x", f"ff-{TRACE}-{PARENT}-01", f"00-{'0' * 32}-{PARENT}-01", f"00-{TRACE}-{PARENT}"],
