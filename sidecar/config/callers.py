@@ -25,12 +25,12 @@ from sidecar.config.model import Address, Agent, Group, Issuer
 from sidecar.yaml_section import Section, suggest
 
 ISSUER_KEYS = (
-    "issuer", "audience", "jwks", "agent_claim", "tenant_claim", "run_claim",
+    "issuer", "audience", "jwks", "agent_claim", "tenant_claim", "tenant", "run_claim",
     "people_audience", "person_claim", "leeway",
 )  # fmt: skip
 _NAMED = (
-    "issuer", "audience", "agent_claim", "tenant_claim", "run_claim", "people_audience",
-    "person_claim",
+    "issuer", "audience", "agent_claim", "tenant_claim", "tenant", "run_claim",
+    "people_audience", "person_claim",
 )  # fmt: skip
 _CREDENTIALS = "token, mtls or jwt"
 
@@ -54,14 +54,14 @@ def read_callers(top: Section, written: Written, data: Address) -> Callers:
     section = top.sub("identity")
     section.allow(("default_agent", "mtls", "jwt"))
     mtls = _mtls(section, data)
-    issuers = _issuers(section)
+    issuers = _issuers(section, list(written.tenants))
     for key, agent in every_agent(written.tenants):
         own = written.sections.get(key)
         if own is not None:
-            _check_credentials(own, agent, mtls, issuers)
+            _check_credentials(own, agent, mtls, _of_tenant(issuers, key[0]))
     for key, person in every_person(written.tenants):
-        own = written.people.get(key)
-        if own is not None and person.jwt and not any(one.people_audience for one in issuers):
+        own, of_people = written.people.get(key), _of_tenant(issuers, key[0])
+        if own is not None and person.jwt and not any(one.people_audience for one in of_people):
             own.report(
                 own.members["jwt"],
                 f"{own.key('jwt')}: there is no issuer whose tokens of people are taken",
@@ -127,7 +127,12 @@ def _mtls(section: Section, data: Address) -> Literal["off", "spiffe", "cn"]:
     return "spiffe" if mtls == "spiffe" else "cn" if mtls == "cn" else "off"
 
 
-def _issuers(section: Section) -> tuple[Issuer, ...]:
+def _of_tenant(issuers: tuple[Issuer, ...], tenant: str) -> tuple[Issuer, ...]:
+    """Those that may name an agent or a person of a tenant."""
+    return tuple(one for one in issuers if one.tenant in ("", tenant))
+
+
+def _issuers(section: Section, tenants: list[str]) -> tuple[Issuer, ...]:
     node = section.members.get("jwt")
     items = [] if node is None else node.value if node.is_list else [node]
     issuers: dict[str, Issuer] = {}
@@ -140,10 +145,31 @@ def _issuers(section: Section) -> tuple[Issuer, ...]:
         issuer = _issuer(one)
         if issuer is None:
             continue
+        _check_tenant(one, issuer, tenants, is_alone=len(items) == 1)
         if issuer.issuer in issuers:
             one.report(one.members["issuer"], f"identity.jwt: {issuer.issuer} is here twice")
         issuers[issuer.issuer] = issuer
     return tuple(issuers.values())
+
+
+def _check_tenant(section: Section, issuer: Issuer, tenants: list[str], *, is_alone: bool) -> None:
+    """An issuer is one tenant's, or says whose its tokens are; of several that are neither, each
+    could name whom another has named."""
+    if issuer.tenant and issuer.tenant_claim:
+        section.report(
+            section.members["tenant"],
+            f"{section.key('tenant')}: with a tenant_claim its tokens name the tenant",
+            "leave one of them out",
+        )
+    if issuer.tenant and issuer.tenant not in tenants:
+        hint = suggest(issuer.tenant, tenants) or f"there is {', '.join(tenants) or 'none'}"
+        section.report(section.members["tenant"], f"{section.key('tenant')}: no such tenant", hint)
+    if not (issuer.tenant or issuer.tenant_claim or is_alone) and len(tenants) > 1:
+        section.warn(
+            section.members["issuer"],
+            f"{section.key('issuer')}: {issuer.issuer} may name agents and people of every tenant",
+            f"if it is one tenant's own, say so: tenant: {tenants[0]}",
+        )
 
 
 def _issuer(section: Section) -> Issuer | None:
@@ -206,7 +232,7 @@ def _check_credentials(
 
 def _check_unique(written: Written, issuers: tuple[Issuer, ...]) -> None:
     """A certificate or a claim must lead to one agent, a claim of a person to one person."""
-    names_tenant = bool(issuers) and all(issuer.tenant_claim for issuer in issuers)
+    names_tenant = bool(issuers) and all(one.tenant_claim or one.tenant for one in issuers)
     owners: dict[tuple[str, ...], str] = {}
     found: list[tuple[AgentKey, Section | None, str, str, str]] = []
     for key, agent in every_agent(written.tenants):

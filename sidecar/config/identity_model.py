@@ -70,13 +70,15 @@ class Tenant(Group):
 
 class Issuer(Group):
     """Who signs tokens of agents and people (RFC 7519), and what stands in them. No token is both:
-    `audience` is of agents, `people_audience` of people; "" takes none of theirs."""
+    `audience` is of agents, `people_audience` of people; "" takes none of theirs. Those of an
+    issuer with a `tenant` are of nobody else's agents and people, whatever stands in them."""
 
     issuer: str
     audience: str
     jwks: str
     agent_claim: str = "sub"
     tenant_claim: str = ""
+    tenant: str = ""
     run_claim: str = ""
     people_audience: str = ""
     person_claim: str = "sub"

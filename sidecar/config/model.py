@@ -376,17 +376,17 @@ class Config(Group):
     )
     mtls: Literal["off", "spiffe", "cn"] = _setting(
         "the part of a client's certificate that names the agent; listen.data needs "
-        "`tls.client_ca`",
+        "`tls.client_ca`, of which each authority may sign for any agent",
         "off",
         key="identity.mtls",
     )
     issuers: tuple[Issuer, ...] = _setting(
-        "who signs tokens (JWT; RS256, PS256, ES256 or EdDSA) of agents; they come as Aegis-Token, "
-        "or as a bearer where the sidecar sends the upstream's own credential; `run_claim` names "
-        "what divides their runs; with a `people_audience` of people too, for the control listener",
+        "who signs tokens (JWT; RS256, PS256, ES256, EdDSA) of agents; they come as Aegis-Token, "
+        "or as a bearer where the sidecar sends the upstream's own; `run_claim` names what divides "
+        "their runs; with `people_audience` of people too, with `tenant` of that tenant's alone",
         (),
         form="one, or a list of `{issuer, audience, jwks: URL, agent_claim, tenant_claim, "
-        "run_claim, people_audience, person_claim, leeway}`",
+        "tenant, run_claim, people_audience, person_claim, leeway}`",
         key="identity.jwt",
         default_text="none; agent_claim and person_claim: sub, leeway: 60s",
     )

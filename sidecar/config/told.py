@@ -32,7 +32,7 @@ def told_of(config: Config, tenant: str, salt: bytes) -> dict[str, Any]:
         "identity": {
             "default_agent": chosen[1] if chosen is not None and chosen[0] == tenant else "",
             "mtls": config.mtls,
-            "issuers": [_issuer(one) for one in config.issuers],
+            "issuers": [_issuer(one) for one in config.issuers if one.tenant in ("", tenant)],
         },
         "agents": {name: _agent(name, one, salt) for name, one in own.agents.items()},
         "people": {name: _person(name, one, salt) for name, one in own.people.items()},
@@ -61,7 +61,7 @@ def _person(name: str, person: ConfiguredPerson, salt: bytes) -> dict[str, Any]:
 
 
 def _issuer(issuer: Issuer) -> dict[str, Any]:
-    said = issuer.model_dump(exclude={"leeway_s"})
+    said = issuer.model_dump(exclude={"leeway_s", *(() if issuer.tenant else ("tenant",))})
     return said | {"leeway_ms": round(issuer.leeway_s * 1000)}
 
 

@@ -38,7 +38,8 @@ _REASONS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What a token that holds says: whom it names. `tenant` is None where its issuer names none."""
+    """What a token that holds says: whom it names. `tenant` is None where its issuer names none and
+    is nobody's own."""
 
     name: str
     tenant: str | None
@@ -154,7 +155,11 @@ def _audiences(said: Mapping[str, Any]) -> list[Any]:
 
 def _said(issuer: Issuer, keys: KeySet, claims: dict[str, Any], claim: str) -> Verified:
     name = _text(claims, claim)
-    tenant = _text(claims, issuer.tenant_claim) if issuer.tenant_claim else None
+    if claim == "email" and claims.get("email_verified") in (False, "false"):
+        raise BadToken("jwt_claims")  # at some issuers users write there what they like
+    tenant = issuer.tenant or None
+    if issuer.tenant_claim:
+        tenant = _text(claims, issuer.tenant_claim)
     run = _text(claims, issuer.run_claim) if issuer.run_claim in claims else ""
     if len(run) > RUN_CHARS_MAX or not run.isprintable():
         raise BadToken("jwt_claims")

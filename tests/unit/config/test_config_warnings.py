@@ -99,3 +99,32 @@ def test_b12_a_credential_may_have_an_underscore_in_its_name(
     text = f"policies: ./policies\nupstreams: {{up: {{url: 'https://a.example', {auth}}}}}\n"
     loaded = load(tmp_path, text)
     assert (loaded.config is not None) is is_taken, loaded.problems
+
+
+@pytest.mark.parametrize(
+    ("issuers", "tenants", "warned"),
+    [
+        (("", ""), 2, 2),
+        (("tenant: acme", ""), 2, 1),
+        (("tenant: acme", "tenant: rival"), 2, 0),
+        (("tenant_claim: org", "tenant: rival"), 2, 0),
+        (("", ""), 1, 0),
+        (("",), 2, 0),
+    ],
+)
+def test_g1_of_several_issuers_one_that_may_name_anybody_is_told(
+    tmp_path: Path, issuers: tuple[str, ...], tenants: int, warned: int
+) -> None:
+    lines = [
+        f"    - {{issuer: https://i{number}.io, audience: a, jwks: https://i{number}.io/k, {more}}}"
+        for number, more in enumerate(issuers)
+    ]
+    names = "".join(f"  {name}: {{agents: {{}}}}\n" for name in ("acme", "rival")[:tenants])
+    loaded = load(
+        tmp_path,
+        f"policies: ./policies\ntenants:\n{names}identity:\n  jwt:\n" + "\n".join(lines)
+        + "\nupstreams: {shop: {url: http://shop.internal}}\n",
+    )  # fmt: skip
+    assert loaded.config is not None, loaded.problems
+    said = [one for one in loaded.problems if "of every tenant" in one.message]
+    assert len(said) == warned and all(one.is_warning for one in said)

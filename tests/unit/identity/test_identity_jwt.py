@@ -367,6 +367,15 @@ def anas(one: World, **claims: Any) -> str:
     return one.idp.token("k1", **{"aud": "console", "sub": None, "email": ANA, **claims})
 
 
+@pytest.mark.parametrize("verified", [True, "true", None])
+async def test_an_email_counts_unless_its_issuer_says_that_nobody_has_verified_it(
+    tmp_path: Path, verified: object
+) -> None:
+    async with people_world(tmp_path) as one:
+        token = anas(one, email_verified=verified)
+        assert await one.at.callers.doorman.person(f"Bearer {token}", "10.0.0.1") is not None
+
+
 async def test_a_signed_token_says_which_person_asks(tmp_path: Path) -> None:
     async with people_world(tmp_path) as one:
         person = one.at.callers.doorman.person
@@ -386,6 +395,8 @@ async def test_a_signed_token_says_which_person_asks(tmp_path: Path) -> None:
     ({"exp": time.time() - 60}, "jwt_expired"),
     ({"iss": "https://idp.rival.io"}, "jwt_issuer"),
     ({"email": None, "sub": ANA}, "jwt_claims"),
+    ({"email_verified": False}, "jwt_claims"),
+    ({"email_verified": "false"}, "jwt_claims"),
     ({"email": "ana"}, "unknown"),
     ({"email": "coder"}, "unknown"),
 ])  # fmt: skip
@@ -437,3 +448,43 @@ async def test_people_are_not_locked_out_because_their_issuer_does_not_answer(
         for number in range(2 * lockout.FAILURES_MAX):
             assert await doorman.person(f"Bearer {anas(one, n=number)}", "10.0.0.1") is None
         assert doorman.lockout.locked_total == 0
+
+
+OF_RIVAL = "https://idp.rival.io"
+TWO_ISSUERS = """
+tenants:
+  acme: {agents: {coder: {jwt: coder}}, people: {ana: {roles: admin, jwt: ana}}}
+  rival: {agents: {spy: {jwt: spy}, coder: {jwt: coder}}, people: {eve: {roles: viewer, jwt: eve}}}
+identity:
+  jwt:
+    - {issuer: https://idp.acme.io, audience: tools, people_audience: p, jwks: 'ONE', tenant: acme}
+    - {issuer: https://idp.rival.io, audience: tools, people_audience: p, jwks: 'TWO', BOUND}
+"""
+
+
+async def test_g1_an_issuer_of_one_tenant_names_nobody_of_another(tmp_path: Path) -> None:
+    async with provider() as first, provider() as second:
+        first.add("k1")
+        second.add("k1")
+        text = TWO_ISSUERS.replace("ONE", first.url).replace("TWO", second.url)
+        for number, bound in enumerate(("tenant: rival", "tenant_claim: org")):
+            (folder := tmp_path / str(number)).mkdir()
+            config = configured(folder, text.replace("BOUND", bound))
+            async with place(folder, config) as at:
+                one = World(second, at)
+                person = at.callers.doorman.person
+
+                def rivals(**claims: Any) -> str:
+                    return second.token("k1", **{"iss": OF_RIVAL, "org": "rival", **claims})
+
+                for agent in ("coder", "spy"):
+                    found = await one.who(rivals(sub=agent))
+                    assert (found.tenant, found.agent) == ("rival", agent)
+                eve = await person(f"Bearer {rivals(aud='p', sub='eve')}", "10.0.0.1")
+                assert eve is not None and eve.tenant == "rival", "positive control"
+                assert await person(f"Bearer {rivals(aud='p', sub='ana')}", "10.0.0.1") is None
+                assert (await one.who(first.token("k1"))).tenant == "acme"
+                assert await one.why_not(first.token("k1", sub="spy", org="rival")) == "unknown"
+                # A claim is the issuer's own word, and only an issuer of one tenant has none.
+                said = await one.who(rivals(sub="coder", org="acme"))
+                assert said.tenant == ("rival" if bound == "tenant: rival" else "acme")

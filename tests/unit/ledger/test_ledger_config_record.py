@@ -201,6 +201,20 @@ async def test_g10_who_calls_without_a_credential_and_who_is_believed_is_told(at
     assert before["identity"]["default_agent"] == "bot"
     assert after["identity"]["issuers"][0]["issuer"] == "https://id.example"
     assert after["identity"]["issuers"][0]["leeway_ms"] == 60_000
+    assert "tenant" not in after["identity"]["issuers"][0], "nothing has changed by its being known"
+
+
+def test_g1_the_issuer_of_another_tenant_is_not_told(tmp_path: Path) -> None:
+    tenants = {name: {"agents": {"coder": {"jwt": "coder"}}} for name in ("acme", "rival")}
+    issuers = [
+        {"issuer": f"https://{name}.example", "audience": "aegis", "tenant": name,
+         "jwks": "https://id.example/keys"}
+        for name in tenants
+    ]  # fmt: skip
+    config = configured(tmp_path, tenants, identity={"jwt": issuers})
+    for name in tenants:
+        (told,) = told_of(config, name, SALT)["identity"]["issuers"]
+        assert (told["issuer"], told["tenant"]) == (f"https://{name}.example", name)
 
 
 async def test_g10_a_tenant_that_is_gone_is_told_by_the_node_that_served_it(at: Place) -> None:
