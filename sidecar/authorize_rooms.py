@@ -74,7 +74,7 @@ def made_authorize(
         keeps_arguments=keeps_arguments,
     )
     registry = shared.callers.registry
-    identify = AgentCallers(shared.callers.authenticator, registry)
+    identify = AgentCallers(shared.callers.authenticator)
     questions = Questions(
         approvals, config.approvals, store, redact=redact, keeps_arguments=keeps_arguments
     )

@@ -50,7 +50,12 @@ class _Keeper(Generic[M]):
         """Looks every few seconds, for ever; cancel it to end it."""
         while True:
             await asyncio.sleep(POLL_S)
-            await self.look()
+            try:
+                await self.look()
+            except Exception:
+                # A fault of ours: it is told at each look, and must not be the last one.
+                self._tried, self.reload_succeeded = "", False
+                _log.exception("looking at a certificate failed", extra=dict(self._whose))
 
     async def look(self) -> bool:
         """One look; whether another context is in force. What failed is tried again only when it
@@ -63,8 +68,10 @@ class _Keeper(Generic[M]):
             if isinstance(found, str):
                 raise ValueError(found)
             await asyncio.to_thread(self._take, found)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             self.reload_succeeded = False
+            if isinstance(error, OSError):  # nothing about the files, which are taken over later
+                self._tried = ""
             _log.error(
                 "a certificate cannot be used; the one before stays",
                 extra={**self._whose, "detail": str(error)},

@@ -215,6 +215,9 @@ def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
             yield path
         elif name.lower().endswith(SUFFIXES):  # passed over, a rule that refuses would be missed
             raise _Unusable(shown, "a policy file's name ends in capitals", "rename it to .yaml")
+        elif path.is_symlink() and not path.exists():  # it may have been a folder that refuses
+            hint = "put back what it leads to, which may be a folder of policies, or remove it"
+            raise _Unusable(shown, "a link that leads nowhere", hint)
 
 
 def _shown(path: Path, base: Path) -> str:

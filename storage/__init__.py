@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from storage.driver import Script, StoreFacts, fetch
 from storage.errors import StoreCorrupt, StoreMissing
 from storage.known_heads import KnownHeads, check_heads
-from storage.marks import check_open_for_work
+from storage.marks import check_not_left, check_open_for_work
 from storage.migrate import Migration, check_applied, migrate, read_migrations
 from storage.move_sides import MoveRefused, Side, take
 from storage.schema_check import check_drift
@@ -65,7 +65,7 @@ async def open_store(
     engine = engine_of(url)
     sql = load_statements(engine)
     known = KnownHeads()
-    driver = _driver(url, engine, sql, monotonic_ns, known)
+    driver = _driver(url, engine, sql, monotonic_ns, known, is_worked_on=True)
     await driver.open()
     try:
         shipped = read_migrations(engine)
@@ -182,11 +182,16 @@ def _driver(
     sql: Mapping[str, str],
     monotonic_ns: Callable[[], int],
     known: KnownHeads,
+    *,
+    is_worked_on: bool = False,
 ) -> SqliteDriver | PostgresDriver:
     def tail() -> Script[None]:
-        """What must hold of a store that was connected to again: nothing known is lost."""
+        """What must hold of a store that was connected to again: nothing known is lost, and a node
+        that works on a server was not left behind."""
         yield from check_tail(sql)
         yield from check_heads(sql, known.all())
+        if is_worked_on and engine == "postgres":
+            yield from check_not_left(sql)
 
     if engine == "postgres":
         from storage.postgres import PostgresDriver  # its library is for those who use a server

@@ -12,7 +12,10 @@ price is that the write-ahead log cannot start over while a copy is made.
 
 from __future__ import annotations
 
+import errno
+import glob
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable
@@ -32,6 +35,11 @@ PAUSE_S = 0.01
 #: Written out every 8 MiB: one flush at the end would hold up commits for seconds.
 STEPS_A_FLUSH = 4
 
+#: What stands behind the name of the file; what is left of earlier versions has no second part.
+_PARTIAL = re.compile(r"\.([0-9]{1,10})(?:-[0-9a-f]{8})?\.part")
+#: How a file system says that it has no second names: FAT, and much that is mounted from elsewhere.
+_HAS_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+
 Progress = Callable[[int, int], None]
 
 
@@ -49,8 +57,36 @@ class StoreThere(TargetExists):
 
 
 def partial_of(target: Path) -> Path:
-    """Where a file is written before it gets its name: beside it, hidden."""
-    return target.with_name(f".{target.name}.{os.getpid()}.part")
+    """Where a file is written before it gets its name: beside it, hidden, under a name that no
+    other has: in containers every process has the same number."""
+    return target.with_name(f".{target.name}.{os.getpid()}-{os.urandom(4).hex()}.part")
+
+
+def clear_left_behind(target: Path) -> tuple[list[Path], list[Path]]:
+    """Removes what processes that are gone have left half written of this file, which may be as
+    large as a store: which was removed, and which is of a process that runs, or may. To be called
+    before anything is begun here: of this process's own number there is nothing yet."""
+    removed, left = [], []
+    for path in sorted(target.parent.glob(f".{glob.escape(target.name)}.*.part")):
+        found = _PARTIAL.fullmatch(path.name.removeprefix(f".{target.name}"))
+        if found is None:
+            continue
+        if int(found[1]) != os.getpid() and _may_run(int(found[1])):
+            left.append(path)
+        else:
+            discard(path)
+            removed.append(path)
+    return removed, left
+
+
+def _may_run(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        pass  # it is somebody else's
+    return True
 
 
 def check_free(target: Path) -> None:
@@ -144,11 +180,29 @@ def check_pages(path: Path) -> None:
 def publish(partial: Path, target: Path) -> None:
     """Gives a finished file its name, durably; raises TargetExists rather than overwrite."""
     try:
-        _link(partial, target)
-        partial.unlink()
+        try:
+            _link(partial, target)
+            partial.unlink()
+        except OSError as error:
+            if error.errno not in _HAS_NO_LINKS:
+                raise
+            _take_name(partial, target)
         sync_folder(target.parent)
     except OSError as error:
         raise error_of_system(error, target) from error
+
+
+def _take_name(partial: Path, target: Path) -> None:
+    """The same where a file has one name: what is replaced is a file that was just made here."""
+    try:
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError as error:
+        raise TargetExists(f"{target} exists") from error
+    try:
+        partial.replace(target)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
 
 
 def _link(path: Path, name: Path) -> None:

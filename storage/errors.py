@@ -76,6 +76,15 @@ class StoreHeld(StoreError):
     next_step = "Stop the other process, or give this one a store of its own."
 
 
+class NodeHeld(StoreHeld):
+    """Another process works on this server's store under this node's name."""
+
+    next_step = (
+        "Stop the other process. A node is named after its machine and the port of `listen.data`: "
+        "of two that are named alike, give this one another host name, or another port."
+    )
+
+
 class StoreCorrupt(StoreError):
     """The store's file is damaged."""
 

@@ -16,7 +16,7 @@ from storage.statements import BadStatement
 
 _VALUES = re.compile(r"VALUES \( ?(\$[0-9]+(?:, \$[0-9]+)*) ?\)")
 _CONDITION = re.compile(r"WHERE (\([^()]*\$[0-9][^()]*\))$")
-_ARRAYS = re.compile(r"SELECT \* FROM unnest\([^()]*\)")
+_ARRAYS = re.compile(r"SELECT \* FROM (?:pg_catalog\.)?unnest\([^()]*\)")
 _PLACEHOLDER = re.compile(r"\$([0-9]+)")
 
 
@@ -26,19 +26,21 @@ def gathered(text: str, types: Sequence[str]) -> str:
     `types` are the types of the placeholders. Raises BadStatement for a text of another shape.
     """
     arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(types, 1))
+    # Of several arrays it is a word of the language; of one a function, and anybody may have one.
+    unnest = "unnest" if len(types) > 1 else "pg_catalog.unnest"
     found = _VALUES.search(text)
     if found is not None:
         in_order = ", ".join(f"${number}" for number in range(1, len(types) + 1))
         if found[1] != in_order:
             raise BadStatement(f"the values of a row stand out of order: {text[:60]}")
         # Placeholders and type names only: nothing of a value can get in here.
-        return f"{text[: found.start()]}SELECT * FROM unnest({arrays}){text[found.end() :]}"  # noqa: S608
+        return f"{text[: found.start()]}SELECT * FROM {unnest}({arrays}){text[found.end() :]}"  # noqa: S608
     found = _CONDITION.search(text)
     if found is None or not text.startswith("DELETE FROM "):
         raise BadStatement(f"no row to repeat: {text[:60]}")
     names = ", ".join(f"p{number}" for number in range(1, len(types) + 1))
     condition = _PLACEHOLDER.sub(r"given.p\1", found[1])
-    return f"{text[: found.start()]}USING unnest({arrays}) AS given ({names}) WHERE {condition}"
+    return f"{text[: found.start()]}USING {unnest}({arrays}) AS given ({names}) WHERE {condition}"
 
 
 @lru_cache(maxsize=256)

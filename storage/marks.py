@@ -73,6 +73,14 @@ def check_open_for_work(sql: Mapping[str, str]) -> Script[None]:
         raise StoreFenced(f"this store is fenced for a move to {mark.target}")
 
 
+def check_not_left(sql: Mapping[str, str]) -> Script[None]:
+    """What a node looks for that connects to a server again, before it writes anything: it may have
+    been gone for so long that it was taken for dead, and the store moved. Raises StoreMoved."""
+    rows = yield from fetch(sql["state_value"], MOVED)
+    if rows:
+        raise StoreMoved(f"this store was moved to {shown_of(MOVED, rows[0][0])}")
+
+
 def shown_of(name: str, value: str) -> str:
     """The store that FILLING or MOVED names; raises StoreCorrupt."""
     try:

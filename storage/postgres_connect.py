@@ -1,7 +1,9 @@
 """How a connection to the primary is had: server by server, each asked what it is.
 
 Knows: how long each server named in the URL may take, what a server must be to be written to,
-and the settings of a session that a promise of durability rests on.
+and the settings of a session that a promise of durability rests on, which are read back: a pooler
+between may take them and keep none. Until it is handed out a connection looks for nothing that
+others could have put into the database.
 Must not know: the driver library (the one call that connects is handed in), statements' texts,
 what is done with the connection.
 """
@@ -9,6 +11,7 @@ what is done with the connection.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -16,12 +19,13 @@ from storage.errors import StoreError, StoreReadOnly, StoreUnavailable, Unsuppor
 from storage.postgres_errors import (
     could_not_connect,
     not_durable,
+    not_kept,
     not_the_primary,
     not_unicode,
     too_old,
     unprotected,
 )
-from storage.postgres_url import Server, link_problem, link_warning, servers_of
+from storage.postgres_url import Server, link_problem, link_warning, parameters_of, servers_of
 
 VERSION_MIN = 130_000
 #: Of the database. In any other a call that holds the wrong letter could not be recorded.
@@ -39,9 +43,16 @@ IDLE_IN_BATCH_S = 10.0
 Open = Callable[[str, float, Mapping[str, str]], Awaitable[Any]]
 
 
-#: What every statement takes for granted: a row that was waited for is seen as it is by then, and
-#: row security leaves rows out instead of refusing the statement.
-_RULES_OF_QUERIES = {"default_transaction_isolation": "read committed", "row_security": "on"}
+#: What every session sets: a row that was waited for is seen as it is by then, row security leaves
+#: rows out instead of refusing the statement, and whatever else the server does at a commit as
+#: usual, it is asked of none.
+_OF_EVERY_SESSION = {
+    "default_transaction_isolation": "read committed",
+    "row_security": "on",
+    "synchronous_commit": "on",
+}
+#: What is not read back: a name for people, to which a pooler or the server's operator may add.
+_ONLY_A_NAME = "application_name"
 
 
 def writer_settings() -> dict[str, str]:
@@ -50,9 +61,8 @@ def writer_settings() -> dict[str, str]:
     Warnings must come through: one tells that a commit stopped waiting for its standby.
     """
     return {
-        **_RULES_OF_QUERIES,
+        **_OF_EVERY_SESSION,
         "application_name": "aegis-sidecar writer",
-        "synchronous_commit": "on",
         "client_min_messages": "warning",
         "lock_timeout": f"{int(LOCK_WAIT_S * 1000)}",
         "idle_in_transaction_session_timeout": f"{int(IDLE_IN_BATCH_S * 1000)}",
@@ -68,7 +78,7 @@ def reader_settings(limit_s: float) -> dict[str, str]:
     one good plan, it is made once for a connection and not for every read.
     """
     return {
-        **_RULES_OF_QUERIES,
+        **_OF_EVERY_SESSION,
         "application_name": "aegis-sidecar reader",
         "statement_timeout": f"{int(limit_s * 1000)}",
         "enable_bitmapscan": "off",
@@ -92,6 +102,8 @@ class ServerState(NamedTuple):
     timeline: str
     is_above_row_security: bool
     encoding: str
+    #: Schemas in which whatever is not told whose it is is looked for, and anybody may make things.
+    open_schemas: str = ""
 
 
 class Servers:
@@ -139,6 +151,12 @@ class Servers:
                 "fsync or full_page_writes is off on the server: if its machine goes down, "
                 "records that were acknowledged are lost"
             )
+        if state is not None and state.open_schemas:
+            found.append(
+                "whoever may connect to the database may make functions and operators in the "
+                f"schema {state.open_schemas}, among which the server looks for those of the "
+                f"sidecar's statements: REVOKE CREATE ON SCHEMA {state.open_schemas} FROM PUBLIC"
+            )
         if warning := link_warning(self._url):
             found.append(warning)
         return tuple(found)
@@ -149,8 +167,10 @@ class Servers:
             async with asyncio.timeout(share_s):
                 connection = await self._open(server.url, share_s, settings)
                 row = await connection.fetchrow(self._sql["server_state"])
-            state = ServerState(*row)
-            _check(state)
+                state = ServerState(*row)
+                _check(state)
+                await self._check_kept(connection, server, settings)
+                await self._learn_types(connection)
         except BaseException as error:
             if connection is not None:
                 connection.terminate()
@@ -161,6 +181,27 @@ class Servers:
             raise
         self.state = state
         return connection
+
+    async def _check_kept(
+        self, connection: Any, server: Server, settings: Mapping[str, str]
+    ) -> None:
+        """Raises UnsupportedStore unless the session has the settings that it was opened with: a
+        pooler drops what it does not know, and there is no limit of time then, nor one session."""
+        wanted = {name: value for name, value in settings.items() if name != _ONLY_A_NAME}
+        if search_path := parameters_of(server.url).get("search_path"):
+            wanted["search_path"] = search_path
+        rows = await connection.fetch(self._sql["session_settings"], json.dumps(sorted(wanted)))
+        found = dict(rows)
+        if lost := sorted(name for name, value in wanted.items() if found.get(name) != value):
+            raise not_kept(lost[0], found.get(lost[0], ""), wanted[lost[0]])
+
+    async def _learn_types(self, connection: Any) -> None:
+        """Lets the driver ask for the types that it does not know by itself, where only what is
+        the server's own is found. Its questions are not so exact that nothing in a schema of the
+        search path could be taken for a function or an operator of the server."""
+        await connection.execute(self._sql["only_the_servers_own"])
+        await connection.fetchrow(self._sql["types_in_use"])
+        await connection.execute(self._sql["path_as_usual"])
 
 
 def _check(state: ServerState) -> None:

@@ -67,8 +67,13 @@ _TLS = (
     "Compare sslmode, sslrootcert, sslcert and sslkey in `store` with the server's certificate: "
     "its name must be the host's, and sslrootcert the file of the authority that signed it."
 )
+_NO_POOLER = (
+    "Name the server itself in `store`, not a pooler (PgBouncer and the like) before it: a sidecar "
+    "takes up to seven connections, keeps them, and needs sessions of its own."
+)
 #: What an operator can do, where it differs from what helps with a file.
 _STEP_BY_CODE: dict[str, str] = {
+    "08P01": _NO_POOLER,  # "unsupported startup parameter", and whatever else a pooler says
     "25006": _PRIMARY,
     "28P01": "Correct the user or the password in the URL that `store` refers to.",
     "28000": (
@@ -215,6 +220,15 @@ def not_durable(durability: str) -> StoreError:
     """The server does not keep a session's own setting."""
     error = UnsupportedStore(f"synchronous_commit is {durability!r}, not on")
     return _with_step(error, "", "Let nothing on the server, or a pooler before it, change it.")
+
+
+def not_kept(name: str, found: str, wanted: str) -> StoreError:
+    """The session has not the settings that it was opened with."""
+    error = UnsupportedStore(
+        f"a session's settings are not kept ({name} is {found!r}, not {wanted!r}): a pooler stands "
+        "before the server"
+    )
+    return _with_step(error, "", _NO_POOLER)
 
 
 def is_distrustful(error: BaseException) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from storage.driver import Driver, Row, Script, StoreFacts, fetch
-from storage.errors import StoreCorrupt, StoreHeld
+from storage.errors import NodeHeld, StoreCorrupt
 from storage.guards import NO_RUN
 from storage.known_heads import KnownHeads, LostHead, Seen, asked, check_heads, lost_among
 from storage.record_batch import (
@@ -333,11 +333,11 @@ class SqlStore(SqlReader, WatchWrites):
         return "renew_lease" in self._sql
 
     async def renew_lease(self, boot_id: str, lease_s: float) -> None:
-        """This node lives for so long; StoreHeld if another boot of its name does."""
+        """This node lives for so long; NodeHeld if another boot of its name does."""
         lease_us = int(lease_s * 1e6)
         script = partial(fetch, self._sql["renew_lease"], self.node_id, boot_id, lease_us)
         if not await self._driver.transaction(script):
-            raise StoreHeld(f"another process is node {self.node_id!r} on this store")
+            raise NodeHeld(f"another process is node {self.node_id!r} on this store")
 
     async def end_lease(self, boot_id: str) -> None:
         """This boot stops in order."""

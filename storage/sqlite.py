@@ -68,11 +68,14 @@ async def _open(
     path: Path, mode: str, prepare: Callable[[sqlite3.Connection], None]
 ) -> aiosqlite.Connection:
     """A prepared connection; `mode` is 'rw' or 'ro', never one that creates."""
+    opening = aiosqlite.connect(
+        f"{path.as_uri()}?mode={mode}", uri=True, isolation_level=None, cached_statements=256
+    )
     try:
-        connection = await aiosqlite.connect(
-            f"{path.as_uri()}?mode={mode}", uri=True, isolation_level=None, cached_statements=256
-        )
+        connection = await opening
     except sqlite3.Error as error:
+        # Its thread has something to say to this loop yet, which a command is about to close.
+        await asyncio.to_thread(opening._thread.join)
         raise translated(error) from error
     try:
         await on_thread(connection, prepare)

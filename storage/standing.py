@@ -38,6 +38,15 @@ class PinRow(NamedTuple):
     seen_at_us: int = 0
 
 
+class PinGone(NamedTuple):
+    """A pin that is to go, if it stands at this version: what its tool is, is as if never seen."""
+
+    tenant_id: str
+    upstream: str
+    tool: str
+    version: int
+
+
 class PinMark(NamedTuple):
     """A pin by its hashes; `seen_sha256` is "" unless the server says something else since."""
 
@@ -133,15 +142,17 @@ class AuditRow(NamedTuple):
     reason: str
 
 
-#: A row that is put only one version after the one that stands, or as the first.
+#: A row that is put only one version after the one that stands, or as the first; or goes, if it is
+#: the version that stands.
 VersionedRow = (
-    PinRow | AgentRow | KeyRow | ApprovalRow | OnceRow
+    PinRow | PinGone | AgentRow | KeyRow | ApprovalRow | OnceRow
     | WatchMark | WatchMemory | AlertRow | IncidentRow | ContainmentRow | DeliveryRow
 )  # fmt: skip
 
 #: The statement that puts rows of a kind, and how many columns tell two of them apart.
 PUTS: dict[type, tuple[str, int]] = {
     PinRow: ("put_tool_pin", 3),
+    PinGone: ("drop_tool_pin", 3),
     AgentRow: ("put_agent", 2),
     KeyRow: ("put_api_key", 2),
     ApprovalRow: ("put_approval", 2),

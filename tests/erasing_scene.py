@@ -116,12 +116,8 @@ async def tables_with(store: SqlStore, text: str, tenant: str = "acme") -> set[s
     """The tables in whose rows a text stands, in any column."""
     found = set()
     for table in TABLES:
-        whose = "" if table == "store_state" else " WHERE tenant_id = $1"
-        rows = await store._driver.fetch(
-            f"SELECT * FROM {table}{whose}",
-            *([tenant] if whose else []),
-            tenant=tenant,
-        )
+        whose = "" if table == "store_state" else f" WHERE tenant_id = '{tenant}'"
+        rows = await store._driver.fetch(f"SELECT * FROM {table}{whose}", tenant=tenant)
         if any(text in str(row) for row in rows):
             found.add(table)
     return found

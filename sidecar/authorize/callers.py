@@ -12,17 +12,15 @@ from sidecar.authorize.asked import AskedHttp
 from sidecar.errors import Refused
 from sidecar.identity.authenticator import Authenticator
 from sidecar.identity.jwks import KeysWanted
-from sidecar.identity.registry import Registry
-from sidecar.identity.tokens import TOKEN_CHARS_MAX, bearer_of, sha256_of
+from sidecar.identity.tokens import bearer_of
 from sidecar.model import Principal
 
 
 class AgentCallers:
     """`IdentifiesAgents` over the authenticator."""
 
-    def __init__(self, authenticator: Authenticator, registry: Registry) -> None:
+    def __init__(self, authenticator: Authenticator) -> None:
         self._authenticator = authenticator
-        self._registry = registry
 
     async def __call__(self, asked: AskedHttp) -> Principal:
         """See `IdentifiesAgents`."""
@@ -33,14 +31,12 @@ class AgentCallers:
                 await wanted.keys.fetch()
 
     def knows(self, asked: AskedHttp) -> bool:
-        """Whether the credential is an agent's own token; it is not counted if it is not."""
+        """Whether the credential is an agent's own token, or says that it is one; it is not counted
+        if it is not."""
         if "aegis-token" in asked.headers:
             return True
-        bearer = bearer_of(asked.headers.get("authorization")) or ""
-        return (
-            len(bearer) <= TOKEN_CHARS_MAX
-            and self._registry.by_token(sha256_of(bearer)) is not None
-        )
+        bearer = bearer_of(asked.headers.get("authorization"))
+        return bearer is not None and self._authenticator.is_for_agents(bearer)
 
     def _proven(self, asked: AskedHttp) -> Principal:
         authenticator, headers = self._authenticator, asked.headers

@@ -48,6 +48,8 @@ class Case:
     redacted: tuple[str, ...] = ()
     #: What is masked of it, while it is judged.
     masked: MaskedCall | None = None
+    #: Whether other calls of its run were recorded before it, so that it waits for its turn.
+    is_overtaken: bool = False
     #: The yes by which it is to go ahead.
     permit: Permits | None = None
     #: Whether some of its arguments are not known any more.

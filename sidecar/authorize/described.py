@@ -16,6 +16,7 @@ from sidecar.authorize.answers import STATUS_REASONS
 from sidecar.authorize.request import KEY_LENGTH_MAX, NAME_LENGTH_MAX, RESOURCE_LENGTH_MAX
 from sidecar.control.api.openapi import Described
 from sidecar.control.api.route import Body, Shape
+from sidecar.model import TrustLevel
 
 _ROOM: Final = "authorize"
 _REFERENCE: Final = "#/components/schemas/{model}"
@@ -26,7 +27,13 @@ _NO_NUL: Final = "^[^\\u0000]*$"
 Name = Annotated[str, Field(min_length=1, max_length=NAME_LENGTH_MAX, pattern=_NO_NUL)]
 Kept = Annotated[str, Field(min_length=1, max_length=KEY_LENGTH_MAX, pattern=_NO_NUL)]
 Resource = Annotated[str, Field(max_length=RESOURCE_LENGTH_MAX, pattern=_NO_NUL)]
-_PLAIN: Final = "PlainValue"
+#: Said in words, and not as a schema that names itself: some that make clients from the document
+#: make nothing of such a schema, nor of the operation that takes it.
+_PLAIN: Final = (
+    "JSON that every reader reads alike: no NUL, and numbers that are written without a fraction "
+    "or an exponent within ±2^53"
+)
+_LEVELS: Final = f"{', '.join(one.label for one in TrustLevel)}; any other word counts as unknown"
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -51,13 +58,13 @@ class ToolCallSaid(Body):
     action: Name
     resource: Resource | None = None
     mutates_state: bool
-    parameters: Any
+    parameters: Annotated[Any, Field(description=_PLAIN)]
 
 
 class ContextSaid(Body):
     """What led to the call; it can only make the decision stricter."""
 
-    source_trust: Name
+    source_trust: Annotated[Name, Field(description=_LEVELS)]
     contains_sensitive_data: bool | None = None
 
 
@@ -281,28 +288,5 @@ def _schemas() -> dict[str, Any]:
         (ConsumedApproval, "validation"), (StatusEnvelope, "validation"),
     ]  # fmt: skip
     _, schema = models_json_schema(models, ref_template=_REFERENCE)
-    found: dict[str, Any] = {**schema["$defs"], _PLAIN: _plain()}
-    # pydantic knows no schema that names itself.
-    found[ToolCallSaid.__name__]["properties"]["parameters"] = {
-        "$ref": _REFERENCE.format(model=_PLAIN)
-    }
+    found: dict[str, Any] = schema["$defs"]
     return found
-
-
-def _plain() -> dict[str, Any]:
-    """Any value that every reader of JSON reads alike."""
-    again = {"$ref": _REFERENCE.format(model=_PLAIN)}
-    text = {"type": "string", "pattern": _NO_NUL}
-    return {
-        "title": _PLAIN,
-        "description": "JSON that every reader reads alike: no NUL, and numbers that are written "
-        "without a fraction or an exponent within ±2^53",
-        "anyOf": [
-            {"type": "null"},
-            {"type": "boolean"},
-            {"type": "number"},
-            text,
-            {"type": "array", "items": again},
-            {"type": "object", "propertyNames": text, "additionalProperties": again},
-        ],
-    }

@@ -28,6 +28,7 @@ from sidecar.ledger.delegations import (
 from sidecar.ledger.fence import Fence
 from sidecar.ledger.run_keeper import RunBefore, RunKeeper
 from sidecar.ledger.run_text import UnreadableRun
+from sidecar.ledger.run_turns import Turn
 from sidecar.model import Decision, Effect, OutcomeKind, ToolCall
 from sidecar.policy.contained import barred_by
 from sidecar.policy.decide import decide
@@ -85,12 +86,15 @@ class AuthorizeJudging:
     async def settle(self, case: Case, policy_set: PolicySet) -> Settled:
         """The decision, recorded if the call may go ahead. Raises Refused for one that may not."""
         counted: Counted = {}
+        turn: Turn | None = None
         await self._require_pinned(case, policy_set)
         try:
             for _ in range(DECISIONS_MAX - 1):
                 tried = await self._tried_masked(case, policy_set, counted)
                 if isinstance(tried, Settled):
                     break
+                if case.is_overtaken and turn is None:
+                    turn = await self._runs.turn(case.principal, case.run_id)
                 case.principal = await self._registry.again(case.principal)
             else:
                 tried = await self._tried_masked(case, policy_set, counted)
@@ -99,6 +103,9 @@ class AuthorizeJudging:
         except BaseException:
             self._rates.give_back(counted)
             raise
+        finally:
+            if turn is not None:
+                turn.end()
         if tried.recorded is None:
             self._rates.give_back(counted)
         case.masked = None
@@ -230,6 +237,7 @@ class AuthorizeJudging:
         if isinstance(said, Stale):
             if said.run is not None:
                 self._runs.is_other(before, said.run)
+                case.is_overtaken = True
             self._registry.is_behind(case.principal.tenant, said.epoch)
             return decision
         if isinstance(said, SaidBefore):

@@ -95,9 +95,22 @@ def file_path(name: str) -> Path:
     return Path(name).resolve()
 
 
-def finished(work: Coroutine[Any, Any, int], *, writes: bool = False) -> int:
-    """Runs the work; gives its exit code, or 1 or 2 after saying on stderr what went wrong. Told to
-    end, it ends in order."""
+def ready_partial(target: Path) -> Path:
+    """Where the file of this name is written first. What killed processes left half written of it
+    is removed, and told."""
+    from storage.backup import clear_left_behind, partial_of
+
+    removed, left = clear_left_behind(target)
+    for path in removed:
+        print(f"{path} was left half written by a process that is gone: removed", file=sys.stderr)
+    for path in left:
+        print(f"{path} is being written by another process, or was left behind", file=sys.stderr)
+    return partial_of(target)
+
+
+def finished(work: Coroutine[Any, Any, int], *, writes: bool = False, trouble: int = 1) -> int:
+    """Runs the work; gives its exit code, or 2 for wrong usage and `trouble` for a store or file
+    that is, after saying on stderr what went wrong. Told to end, it ends in order."""
     import asyncio
 
     from sidecar.cli.told_to_end import ended_in_order
@@ -115,12 +128,12 @@ def finished(work: Coroutine[Any, Any, int], *, writes: bool = False) -> int:
             print("    A sidecar is running on this store: stop it first.", file=sys.stderr)
         else:
             print(f"    {error.next_step}", file=sys.stderr)
-        return 1
+        return trouble
     except BrokenPipeError:  # whoever reads what is printed has had enough: no trouble of the store
         raise
     except OSError as error:
         print(f"cannot be read or written: {os_error_text(error)}", file=sys.stderr)
-        return 1
+        return trouble
 
 
 async def tenant_of(reader: SqlReader, named: str | None) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
-import ssl
 import sys
 import urllib.parse
 
 from sidecar.cli.control_client import SOCKET_NAME, Unreachable, ask_at, load_configuration
 from sidecar.cli.os_error_text import os_error_text
+from sidecar.verifying_tls import verifying_context
 
 NAME = "health"
 HELP = "exit 0 if the sidecar is ready to serve, else 1"
@@ -65,7 +65,7 @@ def _asked_at(args: argparse.Namespace) -> list[str]:
         raise Unreachable("--url is http://HOST:PORT or https://HOST:PORT", 2)
     if url.scheme == "http":
         return _reasons(http.client.HTTPConnection(host, port or 80, timeout=args.timeout))
-    context = ssl.create_default_context()
+    context = verifying_context()
     return _reasons(
         http.client.HTTPSConnection(host, port or 443, timeout=args.timeout, context=context)
     )

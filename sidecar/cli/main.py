@@ -3,7 +3,8 @@
 Knows: the names of the commands. Each is a module of this package with NAME, HELP,
 add_arguments(parser) and run(args) -> exit code; it is imported when it is named, and imports
 what it needs when it runs, so that a short command stays short.
-Exit codes: 0 fine, 1 problems found, 2 wrong usage or unreadable input.
+Exit codes: 0 fine, 1 problems found, 2 wrong usage or unreadable input; 128 and the number of what
+ended it (Ctrl-C, a pipe that nobody reads), which is no verdict.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ COMMANDS = (
 
 _PROGRAM = "aegis-sidecar"
 _INTERRUPTED = 128 + signal.SIGINT
+_UNREAD = 128 + signal.SIGPIPE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         silence()  # whoever read our output has seen enough
-        return 1
+        return _UNREAD  # 1 is a verdict of those who verify
     except OSError as error:
         if not has_no_room(error):
             raise

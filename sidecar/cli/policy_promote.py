@@ -158,21 +158,37 @@ def _passes(chosen: Chosen, reading: Reading, policy: str) -> bool:
 def _replace(path: Path, expected: bytes, data: bytes) -> None:
     """Whole or not at all, and only if the file is still what was tested. Raises OSError."""
     import os
-    import shutil
     import tempfile
     from pathlib import Path
 
     target = path.resolve()
-    descriptor, fresh = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    fresh = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        shutil.copymode(target, fresh)
+        _keep_readers(target, fresh)
         if target.read_bytes() != expected:
             raise OSError("it was changed by someone else meanwhile")
-        Path(fresh).replace(target)
+        fresh.replace(target)
     except BaseException:
-        Path(fresh).unlink(missing_ok=True)
+        fresh.unlink(missing_ok=True)
         raise
+
+
+def _keep_readers(target: Path, fresh: Path) -> None:
+    """What takes the place of a file may be read by whoever may read that: a sidecar that runs as
+    another user, above all. Raises OSError where that cannot be."""
+    import os
+    import stat
+
+    was = target.stat()
+    mode = stat.S_IMODE(was.st_mode)
+    try:
+        os.chown(fresh, was.st_uid, was.st_gid)
+    except PermissionError as error:
+        if not mode & stat.S_IROTH:
+            raise OSError("it is another user's or group's: do it as its owner or root") from error
+    fresh.chmod(mode)

@@ -7,7 +7,12 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
-from sidecar.cli.chosen_store import WrongUsage, add_store_arguments, store_url
+from sidecar.cli.chosen_store import (
+    WrongUsage,
+    add_store_arguments,
+    ready_partial,
+    store_url,
+)
 from sidecar.cli.os_error_text import os_error_text
 from sidecar.cli.own_output import silence
 from sidecar.counted import counted
@@ -107,8 +112,6 @@ def _opened(name: str | None) -> Iterator[BinaryIO]:
     verify, as a chain that ends there; and what was there before stays until then."""
     from pathlib import Path
 
-    from storage.backup import partial_of
-
     if not name:
         yield sys.stdout.buffer
         return
@@ -119,7 +122,7 @@ def _opened(name: str | None) -> Iterator[BinaryIO]:
             yield to
         return
     target = given.resolve()
-    partial = partial_of(target)
+    partial = ready_partial(target)
     try:
         opened = partial.open("xb")
     except OSError as error:

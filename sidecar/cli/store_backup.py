@@ -11,6 +11,7 @@ from sidecar.cli.chosen_store import (
     file_path,
     finished,
     print_reports,
+    ready_partial,
     size_text,
     store_file,
     store_url,
@@ -42,12 +43,12 @@ async def _backup(args: argparse.Namespace) -> int:
     import storage
     from sidecar.backup_file import Backup, keep
     from sidecar.clock import Clock
-    from storage.backup import check_free, copy_store, discard, partial_of, publish
+    from storage.backup import check_free, copy_store, discard, publish
 
     source, trusted = store_file(store_url(args), NAME), trusted_keys_of(args)
     target = file_path(args.target)
-    partial = partial_of(target)
     check_free(target)
+    partial = ready_partial(target)
     # Raises for what is no store, before anything is copied.
     await (await storage.open_reader(f"sqlite:///{source}")).close()
     begun_us = Clock().now_us()  # what is recorded from here on may be missing in the copy

@@ -15,6 +15,7 @@ from sidecar.cli.chosen_store import (
     file_path,
     finished,
     print_reports,
+    ready_partial,
     size_text,
     store_url,
     tenant_of,
@@ -255,12 +256,12 @@ async def _archived(
     """Writes and verifies the archive, and gives it its name; raises CutRefused if it fails."""
     from sidecar.ledger.archive import write_archive
     from sidecar.ledger.stored_chain import ChainFault
-    from storage.backup import check_free, discard, partial_of, publish
+    from storage.backup import check_free, discard, publish
     from storage.retention import CutRefused
 
     target = file_path(args.archive)
-    partial = partial_of(target)
     check_free(target)
+    partial = ready_partial(target)
     try:
         cut = await write_archive(
             store, tenant_id, start, until_seq, partial, target, with_facts=args.facts

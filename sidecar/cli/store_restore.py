@@ -12,6 +12,7 @@ from sidecar.cli.chosen_store import (
     add_store_arguments,
     file_path,
     finished,
+    ready_partial,
     store_file,
     store_url,
     trusted_keys_of,
@@ -50,7 +51,7 @@ async def _restore(args: argparse.Namespace) -> int:
     import storage
     from sidecar.cli.store_backup import verify_copy
     from sidecar.clock import Clock
-    from storage.backup import copy_store, discard, partial_of
+    from storage.backup import copy_store, discard
     from storage.sqlite_file import FileLock, check_place
 
     clock, url = Clock(), store_url(args)
@@ -60,7 +61,7 @@ async def _restore(args: argparse.Namespace) -> int:
     with _named_as_backup(backup):
         await (await storage.open_reader(f"sqlite:///{backup}")).close()
     lock = FileLock(path)
-    partial = partial_of(path)
+    partial = ready_partial(path)
     try:
         kept = _name_to_keep(path, args.replace, clock.now_us())
         witness, seen = _seen_before(args, url, clock)

@@ -6,7 +6,14 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from sidecar.cli.chosen_store import add_store_arguments, file_path, finished, store_file, store_url
+from sidecar.cli.chosen_store import (
+    add_store_arguments,
+    file_path,
+    finished,
+    ready_partial,
+    store_file,
+    store_url,
+)
 from sidecar.counted import counted
 
 if TYPE_CHECKING:
@@ -56,7 +63,7 @@ async def _salvage(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from sidecar.cli.store_backup import verify_copy
-    from storage.backup import check_free, copy_store, discard, partial_of, publish
+    from storage.backup import check_free, copy_store, discard, publish
     from storage.errors import StoreMissing
     from storage.salvage import copy_as_it_is
 
@@ -65,7 +72,7 @@ async def _salvage(args: argparse.Namespace) -> int:
     check_free(target)
     if not source.is_file():
         raise StoreMissing(f"there is no store at {source}")
-    partial = partial_of(target)
+    partial = ready_partial(target)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as name:
         # SQLite may write to what it opens, if only to read its log: it never opens the original.
         fresh = Path(name) / "fresh.db"

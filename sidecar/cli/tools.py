@@ -1,5 +1,5 @@
 """`aegis-sidecar tools`: a first catalogue, from OpenAPI or what an MCP server lists (`import`),
-and whether a server's tools are still what they were (`diff`, `accept`).
+and whether a server's tools are still what they were (`diff`, `accept`, `forget`).
 
 Knows: arguments, files and exit codes of the command.
 Must not know: the protocol (tools_import), the document's form (tools_openapi), the catalogue's

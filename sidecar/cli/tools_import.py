@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
@@ -198,10 +199,21 @@ async def _list_with_session(server: Asked) -> Listing:
         await server.notify("notifications/initialized", version)
         tools = await _all_pages(server, {}, version)
     except NotSpoken as refused:
-        raise ImportFailed(f"{server.url} does not answer as an MCP server: {refused}") from None
+        why = f"{refused}{_of_older(server.url)}"
+        raise ImportFailed(f"{server.url} does not answer as an MCP server: {why}") from None
     if "Mcp-Session-Id" in server.headers:
         await server.end_session(version)
     return Listing(tools, revision, _server_name(found))
+
+
+def _of_older(url: str) -> str:
+    """What may be meant by an address that servers of revision 2024-11-05 have by custom."""
+    if not urlsplit(url).path.endswith("/sse"):
+        return ""
+    return (
+        "; if it speaks HTTP+SSE, the transport of revision 2024-11-05, `url` has to be its "
+        "address for streamable HTTP, mostly /mcp"
+    )
 
 
 async def _all_pages(

@@ -1,4 +1,5 @@
-"""`aegis-sidecar tools diff|accept`: what MCP servers say of their tools, against what is pinned.
+"""`aegis-sidecar tools diff|accept|forget`: what MCP servers say of their tools, against what is
+pinned.
 
 Asks the running sidecar over control.sock, which keeps the pins; where none runs, the store.
 Knows: how a difference is drawn: a unified diff of both definitions, one member a line. A server
@@ -27,7 +28,8 @@ LINE_LENGTH_MAX: Final = 2000
 
 
 def add_pin_arguments(actions: _SubParsersAction[argparse.ArgumentParser]) -> None:
-    """`tools diff [UPSTREAM]` and `tools accept UPSTREAM TOOL|--all`."""
+    """`tools diff [UPSTREAM]`, `tools accept UPSTREAM TOOL|--all` and `tools forget UPSTREAM
+    TOOL…|--all`."""
     diff = actions.add_parser(
         "diff",
         help="show tools of MCP servers that are not what they were pinned to",
@@ -48,7 +50,19 @@ def add_pin_arguments(actions: _SubParsersAction[argparse.ArgumentParser]) -> No
         "--seen", default="", metavar="HASH", help="only if this is what was seen, as `diff` shows"
     )
     accept.add_argument("--reason", default="", help="why; it stands beside the receipt")
-    for one in (diff, accept):
+    forget = actions.add_parser(
+        "forget",
+        help="unpin tools that a server has no more, on record; 2,048 of each are kept",
+        description="Unpins tools, so that there is room for others: of a server 2,048 are kept. "
+        "What a list says of such a tool next is first seen: pinned as it is then, listed, and "
+        "called as far as the policies allow. A tool that has drifted is not forgotten.",
+    )
+    forget.add_argument("upstream", metavar="UPSTREAM")
+    forget.add_argument("tools", metavar="TOOL", nargs="*")
+    forget.add_argument("--all", action="store_true", help="every tool of it that is pinned")
+    forget.add_argument("--dry-run", action="store_true", help="only say which would go")
+    forget.add_argument("--reason", default="", help="why; it stands beside the receipt")
+    for one in (diff, accept, forget):
         one.add_argument("--tenant", default="", help="if there are several")
         one.add_argument("--json", action="store_true", help="one JSON object")
         add_connection_arguments(one)
@@ -65,6 +79,11 @@ def run_pins(args: argparse.Namespace) -> int:
             print("--seen goes with one TOOL", file=sys.stderr)
             return 2
         asked |= {"tool": args.tool, "seen": args.seen, "reason": args.reason}
+    if args.action == "forget":
+        if bool(args.tools) is args.all:
+            print("name each TOOL, or write --all", file=sys.stderr)
+            return 2
+        asked |= {"tools": args.tools or None, "reason": args.reason, "is_tried": args.dry_run}
     try:
         said = _ask(args, asked)
     except _Refused as refused:
@@ -75,7 +94,7 @@ def run_pins(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(said))
     else:
-        for line in _accepted(said) if args.action == "accept" else _drifted(said):
+        for line in _LINES[args.action](said):
             print(line)
     return 1 if args.action == "diff" and said["drifted"] else 0
 
@@ -126,6 +145,19 @@ def _accepted(said: dict[str, Any]) -> Iterator[str]:
         yield f"nothing of {said['upstream']} has drifted"
 
 
+def _forgotten(said: dict[str, Any]) -> Iterator[str]:
+    verb = "would forget" if said.get("is_tried") else "forgot"
+    for tool, sha256 in said["forgotten"].items():
+        yield f"{verb} {said['upstream']}/{_printable(tool)} {sha256[:SHOWN_DIGITS]}"
+    if not said["forgotten"]:
+        yield f"nothing of {said['upstream']} is pinned"
+    if "seq" in said:
+        yield (
+            f"receipt {said['seq']} of {said['tenant']} tells of it; a tool that the server lists "
+            "again is new, and pinned as it is then"
+        )
+
+
 def _drifted(said: dict[str, Any]) -> Iterator[str]:
     for tool in said["tools"]:
         yield from _difference(tool)
@@ -161,6 +193,9 @@ def _lines(definition: str) -> list[str]:
     for line in json.dumps(json.loads(definition), indent=2, ensure_ascii=False).splitlines():
         lines += line.replace("\\n", "\\n\n").split("\n")
     return lines
+
+
+_LINES: Final = {"diff": _drifted, "accept": _accepted, "forget": _forgotten}
 
 
 def _printable(text: str) -> str:

@@ -51,6 +51,11 @@ async def _said(url: str, action: str, asked: dict[str, Any]) -> dict[str, Any]:
     store = await storage.open_store(url, now_us=Clock().now_us)
     try:
         care = await _care(store, store)
+        if action == "forget":
+            return await care.forget(
+                asked["upstream"], asked["tools"], asked["tenant"], asked["reason"],
+                actor=command_actor(), is_tried=asked["is_tried"],
+            )  # fmt: skip
         tools = None if asked["tool"] is None else [asked["tool"]]
         return await care.accept(
             asked["upstream"], tools, asked["tenant"], asked["seen"], asked["reason"],
@@ -69,7 +74,7 @@ async def _care(reader: SqlReader, store: SqlStore | None) -> ToolCare:
 
     held = await reader.pinned_upstreams()
     pins = PinKeeper(reader, _AtOnce(store), Clock(), Fence(), is_alone=False)
-    tenants = list(dict.fromkeys(tenant for tenant, _ in held))
+    tenants = list(dict.fromkeys([*(tenant for tenant, _ in held), *await reader.tenants()]))
     return ToolCare(pins, tenants, list(dict.fromkeys(upstream for _, upstream in held)))
 
 

@@ -94,10 +94,13 @@ def _expires(pem: bytes) -> datetime:
 
 
 def _check_key(pem: bytes) -> None:
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
         load_pem_private_key(pem, None)
+    except UnsupportedAlgorithm as error:
+        raise ValueError(f"the key is of a kind that cannot be used: {error}") from None
     except TypeError:
         raise ValueError("the key is encrypted: give it without a passphrase") from None
     except ValueError:

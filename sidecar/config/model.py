@@ -381,9 +381,9 @@ class Config(Group):
         key="identity.mtls",
     )
     issuers: tuple[Issuer, ...] = _setting(
-        "who signs tokens (JWT) of agents; they come as Aegis-Token, or as a bearer where the "
-        "sidecar sends the upstream's own credential; `run_claim` names what divides their runs; "
-        "with a `people_audience` of people too, for the control listener",
+        "who signs tokens (JWT; RS256, PS256, ES256 or EdDSA) of agents; they come as Aegis-Token, "
+        "or as a bearer where the sidecar sends the upstream's own credential; `run_claim` names "
+        "what divides their runs; with a `people_audience` of people too, for the control listener",
         (),
         form="one, or a list of `{issuer, audience, jwks: URL, agent_claim, tenant_claim, "
         "run_claim, people_audience, person_claim, leeway}`",

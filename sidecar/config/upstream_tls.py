@@ -14,6 +14,7 @@ from sidecar.config.certificates import as_file
 from sidecar.config.listener_tls import pem_bytes, warn_if_expired
 from sidecar.config.model import Pem, UpstreamTls
 from sidecar.config.references import References
+from sidecar.verifying_tls import verifying_context
 from sidecar.yaml_section import Section
 
 _KEYS = ("ca", "cert", "key")
@@ -78,10 +79,9 @@ def client_context(material: ClientMaterial) -> ssl.SSLContext:
     """
     try:
         authorities = None if material.ca is None else material.ca.decode("ascii")
-        context = ssl.create_default_context(cadata=authorities)
+        context = verifying_context(authorities)
     except (ssl.SSLError, ValueError):
         raise ValueError("ca holds no usable certificate") from None
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     if material.cert is not None and material.key is not None:
         with as_file(material.key + b"\n" + material.cert) as path:

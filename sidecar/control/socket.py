@@ -175,6 +175,22 @@ def _add_tools(app: web.Application, tools: ToolCare) -> None:
         )
         return json_answer(200, said)
 
+    async def post_forget(request: web.Request) -> web.Response:
+        asked = await _asked(request)
+        named = asked.get("tools", 0)  # null means all: whoever says nothing means nothing
+        if named is not None and not _are_texts(named):
+            return json_answer(400, {"code": "malformed_request", "title": "`tools` are no texts"})
+        said = await tools.forget(
+            _text(asked, "upstream"),
+            named,
+            _text(asked, "tenant"),
+            _text(asked, "reason"),
+            actor=f"socket:{user_name(_user_id(request))}",
+            is_tried=asked.get("is_tried") is True,
+        )
+        return json_answer(200, said)
+
+    app.router.add_post("/tools/forget", post_forget)
     app.router.add_post("/tools/diff", post_diff)
     app.router.add_post("/tools/accept", post_accept)
 
@@ -201,6 +217,10 @@ def _agent(asked: dict[str, Any]) -> tuple[str, str | None]:
 def _text(asked: dict[str, Any], name: str) -> str:
     value = asked.get(name)
     return value if isinstance(value, str) else ""
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
 
 
 def _is_unicode(*texts: str) -> bool:

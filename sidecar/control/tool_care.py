@@ -1,7 +1,8 @@
-"""Shows what MCP servers say of their tools now and when that was pinned, and takes it over.
+"""Shows what MCP servers say of their tools and when that was pinned, takes it over, forgets it.
 
-Knows: that accepting is one entry: the receipt that tells of it and the new pins stand or fall
-together; and that only what was looked at is accepted, if its hash is given.
+Knows: that accepting and forgetting are one entry: the receipt that tells of it and the pins stand
+or fall together; that only what was looked at is accepted, if its hash is given; and that a tool
+which has drifted is not forgotten, for what its server says next would be taken over unseen.
 Must not know: HTTP, the command line, how a difference is drawn.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from sidecar.counted import counted
 from sidecar.ledger.pin_entries import SOCKET_ACTOR
 from sidecar.ledger.pin_keeper import PinsUnknown
 from sidecar.ledger.tool_definition import why_unknown
@@ -120,6 +122,56 @@ class ToolCare:
                 raise _refused(error) from error
         return said
 
+    async def forget(
+        self,
+        upstream: str,
+        tools: Sequence[str] | None,
+        tenant: str,
+        reason: str,
+        *,
+        actor: str,
+        is_tried: bool = False,
+    ) -> dict[str, Any]:
+        """Unpins these tools (None: all of the upstream), on record as done by `actor`: what a list
+        says of them next is first seen, and pinned. With `is_tried` only says which they are.
+
+        Raises ToolCareRefused.
+        """
+        named = self._only_tenant(tenant)
+        self._named_upstreams(upstream)
+        pinned = {row.tool: row for row in await self._rows(named, upstream)}
+        wanted = sorted(pinned) if tools is None else list(dict.fromkeys(tools))
+        for tool in wanted:
+            if tool not in pinned:
+                raise ToolCareRefused(
+                    "not_pinned",
+                    f"no tool {tool!r} of {upstream} is pinned, so there is nothing to forget",
+                    "`tools forget UPSTREAM --all --dry-run` shows those that are.",
+                )
+        drifted = [tool for tool in wanted if pinned[tool].seen_sha256]
+        if drifted:
+            raise ToolCareRefused(
+                "drifted",
+                f"{upstream}/{drifted[0]}{_and_more(len(drifted) - 1)} drifted: once forgotten, "
+                "whatever its server says of it next would be pinned unseen",
+                "`tools diff` shows what has changed; what `tools accept` took over can be "
+                "forgotten.",
+            )
+        said: dict[str, Any] = {
+            "tenant": named,
+            "upstream": upstream,
+            "forgotten": {tool: pinned[tool].sha256 for tool in wanted},
+        }
+        if is_tried:
+            return {**said, "is_tried": True}
+        if wanted:
+            rows = [pinned[tool] for tool in wanted]
+            try:
+                said["seq"] = await self._pins.forget(named, upstream, rows, reason, actor)
+            except PinsUnknown as error:
+                raise _refused(error) from error
+        return said
+
     async def _rows(self, tenant: str, upstream: str) -> list[PinRow]:
         try:
             return await self._pins.pins(tenant, upstream)
@@ -156,6 +208,10 @@ class ToolCare:
                 "Name one with --tenant.",
             )
         return named[0]
+
+
+def _and_more(count: int) -> str:
+    return f" and {counted(count, 'other tool')} have" if count else " has"
 
 
 def _refused(error: PinsUnknown) -> ToolCareRefused:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sidecar.errors import Refused
 from sidecar.identity.agent_states import FINAL
 from sidecar.identity.certificates import subjects_of
-from sidecar.identity.jwks import BadToken
+from sidecar.identity.jwks import BadToken, KeysWanted
 from sidecar.identity.lockout import LOCKED_S, Lockout
 from sidecar.identity.tokens import TOKEN_CHARS_MAX, sha256_of
 
@@ -93,6 +93,14 @@ class Authenticator:
         """Whether a bearer could be an agent's: some have tokens, or an issuer signs theirs."""
         return self._signed is not None or self._registry.has_tokens
 
+    def is_for_agents(self, secret: str) -> bool:
+        """Whether a bearer says that it is an agent's, by a token or by its audience."""
+        if len(secret) > TOKEN_CHARS_MAX:
+            return False
+        if self._registry.by_token(sha256_of(secret)) is not None:
+            return True
+        return self._signed is not None and self._signed.is_for_agents(secret)
+
     def without(self) -> Principal:
         """Who calls without a credential. Raises Refused."""
         default = self._registry.default
@@ -113,7 +121,7 @@ class Authenticator:
         have to be fetched first.
         """
         found: Principal | None = None
-        if self.lockout.is_locked(address) and not self._have_worked(secrets, certificate):
+        if self.lockout.is_locked(address) and not self._are_no_guesses(secrets, certificate):
             self._failures.failed("locked_out")
             raise Refused("too_many_failures", retry_after_s=LOCKED_S)
         if certificate is not None:
@@ -127,6 +135,14 @@ class Authenticator:
         if found is None:
             return self.without()
         return found
+
+    def tokens_among(self, secrets: tuple[str, ...]) -> tuple[str, ...]:
+        """The hashes of those that are agents' tokens; of one that is none any more, only where
+        no issuer could have signed it."""
+        hashes = tuple(map(sha256_of, secrets))
+        if self._signed is None:
+            return hashes
+        return tuple(one for one in hashes if self._registry.by_token(one) is not None)
 
     # -- one by one --------------------------------------------------------------------------
 
@@ -151,7 +167,7 @@ class Authenticator:
         try:
             said = self._signed.read(token, sha256)
         except BadToken as bad:
-            raise self._refused(bad.reason, address) from None
+            raise self._refused(bad.reason, address, is_guess=bad.is_guess) from None
         named = self._by_claim.get((said.tenant, said.name))
         standing = None if named is None else self._registry.agent(*named)
         if standing is None:
@@ -173,18 +189,34 @@ class Authenticator:
                 return found
         raise self._refused("certificate", address)
 
-    def _have_worked(self, secrets: tuple[str, ...], certificate: Certificate | None) -> bool:
+    def _are_no_guesses(self, secrets: tuple[str, ...], certificate: Certificate | None) -> bool:
         """All agents of a host share its address, and one that keeps failing must not silence the
-        others: what has worked before goes on to work."""
+        others: what has worked before goes on to work, and so does what nobody guesses, a
+        certificate or a signature. Signed tokens live for minutes: the next one has never worked
+        before. Raises KeysWanted where an issuer's keys were never had."""
         if not secrets:
-            return certificate is not None  # nobody guesses a certificate
-        return all(
-            len(one) <= TOKEN_CHARS_MAX and sha256_of(one) in self._proven for one in secrets
-        )
+            return certificate is not None
+        return all(len(one) <= TOKEN_CHARS_MAX and self._is_no_guess(one) for one in secrets)
 
-    def _refused(self, reason: str, address: str) -> Refused:
+    def _is_no_guess(self, secret: str) -> bool:
+        sha256 = sha256_of(secret)
+        if sha256 in self._proven:
+            return True
+        if self._signed is None or secret.count(".") != 2:
+            return False
+        try:
+            self._signed.read(secret, sha256)
+        except BadToken:
+            return False
+        except KeysWanted as wanted:
+            if wanted.keys.is_too_old:
+                raise
+            return False
+        return True
+
+    def _refused(self, reason: str, address: str, *, is_guess: bool = True) -> Refused:
         self._failures.failed(reason)
-        if self.lockout.failed(address):
+        if is_guess and self.lockout.failed(address):
             _log.warning(
                 "too many credentials failed from one address; it is locked out for a while",
                 extra={"source_ip": address},

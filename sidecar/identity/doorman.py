@@ -83,42 +83,54 @@ class Doorman:
         key = bearer_of(authorization) or authorization
         sha256 = sha256_of(key)
         # Agents of a host share its address with people, and must not keep them out: what has
-        # worked before goes on to work.
-        if self.lockout.is_locked(address) and sha256 not in self._proven:
-            self._failures.failed("locked_out")
-            return None
-        if not self._is_alone:
-            await self._registry.fresh(AGE_MAX_S)
-        found, why = None, "unknown"
-        if len(key) <= TOKEN_CHARS_MAX:
-            found = self._known(key)
-            if found is None and self._signed is not None and key.count(".") == 2:
-                found, why = await self._of_signed(self._signed, key)
+        # worked before goes on to work, and so does a signature, which nobody guesses.
+        is_locked = self.lockout.is_locked(address) and sha256 not in self._proven
+        found = None if is_locked else await self._of_kept(key)
+        why = BadToken("unknown")
+        if found is None and self._signed is not None and key.count(".") == 2:
+            found, why = await self._of_signed(self._signed, key, sha256, is_locked=is_locked)
         if found is not None:
             if len(self._proven) >= PROVEN_MAX:
                 self._proven.clear()
             self._proven.add(sha256)
         else:
-            self._failures.failed(why)
-            if self.lockout.failed(address):
-                _log.warning(
-                    "too many keys failed from one address; it is locked out for a while",
-                    extra={"source_ip": address},
-                )
+            self._failed("locked_out" if is_locked else why.reason, address,
+                         is_guess=why.is_guess and not is_locked)  # fmt: skip
         return found
 
-    async def _of_signed(self, signed: JwtTokens, token: str) -> tuple[Person | None, str]:
-        """The person whom a signed token names, or why there is none."""
-        sha256 = sha256_of(token)
+    def _failed(self, reason: str, address: str, *, is_guess: bool) -> None:
+        self._failures.failed(reason)
+        if is_guess and self.lockout.failed(address):
+            _log.warning(
+                "too many keys failed from one address; it is locked out for a while",
+                extra={"source_ip": address},
+            )
+
+    async def _of_kept(self, key: str) -> Person | None:
+        """The person whose key is kept here, by its hash. Raises StoreError."""
+        if not self._is_alone:
+            await self._registry.fresh(AGE_MAX_S)
+        return self._known(key) if len(key) <= TOKEN_CHARS_MAX else None
+
+    async def _of_signed(
+        self, signed: JwtTokens, token: str, sha256: str, *, is_locked: bool
+    ) -> tuple[Person | None, BadToken]:
+        """The person whom a signed token names, and why there is none. For an address that is
+        locked no issuer is asked again."""
+        why = BadToken("unknown")
+        if len(token) > TOKEN_CHARS_MAX:
+            return None, why
         while True:
             try:
                 said = signed.read(token, sha256, is_person=True)
             except KeysWanted as wanted:
+                if is_locked and not wanted.keys.is_too_old:
+                    return None, why
                 await wanted.keys.fetch()
             except BadToken as bad:
-                return None, bad.reason
+                return None, bad
             else:
-                return self._by_claim.get((said.tenant, said.name)), "unknown"
+                return self._by_claim.get((said.tenant, said.name)), why
 
     def _known(self, key: str) -> Person | None:
         sha256 = sha256_of(key)

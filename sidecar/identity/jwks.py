@@ -12,9 +12,12 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from sidecar.clock import Clock
 
 _log = logging.getLogger("aegis.identity")
@@ -57,6 +60,8 @@ class KeySet:
         #: Another number whenever the keys are others.
         self.generation = 0
         self.failures_total = 0
+        #: Whether the issuer did not answer when it was last asked.
+        self.is_failing = False
 
     def find(self, kid: str | None, algorithm: str) -> Any | None:
         """The one key that a token names and that its algorithm needs; None if there is none, or
@@ -128,11 +133,13 @@ class KeySet:
                 keys = _read(await self._fetch(self._url))
         except (OSError, TimeoutError, ValueError, RecursionError) as error:
             self.failures_total += 1
+            self.is_failing = True
             _log.warning(
                 "the keys of an issuer cannot be fetched; those fetched last count on for a while",
                 extra={"url": self._url, "cause": f"{type(error).__name__}: {error}"[:200]},
             )
             return
+        self.is_failing = False
         self._read_ns = self._clock.monotonic_ns()
         if keys != self._keys:
             self._keys, self._made = keys, {}
@@ -140,11 +147,13 @@ class KeySet:
 
 
 class BadToken(Exception):
-    """The token does not hold; `reason` is for operators."""
+    """The token does not hold; `reason` is for operators. `is_guess` is false where nobody can say
+    whether it holds, for its issuer does not answer."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, is_guess: bool = True) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.is_guess = is_guess
 
 
 class KeysWanted(Exception):
@@ -153,6 +162,14 @@ class KeysWanted(Exception):
     def __init__(self, keys: KeySet) -> None:
         super().__init__("keys are wanted")
         self.keys = keys
+
+
+@cache
+def _context() -> SSLContext:
+    """Made once: to read the system's authorities takes some milliseconds."""
+    from sidecar.verifying_tls import verifying_context  # here, as aiohttp below
+
+    return verifying_context()
 
 
 async def fetched(url: str) -> bytes:
@@ -169,6 +186,7 @@ async def fetched(url: str) -> bytes:
             ) as session,
             session.get(
                 url,
+                ssl=_context(),
                 allow_redirects=False,
                 headers={"Accept": "application/json", "Accept-Encoding": "identity"},
             ) as reply,

@@ -75,6 +75,19 @@ class JwtTokens:
         self._verified[place] = verified
         return verified
 
+    def is_for_agents(self, token: str) -> bool:
+        """Whether a token says that it is for agents: which door it is led to, and nothing more,
+        for none of it is verified here."""
+        try:
+            said = jwt.decode(token, options={"verify_signature": False})
+        except (jwt.PyJWTError, ValueError, RecursionError):
+            return False
+        found = self._issuers.get(said["iss"]) if isinstance(said.get("iss"), str) else None
+        if found is None:
+            return False
+        audiences = _audiences(said)
+        return found[0].audience in audiences and found[0].people_audience not in audiences
+
     async def close(self) -> None:
         """Ends what is being fetched."""
         for _, keys in self._issuers.values():
@@ -99,7 +112,7 @@ class JwtTokens:
         if key is None:
             if keys.may_fetch:
                 raise KeysWanted(keys)
-            raise BadToken("jwt_key")
+            raise BadToken("jwt_key", is_guess=not keys.is_failing)
         ours, others = issuer.audience, issuer.people_audience
         if is_person:
             ours, others = others, ours

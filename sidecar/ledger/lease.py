@@ -2,7 +2,9 @@
 
 Knows: that a node which does not renew in time is taken for dead, and that what it left open is
 then closed as unknown by any other. All times are the server's: clocks of nodes may differ.
-A store that was moved away is not worked on: its marks are read after each renewal.
+A server that was away kept everybody from renewing: who comes back lets the others do it too,
+before it takes one for dead. A store that was moved away is not worked on: its marks are read after
+each renewal.
 Must not know: how leases are kept, what else the sidecar does.
 """
 
@@ -20,8 +22,12 @@ from storage.records import Seal
 from storage.sql_store import SqlStore
 
 LEASE_S = 15.0
-#: Three attempts within one lease.
+#: Three attempts within one lease; after one that failed the next comes soon, for until then
+#: whatever this node begins may be closed by another.
 RENEWALS_A_LEASE = 3
+RETRIES_A_LEASE = 15
+#: How long telling that this node stops in order may take: it only spares the others waiting.
+END_S = 2.0
 
 _log = logging.getLogger("aegis.ledger")
 
@@ -52,6 +58,9 @@ class Lease:
         self._followed = ""
         #: Intents of dead nodes closed so far.
         self.recovered = 0
+        self._renewed_ns = 0
+        #: Until when the others may come back too, from a gap in which none could renew.
+        self._lenient_until_ns = 0
 
     async def begin(self) -> None:
         """Raises StoreHeld if another process lives under this node's name, or a StoreError.
@@ -65,6 +74,7 @@ class Lease:
         while True:
             try:
                 await self._store.renew_lease(self._boot_id, self._lease_s)
+                self._renewed_ns = self._clock.monotonic_ns()
                 break
             except StoreHeld:
                 if self._clock.monotonic_ns() > until_ns:
@@ -81,19 +91,40 @@ class Lease:
 
     async def run(self) -> None:
         """Renews, and closes what dead nodes left; a failure is said and tried again."""
+        said = ""
         while True:
-            await asyncio.sleep(self._lease_s / RENEWALS_A_LEASE)
+            await asyncio.sleep(self._lease_s / (RETRIES_A_LEASE if said else RENEWALS_A_LEASE))
             try:
                 try:
                     await self._store.renew_lease(self._boot_id, self._lease_s)
                 except StoreError:  # also where another has this node's name by now
                     await self._look_at_marks()
                     raise
+                self._renewed()
                 # Not in a `finally`: an error of the store would take the place of the end of this.
                 await self._look_at_marks()
-                await self.recover_dead()
+                if self._clock.monotonic_ns() >= self._lenient_until_ns:
+                    await self.recover_dead()
+                said = ""
             except StoreError as error:
-                _log.warning("the lease of this node was not renewed", extra={"cause": error.code})
+                if error.code != said:
+                    _log.warning(
+                        "the lease of this node was not renewed", extra={"cause": error.code}
+                    )
+                said = error.code
+
+    def _renewed(self) -> None:
+        """The lease is there. After a gap in which the others' may have run out as well, each of
+        them has as long as a lease to be there again."""
+        now_ns, lease_ns = self._clock.monotonic_ns(), int(self._lease_s * 1e9)
+        gap_ns, self._renewed_ns = now_ns - self._renewed_ns, now_ns
+        if gap_ns > lease_ns - lease_ns // RENEWALS_A_LEASE:
+            self._lenient_until_ns = now_ns + lease_ns
+        if gap_ns > lease_ns:
+            _log.warning(
+                "the lease of this node had run out: other nodes may have closed calls that were "
+                "in flight here as unknown"
+            )
 
     async def recover_dead(self) -> None:
         """Closes the open intents of nodes whose lease has run out; not behind a fence."""
@@ -146,6 +177,11 @@ class Lease:
     async def end(self) -> None:
         """Lets others close at once what this boot leaves open; a failure only delays that."""
         try:
-            await self._store.end_lease(self._boot_id)
+            async with asyncio.timeout(END_S):
+                await self._store.end_lease(self._boot_id)
         except StoreError as error:
             _log.warning("the lease of this node was not ended", extra={"cause": error.code})
+        except TimeoutError:
+            _log.warning(
+                "the lease of this node was not ended", extra={"cause": f"not within {END_S:g} s"}
+            )

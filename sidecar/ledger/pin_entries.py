@@ -16,7 +16,7 @@ from sidecar.ledger.canonical import canonical_arguments
 from sidecar.ledger.commitment import NONCE_BYTES, committed
 from sidecar.ledger.receipt import blank_receipt
 from storage.records import Entry
-from storage.standing import AuditRow, PinRow
+from storage.standing import AuditRow, PinGone, PinRow
 
 if TYPE_CHECKING:
     from sidecar.clock import Clock
@@ -27,14 +27,15 @@ DRIFTED: Final = "drifted"
 RETURNED: Final = "returned"
 ACCEPTED: Final = "accepted"
 PINNED: Final = "pinned"
-_ORDER: Final = (DRIFTED, RETURNED, ACCEPTED, PINNED)
+FORGOTTEN: Final = "forgotten"
+_ORDER: Final = (DRIFTED, RETURNED, ACCEPTED, PINNED, FORGOTTEN)
 
 #: Who acts by control.sock: the sidecar's own user, or root.
 SOCKET_ACTOR: Final = "socket"
 
 
 class PinChange(NamedTuple):
-    """A pin as it is to stand, and what happened to it."""
+    """A pin as it is to stand, and what happened to it; of one that is forgotten, as it stood."""
 
     what: str
     row: PinRow
@@ -78,7 +79,8 @@ def pin_entry(
         approver=actor,
         args_commitment=commitment,
     )
-    puts = tuple(one.row for one in changes)
+    puts = tuple(_put(one) for one in changes)
+    left = {one.row.tool: _left(one) for one in changes}
     audit = AuditRow(
         tenant,
         0,
@@ -87,12 +89,22 @@ def pin_entry(
         f"tools.{what}",
         f"upstream:{upstream}",
         canonical_arguments(was).decode() if was else "",
-        canonical_arguments({one.row.tool: _hash(one.what, one.row) for one in changes}).decode(),
+        canonical_arguments(left).decode(),
         str(said.get("reason", "")),
     )
     return Entry(receipt, facts, puts=puts, audit=audit)
 
 
+def _put(change: PinChange) -> PinRow | PinGone:
+    row = change.row
+    return row if change.what != FORGOTTEN else PinGone(*row[:4])
+
+
+def _left(change: PinChange) -> str | None:
+    return None if change.what == FORGOTTEN else _hash(change.what, change.row)
+
+
 def _hash(what: str, row: PinRow) -> str:
     """What changes of a pin: what it is pinned to, or what its server says of it."""
-    return row.sha256 if what in (ACCEPTED, PINNED) else row.seen_sha256 or row.sha256
+    is_said = what not in (ACCEPTED, PINNED, FORGOTTEN)
+    return row.seen_sha256 or row.sha256 if is_said else row.sha256

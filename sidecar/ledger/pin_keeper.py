@@ -21,6 +21,7 @@ from sidecar.ledger.pin_checks import AnyCheck, PinChecks
 from sidecar.ledger.pin_entries import (
     ACCEPTED,
     DRIFTED,
+    FORGOTTEN,
     PINNED,
     RETURNED,
     SOCKET_ACTOR,
@@ -214,16 +215,42 @@ class PinKeeper:
 
         The rows are as they were read; raises PinsUnknown if one has changed since.
         """
+        before = list(rows)
+        now_us = self._clock.now_us()
+        changes = [_accepted(row, now_us) for row in before]
+        return await self._by_hand(tenant, upstream, changes, before, reason, actor)
+
+    async def forget(
+        self, tenant: str, upstream: str, rows: Iterable[PinRow], reason: str, actor: str
+    ) -> int:
+        """Unpins these tools, on record as done by `actor`; the receipt's number. What a list says
+        of them next is first seen.
+
+        The rows are as they were read; raises PinsUnknown if one has changed since.
+        """
+        before = list(rows)
+        changes = [PinChange(FORGOTTEN, row) for row in before]
+        seq = await self._by_hand(tenant, upstream, changes, before, reason, actor)
+        self._crowded.discard((tenant, upstream))
+        return seq
+
+    async def _by_hand(
+        self,
+        tenant: str,
+        upstream: str,
+        changes: Sequence[PinChange],
+        before: Sequence[PinRow],
+        reason: str,
+        actor: str,
+    ) -> int:
+        said = {"reason": reason, "actor": actor}
+        entry = pin_entry(self._clock, tenant, upstream, None, changes, said, actor, before)
         async with self._turn(tenant, upstream):
-            before = list(rows)
-            changes = [_accepted(row, self._clock.now_us()) for row in before]
-            said = {"reason": reason, "actor": actor}
-            entry = pin_entry(self._clock, tenant, upstream, None, changes, said, actor, before)
             seq = await self._put(tenant, upstream, changes, entry)
         if seq is None:
             raise PinsUnknown(
                 "stale_pins",
-                "a definition has changed since it was looked at; nothing was accepted",
+                f"a definition has changed since it was looked at; nothing was {changes[0].what}",
                 "Look again with `tools diff`.",
             )
         return seq
@@ -305,6 +332,8 @@ class PinKeeper:
                 mark = PinMark(row.tool, row.version, row.sha256, row.seen_sha256)
                 known.marks[row.tool] = mark
                 known.checks.pop(row.tool, None)
+                if one.what == FORGOTTEN:
+                    del known.marks[row.tool]
             known.settle()
             self._known[tenant, upstream] = known
         return answer.seq
@@ -313,7 +342,8 @@ class PinKeeper:
         if (tenant, upstream) not in self._crowded:
             self._crowded.add((tenant, upstream))
             _log.warning(
-                "an MCP server has shown more tools than are kept; the others are hidden",
+                "an MCP server has shown more tools than are kept; the others are hidden: `tools "
+                "forget` makes room",
                 extra={"upstream": upstream, "count": count},
             )
 

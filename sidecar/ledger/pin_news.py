@@ -1,7 +1,8 @@
 """What a list of tools says that the store does not know yet. Pure.
 
 Knows: how definitions and pins are compared: a tool is first seen, says something else than it is
-pinned to, or is again what it was; what has drifted to what was seen before is no news.
+pinned to, or is again what it was; what has drifted to what was seen before is no news, nor is what
+clients of the other era are told of it.
 Must not know: stores, receipts, what is hidden.
 """
 
@@ -44,9 +45,9 @@ def news_of(marks: Mapping[str, PinMark], definitions: Sequence[Definition]) -> 
             if not any(one.is_unknown for one in ones):  # there is nothing to hold it against later
                 news.first.append(ones[0])
             continue
-        other = next((one for one in ones if one.sha256 != mark.sha256), None)
+        other = next((one for one in ones if not one.is_what(mark.sha256)), None)
         if other is None and mark.seen_sha256:
             news.again.append(tool)
-        elif other is not None and other.sha256 != mark.seen_sha256:
+        elif other is not None and not other.is_what(mark.seen_sha256):
             news.other.append(other)
     return news

@@ -12,12 +12,12 @@ Must not know: rules, HTTP, how a step is committed.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple, Protocol
 
 from sidecar.clock import Clock
 from sidecar.ledger.run_text import KeptRun, UnreadableRun, read_run, run_text
+from sidecar.ledger.run_turns import Turn, Turns
 from sidecar.model import Decision, Principal, ToolCall
 from sidecar.policy.runs import RunState, advances, beginning, gathered
 from storage.records import RunHead, RunStep
@@ -90,20 +90,20 @@ class RunKeeper:
         self._late_us = self._touch_us + (0 if is_alone else CLOCK_SKEW_US)
         self._runs_max = runs_max
         self._seen: dict[tuple[str, str], _Seen] = {}
-        self._turns: dict[tuple[str, str], asyncio.Lock] = {}
+        self._turns = Turns()
 
     def known(self, principal: Principal, run_id: str = "") -> RunBefore | None:
         """The run a call of this agent belongs to; None if the store has to be asked (`read`).
 
         `run_id` divides the agent's work, where such an id is trusted. Raises UnreadableRun.
         """
-        key = f"{principal.agent}\n{run_id}" if run_id else principal.agent
+        key = _key(principal, run_id)
         seen = self._seen.get((principal.tenant, key))
         return None if seen is None else self._before(principal, key, run_id, seen)
 
     async def read(self, principal: Principal, run_id: str = "") -> RunBefore:
         """The same, from the store. Raises what reading it raises, and UnreadableRun."""
-        key = f"{principal.agent}\n{run_id}" if run_id else principal.agent
+        key = _key(principal, run_id)
         head = await self._read(principal.tenant, key)
         return self._before(principal, key, run_id, self._learn(principal.tenant, key, head))
 
@@ -186,10 +186,10 @@ class RunKeeper:
         is_alive = seen is not None and self._is_alive(seen)
         return not is_alive and self._is_over(kept, self._clock.now_us())
 
-    def turn(self, before: RunBefore) -> asyncio.Lock:
-        """Who was told twice that the run is another by now waits for those ahead of him."""
-        self._turns = {key: lock for key, lock in self._turns.items() if lock.locked()}
-        return self._turns.setdefault((before.tenant, before.key), asyncio.Lock())
+    async def turn(self, principal: Principal, run_id: str = "") -> Turn:
+        """For whoever was told that the run is another by now: he waits for those ahead of him,
+        unless that takes too long. End it."""
+        return await self._turns.take((principal.tenant, _key(principal, run_id)))
 
     # -- what was seen -----------------------------------------------------------------------
 
@@ -237,3 +237,7 @@ class RunKeeper:
         else:
             state = beginning(principal.trust)
         return state if state.run_id == run_id else state._replace(run_id=run_id)
+
+
+def _key(principal: Principal, run_id: str) -> str:
+    return f"{principal.agent}\n{run_id}" if run_id else principal.agent

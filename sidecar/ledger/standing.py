@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from sidecar.ledger.pin_entries import ACCEPTED, PINNED
+from sidecar.ledger.pin_entries import ACCEPTED, FORGOTTEN, PINNED
 from storage.records import AFTER_ALL_IDS
 from storage.sql_store import SqlReader
 from storage.standing import AgentRow, AuditRow, KeyRow, PinRow
@@ -39,6 +39,7 @@ _ALERT: Final = "alert"
 _INCIDENT: Final = "incident"
 _KINDS: Final = (_AGENT, _KEY, _CONTAINMENT, _PIN, _ALERT, _INCIDENT)
 _PINS: Final = frozenset({f"tools.{ACCEPTED}", f"tools.{PINNED}"})
+_FORGOTTEN: Final = f"tools.{FORGOTTEN}"
 
 #: What a pass of detections raised.
 _RAISED: Final = "alerts.raised"
@@ -88,8 +89,10 @@ class LastSaid:
             upstream = row.subject.partition(":")[2]
             for tool, digest in after.items():
                 name = f"{upstream}/{tool}"
+                if row.action == _FORGOTTEN:
+                    self._said[_PIN].pop(name, None)
                 # Beside what has drifted there may be what is new, and nothing tells them apart.
-                if row.action in _PINS or name not in self._said[_PIN]:
+                elif row.action in _PINS or name not in self._said[_PIN]:
                     self._note(_PIN, name, row.seq, {"sha256": digest})
 
     def _raised(self, seq: int, after: Shown) -> None:

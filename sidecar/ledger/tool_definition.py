@@ -2,7 +2,8 @@
 
 Knows: the members that tell a model and a client what a tool is and takes: name, title,
 description, schemas, annotations. Icons, `_meta` and the like may change freely. What cannot be
-read or kept is something else than whatever was pinned.
+read or kept is something else than whatever was pinned. Of a tool that a server tells clients of
+two eras in two ways both are one definition.
 Must not know: lists, pins, what follows from a difference.
 """
 
@@ -15,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from sidecar.ledger.jcs import jcs
+from sidecar.ledger.output_eras import told_otherwise
 
 MEMBERS: Final = ("name", "title", "description", "inputSchema", "outputSchema", "annotations")
 #: No member that is pinned.
@@ -30,6 +32,12 @@ class Definition(NamedTuple):
     text: str
     sha256: str
     is_unknown: bool = False
+    #: The hash of the same as a client of the other era is told it; "" where that is no other.
+    twin_sha256: str = ""
+
+    def is_what(self, sha256: str) -> bool:
+        """Whether this is the definition of this hash, to a client of either era."""
+        return self.sha256 == sha256 or (self.twin_sha256 == sha256 and bool(sha256))
 
 
 def unknown_definition(tool: str, why: str) -> Definition:
@@ -49,4 +57,8 @@ def definition_of(tool: Mapping[str, Any]) -> Definition:
     is null is as good as absent. Raises NotCanonical."""
     told = {name: tool[name] for name in MEMBERS if tool.get(name) is not None}
     text = jcs(told, has_long_integers=True)
-    return Definition(tool["name"], text.decode(), sha256(text).hexdigest())
+    twin = ""
+    other = told_otherwise(told.get("outputSchema"))
+    if other is not None:
+        twin = sha256(jcs({**told, "outputSchema": other}, has_long_integers=True)).hexdigest()
+    return Definition(tool["name"], text.decode(), sha256(text).hexdigest(), twin_sha256=twin)

@@ -37,6 +37,8 @@ Route = Callable[[PolicySet, Mapping[str, str], Request, Mapping[str, Any]], Too
 #: Where calls of tests come from unless they say otherwise.
 SOURCE_IP: Final = "127.0.0.1"
 _CALL_ID: Final = "0" * 32
+#: Of upstreams that are not called here.
+_AUTHORIZE: Final = "authorize"
 #: What a test does not say of the calls that went before.
 _NOT_STATED: Final = Hidden(
     frozenset(name for name in FACTS if name.startswith("http.")), frozenset({()})
@@ -168,13 +170,20 @@ def entry_of(catalogue: Catalogue, name: str) -> Entry:
 
 
 def named_call(
-    catalogue: Catalogue, name: str, args: Mapping[str, Any], http: Mapping[str, Any]
+    catalogue: Catalogue,
+    name: str,
+    args: Mapping[str, Any],
+    http: Mapping[str, Any],
+    kind: str | None = None,
 ) -> ToolCall:
-    """A call to a tool by its name. Raises Refused for arguments the catalogue does not take."""
+    """A call to a tool by its name. Raises Refused for arguments the catalogue does not take.
+
+    `kind` is that of the upstream, if it is known: what only asks has no method and no path.
+    """
     entry = entry_of(catalogue, name)
     bound = entry.args.bind(args, ()) if entry.args is not None else dict(args)
     operation = name.partition("/")[2]
-    method, path = _method_and_path(entry, bound)
+    method, path = ("", "") if kind == _AUTHORIZE else _method_and_path(entry, bound)
     is_method = operation.startswith(MCP_PREFIX)
     is_rest = entry.route is not None
     action = (
@@ -227,7 +236,8 @@ def _explained(policy_set: PolicySet, case: Case, call: ToolCall, run: RunState)
 def _call(policy_set: PolicySet, kinds: Mapping[str, str], case: Case, route: Route) -> ToolCall:
     if isinstance(case.call, Request):
         return route(policy_set, kinds, case.call, case.http)
-    call = named_call(policy_set.catalogue, case.call, case.args, case.http)
+    kind = kinds.get(case.call.partition("/")[0])
+    call = named_call(policy_set.catalogue, case.call, case.args, case.http, kind)
     is_protocol = _is_protocol(policy_set, kinds, case.call, case.args, route)
     return call._replace(is_protocol=is_protocol)
 

@@ -24,6 +24,7 @@ from sidecar.policy.cel_extents import Needles, Uncountable, uniform
 from sidecar.policy.cel_function_costs import are_cheap
 from sidecar.policy.cel_hints import hint_for, hint_for_missing, telling
 from sidecar.policy.cel_metering import TEXT, TICK
+from sidecar.policy.cel_references import kept_by_nobody
 from sidecar.policy.cel_tree import Term, decode
 from sidecar.policy.evaluation import COUNT_TAKES, TEXT_TAKES, TICK_TAKES
 from sidecar.policy.facts import FACTS, Kind
@@ -54,7 +55,7 @@ _TOO_SLOW_HINT = "loops in loops, lists that grow in a loop and large patterns t
 def _overload(
     name: str, gives: cel.Type, takes: list[cel.Type], run: Any, *, is_member: bool = False
 ) -> cel.FunctionDecl:
-    metered = cel_functions.on_the_meter(name, run)
+    metered = kept_by_nobody(cel_functions.on_the_meter(name, run), len(takes))
     overload = cel.Overload(f"aegis_{name}", gives, takes, is_member, metered)
     return cel.FunctionDecl(name, [overload])
 
@@ -332,7 +333,6 @@ _PROBES = {
 }
 #: What is wrong with a literal of which the function above says false.
 _BOUNDS = {COUNT: "run.count looks back 24h at most"}
-
 
 #: By each of TELLING_TYPES.
 _ARGUMENT_TYPES = {"string": _TYPE.STRING, "int": _TYPE.INT, "bool": _TYPE.BOOL}

@@ -20,6 +20,7 @@ from sidecar.policy.cel_costs import COST_MAX_NS, transport_ns
 from sidecar.policy.cel_errors import without_values, written_names
 from sidecar.policy.cel_extents import Extent, extent_of, rounded_up
 from sidecar.policy.cel_metering import TEXT, TICK
+from sidecar.policy.cel_references import kept_by_nobody
 from sidecar.policy.cel_tree import decode
 from sidecar.policy.facts import FACTS, Facts, measured
 from sidecar.policy.meter import Meter, OverBudget, running
@@ -209,8 +210,8 @@ class _Frame:
 
     def _tell(self, meter: Meter) -> None:
         """From here on the functions of the meter are known."""
-        tick = cel.Function(TICK, TICK_TAKES, False, meter.tick, _TYPE.BOOL)
-        text = cel.Function(TEXT, TEXT_TAKES, False, meter.text, _TYPE.STRING)
+        tick = cel.Function(TICK, TICK_TAKES, False, kept_by_nobody(meter.tick, 2), _TYPE.BOOL)
+        text = cel.Function(TEXT, TEXT_TAKES, False, kept_by_nobody(meter.text, 2), _TYPE.STRING)
         self._functions = [*self._functions[: self._own], tick, text]
         self._activation = None
 
@@ -288,7 +289,11 @@ def _failed(value: Any, condition: Condition, wanted: str) -> ConditionError:
 
 
 def _counting(facts: Facts) -> cel.Function:
-    def count(pattern: str, window: timedelta) -> int:
-        return count_calls(facts.run, pattern, window // _MICROSECOND, facts.now_us)
+    """Does not hold the facts: they hold it, and no collector finds a circle through the library,
+    so that each call that was counted for would stay, with its arguments."""
+    run, now_us = facts.run, facts.now_us
 
-    return cel.Function(COUNT, COUNT_TAKES, False, count, _TYPE.INT)
+    def count(pattern: str, window: timedelta) -> int:
+        return count_calls(run, pattern, window // _MICROSECOND, now_us)
+
+    return cel.Function(COUNT, COUNT_TAKES, False, kept_by_nobody(count, 2), _TYPE.INT)

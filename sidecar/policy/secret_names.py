@@ -58,6 +58,12 @@ class SecretNames(Container[str]):
         return len(parts) > 1 and any(_folded(part) in self._names for part in parts)
 
 
+def parts_of(name: str) -> list[str]:
+    """The names that a form or a query writes in one: `customer[email]` and `customer.email` are
+    two; places in a list are none."""
+    return [part for part in _PARTS.split(name) if part and not part.isdecimal()]
+
+
 def masked_query(raw: str, secrets: Container[str]) -> str:
     """A raw query string with the values of secret parameters masked."""
     return "&".join(_masked_piece(piece, secrets) for piece in raw.split("&"))

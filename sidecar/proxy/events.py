@@ -36,13 +36,14 @@ class NoEvent(Exception):
 class Event(NamedTuple):
     """An event with data, as it came; `others` are its lines that are no data, those before the
     first data left out. `is_message`: its type is the usual one. Without `has_end` its stream ended
-    before it did."""
+    before it did. `kind` is its type as it stands there, "" without one."""
 
     raw: bytes
     data: bytes
     others: bytes
     is_message: bool = True
     has_end: bool = True
+    kind: bytes = b""
 
     def with_data(self, data: bytes) -> bytes:
         """The event with other data, which hold no line end."""
@@ -169,6 +170,6 @@ class EventCutter:
     def _close(self, found: list[bytes | Event], has_end: bool = True) -> None:
         is_message = self._type in _MESSAGE_TYPES
         raw, others = b"".join(self._lines), b"".join(self._others)
-        found.append(Event(raw, b"\n".join(self._data), others, is_message, has_end))
+        found.append(Event(raw, b"\n".join(self._data), others, is_message, has_end, self._type))
         self._type = b""
         self._begin()

@@ -125,6 +125,12 @@ def readable(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     return (*kept, ("Accept-Encoding", "identity"))
 
 
+def plain(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """The headers of a request whose answer is measured: not compressed."""
+    kept = [pair for pair in headers if _lower(pair[0]) != "accept-encoding"]
+    return (*kept, ("Accept-Encoding", "identity"))
+
+
 def reply_headers(
     reply: Reply, upstream: Upstream, head: RequestHead, call_id: str
 ) -> list[tuple[str, str]]:

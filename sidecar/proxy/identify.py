@@ -41,10 +41,21 @@ class Identify:
             except KeysWanted as wanted:
                 await wanted.keys.fetch()
 
+    def tokens(self, exchange: AgentSide, upstream: Upstream) -> tuple[str, ...]:
+        """The hashes of the tokens that the caller came with."""
+        return self._authenticator.tokens_among(self._secrets(exchange, upstream))
+
     def _proven(self, exchange: AgentSide, upstream: Upstream) -> Principal:
         authenticator = self._authenticator
-        head = exchange.head
-        first = head.first
+        secrets = self._secrets(exchange, upstream)
+        certificate = exchange.certificate if authenticator.reads_certificates else None
+        if not secrets and certificate is None:
+            return authenticator.without()
+        return authenticator.proven(secrets, certificate, exchange.head.source_ip)
+
+    def _secrets(self, exchange: AgentSide, upstream: Upstream) -> tuple[str, ...]:
+        authenticator = self._authenticator
+        first = exchange.head.first
         secrets: tuple[str, ...] = ()
         token = first.get("aegis-token")
         if token is not None:
@@ -53,7 +64,4 @@ class Identify:
             bearer = bearer_of(first["authorization"])
             if bearer is not None and bearer != token:
                 secrets = (*secrets, bearer)
-        certificate = exchange.certificate if authenticator.reads_certificates else None
-        if not secrets and certificate is None:
-            return authenticator.without()
-        return authenticator.proven(secrets, certificate, head.source_ip)
+        return secrets

@@ -97,11 +97,15 @@ class Judging:
                 visit.call = _shown(visit, call, tried)
                 if not tries_left:
                     raise given_up(tried)
+                if visit.is_overtaken and visit.turn is None:
+                    visit.turn = await self._runs.turn(principal, visit.run_id)
                 principal = visit.principal = await self._registry.again(principal)
                 visit.call = call
         except BaseException:
             self._rates.give_back(counted)
             raise
+        finally:
+            visit.end_turn()
         self._rates.give_back(counted)
         return None
 
@@ -114,8 +118,7 @@ class Judging:
         counted: Counted,
         redaction: Redaction,
     ) -> Intent | Decision | None:
-        """The same for a call that is masked apart first; more than once only where what is to be
-        masked of it has changed meanwhile."""
+        """The same, masked apart first; again only where what is to be masked has changed."""
         while True:
             made = visit.masked = await self._masking.of(principal, call, redaction, is_sent=True)
             visit.call = made.shown()  # whatever refuses it before it is decided again
@@ -224,6 +227,7 @@ class Judging:
         if isinstance(answer, Stale):
             if answer.run is not None:
                 self._runs.is_other(before, answer.run)
+                visit.is_overtaken = True
             self._registry.is_behind(principal.tenant, answer.epoch)
             return decision
         if permit is not None and not isinstance(said, OverLimit):
@@ -241,6 +245,7 @@ class Judging:
         decision: Decision,
     ) -> None:
         """Waits for a yes, which then stands in `visit`; raises Refused where there is none."""
+        visit.end_turn()  # the others do not wait for a person
         self._oblige(visit, call, decision)
         shown = _shown(visit, call, decision)
         visit.masked = None  # not kept while it is held

@@ -1,9 +1,11 @@
 """Masking of MCP messages: what a tool gives back, as a structure and as text.
 
-Knows: where a result has its values: `structuredContent`, texts of `content` (often the same
-values once more, as JSON), resources, messages of prompts. Paths of `body.` begin at each of them.
+Knows: where a message has its values: `structuredContent`, texts of `content` (often the same
+values once more, as JSON), resources, messages of prompts; the `data` of an error and of what is
+logged; `_meta`, and whatever stands beside the members that MCP names, as in the result of a method
+of the server's own. Paths of `body.` begin at each of them.
 What cannot be read (images, audio, blobs; text that is no JSON where there are paths) cannot be
-masked; an error's text has no fields, and only detectors look at it.
+masked; an error's text that is no JSON has no fields, and only detectors look at it.
 Must not know: HTTP, streams.
 """
 
@@ -17,6 +19,19 @@ from sidecar.proxy.masking import NotMaskable, below, masked, read_json, write_j
 
 _UNREADABLE: Final = frozenset({"image", "audio"})
 _HOLDERS: Final = ("content", "contents", "messages", "resource")
+#: What MCP itself says by these is no value of a tool's, and of another type than a mask.
+_OF_RESULTS: Final = frozenset(
+    {*_HOLDERS, "structuredContent", "isError", "resultType", "text", "_meta"}
+)
+_OF_BLOCKS: Final = frozenset(
+    {*_HOLDERS, "type", "text", "uri", "mimeType", "name", "title", "description", "size", "icons",
+     "annotations", "role", "_meta"}
+)  # fmt: skip
+_OF_PARAMS: Final = frozenset(
+    {"progressToken", "progress", "total", "message", "level", "logger", "data", "requestId",
+     "reason", "uri", "messages", "mode", "url", "requestedSchema", "elicitationId", "_meta"}
+)  # fmt: skip
+_OF_ERRORS: Final = frozenset({"code", "message", "data"})
 
 
 def masked_message(data: bytes | str, redaction: Redaction) -> bytes:
@@ -26,31 +41,79 @@ def masked_message(data: bytes | str, redaction: Redaction) -> bytes:
         raise NotMaskable("no JSON-RPC message")
     result = message.get("result")
     if isinstance(result, dict):
-        result = _held(result, redaction, has_fields=result.get("isError") is not True)
+        has_fields = result.get("isError") is not True
+        result = _held(result, redaction, _OF_RESULTS, has_fields=has_fields)
         if "structuredContent" in result:
-            paths = below(redaction.paths)
-            result["structuredContent"] = masked(result["structuredContent"], paths, ())
+            result["structuredContent"] = _structured(result["structuredContent"], redaction)
         message = {**message, "result": result}
+    for name, own in (("error", _OF_ERRORS), ("params", _OF_PARAMS)):
+        if isinstance(said := message.get(name), dict):
+            message = {**message, name: _said(said, redaction, own)}
     made = masked(message, (), redaction.detectors)
     if "id" in message:  # it says whose answer this is
         made = {**made, "id": message["id"]}
     return write_json(made)
 
 
-def _held(holder: dict[str, Any], redaction: Redaction, *, has_fields: bool) -> dict[str, Any]:
+def _structured(value: Any, redaction: Redaction) -> Any:
+    """A structure masked. One of a single member may be no more than a wrapping: what is no object,
+    a text or a list, official SDKs give as `{"result": …}`."""
+    made = masked(value, below(redaction.paths), ())
+    if not isinstance(made, dict) or len(made) != 1:
+        return made
+    return {name: _wrapped(one, redaction) for name, one in made.items()}
+
+
+def _wrapped(value: Any, redaction: Redaction) -> Any:
+    if isinstance(value, str):  # a plain one stands in `content` too, where it is refused
+        return masked_text(value, redaction, has_fields=False)
+    if isinstance(value, list):
+        return [_wrapped(one, redaction) if isinstance(one, str | dict) else one for one in value]
+    return masked(value, below(redaction.paths), ()) if isinstance(value, dict) else value
+
+
+def _beside(
+    holder: dict[str, Any], redaction: Redaction, own: frozenset[str], *roots: str
+) -> dict[str, Any]:
+    """A copy with the fields masked that stand beside its `own` members, and below `roots`."""
+    paths = below(redaction.paths)
+    if not paths:
+        return dict(holder)
+    made = {**holder, **masked({k: v for k, v in holder.items() if k not in own}, paths, ())}
+    for root in roots:
+        if isinstance(found := made.get(root), dict | list):
+            made[root] = masked(found, paths, ())
+    return made
+
+
+def _said(holder: dict[str, Any], redaction: Redaction, own: frozenset[str]) -> dict[str, Any]:
+    """An error, or what a notification or request says, with its fields masked; its texts are
+    masked as an error's."""
+    made = _beside(holder, redaction, own, "data", "_meta")
+    for name in ("message", "data"):
+        if isinstance(text := made.get(name), str):
+            made[name] = masked_text(text, redaction, has_fields=False)
+    return made
+
+
+def _held(
+    holder: dict[str, Any], redaction: Redaction, own: frozenset[str], *, has_fields: bool
+) -> dict[str, Any]:
     """A copy with the texts of what it holds masked."""
     if holder.get("type") in _UNREADABLE or "blob" in holder:
         raise NotMaskable("an image, audio or other data")
-    made = dict(holder)
+    made = _beside(holder, redaction, own, "_meta", "toolResult")  # the latter: of 2024-10-07
+
+    def below_it(one: Any) -> Any:
+        is_held = isinstance(one, dict)
+        return _held(one, redaction, _OF_BLOCKS, has_fields=has_fields) if is_held else one
+
     for name in _HOLDERS:
         found = made.get(name)
         if isinstance(found, dict):
-            made[name] = _held(found, redaction, has_fields=has_fields)
+            made[name] = below_it(found)
         elif isinstance(found, list):
-            made[name] = [
-                _held(one, redaction, has_fields=has_fields) if isinstance(one, dict) else one
-                for one in found
-            ]
+            made[name] = [below_it(one) for one in found]
     text = made.get("text")
     if isinstance(text, str):
         made["text"] = masked_text(text, redaction, has_fields=has_fields)

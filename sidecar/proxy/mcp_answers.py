@@ -56,6 +56,10 @@ _log = logging.getLogger("aegis.mcp")
 
 Found = TypeVar("Found")
 
+#: What servers on the TypeScript SDK keep of the event without data by which a stream begins; one
+#: that is resumed repeats it, and no client finds anything in it but the event's id.
+_NOTHING: Final = b"{}"
+_ENDPOINT: Final = b"endpoint"
 #: Statuses of answers that no client reads, or that have no body.
 _UNREAD: Final = (202, 204, 304)
 
@@ -97,19 +101,23 @@ class McpAnswers:
         if visit.upstream is None or visit.principal is None:
             raise Refused("internal_error", detail="an answer to nobody")
         within = Within(visit.upstream, visit.principal, call)
-        reply, session = self.sessions.bound(reply, visit.principal, call)
-        if reply.complete and not reply.first:
-            return reply
-        asker = _Asker(visit, within, call, session)
-        media = exact_media(reply.headers)
-        if media == "text/event-stream":
-            return await self._stream(reply, asker)
-        if media == "application/json":
-            return await self._document(reply, asker)
-        is_read = call.expects_reply or call.action == STREAM_METHOD
-        is_read = is_read and reply.status not in _UNREAD
-        if is_read and (media == UNCLEAR or 200 <= reply.status < 300):
-            raise _unchecked("it is neither JSON nor a stream of events, or it is compressed")
+        try:
+            reply, session = self.sessions.bound(reply, visit.principal, call)
+            if reply.complete and not reply.first:
+                return reply
+            asker = _Asker(visit, within, call, session)
+            media = exact_media(reply.headers)
+            if media == "text/event-stream":
+                return await self._stream(reply, asker)
+            if media == "application/json":
+                return await self._document(reply, asker)
+            is_read = call.expects_reply or call.action == STREAM_METHOD
+            is_read = is_read and reply.status not in _UNREAD
+            if is_read and (media == UNCLEAR or 200 <= reply.status < 300):
+                raise _unchecked("it is neither JSON nor a stream of events, or it is compressed")
+        except Refused as refused:
+            _tell(refused, call)
+            raise
         return reply
 
     # -- one message ---------------------------------------------------------------------------
@@ -230,6 +238,8 @@ class McpAnswers:
                 if is_last:
                     asker.visit.ends_as = OutcomeKind.WITHHELD
                     return
+            if not reply.complete:
+                _tell(refused, asker.call)
             raise refused from fault
 
     def _fault(self, error: Exception) -> Refused:
@@ -259,10 +269,10 @@ class McpAnswers:
             if not event.has_end and is_broken_off(data):
                 return b""  # no event to any client, who may resume the stream
             if not event.is_message and not may_ask(data):
-                return event.raw  # of a type of its own, with text of its own
+                return _of_its_own(event)
             raise
         if event.is_message and not said.is_rpc:
-            raise _unchecked("an event holds no JSON-RPC message")
+            return _without_message(event)
         self._note_state(said, asker)
         self.requests.heard(asker.within, said)
         if said.answers is not None:
@@ -311,6 +321,21 @@ class McpAnswers:
             )
 
 
+def _tell(refused: Refused, call: ToolCall) -> None:
+    """The operator's side of an answer that is kept back; of one on a session's stream nobody else
+    hears."""
+    if refused.code == "answer_unchecked":
+        _log.warning(
+            "an answer of an MCP server could not be checked",
+            extra={
+                "upstream": call.tool.upstream,
+                "tool": call.tool.name,
+                "call_id": call.call_id,
+                "reason": refused.reason,
+            },
+        )
+
+
 def _input_refused(error: RequestRefused) -> Refused:
     """The refusal of an answer, by that of what it asks."""
     why = f"{error.operation}: {error.refused.reason}"
@@ -327,6 +352,24 @@ async def _aside(look: Callable[[bytes], Found], data: bytes) -> Found:
 def _is_strange(data: bytes, call: ToolCall, values_max: int) -> bool:
     require_few_values(data, values_max)
     return lists_for_another(data, call.reply_id)
+
+
+def _of_its_own(event: Event) -> bytes:
+    """An event of a type of its own, with text of its own; raises Refused for the one that tells a
+    client of revision 2024-11-05 where to send its messages: past the sidecar."""
+    if event.kind == _ENDPOINT:
+        raise _unchecked(
+            "the server speaks HTTP+SSE, the transport of revision 2024-11-05, by which an agent's "
+            "messages go elsewhere; `url` has to be its address for streamable HTTP"
+        )
+    return event.raw
+
+
+def _without_message(event: Event) -> bytes:
+    """What passes of an event that should be a message; raises Refused."""
+    if event.data.strip() == _NOTHING:
+        return event.without_data()
+    raise _unchecked("an event holds no JSON-RPC message")
 
 
 def _no_place(event_id: bytes) -> bytes:

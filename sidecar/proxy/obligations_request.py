@@ -2,15 +2,16 @@
 
 Knows: that a value is masked where it stands in a JSON body (or in the arguments of an MCP tool,
 beside them, and in the headers that repeat them), and that what stands elsewhere (path, query,
-form, binary) cannot be masked without making another request of it: such a call is refused. The
-call that is given is the one to record and forward.
+form, binary) cannot be masked without making another request of it: such a call is refused, also
+where a form writes a member in its name (`customer[email]`). The call that is given is the one to
+record and forward.
 Must not know: rules, how a request is sent.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Any, Final
 from urllib.parse import unquote_plus
@@ -18,13 +19,14 @@ from urllib.parse import unquote_plus
 from sidecar.config.model import Upstream
 from sidecar.errors import Refused
 from sidecar.model import ToolCall
+from sidecar.policy.secret_names import parts_of
 from sidecar.policy.terms import Obligations, Redaction
 from sidecar.proxy.content_coding import OF_THE_BYTES
 from sidecar.proxy.detectors import MASK, mask
 from sidecar.proxy.dialects.mcp_headers import NAME_HEADER, repeating
 from sidecar.proxy.dialects.mcp_methods import RESPONSE, TOOLS_CALL
 from sidecar.proxy.dialects.rest_arguments import FILE_KEYS
-from sidecar.proxy.headers import readable
+from sidecar.proxy.headers import plain, readable
 from sidecar.proxy.masking import NotMaskable, below, masked, read_json, write_json
 
 _KEY_HEADER: Final = "idempotency-key"
@@ -63,6 +65,8 @@ def fulfilled(
         headers = _without(headers, OF_THE_BYTES)
     if obligations.response:
         headers = readable(headers)
+    elif obligations.max_response_bytes is not None:
+        headers = plain(headers)
     if obligations.set_headers or obligations.remove_headers:
         headers = _with_headers(headers, obligations, upstream)
     return sent if headers is call.headers else sent._replace(headers=tuple(headers))
@@ -76,6 +80,7 @@ def recordable(call: ToolCall, redaction: Redaction) -> ToolCall:
         args = masked(dict(call.args), below(redaction.paths), redaction.detectors)
     except NotMaskable:
         args = {}
+    args |= dict.fromkeys(_members_of(args, below(redaction.paths)), MASK)
     gone = [str(v) for k, v in call.args.items() if _is_short(v) and args.get(k) != v]
     path = _without_texts(path, gone)
     if beside is not None and isinstance(resource := beside.get(_RESOURCE), str):
@@ -207,12 +212,22 @@ def _require_clean(values: dict[str, Any], redaction: Redaction, *, is_body: boo
     body's own arguments are among the values, or that rules know the body by its digest only."""
     roots = ("args", "body") if is_body else ("args",)
     paths = [path[1:] for path in redaction.paths if path[0] in roots]
-    if masked(values, paths, redaction.detectors) != values:
+    if masked(values, paths, redaction.detectors) != values or _members_of(values, paths):
         raise NotMaskable("it stands in the path, the query or a form")
     if is_body and redaction.detectors and "body_sha256" in values:
         raise NotMaskable("the body is neither JSON nor a form")
     if is_body and redaction.detectors and any(map(_is_of_files, values.values())):
         raise NotMaskable("the body holds a file, which is known by its digest only")
+
+
+def _members_of(values: Mapping[str, Any], paths: Collection[tuple[str, ...]]) -> list[str]:
+    """Names that say, as forms and queries write it, that what has them stands below a path."""
+    found = []
+    for name in values:
+        if "[" in name or "." in name:
+            parts = tuple(parts_of(name))
+            found += [name for path in paths if parts[: len(path)] == path]
+    return found
 
 
 def _is_of_files(value: Any) -> bool:

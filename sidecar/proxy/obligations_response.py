@@ -1,7 +1,8 @@
 """Obligations on what comes back: its largest size, and its masked values.
 
 Knows: JSON is held back whole, masked and written anew; text is masked line by line, events of a
-stream one by one; what cannot be read (compressed, binary, a part, too large) is withheld.
+stream one by one; what cannot be read (compressed, binary, a part, too large) is withheld, and what
+cannot be measured (compressed).
 Must not know: rules, how a reply is sent. Nothing unmasked is ever given on.
 """
 
@@ -41,15 +42,19 @@ async def held_to(reply: Reply, obligations: Obligations, call: ToolCall) -> Rep
     Raises Refused: response_too_large, cannot_redact; so may its chunks, and then the reply must
     break off.
     """
+    if call.http.method == "HEAD" or reply.status in _BODILESS:
+        return reply  # its length is that of another answer
     if obligations.max_response_bytes is not None:
         reply = _limited(reply, obligations.max_response_bytes)
-    is_bodiless = call.http.method == "HEAD" or reply.status in _BODILESS
-    if obligations.response and not is_bodiless:
+    if obligations.response:
         reply = await _masked(reply, obligations.response, call.dialect)
     return reply
 
 
 def _limited(reply: Reply, most: int) -> Reply:
+    if _is_compressed(reply):  # a hundredth of it, for one
+        why = "The answer is compressed, so that its size cannot be told"
+        raise Refused("response_too_large", why)
     announced = _first(reply.headers, "content-length")
     if announced.isascii() and announced.isdigit() and int(announced[:18]) > most:
         raise _too_large(most)
@@ -94,7 +99,7 @@ def _readable_media(reply: Reply) -> str:
     """The media type of a body that can be read as UTF-8 text; raises Refused."""
     if reply.status == 206:
         raise _cannot("a part of a whole")
-    if _first(reply.headers, "content-encoding").strip().lower() not in ("", "identity"):
+    if _is_compressed(reply):
         raise _cannot("compressed")
     types = [value for name, value in reply.headers if name.lower() == "content-type"]
     if len(types) != 1:
@@ -159,6 +164,12 @@ async def _stream(reply: Reply, masker: StreamMasker) -> AsyncIterator[bytes]:
 async def _aside(size: int, work: Callable[[], bytes]) -> bytes:
     """The result of the work; much of it is done in a thread, so that other calls go on."""
     return work() if size <= INLINE_BYTES_MAX else await asyncio.to_thread(work)
+
+
+def _is_compressed(reply: Reply) -> bool:
+    """By any coding: what is asked for is a plain answer."""
+    codings = [value for name, value in reply.headers if name.lower() == "content-encoding"]
+    return any(one.strip().lower() not in ("", "identity") for one in codings)
 
 
 def _cannot(why: str) -> Refused:

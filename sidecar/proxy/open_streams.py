@@ -2,7 +2,8 @@
 
 Knows: that a call which went ahead has its receipt and its answer, and that an open stream is not
 only that: as long as it stands, the agent hears what comes, and over a WebSocket says more. Whoever
-is frozen, here or at another node, is cut off as soon as this process knows.
+is frozen, or came with a token that counts for nothing any more, is cut off as soon as this process
+knows, wherever it was done.
 Must not know: how a reply is carried, how an agent came to stand as it does.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from sidecar.identity.agent_states import barred
@@ -30,26 +31,31 @@ class OpenStreams:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._ends: dict[tuple[str, str], set[End]] = {}
+        self._ends: dict[tuple[str, str], dict[End, Sequence[str]]] = {}
         registry.on_read.append(self._look)
 
     @contextlib.contextmanager
-    def ended_by(self, principal: Principal, end: End) -> Iterator[None]:
-        """`end` is called once the agent may not call any more. Raises Refused if that is so."""
+    def ended_by(
+        self, principal: Principal, end: End, tokens: Sequence[str] = ()
+    ) -> Iterator[None]:
+        """`end` is called once the agent may not call any more, or not with one of these tokens
+        (their hashes). Raises Refused if that is so."""
         key = (principal.tenant, principal.agent)
-        if (refused := self._refused(*key)) is not None:
+        if (refused := self._refused(key, tokens)) is not None:
             raise refused
-        ends = self._ends.setdefault(key, set())
-        ends.add(end)
+        ends = self._ends.setdefault(key, {})
+        ends[end] = tokens
         try:
             yield
         finally:
-            ends.discard(end)
+            ends.pop(end, None)
             if not ends and self._ends.get(key) is ends:
                 del self._ends[key]
 
     @contextlib.asynccontextmanager
-    async def cut_for(self, principal: Principal) -> AsyncIterator[None]:
+    async def cut_for(
+        self, principal: Principal, tokens: Sequence[str] = ()
+    ) -> AsyncIterator[None]:
         """What is done within is broken off once the agent may not call any more.
 
         Raises Refused then.
@@ -57,23 +63,27 @@ class OpenStreams:
         loop, limit = asyncio.get_running_loop(), asyncio.timeout(None)
         try:
             async with limit:
-                with self.ended_by(principal, lambda: limit.reschedule(loop.time())):
+                with self.ended_by(principal, lambda: limit.reschedule(loop.time()), tokens):
                     yield
         except TimeoutError:
-            refused = self._refused(principal.tenant, principal.agent)
+            refused = self._refused((principal.tenant, principal.agent), tokens)
             if not limit.expired() or refused is None:
                 raise
             raise refused from None
 
-    def _refused(self, tenant: str, agent: str) -> Refused | None:
-        now = self._registry.agent(tenant, agent)
-        if now is not None and now.state is AgentState.ACTIVE:
+    def _refused(self, key: tuple[str, str], tokens: Sequence[str]) -> Refused | None:
+        now = self._registry.agent(*key)
+        if now is None or now.state is not AgentState.ACTIVE:
+            return barred(AgentState.DELETED if now is None else now.state)
+        if all(self._registry.by_token(token) is now for token in tokens):
             return None
-        return barred(AgentState.DELETED if now is None else now.state)
+        return barred(AgentState.REVOKED)  # as unknown as any other
 
     def _look(self, tenant: str) -> None:
         for key, ends in list(self._ends.items()):
-            if key[0] == tenant and self._refused(*key) is not None:
-                for end in list(ends):
-                    ends.discard(end)  # it may take a while to come about, and is asked for once
+            if key[0] != tenant:
+                continue
+            for end, tokens in list(ends.items()):
+                if self._refused(key, tokens) is not None:
+                    ends.pop(end, None)  # it may take a while, and is asked for once
                     end()

@@ -266,15 +266,16 @@ class Pipeline:
     ) -> None:
         """A reply as it comes, or a WebSocket, whose frames are not judged; for as long as the
         agent may call."""
+        tokens = self._identify.tokens(exchange, upstream)
         if reply.switched is None:
             chunks = self._held.passing(reply.chunks, visit)
-            async with self._streams.cut_for(principal):
+            async with self._streams.cut_for(principal, tokens):
                 await exchange.stream(reply.status, headers, chunks)
             return
         counts = self._counters.websockets
         relay = Relay(reply.switched, upstream, counts, self._clock.random_bytes)
         try:
-            with self._streams.ended_by(principal, relay.bar):
+            with self._streams.ended_by(principal, relay.bar, tokens):
                 await exchange.switch(headers, relay)
         finally:
             relay.cut()

@@ -21,6 +21,7 @@ from sidecar.telemetry.spans import Stages
 OpenRequest = tuple[str, str, str, str, str | int]
 
 if TYPE_CHECKING:
+    from sidecar.ledger.run_turns import Turn
     from sidecar.proxy.agent_side import AgentSide
     from sidecar.proxy.asked_ids import AskedId
     from sidecar.proxy.held_bodies import HeldBody
@@ -52,6 +53,10 @@ class Visit:
     #: As which tenant's that counts; None where tenants do not share.
     share: str | None = None
     permit: Permit | None = None
+    #: Whether other calls of its run went ahead before it was recorded, so that it waits for its
+    #: turn: no other call of the run has one meanwhile.
+    is_overtaken: bool = False
+    turn: Turn | None = None
     #: What is masked of the call, while it is judged.
     masked: MaskedCall | None = None
     #: As what it is known among the requests of its MCP session that are not answered yet; or
@@ -76,3 +81,14 @@ class Visit:
     ended: OutcomeKind | None = None
     #: What it notes for whoever keeps traces; None where nobody does.
     stages: Stages | None = None
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run it was judged in, "" of one without."""
+        return "" if self.run is None else self.run.run_id
+
+    def end_turn(self) -> None:
+        """Others of its run may have theirs."""
+        if self.turn is not None:
+            self.turn.end()
+        self.turn, self.is_overtaken = None, False

@@ -23,6 +23,11 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONNECTION = frozenset({"upgrade", "keep-alive"})
+#: Some clients ask for it by themselves with each request over plain http, and tell nobody.
+_H2C = (
+    "HTTP/2 is not spoken here: have the client send HTTP/1.1, of Java's HttpClient with "
+    "version(HTTP_1_1)"
+)
 _NOT_OFFERED = frozenset({"sec-websocket-extensions"})
 #: Says how a body ends; a handshake has none, and neither has its answer.
 _FRAMING = frozenset({"content-length", "transfer-encoding"})
@@ -36,6 +41,8 @@ def require_handshake(
     `first` holds the first value of each header by its lower-case name: upgrade_refused for
     another protocol, method or version of HTTP, and for a body; bad_handshake for a malformed one.
     """
+    if first["upgrade"].lower() == "h2c":
+        raise Refused("upgrade_refused", _H2C)
     if (
         len(_values(headers, "upgrade")) != 1
         or first["upgrade"].lower() != "websocket"

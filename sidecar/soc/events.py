@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import orjson
 
-from sidecar.ledger.pin_entries import ACCEPTED, DRIFTED, PINNED, RETURNED
+from sidecar.ledger.pin_entries import ACCEPTED, DRIFTED, FORGOTTEN, PINNED, RETURNED
 from sidecar.ledger.recorded_call import NotReplayable, RecordedCall, recorded_call
 from sidecar.soc.model import Event, EventKind, Evidence
 from storage.records import CallFactsRow, ReceiptRow, RecordedEvent
@@ -25,7 +25,7 @@ _TOOLS: Final = "tools."
 #: What can happen to an approval, as `code` of such an event.
 APPROVAL_CODES: Final = ("ask", "approve", "reject", "expire", "supersede", "withdraw", "link")
 #: What can happen to the definition of a tool, as `code` of such an event.
-DEFINITION_CODES: Final = (DRIFTED, RETURNED, ACCEPTED, PINNED)
+DEFINITION_CODES: Final = (DRIFTED, RETURNED, ACCEPTED, PINNED, FORGOTTEN)
 #: Refusals that no receipt can tell of, for the store could not take one: `code` of store events.
 STORE_CODES: Final = ("store_unavailable", "queue_full", "store_fenced", "store_moved")
 #: What can be wrong with a chain: a receipt or a link that does not hold, a head that is behind

@@ -4,7 +4,7 @@
 SELECT name, setting FROM pg_settings
 WHERE name IN ('synchronous_commit', 'fsync', 'full_page_writes', 'wal_sync_method', 'block_size')
 UNION ALL
-SELECT 'server', coalesce(host(inet_server_addr()) || ':' || inet_server_port(), 'local');
+SELECT 'server', coalesce(host(inet_server_addr()) || ':' || inet_server_port()::text, 'local');
 
 -- name: make_scratch_schema
 -- Where a scratch store lives: this server, none of the real tables.

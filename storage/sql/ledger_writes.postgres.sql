@@ -10,7 +10,7 @@ FOR UPDATE;
 -- name: guard_heads
 -- Whether heads still stand where this process left them, each row locked to the end of the
 -- transaction. A head that another node moves meanwhile is waited for, and then stands elsewhere.
-SELECT count(*) = cardinality($1::text[]) AS holds
+SELECT count(*) = pg_catalog.cardinality($1::text[]) AS holds
 FROM (
     SELECT 1
     FROM chain_head
@@ -45,5 +45,5 @@ SELECT
             AND found.limit_id = wanted.bucket ->> 1
             AND found.bucket = wanted.bucket ->> 2
     ), '') AS state,
-    (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS at_us
+    (extract(epoch FROM clock_timestamp())::float8 * 1000000::float8)::bigint AS at_us
 FROM jsonb_array_elements($1::jsonb) AS wanted (bucket);

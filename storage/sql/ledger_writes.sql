@@ -50,6 +50,11 @@ ON CONFLICT (tenant_id, upstream, tool) DO UPDATE SET
     seen_at_us = excluded.seen_at_us
 WHERE tool_pin.version = excluded.version - 1;
 
+-- name: drop_tool_pin
+-- A tool that is pinned to nothing any more; if its pin is another by now, no row is changed.
+DELETE FROM tool_pin
+WHERE (tenant_id = $1 AND upstream = $2 AND tool = $3 AND version = $4);
+
 -- name: drop_idle_buckets
 -- Job across tenants: forgets buckets that say nothing any more, a few at a time. The condition
 -- stands outside too: a bucket that was used meanwhile stays.

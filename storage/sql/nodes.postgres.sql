@@ -2,12 +2,12 @@
 -- This node lives, for so many microseconds more. No row comes back if another boot of a node of
 -- this name is alive: two processes must not share one name.
 INSERT INTO nodes (node_id, boot_id, lease_until_us)
-VALUES ($1, $2, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint + $3)
+VALUES ($1, $2, (extract(epoch FROM clock_timestamp())::float8 * 1000000::float8)::bigint + $3)
 ON CONFLICT (node_id) DO UPDATE SET
     boot_id = excluded.boot_id,
     lease_until_us = excluded.lease_until_us
 WHERE nodes.boot_id = excluded.boot_id
-    OR nodes.lease_until_us < (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
+    OR nodes.lease_until_us < (extract(epoch FROM clock_timestamp())::float8 * 1000000::float8)::bigint
 RETURNING lease_until_us;
 
 -- name: end_lease
@@ -22,19 +22,19 @@ LEFT JOIN nodes n ON n.node_id = o.node_id
 WHERE o.node_id <> $1
     AND (
         n.node_id IS NULL
-        OR n.lease_until_us < (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
+        OR n.lease_until_us < (extract(epoch FROM clock_timestamp())::float8 * 1000000::float8)::bigint
     );
 
 -- name: living_nodes
 -- Nodes that must be taken for alive: nothing may be moved under them.
 SELECT node_id FROM nodes
-WHERE lease_until_us >= (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
+WHERE lease_until_us >= (extract(epoch FROM clock_timestamp())::float8 * 1000000::float8)::bigint
 ORDER BY node_id;
 
 -- name: take_job
 -- One job of a kind, by its number, at a time in a database; held until the connection ends.
-SELECT pg_try_advisory_lock($1);
+SELECT pg_try_advisory_lock($1::bigint);
 
 -- name: server_clock
 -- The moment by the one clock that all nodes share, in microseconds.
-SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
+SELECT (extract(epoch FROM clock_timestamp())::float8 * 1000000::float8)::bigint;

@@ -21,7 +21,7 @@ SELECT
     a.attname::text AS column_name,
     format_type(a.atttypid, a.atttypmod)
         || CASE WHEN a.attcollation <> t.typcollation
-            THEN ' COLLATE ' || (SELECT l.collname FROM pg_collation l WHERE l.oid = a.attcollation)
+            THEN ' COLLATE ' || (SELECT l.collname::text FROM pg_collation l WHERE l.oid = a.attcollation)
             ELSE '' END
         || CASE WHEN a.attidentity <> '' OR a.attgenerated <> '' THEN ' GENERATED' ELSE '' END
         AS type,

@@ -1,7 +1,9 @@
 -- name: has_schema
 -- Whether a database holds a store at all. Every engine keeps its list of tables elsewhere.
-SELECT table_name FROM information_schema.tables
-WHERE table_schema = current_schema() AND table_name = 'schema_migration';
+SELECT c.relname::text AS table_name
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = current_schema() AND c.relname = 'schema_migration';
 
 -- name: lock_schema
 -- One node at a time brings the schema up to date; held to the end of the transaction.
@@ -15,8 +17,8 @@ SELECT set_config('aegis.tenants', $1, false);
 -- name: server_state
 -- What decides whether a server may be written to, and what its operator should know: version,
 -- whether it only follows another, whether it takes writes and keeps what it promised, the
--- timeline (one more with each promotion), whether our role walks through row security, and which
--- characters the database can hold.
+-- timeline (one more with each promotion), whether our role walks through row security, which
+-- characters the database can hold, and in which schemas of the search path anybody may make things.
 SELECT
     current_setting('server_version'),
     current_setting('server_version_num')::bigint,
@@ -27,9 +29,33 @@ SELECT
     CASE WHEN pg_is_in_recovery() THEN '' ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)
     END,
     rolsuper OR rolbypassrls,
-    current_setting('server_encoding')
+    current_setting('server_encoding'),
+    coalesce((
+        SELECT string_agg(n.nspname::text, ', ')
+        FROM pg_namespace n
+        WHERE n.nspname = ANY(current_schemas(false))
+            AND has_schema_privilege('public'::name, n.oid, 'CREATE'::text)
+    ), '')
 FROM pg_roles
 WHERE rolname = current_user;
+
+-- name: session_settings
+-- What some settings of this session are, a JSON list of names, in the server's own units; only a
+-- server has sessions.
+SELECT name, setting FROM pg_settings
+WHERE name IN (SELECT jsonb_array_elements_text($1::jsonb));
+
+-- name: only_the_servers_own
+-- From now on nothing is looked for in a schema that somebody may have written to.
+SET search_path = pg_catalog;
+
+-- name: types_in_use
+-- One value of each type of our parameters and answers that a driver may not know by itself.
+SELECT NULL::text[], NULL::bigint[], NULL::boolean[], NULL::integer[];
+
+-- name: path_as_usual
+-- The search path of the role, the database or the URL is in force again.
+RESET search_path;
 
 -- name: only_read
 -- From now on this connection takes no writes; asked of a server that was seen to take them.

@@ -25,9 +25,12 @@ SAFE_INTEGER = 2**53
 
 def within(value):  # type: ignore[no-untyped-def]
     """The value with integers that JSON readers agree on: a schema cannot tell 1e300 from the same
-    number written with 301 digits, and only the first is taken."""
+    number written with 301 digits, and only the first is taken. And without NUL, which only a
+    schema that names itself could forbid at every depth: the document says so in words."""
+    if isinstance(value, str):
+        return value.replace("\0", "")
     if isinstance(value, dict):
-        return {name: within(one) for name, one in value.items()}
+        return {name.replace("\0", ""): within(one) for name, one in value.items()}
     if isinstance(value, list):
         return [within(one) for one in value]
     is_integer = isinstance(value, int) and not isinstance(value, bool)
@@ -36,9 +39,10 @@ def within(value):  # type: ignore[no-untyped-def]
 
 @schemathesis.hook
 def map_body(context, body):  # type: ignore[no-untyped-def]
-    """What is asked to be authorized, with such integers."""
-    if isinstance(body, dict) and isinstance(body.get("tool_call"), dict):
-        return {**body, "tool_call": within(body["tool_call"])}
+    """What is asked to be authorized, with such parameters."""
+    call = body.get("tool_call") if isinstance(body, dict) else None
+    if isinstance(call, dict) and "parameters" in call:
+        return {**body, "tool_call": {**call, "parameters": within(call["parameters"])}}
     return body
 
 

@@ -24,6 +24,7 @@ from sidecar.soc.pack_verdict import PackVerdict, pack_verdict, read_pack
 from sidecar.soc.packing import held_against, packed
 from storage import SqlStore
 from storage.driver import fetch
+from storage.statements import for_engine
 
 Tampering = tuple[str, str]
 
@@ -276,7 +277,7 @@ TAMPERINGS: dict[str, Tampering] = {
 
 async def tamper(store: SqlStore, sql: str) -> None:
     def script() -> Any:
-        yield from fetch(sql, "acme")
+        yield from fetch(for_engine(sql, store.facts().engine), "acme")
 
     await store._driver.transaction(script, ["acme"])
 
@@ -366,16 +367,18 @@ async def test_a_pack_that_was_edited_does_not_hold(scene: Scene) -> None:
 
 
 async def _rows(store: SqlStore, table: str) -> list[Any]:
-    return await store._driver.fetch(f"SELECT * FROM {table} WHERE tenant_id = $1", "acme",
-                                     tenant="acme")  # fmt: skip
+    sql = for_engine(f"SELECT * FROM {table} WHERE tenant_id = $1", store.facts().engine)
+    return await store._driver.fetch(sql, "acme", tenant="acme")
 
 
 async def _put_back(store: SqlStore, table: str, rows: list[Any]) -> None:
     def script() -> Any:
-        yield from fetch(f"DELETE FROM {table} WHERE tenant_id = $1", "acme")
+        yield from fetch(for_engine(f"DELETE FROM {table} WHERE tenant_id = $1", engine), "acme")
         for row in rows:
             holes = ", ".join(f"${at}" for at in range(1, len(row) + 1))
-            yield from fetch(f"INSERT INTO {table} VALUES ({holes})", *row)
+            yield from fetch(for_engine(f"INSERT INTO {table} VALUES ({holes})", engine), *row)
+
+    engine = store.facts().engine
 
     await store._driver.transaction(script, ["acme"])
 

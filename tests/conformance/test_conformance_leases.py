@@ -65,8 +65,9 @@ async def test_two_processes_cannot_be_one_node(store_url: str) -> None:
     first, second = await node(store_url, "same"), await node(store_url, "same")
     try:
         await first.renew_lease("a", 0.5)
-        with pytest.raises(StoreHeld):
+        with pytest.raises(StoreHeld) as caught:
             await second.renew_lease("b", 0.5)
+        assert "another host name, or another port" in caught.value.next_step
         await first.renew_lease("a", 0.3)
         lease = Lease(second, ledger_seal, Clock(), boot_id="b", lease_s=0.5)
         await lease.begin()

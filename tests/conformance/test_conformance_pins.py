@@ -11,7 +11,7 @@ from conformance_setup import OpenStore, assert_chain, draft, intent, seal
 from storage import SqlStore
 from storage.record_batch import CHANGED
 from storage.records import Entry, Recorded, Unrecordable
-from storage.standing import PinMark, PinRow
+from storage.standing import PinGone, PinMark, PinRow
 
 
 def pin(tool: str = "add", version: int = 1, tenant_id: str = "acme", **fields: object) -> PinRow:
@@ -78,6 +78,39 @@ async def test_c12_a_pin_that_changed_meanwhile_is_not_overwritten(
     rows = await store.receipts("acme", 0, 100)
     assert_chain(rows, await store.head("acme"))
     assert len(rows) == (5 if version == 3 else 4)
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+async def test_c12_a_pin_goes_as_it_was_looked_at_or_not_at_all(
+    store: SqlStore, version: int
+) -> None:
+    theirs, beside = pin(tenant_id="rival"), pin("mul")
+    await store.record([putting(pin()), putting(theirs), putting(beside)], seal)
+    await store.record([putting(pin(version=2))], seal)
+    gone = Entry(
+        draft("acme", "control", action="tools.forgotten"),
+        puts=(PinGone("acme", "calc", "add", version), PinGone("acme", "calc", "mul", 1)),
+    )
+    (answer,) = await store.record([gone], seal)
+    if version == 2:
+        assert isinstance(answer, Recorded)
+        assert await store.tool_marks("acme", "calc") == []
+        (again,) = await store.record([putting(pin(sha256="other"))], seal)
+        assert isinstance(again, Recorded), "as if it had never been seen"
+    else:
+        assert answer == Unrecordable(CHANGED)
+        assert len(await store.tool_marks("acme", "calc")) == 2, "its neighbour stays too"
+    assert await store.tool_pins("rival", "calc") == [theirs]
+    assert_chain(await store.receipts("acme", 0, 100), await store.head("acme"))
+
+
+async def test_c12_as_many_pins_go_at_once_as_are_kept(store: SqlStore) -> None:
+    pins = [pin(f"tool-{number}") for number in range(2048)]
+    await store.record([putting(*pins)], seal)
+    gone = tuple(PinGone("acme", "calc", one.tool, 1) for one in pins)
+    (answer,) = await store.record([Entry(draft("acme", "control"), puts=gone)], seal)
+    assert isinstance(answer, Recorded)
+    assert await store.tool_marks("acme", "calc") == []
 
 
 async def test_c12_of_two_that_see_a_tool_first_one_pins_it(open_it: OpenStore) -> None:

@@ -23,7 +23,16 @@ from storage.records import (
     ReceiptRow,
 )
 from storage.scopes import ACROSS_TENANTS, OF_NO_TENANT
-from storage.standing import AgentRow, ApprovalRow, AuditRow, KeyRow, OnceRow, PinMark, PinRow
+from storage.standing import (
+    AgentRow,
+    ApprovalRow,
+    AuditRow,
+    KeyRow,
+    OnceRow,
+    PinGone,
+    PinMark,
+    PinRow,
+)
 from storage.statements import SQL_FOLDER, load_statements
 from storage.tree import CheckpointRow, TileRow
 from storage.watch_rows import (
@@ -96,6 +105,7 @@ MANY: dict[str, Any] = {
     "put_run_head": None,
     "put_bucket": BucketRow,
     "put_tool_pin": PinRow,
+    "drop_tool_pin": PinGone,
     "put_agent": AgentRow,
     "put_api_key": KeyRow,
     "put_approval": ApprovalRow,

@@ -14,7 +14,7 @@ TEXT, INT8, BOOL = 25, 20, 16
 COLUMNS = (
     (TEXT, b"version"), (INT8, b"number"), (BOOL, b"standby"), (BOOL, b"read_only"),
     (TEXT, b"durability"), (BOOL, b"keeps"), (TEXT, b"timeline"), (BOOL, b"above"),
-    (TEXT, b"encoding"),
+    (TEXT, b"encoding"), (TEXT, b"open_schemas"),
 )  # fmt: skip
 TLS_WANTED = struct.pack("!i", 80877103)
 READY = b"Z\x00\x00\x00\x05I"
@@ -27,7 +27,7 @@ def _message(kind: bytes, body: bytes) -> bytes:
 def _row(number: int) -> bytes:
     version = f"{number // 10000}.{number % 10000}".encode()
     values = (version, struct.pack("!q", number), b"\0", b"\0", b"on", b"\1", b"00000001", b"\0",
-              b"UTF8")  # fmt: skip
+              b"UTF8", b"")  # fmt: skip
     return b"".join(struct.pack("!i", len(value)) + value for value in values)
 
 

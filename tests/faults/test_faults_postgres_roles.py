@@ -70,6 +70,25 @@ async def test_a16_the_isolation_that_a_role_has_as_usual_refuses_no_call(
         await store.close()
 
 
+@pytest.mark.parametrize("usual", ["remote_apply", "local", "off"])
+async def test_a1_what_a_server_does_at_a_commit_as_usual_stops_nothing_and_loosens_nothing(
+    url: str, admin: asyncpg.Connection, usual: str
+) -> None:
+    """A server whose commits are stricter by default, or laxer, was refused by whatever reads."""
+    role = url.rpartition("/")[2]
+    await admin.execute(f"ALTER ROLE {role} SET synchronous_commit = {usual}")
+    plain = await asyncpg.connect(url)
+    assert await plain.fetchval("SHOW synchronous_commit") == usual, "it is in force"
+    await plain.close()
+    store = await opened(url)
+    reader = await open_reader(url)
+    try:
+        assert await store.tenants() == await reader.tenants() == []
+    finally:
+        await reader.close()
+        await store.close()
+
+
 async def test_a_role_for_which_row_security_refuses_in_place_of_leaving_out(
     url: str, admin: asyncpg.Connection
 ) -> None:

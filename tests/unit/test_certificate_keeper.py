@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from pathlib import Path
 
 import pytest
 from certificates import Authority
 
+from sidecar import certificate_keeper
 from sidecar.certificate_keeper import CertificateKeeper
-from sidecar.config.certificates import Material, listener_context
+from sidecar.config.certificates import ListenerContext, Material, listener_context
 from sidecar.config.model import ListenerTls, Pem
 from sidecar.errors import StartRefused
 
@@ -70,6 +72,52 @@ async def test_what_cannot_be_used_is_told_and_the_old_one_stays(
     assert [one.getMessage() for one in said] == [
         "a certificate cannot be used; the one before stays"
     ]
+
+
+#: On a curve of 112 bits, which nobody serves any more.
+ODD_KEY = b"""-----BEGIN EC PRIVATE KEY-----
+MD4CAQEEDn4GkUFU9EDzrmYxC33HoAcGBSuBBAAGoSADHgAEEJCxYHlHaEmBFX+0
+ovvX0jKFpWqtrX82lLLWaw==
+-----END EC PRIVATE KEY-----
+"""
+
+
+@pytest.mark.parametrize(
+    "fault", [OSError(24, "Too many open files"), RuntimeError("a fault of ours")]
+)
+async def test_looking_goes_on_whatever_went_wrong_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    def failing(material: Material) -> ListenerContext:
+        calls.append(material)
+        if len(calls) < 3:
+            raise fault
+        return listener_context(material)
+
+    calls: list[Material] = []
+    keeper = keeper_of(tmp_path)
+    first = keeper.context
+    monkeypatch.setattr(certificate_keeper, "POLL_S", 0.001)
+    monkeypatch.setattr(certificate_keeper, "listener_context", failing)
+    AUTHORITY.sign(days=20).write(tmp_path)
+    looking = asyncio.ensure_future(keeper.run())
+    async with asyncio.timeout(10):
+        while keeper.context is first and not looking.done():
+            await asyncio.sleep(0.001)
+    looking.cancel()
+    assert (keeper.context is not first, keeper.reload_succeeded) == (True, True)
+
+
+async def test_a_key_of_a_kind_that_cannot_be_used_is_one_that_is_replaced(tmp_path: Path) -> None:
+    keeper = keeper_of(tmp_path)
+    first = keeper.context
+    (tmp_path / "server.key").write_bytes(ODD_KEY)
+    assert not await keeper.look()
+    assert (keeper.context, keeper.reload_succeeded) == (first, False)
+    AUTHORITY.sign(days=20).write(tmp_path)
+    assert await keeper.look()
+    with pytest.raises(ValueError, match="of a kind that cannot be used"):
+        listener_context(Material(AUTHORITY.sign().certificate, ODD_KEY))
 
 
 def test_without_a_pair_there_is_no_start(tmp_path: Path) -> None:

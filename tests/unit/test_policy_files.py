@@ -148,6 +148,29 @@ def test_d3_links_in_a_circle_are_refused(folder: Path) -> None:
     assert "a link leads in a circle" in messages(["policies"], folder.parent)[0]
 
 
+async def test_d4_a_folder_behind_a_link_that_leads_nowhere_is_not_passed_over(
+    folder: Path,
+) -> None:
+    (folder / "a.yaml").write_text("one.")
+    mounted = folder.parent / "mounted"
+    mounted.mkdir()
+    (mounted / "deny.yaml").write_text("two.")
+    (folder / "denies").symlink_to(mounted)
+    keeper = keeper_of(folder)
+    keeper.load_first()
+    mounted.rename(folder.parent / "elsewhere")
+    assert not await look_twice(keeper)
+    assert keeper.current.revision == "one.+two.", "what refuses is not gone"
+    assert not keeper.reload_succeeded
+    assert messages(["policies"], folder.parent) == [
+        f"{folder}/denies: error: a link that leads nowhere\n    hint: put back what it leads to, "
+        "which may be a folder of policies, or remove it"
+    ]
+    (folder / "denies").rename(folder / ".denies")
+    assert await look_twice(keeper)
+    assert keeper.current.revision == "one."
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_d4_a_file_without_permission_is_a_problem(folder: Path) -> None:
     (folder / "a.yaml").write_text("x")

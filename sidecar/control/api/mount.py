@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
@@ -43,6 +44,9 @@ STREAMS_MAX: Final = 2
 BODY_WAIT_S: Final = 30.0
 #: How long a client may take for one piece of a stream.
 PIECE_WAIT_S: Final = 30.0
+#: Levels of a body, the texts in the innermost included. What a call to be explained may have, and
+#: what stands around it, is less.
+DEPTH_MAX: Final = 100
 #: Problems of a body that are named at once.
 _FAULTS_MAX: Final = 5
 HEADERS: Final = {
@@ -279,7 +283,9 @@ async def _body(route: Route, request: web.Request) -> Any:
         raise ApiProblem("malformed_request", "the body broke off") from None
     if not raw and route.is_body_optional:
         return route.body()
-    if request.content_type != "application/json" or request.charset not in (None, "utf-8"):
+    # Spring and others write the name of the charset in capitals: names of charsets have no case.
+    charset = (request.charset or "utf-8").lower()
+    if request.content_type != "application/json" or charset not in ("utf-8", "utf8"):
         raise ApiProblem("unsupported_media_type")
     try:
         return route.body.model_validate(_object(raw), strict=True)
@@ -314,8 +320,16 @@ def _object(raw: bytes) -> dict[str, Any]:
     def no_number(text: str) -> Any:
         raise ApiProblem("invalid_body", f"{text} is not JSON")
 
+    def finite(text: str) -> float:
+        number = float(text)
+        if math.isinf(number):
+            raise ApiProblem("invalid_body", "a number is beyond what can be held")
+        return number
+
     try:
-        found = json.loads(raw.decode(), object_pairs_hook=once, parse_constant=no_number)
+        found = json.loads(
+            raw.decode(), object_pairs_hook=once, parse_constant=no_number, parse_float=finite
+        )
     except (ValueError, RecursionError):
         raise ApiProblem("invalid_body", "it is not JSON in UTF-8") from None
     if not isinstance(found, dict):
@@ -324,18 +338,25 @@ def _object(raw: bytes) -> dict[str, Any]:
     return found
 
 
-def _check_texts(value: Any) -> None:
-    """Raises ApiProblem for half of a character, which is no text."""
-    if isinstance(value, str):
-        if any("\ud800" <= one <= "\udfff" for one in value):
-            raise ApiProblem("invalid_body", "a text holds half of a character")
-    elif isinstance(value, dict):
-        for name, member in value.items():
-            _check_texts(name)
-            _check_texts(member)
-    elif isinstance(value, list):
-        for member in value:
-            _check_texts(member)
+def _check_texts(found: dict[str, Any]) -> None:
+    """Raises ApiProblem for half of a character, which is no text, and for what is nested so deep
+    that what reads it next would fail: how deep Python's own reader goes differs by version."""
+    level: list[Any] = [found]
+    for _ in range(DEPTH_MAX):
+        inner: list[Any] = []
+        for value in level:
+            if isinstance(value, str):
+                if any("\ud800" <= one <= "\udfff" for one in value):
+                    raise ApiProblem("invalid_body", "a text holds half of a character")
+            elif isinstance(value, dict):
+                inner += value
+                inner += value.values()
+            elif isinstance(value, list):
+                inner += value
+        if not inner:
+            return
+        level = inner
+    raise ApiProblem("invalid_body", f"it is nested deeper than {DEPTH_MAX}")
 
 
 def _place(location: Sequence[int | str]) -> str:

@@ -64,7 +64,9 @@ def document(routes: Iterable[Route], beside: Described = NOTHING) -> dict[str, 
         "paths": paths,
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}, **beside.security},
-            "schemas": dict(sorted((_schemas(routes) | dict(beside.schemas)).items())),
+            "schemas": _without_nothing(
+                dict(sorted((_schemas(routes) | dict(beside.schemas)).items()))
+            ),
         },
     }
 
@@ -118,9 +120,7 @@ def _together(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, A
 def _responses(route: Route) -> dict[str, Any]:
     good: dict[str, Any] = {"description": "as asked"}
     if route.media_type == "application/json":
-        schema = route.adapter.json_schema(ref_template=_REFERENCE, mode="serialization")
-        schema.pop("$defs", None)
-        good["content"] = {route.media_type: {"schema": schema}}
+        good["content"] = {route.media_type: {"schema": _answer(route)}}
     else:
         good["content"] = {route.media_type: {}}
     if route.pages:
@@ -138,6 +138,28 @@ def _responses(route: Route) -> dict[str, Any]:
             "content": {"application/problem+json": problem},
         }
     return responses
+
+
+def _answer(route: Route) -> dict[str, Any]:
+    """The schema of an answer. A model stands there by its name: what is written out again for each
+    route becomes a type of its own for each in clients that are made from the document."""
+    if isinstance(route.answer, type) and issubclass(route.answer, BaseModel):
+        return {"$ref": _REFERENCE.format(model=route.answer.__name__)}
+    schema = route.adapter.json_schema(ref_template=_REFERENCE, mode="serialization")
+    schema.pop("$defs", None)
+    return schema
+
+
+def _without_nothing(said: Any) -> Any:
+    """Without defaults that are null: that a member may be left out is said by `required`, and some
+    makers of clients take whatever has a default for always there."""
+    if isinstance(said, dict):
+        return {
+            name: _without_nothing(one)
+            for name, one in said.items()
+            if not (name == "default" and one is None)
+        }
+    return [_without_nothing(one) for one in said] if isinstance(said, list) else said
 
 
 def _schemas(routes: list[Route]) -> dict[str, Any]:

@@ -61,7 +61,7 @@ PROBLEMS: Final = _table(
         400,
         "The cursor is not one of this list",
         "Begin again without `cursor`. A cursor is good for the route and the filters it came "
-        "from, until the sidecar is restarted.",
+        "from, on every sidecar of the store.",
     ),
     (
         "invalid_body",
@@ -114,8 +114,8 @@ PROBLEMS: Final = _table(
     (
         "unsupported_media_type",
         415,
-        "Bodies are JSON here",
-        "Send `Content-Type: application/json`.",
+        "Bodies are JSON in UTF-8 here",
+        "Send `Content-Type: application/json`, and the body without Content-Encoding.",
     ),
     (
         "form_not_ours",
@@ -154,7 +154,7 @@ RETRY_AFTER_S: Final = 1
 _UNKNOWN: Final = frozenset(
     {
         "unknown_agent", "unknown_alert", "unknown_containment", "unknown_incident", "unknown_key",
-        "unknown_tenant", "unknown_upstream", "not_drifted",
+        "unknown_tenant", "unknown_upstream", "not_drifted", "not_pinned",
     }
 )  # fmt: skip
 #: Codes of rooms that say: that is no name, no reason, no expiry.

@@ -88,6 +88,25 @@ class AcceptedShape(Shape):
     seq: int | None = None
 
 
+class Forgetting(Body):
+    """Which tools of an upstream are to be unpinned: these, or with null all of them. None may have
+    drifted."""
+
+    upstream: Line = Field(min_length=1, max_length=256)
+    tools: list[Line] | None = Field(max_length=2048)
+    reason: Line = Field("", max_length=1024)
+
+
+class ForgottenShape(Shape):
+    """The hashes that were pinned, by tool, and the receipt that says so. What a list says of such
+    a tool next is first seen, and pinned."""
+
+    tenant: str
+    upstream: str
+    forgotten: dict[str, str]
+    seq: int | None = None
+
+
 async def list_tools(asked: Asked) -> Listed:
     """By name."""
     values, upstreams = asked.values, asked.rooms.config.upstreams
@@ -165,6 +184,14 @@ async def accept_tools(asked: Asked) -> dict[str, Any]:
     )
 
 
+async def forget_tools(asked: Asked) -> dict[str, Any]:
+    """Unpins tools, on record."""
+    care, said = kept(asked.rooms.state.tools, "definitions of tools"), asked.body
+    return await care.forget(
+        said.upstream, said.tools, asked.tenant, said.reason, actor=asked.person.actor
+    )
+
+
 ROUTES: Final = (
     Route(
         "list_tools", "GET", "/v1/tools", "The catalogue and what is pinned of it, by name",
@@ -184,6 +211,12 @@ ROUTES: Final = (
         "accept_tools", "POST", "/v1/tools/accept",
         "Takes over what a server says of its tools, on record",
         OPERATORS, accept_tools, AcceptedShape, body=Acceptance,
+        problems=("not_found", "not_kept", "refused"), room=ROOM,
+    ),
+    Route(
+        "forget_tools", "POST", "/v1/tools/forget",
+        "Unpins tools of a server: what it says of them next is first seen; on record",
+        OPERATORS, forget_tools, ForgottenShape, body=Forgetting,
         problems=("not_found", "not_kept", "refused"), room=ROOM,
     ),
 )  # fmt: skip

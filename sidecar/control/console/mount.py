@@ -77,7 +77,8 @@ class Console:
     """All of it over the rooms of one sidecar."""
 
     def __init__(self, rooms: Rooms, *, is_secure: bool) -> None:
-        """`is_secure` says that the listener speaks TLS: then the cookie goes nowhere else."""
+        """`is_secure` says that the listener speaks TLS: then the cookie goes nowhere else. So it
+        does where a browser came over https to what ends TLS before us, as its Origin tells."""
         self._rooms = rooms
         self._is_secure = is_secure
         self._sessions = Sessions(rooms.doorman, rooms.clock)
@@ -188,10 +189,11 @@ class Console:
         if token is None:
             values = {"title": "Sign in", "back": back, "failed": True}
             return self._html("sign_in.html", values, status=401)
+        is_secure = self._is_secure or request.headers["Origin"].lower().startswith("https://")
         answer = _lead(addresses.ours(back))
         answer.set_cookie(
             cookie_name(request), token, path=PREFIX, httponly=True, samesite="Strict",
-            secure=self._is_secure, max_age=int(LIFE_S),
+            secure=is_secure, max_age=int(LIFE_S),
         )  # fmt: skip
         return answer
 

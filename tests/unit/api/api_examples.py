@@ -34,6 +34,7 @@ BODIES: dict[str, Any] = {
     "replay_calls": _FILES,
     "explain_policies": {"call": {"call": "shop/get", "args": {"id": "1"}}},
     "accept_tools": {"upstream": "mail", "tools": []},
+    "forget_tools": {"upstream": "mail", "tools": []},
     "contain": {"action": "block-tool", "subject": "shop/refund", "agent": "coder-{tenant}"},
     "note_incident": {"text": "seen by {tenant}"},
     "test_sink": {"sink": "ops"},

@@ -35,7 +35,10 @@ LOOKS = {
     "verify_range", "verify_chain", "check_policies", "replay_calls", "explain_policies",
 }  # fmt: skip
 #: Where the example would change nothing.
-BODIES = {"accept_tools": {"upstream": "mail", "tools": ["send"]}}
+BODIES = {
+    "accept_tools": {"upstream": "mail", "tools": ["send"]},
+    "forget_tools": {"upstream": "mail", "tools": ["send"]},
+}
 #: Paths of control.sock that look, beside those that `care_routes` calls so.
 SOCKET_LOOKS = {"/runs/show", "/tools/diff", "/approvals/list", "/approvals/show"}
 #: What changes something, and is not on record by itself, with the reason.
@@ -101,6 +104,7 @@ def _asked() -> list[Asked]:
         Asked("/reload", {}, "policy.load"),
         Asked("/runs/reset", agent | one, "run.reset"),
         Asked("/tools/accept", one | {"upstream": "mail", "tool": "send"}, "tools.accepted"),
+        Asked("/tools/forget", one | {"upstream": "mail", "tools": ["send"]}, "tools.forgotten"),
         Asked("/approvals/approve", one | {"id": ids["approval_id"]}, "approval.approve"),
         Asked("/approvals/withdraw", one | {"id": ids["approval_id"]}, "approval.withdraw"),
         Asked("/approvals/reject", one | {"id": f"second-{ids['approval_id']}"}, "approval.reject"),

@@ -101,6 +101,20 @@ async def test_g8_keys_that_are_nobodys_or_have_no_role_do_not_sign_in(served: S
     await at.client.close()
 
 
+async def test_g8_a_cookie_won_over_https_is_kept_to_it_where_something_else_ends_tls(
+    served: Served,
+) -> None:
+    at = browser(served)
+    host = served.url.partition("://")[2]
+    for scheme, is_secure in (("http", ""), ("https", True), ("HTTPS", True)):
+        at.client.cookie_jar.clear()
+        fields = {"key": key_of("acme", "viewer")}
+        assert (await at.send("/sign-in", fields, Origin=f"{scheme}://{host}"))[0] == 303
+        (cookie,) = list(at.client.cookie_jar)
+        assert cookie["secure"] == is_secure, scheme
+    await at.client.close()
+
+
 @pytest.mark.parametrize("back", [
     "https://evil.example/", "//evil.example", "/\\evil.example", "/console\\..\\x",
     "/console\r\nX: y", "/consoleevil", "javascript:alert(1)", "/console/é", "/v1/keys",

@@ -87,6 +87,7 @@ BODIES = (
     (b'{"reason":"x"}', "text/plain", 415, "unsupported_media_type"),
     (b'{"reason":"x"}', "application/x-www-form-urlencoded", 415, "unsupported_media_type"),
     (b'{"reason":"x"}', "application/json; charset=utf-16", 415, "unsupported_media_type"),
+    (b'{"reason":"x"}', "application/json; charset=utf-8-sig", 415, "unsupported_media_type"),
     (b"{", "application/json", 400, "invalid_body"),
     (b"[]", "application/json", 400, "invalid_body"),
     (b"\xff", "application/json", 400, "invalid_body"),
@@ -99,9 +100,14 @@ BODIES = (
     (b'{"reason":"a","more":1}', "application/json", 400, "invalid_body"),
     (b'{"reason":"' + b"x" * 1025 + b'"}', "application/json", 400, "invalid_body"),
     (b'{"a":' * 30_000 + b"1" + b"}" * 30_000, "application/json", 413, "body_too_large"),
-    (b'{"a":' * 9_000 + b"1" + b"}" * 9_000, "application/json", 400, "invalid_body"),
+    *(
+        (b'{"a":' * depth + b"1" + b"}" * depth, "application/json", 400, "invalid_body")
+        for depth in (120, 200, 800, 850, 900, 920, 940, 950, 960, 970, 980, 990, 1000, 3000, 9000)
+    ),
     (b"", "application/json", 200, ""),
     (b'{"reason":"x"}', "application/json; charset=utf-8", 200, ""),
+    (b'{"reason":"x"}', "application/json;charset=UTF-8", 200, ""),
+    (b'{"reason":"x"}', 'application/json; charset="Utf8"', 200, ""),
 )  # fmt: skip
 
 
@@ -115,6 +121,15 @@ async def test_bodies_that_are_not_what_is_asked_for(served: Served) -> None:
         assert (await served.seq() > before) == (status == 200)
         if code:
             assert_problem(said, status, code)
+
+
+async def test_a_number_beyond_what_can_be_held_is_no_argument_of_a_call(served: Served) -> None:
+    for number, status in ((b"1e400", 400), (b"-1e999", 400), (b"1e300", 200)):
+        raw = b'{"call":{"call":"shop/get","args":{"id":' + number + b"}}}"
+        said = await served.ask("/v1/policies/explain", method="POST", raw=raw)
+        assert said[0] == status, said
+        if status == 400:
+            assert_problem(said, 400, "invalid_body")
 
 
 async def test_a_body_where_none_is_asked_for(served: Served) -> None:

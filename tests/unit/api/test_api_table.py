@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -17,6 +18,8 @@ from sidecar.control.api.table import ROUTES
 from sidecar.ledger.receipt import BODY_KEYS
 
 DOCUMENT = document(ROUTES)
+#: With what agents use, as it is served.
+WHOLE = document(ROUTES, described())
 
 
 def test_the_document_has_every_route_and_no_other() -> None:
@@ -52,7 +55,7 @@ def test_the_router_has_every_route_and_no_other(served: Served) -> None:
 
 async def test_the_document_that_is_served_is_that_of_the_table(served: Served) -> None:
     status, body, headers = await served.ask("/v1/openapi.json")
-    assert (status, body) == (200, document(ROUTES, described()))
+    assert (status, body) == (200, WHOLE)
     assert body["paths"].keys() > DOCUMENT["paths"].keys(), "and what agents use"
     assert headers["Content-Type"] == "application/json"
     assert body["openapi"] == "3.1.0"
@@ -62,6 +65,31 @@ def test_every_reference_leads_somewhere() -> None:
     found = set(re.findall(r"#/components/schemas/(\w+)", repr(DOCUMENT)))
     assert found == found & DOCUMENT["components"]["schemas"].keys()
     assert found >= {"Problem", "DecisionShape", "NewKey"}
+
+
+def references(said: Any) -> set[str]:
+    """The schemas that something names."""
+    return set(re.findall(r"#/components/schemas/(\w+)", repr(said)))
+
+
+def test_clients_can_be_made_of_the_document() -> None:
+    """By makers that write a type for each schema with a name, and for each that has none: one that
+    names itself breaks some of them, and one that is written out twice is two types."""
+    schemas: dict[str, Any] = WHOLE["components"]["schemas"]
+    leads_to = {name: references(schema) for name, schema in schemas.items()}
+    for _ in schemas:
+        leads_to = {
+            name: found.union(*(leads_to[one] for one in found)) for name, found in leads_to.items()
+        }
+    assert [name for name, found in leads_to.items() if name in found] == [], "none names itself"
+    asked = references(WHOLE["paths"])
+    used = asked.union(*(leads_to[name] for name in asked))
+    assert schemas.keys() == used, "each is used"
+    assert '"default": null' not in json.dumps(schemas), "it would be taken for always there"
+    for path, methods in WHOLE["paths"].items():
+        for method, said in methods.items():
+            for status, answer in said["responses"].items():
+                assert '"properties"' not in json.dumps(answer), (path, method, status)
 
 
 def test_schemas_say_no_more_and_no_less_than_what_is_answered() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
@@ -103,3 +104,17 @@ async def test_d5_what_is_refused_once_its_masks_are_made_is_masked_on_record(
         assert json.loads(kept)["text"][-5:] == "-x***"
         again = await one.authorize(mail, token=AGENT_TOKEN)
         assert again.json["decision"] == "redact", "control"
+
+
+async def test_many_at_once_whose_run_each_of_them_changes_are_all_answered(tmp_path: Path) -> None:
+    policy = (
+        "policy: story\nrules:\n"
+        "  - {id: counted, effect: allow, tools: github/note, when: run.calls < 1000}\n"
+    )
+    async with stage(tmp_path, policy=policy) as one:
+        asked = [
+            one.authorize(call("note", mutates=True, request_id=f"r{number}"), token=AGENT_TOKEN)
+            for number in range(40)
+        ]
+        answers = await asyncio.gather(*asked)
+        assert [answer.json.get("decision") for answer in answers] == ["allow"] * 40

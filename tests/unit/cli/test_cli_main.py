@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -141,6 +142,16 @@ def test_a_reader_that_leaves_early_is_no_fault() -> None:
     )
     assert done.stdout.startswith("usage: aegis-sidecar")
     assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_leaves_early_hears_no_verdict(tmp_path: Path) -> None:
+    """`receipts verify FILE | head -1` under pipefail: 1 would say that it was tampered with."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "sidecar.cli.main", "policy", "packs", "list"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, timeout=60, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
 
 
 ASCII_ONLY = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}

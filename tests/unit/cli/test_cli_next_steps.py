@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from store_care_setup import call, filled, url_of
 
 from sidecar.cli.main import main
 from sidecar.cli.os_error_text import os_error_text
@@ -44,6 +45,18 @@ def test_a_file_that_is_not_there_is_named_without_numbers(
     assert main(arguments) == 2
     said = capsys.readouterr().err
     assert re.search(r"gone(\.json)?: No such file or directory", said) and "Errno" not in said
+
+
+def test_an_incident_that_is_not_there_was_not_tampered_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 1 would say so, to whoever mistyped an id or a path."""
+    path = filled(tmp_path / "aegis.db", call(1))
+    asked = ["soc", "verify", "lost", "--tenant", "acme", "--store"]
+    assert main([*asked, url_of(path)]) == 2
+    assert "there is no incident 'lost' [unknown_incident]" in capsys.readouterr().err
+    assert main([*asked, f"{url_of(path)}.gone"]) == 2
+    assert "[store_unavailable]" in capsys.readouterr().err
 
 
 def test_a_server_that_is_not_there_is_said_once() -> None:

@@ -273,6 +273,22 @@ def test_unusable_policies_end_with_2(folder: Path, capsys: Captured) -> None:
     assert "sidecar.yaml: error: cannot be read" in capsys.readouterr().err
 
 
+def test_a_call_that_is_only_asked_about_has_no_method(folder: Path, capsys: Captured) -> None:
+    """As /v1/authorize judges it: what refuses a POST does not refuse it."""
+    rules = '  - {id: all, effect: allow, tools: "*"}\n'
+    rules += '  - {id: no-posts, effect: deny, tools: "*", methods: [POST, PUT]}\n'
+    rules += '  - {id: nor-paths, effect: deny, tools: "*", when: http.path != ""}\n'
+    (folder / "policies/shop.yaml").write_text(f"policy: shop\nrules:\n{rules}")
+    (folder / "policies/shop_test.yaml").unlink()
+    (folder / "policies/tools.yaml").write_text("catalogue: shop\ntools: {refund: {}}\n")
+    (folder / "call.json").write_text(json.dumps({"call": "shop/refund"}))
+    for kind, effect in (("kind: authorize", "allow"), ("kind: mcp, url: http://a.io/m", "deny")):
+        config = f"policies: policies\nupstreams:\n  shop: {{{kind}}}\n"
+        (folder / "sidecar.yaml").write_text(config)
+        assert main(["policy", "explain", "--call", "call.json", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["decision"]["effect"] == effect, kind
+
+
 # -- promote ---------------------------------------------------------------------------------
 
 
@@ -352,6 +368,36 @@ def test_untested_promotion_is_said(folder: Path, capsys: Captured) -> None:
     (folder / "policies/shop_test.yaml").unlink()
     assert main(["policy", "promote", "shop/large", "policies"]) == 0
     assert "no case tests shop" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_file_that_root_promotes_stays_that_of_whoever_reads_it(folder: Path) -> None:
+    write(folder, shop=POLICY)
+    path = folder / "policies/shop.yaml"
+    os.chown(path, 12_345, 12_346)
+    path.chmod(0o640)
+    assert main(["policy", "promote", "shop/large", "policies"]) == 0
+    now = path.stat()
+    assert (now.st_uid, now.st_gid, stat.S_IMODE(now.st_mode)) == (12_345, 12_346, 0o640)
+
+
+@pytest.mark.parametrize(("mode", "code"), [(0o640, 2), (0o644, 0)])
+def test_a_file_that_others_could_not_read_any_more_is_not_written(
+    folder: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch, mode: int, code: int
+) -> None:
+    def refused(path: Path, user: int, group: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    write(folder, shop=POLICY)
+    path = folder / "policies/shop.yaml"
+    path.chmod(mode)
+    monkeypatch.setattr("os.chown", refused)
+    assert main(["policy", "promote", "shop/large", "policies"]) == code
+    said = "it is another user's or group's: do it as its owner or root: nothing was changed"
+    assert (said in capsys.readouterr().err) is (code == 2)
+    assert (path.read_text() == POLICY) is (code == 2)
+    assert len(os.listdir(folder / "policies")) == 3
+    assert stat.S_IMODE(path.stat().st_mode) == mode
 
 
 # -- packs, schema ---------------------------------------------------------------------------

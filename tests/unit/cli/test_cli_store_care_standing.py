@@ -13,7 +13,14 @@ from store_care_setup import CLOCK, call, filled, reports, store_command, tamper
 from sidecar.identity.change_entry import Change, change_entry, shown_agent, shown_key
 from sidecar.identity.containment_words import shown_containment
 from sidecar.identity.profiles import KeyProfile
-from sidecar.ledger.pin_entries import ACCEPTED, DRIFTED, PINNED, PinChange, pin_entry
+from sidecar.ledger.pin_entries import (
+    ACCEPTED,
+    DRIFTED,
+    FORGOTTEN,
+    PINNED,
+    PinChange,
+    pin_entry,
+)
 from sidecar.ledger.standing import LastSaid
 from sidecar.model import Role
 from storage.records import Entry
@@ -111,6 +118,25 @@ def test_what_stands_in_a_store_otherwise_than_on_record_is_named(
     assert report.fault is None and any(one.startswith(said) for one in report.strays), report
     assert store_command("backup", store, store.with_name("copy.db")) == 0
     assert f"{said}" in capsys.readouterr().out
+
+
+def test_a_pin_that_was_forgotten_may_be_gone_and_may_not_be_there(
+    store: Path, tmp_path: Path
+) -> None:
+    one = pin("{}")
+    path = filled(
+        tmp_path / "other.db", [pins(PINNED, one)], [pins(FORGOTTEN, one)], [pins(PINNED, one)],
+        [pins(FORGOTTEN, one)],
+    )  # fmt: skip
+    (report,) = reports(path)
+    assert (report.fault, report.strays) == (None, ())
+    tampered(
+        path, "INSERT INTO tool_pin VALUES (?, 'mail', 'send', 1, '{}', 'ab', 5, '', '', 0)", "acme"
+    )
+    (report,) = reports(path)
+    assert report.strays == (
+        "the pin of tool 'mail/send' stands in the store, and no change tells of it",
+    )
 
 
 def test_of_a_chain_that_was_cut_only_what_changed_since_is_judged() -> None:

@@ -103,6 +103,19 @@ def accept_tools(path: Path) -> int:
     return main(["tools", "accept", "calc", "add", "--data-dir", str(path.parent)])
 
 
+def forget_tools(path: Path) -> int:
+    """A tool is forgotten where no process answers."""
+    pin = PinRow("acme", "calc", "add", 1, "{}", "ab" * 32, 1)
+
+    async def put() -> None:
+        store = await storage.open_store(url_of(path), now_us=CLOCK.now_us, node_id="node")
+        await store._driver.transaction(partial(execute_many, store._sql["put_tool_pin"], [pin]))
+        await store.close()
+
+    asyncio.run(put())
+    return main(["tools", "forget", "calc", "add", "--data-dir", str(path.parent)])
+
+
 def rotate_key(path: Path) -> int:
     keys = []
     for number in (1, 2):
@@ -129,6 +142,7 @@ def expected(path: Path, verb: Callable[[Path], int]) -> tuple[str, str, Any, An
         unfence: ("store.unfence", "store", stands, {"fenced": False}),
         move: ("store.move", "store", moved, moved | {"store": url_of(path.with_name("moved.db"))}),
         accept_tools: ("tools.accepted", "upstream:calc", {"add": "ab" * 32}, {"add": "cd" * 32}),
+        forget_tools: ("tools.forgotten", "upstream:calc", {"add": "ab" * 32}, {"add": None}),
         erase: ("store.erase_facts", "store", facts, facts | {"call_facts": 0}),
         prune_facts: (
             "store.prune_facts", "store",
@@ -152,7 +166,7 @@ VERBS: dict[str, tuple[Callable[[Path], int], ...]] = {
     "store_unfence": (unfence,),
     "store_move": (move,),
     "receipts_rotate_key": (rotate_key,),
-    "tools_pins_store": (accept_tools,),
+    "tools_pins_store": (accept_tools, forget_tools),
 }
 
 

@@ -9,7 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from store_care_setup import call, filled, reports
+import pytest
+from store_care_setup import call, filled, reports, store_command
 
 SLOW_BACKUP = """
 import sys
@@ -37,7 +38,8 @@ sys.exit(finished(work()))
 """
 
 
-def test_a_backup_that_is_told_to_end_leaves_no_half_copy(tmp_path: Path) -> None:
+def half_copied(tmp_path: Path) -> tuple[Path, Path, subprocess.Popen[bytes]]:
+    """A store, the folder it is copied to, and the command that is in the middle of it."""
     path = filled(tmp_path / "aegis.db", *(call(n) for n in range(3)))
     folder = tmp_path / "backups"
     folder.mkdir()
@@ -49,10 +51,30 @@ def test_a_backup_that_is_told_to_end_leaves_no_half_copy(tmp_path: Path) -> Non
     while not any(one.stat().st_size for one in folder.glob(".copy.db.*.part")):
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.01)
+    return path, folder, process
+
+
+def test_a_backup_that_is_told_to_end_leaves_no_half_copy(tmp_path: Path) -> None:
+    path, folder, process = half_copied(tmp_path)
     process.terminate()
     assert process.wait(10) == 128 + signal.SIGTERM
     assert os.listdir(folder) == []
     assert reports(path)[0].fault is None
+
+
+def test_what_a_killed_backup_leaves_the_next_one_to_its_place_removes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, folder, process = half_copied(tmp_path)
+    assert store_command("backup", path, folder / "copy.db") == 0, "one beside it"
+    assert "is being written by another process" in capsys.readouterr().err
+    (folder / "copy.db").unlink()
+    process.kill()
+    process.wait(10)
+    assert len(os.listdir(folder)) == 1, "a whole store's size, hidden"
+    assert store_command("backup", path, folder / "copy.db") == 0
+    assert "by a process that is gone: removed" in capsys.readouterr().err
+    assert os.listdir(folder) == ["copy.db"]
 
 
 def test_what_has_to_be_put_in_order_is_waited_for_and_said_once() -> None:

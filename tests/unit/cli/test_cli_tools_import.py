@@ -219,6 +219,18 @@ async def test_a_server_that_does_not_speak_mcp_is_named(
             await list_tools(url, {})
 
 
+async def test_where_a_server_of_an_older_transport_is_asked_its_operator_is_told() -> None:
+    async def handler(request: web.BaseRequest) -> web.Response:
+        return web.Response(status=404)
+
+    async with answering(handler) as url:
+        with pytest.raises(ImportFailed, match=r"HTTP 404; if it speaks HTTP.SSE") as caught:
+            await list_tools(url.removesuffix("/mcp") + "/sse", {})
+        assert "streamable HTTP" in str(caught.value)
+        with pytest.raises(ImportFailed, match=r"HTTP 404$"):
+            await list_tools(url, {})
+
+
 async def test_an_endless_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tools_import, "ANSWER_BYTES_MAX", 1000)
 

@@ -20,7 +20,7 @@ from identity_setup import MovedClock, Place, configured, place
 from issuer import AUDIENCE, ISSUER, IdentityProvider, provider
 
 from sidecar.errors import Refused
-from sidecar.identity import jwks
+from sidecar.identity import jwks, lockout
 from sidecar.identity.agent_states import Move
 from sidecar.identity.jwks import KeysWanted
 from sidecar.model import Principal, Role
@@ -255,6 +255,52 @@ async def test_an_issuer_that_is_down_from_the_start_lets_nobody_in(tmp_path: Pa
         assert (await one.who(one.idp.token("k1"))).agent == "coder", "positive control"
 
 
+async def guessed(one: World) -> None:
+    """The address of `who` is locked out."""
+    for _ in range(lockout.FAILURES_MAX):
+        assert await one.why_not("guess") == "unknown"
+    with pytest.raises(Refused, match="too_many_failures"):
+        await one.who("guess")
+
+
+async def test_g4_a_signature_is_no_guess_and_goes_on_where_an_address_is_locked(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as one:
+        await guessed(one)
+        for number in range(3):  # they live for minutes, so that each is another
+            assert (await one.who(one.idp.token("k1", n=number))).agent == "coder"
+        failures = one.at.callers.failures_by_reason
+        before = failures["locked_out"]
+        one.idp.add("k2")
+        one.clock.moved_s += jwks.REFETCH_S + 1
+        for wrong in (
+            one.idp.token("k1")[:-4] + "AAAA", one.idp.token("k1", exp=time.time() - 100),
+            one.idp.token("k1", aud="others"), "a.b.c", "..", one.idp.token("k2"),
+        ):  # fmt: skip
+            with pytest.raises(Refused, match="too_many_failures"):
+                await one.who(wrong)
+        assert failures["locked_out"] == before + 6
+        assert one.idp.asked == 1, "for an address that is locked no issuer is asked again"
+        assert await one.why_not(one.idp.token("k1", sub="nobody")) == "unknown"
+
+
+async def test_that_an_issuer_does_not_answer_is_no_wrong_credential(tmp_path: Path) -> None:
+    async with world(tmp_path) as one:
+        one.idp.fault = "500"
+        for number in range(2 * lockout.FAILURES_MAX):
+            assert await one.why_not(one.idp.token("k1", n=number)) == "jwt_key"
+        assert one.at.callers.lockouts_total == 0, "others of this machine go on"
+        assert one.at.callers.failures_by_reason["jwt_key"] == 2 * lockout.FAILURES_MAX
+        one.idp.fault = ""
+        one.clock.moved_s += jwks.REFETCH_S + 1
+        assert (await one.who(one.idp.token("k1"))).agent == "coder", "at once"
+        for number in range(lockout.FAILURES_MAX):
+            forged_one = forged({"alg": "ES256", "kid": f"x{number}"})
+            assert await one.why_not(forged_one) == "jwt_key"
+        assert one.at.callers.lockouts_total == 1, "it answers, and has no such key"
+
+
 async def test_a_verified_token_ends_when_it_expires(tmp_path: Path) -> None:
     async with world(tmp_path) as one:
         token = one.idp.token("k1", exp=time.time() + 1)
@@ -365,3 +411,29 @@ async def test_g4_a_person_is_no_agent_and_an_agent_no_person(tmp_path: Path) ->
         assert await one.why_not(both) == "jwt_audience"
         assert await person(f"Bearer {both}", "10.0.0.1") is None
         assert one.at.callers.doorman.lockout.locked_total == 0
+
+
+async def test_g4_a_persons_signature_is_no_guess_either(tmp_path: Path) -> None:
+    async with people_world(tmp_path) as one:
+        doorman = one.at.callers.doorman
+        for number in range(lockout.FAILURES_MAX):
+            assert await doorman.person(f"Bearer guess-{number}", "10.0.0.1") is None
+        assert await doorman.person("Bearer guess", "10.0.0.1") is None
+        assert one.at.callers.failures_by_reason["locked_out"] == 1
+        for number in range(3):
+            found = await doorman.person(f"Bearer {anas(one, n=number)}", "10.0.0.1")
+            assert found is not None and found.actor == "person:ana"
+        for wrong in (f"{anas(one)[:-4]}AAAA", one.idp.token("k1", email=ANA), "a.b.c", "x" * 9000):
+            assert await doorman.person(f"Bearer {wrong}", "10.0.0.1") is None
+        assert one.at.callers.failures_by_reason["locked_out"] == 5
+
+
+async def test_people_are_not_locked_out_because_their_issuer_does_not_answer(
+    tmp_path: Path,
+) -> None:
+    async with people_world(tmp_path) as one:
+        doorman = one.at.callers.doorman
+        one.idp.fault = "500"
+        for number in range(2 * lockout.FAILURES_MAX):
+            assert await doorman.person(f"Bearer {anas(one, n=number)}", "10.0.0.1") is None
+        assert doorman.lockout.locked_total == 0

@@ -211,6 +211,29 @@ async def test_c12_a_difference_is_drift_until_it_is_accepted(node: Node) -> Non
     }
 
 
+async def test_c12_what_clients_of_two_eras_are_told_is_no_drift_and_a_change_of_it_is_one(
+    node: Node,
+) -> None:
+    """SDKs say an outputSchema that is no object's to clients before 2026-07-28 as a member of
+    one: two agents behind one sidecar, and the tool would be refused to both for ever."""
+
+    def told(schema: Any, older: bool) -> Definition:
+        if older:
+            members = {"result": schema}
+            schema = {"type": "object", "properties": members, "required": ["result"]}
+        return definition_of({"name": "ids", "outputSchema": schema})
+
+    ids, more = {"type": "array", "items": {"type": "number"}}, {"type": "array"}
+    for older in (True, False, True):
+        assert await node.lists(told(ids, older)) == []
+    for older in (False, True):
+        assert await node.lists(told(more, older)) == ["ids"]
+    assert await node.lists(told(ids, False)) == []
+    assert [action for action, _, _ in await actions(node.store)] == [
+        "tools.pinned", "tools.drifted", "tools.returned",
+    ]  # fmt: skip
+
+
 async def test_c12_what_is_said_as_before_is_no_drift_any_more_and_that_is_on_record(
     node: Node,
 ) -> None:
@@ -280,6 +303,32 @@ async def test_c12_many_that_list_at_once_pin_once(node: Node) -> None:
     lists = [node.lists(said("add"), said("mul")) for _ in range(20)]
     assert await asyncio.gather(*lists) == [[]] * 20
     assert len(await actions(node.store)) == 1
+
+
+async def test_c12_what_is_forgotten_is_new_when_it_is_seen_again(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sidecar.ledger.pin_keeper.TOOLS_MAX", 2)
+    assert await node.lists(said("add"), said("mul"), said("sub")) == ["sub"], "there is no room"
+    rows = await node.pins.pins("acme", "calc")
+    assert await node.pins.forget("acme", "calc", rows[:1], "gone", "socket:ana") == 2
+    assert await node.lists(said("mul"), said("sub")) == [], "now there is"
+    assert await node.lists(said("mul"), said("sub"), said("add", "other")) == ["add"], "none again"
+    with pytest.raises(PinsUnknown, match="nothing was forgotten"):
+        await node.pins.forget("acme", "calc", rows, "late", "socket:ana")
+    await node.pins.forget("acme", "calc", await node.pins.pins("acme", "calc"), "", "socket:ana")
+    assert await node.lists(said("add", "other")) == [], "as it is said then"
+    assert await node.lists(said("add")) == ["add"]
+    told = await actions(node.store)
+    assert told[1] == (
+        "tools.forgotten", "calc/add",
+        {"reason": "gone", "actor": "socket:ana", "before": {"add": said("add").sha256},
+         "forgotten": {"add": said("add").sha256}},
+    )  # fmt: skip
+    events = await node.store.audit_events("acme", 2**62, 9)
+    assert [(one.action, one.after_state) for one in events][-2] == (
+        "tools.forgotten", '{"add":null}',
+    )  # fmt: skip
 
 
 async def test_c12_a_new_process_knows_what_has_drifted(node: Node, clock: SteppedClock) -> None:

@@ -110,6 +110,62 @@ def test_an_errors_text_has_no_fields() -> None:
     assert text_of(made) == "*** was not found"
 
 
+VALUE: dict[str, Any] = {"customer": {"name": "Ana", "id": 7}}
+
+
+@pytest.mark.parametrize("said", [
+    {"result": {"content": [], "structuredContent": {"result": json.dumps(VALUE)}}},
+    {"result": {"content": [], "structuredContent": {"result": [json.dumps(VALUE)]}}},
+    {"result": {"content": [], "structuredContent": {"result": [VALUE, VALUE]}}},
+    {"result": {"content": [], "structuredContent": {"data": VALUE}}},
+    {"result": VALUE},
+    {"result": {"content": [], "rows": 1, **VALUE}},
+    {"result": {"content": [], "_meta": VALUE}},
+    {"result": {"toolResult": VALUE}},
+    {"result": {"content": [{"type": "text", "text": "{}", "_meta": VALUE}]}},
+    {"result": {"content": [{"type": "resource_link", "uri": "a:b", **VALUE}]}},
+    {"error": {"code": -32000, "message": "no", "data": VALUE}},
+    {"error": {"code": -32000, "message": json.dumps(VALUE), "data": json.dumps(VALUE)}},
+    {"method": "notifications/message", "params": {"level": "info", "data": VALUE}},
+    {"method": "notifications/message", "params": {"level": "info", "data": json.dumps(VALUE)}},
+    {"method": "notifications/progress", "params": {"message": json.dumps(VALUE)}},
+    {"method": "notifications/of-our-own", "params": VALUE},
+])  # fmt: skip
+def test_a_field_is_masked_wherever_a_message_has_values(said: dict[str, Any]) -> None:
+    made = masked_message(json.dumps({"jsonrpc": "2.0", **said}), FIELD)
+    assert b"Ana" not in made and b"***" in made
+    wanted = json.dumps({"jsonrpc": "2.0", **said}).replace("Ana", "***").replace(" ", "")
+    assert made.decode() == wanted, "and nothing else of it is another"
+
+
+def test_what_mcp_itself_says_is_no_field() -> None:
+    names = (
+        "content",
+        "isError",
+        "text",
+        "name",
+        "uri",
+        "type",
+        "level",
+        "message",
+        "code",
+        "data",
+    )
+    all_of_them = Redaction(tuple(("body", name) for name in names), ())
+    for said in (
+        {
+            "result": {
+                "content": [{"type": "resource_link", "uri": "a:b", "name": "c"}],
+                "isError": 1,
+            }
+        },
+        {"error": {"code": -32000, "message": "no", "data": ["x"]}},
+        {"method": "notifications/message", "params": {"level": "info", "data": "x"}},
+    ):
+        made = masked_message(json.dumps(said), all_of_them)
+        assert json.loads(made) == said
+
+
 LINES = (
     f"first {CARD}\r\nsecond ana@acme.io\nthird ü\rfourth AKIAIOSFODNN7EXAMPLE\n"
     "-----BEGIN RSA PRIVATE KEY-----\nMIIEvQIBADANBg\nkqhkiG9w0BAQ\n"

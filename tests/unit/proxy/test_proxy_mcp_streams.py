@@ -205,6 +205,44 @@ async def test_c15_what_came_whole_before_a_fault_in_one_piece_passes(tmp_path: 
     assert answer.body.startswith(PROGRESS) and b"done" not in answer.body
 
 
+async def test_c15_a_stream_that_is_resumed_repeats_the_event_without_data_as_an_empty_object(
+    tmp_path: Path,
+) -> None:
+    """So the TypeScript SDK keeps it, and its event store may put it behind one that the client
+    has. Clients read over it; any other object there ends the stream, and the log says why."""
+    rest = b": kept\n\n" + DONE
+    talk = McpServer(lambda _: (stream(), b"event: message\nid: 1\n", bad, rest))
+    async with serve(tmp_path, talk) as one:
+        bad = b"data: {}\n\n"
+        answer = await one.ask("GET", "/mcp", None, ACCEPT)
+        assert (answer.status, answer.is_whole) == (200, True)
+        said = [line for line in answer.body.splitlines() if not line.startswith(b"id: 1.")]
+        assert said == [b"event: message", b"", *rest.splitlines()]
+        bad = b'data: {"evil": 1}\n\n'
+        answer = await one.ask("GET", "/mcp", None, ACCEPT)
+        assert not answer.is_whole and b"evil" not in answer.body and b"done" not in answer.body
+    (line,) = [each for each in one.log.getvalue().splitlines() if "could not be checked" in each]
+    told = json.loads(line)
+    assert told["reason"].endswith("an event holds no JSON-RPC message")
+    assert (told["level"], told["tool"]) == ("warning", "mcp/mcp:stream")
+    assert outcomes(tmp_path) == ["completed", "withheld"]
+
+
+@pytest.mark.parametrize("place", ["/messages?sessionId=1", "http://127.0.0.1:1/messages"])
+async def test_c15_no_agent_is_told_to_send_its_messages_past_the_sidecar(
+    tmp_path: Path, place: str
+) -> None:
+    """As a server of 2024-11-05 tells it first; the log says what is wrong with the upstream."""
+    told = b"event: endpoint\ndata: %b\n\n" % place.encode()
+    talk = McpServer(lambda _: (stream(), told, DONE))
+    async with serve(tmp_path, talk) as one:
+        answer = await one.ask("GET", "/mcp", None, ACCEPT)
+    assert not answer.is_whole and b"data" not in answer.body
+    (line,) = [each for each in one.log.getvalue().splitlines() if "could not be checked" in each]
+    assert "HTTP+SSE" in json.loads(line)["reason"]
+    assert outcome(tmp_path) == "withheld"
+
+
 @pytest.mark.parametrize("kind", ["json", "json in pieces", "event"])
 async def test_c15_a_message_may_be_so_large_and_no_larger(tmp_path: Path, kind: str) -> None:
     for size, fits in ((60_000, True), (70_000, False)):

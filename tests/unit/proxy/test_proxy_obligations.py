@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from proxy_whole_setup import receipts, whole
 from proxy_wire_setup import Conversation, answering, read_request
 
@@ -135,6 +136,13 @@ UNMASKABLE: list[tuple[str, str, bytes | None, str | None]] = [
     ("POST", "/api/post", FILE.replace(b"; filename=y", b"").replace(b"file", b"note"),
      "multipart/form-data; boundary=x"),
     ("POST", "/api/post?note=x", b'{"note": "x"}', "application/json"),
+    ("POST", "/api/post", b"a[pin]=hush-1", "application/x-www-form-urlencoded"),
+    ("POST", "/api/post", b"a%5B0%5D.pin=hush-2&b=1", "application/x-www-form-urlencoded"),
+    ("POST", "/api/post", b"note%5B%5D=hush-3", "application/x-www-form-urlencoded"),
+    ("POST", "/api/post", FILE.replace(b"; filename=y", b"").replace(b"file", b'"a[pin]"').replace(
+        CARD.encode(), b"hush-4"), "multipart/form-data; boundary=x"),
+    ("POST", "/api/post?a[pin]=hush-5", b'{"n": 1}', "application/json"),
+    ("GET", "/api/get?a[pin][x]=hush-6", None, None),
 ]  # fmt: skip
 
 
@@ -143,11 +151,12 @@ async def test_what_cannot_be_masked_is_not_forwarded(tmp_path: Path) -> None:
         for method, path, body, media in UNMASKABLE:
             refused = await one.ask(method, path, body, {"Content-Type": media} if media else {})
             assert (refused.status, refused.json["code"]) == (403, "unredactable_request"), path
-        control = await one.ask("GET", "/api/get?x=1", None)
+        control = await one.ask("GET", "/api/get?x=1&a[pins]=1&b[a][pin]=1&a=1", None)
     assert control.status == 200, "positive control"
     assert one.arrived.count(b" HTTP/1.1\r\n") == 1
     stored = b"".join(path.read_bytes() for path in tmp_path.glob("aegis.db*"))
     assert b"4111-1111" not in stored
+    assert b"hush-" not in stored
     assert b"4111111111111111" not in stored
     refusals = [one for one in receipts(tmp_path) if one["kind"] == "refusal"]
     assert [one["outcome"] for one in refusals] == ["unredactable_request"] * len(UNMASKABLE)
@@ -222,6 +231,18 @@ async def test_an_answer_is_masked_and_says_its_own_length(tmp_path: Path) -> No
     assert b"accept-encoding: identity" in head
     assert b"gzip" not in head
     assert b"range:" not in head
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 304)])
+async def test_an_answer_without_a_body_is_not_too_large(
+    tmp_path: Path, method: str, status: int
+) -> None:
+    length = b"Content-Length: 5000\r\n"
+    talk = answering(b"HTTP/1.1 %d X\r\n%bContent-Type: image/png\r\n\r\n" % (status, length))
+    rules = policy("{max_response: 1KiB, redact: {response: email}}")
+    async with whole(tmp_path, talk, rules) as one:
+        answer = await one.ask(method, "/api/get")
+    assert (answer.status, answer.headers["content-length"]) == (status, "5000")
 
 
 async def test_a_large_document_is_masked_in_pieces_as_it_came(tmp_path: Path) -> None:
@@ -310,6 +331,21 @@ async def test_b_an_answer_that_grows_too_large_breaks_off_visibly(tmp_path: Pat
     assert not answer.is_whole, "no silent end"
     assert len(answer.body) <= 1024
     assert receipts(tmp_path)[-1]["outcome"] == "withheld"
+
+
+async def test_b_what_is_bounded_comes_plain(tmp_path: Path) -> None:
+    """Compressed, a thousand times as much were within the bound."""
+    packed = gzip.compress(b"a" * 100_000)
+    assert len(packed) < 1024
+    talk = answering(reply(packed, "text/plain", "Content-Encoding: identity, gzip"))
+    asked = {"Accept-Encoding": "gzip, br", "Range": "bytes=0-9"}
+    async with whole(tmp_path, talk, LIMITED) as one:
+        answer = await one.ask("GET", "/api/get", None, asked)
+    assert (answer.status, answer.json["code"]) == (502, "response_too_large")
+    assert "compressed" in answer.json["detail"]
+    head = one.arrived.lower()
+    assert b"accept-encoding: identity\r\n" in head and b"gzip" not in head
+    assert b"range: bytes=0-9" in head, "a part may be asked for"
 
 
 async def test_an_answer_of_just_the_size_passes(tmp_path: Path) -> None:

@@ -48,10 +48,14 @@ async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
             await asyncio.sleep(0.02)
 
 
-async def listening(proxy: Whole) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def listening(
+    proxy: Whole, token: str = ""
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A client that has heard the first event."""
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
-    writer.write(f"GET /api/events HTTP/1.1\r\nHost: 127.0.0.1:{proxy.port}\r\n\r\n".encode())
+    more = f"Aegis-Token: {token}\r\n" if token else ""
+    head = f"GET /api/events HTTP/1.1\r\nHost: 127.0.0.1:{proxy.port}\r\n{more}\r\n"
+    writer.write(head.encode())
     await reader.readuntil(b":a\n\r\n")
     return reader, writer
 
@@ -102,6 +106,48 @@ async def test_a_websocket_is_closed_when_its_agent_is_frozen(tmp_path: Path) ->
         async with client.ws_connect(url) as socket:
             await socket.send_str("again")
             assert await socket.receive_str() == "again"
+
+
+async def test_what_a_token_opened_ends_with_it(tmp_path: Path) -> None:
+    """Whoever has an agent's token goes on for no longer than the token counts."""
+    async with whole(tmp_path, endless, POLICIES) as proxy:
+        changes = proxy.sidecar.callers.changes
+        tokens = {}
+        for agent in ("rotated", "other"):
+            made = await changes.register_agent(TENANT, agent, AgentProfile(), actor="socket:tests")
+            tokens[agent] = made.token
+        reader, writer = await listening(proxy, tokens["rotated"])
+        goes_on, other = await listening(proxy, tokens["other"])
+        without, third = await listening(proxy)
+        fresh = await changes.rotate_token(TENANT, "rotated", actor="socket:tests")
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            async with asyncio.timeout(5):
+                while True:
+                    await reader.readuntil(b":a\n\r\n")
+        await until(lambda: last_outcome(tmp_path) == "withheld")
+        again, fourth = await listening(proxy, fresh.token)
+        for stays in (goes_on, without, again):
+            for _ in range(20):
+                await stays.readuntil(b":a\n\r\n")
+        for one in (writer, other, third, fourth):
+            one.close()
+
+
+async def test_a_websocket_is_closed_when_its_token_counts_for_nothing(tmp_path: Path) -> None:
+    async with served(tmp_path, echo) as (proxy, server, client):
+        url = f"{proxy.sidecar.data_url}/api/live"
+        changes = proxy.sidecar.callers.changes
+        made = await changes.register_agent(TENANT, "bob", AgentProfile(), actor="socket:tests")
+        headers = {"Aegis-Token": made.token}
+        async with client.ws_connect(url, headers=headers, autoclose=False) as socket:
+            await socket.send_str("hello")
+            assert await socket.receive_str() == "hello", "positive control"
+            await changes.rotate_token(TENANT, "bob", actor="socket:tests")
+            said = await socket.receive(5)
+            assert (said.type, said.data) == (WSMsgType.CLOSE, 1008)
+            await socket.close()
+        await until(lambda: bool(server.closed))
+        assert server.closed == [1008], "the upstream is told too"
 
 
 async def test_what_is_ending_is_not_asked_to_end_again(tmp_path: Path) -> None:

@@ -120,6 +120,38 @@ async def test_c12_tools_of_no_list_that_was_seen_are_called_as_the_policies_say
         assert (await one.tool("look")).json["result"]["isError"] is False
 
 
+async def test_c12_a_tool_is_forgotten_and_is_new_then(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that has drifted is not: that would be accepting what nobody looked at."""
+    server = Server(BEFORE, AFTER, AFTER, ANSWER)
+    async with serve(tmp_path, server) as one:
+        await ask_list(one)
+        assert await command(one, "forget", "mcp", "look", "send", "--dry-run") == 0
+        assert "would forget mcp/look" in capsys.readouterr().out
+        await ask_list(one)
+        for which in (["look"], ["drop", "look"], ["--all"]):
+            assert await command(one, "forget", "mcp", *which) == 1
+            assert "mcp/look has drifted" in capsys.readouterr().err
+        assert await command(one, "accept", "mcp", "look") == 0
+        assert await command(one, "forget", "mcp", "look", "look", "--reason", "it went") == 0
+        assert "forgot mcp/look" in capsys.readouterr().out
+        assert await command(one, "diff") == 0
+        assert "0 of 2 pinned tools" in capsys.readouterr().out
+        assert names(await ask_list(one)) == ["send", "look"]
+        assert (await one.tool("look")).json["result"]["isError"] is False
+        assert await command(one, "forget", "mcp", "--all", "--json") == 0
+        told = json.loads(capsys.readouterr().out)
+        assert sorted(told["forgotten"]) == ["drop", "look", "send"] and told["seq"] > 0
+        assert await command(one, "forget", "mcp", "--all") == 0
+        assert "nothing of mcp is pinned" in capsys.readouterr().out
+    actions = [each["action"] for each in receipts(tmp_path) if each["kind"] == "control"]
+    assert actions == [
+        "tools.pinned", "tools.drifted", "tools.accepted", "tools.forgotten", "tools.pinned",
+        "tools.forgotten",
+    ]  # fmt: skip
+
+
 WRONG = [
     (["accept", "mcp"], 2, "name one TOOL"),
     (["accept", "mcp", "look", "--all"], 2, "name one TOOL"),
@@ -127,6 +159,10 @@ WRONG = [
     (["accept", "mcp", "look"], 1, "has not drifted"),
     (["accept", "mcp", "lok"], 1, "no tool 'lok' of mcp is pinned"),
     (["accept", "api", "--all"], 1, "no MCP upstream 'api'; there are: mcp"),
+    (["forget", "mcp"], 2, "name each TOOL"),
+    (["forget", "mcp", "look", "--all"], 2, "name each TOOL"),
+    (["forget", "mcp", "lok"], 1, "no tool 'lok' of mcp is pinned"),
+    (["forget", "api", "--all"], 1, "no MCP upstream 'api'; there are: mcp"),
     (["diff", "nowhere"], 1, "no MCP upstream 'nowhere'"),
     (["diff", "--tenant", "nobody"], 1, "no tenant 'nobody'"),
     (["accept", "mcp", "--all"], 0, "nothing of mcp has drifted"),

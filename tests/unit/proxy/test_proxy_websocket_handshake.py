@@ -70,6 +70,14 @@ def test_b17_a_handshake_is_one_thing(case: str) -> None:
     assert refused.value.code == code
 
 
+def test_b17_a_client_that_asks_for_http_2_by_itself_is_told_how_not_to() -> None:
+    """Java's does with each request, and its user knows of no upgrade."""
+    with pytest.raises(Refused) as refused:
+        read({"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAEA"})
+    assert refused.value.code == "upgrade_refused"
+    assert "version(HTTP_1_1)" in refused.value.reason
+
+
 @pytest.mark.parametrize("method", ["POST", "HEAD", "OPTIONS"])
 def test_b17_only_get_of_http_1_1_upgrades(method: str) -> None:
     with pytest.raises(Refused) as refused:

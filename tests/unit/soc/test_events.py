@@ -8,7 +8,15 @@ from sidecar.approvals import entries as approvals
 from sidecar.clock import Clock
 from sidecar.errors import Refused
 from sidecar.ledger.drafts import call_draft, unread_draft
-from sidecar.ledger.pin_entries import ACCEPTED, DRIFTED, PINNED, RETURNED, PinChange, pin_entry
+from sidecar.ledger.pin_entries import (
+    ACCEPTED,
+    DRIFTED,
+    FORGOTTEN,
+    PINNED,
+    RETURNED,
+    PinChange,
+    pin_entry,
+)
 from sidecar.ledger.receipt import blank_receipt
 from sidecar.model import (
     Decision,
@@ -148,7 +156,7 @@ def pins(*changes: tuple[str, str]) -> Entry:
 
 
 def test_what_happens_to_definitions_is_told_with_the_tool() -> None:
-    assert {DRIFTED, RETURNED, ACCEPTED, PINNED} == set(DEFINITION_CODES)
+    assert {DRIFTED, RETURNED, ACCEPTED, PINNED, FORGOTTEN} == set(DEFINITION_CODES)
     one = read(pins((DRIFTED, "send")))
     assert one is not None and one.kind is EventKind.DEFINITION
     assert (one.code, one.tool, one.agent) == ("drifted", "mail/send", "coder")
@@ -156,6 +164,8 @@ def test_what_happens_to_definitions_is_told_with_the_tool() -> None:
     assert beside is not None and (beside.code, beside.tool) == ("drifted", "mail/send")
     several = read(pins((DRIFTED, "read"), (DRIFTED, "send")))
     assert several is not None and several.tool == "mail/*"
+    gone = read(pins((FORGOTTEN, "send")))
+    assert gone is not None and (gone.code, gone.tool) == ("forgotten", "mail/send")
 
 
 @pytest.mark.parametrize("action", ["agent.freeze", "tools.unheard", "prune_receipts", None])

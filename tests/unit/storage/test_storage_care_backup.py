@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from storage.backup import (
     TargetExists,
     check_free,
     check_pages,
+    clear_left_behind,
     copy_store,
     discard,
     partial_of,
@@ -117,6 +120,44 @@ def test_a_name_is_never_taken(tmp_path: Path) -> None:
     check_free(tmp_path / "d")
     with pytest.raises(StoreUnavailable):
         check_free(tmp_path / "none" / "d")
+
+
+def test_where_a_file_has_one_name_none_is_taken_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stick, a share: where backups go."""
+
+    def link(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    target = tmp_path / "a"
+    (partial := partial_of(target)).write_text("new")
+    target.write_text("old")
+    with pytest.raises(TargetExists):
+        publish(partial, target)
+    assert (target.read_text(), partial.read_text()) == ("old", "new")
+    target.unlink()
+    publish(partial, target)
+    assert [one.name for one in tmp_path.iterdir()] == ["a"] and target.read_text() == "new"
+
+
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    target, own = tmp_path / "a[b].db", os.getpid()
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    dead = [f".a[b].db.{gone.pid}-01234567.part", f".a[b].db.{own}-89abcdef.part",
+            f".a[b].db.{gone.pid}.part"]  # fmt: skip
+    other = [f".a[b].db.{os.getppid()}-01234567.part", ".a[b].db.x.part", f".ab.db.{gone.pid}.part",
+             f".a[b].db.{gone.pid}-01234567.part.mine", f"a[b].db.{gone.pid}.part"]  # fmt: skip
+    for name in (*dead, *other):
+        (tmp_path / name).touch()
+    (tmp_path / f"{dead[0]}-journal").touch()
+    removed, left = clear_left_behind(target)
+    assert sorted(one.name for one in removed) == sorted(dead)
+    assert [one.name for one in left] == other[:1]
+    assert sorted(one.name for one in tmp_path.iterdir()) == sorted(other)
+    assert partial_of(target) != partial_of(target)
 
 
 async def test_setting_aside_leaves_the_store_whole_until_it_is_replaced(tmp_path: Path) -> None:

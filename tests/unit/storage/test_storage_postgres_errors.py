@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+from collections import defaultdict
+from collections.abc import Mapping
 
 import pytest
 
@@ -98,11 +100,13 @@ def test_what_a_code_says_of_the_connection_and_of_a_commit(
 
 
 STATE = ServerState("17.2", 170002, False, False, "on", True, "00000001", False, "UTF8")
+#: What is asked of a new connection, without a word.
+NO_TEXTS: Mapping[str, str] = defaultdict(str)
 GOOD = "postgresql://aegis@127.0.0.1:1,127.0.0.1:2,127.0.0.1:3/aegis"
 
 
 class Answering:
-    """A connection of which only `server_state` is asked."""
+    """A connection that has no settings of its own, of which only `server_state` is asked."""
 
     def __init__(self, state: ServerState) -> None:
         self.state = state
@@ -110,6 +114,12 @@ class Answering:
 
     async def fetchrow(self, _: str) -> ServerState:
         return self.state
+
+    async def fetch(self, _: str, __: str) -> list[tuple[str, str]]:
+        return []
+
+    async def execute(self, _: str) -> None:
+        """What it is told is nothing that it says something to."""
 
     def terminate(self) -> None:
         self.is_ended = True
@@ -144,7 +154,7 @@ async def test_of_several_servers_each_says_why_and_waiting_is_given_up_only_if_
         ended.append(Answering(STATE._replace(**changes[name])))  # type: ignore[arg-type]
         return ended[-1]
 
-    servers = Servers(GOOD, {"server_state": ""}, open_one)
+    servers = Servers(GOOD, NO_TEXTS, open_one)
     with pytest.raises(StoreError) as caught:
         await servers.connect({})
     assert type(caught.value) is kind
@@ -161,11 +171,13 @@ async def test_of_several_servers_each_says_why_and_waiting_is_given_up_only_if_
     assert ended[-1] is not connection
 
 
-@pytest.mark.parametrize("change", [{"keeps_promises": False}, {"is_above_row_security": True}, {}])
-async def test_what_the_operator_should_know_is_said(change: dict[str, bool]) -> None:
+@pytest.mark.parametrize("change", [
+    {"keeps_promises": False}, {"is_above_row_security": True}, {"open_schemas": "public"}, {},
+])  # fmt: skip
+async def test_what_the_operator_should_know_is_said(change: dict[str, bool | str]) -> None:
     async def open_one(_: str, __: float, ___: object) -> Answering:
         return Answering(STATE._replace(**change))  # type: ignore[arg-type]
 
-    servers = Servers(GOOD, {"server_state": ""}, open_one)
+    servers = Servers(GOOD, NO_TEXTS, open_one)
     await servers.connect({})
     assert len(servers.warnings()) == len(change)

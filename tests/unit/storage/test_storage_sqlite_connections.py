@@ -14,7 +14,7 @@ import aiosqlite
 import pytest
 from storage_sqlite_setup import check_chain, intent, opened, outcome, seal
 
-from storage import SqlStore, sqlite_thread
+from storage import SqlStore, sqlite, sqlite_thread
 from storage.driver import Script
 from storage.errors import ReadTimeout, StoreBusy, StoreError, StoreUnavailable
 from storage.records import Recorded
@@ -50,6 +50,18 @@ async def test_the_private_call_is_the_one_we_know() -> None:
     await connection.close()
     with pytest.raises(StoreUnavailable):
         await on_thread(connection, lambda raw: None)
+
+
+def test_a_file_that_cannot_be_opened_leaves_no_thread_behind(tmp_path: Path) -> None:
+    """One that spoke to a loop which is closed: another user's `store info` ended in tracebacks."""
+    for _ in range(20):
+        assert asyncio.run(_left_by(tmp_path)) == []
+
+
+async def _left_by(folder: Path) -> list[str]:
+    with pytest.raises(StoreUnavailable):
+        await sqlite._open(folder, "ro", lambda _: None)
+    return [one.name for one in threading.enumerate() if "connection_worker" in one.name]
 
 
 async def test_the_writer_keeps_its_promises(tmp_path: Path) -> None:
