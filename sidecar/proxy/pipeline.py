@@ -26,7 +26,7 @@ from sidecar.proxy.authorization import CHALLENGES, Authorization
 from sidecar.proxy.dialects import DIALECTS
 from sidecar.proxy.dialects.mcp_methods import CANCELLED, LISTING, TOOLS_CALL
 from sidecar.proxy.dialects.reply import problem_reply
-from sidecar.proxy.endings import NOT_FORWARDED, ending_by
+from sidecar.proxy.endings import NOT_FORWARDED, ending_by, failing_upstream
 from sidecar.proxy.head import RequestHead
 from sidecar.proxy.headers import reply_headers
 from sidecar.proxy.held_answers import HeldAnswers
@@ -368,7 +368,8 @@ class Pipeline:
                     return
             except Refused as other:
                 refused = other
-        self._counters.refused(refused.code, refused.detail, exchange.head.upstream)
+        upstream = failing_upstream(exchange, visit.upstream.kind if visit.upstream else "")
+        self._counters.refused(refused.code, refused.detail, upstream)
         if visit.stages is not None:
             visit.stages.refused = refused.code
         if visit.intent is not None:

@@ -124,8 +124,8 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric("aegis_upstream_seconds", "histogram",
            "Time from sending a call upstream to its answer.", ("upstream",), _upstream_seconds),
     Metric("aegis_upstream_failures_total", "counter",
-           "Calls that failed at an upstream, by cause; those with `server_error` (5xx) were "
-           "answered.", ("upstream", "cause"),
+           "Calls that failed at an upstream, by cause; with `server_error` (5xx) they were "
+           "answered. A silent listening stream of MCP is none.", ("upstream", "cause"),
            lambda s: _pairs(s.sources.counters.upstream_failures)),
     Metric("aegis_refusals_total", "counter", "Refusals sent to callers, by code.", ("code",),
            _each(lambda s: s.sources.counters.refusals)),

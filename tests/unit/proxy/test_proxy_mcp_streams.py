@@ -288,3 +288,23 @@ async def test_c15_c17_each_event_and_comment_passes_within_50_ms(tmp_path: Path
                 took_s.append(now() - began)
         writer.close()
     assert sorted(took_s)[len(took_s) // 2] <= 0.05, took_s
+
+
+async def test_a_silent_stream_of_the_server_is_no_failure_of_it_and_a_silent_answer_is(
+    tmp_path: Path,
+) -> None:
+    """Servers that send no comments are silent all night; each client listens anew."""
+    silence = asyncio.Event()
+    begun = stream() + PROGRESS
+    talk = McpServer(lambda _: [begun, silence])
+    failures = "aegis_upstream_failures_total"
+    async with whole(
+        tmp_path, talk, {**CATALOGUES, "p.yaml": POLICY}, mcp=", timeouts: {idle: 200ms}"
+    ) as one:
+        heard = await one.ask("GET", "/mcp", headers={"Accept": "text/event-stream"})
+        assert heard.status == 200 and not heard.is_whole
+        assert await one.metric("aegis_refusals_total") == {'{code="upstream_timeout"}': 1}
+        assert await one.metric(failures) == {}
+        assert not (await one.ask("POST", "/mcp", call(), ACCEPT)).is_whole
+        assert await one.metric(failures) == {'{cause="timeout",upstream="mcp"}': 1}
+        silence.set()
