@@ -139,6 +139,8 @@ def _text(error: BaseException) -> str:
     number = error.errno if isinstance(error, OSError) else None
     if number and "call failed" in str(error):
         return os.strerror(number)
+    if isinstance(error, TimeoutError) and not str(error):
+        return "the server did not answer in time"
     if "connection_lost() call" in str(error):  # asyncpg's own words for it
         return "the connection was closed before the server had answered"
     return re.sub(r"\[Errno -?\d+\] ", "", str(error))
