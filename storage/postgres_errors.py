@@ -97,7 +97,10 @@ _STEP_BY_CODE: dict[str, str] = {
         "Raise max_connections, or the role's CONNECTION LIMIT, or end other clients: a sidecar "
         "takes up to seven connections."
     ),
-    "55P03": "Look in pg_stat_activity for who holds a lock on chain_head, and end that session.",
+    "55P03": (
+        "Look in pg_locks and pg_stat_activity for who holds a lock on chain_head or another table "
+        "of the sidecar (VACUUM FULL does), or an advisory lock, and end that session."
+    ),
     "57014": (
         "Look on the server for what makes it slow, or who cancelled the statement; a "
         "statement_timeout of the role or the database does it too."
@@ -136,6 +139,8 @@ def _text(error: BaseException) -> str:
     number = error.errno if isinstance(error, OSError) else None
     if number and "call failed" in str(error):
         return os.strerror(number)
+    if isinstance(error, TimeoutError) and not str(error):
+        return "the server did not answer in time"
     if "connection_lost() call" in str(error):  # asyncpg's own words for it
         return "the connection was closed before the server had answered"
     return re.sub(r"\[Errno -?\d+\] ", "", str(error))

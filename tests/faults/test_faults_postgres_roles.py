@@ -18,7 +18,7 @@ from move_store import contents, fill
 from sidecar.cli.chosen_store import SERVER_DUMP
 from sidecar.clock import Clock
 from storage import SqlStore, open_reader, open_store
-from storage.errors import StoreCorrupt, StoreError, StoreUnavailable, UnsupportedStore
+from storage.errors import StoreBusy, StoreCorrupt, StoreError, StoreUnavailable, UnsupportedStore
 from storage.postgres import PostgresReaders
 from storage.records import Recorded
 from storage.statements import load_statements
@@ -68,6 +68,19 @@ async def test_a16_the_isolation_that_a_role_has_as_usual_refuses_no_call(
         assert not load.failed and len(load.acknowledged) > 10
         await load.queue.close()
         await store.close()
+
+
+async def test_a_lock_that_anybody_may_hold_stops_no_start_of_a_store_that_is_up_to_date(
+    url: str, admin: asyncpg.Connection
+) -> None:
+    await admin.execute("SELECT pg_advisory_lock(4711200801)")  # what `lock_schema` takes
+    with pytest.raises(StoreBusy) as caught:
+        await opened(url)
+    assert "advisory lock" in caught.value.next_step, "positive control: it has steps to take"
+    await admin.execute("SELECT pg_advisory_unlock(4711200801)")
+    await (await opened(url)).close()
+    await admin.execute("SELECT pg_advisory_lock(4711200801)")
+    await (await opened(url)).close()
 
 
 @pytest.mark.parametrize("usual", ["remote_apply", "local", "off"])

@@ -87,6 +87,10 @@ def test_what_stands_in_the_way_of_a_connection_is_told_from_what_will_pass(
         assert type(translated(error)) is UnfitRow
 
 
+def test_a_server_that_says_nothing_is_told_in_words() -> None:
+    assert str(translated(TimeoutError())) == "the server did not answer in time"
+
+
 @pytest.mark.parametrize(("code", "distrusted", "undone"), [
     ("08006", True, False), ("57P01", True, False), ("57014", False, True),
     ("25006", True, True), ("53100", False, True), ("55P03", False, True),
