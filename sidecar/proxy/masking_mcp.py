@@ -1,7 +1,9 @@
 """Masking of MCP messages: what a tool gives back, as a structure and as text.
 
 Knows: where a result has its values: `structuredContent`, texts of `content` (often the same
-values once more, as JSON), resources, messages of prompts. Paths of `body.` begin at each of them.
+values once more, as JSON), resources, messages of prompts. Paths of `body.` begin at each of them,
+and below `result` too where that is all a structure has: so SDKs tell what is no object, some of
+them to clients of one era alone.
 What cannot be read (images, audio, blobs; text that is no JSON where there are paths) cannot be
 masked; an error's text has no fields, and only detectors look at it.
 Must not know: HTTP, streams.
@@ -16,6 +18,7 @@ from sidecar.proxy.detectors import mask
 from sidecar.proxy.masking import NotMaskable, below, masked, read_json, write_json
 
 _UNREADABLE: Final = frozenset({"image", "audio"})
+_WRAPPED: Final = "result"
 _HOLDERS: Final = ("content", "contents", "messages", "resource")
 
 
@@ -28,13 +31,20 @@ def masked_message(data: bytes | str, redaction: Redaction) -> bytes:
     if isinstance(result, dict):
         result = _held(result, redaction, has_fields=result.get("isError") is not True)
         if "structuredContent" in result:
-            paths = below(redaction.paths)
-            result["structuredContent"] = masked(result["structuredContent"], paths, ())
+            structure = result["structuredContent"]
+            result["structuredContent"] = _structure(structure, below(redaction.paths))
         message = {**message, "result": result}
     made = masked(message, (), redaction.detectors)
     if "id" in message:  # it says whose answer this is
         made = {**made, "id": message["id"]}
     return write_json(made)
+
+
+def _structure(value: Any, paths: tuple[tuple[str, ...], ...]) -> Any:
+    made = masked(value, paths, ())
+    if isinstance(made, dict) and made.keys() == {_WRAPPED}:
+        return {_WRAPPED: masked(made[_WRAPPED], paths, ())}
+    return made
 
 
 def _held(holder: dict[str, Any], redaction: Redaction, *, has_fields: bool) -> dict[str, Any]:
@@ -67,7 +77,7 @@ def masked_text(text: str, redaction: Redaction, *, has_fields: bool) -> str:
     except NotMaskable:
         value = None
     if isinstance(value, dict | list):
-        made = masked(value, below(redaction.paths), redaction.detectors)
+        made = masked(_structure(value, below(redaction.paths)), (), redaction.detectors)
         return write_json(made).decode()
     if redaction.paths and has_fields and text.strip():
         raise NotMaskable("a text without fields")

@@ -84,6 +84,26 @@ def test_a_tools_result_is_masked_as_a_structure_and_as_text() -> None:
     assert json.loads(made)["id"] == "ana@acme.io", "an id is never touched"
 
 
+@pytest.mark.parametrize("value", [
+    {"customer": {"name": "Ana"}}, [{"customer": {"name": "Ana"}}],
+    {"result": [{"customer": {"name": "Ana"}}]}, {"result": {"customer": [{"name": "Ana"}]}},
+])  # fmt: skip
+def test_what_is_no_object_is_masked_as_it_is_told_to_clients_of_either_era(value: Any) -> None:
+    """An agent chooses its revision, and by it whether a list stands below `result`."""
+    content = [{"type": "text", "text": json.dumps(value)}]
+    made = masked_message(message(structuredContent=value, content=content), FIELD)
+    assert b"Ana" not in made
+    masked_value = json.loads(json.dumps(value).replace("Ana", "***"))
+    assert json.loads(made)["result"]["structuredContent"] == masked_value
+    assert json.loads(text_of(made)) == masked_value
+
+
+def test_below_a_member_result_that_stands_beside_others_paths_are_what_they_are() -> None:
+    value = {"result": [{"customer": {"name": "Ana"}}], "more": False}
+    made = masked_message(message(structuredContent=value), FIELD)
+    assert json.loads(made)["result"]["structuredContent"] == value
+
+
 def test_texts_are_searched_whatever_escapes_they_are_written_with() -> None:
     for text in ("write ana@acme.io", '{"m": "ana\\u0040acme.io"}', '"ana\\u0040acme.io"'):
         made = masked_message(message(content=[{"type": "text", "text": text}]), MAIL)
