@@ -1,5 +1,6 @@
-"""Whether a caller's calls of a tool can ever go ahead: what a list of tools need not show, and
-whether a client can have been asked what it says it answers.
+"""Whether a caller's calls of a tool can ever go ahead, and whether what they give back might be
+masked: what a list of tools need not show, and whether a client can have been asked what it says it
+answers.
 
 Knows: that the answer must be sound and need not be complete. "Never" is said only where tool and
 caller alone settle it: a deny that always applies, rules that always want different things of one
@@ -14,6 +15,7 @@ from typing import Final
 
 from sidecar.model import Effect, Principal, Tool
 from sidecar.policy.index import Applicable, PolicySet
+from sidecar.policy.rule import Rule
 
 #: Of a tool of MCP: calls come by POST, whatever a rule says of other methods.
 MCP_CALL_METHOD: Final = "POST"
@@ -40,6 +42,24 @@ def may_go_ahead(policy_set: PolicySet, principal: Principal, tool: Tool, method
     return settled.code == "default_deny" and _could_match(applicable, method)
 
 
+def may_be_masked(
+    policy_set: PolicySet, principal: Principal, tool: Tool, method: str = ""
+) -> bool:
+    """Whether some call of the caller to the tool might be given back with values masked. Under
+    `observe` nothing is."""
+    if policy_set.default == "observe":
+        return False
+    applicable = policy_set.plan(tool).applicable(principal)
+    rules = (*applicable.settled, *[one.rule for one in applicable.open_rules])
+    return any(
+        rule.obligations is not None
+        and bool(rule.obligations.response)
+        and not rule.is_shadow
+        and _meets(rule, method)
+        for rule in rules
+    )
+
+
 def may_be_asked(policy_set: PolicySet, principal: Principal, upstream: str) -> bool:
     """False if whatever the upstream's server asks of the caller would be refused: then the caller
     has nothing to answer."""
@@ -50,8 +70,10 @@ def may_be_asked(policy_set: PolicySet, principal: Principal, upstream: str) -> 
 def _could_match(applicable: Applicable, method: str) -> bool:
     """Whether a rule that the call settles could let one through."""
     return any(
-        one.rule.effect in _LETS_THROUGH
-        and not one.rule.is_shadow
-        and (not method or not one.rule.methods or method in one.rule.methods)
+        one.rule.effect in _LETS_THROUGH and not one.rule.is_shadow and _meets(one.rule, method)
         for one in applicable.open_rules
     )
+
+
+def _meets(rule: Rule, method: str) -> bool:
+    return not method or not rule.methods or method in rule.methods

@@ -61,6 +61,7 @@ class Authorization:
         self._open_until_s: dict[str, float] = {}
         self._open_lookups = 0
         self._warned: set[str] = set()
+        self._warned_of_none: set[str] = set()
         self._origins: dict[str, Upstream] = {}
 
     def challenges(
@@ -153,7 +154,21 @@ class Authorization:
             made, servers = mapped_metadata(body, upstream.url, resource)
             self._warn(upstream, servers)
             return Reply(200, (("Content-Type", "application/json"),), made)
+        self._warn_of_none(upstream)
         return _NOT_HERE
+
+    def _warn_of_none(self, upstream: Upstream) -> None:
+        """What the agent cannot know: where its client looks next is the sidecar itself."""
+        if upstream.name in self._open_until_s and upstream.name not in self._warned_of_none:
+            self._warned_of_none.add(upstream.name)
+            _log.warning(
+                "an MCP server wants a login and has no metadata (RFC 9728) that says where: no "
+                "agent can log in through the sidecar",
+                extra={
+                    "upstream": upstream.name,
+                    "next_step": f"Give it a credential: upstreams.{upstream.name}.auth.",
+                },
+            )
 
     def _warn(self, upstream: Upstream, servers: list[str]) -> None:
         """What nobody else will say: the agent is sent where it may not get."""

@@ -3,7 +3,8 @@
 Knows: where a message has its values: `structuredContent`, texts of `content` (often the same
 values once more, as JSON), resources, messages of prompts; the `data` of an error and of what is
 logged; `_meta`, and whatever stands beside the members that MCP names, as in the result of a method
-of the server's own. Paths of `body.` begin at each of them.
+of the server's own. Paths of `body.` begin at each of them, and below the only member of a
+structure too: so SDKs tell what is no object, some of them to clients of one era alone.
 What cannot be read (images, audio, blobs; text that is no JSON where there are paths) cannot be
 masked; an error's text that is no JSON has no fields, and only detectors look at it.
 Must not know: HTTP, streams.
@@ -32,10 +33,19 @@ _OF_PARAMS: Final = frozenset(
      "reason", "uri", "messages", "mode", "url", "requestedSchema", "elicitationId", "_meta"}
 )  # fmt: skip
 _OF_ERRORS: Final = frozenset({"code", "message", "data"})
+#: Told by Python itself: documents may stand in the texts of others.
+_TOO_DEEP: Final = "nested too deep"
 
 
 def masked_message(data: bytes | str, redaction: Redaction) -> bytes:
     """A JSON-RPC message masked and written anew. Raises NotMaskable."""
+    try:
+        return _masked_message(data, redaction)
+    except RecursionError:
+        raise NotMaskable(_TOO_DEEP) from None
+
+
+def _masked_message(data: bytes | str, redaction: Redaction) -> bytes:
     message = read_json(data)
     if not isinstance(message, dict):
         raise NotMaskable("no JSON-RPC message")
@@ -56,8 +66,8 @@ def masked_message(data: bytes | str, redaction: Redaction) -> bytes:
 
 
 def _structured(value: Any, redaction: Redaction) -> Any:
-    """A structure masked. One of a single member may be no more than a wrapping: what is no object,
-    a text or a list, official SDKs give as `{"result": …}`."""
+    """A structure with its fields masked. One of a single member may be no more than a wrapping:
+    what is no object, a text or a list, official SDKs give as `{"result": …}`."""
     made = masked(value, below(redaction.paths), ())
     if not isinstance(made, dict) or len(made) != 1:
         return made
@@ -68,7 +78,7 @@ def _wrapped(value: Any, redaction: Redaction) -> Any:
     if isinstance(value, str):  # a plain one stands in `content` too, where it is refused
         return masked_text(value, redaction, has_fields=False)
     if isinstance(value, list):
-        return [_wrapped(one, redaction) if isinstance(one, str | dict) else one for one in value]
+        return [_wrapped(one, redaction) for one in value]
     return masked(value, below(redaction.paths), ()) if isinstance(value, dict) else value
 
 
@@ -130,7 +140,10 @@ def masked_text(text: str, redaction: Redaction, *, has_fields: bool) -> str:
     except NotMaskable:
         value = None
     if isinstance(value, dict | list):
-        made = masked(value, below(redaction.paths), redaction.detectors)
+        try:
+            made = masked(_structured(value, redaction), (), redaction.detectors)
+        except RecursionError:
+            raise NotMaskable(_TOO_DEEP) from None
         return write_json(made).decode()
     if redaction.paths and has_fields and text.strip():
         raise NotMaskable("a text without fields")

@@ -30,6 +30,7 @@ from sidecar.proxy.dialects.mcp_said import (
     may_ask,
     require_few_values,
 )
+from sidecar.proxy.event_marks import of_its_own, without_message
 from sidecar.proxy.events import Event, EventCutter, EventTooLong, NoEvent
 from sidecar.proxy.line_turns import in_turns
 from sidecar.proxy.list_message import (
@@ -56,10 +57,6 @@ _log = logging.getLogger("aegis.mcp")
 
 Found = TypeVar("Found")
 
-#: What servers on the TypeScript SDK keep of the event without data by which a stream begins; one
-#: that is resumed repeats it, and no client finds anything in it but the event's id.
-_NOTHING: Final = b"{}"
-_ENDPOINT: Final = b"endpoint"
 #: Statuses of answers that no client reads, or that have no body.
 _UNREAD: Final = (202, 204, 304)
 
@@ -206,13 +203,11 @@ class McpAnswers:
     async def _events(self, reply: Reply, asker: _Asker) -> AsyncIterator[bytes]:
         """The stream as the agent may have it. It ends with an answer that is refused; what
         cannot be checked is said to the agent, and raised."""
-        within, obligations = asker.within, asker.visit.obligations
-        renamed: Callable[[bytes], bytes] = partial(
-            self.sessions.renamed, within.principal, within.upstream.name, asker.session
-        )
-        if obligations is not None and obligations.touches_response:
-            renamed = _no_place  # what a stream that is resumed repeats would be held to nothing
-        cutter = EventCutter(self._most, is_strict=True, renamed=renamed)
+        obligations = asker.visit.obligations
+        is_placeless = obligations is not None and obligations.touches_response
+        #: Whether this stream alone can bring the answer, and has not yet.
+        is_owed = is_placeless and asker.call.expects_reply
+        cutter = self._cutter(asker, is_placeless=is_placeless)
         async for found in _cut(reply.chunks, cutter):
             passing: list[bytes] = []
             fault: Exception | None = None
@@ -225,6 +220,7 @@ class McpAnswers:
                         yield b"".join(passing)
                         passing.clear()
                     passing.append(await self._event(one, asker))
+                    is_owed = is_owed and not await _aside(partial(_answers, asker.call), one.data)
             except (EventTooLong, NoEvent, Refused) as error:
                 fault = error
             if passing:
@@ -232,15 +228,35 @@ class McpAnswers:
             if fault is None:
                 continue
             refused = self._fault(fault)
-            is_last = refused.code == "input_refused"
-            if not reply.complete and (is_last or asker.call.expects_reply):
-                yield self._said(refused, asker)
-                if is_last:
-                    asker.visit.ends_as = OutcomeKind.WITHHELD
-                    return
-            if not reply.complete:
-                _tell(refused, asker.call)
+            if said := self._last_words(refused, reply, asker):
+                yield said
+            if refused.code == "input_refused" and not reply.complete:
+                asker.visit.ends_as = OutcomeKind.WITHHELD
+                return
             raise refused from fault
+        if is_owed:  # nobody else says so, and the client would wait until its patience ends
+            refused = _unchecked("its stream ended before it, and one that is masked has no places")
+            if said := self._last_words(refused, reply, asker):
+                yield said
+            raise refused
+
+    def _cutter(self, asker: _Asker, *, is_placeless: bool) -> EventCutter:
+        within = asker.within
+        renamed: Callable[[bytes], bytes] = partial(
+            self.sessions.renamed, within.principal, within.upstream.name, asker.session
+        )
+        if is_placeless:
+            renamed = _no_place  # what a stream that is resumed repeats would be held to nothing
+        return EventCutter(self._most, is_strict=True, renamed=renamed)
+
+    def _last_words(self, refused: Refused, reply: Reply, asker: _Asker) -> bytes:
+        """What is said within a stream of a refusal that ends it; of a whole one it
+        is the reply."""
+        if reply.complete:
+            return b""
+        _tell(refused, asker.call)
+        is_said = refused.code == "input_refused" or asker.call.expects_reply
+        return self._said(refused, asker) if is_said else b""
 
     def _fault(self, error: Exception) -> Refused:
         if isinstance(error, Refused):
@@ -269,10 +285,10 @@ class McpAnswers:
             if not event.has_end and is_broken_off(data):
                 return b""  # no event to any client, who may resume the stream
             if not event.is_message and not may_ask(data):
-                return _of_its_own(event)
+                return of_its_own(event)
             raise
         if event.is_message and not said.is_rpc:
-            return _without_message(event)
+            return without_message(event)
         self._note_state(said, asker)
         self.requests.heard(asker.within, said)
         if said.answers is not None:
@@ -349,27 +365,13 @@ async def _aside(look: Callable[[bytes], Found], data: bytes) -> Found:
     return await asyncio.to_thread(look, data)
 
 
+def _answers(call: ToolCall, data: bytes) -> bool:
+    return call.reply_id in answered_ids(data)
+
+
 def _is_strange(data: bytes, call: ToolCall, values_max: int) -> bool:
     require_few_values(data, values_max)
     return lists_for_another(data, call.reply_id)
-
-
-def _of_its_own(event: Event) -> bytes:
-    """An event of a type of its own, with text of its own; raises Refused for the one that tells a
-    client of revision 2024-11-05 where to send its messages: past the sidecar."""
-    if event.kind == _ENDPOINT:
-        raise _unchecked(
-            "the server speaks HTTP+SSE, the transport of revision 2024-11-05, by which an agent's "
-            "messages go elsewhere; `url` has to be its address for streamable HTTP"
-        )
-    return event.raw
-
-
-def _without_message(event: Event) -> bytes:
-    """What passes of an event that should be a message; raises Refused."""
-    if event.data.strip() == _NOTHING:
-        return event.without_data()
-    raise _unchecked("an event holds no JSON-RPC message")
 
 
 def _no_place(event_id: bytes) -> bytes:

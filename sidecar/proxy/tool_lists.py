@@ -3,8 +3,10 @@
 Knows: where a list of tools can stand in an answer (the whole body, an event of a stream, an answer
 that is repeated on a session's stream), that a caller is shown only tools that a call of his might
 reach and that are what they were pinned to, and in the order of the server, so that a list reads as
-it does without a sidecar. What cannot be read is kept back, and if that is one tool it alone; what
-was not changed passes byte for byte. Under `observe` nothing that can be read is kept back.
+it does without a sidecar. Of a tool whose answers might be masked no `outputSchema` is told: by one
+clients throw away what fits it no more. What cannot be read is kept back, and if that is one tool
+it alone; what was not changed passes byte for byte. Under `observe` nothing that can be read is
+kept back.
 Must not know: how rules are judged, how pins are kept, sockets.
 """
 
@@ -13,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
+from operator import is_not
 from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
@@ -22,7 +25,7 @@ from sidecar.ledger.pin_keeper import PinKeeper, PinsUnknown
 from sidecar.ledger.tool_definition import Definition
 from sidecar.model import Principal, ToolCall
 from sidecar.policy.index import PolicySet
-from sidecar.policy.prospect import MCP_CALL_METHOD, may_go_ahead
+from sidecar.policy.prospect import MCP_CALL_METHOD, may_be_masked, may_go_ahead
 from sidecar.proxy.dialects.mcp import McpDialect
 from sidecar.proxy.dialects.mcp_headers import VERSION_HEADER, is_stateless
 from sidecar.proxy.dialects.mcp_message import (
@@ -53,6 +56,7 @@ INLINE_BYTES_MAX: Final = 64 * 1024
 INLINE_OBJECTS_MAX: Final = 1024
 #: Tools of one tenant and upstream that the log is told of.
 TOLD_MAX: Final = 256
+_OUTPUT: Final = "outputSchema"
 #: Refusals of a call that would tell that there is such a tool.
 _TELLING: Final = frozenset(
     {
@@ -286,14 +290,24 @@ class ToolLists:
                 and name not in names
                 and self._may_call(policy_set, asker, name)
             ):
-                tools.append(tool)
+                tools.append(self._told_of(policy_set, asker, tool))
             names.add(name)
         changed: dict[str, Any] = {}
-        if len(tools) != len(result["tools"]):
+        is_same = len(tools) == len(result["tools"])
+        if not is_same or any(map(is_not, tools, result["tools"])):
             changed["tools"] = tools
         has_terms = is_stateless(asker.call.http.headers.get(VERSION_HEADER))
         changed |= cache_terms(result, has_terms=has_terms)
         return {**message, "result": {**result, **changed}} if changed else message
+
+    @staticmethod
+    def _told_of(policy_set: PolicySet, asker: _Asker, tool: dict[str, Any]) -> dict[str, Any]:
+        if _OUTPUT not in tool:
+            return tool
+        known = policy_set.catalogue.mcp_tool(asker.call.tool.upstream, tool["name"]).tool
+        if not may_be_masked(policy_set, asker.principal, known, MCP_CALL_METHOD):
+            return tool
+        return {name: value for name, value in tool.items() if name != _OUTPUT}
 
     def _may_call(self, policy_set: PolicySet, asker: _Asker, name: str) -> bool:
         if not is_callable_name(name):

@@ -12,7 +12,7 @@ from test_policy_properties import ARGS, CALLS, POLICIES, RUNS, TOOLS, load_pack
 
 from sidecar.model import Effect
 from sidecar.policy.decide import decide
-from sidecar.policy.prospect import may_go_ahead
+from sidecar.policy.prospect import may_be_masked, may_go_ahead
 from sidecar.policy.runs import RunState
 
 
@@ -87,6 +87,56 @@ def test_c12_what_tool_and_caller_settle_is_told_before_any_call(kind: str) -> N
     assert told == [coder, other]
     observing = policies(text, TOOLS, default="observe")
     assert may_go_ahead(observing, make_principal(), tool, "POST"), "nothing is refused there"
+
+
+#: What rules say of files/write, whether answers to `coder` may be masked, and those to `x`.
+MASKED = {
+    "nothing": ("{id: a, effect: allow, tools: files/*}", False, False),
+    "always": ("{id: a, tools: files/*, obligations: {redact: {response: [email]}}}", True, True),
+    "by paths": (
+        "{id: a, tools: files/*, obligations: {redact: {response: [body.a]}}}", True, True,
+    ),
+    "of one": (
+        "{id: a, tools: files/*, agents: coder, obligations: {redact: {response: [email]}}}",
+        True, False,
+    ),
+    "by the call": (
+        "{id: a, tools: files/write, when: 'args.n > 1', "
+        "obligations: {redact: {response: [email]}}}",
+        True, True,
+    ),
+    "of another tool": (
+        "{id: a, tools: files/read, obligations: {redact: {response: [email]}}}", False, False,
+    ),
+    "what is asked": (
+        "{id: a, tools: files/*, obligations: {redact: {request: [args.a]}}}", False, False,
+    ),
+    "a size": ("{id: a, tools: files/*, obligations: {max_response: 1KiB}}", False, False),
+    "in shadow": (
+        "{id: a, tools: files/*, mode: shadow, obligations: {redact: {response: [email]}}}",
+        False, False,
+    ),
+    "by another method": (
+        "{id: a, tools: [files/*, github/unknown], methods: GET, "
+        "obligations: {redact: {response: [email]}}}",
+        False, False,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", MASKED)
+def test_whether_an_answer_might_be_masked_is_told_before_any_call(kind: str) -> None:
+    rules, coder, other = MASKED[kind]
+    text = f"policy: p\nrules: [{rules}]\n"
+    policy_set = policies(text, TOOLS)
+    tool = make_call(policy_set, "files/write").tool
+    told = [
+        may_be_masked(policy_set, make_principal(agent=agent), tool, "POST")
+        for agent in ("coder", "x")
+    ]
+    assert told == [coder, other]
+    observing = policies(text, TOOLS, default="observe")
+    assert not may_be_masked(observing, make_principal(), tool, "POST"), "nothing is masked there"
 
 
 def test_c12_rules_that_always_want_different_things_hide_a_tool() -> None:

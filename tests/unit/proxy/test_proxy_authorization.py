@@ -265,6 +265,21 @@ async def test_an_authorization_server_that_is_the_upstream_itself_is_told_of(
 TENANTS = "tenants:\n  acme: {agents: {coder: {token: {file: coder.txt}}}}\n"
 
 
+async def test_a_server_that_says_nowhere_where_its_agents_log_in_is_told_of(
+    tmp_path: Path,
+) -> None:
+    """As those of revision 2025-03-26: clients then ask the sidecar itself, which is no such."""
+    said = "no metadata (RFC 9728)"
+    async with whole(tmp_path, upstream({}, []), POLICIES) as proxy:
+        assert await ask(proxy, f"{KNOWN}/mcp/mcp") == 404
+        assert said not in proxy.log.getvalue(), "nobody was asked to log in"
+        assert (await proxy.tool("add")).status == 401
+        for _ in range(2):
+            assert await ask(proxy, f"{KNOWN}/mcp/mcp") == 404
+    assert proxy.log.getvalue().count(said) == 1
+    assert "upstreams.mcp.auth" in proxy.log.getvalue()
+
+
 async def test_a_client_looks_without_the_agents_token_once_the_agent_was_challenged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from sidecar.policy.obligation_terms import DETECTORS
 from sidecar.policy.terms import Redaction
 from sidecar.proxy.masking import NotMaskable, masked, masked_json
-from sidecar.proxy.masking_mcp import masked_message
+from sidecar.proxy.masking_mcp import masked_message, masked_text
 from sidecar.proxy.masking_stream import HELD_BYTES_MAX, EventMasker, LineMasker
 
 MAIL = Redaction((), ("email",))
@@ -82,6 +83,56 @@ def test_a_tools_result_is_masked_as_a_structure_and_as_text() -> None:
     assert result["structuredContent"] == {"customer": {"name": "***", "id": 7}}
     assert b"Ana" not in made
     assert json.loads(made)["id"] == "ana@acme.io", "an id is never touched"
+
+
+@pytest.mark.parametrize("value", [
+    {"customer": {"name": "Ana"}}, [{"customer": {"name": "Ana"}}],
+    {"result": [{"customer": {"name": "Ana"}}]}, {"result": {"customer": [{"name": "Ana"}]}},
+])  # fmt: skip
+def test_what_is_no_object_is_masked_as_it_is_told_to_clients_of_either_era(value: Any) -> None:
+    """An agent chooses its revision, and by it whether a list stands below `result`."""
+    content = [{"type": "text", "text": json.dumps(value)}]
+    made = masked_message(message(structuredContent=value, content=content), FIELD)
+    assert b"Ana" not in made
+    masked_value = json.loads(json.dumps(value).replace("Ana", "***"))
+    assert json.loads(made)["result"]["structuredContent"] == masked_value
+    assert json.loads(text_of(made)) == masked_value
+
+
+def test_below_a_member_result_that_stands_beside_others_paths_are_what_they_are() -> None:
+    value = {"result": [{"customer": {"name": "Ana"}}], "more": False}
+    made = masked_message(message(structuredContent=value), FIELD)
+    assert json.loads(made)["result"]["structuredContent"] == value
+
+
+def _deep(kind: str, depth: int) -> str:
+    lists = "[" * depth + "]" * depth
+    within = json.dumps('{"x":' + lists + "}")
+    result = {
+        "lists": '{"structuredContent":{"x":' + lists + "}}",
+        "resources": '{"resource":' * depth + "{}" + "}" * depth,
+        "objects": '{"structuredContent":' + '{"x":' * depth + "1" + "}" * depth + "}",
+        "beside": '{"_meta":' + '{"x":' * depth + "1" + "}" * depth + "}",
+        "a text": '{"content":[{"type":"text","text":' + within + "}]}",
+        "a text within": '{"structuredContent":{"x":' + "[" * depth + within + "]" * depth + "}}",
+    }[kind]
+    return '{"jsonrpc":"2.0","id":7,"result":' + result + "}"
+
+
+@pytest.mark.parametrize("redaction", [FIELD, MAIL], ids=["field", "mail"])
+@pytest.mark.parametrize(
+    "kind", ["lists", "resources", "objects", "beside", "a text", "a text within"]
+)
+def test_what_is_nested_too_deep_is_not_masked_and_no_failure_of_ours(
+    kind: str, redaction: Redaction
+) -> None:
+    """How deep Python's reader goes differs by version."""
+    assert masked_message(_deep(kind, 50), redaction), "positive control"
+    for depth in (240, 300, 480, 700, 900, 3000, 9000):
+        with contextlib.suppress(NotMaskable):
+            masked_message(_deep(kind, depth), redaction)
+        with contextlib.suppress(NotMaskable):
+            masked_text(_deep(kind, depth), redaction, has_fields=True)
 
 
 def test_texts_are_searched_whatever_escapes_they_are_written_with() -> None:

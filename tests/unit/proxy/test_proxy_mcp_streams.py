@@ -228,6 +228,39 @@ async def test_c15_a_stream_that_is_resumed_repeats_the_event_without_data_as_an
     assert outcomes(tmp_path) == ["completed", "withheld"]
 
 
+MASKED = POLICY + "  - {id: m, tools: mcp/look, obligations: {redact: {response: [email]}}}\n"
+
+
+@pytest.mark.parametrize("other", [b"", PROGRESS, event({**result(), "id": 2})])
+@pytest.mark.parametrize("is_whole", [True, False])
+async def test_a_masked_stream_that_ends_without_the_answer_says_so(
+    tmp_path: Path, other: bytes, is_whole: bool
+) -> None:
+    """It has no places, so that no client resumes it: each waited until its patience ended."""
+    going = asyncio.Event()
+    talk = McpServer(
+        lambda _: (stream(), BEGUN + other) if is_whole else (stream(), BEGUN, going, other)
+    )
+    async with whole(tmp_path, talk, {**CATALOGUES, "p.yaml": MASKED}) as one:
+        asking = asyncio.ensure_future(one.ask("POST", "/mcp", call(), ACCEPT))
+        await asyncio.sleep(0.1)
+        going.set()
+        answer = await asking
+    (line,) = [each for each in one.log.getvalue().splitlines() if "could not be checked" in each]
+    assert "its stream ended" in json.loads(line)["reason"]
+    said = json.loads(answer.body[answer.body.rindex(b'{"jsonrpc"') :])
+    assert (said["id"], said["error"]["data"]["code"]) == (1, "answer_unchecked")
+    assert outcome(tmp_path) == "withheld"
+
+
+async def test_a_masked_stream_with_the_answer_ends_as_it_is(tmp_path: Path) -> None:
+    talk = McpServer(lambda _: (stream(), BEGUN, PROGRESS, DONE))
+    async with whole(tmp_path, talk, {**CATALOGUES, "p.yaml": MASKED}) as one:
+        answer = await one.ask("POST", "/mcp", call(), ACCEPT)
+    assert answer.is_whole and answer.body.count(b"jsonrpc") == 2 and b"done" in answer.body
+    assert outcome(tmp_path) == "completed"
+
+
 @pytest.mark.parametrize("place", ["/messages?sessionId=1", "http://127.0.0.1:1/messages"])
 async def test_c15_no_agent_is_told_to_send_its_messages_past_the_sidecar(
     tmp_path: Path, place: str
