@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from sidecar.cli.command_parser import some_text
 from sidecar.cli.control_client import Unreachable, add_connection_arguments, ask_at, socket_path
 from sidecar.cli.terminal_text import fit
 
@@ -47,7 +48,10 @@ def add_pin_arguments(actions: _SubParsersAction[argparse.ArgumentParser]) -> No
     accept.add_argument("tool", metavar="TOOL", nargs="?")
     accept.add_argument("--all", action="store_true", help="every tool of it that has drifted")
     accept.add_argument(
-        "--seen", default="", metavar="HASH", help="only if this is what was seen, as `diff` shows"
+        "--seen",
+        type=some_text,
+        metavar="HASH",
+        help="only if this is what was seen, as `diff` shows",
     )
     accept.add_argument("--reason", default="", help="why; it stands beside the receipt")
     forget = actions.add_parser(
@@ -78,7 +82,7 @@ def run_pins(args: argparse.Namespace) -> int:
         if args.all and args.seen:
             print("--seen goes with one TOOL", file=sys.stderr)
             return 2
-        asked |= {"tool": args.tool, "seen": args.seen, "reason": args.reason}
+        asked |= {"tool": args.tool, "seen": args.seen or "", "reason": args.reason}
     if args.action == "forget":
         if bool(args.tools) is args.all:
             print("name each TOOL, or write --all", file=sys.stderr)
