@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from typing import TYPE_CHECKING
 
@@ -124,4 +125,4 @@ def _say(told: Sequence[Salvaged], lost: Sequence[str], source: Path, target: Pa
     for table in lost:
         print(f"LOST: {_STANDING[table]}")
     print(f"{source} was only read. {target} is a store of its own; put it in place with")
-    print(f"    aegis-sidecar store restore --replace {target}")
+    print(f"    aegis-sidecar store restore --replace {shlex.quote(str(target))}")

@@ -3,7 +3,8 @@ pinned.
 
 Asks the running sidecar over control.sock, which keeps the pins; where none runs, the store.
 Knows: how a difference is drawn: a unified diff of both definitions, one member a line. A server
-must not write our terminal: what is not printable is escaped.
+must not write our terminal, nor into our shell: what is not printable is escaped, and what is to be
+copied is quoted.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -188,7 +190,13 @@ def _difference(tool: dict[str, Any]) -> Iterator[str]:
         yield f"  it cannot be taken over: {_printable(why)}"
         return
     seen = tool["seen_sha256"][:SHOWN_DIGITS]
-    yield f"  to take it over: aegis-sidecar tools accept {tool['upstream']} {name} --seen {seen}"
+    yield f"  to take it over: aegis-sidecar tools accept {_named(tool['upstream'], name, seen)}"
+
+
+def _named(upstream: str, name: str, seen: str) -> str:
+    """Arguments as a shell takes them: a server chooses the names, people copy the line."""
+    both = f"{shlex.quote(upstream)} {shlex.quote(name)}"
+    return f"--seen {seen} -- {both}" if name.startswith("-") else f"{both} --seen {seen}"
 
 
 def _lines(definition: str) -> list[str]:
