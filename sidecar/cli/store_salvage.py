@@ -60,11 +60,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _salvage(args: argparse.Namespace) -> int:
-    import tempfile
     from pathlib import Path
 
     from sidecar.cli.store_backup import verify_copy
-    from storage.backup import check_free, copy_store, discard, publish
+    from storage.backup import check_free, copy_store, discard, made_beside, publish
     from storage.errors import StoreMissing
     from storage.salvage import copy_as_it_is
 
@@ -74,7 +73,7 @@ async def _salvage(args: argparse.Namespace) -> int:
     if not source.is_file():
         raise StoreMissing(f"there is no store at {source}")
     partial = ready_partial(target)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as name:
+    with made_beside(target) as name:
         # SQLite may write to what it opens, if only to read its log: it never opens the original.
         fresh = Path(name) / "fresh.db"
         told, lost = await _filled(copy_as_it_is(source, Path(name)), fresh)
