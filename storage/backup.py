@@ -16,7 +16,9 @@ import errno
 import glob
 import os
 import re
+import shutil
 import sqlite3
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -36,7 +38,7 @@ PAUSE_S = 0.01
 STEPS_A_FLUSH = 4
 
 #: What stands behind the name of the file; what is left of earlier versions has no second part.
-_PARTIAL = re.compile(r"\.([0-9]{1,10})(?:-[0-9a-f]{8})?\.part")
+_PARTIAL = re.compile(r"\.([0-9]{1,10})(?:-[0-9a-z_]{8})?\.part")
 #: How a file system says that it has no second names: FAT, and much that is mounted from elsewhere.
 _HAS_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 
@@ -62,6 +64,12 @@ def partial_of(target: Path) -> Path:
     return target.with_name(f".{target.name}.{os.getpid()}-{os.urandom(4).hex()}.part")
 
 
+def made_beside(target: Path) -> tempfile.TemporaryDirectory[str]:
+    """A folder for what is needed until a file has its name; what is left of it is found too."""
+    prefix = f".{target.name}.{os.getpid()}-"
+    return tempfile.TemporaryDirectory(prefix=prefix, suffix=".part", dir=target.parent)
+
+
 def clear_left_behind(target: Path) -> tuple[list[Path], list[Path]]:
     """Removes what processes that are gone have left half written of this file, which may be as
     large as a store: which was removed, and which is of a process that runs, or may. To be called
@@ -73,6 +81,9 @@ def clear_left_behind(target: Path) -> tuple[list[Path], list[Path]]:
             continue
         if int(found[1]) != os.getpid() and _may_run(int(found[1])):
             left.append(path)
+        elif path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+            removed.append(path)
         else:
             discard(path)
             removed.append(path)

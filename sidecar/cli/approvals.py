@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sidecar.approvals.readable import readable, readable_name
+from sidecar.cli.command_parser import some_text
 from sidecar.cli.control_client import Unreachable, add_connection_arguments, ask_at, socket_path
 from sidecar.counted import counted
 from sidecar.kept_id import kept_id
@@ -68,7 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 help="who decides: an approver of sidecar.yaml, or who has a key",
             )
             one.add_argument(
-                "--group", action="append", default=[], help="only as one of this group of NAME's"
+                "--group",
+                type=some_text,
+                action="append",
+                default=[],
+                help="only as one of this group of NAME's",
             )
         one.add_argument("--tenant", default="", help="only this tenant's")
         one.add_argument("--json", action="store_true", help="JSON, one object a line")

@@ -125,7 +125,10 @@ def finished(work: Coroutine[Any, Any, int], *, writes: bool = False, trouble: i
     except StoreError as error:
         print(f"{error} [{error.code}]", file=sys.stderr)
         if writes and isinstance(error, StoreHeld):
-            print("    A sidecar is running on this store: stop it first.", file=sys.stderr)
+            print(
+                "    A sidecar runs on this store, or another command is at work: stop it first.",
+                file=sys.stderr,
+            )
         else:
             print(f"    {error.next_step}", file=sys.stderr)
         return trouble

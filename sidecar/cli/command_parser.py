@@ -2,7 +2,8 @@
 
 Knows: that a wrong flag is told with the usage of the command it was given to, and the nearest
 that there is; that a command which wants an action shows them; that what a list of actions says
-of one also opens its own help. Must not know: which commands there are.
+of one also opens its own help; that an empty text does not say which. Must not know: which commands
+there are.
 """
 
 from __future__ import annotations
@@ -65,6 +66,14 @@ class _Actions(_Parsers):
 def sentence(text: str) -> str:
     """With a capital letter and a full stop."""
     return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
+def some_text(given: str) -> str:
+    """A value that says which: an empty one would mean all, or none in particular, where a script
+    has a variable that is not set. Raises ArgumentTypeError."""
+    if not given:
+        raise argparse.ArgumentTypeError("it is empty; a variable that is not set?")
+    return given
 
 
 def _meant(given: str, known: Iterable[str]) -> str:

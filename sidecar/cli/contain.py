@@ -10,6 +10,7 @@ import argparse
 import sys
 from typing import Any
 
+from sidecar.cli.command_parser import some_text
 from sidecar.cli.control_client import add_connection_arguments, tell
 
 NAME = "contain"
@@ -36,9 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("action", metavar="ACTION", choices=tuple(ACTIONS))
     parser.add_argument("subject", metavar="SUBJECT")
-    parser.add_argument("--agent", default="", help="for this agent's calls only")
+    parser.add_argument("--agent", type=some_text, help="for this agent's calls only")
     parser.add_argument(
-        "--for", dest="lasts", default="", metavar="TIME", help="e.g. 1h; without it, until undone"
+        "--for",
+        dest="lasts",
+        type=some_text,
+        metavar="TIME",
+        help="e.g. 1h; without it, until undone",
     )
     parser.add_argument("--reason", default="", help="why; no agent is told")
     parser.add_argument("--incident", default="", metavar="ID", help="the incident it belongs to")
@@ -63,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
             print("--for: a containment lasts some time; leave it out for no end", file=sys.stderr)
             return 2
     asked: dict[str, Any] = {
-        name: getattr(args, name)
+        name: getattr(args, name) or ""
         for name in ("action", "subject", "agent", "reason", "incident", "tenant")
     }
     return tell(args, "/containments/begin", {**asked, "for_s": for_s}, lines_of)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from sidecar.cli.chosen_store import add_store_arguments, finished, store_url
 from sidecar.counted import counted
@@ -34,16 +33,12 @@ async def _pack(args: argparse.Namespace) -> int:
     import storage
     from sidecar.cli.chosen_store import tenant_of
     from sidecar.cli.receipts_heads import write_new
-    from sidecar.cli.soc_verify import packed_from, refused_text
-    from sidecar.soc.incidents import IncidentRefused
+    from sidecar.cli.soc_verify import packed_from
 
     reader = await storage.open_reader(store_url(args))
     try:
         tenant = await tenant_of(reader, args.tenant)
         pack = await packed_from(reader, tenant, args.incident, with_facts=not args.without_facts)
-    except IncidentRefused as refused:
-        print(refused_text(refused), file=sys.stderr)
-        return 1
     finally:
         await reader.close()
     if pack is None:

@@ -10,7 +10,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from sidecar.cli.chosen_store import WrongUsage, add_store_arguments, finished, store_url
+from sidecar.cli.chosen_store import add_store_arguments, finished, store_url
 from sidecar.cli.os_error_text import os_error_text
 from sidecar.counted import counted
 
@@ -19,13 +19,12 @@ if TYPE_CHECKING:
 
     from sidecar.ledger.anchors import TrustedKey
     from sidecar.ledger.checkpoint_file import Kept
-    from sidecar.soc.incidents import IncidentRefused
     from sidecar.soc.pack_form import Pack
     from sidecar.soc.pack_verdict import PackVerdict
     from storage.sql_store import SqlReader
 
 NAME = "verify"
-HELP = "exit 0: the incident holds, 1: tampered with, 2: unreadable"
+HELP = "exit 0: the incident holds, 1: tampered with or not there, 2: unreadable"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 holds, 1 tampered with, 2 wrong usage, not there or unreadable."""
+    """0 holds, 1 tampered with or not there, 2 wrong usage or unreadable."""
     from pathlib import Path
 
     from sidecar.cli.receipts_heads import Unreadable, heads_for, trusted_keys
@@ -94,7 +93,6 @@ async def _of_store(
 ) -> int:
     import storage
     from sidecar.cli.chosen_store import tenant_of
-    from sidecar.soc.incidents import IncidentRefused
     from sidecar.soc.pack_verdict import pack_verdict
     from sidecar.soc.packing import held_against
 
@@ -103,8 +101,6 @@ async def _of_store(
         tenant = await tenant_of(reader, args.tenant)
         size, faults = await held_against(reader, tenant, heads)
         pack = await packed_from(reader, tenant, args.incident, with_facts=True, size=size)
-    except IncidentRefused as refused:
-        raise WrongUsage(refused_text(refused)) from refused
     finally:
         await reader.close()
     if pack is None:
@@ -122,22 +118,19 @@ async def packed_from(
     with_facts: bool,
     size: int | None = None,
 ) -> Pack | None:
-    """The pack; None, and its verdict is told, where what is there cannot be one. Raises
-    IncidentRefused for one that is not there, or a StoreError."""
+    """The pack; None, and said on stderr, where there is none. Raises a StoreError."""
     from sidecar.clock import Clock
+    from sidecar.soc.incidents import IncidentRefused
     from sidecar.soc.pack_verdict import unreadable
     from sidecar.soc.packing import packed
 
     try:
         return await packed(reader, Clock(), tenant, incident, with_facts=with_facts, size=size)
+    except IncidentRefused as refused:
+        print(f"{refused.title} [{refused.code}]\n    {refused.next_step}", file=sys.stderr)
     except ValueError as error:
         print("\n".join(verdict_lines(unreadable(tenant, incident, error))))
     return None
-
-
-def refused_text(refused: IncidentRefused) -> str:
-    """Why nothing was looked at, and what to do."""
-    return f"{refused.title} [{refused.code}]\n    {refused.next_step}"
 
 
 def _said(args: argparse.Namespace, verdict: PackVerdict) -> int:

@@ -18,6 +18,7 @@ from sidecar.cli.chosen_store import (
     tenant_of,
     trusted_keys_of,
 )
+from sidecar.cli.command_parser import some_text
 from sidecar.counted import counted
 from sidecar.kept_id import kept_id
 
@@ -33,11 +34,15 @@ HELP = "erase the arguments of one agent, user or call; receipts stay"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which store, and whose facts."""
     add_store_arguments(parser)
-    parser.add_argument("--tenant", help="of which tenant (default: the only one there is)")
+    parser.add_argument(
+        "--tenant", type=some_text, help="of which tenant (default: the only one there is)"
+    )
     whose = parser.add_mutually_exclusive_group(required=True)
-    whose.add_argument("--agent", metavar="ID", help="every call of this agent")
-    whose.add_argument("--user", metavar="ID", help="every call for this user")
-    whose.add_argument("--call", metavar="ID", help="one call, by its Aegis-Call-Id")
+    whose.add_argument("--agent", type=some_text, metavar="ID", help="every call of this agent")
+    whose.add_argument("--user", type=some_text, metavar="ID", help="every call for this user")
+    whose.add_argument(
+        "--call", type=some_text, metavar="ID", help="one call, by its Aegis-Call-Id"
+    )
     parser.add_argument("--dry-run", action="store_true", help="only say what would go")
 
 

@@ -22,6 +22,7 @@ from sidecar.cli.chosen_store import (
     time_text,
     trusted_keys_of,
 )
+from sidecar.cli.command_parser import some_text
 from sidecar.counted import counted
 
 if TYPE_CHECKING:
@@ -65,7 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--older-than", type=_age_s, required=True, metavar="AGE", help="for example 90d"
     )
-    parser.add_argument("--tenant", help="whose (default: everyone's facts; the only tenant's)")
+    parser.add_argument(
+        "--tenant", type=some_text, help="whose (default: everyone's facts; the only tenant's)"
+    )
     parser.add_argument(
         "--archive", metavar="FILE", help="for receipts: the new file they are kept in"
     )
@@ -104,7 +107,7 @@ async def _prune(args: argparse.Namespace) -> int:
     if args.table == "call_facts" and (args.archive or args.facts):
         raise WrongUsage("--archive and --facts are for receipts")
     clock = Clock()
-    before_us = clock.now_us() - int(args.older_than * 1e6)
+    before_us = max(0, clock.now_us() - int(args.older_than * 1e6))
     url = store_url(args)
     reader = await storage.open_reader(url)  # a store that is not there is not made
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from typing import TYPE_CHECKING
 
@@ -59,11 +60,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _salvage(args: argparse.Namespace) -> int:
-    import tempfile
     from pathlib import Path
 
     from sidecar.cli.store_backup import verify_copy
-    from storage.backup import check_free, copy_store, discard, publish
+    from storage.backup import check_free, copy_store, discard, made_beside, publish
     from storage.errors import StoreMissing
     from storage.salvage import copy_as_it_is
 
@@ -73,7 +73,7 @@ async def _salvage(args: argparse.Namespace) -> int:
     if not source.is_file():
         raise StoreMissing(f"there is no store at {source}")
     partial = ready_partial(target)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as name:
+    with made_beside(target) as name:
         # SQLite may write to what it opens, if only to read its log: it never opens the original.
         fresh = Path(name) / "fresh.db"
         told, lost = await _filled(copy_as_it_is(source, Path(name)), fresh)
@@ -124,4 +124,4 @@ def _say(told: Sequence[Salvaged], lost: Sequence[str], source: Path, target: Pa
     for table in lost:
         print(f"LOST: {_STANDING[table]}")
     print(f"{source} was only read. {target} is a store of its own; put it in place with")
-    print(f"    aegis-sidecar store restore --replace {target}")
+    print(f"    aegis-sidecar store restore --replace {shlex.quote(str(target))}")

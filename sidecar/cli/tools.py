@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -96,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     print(
         f"{counted(draft.tool_count, 'tool')} written to {output}: read them through, "
         "then check with "
-        f"`aegis-sidecar policy check {output.parent}`"
+        f"`aegis-sidecar policy check {shlex.quote(str(output.parent))}`"
     )
     return 0
 

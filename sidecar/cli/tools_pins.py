@@ -3,7 +3,8 @@ pinned.
 
 Asks the running sidecar over control.sock, which keeps the pins; where none runs, the store.
 Knows: how a difference is drawn: a unified diff of both definitions, one member a line. A server
-must not write our terminal: what is not printable is escaped.
+must not write our terminal, nor into our shell: what is not printable is escaped, and what is to be
+copied is quoted.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from sidecar.cli.command_parser import some_text
 from sidecar.cli.control_client import Unreachable, add_connection_arguments, ask_at, socket_path
 from sidecar.cli.terminal_text import fit
 
@@ -47,7 +50,10 @@ def add_pin_arguments(actions: _SubParsersAction[argparse.ArgumentParser]) -> No
     accept.add_argument("tool", metavar="TOOL", nargs="?")
     accept.add_argument("--all", action="store_true", help="every tool of it that has drifted")
     accept.add_argument(
-        "--seen", default="", metavar="HASH", help="only if this is what was seen, as `diff` shows"
+        "--seen",
+        type=some_text,
+        metavar="HASH",
+        help="only if this is what was seen, as `diff` shows",
     )
     accept.add_argument("--reason", default="", help="why; it stands beside the receipt")
     forget = actions.add_parser(
@@ -78,7 +84,7 @@ def run_pins(args: argparse.Namespace) -> int:
         if args.all and args.seen:
             print("--seen goes with one TOOL", file=sys.stderr)
             return 2
-        asked |= {"tool": args.tool, "seen": args.seen, "reason": args.reason}
+        asked |= {"tool": args.tool, "seen": args.seen or "", "reason": args.reason}
     if args.action == "forget":
         if bool(args.tools) is args.all:
             print("name each TOOL, or write --all", file=sys.stderr)
@@ -184,7 +190,13 @@ def _difference(tool: dict[str, Any]) -> Iterator[str]:
         yield f"  it cannot be taken over: {_printable(why)}"
         return
     seen = tool["seen_sha256"][:SHOWN_DIGITS]
-    yield f"  to take it over: aegis-sidecar tools accept {tool['upstream']} {name} --seen {seen}"
+    yield f"  to take it over: aegis-sidecar tools accept {_named(tool['upstream'], name, seen)}"
+
+
+def _named(upstream: str, name: str, seen: str) -> str:
+    """Arguments as a shell takes them: a server chooses the names, people copy the line."""
+    both = f"{shlex.quote(upstream)} {shlex.quote(name)}"
+    return f"--seen {seen} -- {both}" if name.startswith("-") else f"{both} --seen {seen}"
 
 
 def _lines(definition: str) -> list[str]:

@@ -104,6 +104,22 @@ def test_the_help_of_an_action_says_what_it_does(capsys: pytest.CaptureFixture[s
     assert "--config FILE" in said and "--data-dir FOLDER" in said
 
 
+@pytest.mark.parametrize("line", [
+    "store erase --user", "store erase --agent", "store erase --call",
+    "store erase --agent a --tenant", "store prune call_facts --older-than 90d --tenant",
+    "contain block-tool shop/x --for", "contain block-tool shop/x --agent",
+    "tools accept files read --seen", "approvals link id --for ana --group",
+])  # fmt: skip
+def test_a_variable_that_is_not_set_does_not_mean_all(
+    line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`store prune … --tenant "$TENANT"` would let go of everyone's."""
+    with pytest.raises(SystemExit) as exit:
+        main([*line.split(), ""])
+    assert exit.value.code == 2
+    assert "it is empty; a variable that is not set?" in capsys.readouterr().err
+
+
 def test_a_missing_configuration_is_two_and_says_what_to_do(tmp_path: Path) -> None:
     for command in (["status"], ["reload"], ["store", "status"], ["health"]):
         done = run(*command, "--config", str(tmp_path / "none.yaml"))

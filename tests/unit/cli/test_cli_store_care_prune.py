@@ -45,6 +45,14 @@ def prune(path: Path, *arguments: str | Path) -> int:
     return store_command("prune", path, *arguments)
 
 
+def test_an_age_of_before_all_time_is_that_of_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = aged(tmp_path)
+    assert prune(path, "call_facts", "--older-than", "999999999d", "--dry-run") == 0
+    assert capsys.readouterr().out.count("nothing is that old") == 2
+
+
 def test_facts_go_by_age_and_every_receipt_stays(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,26 @@ async def test_c12_what_nobody_can_read_is_shown_as_that_and_taken_over_by_nobod
         assert names(await ask_list(one)) == ["send"]
     actions = [each["action"] for each in receipts(tmp_path) if each["kind"] == "control"]
     assert actions == ["tools.pinned", "tools.drifted", "tools.accepted"]
+
+
+async def test_c12_a_name_that_a_server_chose_is_copied_as_a_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The line that takes a tool over is there to be copied into a shell."""
+    odd = ["x; touch it", "$(touch it)", "-n", "--all"]
+    before = in_json(listing([told(one) for one in odd]))
+    after = in_json(listing([told(one, description="other") for one in odd]))
+    async with serve(tmp_path, Server(before, after)) as one:
+        for _ in range(2):
+            await ask_list(one)
+        assert await command(one, "diff") == 1
+        lines = capsys.readouterr().out.splitlines()
+        steps = [line.partition(" tools accept ")[2] for line in lines if "take it over" in line]
+        assert len(steps) == len(odd)
+        for step in map(shlex.split, steps):
+            accept = ["tools", "accept", "--data-dir", str(one.folder), *step]
+            assert await asyncio.to_thread(main, accept) == 0, step
+        assert await command(one, "diff") == 0
 
 
 async def test_c12_a_hidden_tool_that_drifts_stays_unknown(tmp_path: Path) -> None:

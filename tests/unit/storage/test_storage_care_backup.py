@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sqlite3
 import subprocess
 from pathlib import Path
@@ -18,6 +19,7 @@ from storage.backup import (
     clear_left_behind,
     copy_store,
     discard,
+    made_beside,
     partial_of,
     publish,
     replace,
@@ -153,6 +155,12 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path) 
     for name in (*dead, *other):
         (tmp_path / name).touch()
     (tmp_path / f"{dead[0]}-journal").touch()
+    with made_beside(target) as folder:
+        (Path(folder) / "salvage.db").touch()
+        (kept := tmp_path / f".a[b].db.{gone.pid}-a1_b2c3d.part").mkdir()
+        assert re.fullmatch(r"\.a\[b\]\.db\.[0-9]+-[a-z0-9_]{8}\.part", Path(folder).name)
+    (kept / "salvage.db").touch()
+    dead.append(kept.name)
     removed, left = clear_left_behind(target)
     assert sorted(one.name for one in removed) == sorted(dead)
     assert [one.name for one in left] == other[:1]
