@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from proxy_mcp_setup import McpServer, Seen, event, reply, stream
 from proxy_whole_setup import Answer, Whole, receipts, whole
+from proxy_wire_setup import until
 from test_proxy_tool_lists import CATALOGUES, HEADERS, POLICY, ask_list, listing, names
 from test_proxy_tool_lists import tool as told
 
@@ -93,6 +94,12 @@ def code_of(answer: Answer) -> str:
     return str(line.rpartition("(")[2][:-2])
 
 
+async def logged(one: Whole, text: str, times: int = 1) -> None:
+    """That a text stands in the log so often, which is written by a thread of its own."""
+    await until(lambda: one.log.getvalue().count(text) >= times)
+    assert one.log.getvalue().count(text) == times
+
+
 async def is_served(one: Whole, name: str = "look", **arguments: Any) -> bool:
     code = code_of(await one.tool(name, arguments))
     assert code in ("", "list_changed")
@@ -113,9 +120,8 @@ async def test_c12_pinned_tools_are_refused_until_the_list_was_compared(tmp_path
         assert methods.count("tools/call") == called, "nothing of it reaches the server"
         assert names(await ask_list(one)) == ["look", "send"]
         assert await is_served(one) and await is_served(one, "send", to="me")
-        log = one.log.getvalue()
-        assert log.count("announced that its tools changed") == 1
-        assert log.count("the whole list of an MCP server") == 1
+        await logged(one, "the whole list of an MCP server")
+        assert one.log.getvalue().count("announced that its tools changed") == 1
     refusals = [each for each in receipts(tmp_path) if each["kind"] == "refusal"]
     assert [(each["tool"], each["outcome"]) for each in refusals] == [
         ("mcp/look", "list_changed"), ("mcp/send", "list_changed"), ("mcp/look", "list_changed"),
@@ -250,7 +256,7 @@ async def test_c12_a_server_that_announces_ever_so_often_harms_itself_alone(tmp_
             assert not await is_served(one)
             await ask_list(one)
             assert await is_served(one)
-        assert one.log.getvalue().count("announced that its tools changed") == 4
+        await logged(one, "announced that its tools changed", 4)
     assert sum(each["kind"] == "refusal" for each in receipts(tmp_path)) == 5
 
 
@@ -310,7 +316,7 @@ async def test_c12_a_client_that_never_lists_again_goes_on(
         assert [seen.json["params"] for seen in server.ours] == (
             [{}, {"cursor": "1"}] if size == 1 else [{}]
         )
-        assert one.log.getvalue().count("the whole list of an MCP server") == 1
+        await logged(one, "the whole list of an MCP server")
     found = receipts(tmp_path)
     intents = [each for each in found if each["kind"] == "intent"]
     ours = [each for each in intents if each["facts"].get("mcp", {}).get("asked_by") == "sidecar"]
@@ -404,7 +410,7 @@ async def test_c12_a_list_that_does_not_come_whole_leaves_the_call_refused(
     async with announced(tmp_path, mcp=", timeouts: {response: 500ms}") as (one, server):
         server.lists_for_us = wrong(name, server)
         assert not await is_served(one)
-        assert "could not be compared" in one.log.getvalue()
+        await logged(one, "could not be compared")
         server.lists_for_us = in_json(server)
         assert await is_served(one), "positive control"
 

@@ -128,7 +128,7 @@ async def test_g5_a_query_of_the_configured_address_goes_to_the_server_and_nowhe
         assert (own.status, b"mine" in one.arrived) == (400, False)
         await one.ask("GET", "/.well-known/oauth-protected-resource/mcp/mcp")
         assert b"GET /.well-known/oauth-protected-resource/rpc HTTP/1.1\r\n" in one.arrived
-        log = one.log.getvalue()
+    log = one.log.getvalue()  # all of it is written by now
     assert main(["config", "show", "--config", str(tmp_path / "sidecar.yaml")]) == 0
     shown = capsys.readouterr().out
     assert "[tenant=acme, key=***]" in shown

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from proxy_whole_setup import Answer, Whole, receipts, whole
+from proxy_wire_setup import until
 from test_proxy_tool_lists import HEADERS, Server, ask_list, in_json, listing, names
 
 from sidecar.cli.main import main
@@ -138,6 +139,7 @@ async def test_c11_a_schema_that_leads_elsewhere_fetches_nothing(tmp_path: Path,
             assert "arguments_unfit" in unfit, "positive control: others are checked"
             number = float(len(tools))
             assert await one.metric("aegis_tools_unchecked") == {'{upstream="mcp"}': number}
+            await until(lambda: one.log.getvalue().count("cannot be checked") >= len(tools))
             lines = [json.loads(line) for line in one.log.getvalue().splitlines()]
             told_of = [line for line in lines if "cannot be checked" in str(line)]
             assert len(told_of) == len(tools), "each once"

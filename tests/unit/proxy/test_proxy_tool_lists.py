@@ -304,7 +304,7 @@ async def test_the_log_tells_of_so_many_tools_that_cannot_be_read_and_of_each_on
     body = b'{"jsonrpc":"2.0","id":1,"result":{"tools":[%b,%b,{"name":"look"}]}}' % (long, many)
     async with serve(tmp_path, Server(in_json(body))) as one:
         assert [names(await ask_list(one)) for _ in range(2)] == [["look"], ["look"]]
-        log = one.log.getvalue()
+    log = one.log.getvalue()  # all of it is written by now
     lines = [line for line in log.splitlines() if "it is hidden" in line]
     assert 1 < len(lines) <= TOLD_MAX
     assert len({json.loads(line)["tool"] for line in lines}) == len(lines)
