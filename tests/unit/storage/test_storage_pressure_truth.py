@@ -129,9 +129,13 @@ def judge(levels: list[list[Level]]) -> None:
             f"ceiling {figures.ceiling_calls_per_s:,.0f} calls/s"
         )
     assert all(is_true(tries[-1]) for tries in levels)
-    # The control: the same check refuses the figure that is usually taken for it.
+    # The control: the same check refuses the figure that is usually taken for it. The quicker the
+    # disk, the less that is wrong by: where little is to be done it is some times the truth still.
     busy = [min(level.error_of(level.snapshot.writer_busy) for level in t) for t in levels]
-    assert max(busy) > TOLERANCE
+    lowest = levels[0][-1]
+    is_of_little_use = lowest.snapshot.writer_busy > 2 * lowest.truth_max
+    assert max(busy) > TOLERANCE or is_of_little_use
+    assert lowest.snapshot.utilisation < 2 * lowest.truth_max, "and ours is not"
 
 
 @asynccontextmanager
