@@ -26,7 +26,7 @@ from storage.driver import (
 )
 from storage.errors import CommitUnknown, StoreBusy, StoreUnavailable, UnsupportedStore
 from storage.sqlite_errors import is_certainly_not_committed, is_distrustful, translated
-from storage.statements import widened
+from storage.statements import nameless, widened
 
 T = TypeVar("T")
 
@@ -232,11 +232,11 @@ def run_many(raw: sqlite3.Connection, sql: str, rows: Sequence[Sequence[Value]])
         wide = widened(sql, width) if len(rows) - at >= width else None
         while wide is not None and len(rows) - at >= width:
             values = list(chain.from_iterable(rows[at : at + width]))
-            changed += raw.execute(wide, values).rowcount
+            changed += raw.execute(nameless(wide), values).rowcount
             at += width
     if at < len(rows):
         # sqlite3 binds a plain tuple a fifth faster than a named one, and copying costs little.
-        changed += raw.executemany(sql, map(tuple, rows[at:])).rowcount
+        changed += raw.executemany(nameless(sql), map(tuple, rows[at:])).rowcount
     return changed
 
 

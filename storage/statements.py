@@ -23,6 +23,8 @@ _NAME = re.compile(r"^-- name: *(\S+) *$", re.MULTILINE)
 _TOKEN = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|\$(\d+)")
 
 
+#: The same of a text that is SQLite's already.
+_OF_SQLITE = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|\?(\d+)")
 #: A VALUES row of nothing but placeholders; a condition that closes a statement; a placeholder.
 _VALUES = re.compile(r"VALUES (?P<row>\( ?[?$][0-9]+(?:, [?$][0-9]+)* ?\))")
 _CONDITION = re.compile(r"WHERE (?P<row>\([^()]*[?$][0-9][^()]*\))$")
@@ -69,6 +71,18 @@ def widened(text: str, rows: int) -> str | None:
             copies = separator.join(_renumbered(row, number * width) for number in range(rows))
             return text[: found.start("row")] + copies + text[found.end("row") :]
     return None
+
+
+@lru_cache(maxsize=512)
+def nameless(text: str) -> str:
+    """SQLite's text with bare `?` for `?1 … ?n` where these stand in order, each once; any other as
+    it is. To SQLite a number is a name: from 3.12 on Python asks for that of each value it binds,
+    which SQLite looks up from the first on, so that of 1,600 values it takes milliseconds.
+    """
+    in_order = iter(range(1, len(text)))
+    if any(int(one) != next(in_order) for one in _OF_SQLITE.findall(text) if one):
+        return text
+    return _OF_SQLITE.sub(lambda token: token[0] if token[1] is None else "?", text)
 
 
 def _renumbered(row: str, offset: int) -> str:
