@@ -88,6 +88,7 @@ def test_a_tools_result_is_masked_as_a_structure_and_as_text() -> None:
 @pytest.mark.parametrize("value", [
     {"customer": {"name": "Ana"}}, [{"customer": {"name": "Ana"}}],
     {"result": [{"customer": {"name": "Ana"}}]}, {"result": {"customer": [{"name": "Ana"}]}},
+    {"result": [[{"customer": {"name": "Ana"}}]]},
 ])  # fmt: skip
 def test_what_is_no_object_is_masked_as_it_is_told_to_clients_of_either_era(value: Any) -> None:
     """An agent chooses its revision, and by it whether a list stands below `result`."""
