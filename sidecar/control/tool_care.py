@@ -78,9 +78,7 @@ class ToolCare:
         `seen` is how the hash of what was looked at begins, "" for whatever was last seen. Raises
         ToolCareRefused.
         """
-        named = self._only_tenant(tenant)
-        self._named_upstreams(upstream)
-        pinned = {row.tool: row for row in await self._rows(named, upstream)}
+        named, pinned = await self._pinned(tenant, upstream)
         rows = {tool: row for tool, row in pinned.items() if row.seen_sha256}
         wanted = sorted(rows) if tools is None else list(tools)
         for tool in wanted:
@@ -137,9 +135,7 @@ class ToolCare:
 
         Raises ToolCareRefused.
         """
-        named = self._only_tenant(tenant)
-        self._named_upstreams(upstream)
-        pinned = {row.tool: row for row in await self._rows(named, upstream)}
+        named, pinned = await self._pinned(tenant, upstream)
         wanted = sorted(pinned) if tools is None else list(dict.fromkeys(tools))
         for tool in wanted:
             if tool not in pinned:
@@ -171,6 +167,12 @@ class ToolCare:
             except PinsUnknown as error:
                 raise _refused(error) from error
         return said
+
+    async def _pinned(self, tenant: str, upstream: str) -> tuple[str, dict[str, PinRow]]:
+        """The tenant that is meant, and the upstream's pins by tool. Raises ToolCareRefused."""
+        named = self._only_tenant(tenant)
+        self._named_upstreams(upstream)
+        return named, {row.tool: row for row in await self._rows(named, upstream)}
 
     async def _rows(self, tenant: str, upstream: str) -> list[PinRow]:
         try:
