@@ -286,10 +286,13 @@ def test_a_wrapped_server_waits_too_and_other_calls_go_on(short_path: Path) -> N
         assert told["method"] == "notifications/progress" and told["params"]["progressToken"] == 7
         assert text_of(wrap.asked(2, "echo", a=1)) == '{"a": 1}', "others go on meanwhile"
         wrap.call(3, "keep")
-        listed = cli("approvals", "list", *where)
-        found = [json.loads(line) for line in listed.stdout.splitlines()]
-        ids = {one["tool"]: one["approval_id"] for one in found}
-        assert set(ids) == {"files/echo", "files/keep"}, listed.stderr
+        ids: dict[str, str] = {}
+        until = time.monotonic() + 20  # the call is on its way still when the list is asked for
+        while set(ids) != {"files/echo", "files/keep"}:
+            assert time.monotonic() < until, (ids, listed.stderr)
+            listed = cli("approvals", "list", *where)
+            found = [json.loads(line) for line in listed.stdout.splitlines()]
+            ids = {one["tool"]: one["approval_id"] for one in found}
         assert "approval_url" not in json.dumps(found)
         cancel = {"requestId": 3}
         wrap.say({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": cancel})
