@@ -156,7 +156,7 @@ class McpDialect:
             return json_reply(200, _rpc(reply_id, result=result), refused, call_id)
         error = {
             "code": _rpc_code(refused),
-            "message": _said(refused) + _why_judged(call) + _and_next(refused),
+            "message": _said(refused) + _why_judged(call) + _and_next(refused, method),
             "data": refusal_facts(refused, call_id, call),
         }
         status = 200 if has_addressee and refused.decision is not None else refused.status
@@ -319,9 +319,9 @@ def _said(refused: Refused) -> str:
     return title if refused.reason == title else f"{title}: {refused.reason}"
 
 
-def _and_next(refused: Refused) -> str:
-    """Code and next step, for the message: SDKs hand `data` to nobody who could act by it."""
-    return f" ({refused.code}). {refused.kind.next_step}"
+def _and_next(refused: Refused, method: str) -> str:
+    """Code and next step of what a model called: SDKs hand it the message at most, and no data."""
+    return f" ({refused.code}). {refused.kind.next_step}" if method == TOOLS_CALL else ""
 
 
 def _why_judged(call: ToolCall | None) -> str:
