@@ -61,9 +61,15 @@ class RestDialect:
         """HTTP has nothing to say before its one reply that every client would hear."""
         return None
 
-    def refusal(self, refused: Refused, call_id: str, call: ToolCall | None) -> WholeReply:
+    def refusal(
+        self,
+        refused: Refused,
+        call_id: str,
+        call: ToolCall | None,
+        head: RequestHead | None = None,
+    ) -> WholeReply:
         """The refusal as application/problem+json with its own HTTP status."""
-        return problem_reply(refused, call_id, call)
+        return problem_reply(refused, call_id, call, head)
 
 
 def _match(catalogue: Catalogue, upstream: str, head: RequestHead) -> tuple[Entry, dict[str, str]]:

@@ -1,0 +1,66 @@
+"""A refusal as clients of vendors show it: each looks in a place of its own, and at no other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from proxy_whole_setup import whole
+from proxy_wire_setup import answering
+
+OK = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+POLICIES = {
+    "api.yaml": "catalogue: api\ntools: {pay: POST /pay}\n",
+    "p.yaml": "policy: p\nrules:\n  - {id: r, effect: deny, tools: api/pay, reason: not today}\n",
+}
+#: First for stripe (to which what has no `error` is a success), openai and googleapis; then for
+#: docker (a KeyError otherwise), twilio, botocore, azure-core and octokit.
+PLACES: list[Callable[[Any], Any]] = [
+    lambda document: document["error"]["message"],
+    lambda document: document["message"],
+]
+
+
+@pytest.mark.parametrize("look", PLACES)
+async def test_code_rule_reason_and_next_step_stand_where_clients_look(
+    tmp_path: Path, look: Callable[[Any], Any]
+) -> None:
+    async with whole(tmp_path, OK, POLICIES) as one:
+        answer = await one.ask("POST", "/api/pay", {"amount": 1})
+    problem = answer.json
+    assert (answer.status, problem["code"], problem["detail"]) == (403, "policy_deny", "not today")
+    assert problem["error"]["code"] == "policy_deny"
+    shown = look(problem)
+    for part in ("policy_deny", "api/pay", "p/r", "not today", problem["next_step"]):
+        assert part in shown
+    assert problem["call_id"] in shown
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("application/vnd.elasticsearch+json; compatible-with=9", "application/json"),
+        ("application/vnd.github.v3+json, Application/Vnd.GitHub+JSON", "application/json"),
+        ("application/vnd.github.v3+json, */*", "application/problem+json"),
+        ("application/vnd.github.v3+json, application/problem+json", "application/problem+json"),
+        ("application/json", "application/problem+json"),
+        ("application/vnd.github.raw", "application/problem+json"),
+        ("", "application/problem+json"),
+        (None, "application/problem+json"),
+    ],
+)
+@pytest.mark.parametrize("content_type_sent", ["application/json", "text/plain"])
+async def test_whoever_takes_a_vendors_json_alone_is_given_plain_json(
+    tmp_path: Path, accept: str | None, content_type: str, content_type_sent: str
+) -> None:
+    sent = {"Content-Type": content_type_sent}  # refused by a rule, or before a call was read
+    if accept is not None:
+        sent["Accept"] = accept
+    async with whole(tmp_path, OK, POLICIES) as one:
+        answer = await one.ask("POST", "/api/pay", {"amount": 1}, sent)
+        nowhere = await one.ask("POST", "/nowhere/pay", {"amount": 1}, sent)
+    assert answer.status in (403, 415)
+    assert answer.headers["content-type"] == nowhere.headers["content-type"] == content_type
+    assert answer.json["error"]["message"] and nowhere.json["code"] == "unknown_upstream"
