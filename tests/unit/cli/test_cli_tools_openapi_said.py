@@ -98,13 +98,13 @@ def test_bodies_that_are_refused_are_called_so() -> None:
 
     document = of(
         {
-            "/bulk": {"post": body("application/x-ndjson")},
+            "/odd": {"post": body("application/x-json")},
             "/note": {"post": body("text/plain")},
             "/search": {"get": body("application/json"), "delete": body("application/json")},
         }
     )
     text = imported(document).text
-    assert "a body of application/x-ndjson type is refused" in text
+    assert "a body of application/x-json type is refused" in text
     assert "a body of text/plain type is not read" in text
     assert text.count("arguments in its body are refused") == 1
     assert "GET has them elsewhere" in text
