@@ -17,6 +17,7 @@ from sidecar.proxy.dialects.context import http_facts, run_id, trace_id
 from sidecar.proxy.dialects.held import HeldReply
 from sidecar.proxy.dialects.reply import WholeReply, problem_reply
 from sidecar.proxy.dialects.rest_arguments import gather
+from sidecar.proxy.dialects.rest_disguises import refuse_other_method
 from sidecar.proxy.head import RequestHead
 from sidecar.proxy.headers import forward_headers
 from sidecar.proxy.websocket_handshake import offered
@@ -35,6 +36,7 @@ class RestDialect:
         call_id: str,
     ) -> ToolCall:
         """The call in this request; raises Refused for what cannot be judged unambiguously."""
+        refuse_other_method(head)
         entry, path_values = _match(policy_set.catalogue, upstream.name, head)
         headers = forward_headers(head, upstream)
         if head.is_handshake:
