@@ -226,7 +226,8 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "ambiguous_argument",
         400,
         "An argument is given twice",
-        "Name each argument once, in one place; with GET that is the query.",
+        "Name each argument once, in one place; with GET that is the query. Of a list the "
+        "catalogue has to say that it is one: ask the operator.",
     ),
     RefusalKind(
         "invalid_argument",

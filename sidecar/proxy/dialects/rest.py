@@ -13,6 +13,7 @@ from sidecar.errors import Refused
 from sidecar.model import ToolCall
 from sidecar.policy.catalogue import Catalogue, Entry
 from sidecar.policy.index import PolicySet
+from sidecar.proxy.destination import DESTINATION, MOVING_METHODS, with_destination
 from sidecar.proxy.dialects.context import http_facts, run_id, trace_id
 from sidecar.proxy.dialects.held import HeldReply
 from sidecar.proxy.dialects.reply import WholeReply, problem_reply
@@ -39,6 +40,8 @@ class RestDialect:
         refuse_other_method(head)
         entry, path_values = _match(policy_set.catalogue, upstream.name, head)
         headers = forward_headers(head, upstream)
+        if head.method in MOVING_METHODS and DESTINATION in head.first:
+            headers = with_destination(headers, head, upstream)
         if head.is_handshake:
             if not entry.websocket:
                 raise Refused("upgrade_refused")
