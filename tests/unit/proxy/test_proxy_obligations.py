@@ -332,7 +332,7 @@ async def test_an_answer_that_cannot_be_masked_is_withheld(tmp_path: Path) -> No
     async with whole(tmp_path, talk, MASK_REPLY) as one:
         for number in range(len(UNREADABLE)):
             rest = await one.ask("GET", "/api/get")
-            assert (rest.status, rest.json["code"]) == (502, "cannot_redact"), number
+            assert (rest.status, rest.json["code"]) == (403, "cannot_redact"), number
         assert (await one.ask("GET", "/api/get")).body == b"{}", "positive control"
     kinds = [one["outcome"] for one in receipts(tmp_path) if one["kind"] == "outcome"]
     assert kinds == ["withheld"] * len(UNREADABLE) + ["completed"]
@@ -361,7 +361,7 @@ async def test_b_too_large_an_answer_is_refused_before_it_begins(tmp_path: Path)
     async with whole(tmp_path, answering(reply(b"a" * 1025, "text/plain")), LIMITED) as one:
         answer = await one.ask("GET", "/api/get")
         tool = await one.tool("look")
-    assert (answer.status, answer.json["code"]) == (502, "response_too_large")
+    assert (answer.status, answer.json["code"]) == (403, "response_too_large")
     assert tool.json["result"]["isError"] is True
     assert {one["outcome"] for one in receipts(tmp_path) if one["kind"] == "outcome"} == {
         "withheld"
@@ -386,7 +386,7 @@ async def test_b_what_is_bounded_comes_plain(tmp_path: Path) -> None:
     asked = {"Accept-Encoding": "gzip, br", "Range": "bytes=0-9"}
     async with whole(tmp_path, talk, LIMITED) as one:
         answer = await one.ask("GET", "/api/get", None, asked)
-    assert (answer.status, answer.json["code"]) == (502, "response_too_large")
+    assert (answer.status, answer.json["code"]) == (403, "response_too_large")
     assert "compressed" in answer.json["detail"]
     head = one.arrived.lower()
     assert b"accept-encoding: identity\r\n" in head and b"gzip" not in head

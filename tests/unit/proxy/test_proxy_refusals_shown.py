@@ -10,6 +10,8 @@ import pytest
 from proxy_whole_setup import whole
 from proxy_wire_setup import answering
 
+from sidecar.errors import REFUSALS
+
 OK = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 POLICIES = {
     "api.yaml": "catalogue: api\ntools: {pay: POST /pay}\n",
@@ -64,3 +66,10 @@ async def test_whoever_takes_a_vendors_json_alone_is_given_plain_json(
     assert answer.status in (403, 415)
     assert answer.headers["content-type"] == nowhere.headers["content-type"] == content_type
     assert answer.json["error"]["message"] and nowhere.json["code"] == "unknown_upstream"
+
+
+def test_what_took_effect_is_told_by_no_status_that_client_libraries_repeat() -> None:
+    told = {kind.code: kind.status for kind in REFUSALS.values() if "took effect" in kind.next_step}
+    assert {"response_too_large", "cannot_redact"} <= told.keys()
+    repeated = {408, 409, 425, 429, *range(500, 600)}
+    assert not {code for code, status in told.items() if status in repeated}
