@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from proxy_whole_setup import whole
 from proxy_wire_setup import answering
 
 from sidecar.errors import REFUSALS
+from sidecar.proxy.doorkeeper import farewell
 
 OK = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 POLICIES = {
@@ -66,6 +68,12 @@ async def test_whoever_takes_a_vendors_json_alone_is_given_plain_json(
     assert answer.status in (403, 415)
     assert answer.headers["content-type"] == nowhere.headers["content-type"] == content_type
     assert answer.json["error"]["message"] and nowhere.json["code"] == "unknown_upstream"
+
+
+def test_who_is_turned_away_at_the_door_reads_it_there_too() -> None:
+    problem = json.loads(farewell("too_many_connections", "503 X").partition(b"\r\n\r\n")[2])
+    for look in PLACES:
+        assert "(too_many_connections)" in look(problem) and problem["next_step"] in look(problem)
 
 
 def test_what_took_effect_is_told_by_no_status_that_client_libraries_repeat() -> None:
