@@ -86,7 +86,7 @@ def test_what_is_no_operation_is_named_among_what_is_left_out() -> None:
     assert [line.strip("# ") for line in left_out.splitlines()[1:-1]] == [
         "users: a path begins with a slash",
         "GET /a: GET is written in lower case in a document",
-        "QUERY /a: not a method that a route can have",
+        "QUERY /a: not a method of OpenAPI 3.0 or 3.1",
         "TRACE /a: TRACE is not served",
     ]
     assert "1 operation; 4 left out" in draft.notes[0]
