@@ -81,3 +81,14 @@ def test_what_took_effect_is_told_by_no_status_that_client_libraries_repeat() ->
     assert {"response_too_large", "cannot_redact"} <= told.keys()
     repeated = {408, 409, 425, 429, *range(500, 600)}
     assert not {code for code, status in told.items() if status in repeated}
+
+
+@pytest.mark.parametrize("method", ["LIST", "get"])
+async def test_a_method_that_is_not_served_is_named_as_the_reason(
+    tmp_path: Path, method: str
+) -> None:
+    """Vault's clients ask with LIST, where `GET ?list=true` would do."""
+    async with whole(tmp_path, OK, POLICIES) as one:
+        problem = (await one.ask(method, "/api/pay")).json
+    assert problem["code"] == "malformed_request"
+    assert problem["detail"] == "The method is none that is served"
