@@ -321,7 +321,7 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "The call may have taken effect: look before you try again.",
     ),
     # The call took effect, and would again: nearly every client library repeats what is told as 5xx
-    # by itself (PyGithub a POST ten times, those of OpenAI and Elasticsearch three times).
+    # by itself (PyGithub a POST ten times, Elasticsearch three times, OpenAI and Anthropic twice).
     RefusalKind(
         "response_too_large",
         403,
