@@ -320,8 +320,9 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "The upstream's answer was malformed or broke off",
         "The call may have taken effect: look before you try again.",
     ),
-    # The call took effect, and would again: nearly every client library repeats what is told as 5xx
-    # by itself (PyGithub a POST ten times, Elasticsearch three times, OpenAI and Anthropic twice).
+    # The call took effect, or may have where a redirect answered it, and would again: nearly every
+    # client library repeats what is told as 5xx by itself (PyGithub a POST ten times,
+    # Elasticsearch's three times, OpenAI's and Anthropic's twice).
     RefusalKind(
         "response_too_large",
         403,
@@ -335,6 +336,13 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "The call took effect. Ask the operator: the answer must be JSON, text or events in UTF-8.",
     ),
     RefusalKind(
+        "redirect_refused",
+        403,
+        "The upstream redirects to a foreign host",
+        "The call may have taken effect. Ask the operator: `url` must be where the upstream's own "
+        "paths are, `redirects` name foreign hosts.",
+    ),
+    RefusalKind(
         "list_unchecked",
         502,
         "The server's list of tools cannot be checked",
@@ -345,12 +353,5 @@ REFUSALS: dict[str, RefusalKind] = _table(
         502,
         "What the server says of its authorization cannot be used",
         "Ask the operator: it must be plain metadata (RFC 9728) of the upstream's own URL.",
-    ),
-    RefusalKind(
-        "redirect_refused",
-        502,
-        "The upstream redirects to a foreign host",
-        "Ask the operator: `url` must be where the upstream's own paths are, `redirects` name "
-        "foreign hosts.",
     ),
 )
