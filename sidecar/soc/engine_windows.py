@@ -9,6 +9,7 @@ Must not know: detections, receipts, JSON.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Iterable
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from sidecar.soc.model import Evidence
@@ -74,6 +75,16 @@ class Subjects(Generic[W]):
             self._drop()
         self._windows[subject] = window
 
+    def forget(self, subject: Subject) -> None:
+        """A subject as if nothing had been seen of it."""
+        window = self._windows.pop(subject, None)
+        if window is not None:
+            self.kept -= len(window)
+
+    def all(self) -> Iterable[W]:
+        """All there are."""
+        return self._windows.values()
+
     def make_room(self) -> None:
         """Forgets whole subjects while more is kept than may be, the last one excepted."""
         while self.kept > EVENTS_MAX and len(self._windows) > 1:
@@ -104,7 +115,7 @@ class Counting:
     """At least so many events, or different values, in the last `within_us`.
 
     As long as that lasts it is found once in every `within_us` (by the clock of the events, from
-    the epoch), however many events there are.
+    the epoch), however many events there are, unless people end it.
     """
 
     def __init__(self, at_least: int, within_us: int) -> None:
@@ -123,6 +134,17 @@ class Counting:
     def kept(self) -> int:
         """Events that are kept."""
         return self._subjects.kept
+
+    def begin_anew(self, subject: Subject, found_us: int, at_us: int) -> None:
+        """People have looked at what was found last at `found_us`, and closed it: what is in the
+        window with it counts no more."""
+        if found_us > at_us - self._within_us:
+            self._subjects.forget(subject)
+
+    def find_again(self) -> None:
+        """What lasts is found at its next event, whether or not it was already."""
+        for window in self._subjects.all():
+            window.hit_slot = -1
 
     def see(self, subject: Subject, evidence: Evidence, value: str | None) -> Found | None:
         """One more event; with `value`, what is to be different."""
