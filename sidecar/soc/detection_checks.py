@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sidecar.policy.fields import Problems
 from sidecar.problems import Position
-from sidecar.soc.detection import BY
+from sidecar.soc.detection import AGENT, BY, RUN
 from sidecar.soc.detection_reasons import COUNT, USUAL, WITHIN, DetectionReason
 from sidecar.soc.detection_values import ACTIONS, NAMES, Named
 from sidecar.soc.model import EventKind, Response
@@ -86,6 +86,20 @@ def check_names(
             node.value["respond"].value["action"].position,
             f"{an(kind)} event names no {ACTIONS[respond.action]} for {respond.action}",
         )
+    elif respond is not None and counts_several(by, values):
+        problems.warning(
+            place_of(node, "respond"),
+            "what several agents did is counted together here: this is only recommended, never "
+            "done by itself",
+            "add `agent` to `by`",
+        )
+
+
+def counts_several(by: Iterable[tuple[str, Position]], values: Mapping[str, Any]) -> bool:
+    """Whether a hit may rest on what others did than the agent of its last event."""
+    is_apart = not {AGENT, RUN}.isdisjoint(one for one, _ in by)
+    is_of_many = values.get("at_least", 1) > 1 or "sequence" in values or "unusual" in values
+    return is_of_many and not is_apart
 
 
 def check_reason(

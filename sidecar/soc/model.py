@@ -90,10 +90,12 @@ class Event:
 
 
 class Response(NamedTuple):
-    """What a detection asks to be done: `action` (freeze-agent, block-tool …) for so long."""
+    """What a detection asks to be done: `action` (freeze-agent, block-tool …) for so long.
+    `of_several` says that it counts together what several agents did."""
 
     action: str
     for_us: int
+    of_several: bool = False
 
 
 @dataclass(frozen=True, slots=True)
