@@ -247,7 +247,7 @@ class _Desk:
         )
         key = alert.alert_id
         self.alerts[key] = alert
-        self.resting[key] = joined_to(self.resting[key], hit.evidence)
+        self.resting[key] = joined_to(self.resting[key], hit.evidence, hit.left_out)
         return alert
 
     def _raised(self, hit: Hit) -> AlertRow:
@@ -259,7 +259,7 @@ class _Desk:
         if self.level is Level.RECOMMEND and hit.respond is not None:
             text = response_text(hit.respond)
             notes = (Note(self.at_us, f"detection:{hit.detection}", "recommend", text),)
-        resting = first_of(hit.evidence)
+        resting = first_of(hit.evidence, hit.left_out)
         alert = AlertRow(
             self.tenant, key, 0, AlertState.OPEN.value, hit.detection, hit.severity.label,
             subject_text(hit.subject), hit.agent, hit.run, "", hit.reason[:TEXT_CHARS_MAX], 1,

@@ -223,6 +223,7 @@ class Engine:
         reason = detection.reason.fill(
             event, self._secrets, found.counted, detection.within_us, found.usual
         )
+        evidence = _first_and_last(found.evidence)
         return Hit(
             detection.name,
             detection.severity,
@@ -233,9 +234,10 @@ class Engine:
             event.tool,
             event.upstream,
             reason if is_seen else UNSEEN + reason,
-            _first_and_last(found.evidence),
+            evidence,
             detection.quiet_us,
             detection.respond,
+            len(found.evidence) - len(evidence),
         )
 
 
