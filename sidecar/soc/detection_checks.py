@@ -11,11 +11,13 @@ from collections.abc import Container, Iterable, Mapping
 from typing import Any, Final
 
 from sidecar.policy.fields import Problems
+from sidecar.policy.quantities import duration_text
 from sidecar.problems import Position
 from sidecar.soc.detection import AGENT, BY, RUN
 from sidecar.soc.detection_reasons import COUNT, USUAL, WITHIN, DetectionReason
 from sidecar.soc.detection_values import ACTIONS, NAMES, Named
 from sidecar.soc.model import EventKind, Response
+from sidecar.soc.responding import AUTOMATIC_US_MAX
 from sidecar.yaml_reader import Node
 
 FORMS: Final = ("sequence", "first", "unusual")
@@ -92,6 +94,12 @@ def check_names(
             "what several agents did is counted together here: this is only recommended, never "
             "done by itself",
             "add `agent` to `by`",
+        )
+    elif respond is not None and respond.for_us > AUTOMATIC_US_MAX:
+        problems.warning(
+            node.value["respond"].value["for"].position,
+            f"what is done by itself ends after {duration_text(AUTOMATIC_US_MAX)}",
+            "ask for that; a person may contain it for longer",
         )
 
 
