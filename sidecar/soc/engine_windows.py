@@ -22,6 +22,8 @@ SUBJECTS_MAX: Final = 10_000
 EVENTS_OF_SUBJECT_MAX: Final = 1_000
 #: Events all subjects of a detection keep together.
 EVENTS_MAX: Final = 50_000
+#: So long after people closed what was found nothing is found again; or a window, if that is less.
+ANEW_US: Final = 60_000_000
 
 
 class Found(NamedTuple):
@@ -99,13 +101,14 @@ class Subjects(Generic[W]):
 class _Counted:
     """The events of one subject within the window; with values, the last one of each."""
 
-    __slots__ = ("events", "hit_slot", "last_us", "values")
+    __slots__ = ("events", "hit_slot", "last_us", "not_before_us", "values")
 
     def __init__(self) -> None:
         self.events: deque[Evidence] = deque()
         self.values: OrderedDict[str, Evidence] = OrderedDict()
         self.last_us = 0
         self.hit_slot = -1
+        self.not_before_us = 0
 
     def __len__(self) -> int:
         return len(self.events) + len(self.values)
@@ -137,9 +140,14 @@ class Counting:
 
     def begin_anew(self, subject: Subject, found_us: int, at_us: int) -> None:
         """People have looked at what was found last at `found_us`, and closed it: what is in the
-        window with it counts no more."""
+        window with it counts no more, and nothing is found for a moment, for who closes may be a
+        program that does so at once."""
         if found_us > at_us - self._within_us:
             self._subjects.forget(subject)
+            window = _Counted()
+            window.last_us = at_us
+            window.not_before_us = at_us + min(self._within_us, ANEW_US)
+            self._subjects.add(subject, window)
 
     def find_again(self) -> None:
         """What lasts is found at its next event, whether or not it was already."""
@@ -160,7 +168,7 @@ class Counting:
         if subjects.kept > EVENTS_MAX:
             subjects.make_room()
         slot = at_us // self._within_us
-        if count < self._at_least or slot == window.hit_slot:
+        if count < self._at_least or slot == window.hit_slot or at_us < window.not_before_us:
             return None
         window.hit_slot = slot
         kept = window.events if value is None else window.values.values()

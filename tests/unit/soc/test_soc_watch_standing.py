@@ -57,6 +57,7 @@ async def test_what_goes_on_after_its_end_is_another_alert(
         assert await told(at) == [("storm", "closed", 1)], "what was closed counts no more"
         if restarts == "after":
             watched = at.watched()
+        at.clock.move(60)
         await at.refuse(20)
         await at.look(watched)
         assert await told(at) == [("storm", "closed", 1), ("storm", "open", 1)]
