@@ -128,9 +128,9 @@ class _NotTrusted(Exception):
         self.kind = kind
 
 
-def watch_for(heads: Sequence[Kept]) -> Watch:
-    """What has to be noted while the receipts are read."""
-    return Watch(frozenset(kept.checkpoint.size for kept in heads))
+def watch_for(heads: Sequence[Kept], older: frozenset[int] = frozenset()) -> Watch:
+    """What has to be noted while the receipts are read; `older` are sizes besides."""
+    return Watch(older | frozenset(kept.checkpoint.size for kept in heads))
 
 
 def anchored(
