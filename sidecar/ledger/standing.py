@@ -45,6 +45,17 @@ _FORGOTTEN: Final = f"tools.{FORGOTTEN}"
 #: What a pass of detections raised.
 _RAISED: Final = "alerts.raised"
 
+#: What a pass says of an alert that stays, beside whom it is about and why.
+_OF_ALERT: Final = (
+    "detection", "agent", "run", "incident_id", "severity", "first_us", "evidence_sha256",
+)  # fmt: skip
+#: What people do with one, as its notes have it.
+_CLOSE: Final = "close"
+_MOVES: Final = ("acknowledge", _CLOSE)
+_OF_MOVES: Final = "moves_sha256"
+_CLOSED: Final = "closed"
+_SEVERITIES: Final = ("info", "low", "medium", "high", "critical")
+
 Shown = Mapping[str, Any]
 #: Rows of a tenant before an id, the newest first.
 _Pages = Callable[[str, str, int], Awaitable[Sequence[Any]]]
@@ -79,12 +90,12 @@ class LastSaid:
             subject, _, name = row.subject.partition(":")
             if subject == kind and "state" in after:
                 known = self._said[kind].get(name) if kind == _ALERT else None
-                left = after if known is None else {**known.after, "state": after["state"]}
+                left = after if known is None else _moved(known.after, row, verb, row.reason)
                 self._note(kind, name, row.seq, left)
                 if row.action == _ROTATED:
                     self._rotated[name] = row.seq
-            if kind == _INCIDENT and after.get("state") == "closed":
-                self._closed(row.seq, after.get("evidence_sha256"))
+            if kind == _INCIDENT and after.get("state") == _CLOSED:
+                self._closed(row, verb, after.get("evidence_sha256"))
         elif row.action == _RAISED:
             self._raised(row.seq, after)
         elif kind == "tools":
@@ -135,7 +146,12 @@ class LastSaid:
         for one in alerts if isinstance(alerts, list) else ():
             if not isinstance(one, dict):
                 continue
-            left = {name: one.get(name) for name in ("detection", "agent", "incident_id")}
+            left = {name: one[name] for name in _OF_ALERT if name in one}
+            if "subject" in one:
+                left["subject"] = orjson.dumps(one["subject"]).decode()
+            if "reason" in one:
+                left["reason_sha256"] = _digest(str(one["reason"]))
+            left[_OF_MOVES] = ""
             self._note(_ALERT, str(one.get("alert_id")), seq, {"state": "open", **left})
         for name, incident in linked.items() if isinstance(linked, dict) else ():
             known = self._said[_ALERT].get(name)
@@ -144,12 +160,13 @@ class LastSaid:
         for name in incidents if isinstance(incidents, list) else ():
             self._note(_INCIDENT, str(name), seq, {"state": "open"})
 
-    def _closed(self, seq: int, alerts: Any) -> None:
+    def _closed(self, row: AuditRow, verb: str, alerts: Any) -> None:
         """An incident that ends, ends its alerts."""
+        with_it = f"with incident {row.subject.partition(':')[2]}"
         for name in alerts if isinstance(alerts, dict) else ():
             known = self._said[_ALERT].get(name)
-            if known is not None:
-                self._note(_ALERT, name, seq, {**known.after, "state": "closed"})
+            if known is not None and known.after.get("state") != _CLOSED:
+                self._note(_ALERT, name, row.seq, _moved(known.after, row, verb, with_it))
 
     def _note(self, kind: str, name: str, seq: int, after: Shown) -> None:
         known = self._said[kind]
@@ -171,7 +188,9 @@ class LastSaid:
                     yield f"{kind} {name!a} stands in the store, and no change tells of it"
                 continue
             for key in sorted(row.keys() & last.after.keys()):
-                if row[key] != last.after[key]:
+                if key == _OF_MOVES and row.get("state") != last.after.get("state"):
+                    continue  # that says it
+                if _differs(key, row[key], last.after[key]):
                     yield (
                         f"{kind} {name!a}: its {key} is {_short(row[key])}, and by receipt "
                         f"{last.seq} {_short(last.after[key])}"
@@ -243,19 +262,63 @@ def _pin(row: PinRow) -> Shown:
 def _containment(row: ContainmentRow) -> tuple[str, Shown]:
     return row.containment_id, {
         "state": row.state, "action": row.action, "subject": row.subject, "actor": row.actor,
-        "started_us": row.started_us, "until_us": row.until_us or None,
+        "started_us": row.started_us, "until_us": row.until_us or None, "reason": row.reason,
+        "incident_id": row.incident_id or None,
     }  # fmt: skip
 
 
 def _alert(row: AlertRow) -> tuple[str, Shown]:
     return row.alert_id, {
         "state": row.state, "detection": row.detection, "agent": row.agent_id,
-        "incident_id": row.incident_id,
+        "incident_id": row.incident_id, "run": row.run_id, "severity": row.severity,
+        "subject": row.subject, "first_us": row.first_us,
+        "reason_sha256": _digest(row.reason), "evidence_sha256": _evidence_digest(row.evidence),
+        _OF_MOVES: _moves_digest(row.notes),
     }  # fmt: skip
 
 
 def _incident(row: IncidentRow) -> tuple[str, Shown]:
     return row.incident_id, {"state": row.state}
+
+
+def _differs(key: str, here: Any, said: Any) -> bool:
+    """A severity may have risen by later hits, of which no receipt tells."""
+    if key == "severity" and here in _SEVERITIES and said in _SEVERITIES:
+        return _SEVERITIES.index(here) < _SEVERITIES.index(said)
+    return bool(here != said)
+
+
+def _moved(known: Shown, row: AuditRow, verb: str, text: str) -> Shown:
+    """An alert as a move leaves it."""
+    state = _CLOSED if verb == _CLOSE else _object(row.after_state).get("state")
+    left = {**known, "state": state}
+    if _OF_MOVES in known:
+        left[_OF_MOVES] = _folded(known[_OF_MOVES], row.at_us, row.actor, verb, text)
+    return left
+
+
+def _moves_digest(notes: str) -> str:
+    """Of what people did, as its notes tell it, one after the other."""
+    found = ""
+    for one in _object(f'{{"notes":{notes}}}').get("notes") or ():
+        if isinstance(one, dict) and one.get("did") in _MOVES:
+            found = _folded(found, *(one.get(name) for name in ("at_us", "actor", "did", "text")))
+    return found
+
+
+def _folded(before: str, *said: Any) -> str:
+    return _digest(before + orjson.dumps(said).decode())
+
+
+def _evidence_digest(text: str) -> str:
+    """Of the receipts an alert was raised for, as its receipt has it."""
+    raised = _object(text).get("raised")
+    return sha256(orjson.dumps(raised, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _digest(text: str) -> str:
+    """Of a text that is too long to be kept of every alert."""
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _sorted(value: Any) -> Any:
