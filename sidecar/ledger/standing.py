@@ -32,6 +32,7 @@ _STANDINGS: Final[Mapping[Any, str]] = {
     "freeze-agent": "frozen", "quarantine-agent": "quarantined", "revoke-agent": "revoked",
 }  # fmt: skip
 _AGENT: Final = "agent"
+_ROTATED: Final = "agent.rotate_token"
 _KEY: Final = "key"
 _CONTAINMENT: Final = "containment"
 _PIN: Final = "the pin of tool"
@@ -74,24 +75,25 @@ class LastSaid:
         """`is_whole` says that they are read from the chain's beginning."""
         self._is_whole = is_whole
         self._said: dict[str, dict[str, _Said]] = {kind: {} for kind in _KINDS}
+        #: By containment of an agent's standing: its receipt, and the agent before.
+        self._begun: dict[str, _Said] = {}
+        #: By agent, the receipt of its last new token.
+        self._rotated: dict[str, int] = {}
 
     def take(self, row: AuditRow) -> None:
         """The next change."""
         kind, _, verb = row.action.partition(".")
         after = _object(row.after_state)
         if kind == _CONTAINMENT:
-            self._note(_CONTAINMENT, str(after.get("containment_id", "")), row.seq, after)
-            standing = _STANDINGS.get(str(after.get("action")))
-            if standing is not None:
-                # What the agent stands as once it has ended depends on what was done meanwhile.
-                state = {"state": standing} if verb == "begin" else {}
-                self._note(_AGENT, str(after.get("agent")), row.seq, state)
+            self._contained(row.seq, verb, after)
         elif kind in (_AGENT, _KEY, _ALERT, _INCIDENT):
             subject, _, name = row.subject.partition(":")
             if subject == kind and "state" in after:
                 known = self._said[kind].get(name) if kind == _ALERT else None
                 left = after if known is None else _moved(known.after, row, verb, row.reason)
                 self._note(kind, name, row.seq, left)
+                if row.action == _ROTATED:
+                    self._rotated[name] = row.seq
             if kind == _INCIDENT and after.get("state") == _CLOSED:
                 self._closed(row, verb, after.get("evidence_sha256"))
         elif row.action == _RAISED:
@@ -105,6 +107,38 @@ class LastSaid:
                 # Beside what has drifted there may be what is new, and nothing tells them apart.
                 elif row.action in _PINS or name not in self._said[_PIN]:
                     self._note(_PIN, name, row.seq, {"sha256": digest})
+
+    def _contained(self, seq: int, verb: str, after: Shown) -> None:
+        containment, agent = str(after.get("containment_id", "")), str(after.get("agent"))
+        self._note(_CONTAINMENT, containment, seq, after)
+        standing = _STANDINGS.get(str(after.get("action")))
+        if standing is not None and verb == "begin":
+            self._held(seq, agent, containment, standing)
+        elif standing is not None:
+            self._let_go(seq, agent, containment)
+
+    def _held(self, seq: int, agent: str, containment: str, standing: str) -> None:
+        """An agent stands otherwise, and is what it was but for that."""
+        known = self._said[_AGENT].get(agent)
+        before = known.after if known is not None else {}
+        if len(self._begun) < FOLLOWED_MAX:
+            self._begun[containment] = _Said(seq, before)
+        # How often it was changed is not said.
+        kept = {name: before[name] for name in ("profile", "token") if name in before}
+        self._note(_AGENT, agent, seq, {**kept, "state": standing})
+
+    def _let_go(self, seq: int, agent: str, containment: str) -> None:
+        """It stands as before, unless it was changed meanwhile; but a new token is no such change,
+        and of one that was given meanwhile it is not known whether there was more."""
+        known, begun = self._said[_AGENT].get(agent), self._begun.pop(containment, None)
+        left = {**known.after} if known is not None else {}
+        for name in ("state", "version"):
+            left.pop(name, None)
+        if known is None or begun is None or self._rotated.get(agent) == known.seq:
+            self._note(_AGENT, agent, seq if known is None else known.seq, left)
+        elif known.seq == begun.seq:
+            state = {"state": begun.after["state"]} if "state" in begun.after else {}
+            self._note(_AGENT, agent, seq, left | state)
 
     def _raised(self, seq: int, after: Shown) -> None:
         """Alerts begin open, and so do their incidents; some older ones come to an incident."""
