@@ -19,6 +19,7 @@ from typing import TypeVar
 
 from storage.driver import Row, Script, Value, execute_many, fetch
 from storage.errors import StoreCorrupt, StoreError
+from storage.marks import check_open_for_work
 from storage.migrate import read_migrations
 from storage.record_batch import empty_head
 from storage.records import CallFactsRow, HeadRow
@@ -298,9 +299,19 @@ class Retention(CareReader):
         return gone
 
     async def _run(self, tenant_id: str, script: Callable[[], Script[T]]) -> T:
-        result = await self._driver.transaction(script, [tenant_id])
+        result = await self._driver.transaction(self._while_open(script), [tenant_id])
         await self._store.after_commit()
         return result
+
+    def _while_open(self, script: Callable[[], Script[T]]) -> Callable[[], Script[T]]:
+        """The script, which raises StoreFenced or StoreMoved where the store has been moved since
+        it was opened, or is being: what goes from it then stays where it was moved to."""
+        return partial(_while_open, self._sql, script)
+
+
+def _while_open(sql: Mapping[str, str], script: Callable[[], Script[T]]) -> Script[T]:
+    yield from check_open_for_work(sql)
+    return (yield from script())
 
 
 def _delete_facts(

@@ -1,5 +1,5 @@
-"""Who archives the beginning of a chain is not alone on a server: others archive, verify and export
-meanwhile, and what they say is true. A file is held by one process, whose rooms are the same."""
+"""Who takes care of a store is not alone on a server: others archive, verify, export and move it
+meanwhile, and what each says is true. A file is held by one process, whose rooms are the same."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import pytest
 from test_conformance_care import CLOCK, fill
 
 from sidecar.cli import store_prune
+from sidecar.control.erasing import Erasure
 from sidecar.ledger import export, stored_chain
+from sidecar.ledger.alone import record
 from sidecar.ledger.archive import write_archive
 from sidecar.ledger.care import pruned_receipts
 from sidecar.ledger.chain import seal
@@ -20,6 +22,7 @@ from sidecar.ledger.stored_chain import verify_chain
 from sidecar.ledger.verify import verify_lines
 from storage import SqlStore
 from storage.driver import fetch
+from storage.marks import FenceMark, Marks, StoreFenced, StoreMoved
 from storage.retention import WHOLE, Cut, CutOvertaken, Retention
 
 
@@ -137,3 +140,31 @@ async def test_an_archive_is_not_written_of_what_another_has_taken(
     with pytest.raises(CutOvertaken, match=r"the last of them .*14\.jsonl"):
         await store_prune._archived(store, asked, "acme", WHOLE, 10)
     assert [path.name for path in tmp_path.glob("*late*")] == []
+
+
+@pytest.mark.parametrize("mark", ["moved", "fenced"])
+async def test_care_that_was_begun_before_a_move_ends_where_the_move_begins(
+    store: SqlStore, tmp_path: Path, mark: str
+) -> None:
+    """It was said to be erased, and stood where the store had been moved to."""
+    await fill(store, "acme")
+    cut = await archived(store, tmp_path, 10)
+    erasure, retention = Erasure(store, CLOCK, "cli:ana"), Retention(store)
+    wanted = await erasure.about("acme", "agent", "agent-0")
+    if mark == "moved":
+        await Marks(store).leave("sqlite:///other.db")
+    else:
+        await Marks(store).put_fence(FenceMark("f", "sqlite:///other.db", "node", "", 1))
+    kind, head = StoreMoved if mark == "moved" else StoreFenced, await store.head("acme")
+    for begun in (
+        erasure.erase(wanted),
+        erasure.finish(wanted),
+        retention.cut_off("acme", cut),
+        retention.delete_facts("acme", 10),
+        record(store, pruned_receipts(CLOCK, "acme", "cli:ana", cut)),
+    ):
+        with pytest.raises(kind):
+            await begun
+    assert await erasure.interrupted() is None
+    assert await store.head("acme") == head and await retention.cut("acme") == WHOLE
+    assert await retention.count("call_facts", "acme", 0, 20) == 10
