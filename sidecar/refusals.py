@@ -226,7 +226,8 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "ambiguous_argument",
         400,
         "An argument is given twice",
-        "Name each argument once, in one place; with GET that is the query.",
+        "Name each argument once, in one place; with GET that is the query. Of a list the "
+        "catalogue has to say that it is one: ask the operator.",
     ),
     RefusalKind(
         "invalid_argument",
@@ -319,17 +320,27 @@ REFUSALS: dict[str, RefusalKind] = _table(
         "The upstream's answer was malformed or broke off",
         "The call may have taken effect: look before you try again.",
     ),
+    # The call took effect, or may have where a redirect answered it, and would again: nearly every
+    # client library repeats what is told as 5xx by itself (PyGithub a POST ten times,
+    # Elasticsearch's three times, OpenAI's and Anthropic's twice).
     RefusalKind(
         "response_too_large",
-        502,
+        403,
         "The upstream's answer is larger than the policies allow",
         "The call took effect. Ask for less, or ask the operator about `max_response`.",
     ),
     RefusalKind(
         "cannot_redact",
-        502,
+        403,
         "The upstream's answer cannot be masked",
         "The call took effect. Ask the operator: the answer must be JSON, text or events in UTF-8.",
+    ),
+    RefusalKind(
+        "redirect_refused",
+        403,
+        "The upstream redirects to a foreign host",
+        "The call may have taken effect. Ask the operator: `url` must be where the upstream's own "
+        "paths are, `redirects` name foreign hosts.",
     ),
     RefusalKind(
         "list_unchecked",
@@ -342,12 +353,5 @@ REFUSALS: dict[str, RefusalKind] = _table(
         502,
         "What the server says of its authorization cannot be used",
         "Ask the operator: it must be plain metadata (RFC 9728) of the upstream's own URL.",
-    ),
-    RefusalKind(
-        "redirect_refused",
-        502,
-        "The upstream redirects to a foreign host",
-        "Ask the operator: `url` must be where the upstream's own paths are, `redirects` name "
-        "foreign hosts.",
     ),
 )

@@ -20,7 +20,7 @@ from sidecar.soc.levels import LEVELS
 from sidecar.soc.loading import detections_of
 from sidecar.soc.raising import Raiser
 from sidecar.soc.responding import Responding
-from sidecar.soc.response_notes import ResponseNotes
+from sidecar.soc.response_notes import ContainmentNotes, ResponseNotes
 from sidecar.soc.watch_counts import WatchCounts
 from sidecar.soc.watch_rooms import Rooms
 from sidecar.soc.watch_share import Share
@@ -113,6 +113,7 @@ async def begun_watching(
     counts = WatchCounts()
     incidents = Incidents(store, queue, clock, fence)
     notes = ResponseNotes(store, incidents, clock)
+    containing.notes = ContainmentNotes(incidents)
     responding = Responding(store, containing, notes, counts)
     raiser = Raiser(
         store,

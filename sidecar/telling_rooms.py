@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from sidecar.bell import Bell
 from sidecar.control.approval_news import ApprovalNews, approval_addition
 from sidecar.control.containment_news import ContainmentNews
+from sidecar.control.noticed_links import linked
 from sidecar.control.sink_care import ReadsDeliveries
 from sidecar.errors import StartRefused
 from sidecar.soc.deliveries import Told, severity_named
@@ -109,7 +110,7 @@ class Telling:
             node=self._store.node_id,
             fence=self._fence,
             bell=self.bell,
-            addition=approval_addition(approvals, self._config, self._url),
+            addition=linked(approval_addition(approvals, self._config, self._url), self._url),
         )
         self._delivering, self.results = delivering, delivering.results
         try:

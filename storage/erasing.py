@@ -94,12 +94,14 @@ class Erasing(ErasingReader, Retention):
 
     async def begin(self, said: str) -> str:
         """Marks an erasure, unless one is marked already; gives what the mark says then."""
-        return await self._store.kept_state(ERASING, said)
+        script = partial(fetch, self._sql["keep_state"], ERASING, said)
+        rows = await self._driver.transaction(self._while_open(script))
+        return str(rows[0][0])
 
     async def end(self, said: str) -> None:
         """Takes the mark of that erasure away."""
         script = partial(execute_many, self._sql["drop_state_said"], [(ERASING, said)])
-        await self._driver.transaction(script)
+        await self._driver.transaction(self._while_open(script))
         await self._store.after_commit()
 
     async def erase_texts(self, tenant_id: str, texts: Sequence[ErasedText]) -> int:

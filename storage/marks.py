@@ -159,6 +159,12 @@ class Marks:
             await self._run(partial(_stay, self._sql, fence))
             raise StoreHeld(f"{', '.join(living)} came to work on it while it was moved")
 
+    async def record_while_open(self, told: Told) -> Sequence[Answer]:
+        """Records what is done beside any queue, and may be begun before a move and go on after it;
+        an answer for each entry. Raises StoreMoved or StoreFenced if the store must not be worked
+        on by then."""
+        return await self._run(partial(check_open_for_work, self._sql), told)
+
     async def check(self) -> None:
         """Raises StoreMoved or StoreFenced if the store must not be worked on."""
         await self._run(partial(check_open_for_work, self._sql))

@@ -19,6 +19,7 @@ from typing import TypeVar
 
 from storage.driver import Row, Script, Value, execute_many, fetch
 from storage.errors import StoreCorrupt, StoreError
+from storage.marks import check_open_for_work
 from storage.migrate import read_migrations
 from storage.record_batch import empty_head
 from storage.records import CallFactsRow, HeadRow
@@ -40,6 +41,16 @@ class CutRefused(StoreError):
 
     code = "cut_refused"
     next_step = "Nothing was deleted. Export and verify the receipts before you try again."
+
+
+class CutOvertaken(CutRefused):
+    """Another prune has cut the chain there, or later, since this one began."""
+
+    code = "cut_overtaken"
+    next_step = (
+        "Nothing was deleted by this one. Begin it again if more is old enough: it goes on from "
+        "there. An archive that it has written holds nothing that is not in the others."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +147,10 @@ class CareReader:
             middle = (low + high + 1) // 2
             rows = await self._fetch("receipt_time", tenant_id, middle)
             if not rows:
-                raise StoreCorrupt(f"receipt {middle} of {tenant_id!r} is missing")
-            if rows[0][0] < before_us:
+                low = (await self.cut(tenant_id)).seq  # it may have been archived meanwhile
+                if low < middle:
+                    raise StoreCorrupt(f"receipt {middle} of {tenant_id!r} is missing")
+            elif rows[0][0] < before_us:
                 low = middle
             else:
                 high = middle - 1
@@ -258,8 +271,9 @@ class Retention(CareReader):
         """Records the cut, then deletes what stands below it; gives receipts and facts deleted.
 
         The caller vouches for the archive. Raises CutRefused if the chain does not have that
-        receipt, if nothing would be left after it, or if a call in it has not ended; then nothing
-        was changed. Killed on the way, `finish_cut` goes on.
+        receipt, if nothing would be left after it, or if a call in it has not ended, and
+        CutOvertaken where the chain begins later by now; then nothing was changed. Killed on the
+        way, `finish_cut` goes on.
         """
         await self._run(tenant_id, partial(_record_cut, self._sql, tenant_id, cut))
         return await self.finish_cut(tenant_id)
@@ -285,9 +299,19 @@ class Retention(CareReader):
         return gone
 
     async def _run(self, tenant_id: str, script: Callable[[], Script[T]]) -> T:
-        result = await self._driver.transaction(script, [tenant_id])
+        result = await self._driver.transaction(self._while_open(script), [tenant_id])
         await self._store.after_commit()
         return result
+
+    def _while_open(self, script: Callable[[], Script[T]]) -> Callable[[], Script[T]]:
+        """The script, which raises StoreFenced or StoreMoved where the store has been moved since
+        it was opened, or is being: what goes from it then stays where it was moved to."""
+        return partial(_while_open, self._sql, script)
+
+
+def _while_open(sql: Mapping[str, str], script: Callable[[], Script[T]]) -> Script[T]:
+    yield from check_open_for_work(sql)
+    return (yield from script())
 
 
 def _delete_facts(
@@ -309,6 +333,14 @@ def _erase_approvals(sql: Mapping[str, str], rows: Sequence[tuple[str, ...]]) ->
     return changed
 
 
+def overtaken(tenant_id: str, by: Cut) -> CutOvertaken:
+    """What is said to whoever meets a cut that was made since he began."""
+    return CutOvertaken(
+        f"receipts 1 to {by.seq} of tenant {tenant_id!r} were cut off meanwhile, and are in "
+        f"archives, the last of them {by.archive}"
+    )
+
+
 def _cut_of(tenant_id: str, text: str) -> Cut:
     try:
         return Cut(**json.loads(text))
@@ -318,6 +350,11 @@ def _cut_of(tenant_id: str, text: str) -> Cut:
 
 def _record_cut(sql: Mapping[str, str], tenant_id: str, cut: Cut) -> Script[None]:
     heads = yield from fetch(sql["lock_heads"], json.dumps([tenant_id]))
+    # Under the lock: what another process of a server cut off meanwhile, or is still deleting.
+    said = yield from fetch(sql["state"], _CUT + tenant_id)
+    before = _cut_of(tenant_id, said[0][0]) if said else WHOLE
+    if cut.seq <= before.seq:
+        raise overtaken(tenant_id, before)
     if not heads or heads[0][1] <= cut.seq:
         raise CutRefused(f"nothing of tenant {tenant_id!r} would be left after receipt {cut.seq}")
     found = yield from fetch(sql["receipt_time"], tenant_id, cut.seq)

@@ -47,6 +47,17 @@ def add_filters(parser: argparse.ArgumentParser, states: tuple[str, ...]) -> Non
         "--severity", default="", choices=SEVERITIES, help="only those of exactly this severity"
     )
     parser.add_argument("--agent", default="", help="only those about this agent")
+    add_before(parser)
+
+
+def add_before(parser: argparse.ArgumentParser) -> None:
+    """How a long list goes on."""
+    parser.add_argument("--before", default="", metavar="ID", help="only older ones than this")
+
+
+def more_lines(said: dict[str, Any], last_id: str) -> list[str]:
+    """That there are older ones than are listed, and how they are."""
+    return [f"there are older ones: --before {last_id}"] if said.get("has_more") else []
 
 
 def add_usual(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +69,7 @@ def add_usual(parser: argparse.ArgumentParser) -> None:
 
 def asked_of(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """The last segment of the path, and what is asked: moves go one way."""
-    names = ("id", "tenant", "state", "severity", "agent", "detection", "reason")
+    names = ("id", "tenant", "state", "severity", "agent", "detection", "reason", "before")
     asked = {name: getattr(args, name) for name in names if hasattr(args, name)}
     if args.verb in ("list", "show"):
         return args.verb, asked
@@ -72,7 +83,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _listed(said: dict[str, Any]) -> list[str]:
-    return [alert_line(one) for one in said["alerts"]] or ["there are no alerts"]
+    if not said["alerts"]:
+        return ["there are no alerts"]
+    lines = [alert_line(one) for one in said["alerts"]]
+    return lines + more_lines(said, said["alerts"][-1]["alert_id"])
 
 
 def alert_line(one: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ import argparse
 from datetime import UTC, datetime
 from typing import Any
 
+from sidecar.cli.alerts import add_before, more_lines
 from sidecar.cli.control_client import add_connection_arguments, tell
 
 NAME = "containments"
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         one = verbs.add_parser(verb, help=what, description=f"{what[0].upper()}{what[1:]}.")
         if verb == "list":
             one.add_argument("--all", action="store_true", help="those that have ended, too")
+            add_before(one)
         else:
             one.add_argument("id", metavar="ID")
         if verb == "undo":
@@ -41,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     """0 done, 1 refused or nobody answers, 2 for wrong usage."""
     asked = {
         name: getattr(args, name)
-        for name in ("id", "all", "reason", "tenant")
+        for name in ("id", "all", "reason", "tenant", "before")
         if hasattr(args, name)
     }
     return tell(args, f"/containments/{args.verb}", asked, _listed if "all" in asked else lines_of)
@@ -68,11 +70,14 @@ def lines_of(said: dict[str, Any]) -> list[str]:
 
 
 def _listed(said: dict[str, Any]) -> list[str]:
-    return [
+    if not said["containments"]:
+        return ["nothing is contained"]
+    lines = [
         f"{one['containment_id']}  {one['state']:<8} {one['action']:<17} "
         f"{one['tenant']}  {one['subject']}  {_end(one)}"
         for one in said["containments"]
-    ] or ["nothing is contained"]
+    ]
+    return lines + more_lines(said, said["containments"][-1]["containment_id"])
 
 
 def _end(said: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from sidecar.cli.alerts import (
     add_usual,
     alert_lines,
     asked_of,
+    more_lines,
     note_lines,
     receipt_lines,
 )
@@ -56,12 +57,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _listed(said: dict[str, Any]) -> list[str]:
-    return [
+    if not said["incidents"]:
+        return ["there are no incidents"]
+    lines = [
         f"{one['incident_id']}  {one['state']:<12} {one['severity']:<8} "
         f"{time_text(one['last_us'])}  {fit(one['title'])}  "
         f"({one['tenant']}/{one['agent'] or '-'}, {counted(one['alerts'], 'alert')})"
         for one in said["incidents"]
-    ] or ["there are no incidents"]
+    ]
+    return lines + more_lines(said, said["incidents"][-1]["incident_id"])
 
 
 def _lines(one: dict[str, Any]) -> list[str]:

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 
     from sidecar.ledger.anchors import TrustedKey
     from sidecar.ledger.checkpoint_file import Kept
+    from sidecar.ledger.older_heads import OlderHeads
 
-UNANCHORED = (
-    "unanchored: no signed checkpoint. Receipts cut from the end, or a history rewritten as a "
-    "whole, would not be seen; compare the head hash with one you kept."
+_UNSEEN = (
+    "Receipts cut from the end, or a history rewritten as a whole, would not be seen; compare the "
+    "head hash with one you kept."
 )
+UNANCHORED = f"unanchored: no signed checkpoint. {_UNSEEN}"
 
 #: What is looked at, at most.
 FILES_MAX = 1000
@@ -32,25 +34,41 @@ _PRIVATE = "PRIVATE KEY-----"
 _ENDINGS = (".checkpoints", ".note")
 
 
+def none_of_tenant(others: int) -> str:
+    """What to say where all heads at hand are of other tenants."""
+    there = counted(others, "checkpoint is", "checkpoints are")
+    return f"unanchored: {there} of other tenants, and none is of this one. {_UNSEEN}"
+
+
 class Unreadable(Exception):
     """What was named cannot be read; the message says why. Exit code 2."""
 
 
 def heads_for(file: str, named: Sequence[str]) -> list[Kept]:
-    """The heads that were named, or those beside the receipts. Raises Unreadable for a file that
-    was named and holds none."""
-    from pathlib import Path
-
+    """The heads that were named, or those beside the receipts; of a large file the newest. Raises
+    Unreadable for a file that was named and holds none."""
     found: list[Kept] = []
-    for name in named:
-        there = list(_named(Path(name)))
-        if not there:
+    for name, paths in _places(file, named):
+        there = [kept for path in paths for kept in _kept(path)]
+        if name is not None and not there:
             raise Unreadable(f"{name} holds no checkpoint")
         found += there
-    if not named and file != "-":
-        for path in _files(Path(file).absolute().parent):
-            found += _kept(path)
     return found
+
+
+def older_for(file: str, named: Sequence[str]) -> OlderHeads:
+    """Those of the same files that `heads_for`, which is to be asked first, left out. Raises
+    Unreadable."""
+    from sidecar.ledger.older_heads import OlderHeads
+
+    older = OlderHeads([path for _, paths in _places(file, named) for path in paths])
+    try:
+        damaged = older.read()
+    except OSError as error:
+        raise Unreadable(os_error_text(error)) from error
+    for path, count in damaged.items():
+        _say_damaged(path, count)
+    return older
 
 
 def trusted_keys(named: Sequence[str]) -> list[TrustedKey]:
@@ -58,12 +76,15 @@ def trusted_keys(named: Sequence[str]) -> list[TrustedKey]:
     return [key for text in named for key in _keys_of(text)]
 
 
-def _named(path: Path) -> Iterator[Kept]:
-    if path.is_dir():
-        for one in _files(path):
-            yield from _kept(one)
-    else:
-        yield from _kept(path)
+def _places(file: str, named: Sequence[str]) -> Iterator[tuple[str | None, list[Path]]]:
+    """Each place that was named with its files, or those beside the receipts under no name."""
+    from pathlib import Path
+
+    for name in named:
+        path = Path(name)
+        yield name, _files(path) if path.is_dir() else [path]
+    if not named and file != "-":
+        yield None, _files(Path(file).absolute().parent)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -90,11 +111,15 @@ def _kept(path: Path) -> Iterator[Kept]:
     except OSError as error:
         raise Unreadable(f"{path}: {error.strerror or error}") from error
     if found and damaged:
-        print(
-            f"{path}: {counted(damaged, 'line holds', 'lines hold')} no checkpoint that can be "
-            "read: what was cut off, or damaged, may have vouched for more",
-            file=sys.stderr,
-        )
+        _say_damaged(path, damaged)
+
+
+def _say_damaged(path: Path, count: int) -> None:
+    print(
+        f"{path}: {counted(count, 'line holds', 'lines hold')} no checkpoint that can be "
+        "read: what was cut off, or damaged, may have vouched for more",
+        file=sys.stderr,
+    )
 
 
 def _keys_of(named: str) -> list[TrustedKey]:

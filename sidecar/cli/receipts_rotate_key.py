@@ -16,7 +16,7 @@ from sidecar.cli.chosen_store import WrongUsage, finished
 if TYPE_CHECKING:
     from sidecar.config.model import Config
     from sidecar.signed_note import SigningKey
-    from storage.sql_store import SqlReader
+    from storage.sql_store import SqlReader, SqlStore
 
 NAME = "rotate-key"
 HELP = "another key signs from now on: a receipt in every chain, signed by both keys"
@@ -87,7 +87,11 @@ async def _rotate(args: argparse.Namespace) -> int:
     try:
         names = await origins(store)
         await _require_signed_by(store, old)
+        told = await _told_already(store, names, old, new)
         for tenant_id, origin in names.items():
+            if tenant_id in told:
+                print(f"tenant {tenant_id!a}: receipt {told[tenant_id]} says so already")
+                continue
             await record(store, rotated(clock, tenant_id, command_actor(), origin, old, new))
             head = await store.head(tenant_id)
             print(f"tenant {tenant_id!a}: receipt {head.seq} says so, signed by both keys")
@@ -112,6 +116,28 @@ async def _require_signed_by(reader: SqlReader, old: SigningKey) -> None:
                 f"--old is not the key that signed the last head of {row.tenant_id!r}: nothing was "
                 "recorded"
             )
+
+
+async def _told_already(
+    store: SqlStore, names: dict[str, str], old: SigningKey, new: SigningKey
+) -> dict[str, int]:
+    """The chains that tell of this very change, which a command that was cut off has left, and by
+    which receipt. Raises WrongUsage if the old key was replaced by another one."""
+    from sidecar.ledger.key_standing import replaced_by
+
+    told = {}
+    for tenant_id, origin in names.items():
+        head = await store.head(tenant_id)
+        found = await replaced_by(store, tenant_id, old.verifier(origin).text, head.seq)
+        if found is None:
+            continue
+        if found.by != new.verifier(origin).text:
+            raise WrongUsage(
+                f"--old was replaced in the chain of {tenant_id!r}: since receipt {found.seq} "
+                f"{found.by} signs, and only that key may hand over: nothing was recorded"
+            )
+        told[tenant_id] = found.seq
+    return told
 
 
 def _key(reference: str) -> SigningKey:

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 
 from sidecar.cli.os_error_text import os_error_text
 from sidecar.cli.receipts_alive import liveness_text, time_text
-from sidecar.cli.receipts_heads import UNANCHORED, Unreadable, heads_for, trusted_keys
+from sidecar.cli.receipts_heads import (
+    UNANCHORED,
+    Unreadable,
+    heads_for,
+    none_of_tenant,
+    older_for,
+    trusted_keys,
+)
 from sidecar.cli.receipts_said_yes import unsaid_text
 from sidecar.counted import counted
 
@@ -55,23 +62,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 holds, 1 tampered with, 2 wrong usage or unreadable."""
+    from dataclasses import replace
+
     from sidecar.ledger.anchors import Anchors, anchored, signed_of, watch_for
 
     try:
         trusted = trusted_keys(args.key)
         heads = heads_for(args.file, args.checkpoint)
+        older = older_for(args.file, args.checkpoint)
     except Unreadable as error:
         print(f"cannot be read: {error}", file=sys.stderr)
         return 2
-    watch = watch_for(heads)
+    watch = watch_for(heads, older.sizes)
     try:
         verdict = _read(args.file, args.first_seq, watch)
+        if verdict.fault is None and args.first_seq == 1:
+            heads += older.first_differing(verdict.tenant_id, watch.roots, verdict.last_seq)
     except OSError as error:
         print(f"cannot be read: {os_error_text(error)}", file=sys.stderr)
         return 2
     found = Anchors()
     if verdict.fault is None and args.first_seq == 1:
         found = anchored(verdict, watch, heads, trusted)
+        if found.fault is None:
+            agreeing = found.agreeing + older.count(verdict.tenant_id)
+            found = replace(found, agreeing=agreeing)
     elif verdict.fault is None:
         found = Anchors(signed=signed_of(verdict.tenant_id, heads, trusted))
     show = _as_json if args.json else _as_text
@@ -171,7 +186,7 @@ def _what_is_shown(verdict: Verdict, found: Anchors, is_part: bool, has_keys: bo
                 f"{counted(found.agreeing, 'checkpoint agrees', 'checkpoints agree')}, and nothing "
                 "says who signed them: name the key you trust with --key."
             )
-        return UNANCHORED
+        return none_of_tenant(found.others) if found.others else UNANCHORED
     lines = [counted(found.agreeing, "checkpoint agrees", "checkpoints agree")]
     if found.rotations:
         lines.append(

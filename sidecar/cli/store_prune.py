@@ -260,7 +260,7 @@ async def _archived(
     from sidecar.ledger.archive import write_archive
     from sidecar.ledger.stored_chain import ChainFault
     from storage.backup import check_free, discard, publish
-    from storage.retention import CutRefused
+    from storage.retention import CareReader, CutRefused, overtaken
 
     target = file_path(args.archive)
     check_free(target)
@@ -272,6 +272,9 @@ async def _archived(
         size_bytes = partial.stat().st_size
         publish(partial, target)
     except ChainFault as error:
+        now = await CareReader(store).cut(tenant_id)
+        if now.seq > start.seq:
+            raise overtaken(tenant_id, now) from error
         raise CutRefused(f"the archive does not hold: {error}") from error
     finally:
         discard(partial)

@@ -111,7 +111,7 @@ def _no_operations(path: str, item: Mapping[str, Any]) -> list[str]:
 def _of_no_method(name: str) -> str:
     if name.lower() in OPERATIONS:
         return f"{name} is written in lower case in a document"
-    return "not a method that a route can have"
+    return "not a method of OpenAPI 3.0 or 3.1"
 
 
 class _Surveyor:

@@ -61,19 +61,20 @@ class ContainmentCare:
         return told(await self._containing.contain(wanted))
 
     async def list(self, asked: Asked) -> dict[str, Any]:
-        """The active ones; with `all` those in any state; the newest first. Raises
-        ChangeRefused."""
+        """The active ones; with `all` those in any state; the newest first, of those before an id
+        if one is named. Raises ChangeRefused."""
         state = "" if asked.get("all") is True else "active"
         rows: list[ContainmentRow] = []
         try:
             for tenant in self._named(asked):
                 rows += await self._store.containments_before(
-                    tenant, AFTER_ALL_IDS, LISTED_MAX, state=state
+                    tenant, _text(asked, "before") or AFTER_ALL_IDS, LISTED_MAX + 1, state=state
                 )
         except StoreError as error:
             raise ChangeRefused(error.code, str(error), error.next_step) from error
         rows.sort(key=lambda row: row.containment_id, reverse=True)
-        return {"containments": [shown_containment(row) for row in rows[:LISTED_MAX]]}
+        shown = [shown_containment(row) for row in rows[:LISTED_MAX]]
+        return {"containments": shown, "has_more": len(rows) > LISTED_MAX}
 
     async def show(self, asked: Asked) -> dict[str, Any]:
         """One of them. Raises ChangeRefused."""

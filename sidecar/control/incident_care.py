@@ -36,31 +36,33 @@ class IncidentCare:
         self._tenants = tuple(tenants)
 
     async def alerts(self, asked: Asked) -> dict[str, Any]:
-        """The newest alerts. Raises IncidentRefused."""
+        """The newest alerts, of those before an id if one is named. Raises IncidentRefused."""
         rows: list[AlertRow] = []
         for tenant in self._named(asked):
             rows += await _read(
                 self._reader.alerts_before(
-                    tenant, AFTER_ALL_IDS, LISTED_MAX, state=_text(asked, "state"),
+                    tenant, _before(asked), LISTED_MAX + 1, state=_text(asked, "state"),
                     severity=_text(asked, "severity"), agent=_text(asked, "agent"),
                     detection=_text(asked, "detection"),
                 )
             )  # fmt: skip
         rows.sort(key=lambda row: row.alert_id, reverse=True)
-        return {"alerts": [shown_alert(row) for row in rows[:LISTED_MAX]]}
+        shown = [shown_alert(row) for row in rows[:LISTED_MAX]]
+        return {"alerts": shown, "has_more": len(rows) > LISTED_MAX}
 
     async def incidents(self, asked: Asked) -> dict[str, Any]:
-        """The newest incidents. Raises IncidentRefused."""
+        """The newest incidents, of those before an id if one is named. Raises IncidentRefused."""
         rows: list[IncidentRow] = []
         for tenant in self._named(asked):
             rows += await _read(
                 self._reader.incidents_before(
-                    tenant, AFTER_ALL_IDS, LISTED_MAX, state=_text(asked, "state"),
+                    tenant, _before(asked), LISTED_MAX + 1, state=_text(asked, "state"),
                     severity=_text(asked, "severity"), agent=_text(asked, "agent"),
                 )
             )  # fmt: skip
         rows.sort(key=lambda row: row.incident_id, reverse=True)
-        return {"incidents": [shown_incident(row) for row in rows[:LISTED_MAX]]}
+        shown = [shown_incident(row) for row in rows[:LISTED_MAX]]
+        return {"incidents": shown, "has_more": len(rows) > LISTED_MAX}
 
     async def alert(self, asked: Asked) -> dict[str, Any]:
         """One alert. Raises IncidentRefused."""
@@ -134,6 +136,10 @@ def _move(asked: Asked) -> Move:
         raise IncidentRefused(
             "malformed_request", "there is no such move", "acknowledge, note or close."
         ) from None
+
+
+def _before(asked: Asked) -> str:
+    return _text(asked, "before") or AFTER_ALL_IDS
 
 
 def _text(asked: Asked, name: str) -> str:

@@ -9,9 +9,10 @@ Must not know: HTTP, the command line.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from sidecar.clock import Clock
+from sidecar.ledger.audit_rows import RUN_RESET
 from sidecar.ledger.canonical import canonical_arguments
 from sidecar.ledger.commitment import NONCE_BYTES, committed
 from sidecar.ledger.pin_entries import SOCKET_ACTOR
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from sidecar.ledger.fence import Fence
     from sidecar.ledger.run_keeper import RunKeeper
     from storage.write_queue import WriteQueue
-
-ACTION: Final = "run.reset"
 
 
 class RunCareRefused(Exception):
@@ -147,13 +146,13 @@ class RunCare:
             ts_us=now_us,
             agent_id=agent,
         )._replace(
-            action=ACTION,
+            action=RUN_RESET,
             approver=actor,
             run_id=run_id or None,
             args_commitment=commitment,
         )
         subject = f"run:{agent}/{run_id}" if run_id else f"run:{agent}"
-        audit = AuditRow(tenant, 0, now_us, actor, ACTION, subject, gathered, "", reason)
+        audit = AuditRow(tenant, 0, now_us, actor, RUN_RESET, subject, gathered, "", reason)
         return Entry(receipt, facts, run_key=_key(agent, run_id), run_step=_nothing, audit=audit)
 
     async def _head(

@@ -8,6 +8,7 @@ Must not know: HTTP, the command line, who may do what.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from sidecar.identity.change_entry import Change, change_entry, shown_agent, sho
 from sidecar.identity.profiles import AgentProfile, KeyProfile, key_profile
 from sidecar.identity.tokens import made_key, made_token, sha256_of
 from sidecar.model import RESERVED_AGENT_NAMES, AgentState, Principal
-from storage.errors import StoreError
+from storage.errors import CommitUnknown, QueueTimeout, StoreError
 from storage.records import Recorded
 from storage.standing import AgentRow, KeyRow
 
@@ -30,6 +31,13 @@ if TYPE_CHECKING:
     from sidecar.ledger.pin_keeper import Submits
     from storage.watch_rows import ContainmentRow, DeliveryRow
 
+_log = logging.getLogger("aegis.identity")
+
+#: What is said where a change may have been recorded.
+LOOK_AGAIN: Final = (
+    "Look as soon as the store answers (`agents show`, `keys list`, `containments list`), before "
+    "you repeat it: what was made and not shown can be revoked or rotated."
+)
 #: Of one tenant.
 AGENTS_MAX: Final = 10_000
 KEYS_MAX: Final = 1_000
@@ -43,7 +51,8 @@ KEY_REVOKED: Final = "revoked"
 
 
 class ChangeRefused(Exception):
-    """Nothing was changed: `code` is stable, `next_step` says what to do."""
+    """Nothing was changed, or it is not known (`commit_unknown`, `queue_timeout`): `code` is
+    stable, `next_step` says what to do."""
 
     def __init__(self, code: str, title: str, next_step: str = "") -> None:
         super().__init__(title)
@@ -302,11 +311,27 @@ class Changes:
                 answer = await self._queue.submit(entry)
                 if isinstance(answer, Recorded):
                     self._registry.bell.ring_elsewhere()
-                    await self._registry.renew(tenant)
+                    await self._known_here(tenant, planned)
                     return answer.seq
+        except (CommitUnknown, QueueTimeout) as error:
+            raise ChangeRefused(
+                error.code, f"whether it was recorded is not known: {error}", LOOK_AGAIN
+            ) from error
         except StoreError as error:
             raise ChangeRefused(error.code, str(error), error.next_step) from error
         raise ChangeRefused("stale", f"{subject} kept changing meanwhile", "Try again.")
+
+    async def _known_here(self, tenant: str, planned: Planned) -> None:
+        """What is on record was changed, also where the store cannot be read just now: who asked is
+        told so, and has the token or key that is shown once."""
+        try:
+            await self._registry.renew(tenant)
+        except StoreError as error:
+            _log.warning(
+                "a change is on record, and the store cannot be read now",
+                extra={"cause": error.code},
+            )
+            self._registry.take_changed(tenant, (planned.put, *planned.also))
 
     def _standing(self, tenant: str, agent: str) -> Principal:
         found = self._registry.agent(tenant, agent)

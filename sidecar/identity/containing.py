@@ -38,7 +38,12 @@ from sidecar.identity.containment_subjects import (
     read_subject,
     text_of,
 )
-from sidecar.identity.containment_telling import Nobody, TellsContainments
+from sidecar.identity.containment_telling import (
+    Nobody,
+    NotesContainments,
+    TellsContainments,
+    nowhere,
+)
 from sidecar.identity.containment_words import (
     Wanted,
     read_wanted,
@@ -130,6 +135,8 @@ class Containing:
         self._clock = clock
         #: Who is told when one begins and ends.
         self.tells: TellsContainments = Nobody()
+        #: Who notes on an incident what people contain for it.
+        self.notes: NotesContainments = nowhere
 
     @property
     def registry(self) -> Registry:
@@ -137,9 +144,15 @@ class Containing:
         return self._registry
 
     async def contain(self, wanted: Wanted) -> Contains:
-        """Begins one. Raises ChangeRefused: unknown_tenant, unknown_agent, unknown_upstream,
-        unknown_incident, bad_expiry, no_run, wrong_state, already_contained, too_many, and as
-        `Changes.made` does."""
+        """Begins one, and notes it on its incident. Raises ChangeRefused: unknown_tenant,
+        unknown_agent, unknown_upstream, unknown_incident, bad_expiry, no_run, wrong_state,
+        already_contained, too_many, and as `Changes.made` does."""
+        done = await self._begun(wanted)
+        missing = await self.notes(done.row) if wanted.incident_id else ""
+        remarks = (await self._remark(wanted), missing)
+        return replace(done, remark="; ".join(one for one in remarks if one))
+
+    async def _begun(self, wanted: Wanted) -> Contains:
         require_expiry(wanted)
         action, subject = wanted.action, wanted.subject
         if action is Action.BLOCK_UPSTREAM and subject.what not in self._upstreams:
@@ -181,7 +194,7 @@ class Containing:
             wanted.reason,
         )  # fmt: skip
         self.tells.recorded()
-        return replace(self._contains(begun[0], seq), remark=await self._remark(wanted))
+        return self._contains(begun[0], seq)
 
     async def begin(
         self,
@@ -196,13 +209,14 @@ class Containing:
         reason: str,
         incident_id: str,
     ) -> ContainmentRow | str:
-        """The same for whoever no person is behind: the containment, or the words of why not."""
+        """The same for whoever no person is behind, and who notes it himself: the containment, or
+        the words of why not."""
         try:
             wanted = read_wanted(
                 tenant, action, subject, agent, actor=actor, reason=reason,
                 incident_id=incident_id,
             )._replace(for_us=for_us, containment_id=containment_id)  # fmt: skip
-            return (await self.contain(wanted)).row
+            return (await self._begun(wanted)).row
         except ChangeRefused as refused:
             return f"{refused.title} ({refused.code})"
 

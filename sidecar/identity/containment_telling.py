@@ -1,4 +1,4 @@
-"""Who is told of containments.
+"""Who is told of containments: sinks, and the incident that one was begun for.
 
 Must not know: who that is, how they are reached.
 """
@@ -21,6 +21,19 @@ class TellsContainments(Protocol):
     def recorded(self) -> None:
         """Such a transaction is durable."""
         ...
+
+
+class NotesContainments(Protocol):
+    """Who writes down, on the incident, what a person contained for it."""
+
+    async def __call__(self, row: ContainmentRow) -> str:
+        """ "" once it stands there; or why it does not."""
+        ...
+
+
+async def nowhere(row: ContainmentRow) -> str:
+    """Where no incidents are kept."""
+    return ""
 
 
 class Nobody:

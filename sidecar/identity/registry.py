@@ -13,26 +13,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from sidecar.bell import Bell
 from sidecar.errors import Refused
 from sidecar.identity.agent_states import FINAL, barred
-from sidecar.identity.containment_subjects import blocks_of, contained_of
+from sidecar.identity.containment_subjects import ACTIVE, blocks_of, contained_of
 from sidecar.identity.profiles import principal_of, state_of
 from sidecar.identity.tokens import is_same, sha256_of
 from sidecar.model import AgentState, Principal
 from sidecar.policy.contained import Action, host_of
 from storage.errors import StoreError
+from storage.standing import AgentRow, KeyRow
+from storage.watch_rows import ContainmentRow
 
 if TYPE_CHECKING:
     from sidecar.clock import Clock
     from sidecar.config.model import Config
     from storage.records import HeadRow
-    from storage.standing import AgentRow, KeyRow
-    from storage.watch_rows import ContainmentRow
 
 _log = logging.getLogger("aegis.identity")
 
@@ -264,6 +264,35 @@ class Registry:
         if contained or any(key.expires_at_us for key in keys.values()):
             # asked before our own clock: what is contained rather ends late than early
             ahead_us = await self._store.clock_us() - self._clock.steady_us()
+        self._take(tenant, epoch, rows, keys, contained, ahead_us)
+
+    def take_changed(self, tenant: str, rows: Iterable[object]) -> None:
+        """Takes over what this process has just put on record, where the store cannot be read by
+        then. The epoch stays as it was: whatever rests on it is looked at anew."""
+        view = self._views[tenant]
+        agents, keys = dict(view.rows), dict(view.keys)
+        contained = {row.containment_id: row for row in view.containments}
+        for row in rows:
+            if isinstance(row, AgentRow):
+                agents[row.agent_id] = row
+            elif isinstance(row, KeyRow):
+                keys[row.key_id] = row
+            elif isinstance(row, ContainmentRow):
+                contained.pop(row.containment_id, None)
+                if row.state == ACTIVE:
+                    contained[row.containment_id] = row
+        standing = tuple(contained.values())
+        self._take(tenant, view.epoch, agents, keys, standing, view.ahead_us)
+
+    def _take(
+        self,
+        tenant: str,
+        epoch: int,
+        rows: Mapping[str, AgentRow],
+        keys: Mapping[str, KeyRow],
+        contained: tuple[ContainmentRow, ...],
+        ahead_us: int,
+    ) -> None:
         before = self._views.get(tenant)
         view = self._made(tenant, epoch, rows, keys, contained, ahead_us)
         self._views[tenant] = replace(view, ended_keys=self._ended_keys(before, keys))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.ledger.chain import seal
 from storage.errors import StoreCorrupt
+from storage.marks import Marks, Told
 from storage.records import Entry, Recorded
 
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 
 async def record(store: SqlStore, entry: Entry) -> None:
-    """Records the entry; raises StoreCorrupt if the chain cannot take it."""
-    [answer] = await store.record([entry], seal)
+    """Records the entry; raises StoreCorrupt if the chain cannot take it, and StoreMoved or
+    StoreFenced if the store is moved, or was, since it was opened."""
+    [answer] = await Marks(store).record_while_open(Told([entry], seal))
     if not isinstance(answer, Recorded):
         raise StoreCorrupt(f"the chain of {entry.receipt.tenant_id!r} takes no receipt: {answer}")

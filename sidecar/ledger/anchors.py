@@ -1,9 +1,9 @@
 """What checkpoints show of receipts that were read: how far they are vouched for, and by whom.
 
 Knows: that a head counts if a trusted key signed it, or one that a trusted key handed over to on
-record; that every head there is of a tenant must be of this very history: a smaller chain was cut,
-another root was rewritten, two roots of one size are a fork. Pure: the receipts were verified by
-themselves already.
+record while it was in force; that every head there is of a tenant must be of this very history: a
+smaller chain was cut, another root was rewritten, two roots of one size are a fork. Pure: the
+receipts were verified by themselves already.
 Must not know: where heads come from, how the verdict is shown.
 """
 
@@ -88,7 +88,7 @@ class _Trust:
         for key in self._candidates(origin):
             if kept.note.signature_by(key) is None:
                 continue
-            replaced = self._replaced_at(key, size)
+            replaced = self.replaced_at(key, size)
             if replaced is None:
                 return key
         if replaced is not None:
@@ -109,7 +109,7 @@ class _Trust:
                     grown = True
         return found
 
-    def _replaced_at(self, key: VerifierKey, size: int) -> int | None:
+    def replaced_at(self, key: VerifierKey, size: int) -> int | None:
         """The receipt since which a key does not sign trees of this size any more."""
         replaced = None
         for rotation in self.rotations:
@@ -128,9 +128,9 @@ class _NotTrusted(Exception):
         self.kind = kind
 
 
-def watch_for(heads: Sequence[Kept]) -> Watch:
-    """What has to be noted while the receipts are read."""
-    return Watch(frozenset(kept.checkpoint.size for kept in heads))
+def watch_for(heads: Sequence[Kept], older: frozenset[int] = frozenset()) -> Watch:
+    """What has to be noted while the receipts are read; `older` are sizes besides."""
+    return Watch(older | frozenset(kept.checkpoint.size for kept in heads))
 
 
 def anchored(
@@ -152,10 +152,13 @@ def anchored(
     others = len(heads) - len(own)
     for seq, resource in watch.rotations:
         try:
-            trust.rotations.append(read_rotation(seq, resource))
+            rotation = read_rotation(seq, resource)
         except BadNote as error:
             what = f"receipt {seq} says that the key was changed: {error}"
             return Anchors(others=others, fault=AnchorFault("bad_rotation", seq, what))
+        # A key that was replaced hands over to nobody: it may have been replaced for being stolen.
+        if trust.replaced_at(rotation.old, seq) is None:
+            trust.rotations.append(rotation)
     fault, best, signer = _judged(verdict, watch, own, trust)
     size = best.checkpoint.size if best is not None else 0
     seen = _cosigned(own, size, trusted)

@@ -19,7 +19,8 @@ from urllib.parse import quote
 from sidecar.ledger.checkpoint import Checkpoint, read_signed
 from sidecar.signed_note import NOTE_BYTES_MAX, BadNote, Note
 
-#: How far back a file is read: what is older than that is not looked at when a sidecar starts.
+#: How far back a file is read: what is older than that is not looked at when a sidecar starts, and
+#: whoever verifies keeps sizes and roots alone of it.
 BYTES_READ_MAX = 64 * 1024 * 1024
 LINE_BYTES_MAX = 2 * NOTE_BYTES_MAX
 #: How a line of ours begins; its note begins with the origin.
@@ -69,6 +70,18 @@ def lines_in(path: Path, bytes_max: int = BYTES_READ_MAX) -> Iterator[Kept | Non
             except (BadNote, UnicodeDecodeError):
                 handle.seek(0)
         for line in _raw_lines(handle, size, bytes_max):
+            yield read_line(line)
+
+
+def older_in(path: Path, bytes_max: int = BYTES_READ_MAX) -> Iterator[Kept | None]:
+    """What stands further back than `lines_in` reads, which is to be asked first: the file may grow
+    meanwhile. Raises OSError."""
+    with path.open("rb") as handle:
+        last = os.fstat(handle.fileno()).st_size - bytes_max
+        if last <= 0:
+            return
+        # The line that begins there is the one `_raw_lines` takes for a part of one.
+        while handle.tell() <= last and (line := handle.readline(LINE_BYTES_MAX + 1)):
             yield read_line(line)
 
 

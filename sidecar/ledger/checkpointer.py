@@ -2,7 +2,8 @@
 
 Knows: when a chain's head is due (so many receipts, or so long since the first that is not
 covered), that its tree is grown first, so that what is signed can be proved and agrees with the
-receipts, and that the whole of it takes no more than a share of the time.
+receipts, that a key which was replaced on record signs nothing more, and that the whole of it takes
+no more than a share of the time.
 Must not know: where heads are sent, who asks for proofs.
 """
 
@@ -18,6 +19,7 @@ from sidecar.clock import Clock
 from sidecar.ledger.checkpoint import Checkpoint, origin_of, read_signed, signed
 from sidecar.ledger.checkpoint_export import Exporter
 from sidecar.ledger.fence import Fence
+from sidecar.ledger.key_standing import KeyStanding
 from sidecar.ledger.merkle import frontier_from_hex, root
 from sidecar.ledger.tiles import TreeDiffers, TreeGrowth, TreeIncomplete
 from sidecar.signed_note import SigningKey
@@ -63,6 +65,7 @@ class Checkpointer:
         self._clock = clock
         self._fence = fence
         self._key = key
+        self._standing = KeyStanding(store)
         self._receipts = receipts
         self.exporters = exporters
         self._tick_s = min(TICK_S, every_s / 2)
@@ -180,6 +183,8 @@ class Checkpointer:
                 self._tell(tenant_id, error)
         if tenant_id not in self._origins:
             self._origins[tenant_id] = await new_origin(self._store, tenant_id)
+        ours = self._key.verifier(self._origins[tenant_id]).text
+        await self._standing.require_in_force(tenant_id, ours, head.seq)
         try:
             top = root(frontier_from_hex(head.frontier, head.seq))
         except ValueError as error:

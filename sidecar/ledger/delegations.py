@@ -12,11 +12,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
 from sidecar.errors import Refused
+from sidecar.ledger.audit_rows import NOT_SPENT
 from sidecar.ledger.canonical import NotCanonical
 from sidecar.ledger.claims import Claims, Redraft, Spend, take_along
 from sidecar.ledger.entries import Entries
@@ -33,8 +34,6 @@ _log = logging.getLogger("aegis.ledger")
 
 #: The action of a receipt that tells of an approval that somebody tried to spend, and could not.
 ATTEMPT = "tamper_attempt"
-#: The action of the audit row of one that a person made for an agent.
-NOT_SPENT: Final = "approval.spend_refused"
 #: What is answered where an approval cannot be spent.
 _CONFLICT = 409
 _DELEGATED = OutcomeKind.DELEGATED.value

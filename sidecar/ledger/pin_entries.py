@@ -28,7 +28,7 @@ RETURNED: Final = "returned"
 ACCEPTED: Final = "accepted"
 PINNED: Final = "pinned"
 FORGOTTEN: Final = "forgotten"
-_ORDER: Final = (DRIFTED, RETURNED, ACCEPTED, PINNED, FORGOTTEN)
+PIN_CHANGES: Final = (DRIFTED, RETURNED, ACCEPTED, PINNED, FORGOTTEN)
 
 #: Who acts by control.sock: the sidecar's own user, or root.
 SOCKET_ACTOR: Final = "socket"
@@ -63,7 +63,7 @@ def pin_entry(
         told.setdefault(one.what, {})[one.row.tool] = one.row.seen_sha256 or one.row.sha256
     nonce = clock.random_bytes(NONCE_BYTES)
     commitment, facts = committed(tenant, nonce, canonical_arguments(told))
-    what = next(name for name in _ORDER if name in told)
+    what = next(name for name in PIN_CHANGES if name in told)
     only = changes[0].row.tool if len(changes) == 1 else None
     receipt = blank_receipt(
         tenant,

@@ -57,7 +57,8 @@ AUTHORIZE: Final = "authorize"
 @dataclass(frozen=True, slots=True)
 class RecordedCall:
     """A call that was judged, as far as it is known, and what was decided then. `run` is None
-    where its run was not recorded."""
+    where its run was not recorded; `of_run` is the id of one that something trusted divides the
+    agent's work by, "" without: what a caller names its run stands in `call`."""
 
     principal: Principal
     call: ToolCall
@@ -69,6 +70,7 @@ class RecordedCall:
     rule_id: str | None
     revision: str
     run: RunState | None = None
+    of_run: str = ""
 
 
 class NotReplayable(Exception):
@@ -167,6 +169,7 @@ def _recorded(
         receipt.rule_id,
         str(receipt.policy_revision),
         run,
+        str(facts.get("of_run", "")),
     )
 
 

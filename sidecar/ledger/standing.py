@@ -32,6 +32,7 @@ _STANDINGS: Final[Mapping[Any, str]] = {
     "freeze-agent": "frozen", "quarantine-agent": "quarantined", "revoke-agent": "revoked",
 }  # fmt: skip
 _AGENT: Final = "agent"
+_ROTATED: Final = "agent.rotate_token"
 _KEY: Final = "key"
 _CONTAINMENT: Final = "containment"
 _PIN: Final = "the pin of tool"
@@ -43,6 +44,17 @@ _FORGOTTEN: Final = f"tools.{FORGOTTEN}"
 
 #: What a pass of detections raised.
 _RAISED: Final = "alerts.raised"
+
+#: What a pass says of an alert that stays, beside whom it is about and why.
+_OF_ALERT: Final = (
+    "detection", "agent", "run", "incident_id", "severity", "first_us", "evidence_sha256",
+)  # fmt: skip
+#: What people do with one, as its notes have it.
+_CLOSE: Final = "close"
+_MOVES: Final = ("acknowledge", _CLOSE)
+_OF_MOVES: Final = "moves_sha256"
+_CLOSED: Final = "closed"
+_SEVERITIES: Final = ("info", "low", "medium", "high", "critical")
 
 Shown = Mapping[str, Any]
 #: Rows of a tenant before an id, the newest first.
@@ -63,26 +75,27 @@ class LastSaid:
         """`is_whole` says that they are read from the chain's beginning."""
         self._is_whole = is_whole
         self._said: dict[str, dict[str, _Said]] = {kind: {} for kind in _KINDS}
+        #: By containment of an agent's standing: its receipt, and the agent before.
+        self._begun: dict[str, _Said] = {}
+        #: By agent, the receipt of its last new token.
+        self._rotated: dict[str, int] = {}
 
     def take(self, row: AuditRow) -> None:
         """The next change."""
         kind, _, verb = row.action.partition(".")
         after = _object(row.after_state)
         if kind == _CONTAINMENT:
-            self._note(_CONTAINMENT, str(after.get("containment_id", "")), row.seq, after)
-            standing = _STANDINGS.get(str(after.get("action")))
-            if standing is not None:
-                # What the agent stands as once it has ended depends on what was done meanwhile.
-                state = {"state": standing} if verb == "begin" else {}
-                self._note(_AGENT, str(after.get("agent")), row.seq, state)
+            self._contained(row.seq, verb, after)
         elif kind in (_AGENT, _KEY, _ALERT, _INCIDENT):
             subject, _, name = row.subject.partition(":")
             if subject == kind and "state" in after:
                 known = self._said[kind].get(name) if kind == _ALERT else None
-                left = after if known is None else {**known.after, "state": after["state"]}
+                left = after if known is None else _moved(known.after, row, verb, row.reason)
                 self._note(kind, name, row.seq, left)
-            if kind == _INCIDENT and after.get("state") == "closed":
-                self._closed(row.seq, after.get("evidence_sha256"))
+                if row.action == _ROTATED:
+                    self._rotated[name] = row.seq
+            if kind == _INCIDENT and after.get("state") == _CLOSED:
+                self._closed(row, verb, after.get("evidence_sha256"))
         elif row.action == _RAISED:
             self._raised(row.seq, after)
         elif kind == "tools":
@@ -95,13 +108,50 @@ class LastSaid:
                 elif row.action in _PINS or name not in self._said[_PIN]:
                     self._note(_PIN, name, row.seq, {"sha256": digest})
 
+    def _contained(self, seq: int, verb: str, after: Shown) -> None:
+        containment, agent = str(after.get("containment_id", "")), str(after.get("agent"))
+        self._note(_CONTAINMENT, containment, seq, after)
+        standing = _STANDINGS.get(str(after.get("action")))
+        if standing is not None and verb == "begin":
+            self._held(seq, agent, containment, standing)
+        elif standing is not None:
+            self._let_go(seq, agent, containment)
+
+    def _held(self, seq: int, agent: str, containment: str, standing: str) -> None:
+        """An agent stands otherwise, and is what it was but for that."""
+        known = self._said[_AGENT].get(agent)
+        before = known.after if known is not None else {}
+        if len(self._begun) < FOLLOWED_MAX:
+            self._begun[containment] = _Said(seq, before)
+        # How often it was changed is not said.
+        kept = {name: before[name] for name in ("profile", "token") if name in before}
+        self._note(_AGENT, agent, seq, {**kept, "state": standing})
+
+    def _let_go(self, seq: int, agent: str, containment: str) -> None:
+        """It stands as before, unless it was changed meanwhile; but a new token is no such change,
+        and of one that was given meanwhile it is not known whether there was more."""
+        known, begun = self._said[_AGENT].get(agent), self._begun.pop(containment, None)
+        left = {**known.after} if known is not None else {}
+        for name in ("state", "version"):
+            left.pop(name, None)
+        if known is None or begun is None or self._rotated.get(agent) == known.seq:
+            self._note(_AGENT, agent, seq if known is None else known.seq, left)
+        elif known.seq == begun.seq:
+            state = {"state": begun.after["state"]} if "state" in begun.after else {}
+            self._note(_AGENT, agent, seq, left | state)
+
     def _raised(self, seq: int, after: Shown) -> None:
         """Alerts begin open, and so do their incidents; some older ones come to an incident."""
         alerts, linked, incidents = (after.get(name) for name in ("alerts", "linked", "incidents"))
         for one in alerts if isinstance(alerts, list) else ():
             if not isinstance(one, dict):
                 continue
-            left = {name: one.get(name) for name in ("detection", "agent", "incident_id")}
+            left = {name: one[name] for name in _OF_ALERT if name in one}
+            if "subject" in one:
+                left["subject"] = orjson.dumps(one["subject"]).decode()
+            if "reason" in one:
+                left["reason_sha256"] = _digest(str(one["reason"]))
+            left[_OF_MOVES] = ""
             self._note(_ALERT, str(one.get("alert_id")), seq, {"state": "open", **left})
         for name, incident in linked.items() if isinstance(linked, dict) else ():
             known = self._said[_ALERT].get(name)
@@ -110,12 +160,13 @@ class LastSaid:
         for name in incidents if isinstance(incidents, list) else ():
             self._note(_INCIDENT, str(name), seq, {"state": "open"})
 
-    def _closed(self, seq: int, alerts: Any) -> None:
+    def _closed(self, row: AuditRow, verb: str, alerts: Any) -> None:
         """An incident that ends, ends its alerts."""
+        with_it = f"with incident {row.subject.partition(':')[2]}"
         for name in alerts if isinstance(alerts, dict) else ():
             known = self._said[_ALERT].get(name)
-            if known is not None:
-                self._note(_ALERT, name, seq, {**known.after, "state": "closed"})
+            if known is not None and known.after.get("state") != _CLOSED:
+                self._note(_ALERT, name, row.seq, _moved(known.after, row, verb, with_it))
 
     def _note(self, kind: str, name: str, seq: int, after: Shown) -> None:
         known = self._said[kind]
@@ -137,7 +188,9 @@ class LastSaid:
                     yield f"{kind} {name!a} stands in the store, and no change tells of it"
                 continue
             for key in sorted(row.keys() & last.after.keys()):
-                if row[key] != last.after[key]:
+                if key == _OF_MOVES and row.get("state") != last.after.get("state"):
+                    continue  # that says it
+                if _differs(key, row[key], last.after[key]):
                     yield (
                         f"{kind} {name!a}: its {key} is {_short(row[key])}, and by receipt "
                         f"{last.seq} {_short(last.after[key])}"
@@ -209,19 +262,63 @@ def _pin(row: PinRow) -> Shown:
 def _containment(row: ContainmentRow) -> tuple[str, Shown]:
     return row.containment_id, {
         "state": row.state, "action": row.action, "subject": row.subject, "actor": row.actor,
-        "started_us": row.started_us, "until_us": row.until_us or None,
+        "started_us": row.started_us, "until_us": row.until_us or None, "reason": row.reason,
+        "incident_id": row.incident_id or None,
     }  # fmt: skip
 
 
 def _alert(row: AlertRow) -> tuple[str, Shown]:
     return row.alert_id, {
         "state": row.state, "detection": row.detection, "agent": row.agent_id,
-        "incident_id": row.incident_id,
+        "incident_id": row.incident_id, "run": row.run_id, "severity": row.severity,
+        "subject": row.subject, "first_us": row.first_us,
+        "reason_sha256": _digest(row.reason), "evidence_sha256": _evidence_digest(row.evidence),
+        _OF_MOVES: _moves_digest(row.notes),
     }  # fmt: skip
 
 
 def _incident(row: IncidentRow) -> tuple[str, Shown]:
     return row.incident_id, {"state": row.state}
+
+
+def _differs(key: str, here: Any, said: Any) -> bool:
+    """A severity may have risen by later hits, of which no receipt tells."""
+    if key == "severity" and here in _SEVERITIES and said in _SEVERITIES:
+        return _SEVERITIES.index(here) < _SEVERITIES.index(said)
+    return bool(here != said)
+
+
+def _moved(known: Shown, row: AuditRow, verb: str, text: str) -> Shown:
+    """An alert as a move leaves it."""
+    state = _CLOSED if verb == _CLOSE else _object(row.after_state).get("state")
+    left = {**known, "state": state}
+    if _OF_MOVES in known:
+        left[_OF_MOVES] = _folded(known[_OF_MOVES], row.at_us, row.actor, verb, text)
+    return left
+
+
+def _moves_digest(notes: str) -> str:
+    """Of what people did, as its notes tell it, one after the other."""
+    found = ""
+    for one in _object(f'{{"notes":{notes}}}').get("notes") or ():
+        if isinstance(one, dict) and one.get("did") in _MOVES:
+            found = _folded(found, *(one.get(name) for name in ("at_us", "actor", "did", "text")))
+    return found
+
+
+def _folded(before: str, *said: Any) -> str:
+    return _digest(before + orjson.dumps(said).decode())
+
+
+def _evidence_digest(text: str) -> str:
+    """Of the receipts an alert was raised for, as its receipt has it."""
+    raised = _object(text).get("raised")
+    return sha256(orjson.dumps(raised, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _digest(text: str) -> str:
+    """Of a text that is too long to be kept of every alert."""
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _sorted(value: Any) -> Any:

@@ -4,7 +4,8 @@ Knows: that a chain begins at receipt 1 or at a recorded cut, and ends at its he
 judged by the offline verifier itself, as the line an export would give; what is added here is what
 a file cannot tell: that the head is the last receipt, that the stored frontier is the tree's, that
 a cut is one the chain itself tells of, that changes of state are told as receipts commit to them,
-and that all is as the store's own signed heads say. Needs memory for one stretch.
+and that all is as the store's own signed heads say. Needs memory for one stretch. On a server
+others may archive and erase meanwhile: that is no fault of the chain.
 Must not know: how a store was opened, who asks, or what is done about a fault.
 """
 
@@ -36,6 +37,8 @@ from storage.tree import CHECKPOINTS_SINCE, TreeReader
 from storage.watch_rows import WATCH_SINCE
 
 PAGE_ROWS = 1000
+#: How often a chain is looked at, at most, that does not hold and has changed meanwhile.
+LOOKS_MAX = 3
 
 _OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
 _NO_FACTS: Body = {"salt": None, "arguments": None, "facts": None}
@@ -134,10 +137,37 @@ async def _verified(
     has_changes: bool = True,
     is_watched: bool = True,
 ) -> ChainReport:
-    care = CareReader(reader)
+    """What is found wrong beside those who work on the store is looked at again: it may have been
+    archived or erased since the beginning was read, and that is on record."""
+    care, looks = CareReader(reader), 0
+    while True:
+        looks += 1
+        # The head after the cut: the receipt that tells of a cut is there before it.
+        start = await care.cut(tenant_id)
+        head = await reader.head(tenant_id)
+        report = await _verified_once(
+            reader, tenant_id, head, start, heads, trusted,
+            has_changes=has_changes, is_watched=is_watched,
+        )  # fmt: skip
+        if report.fault is None or looks == LOOKS_MAX:
+            return report
+        if (await care.cut(tenant_id), (await reader.head(tenant_id)).seq) == (start, head.seq):
+            return report
+
+
+async def _verified_once(
+    reader: SqlReader,
+    tenant_id: str,
+    head: HeadRow,
+    start: Cut,
+    heads: StoredHeads,
+    trusted: Sequence[TrustedKey],
+    *,
+    has_changes: bool,
+    is_watched: bool,
+) -> ChainReport:
     watch, anchors, liveness = heads.watch(), Anchors(), Liveness()
-    head = await reader.head(tenant_id)
-    start = at = await care.cut(tenant_id)
+    at = start
     said_yes, last_said = SaidYes(is_whole=start == WHOLE), LastSaid(is_whole=start == WHOLE)
     facts, unvouched, untold, is_told_of = 0, 0, 0, start == WHOLE
     fault, strays = None, list[str]()

@@ -21,7 +21,13 @@ OPERATIONS_MAX: Final = 10_000
 _NAME = re.compile(r"[A-Za-z0-9_./-]{1,128}")
 #: Methods of a path's operations, as they stand in a document.
 OPERATIONS: Final = ("get", "head", "options", "post", "put", "patch", "delete", "trace")
-_JSON = re.compile(r"application/(json|[a-z0-9.+-]+\+json)\s*(;.*)?", re.IGNORECASE)
+_JSON = re.compile(
+    r"application/(json|x-amz-json-1\.[01]|[a-z0-9.+-]+\+json)\s*(;.*)?", re.IGNORECASE
+)
+#: One document a line: a list, whatever its schema says of a line.
+_LINES_OF_JSON = re.compile(
+    r"application/((x-)?ndjson|jsonl(ines)?|[a-z0-9.+-]+\+(x-)?ndjson)\s*(;.*)?", re.IGNORECASE
+)
 _FORM = "application/x-www-form-urlencoded"
 _MULTIPART = "multipart/form-data"
 _BINARY = re.compile(
@@ -175,6 +181,8 @@ class Document:
             return {
                 one: Declared(kind, False, not is_required) for one, kind in _BINARY_BODY.items()
             }
+        if _LINES_OF_JSON.fullmatch(name):
+            return {_WHOLE_BODY: Declared("any", True, not is_required)}
         if not _JSON.fullmatch(name) and name not in (_FORM, _MULTIPART):
             said = "refused" if "json" in name.lower() else "not read"
             raise OpenEnded(f"a body of {name or 'no'} type is {said}")

@@ -16,7 +16,12 @@ from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 
-METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE"})
+METHODS: Final = frozenset(
+    {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE",
+     # WebDAV and what rests on it (RFC 4918, 3253, 3744, 4791, 5323); caches know PURGE.
+     "ACL", "COPY", "LOCK", "MKCALENDAR", "MKCOL", "MOVE", "PROPFIND", "PROPPATCH", "PURGE",
+     "REPORT", "SEARCH", "UNLOCK"}
+)  # fmt: skip
 SEGMENTS_MAX: Final = 64
 
 _TEMPLATE = re.compile(r"([A-Z][A-Z-]{0,19}) (/\S*)")

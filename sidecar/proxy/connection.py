@@ -386,4 +386,6 @@ def _refusal_of(error: Exception) -> Refused:
     message = str(getattr(error, "message", ""))
     if isinstance(error, LineTooLong) or message.startswith("Too many headers"):
         return Refused("headers_too_large")
+    if message.strip().startswith("Invalid method"):  # LIST of Vault's clients, for one
+        return Refused("malformed_request", "The method is none that is served")
     return Refused("malformed_request")

@@ -106,6 +106,9 @@ _KEYS: Final[Mapping[str, re.Pattern[str]]] = {
     }.items()
     for begin in begins
 }
+#: How the forms end whose keys go on for as long as their letters do; of the others another key may
+#: begin within one, and reach beyond it.
+_AS_LONG_AS_IT_IS: Final = ",}"
 _SCHEMES: Final = ("bearer", "basic")
 _SCHEME: Final = re.compile(r"(?i:\b(?:bearer|basic)[ \t]{1,8})")
 _SCHEME_REACH: Final = 6 + 8
@@ -276,7 +279,10 @@ def _api_keys(text: str) -> Iterator[Span]:
             found = form.match(text, at)
             if found is not None:
                 yield found.span()
-            at = text.find(begin, at + 1 if found is None else found.end())
+                if form.pattern.endswith(_AS_LONG_AS_IT_IS):
+                    # What begins within ends with it; what begins with its end may go on.
+                    at = max(at, found.end() - len(begin))
+            at = text.find(begin, at + 1)
     if not _may_hold_scheme(text):
         return
     done = 0

@@ -48,6 +48,7 @@ _DRAIN_BYTES = 64 * 1024
 def farewell(code: str, status_line: str) -> bytes:
     """A whole reply, the connection's last, for one who is refused before he is heard."""
     kind = REFUSALS[code]
+    words = f"{kind.title} ({code}).\nNext step: {kind.next_step}"
     body = orjson.dumps(
         {
             "type": "about:blank",
@@ -55,6 +56,9 @@ def farewell(code: str, status_line: str) -> bytes:
             "status": kind.status,
             "code": code,
             "next_step": kind.next_step,
+            # As `problem_reply` has them, for clients of vendors.
+            "message": words,
+            "error": {"code": code, "message": words},
         }
     )
     head = (

@@ -14,7 +14,14 @@ from urllib.parse import urljoin, urlsplit
 
 from sidecar.errors import Refused
 from sidecar.proxy.head import PLAIN_CONNECTION, RequestHead, connection_tokens
-from sidecar.proxy.location import Base, read_base, rewrite, rewrite_links, scope_cookie
+from sidecar.proxy.location import (
+    Base,
+    led_through,
+    read_base,
+    rewrite,
+    rewrite_links,
+    scope_cookie,
+)
 
 if TYPE_CHECKING:
     from sidecar.config.model import Upstream
@@ -63,8 +70,13 @@ _NOT_FORWARDED_PREFIXES = ("aegis-", "x-forwarded-", "proxy-auth")
 #: What would bring back an answer that cannot be read.
 _OF_THE_ANSWER = frozenset({"accept-encoding", "range", "if-range"})
 
+#: Whole URLs that clients of their vendors go on with by themselves: Microsoft's ask there how far
+#: a long operation is, Google's send what they upload.
+_GONE_ON_WITH = frozenset(
+    {"azure-asyncoperation", "operation-location", "x-goog-upload-control-url", "x-goog-upload-url"}
+)
 #: Reply headers that need more than a look at their name.
-_ADDRESSES = frozenset({"location", "content-location", "link", "set-cookie"})
+_ADDRESSES = _GONE_ON_WITH | {"location", "content-location", "link", "set-cookie"}
 
 
 _NONE: frozenset[str] = frozenset()
@@ -176,17 +188,24 @@ def _address(
     if lower == "set-cookie":
         is_secured = head.scheme == "https"
         return scope_cookie(value, mount=head.mount, base=base, is_secured=is_secured)
-    if lower == "link":
+    if lower == "link" or lower in _GONE_ON_WITH:
         if upstream.query:  # what we added may stand in there
             return None
         way = {"mount": head.mount, "origin": head.origin, "target": head.target}
-        return rewrite_links(value, base=base, **way)
+        if lower == "link":
+            return rewrite_links(value, base=base, **way)
+        return led_through(value, base=base, **way) if _is_whole(value) else value
     if upstream.query:  # as above, and no agent sends a query there
         value = value.partition("#")[0].partition("?")[0]
     if upstream.kind == "mcp" and lower == "location" and 300 <= status < 400:
         _require_endpoint(value, upstream.url)
     try:
-        return _rewritten(value, upstream, base, head)
+        seen = _rewritten(value, upstream, base, head)
+        if lower == "location" and not 300 <= status < 400 and seen[:1] == "/" and _is_whole(value):
+            # Not for HTTP to follow, but for a program, to many of which it has to be a whole URL:
+            # Google's clients send what they upload there, Azure's join a path to their base.
+            return head.origin + seen
+        return seen
     except Refused:
         if lower == "content-location":
             return None
@@ -194,6 +213,10 @@ def _address(
             raise
         # A 201 may name what it made by a public name; nobody follows that by itself.
         return value
+
+
+def _is_whole(reference: str) -> bool:
+    return reference[:7].lower() == "http://" or reference[:8].lower() == "https://"
 
 
 def _require_endpoint(location: str, url: str) -> None:

@@ -26,6 +26,7 @@ from sidecar.ledger.pin_keeper import PinKeeper, PinsUnknown
 from sidecar.model import Decision, Effect, Principal, ToolCall
 from sidecar.policy.secret_names import MASK
 from sidecar.proxy.agent_side import ClientGone
+from sidecar.proxy.destination import MOVING_HEADERS, MOVING_METHODS
 from sidecar.proxy.dialects import DIALECTS
 from sidecar.proxy.dialects.mcp_methods import TOOLS_CALL
 from sidecar.proxy.masked_calls import Masking, is_large
@@ -276,7 +277,10 @@ class _Telling:
 
 def _bind_headers(policy_set: PolicySet, call: ToolCall) -> tuple[str, ...]:
     entry = policy_set.catalogue.entry(call.tool.upstream, call.tool.operation)
-    return () if entry is None else tuple(entry.bind_headers)
+    bound = () if entry is None else tuple(entry.bind_headers)
+    if call.action in MOVING_METHODS and call.dialect == "rest":
+        return tuple({*bound, *MOVING_HEADERS})
+    return bound
 
 
 def _masked(beside: Mapping[str, Any], decision: Decision) -> Mapping[str, Any]:

@@ -86,28 +86,32 @@ def rewrite(
 
 
 def rewrite_links(value: str, *, mount: str, origin: str, base: Base, target: str) -> str:
-    """The value of a `Link` (RFC 8288) for the agent: what leads below `base` leads through the
-    sidecar, whose `origin` he used; all else stands as it is. Lists are paged so, and clients take
-    the next page's URL as it stands: it would lead around the sidecar."""
+    """The value of a `Link` (RFC 8288) for the agent, each of its URLs `led_through`. Lists are
+    paged so, and clients take the next page's URL as it stands: it would lead around the sidecar.
+    """
 
     def seen(match: re.Match[str]) -> str:
-        reference = match[1]
-        try:
-            place = urlsplit(
-                urljoin(f"{base.scheme}://{base.authority}{base.path}{target}", reference)
-            )
-            port = place.port or _DEFAULT_PORTS.get(place.scheme, 0)
-            is_ours = (place.scheme, place.hostname, port) == (base.scheme, base.host, base.port)
-            inside = _inside(place, base) if is_ours and "@" not in place.netloc else None
-            is_whole = urlsplit(reference).netloc != ""
-        except ValueError:
-            return match[0]
-        if inside is None or _UNSAFE.search(reference):
-            return match[0]
-        path = f"{mount}{inside}" if mount or inside[:1] == "/" else f"/{inside}"
-        return f"<{origin}{path}>" if is_whole else f"<{path}>"
+        way = led_through(match[1], mount=mount, origin=origin, base=base, target=target)
+        return f"<{way}>"
 
     return _LINK.sub(seen, value)
+
+
+def led_through(reference: str, *, mount: str, origin: str, base: Base, target: str) -> str:
+    """A URL for the agent: what leads below `base` leads through the sidecar, whose `origin` he
+    used; all else stands as it is."""
+    try:
+        place = urlsplit(urljoin(f"{base.scheme}://{base.authority}{base.path}{target}", reference))
+        port = place.port or _DEFAULT_PORTS.get(place.scheme, 0)
+        is_ours = (place.scheme, place.hostname, port) == (base.scheme, base.host, base.port)
+        inside = _inside(place, base) if is_ours and "@" not in place.netloc else None
+        is_whole = urlsplit(reference).netloc != ""
+    except ValueError:
+        return reference
+    if inside is None or _UNSAFE.search(reference):
+        return reference
+    path = f"{mount}{inside}" if mount or inside[:1] == "/" else f"/{inside}"
+    return f"{origin}{path}" if is_whole else path
 
 
 def _inside(place: SplitResult, base: Base) -> str | None:

@@ -1,10 +1,10 @@
 """Obligations before a call is forwarded: its idempotency key, its headers, its masked values.
 
-Knows: that a value is masked where it stands in a JSON body (or in the arguments of an MCP tool,
-beside them, and in the headers that repeat them), and that what stands elsewhere (path, query,
-form, binary) cannot be masked without making another request of it: such a call is refused, also
-where a form writes a member in its name (`customer[email]`). The call that is given is the one to
-record and forward.
+Knows: that a value is masked where it stands in a JSON body, or in lines of it (or in the arguments
+of an MCP tool, beside them, and in the headers that repeat them), and that what stands elsewhere
+(path, query, form, binary) cannot be masked without making another request of it: such a call is
+refused, also where a form writes a member in its name (`customer[email]`). The call that is given
+is the one to record and forward.
 Must not know: rules, how a request is sent.
 """
 
@@ -23,6 +23,7 @@ from sidecar.policy.secret_names import parts_of
 from sidecar.policy.terms import Obligations, Redaction
 from sidecar.proxy.content_coding import OF_THE_BYTES
 from sidecar.proxy.detectors import MASK, mask
+from sidecar.proxy.dialects.content_type import is_json, is_lines_of_json
 from sidecar.proxy.dialects.mcp_headers import NAME_HEADER, repeating
 from sidecar.proxy.dialects.mcp_methods import RESPONSE, TOOLS_CALL
 from sidecar.proxy.dialects.rest_arguments import FILE_KEYS
@@ -76,11 +77,14 @@ def recordable(call: ToolCall, redaction: Redaction) -> ToolCall:
     """A call as it may be recorded if it does not go ahead: arguments, address, resource masked."""
     http, beside = call.http, call.beside
     path, query = mask(http.path, redaction.detectors), unquote_plus(http.query, errors="replace")
+    paths = below(redaction.paths)
+    if call.dialect == "rest":  # what is no object, lines of JSON too, is the argument `body`
+        paths = (*paths, *(path for path in redaction.paths if path[0] == "body"))
     try:
-        args = masked(dict(call.args), below(redaction.paths), redaction.detectors)
+        args = masked(dict(call.args), paths, redaction.detectors)
     except NotMaskable:
         args = {}
-    args |= dict.fromkeys(_members_of(args, below(redaction.paths)), MASK)
+    args |= dict.fromkeys(_members_of(args, paths), MASK)
     gone = [str(v) for k, v in call.args.items() if _is_short(v) and args.get(k) != v]
     path = _without_texts(path, gone)
     if beside is not None and isinstance(resource := beside.get(_RESOURCE), str):
@@ -170,13 +174,15 @@ def _mcp(call: ToolCall, redaction: Redaction) -> ToolCall:
 
 
 def _rest(call: ToolCall, redaction: Redaction) -> ToolCall:
-    """Masks in a JSON body; raises NotMaskable if anything stands elsewhere."""
+    """Masks in a body of JSON or lines of it; raises NotMaskable if anything stands elsewhere."""
     if redaction.detectors:
         _require_clean_address(call, redaction)
-    if not _has_json(call):
+    media = call.http.headers.get("content-type", "").partition(";")[0].strip(" \t").lower()
+    has_lines = is_lines_of_json(media)
+    if not call.body or not (has_lines or is_json(media)):
         _require_clean(dict(call.args), redaction, is_body=True)
         return call
-    document = read_json(call.body)
+    document: Any = _lines(call.body) if has_lines else read_json(call.body)
     is_object = isinstance(document, dict)
     elsewhere = {
         name: value
@@ -190,12 +196,12 @@ def _rest(call: ToolCall, redaction: Redaction) -> ToolCall:
     if is_object:
         _require_once(call, document, made)
     args = {**elsewhere, **(made if is_object else {"body": made})}
-    return call._replace(args=args, body=write_json(made))
+    body = b"".join(write_json(one) + b"\n" for one in made) if has_lines else write_json(made)
+    return call._replace(args=args, body=body)
 
 
-def _has_json(call: ToolCall) -> bool:
-    media = call.http.headers.get("content-type", "").partition(";")[0].strip(" \t").lower()
-    return bool(call.body) and (media == "application/json" or media.endswith("+json"))
+def _lines(body: bytes) -> list[Any]:
+    return [read_json(line) for line in body.removesuffix(b"\n").split(b"\n")]
 
 
 def _paths_below(redaction: Redaction, *, is_object: bool) -> tuple[tuple[str, ...], ...]:

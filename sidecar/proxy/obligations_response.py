@@ -16,6 +16,7 @@ from typing import Final
 from sidecar.errors import Refused
 from sidecar.model import ToolCall
 from sidecar.policy.terms import Obligations, Redaction
+from sidecar.proxy.dialects.content_type import is_json, is_lines_of_json
 from sidecar.proxy.line_turns import in_turns
 from sidecar.proxy.masking import NotMaskable, masked_json
 from sidecar.proxy.masking_mcp import masked_message
@@ -33,7 +34,6 @@ _OF_THE_BYTES: Final = frozenset(
      "repr-digest", "signature", "signature-input"}
 )  # fmt: skip
 _BODILESS: Final = frozenset({204, 304})
-_LINES_OF_JSON: Final = frozenset({"application/x-ndjson", "application/jsonl"})
 
 
 async def held_to(reply: Reply, obligations: Obligations, call: ToolCall) -> Reply:
@@ -83,7 +83,7 @@ async def _masked(reply: Reply, redaction: Redaction, dialect: str) -> Reply:
         return reply
     media = _readable_media(reply)
     headers = tuple(pair for pair in reply.headers if pair[0].lower() not in _OF_THE_BYTES)
-    if media == "application/json" or media.endswith("+json"):
+    if is_json(media):
         body = await _whole(reply)
         made = await _aside(len(body), partial(_document, body, redaction, dialect))
         return Reply(reply.status, headers, made, close=reply.close)
@@ -116,7 +116,7 @@ def _masker(media: str, redaction: Redaction, dialect: str) -> StreamMasker:
     """Raises Refused for what is neither lines nor events, or whose paths nobody can follow."""
     if media == "text/event-stream":
         return EventMasker(redaction, is_mcp=dialect == "mcp")
-    if media in _LINES_OF_JSON:
+    if is_lines_of_json(media):
         return LineMasker(redaction, is_json=True)
     if redaction.paths:
         raise _cannot("paths lead through JSON only")

@@ -392,9 +392,9 @@ class Pipeline:
             exchange.abort()
             return
         if visit.upstream is None:
-            status, headers, body = problem_reply(refused, visit.call_id)
+            status, headers, body = problem_reply(refused, visit.call_id, None, exchange.head)
         else:
-            dialect = DIALECTS[visit.upstream.kind]
-            status, headers, body = dialect.refusal(refused, visit.call_id, visit.call)
+            refusal = DIALECTS[visit.upstream.kind].refusal
+            status, headers, body = refusal(refused, visit.call_id, visit.call, exchange.head)
         with contextlib.suppress(ClientGone):  # the refusal stands, heard or not
             await exchange.send(status, headers, body)

@@ -16,7 +16,9 @@ Knows, as rules:
 - **Ids** are made of the tenant, the detection, the subject and the event that completed the hit,
   time first: whoever correlates the same hits again comes to the same rows.
 - **Bounds**: a full incident takes no more and another is opened; where too many are open, an alert
-  is raised without one and counted as `withheld`.
+  is raised without one and counted as `withheld`. Where one detection has raised as many of one
+  agent within the hour as nobody reads one by one, further hits join the newest: what subjects
+  there are may be the caller's to choose.
 Pure: the same rows and hits give the same answer. Must not know: stores, clocks, sinks, people.
 """
 
@@ -41,6 +43,8 @@ TOGETHER_US: Final = 3_600_000_000
 #: From this severity on an alert opens an incident by itself.
 OPENS_FROM: Final = Severity.HIGH
 ALERTS_PER_INCIDENT_MAX: Final = 50
+#: Of one detection and agent, within `TOGETHER_US`, that nobody has closed.
+ALERTS_OF_AGENT_MAX: Final = 100
 OPEN_INCIDENTS_MAX: Final = 1_000
 #: Alerts that are read to be joined: those quiet after `look_back_us` of the first hit.
 QUIET_ALERTS_MAX: Final = 2_000
@@ -180,7 +184,7 @@ class _Desk:
     def take(self, hit: Hit) -> None:
         """One hit, not older than those before it."""
         self._own(hit.tenant)
-        alert = self._quiet_alert(hit)
+        alert = self._quiet_alert(hit) or self._one_of_many(hit)
         alert = self._raised(hit) if alert is None else self._joined(alert, hit)
         self.changed[alert.alert_id] = None
         self._link(alert, hit.at_us)
@@ -212,6 +216,19 @@ class _Desk:
         is_quiet = hit.at_us < alert.quiet_until_us
         return alert if is_quiet and self._is_readable(alert) else None
 
+    def _one_of_many(self, hit: Hit) -> AlertRow | None:
+        """The newest of too many of the detection and agent; None where there is room."""
+        rows = (self.alerts[key] for key in self.of_agent.get(hit.agent, ()))
+        same = [
+            (row.first_us, row.alert_id)
+            for row in rows
+            if row.detection == hit.detection
+            and row.state != AlertState.CLOSED
+            and row.first_us > hit.at_us - TOGETHER_US
+        ]
+        newest = self.alerts[max(same)[1]] if len(same) >= ALERTS_OF_AGENT_MAX else None
+        return newest if newest is not None and self._is_readable(newest) else None
+
     def _is_readable(self, alert: AlertRow) -> bool:
         """Reads what an alert rests on, when that is wanted: of most it never is."""
         if alert.alert_id not in self.resting:
@@ -230,7 +247,7 @@ class _Desk:
         )
         key = alert.alert_id
         self.alerts[key] = alert
-        self.resting[key] = joined_to(self.resting[key], hit.evidence)
+        self.resting[key] = joined_to(self.resting[key], hit.evidence, hit.left_out)
         return alert
 
     def _raised(self, hit: Hit) -> AlertRow:
@@ -242,7 +259,7 @@ class _Desk:
         if self.level is Level.RECOMMEND and hit.respond is not None:
             text = response_text(hit.respond)
             notes = (Note(self.at_us, f"detection:{hit.detection}", "recommend", text),)
-        resting = first_of(hit.evidence)
+        resting = first_of(hit.evidence, hit.left_out)
         alert = AlertRow(
             self.tenant, key, 0, AlertState.OPEN.value, hit.detection, hit.severity.label,
             subject_text(hit.subject), hit.agent, hit.run, "", hit.reason[:TEXT_CHARS_MAX], 1,

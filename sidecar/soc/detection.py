@@ -157,7 +157,8 @@ class Unusual:
 class Detection:
     """A detection, compiled. It has one of four forms: `at_least` events within `within_us` (one,
     without a window); `is_sequence`: the events of `wanted` in this order within `within_us`;
-    `first`: a value never seen; `unusual`."""
+    `first`: a value never seen; `unusual`. `form` is a hash of all that it says: another form is
+    another detection, whatever its name."""
 
     name: str
     severity: Severity
@@ -174,6 +175,7 @@ class Detection:
     first_name: str = ""
     unusual: Unusual | None = None
     respond: Response | None = None
+    form: str = ""
 
     @property
     def run_names(self) -> frozenset[str]:
@@ -183,13 +185,15 @@ class Detection:
         return self.reason.run_names.union(*(one.run for one in conditions))
 
     def subject(self, event: Event) -> tuple[str, ...]:
-        """Whom an event counts for. A run is an agent's: `AGENT/RUN`, the agent alone where no run
-        is named."""
+        """Whom an event counts for. A run is an agent's: `AGENT/RUN`, the agent alone where nothing
+        trusted divides its work: what callers name their runs keeps nothing apart."""
         return tuple([_SUBJECT[one](event) for one in self.by])
 
 
 def _run_of(event: Event) -> str:
-    return f"{event.agent}/{event.run}" if event.run else event.agent
+    recorded = event.call()
+    run = recorded.of_run if recorded is not None else ""
+    return f"{event.agent}/{run}" if run else event.agent
 
 
 _SUBJECT: Final[dict[str, Callable[[Event], str]]] = {

@@ -59,7 +59,7 @@ PAUSE_MAX_US: Final = 400 * DAY_US
 
 @dataclass(frozen=True, slots=True)
 class GivenRun:
-    """The run of a call before it, and the id it gives itself."""
+    """The run of a call before it, and the id by which something trusted keeps it apart."""
 
     run_id: str
     trust: TrustLevel | None
@@ -68,7 +68,7 @@ class GivenRun:
     def state(self, starts_with: TrustLevel, started_us: int) -> RunState:
         """As decisions see it."""
         trust = self.trust if self.trust is not None else starts_with
-        return RunState(trust, self.labels, 1, started_us)
+        return RunState(trust, self.labels, 1, started_us, self.run_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,13 @@ from collections.abc import Container, Iterable, Mapping
 from typing import Any, Final
 
 from sidecar.policy.fields import Problems
+from sidecar.policy.quantities import duration_text
 from sidecar.problems import Position
-from sidecar.soc.detection import BY
+from sidecar.soc.detection import AGENT, BY, RUN
 from sidecar.soc.detection_reasons import COUNT, USUAL, WITHIN, DetectionReason
 from sidecar.soc.detection_values import ACTIONS, NAMES, Named
 from sidecar.soc.model import EventKind, Response
+from sidecar.soc.responding import AUTOMATIC_US_MAX
 from sidecar.yaml_reader import Node
 
 FORMS: Final = ("sequence", "first", "unusual")
@@ -86,6 +88,26 @@ def check_names(
             node.value["respond"].value["action"].position,
             f"{an(kind)} event names no {ACTIONS[respond.action]} for {respond.action}",
         )
+    elif respond is not None and counts_several(by, values):
+        problems.warning(
+            place_of(node, "respond"),
+            "what several agents did is counted together here: this is only recommended, never "
+            "done by itself",
+            "add `agent` to `by`",
+        )
+    elif respond is not None and respond.for_us > AUTOMATIC_US_MAX:
+        problems.warning(
+            node.value["respond"].value["for"].position,
+            f"what is done by itself ends after {duration_text(AUTOMATIC_US_MAX)}",
+            "ask for that; a person may contain it for longer",
+        )
+
+
+def counts_several(by: Iterable[tuple[str, Position]], values: Mapping[str, Any]) -> bool:
+    """Whether a hit may rest on what others did than the agent of its last event."""
+    is_apart = not {AGENT, RUN}.isdisjoint(one for one, _ in by)
+    is_of_many = values.get("at_least", 1) > 1 or "sequence" in values or "unusual" in values
+    return is_of_many and not is_apart
 
 
 def check_reason(

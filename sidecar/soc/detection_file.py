@@ -28,7 +28,14 @@ from sidecar.policy.rule_values import rule_effect
 from sidecar.policy.rules import _RULE_FIELDS
 from sidecar.problems import Position
 from sidecar.soc.detection import AGENT, RUN, TENANT, TOOL, Heard, Looked, Unusual
-from sidecar.soc.detection_checks import an, check_form, check_names, check_reason, place_of
+from sidecar.soc.detection_checks import (
+    an,
+    check_form,
+    check_names,
+    check_reason,
+    counts_several,
+    place_of,
+)
 from sidecar.soc.detection_reasons import DetectionReason, parse_detection_reason
 from sidecar.soc.detection_values import (
     AT_LEAST_MAX,
@@ -160,6 +167,9 @@ def read_detection(node: Node, problems: Problems) -> DetectionDraft | None:
     wanted = wanted or (WantedDraft(Heard(kind), None, None),)
     default_by = AGENT if AGENT in NAMES[kind] else TENANT
     by = values.get("by", ((default_by, node.position),))
+    respond: Response | None = values.get("respond")
+    if respond is not None:
+        respond = respond._replace(of_several=counts_several(by, values))
     reason, reason_position = values.get("reason", (None, node.position))
     if has_kind:
         check_names(node, kind, by, values, problems)
@@ -181,7 +191,7 @@ def read_detection(node: Node, problems: Problems) -> DetectionDraft | None:
         is_sequence="sequence" in values,
         first=values.get("first"),
         unusual=values.get("unusual"),
-        respond=values.get("respond"),
+        respond=respond,
         labels=_named(looked_for, "labels"),
         run_labels=_named(looked_for, "run", "labels"),
         tools=_named(looked_for, "tools"),

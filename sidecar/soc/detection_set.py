@@ -104,6 +104,7 @@ class _Compiler:
             first.name if first is not None else "",
             draft.unusual,
             draft.respond,
+            canonical_hash(draft.plain),
         )
 
     def _check_secret(self, draft: DetectionDraft) -> None:

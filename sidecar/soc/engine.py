@@ -156,6 +156,21 @@ class Engine:
             if memory is not None:
                 memory.restore(subject, state)
 
+    def begin_anew(self, name: str, subject: Subject, found_us: int, at_us: int) -> None:
+        """At `at_us` people closed what a detection had found of a subject, last at `found_us`:
+        what goes on is counted from here, and found as soon as it is enough by itself."""
+        watching = self._by_name.get(name)
+        if watching is not None and watching.counting is not None:
+            watching.counting.begin_anew(subject, found_us, at_us)
+
+    def find_again(self, names: Iterable[str]) -> None:
+        """What these detections count was not looked at with them before: what was found of it
+        until here nobody has heard of, and what lasts is found at its next event."""
+        for name in names:
+            counting = self._by_name[name].counting
+            if counting is not None:
+                counting.find_again()
+
     def changed_memories(self) -> tuple[WatchMemory, ...]:
         """What must be kept with the mark up to which all events were shown, in one transaction.
         Each is given once: who cannot put them starts anew."""
@@ -208,6 +223,7 @@ class Engine:
         reason = detection.reason.fill(
             event, self._secrets, found.counted, detection.within_us, found.usual
         )
+        evidence = _first_and_last(found.evidence)
         return Hit(
             detection.name,
             detection.severity,
@@ -218,9 +234,10 @@ class Engine:
             event.tool,
             event.upstream,
             reason if is_seen else UNSEEN + reason,
-            _first_and_last(found.evidence),
+            evidence,
             detection.quiet_us,
             detection.respond,
+            len(found.evidence) - len(evidence),
         )
 
 

@@ -9,6 +9,7 @@ Must not know: detections, receipts, JSON.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Iterable
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from sidecar.soc.model import Evidence
@@ -21,6 +22,8 @@ SUBJECTS_MAX: Final = 10_000
 EVENTS_OF_SUBJECT_MAX: Final = 1_000
 #: Events all subjects of a detection keep together.
 EVENTS_MAX: Final = 50_000
+#: So long after people closed what was found nothing is found again; or a window, if that is less.
+ANEW_US: Final = 60_000_000
 
 
 class Found(NamedTuple):
@@ -74,6 +77,16 @@ class Subjects(Generic[W]):
             self._drop()
         self._windows[subject] = window
 
+    def forget(self, subject: Subject) -> None:
+        """A subject as if nothing had been seen of it."""
+        window = self._windows.pop(subject, None)
+        if window is not None:
+            self.kept -= len(window)
+
+    def all(self) -> Iterable[W]:
+        """All there are."""
+        return self._windows.values()
+
     def make_room(self) -> None:
         """Forgets whole subjects while more is kept than may be, the last one excepted."""
         while self.kept > EVENTS_MAX and len(self._windows) > 1:
@@ -88,13 +101,14 @@ class Subjects(Generic[W]):
 class _Counted:
     """The events of one subject within the window; with values, the last one of each."""
 
-    __slots__ = ("events", "hit_slot", "last_us", "values")
+    __slots__ = ("events", "hit_slot", "last_us", "not_before_us", "values")
 
     def __init__(self) -> None:
         self.events: deque[Evidence] = deque()
         self.values: OrderedDict[str, Evidence] = OrderedDict()
         self.last_us = 0
         self.hit_slot = -1
+        self.not_before_us = 0
 
     def __len__(self) -> int:
         return len(self.events) + len(self.values)
@@ -104,7 +118,7 @@ class Counting:
     """At least so many events, or different values, in the last `within_us`.
 
     As long as that lasts it is found once in every `within_us` (by the clock of the events, from
-    the epoch), however many events there are.
+    the epoch), however many events there are, unless people end it.
     """
 
     def __init__(self, at_least: int, within_us: int) -> None:
@@ -124,6 +138,22 @@ class Counting:
         """Events that are kept."""
         return self._subjects.kept
 
+    def begin_anew(self, subject: Subject, found_us: int, at_us: int) -> None:
+        """People have looked at what was found last at `found_us`, and closed it: what is in the
+        window with it counts no more, and nothing is found for a moment, for who closes may be a
+        program that does so at once."""
+        if found_us > at_us - self._within_us:
+            self._subjects.forget(subject)
+            window = _Counted()
+            window.last_us = at_us
+            window.not_before_us = at_us + min(self._within_us, ANEW_US)
+            self._subjects.add(subject, window)
+
+    def find_again(self) -> None:
+        """What lasts is found at its next event, whether or not it was already."""
+        for window in self._subjects.all():
+            window.hit_slot = -1
+
     def see(self, subject: Subject, evidence: Evidence, value: str | None) -> Found | None:
         """One more event; with `value`, what is to be different."""
         subjects, at_us = self._subjects, evidence.at_us
@@ -138,7 +168,7 @@ class Counting:
         if subjects.kept > EVENTS_MAX:
             subjects.make_room()
         slot = at_us // self._within_us
-        if count < self._at_least or slot == window.hit_slot:
+        if count < self._at_least or slot == window.hit_slot or at_us < window.not_before_us:
             return None
         window.hit_slot = slot
         kept = window.events if value is None else window.values.values()

@@ -38,23 +38,28 @@ class Resting(NamedTuple):
         return (*self.raised, *self.joined)
 
 
-def first_of(evidence: Iterable[Evidence]) -> Resting:
-    """What an alert rests on when it is raised."""
+def first_of(evidence: Iterable[Evidence], left_out: int = 0) -> Resting:
+    """What an alert rests on when it is raised, by a hit that does not name so many more."""
     found = _ordered(evidence)
     if len(found) <= RAISED_FIRST_MAX + RAISED_LAST_MAX:
-        return Resting(tuple(found))
+        return Resting(tuple(found), (), left_out)
     kept = (*found[:RAISED_FIRST_MAX], *found[-RAISED_LAST_MAX:])
-    return Resting(kept, (), len(found) - len(kept))
+    return Resting(kept, (), left_out + len(found) - len(kept))
 
 
-def joined_to(resting: Resting, evidence: Iterable[Evidence]) -> Resting:
-    """What it rests on once a later hit has joined it. What is named already stays as it is."""
-    raised = {one.seq for one in resting.raised}
+def joined_to(resting: Resting, evidence: Sequence[Evidence], left_out: int = 0) -> Resting:
+    """What it rests on once a later hit, that does not name so many more, has joined it. What is
+    named already stays as it is. `left_out` counts nothing twice: it may be too few."""
+    raised, joined = ({one.seq for one in some} for some in (resting.raised, resting.joined))
+    last = max(raised | joined, default=0)
     new = [one for one in evidence if one.seq not in raised]
-    merged = _ordered((*new, *resting.joined))
-    kept = tuple(merged[-JOINED_MAX:])
-    gone = {one.seq for one in resting.joined} - {one.seq for one in kept}
-    return Resting(resting.raised, kept, resting.left_out + len(gone))
+    # Named now, and left out until now, it may be: so it is if it is no later than what was named.
+    found = sum(one.seq < last and one.seq not in joined for one in new)
+    kept = tuple(_ordered((*new, *resting.joined))[-JOINED_MAX:])
+    gone = joined - {one.seq for one in kept}
+    others = (raised | joined) - {one.seq for one in evidence}
+    left = max(0, resting.left_out - found) + len(gone)
+    return Resting(resting.raised, kept, max(left, left_out - len(others)))
 
 
 def evidence_text(resting: Resting) -> str:

@@ -90,10 +90,12 @@ class Event:
 
 
 class Response(NamedTuple):
-    """What a detection asks to be done: `action` (freeze-agent, block-tool …) for so long."""
+    """What a detection asks to be done: `action` (freeze-agent, block-tool …) for so long.
+    `of_several` says that it counts together what several agents did."""
 
     action: str
     for_us: int
+    of_several: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +104,9 @@ class Hit:
 
     `subject` are the values of the detection's `by`, in its order, e.g. `("coder",)`. `agent`,
     `run`, `tool` and `upstream` are those of the completing event. `evidence` are the events it
-    rests on, oldest first; of many the first and the last. `quiet_us` is for how long later hits
-    of the same detection and subject join its alert. Made from the same events, a hit is the same.
+    rests on, oldest first; of many the first and the last, without `left_out` between them.
+    `quiet_us` is for how long later hits of the same detection and subject join its alert. Made
+    from the same events, a hit is the same.
     """
 
     detection: str
@@ -118,6 +121,7 @@ class Hit:
     evidence: tuple[Evidence, ...]
     quiet_us: int
     respond: Response | None = None
+    left_out: int = 0
 
     @property
     def at_us(self) -> int:

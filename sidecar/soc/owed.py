@@ -68,7 +68,9 @@ def owed_hit(row: WatchMemory) -> Hit:
             reason=str(said["reason"]),
             evidence=(_evidence(*said["evidence"]),),
             quiet_us=int(said["quiet_us"]),
-            respond=Response(str(said["action"]), int(said["for_us"])),
+            respond=Response(
+                str(said["action"]), int(said["for_us"]), bool(said.get("of_several"))
+            ),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"that is no response that is owed: {error}") from error
@@ -88,6 +90,7 @@ def _text(hit: Hit, respond: Response) -> str:
         "quiet_us": hit.quiet_us,
         "action": respond.action,
         "for_us": respond.for_us,
+        "of_several": respond.of_several,
     }
     return orjson.dumps(said).decode()
 

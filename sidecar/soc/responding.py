@@ -6,7 +6,8 @@ Knows, as rules:
 - **It always ends**: after `AUTOMATIC_US_MAX` at the latest.
 - **It concerns the agent of the hit and nobody else.** Whoever can make a detection fire must not
   be able to keep others from working: a tool or a destination is blocked, and approval is forced,
-  for the hit's agent only. An upstream is never blocked and nobody is revoked by itself.
+  for the hit's agent only, and nothing is done where what several did is counted together. An
+  upstream is never blocked and nobody is revoked by itself.
 - **It does not feed on itself**: who tries again what is contained is refused again and again, and
   is not contained further for that.
 - **It is bounded**: so many at once and so many an hour of a tenant. A noise that fires for many
@@ -207,6 +208,8 @@ class Responding:
         action = hit.respond.action if hit.respond is not None else ""
         if not hit.agent:
             return "no agent did this"
+        if hit.respond is not None and hit.respond.of_several:
+            return "several agents are counted together, and who came last may have done least"
         if action in _OF_AGENT:
             return hit.agent, ""
         if action == Action.BLOCK_RUN:
@@ -252,11 +255,20 @@ class Responding:
         return f"its call names several destinations: {', '.join(hosts[:5])}"
 
     async def _echo(self, hit: Hit) -> str:
-        """Why nothing is done about what another containment's refusals set off; "" otherwise."""
-        rows = await self._store.receipts(hit.tenant, hit.seq - 1, 1)
-        if rows and rows[0].seq == hit.seq and rows[0].outcome in _REFUSALS:
-            return "a containment's own refusals set it off"
-        return ""
+        """Why nothing is done about what another containment's refusals set off; "" otherwise.
+        Half of what the hit names has to be such, and not the last alone: whoever is kept from one
+        thing chooses when to ask for it once more."""
+        if not await self._is_refusal(hit.tenant, hit.seq):
+            return ""
+        refusals = [await self._is_refusal(hit.tenant, one.seq) for one in hit.evidence]
+        if 2 * sum(refusals) < len(refusals):
+            return ""
+        return "a containment's own refusals set it off"
+
+    async def _is_refusal(self, tenant: str, seq: int) -> bool:
+        """Whether a receipt tells of a call that a containment refused."""
+        rows = await self._store.receipts(tenant, seq - 1, 1)
+        return bool(rows) and rows[0].seq == seq and rows[0].outcome in _REFUSALS
 
     async def _over_bounds(self, tenant: str) -> str:
         """Why no more may be done by itself now; "" if it may."""

@@ -1,4 +1,4 @@
-"""Writes what became of a detection's response where people read of it: on the alert, its incident.
+"""Writes what was contained, or recommended, where people read of it: on the alert, its incident.
 
 Knows: that an incident somebody or something was contained for is contained, on record, and that a
 recommendation is a note on it; that a note that cannot be written undoes nothing, and is said.
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sidecar.soc.incidents import Incidents
     from sidecar.soc.responding import Raised, Responded
     from storage.protocol import WatchStore
+    from storage.watch_rows import ContainmentRow
 
 _log = logging.getLogger("aegis.soc")
 
@@ -73,9 +74,40 @@ class ResponseNotes:
         if not incident_id:
             return
         if responded.is_done:
-            moved = await self._incidents.move_incident(
-                tenant, incident_id, Move.CONTAIN, actor=actor, text=text
-            )
-            if moved.seq is not None:
-                return
+            await contained_for(self._incidents, tenant, incident_id, actor, text)
+            return
         await self._incidents.move_incident(tenant, incident_id, Move.NOTE, actor=actor, text=text)
+
+
+class ContainmentNotes:
+    """See `containment_telling.NotesContainments`."""
+
+    def __init__(self, incidents: Incidents) -> None:
+        self._incidents = incidents
+
+    async def __call__(self, row: ContainmentRow) -> str:
+        """See `NotesContainments`."""
+        tenant, incident_id = row.tenant_id, row.incident_id
+        text = f"{row.action} {row.subject}: containment {row.containment_id}"
+        try:
+            await contained_for(self._incidents, tenant, incident_id, row.actor, text)
+        except IncidentRefused as refused:
+            return f"its incident does not tell of it: {refused.title}"
+        return ""
+
+
+async def contained_for(
+    incidents: Incidents, tenant: str, incident_id: str, actor: str, text: str
+) -> None:
+    """An incident for which something was contained is contained, on record; one that is so
+    already, or is closed, has a note of it. Raises IncidentRefused."""
+    try:
+        moved = await incidents.move_incident(
+            tenant, incident_id, Move.CONTAIN, actor=actor, text=text
+        )
+        if moved.seq is not None:
+            return
+    except IncidentRefused as refused:
+        if refused.code != "wrong_state":
+            raise
+    await incidents.move_incident(tenant, incident_id, Move.NOTE, actor=actor, text=text)

@@ -17,13 +17,14 @@ from sidecar.soc.chain_link import BROKEN, Break, Link
 from sidecar.soc.events import event_of
 from sidecar.soc.model import Hit
 from sidecar.soc.watch_lease import LEASE_US, moved
+from sidecar.soc.watch_standing import closed_by, closes
 from sidecar.soc.watch_start import over_the_cut
 
 if TYPE_CHECKING:
     from sidecar.soc.engine import Engine
     from sidecar.soc.watch_rooms import Broke, Put, Rooms
     from storage.known_heads import Seen
-    from storage.records import RecordedEvent
+    from storage.records import ReceiptRow, RecordedEvent
     from storage.watch_rows import WatchMark
 
 _log = logging.getLogger("aegis.soc")
@@ -61,7 +62,8 @@ class _Pending:
 
 class Reading:
     """From `link` on; `mark` is this process's, `engine` knows nothing of what stands after `link`.
-    Hits up to `given_up_seq` are dropped, and counted."""
+    Hits up to `given_up_seq` are dropped, and counted. `new` are detections that have looked at
+    nothing yet: what lasts when they come to the mark they find behind it."""
 
     def __init__(
         self,
@@ -71,6 +73,7 @@ class Reading:
         engine: Engine,
         link: Link,
         given_up_seq: int = 0,
+        new: frozenset[str] = frozenset(),
     ) -> None:
         self.mark = mark
         self.engine = engine
@@ -84,6 +87,7 @@ class Reading:
         #: A page was begun, and what came of it is not kept yet.
         self._is_amid = False
         self._given_up_seq = given_up_seq
+        self._new, self._new_after_seq = new, mark.seq
         self._failed = self._forgotten = 0
 
     def is_idle(self, head: Seen) -> bool:
@@ -157,6 +161,11 @@ class Reading:
             broken = self.link.follow(recorded.receipt)
             if broken is not None:
                 self._broke(tenant, broken)
+            if self._new and recorded.receipt.seq > self._new_after_seq:
+                self.engine.find_again(self._new)
+                self._new = frozenset()
+            if closes(recorded.receipt):
+                await self._begin_anew(recorded.receipt)
             event = event_of(recorded)
             if event is not None:
                 rooms.counts.events += 1
@@ -168,6 +177,11 @@ class Reading:
         share.end()
         self._count(len(rows))
         return hits
+
+    async def _begin_anew(self, receipt: ReceiptRow) -> None:
+        """What people have closed is counted from here on, also where this is read again."""
+        for one in await closed_by(self._rooms.store, receipt):
+            self.engine.begin_anew(one.detection, one.subject, one.found_us, receipt.ts_us)
 
     def _kept(self, found: Sequence[Hit]) -> Sequence[Hit]:
         """All of them, but for what was given up."""

@@ -19,6 +19,7 @@ from sidecar.soc.model import Evidence
 from sidecar.soc.owed import OWED, is_open
 from sidecar.soc.watch_lease import GRACE_NS, WATCHER, first_mark, may_claim, moved
 from sidecar.soc.watch_reading import Overtaken, Reading
+from sidecar.soc.watch_standing import KNOWN, known_by, new_to, noted, own_rows
 from sidecar.soc.watch_start import REBUILD_RECEIPTS_MAX, start_before
 from storage.watch_rows import WatchMemory
 
@@ -155,13 +156,18 @@ class Watched:
         rooms, tenant = self._rooms, self.tenant
         detections = rooms.detections()
         engine = Engine(detections, tenant)
-        after, owed = ("", ""), list[WatchMemory]()
+        after, owed, own = ("", ""), list[WatchMemory](), None
         while rows := await rooms.store.watch_memories(tenant, after, MEMORIES_PAGE):
-            engine.remember(row for row in rows if row.detection != OWED)
+            engine.remember(row for row in rows if row.detection not in (OWED, KNOWN))
             owed += (row for row in rows if is_open(row))
+            own = own or own_rows(rows)
             after = (rows[-1].detection, rows[-1].subject)
         if owed:
             await rooms.raises.resume(tenant, owed)
+        new = new_to(known_by(own), detections)
+        note = noted(tenant, own, detections)
+        if own is None or own.state != note.state:
+            await rooms.store.put_rows(tenant, [note])
         head = await rooms.store.head(tenant)
         if head.seq < mark.seq:
             at = Evidence(head.seq, head.receipt_hash, "", head.ts_us)
@@ -179,4 +185,4 @@ class Watched:
             )
         rooms.counts.rebuilds += 1
         self._revision = detections.revision
-        return Reading(rooms, self._broke, mark, engine, start.link, self._given_up_seq)
+        return Reading(rooms, self._broke, mark, engine, start.link, self._given_up_seq, new)

@@ -312,6 +312,12 @@ async def test_what_verifies_the_store_names_alerts_and_incidents_that_stand_oth
         "UPDATE alert SET state = 'closed' WHERE tenant_id = $1": "its state is 'closed', and by",
         "UPDATE alert SET agent_id = 'x' WHERE tenant_id = $1": "its agent is 'x', and by receipt",
         "UPDATE alert SET incident_id = '' WHERE tenant_id = $1": "its incident_id is '', and by",
+        "UPDATE alert SET reason = 'x' WHERE tenant_id = $1": "its reason_sha256 is",
+        "UPDATE alert SET severity = 'info' WHERE tenant_id = $1": "its severity is 'info', and by",
+        "UPDATE alert SET subject = '[]' WHERE tenant_id = $1": "its subject is '[]', and by",
+        "UPDATE alert SET first_us = 5 WHERE tenant_id = $1": "its first_us is '5', and by",
+        "UPDATE alert SET evidence = '{}' WHERE tenant_id = $1": "its evidence_sha256 is",
+        """UPDATE alert SET notes = '[{"did":"close"}]' WHERE tenant_id = $1""": "its moves_sha256",
         "DELETE FROM alert WHERE tenant_id = $1 AND detection = 'first-use'": "is not in the store",
         "UPDATE incident SET state = 'closed' WHERE tenant_id = $1": "its state is 'closed', and",
         "DELETE FROM incident WHERE tenant_id = $1": f"incident {incident!r} is not in the store",
@@ -326,6 +332,11 @@ async def test_what_verifies_the_store_names_alerts_and_incidents_that_stand_oth
     for move in (Move.ACKNOWLEDGE, Move.CLOSE):
         await done(scene, incident, move, "looking")
         assert await _strays(scene.store) == [], move
+    await tamper(scene.store, "UPDATE alert SET notes = replace(notes, 'with', 'without') "
+                 "WHERE tenant_id = $1")  # fmt: skip
+    assert all(
+        "its moves_sha256 is" in one for one in await _strays(scene.store)
+    ) and await _strays(scene.store)
     for table, rows in kept.items():
         await _put_back(scene.store, table, rows)
     found = await _strays(scene.store)

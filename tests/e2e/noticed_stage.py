@@ -118,7 +118,7 @@ class Stage:
             f"  shop: {{url: '{tools}'}}\n  tools: {{url: '{tools}/mcp', kind: mcp}}\n",
             {**CATALOGUES, "policy.yaml": POLICY},
             f"tenants: {{acme: {{agents: {{{written}}}}}}}\n"
-            "approvals: {hold: 0s}\nlimits: {queue_wait: 300ms}\nsoc: {level: log}\n",
+            "approvals: {hold: 0s}\nlimits: {queue_wait: 1s}\nsoc: {level: log}\n",
         )
         config = self.process.config
         config.write_text(

@@ -103,7 +103,9 @@ def test_f8_a_store_behind_its_exported_heads_starts_only_after_it_is_on_record(
     assert receipt["action"] == "store.rollback"
     assert head(signing)[0] == 8
     # Whoever holds the receipts against all the heads sees two histories, and one that was lost.
-    assert re.match("1 FORKED: receipt [5-8]: there are 2 checkpoints of 8", verified(signing))
+    # A head that was signed between the old receipts, as on a slow disk, is what is seen first.
+    seen = r"(FORKED: receipt [5-8]: there are 2 checkpoints of 8|TAMPERED: receipt [5-7]: receipt)"
+    assert re.match(f"1 {seen}", verified(signing))
     lived(signing, 1)
     assert worm(signing)[-1] == 11
 

@@ -89,6 +89,12 @@ def test_incidents_are_worked_on_and_proven_from_the_command_line(
         assert "coder: 3 refusals" in shown and "raised     receipt" in shown
         said = asked("incidents", "acknowledge", new, "--reason", "looking")
         assert f"acknowledge socket:{getpass.getuser()}" in said and "tells of it" in said
+        asked("contain", "block-tool", "mail/send", "--for", "1h", "--incident", new,
+              "--tenant", "acme")  # fmt: skip
+        shown = asked("incidents", "show", new)
+        assert (
+            shown.startswith(f"{new}  contained") and "block-tool mail/send: containment" in shown
+        )
         asked("incidents", "note", new, "the token was \x1b[31mleaked")
         assert "\\x1b[31mleaked" in asked("incidents", "show", new), "and nothing of a terminal"
         alerts = json.loads(asked("alerts", "list", "--json", "--severity", "low"))["alerts"]

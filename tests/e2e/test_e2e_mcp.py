@@ -115,7 +115,7 @@ async def read_raw(url: str) -> str:
 async def test_c17_the_official_client_reads_over_comments_in_silent_streams(
     served: tuple[str, str, Process], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(mcp_fixture.pause, "s", 0.3)
+    monkeypatch.setitem(mcp_fixture.pause, "s", 0.4)
     direct_url, url, sidecar = served
     await asyncio.to_thread(sidecar.stop)
     sidecar.config.write_text(sidecar.config.read_text() + "limits: {heartbeat: 50ms}\n")

@@ -205,7 +205,7 @@ def test_b22_a_redirect_within_the_upstream_leads_back_through_us(
 
 def test_b22_a_foreign_redirect_is_refused(sidecar: Process) -> None:
     status, headers, body = call(sidecar, "GET", "/bin/redirect-to?url=http://169.254.169.254/")
-    assert status == 502
+    assert status == 403
     assert json.loads(body)["code"] == "redirect_refused"
     assert "location" not in headers
 

@@ -243,6 +243,8 @@ def test_an_alert_its_incident_and_a_containment_are_told(process: Process) -> N
     assert time.monotonic() - began < 5
     assert (body["severity"], body["alert"]["detection"]) == ("critical", "refused")
     assert body["alert"]["evidence"]["raised"][0]["receipt_hash"]
+    page = f"/console/incidents/{body['alert']['incident_id']}"
+    assert body["alert"]["console_url"].endswith(page)
     assert until(lambda: told(_Hook, "incident.opened", body["alert"]["incident_id"]))
     where = ("--data-dir", str(process.folder))
     assert process.cli("contain", "block-tool", "shop/empty", *where).returncode == 0

@@ -304,7 +304,7 @@ def test_limits_of_a_call_answer_under_its_id(tmp_path: Path) -> None:
     policies = tmp_path / "share/aegis-sidecar/files/policies"
     policies.mkdir(parents=True)
     (policies / "start.yaml").write_text(LIMITED)
-    settings = {"limits.calls": "1", "timeouts.idle": "1500ms"}
+    settings = {"limits.calls": "1", "timeouts.idle": "2500ms"}
     options = [f"--set=upstreams.files.{name}={value}" for name, value in settings.items()]
     wrap = Wrap(tmp_path, "files", SCRIPT, *options)
     large = wrap.asked(1, "echo", text="a" * 110_000)

@@ -21,7 +21,7 @@ from sidecar.ledger.proofs import NoProof
 from sidecar.ledger.tiles import TreeIncomplete
 from sidecar.soc.delivery_changes import DeliveryRefused
 from sidecar.soc.incidents import IncidentRefused
-from storage.errors import ReadTimeout, StoreError
+from storage.errors import CommitUnknown, QueueTimeout, ReadTimeout, StoreError
 
 TEXT_MAX: Final = 300
 
@@ -148,6 +148,10 @@ PROBLEMS: Final = _table(
         "Tell the operator; the log names the cause.",
     ),
 )
+#: What is said where something may have been recorded.
+LOOK_FIRST: Final = (
+    "Look whether it was, before you do it again; the operator sees the cause in `store status`."
+)
 #: How long whoever finds the sidecar busy should wait, in seconds.
 RETRY_AFTER_S: Final = 1
 #: Codes of rooms that say: there is no such thing.
@@ -215,6 +219,10 @@ def problem_of(error: Exception) -> Problem | None:
         return ApiProblem("not_found", str(error)).said
     if isinstance(error, ReadTimeout):
         return ApiProblem("read_timeout").said
+    if isinstance(error, CommitUnknown | QueueTimeout):
+        detail = f"the store says {error.code}: whether it was recorded is not known"
+        said = ApiProblem("store_unavailable", detail).said
+        return said.model_copy(update={"next_step": LOOK_FIRST})
     if isinstance(error, StoreError):
         # The text of an engine may tell of servers and files: it is for the log.
         return ApiProblem("store_unavailable", f"the store says {error.code}").said

@@ -58,13 +58,16 @@ async def with_previous(reader: SqlReader, row: ReceiptRow) -> dict[str, Any]:
 
 
 async def previous_hash(reader: SqlReader, tenant: str, seq: int) -> str:
-    """What receipt `seq` links to: the one before, or what the chain was cut off from."""
+    """What receipt `seq` links to: the one before, or what the chain was cut off from; raises
+    ApiProblem if it is not there any more."""
     if seq <= 1:
         return ""
     before = await reader.receipts(tenant, seq - 2, 1)
     if before and before[0].seq == seq - 1:
         return before[0].receipt_hash
     cut = await CareReader(reader).cut(tenant)
+    if cut.seq >= seq:  # it was archived since it was read
+        raise not_found("receipt", seq)
     return cut.receipt_hash if cut.seq == seq - 1 else ""
 
 

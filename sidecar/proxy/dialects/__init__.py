@@ -32,7 +32,13 @@ class Dialect(Protocol):
     ) -> ToolCall:
         """The one call in this request; raises Refused."""
 
-    def refusal(self, refused: Refused, call_id: str, call: ToolCall | None) -> WholeReply:
+    def refusal(
+        self,
+        refused: Refused,
+        call_id: str,
+        call: ToolCall | None,
+        head: RequestHead | None = None,
+    ) -> WholeReply:
         """The refusal in the protocol's own words; `call` as far as it was read."""
 
     def held(self, call: ToolCall) -> HeldReply | None:

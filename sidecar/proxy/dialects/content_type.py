@@ -1,6 +1,7 @@
 """Content-Type, read so that no two readers can differ on it.
 
-Knows: media types with parameters (RFC 9110 section 8.3). JSON and forms are UTF-8 or refused.
+Knows: media types with parameters (RFC 9110 section 8.3), which of them are JSON by another name.
+JSON and forms are UTF-8 or refused.
 Must not know: what is in a body, Content-Encoding (refused with the head).
 """
 
@@ -14,6 +15,12 @@ from sidecar.errors import Refused
 from sidecar.proxy.head import RequestHead
 
 FORM_DATA = "multipart/form-data"
+
+#: What AWS's JSON protocols call the JSON they speak.
+_OF_AWS = frozenset({"application/x-amz-json-1.0", "application/x-amz-json-1.1"})
+_LINES_OF_JSON = frozenset(
+    {"application/jsonl", "application/jsonlines", "application/ndjson", "application/x-ndjson"}
+)
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - a grammar, no secret
 #: Possessive, so that a hostile header costs one pass: what fits in one way only needs no retry.
@@ -34,7 +41,23 @@ class MediaType(NamedTuple):
     @property
     def is_json(self) -> bool:
         """Whether a body of this type is JSON."""
-        return self.name == "application/json" or self.name.endswith("+json")
+        return is_json(self.name)
+
+    @property
+    def is_lines_of_json(self) -> bool:
+        """Whether a body of this type is one JSON document a line."""
+        return is_lines_of_json(self.name)
+
+
+def is_json(name: str) -> bool:
+    """Whether this media type, in lower case, is JSON."""
+    return name == "application/json" or name.endswith("+json") or name in _OF_AWS
+
+
+def is_lines_of_json(name: str) -> bool:
+    """Whether this media type, in lower case, is one JSON document a line. Elasticsearch's own has
+    the suffix."""
+    return name in _LINES_OF_JSON or name.endswith(("+x-ndjson", "+ndjson"))
 
 
 def media_type(head: RequestHead) -> MediaType | None:

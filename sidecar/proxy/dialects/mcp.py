@@ -137,7 +137,13 @@ class McpDialect:
         """Progress, where the client asked for it and can hear it."""
         return held_reply(call)
 
-    def refusal(self, refused: Refused, call_id: str, call: ToolCall | None) -> WholeReply:
+    def refusal(
+        self,
+        refused: Refused,
+        call_id: str,
+        call: ToolCall | None,
+        head: RequestHead | None = None,
+    ) -> WholeReply:
         """The refusal as the client's SDK hands it on: a tool result or a JSON-RPC error.
 
         A refused tools/call answers 200 with `isError`; so does a judged request with an error.

@@ -1,6 +1,7 @@
 """A refusal in words and as a whole reply: status, headers, body.
 
-Knows: problem details (RFC 9457) and the lines an agent reads: what, which rule, why, what next.
+Knows: problem details (RFC 9457) and the lines an agent reads: what, which rule, why, what next;
+where vendors' own clients look for what they show of an error.
 Must not know: sockets, JSON-RPC, how a call is judged. `Refused.detail` never comes out here.
 """
 
@@ -12,6 +13,7 @@ import orjson
 
 from sidecar.errors import Refused
 from sidecar.model import ToolCall
+from sidecar.proxy.head import RequestHead
 from sidecar.proxy.websocket_handshake import VERSION
 
 CALL_ID_HEADER = "Aegis-Call-Id"
@@ -27,17 +29,39 @@ class WholeReply(NamedTuple):
     body: bytes
 
 
-def problem_reply(refused: Refused, call_id: str, call: ToolCall | None = None) -> WholeReply:
-    """The refusal as application/problem+json with a stable `code`."""
+def problem_reply(
+    refused: Refused,
+    call_id: str,
+    call: ToolCall | None = None,
+    head: RequestHead | None = None,
+) -> WholeReply:
+    """The refusal as application/problem+json with a stable `code`.
+
+    Clients of vendors show `message` of it (Docker, Twilio, AWS, GitHub), or that of `error`
+    (OpenAI, Google, Stripe, Microsoft) and nothing else: all that there is to say stands there too.
+    """
     facts = refusal_facts(refused, call_id, call)
+    words = refusal_text(refused, call_id, call)
     document = {
         "type": "about:blank",
         "title": refused.kind.title,
         "status": refused.status,
         "detail": refused.reason,
         **facts,
+        "message": words,
+        "error": {"code": refused.code, "message": words},
     }
-    return json_reply(refused.status, document, refused, call_id, "application/problem+json")
+    return json_reply(refused.status, document, refused, call_id, _problem_type(head))
+
+
+def _problem_type(head: RequestHead | None) -> str:
+    """Plain JSON for whoever takes nothing but a vendor's own: clients of Elasticsearch and GitHub
+    throw away what is of a type that they have not heard of, and the reason with it."""
+    accepted = "" if head is None else head.first.get("accept", "")
+    ranges = [one.partition(";")[0].strip().lower() for one in accepted.split(",")]
+    if all(one.startswith("application/vnd.") and one.endswith("+json") for one in ranges):
+        return "application/json"
+    return "application/problem+json"
 
 
 def json_reply(

@@ -13,10 +13,12 @@ from sidecar.errors import Refused
 from sidecar.model import ToolCall
 from sidecar.policy.catalogue import Catalogue, Entry
 from sidecar.policy.index import PolicySet
+from sidecar.proxy.destination import DESTINATION, MOVING_METHODS, with_destination
 from sidecar.proxy.dialects.context import http_facts, run_id, trace_id
 from sidecar.proxy.dialects.held import HeldReply
 from sidecar.proxy.dialects.reply import WholeReply, problem_reply
 from sidecar.proxy.dialects.rest_arguments import gather
+from sidecar.proxy.dialects.rest_disguises import refuse_other_method
 from sidecar.proxy.head import RequestHead
 from sidecar.proxy.headers import forward_headers
 from sidecar.proxy.websocket_handshake import offered
@@ -35,8 +37,11 @@ class RestDialect:
         call_id: str,
     ) -> ToolCall:
         """The call in this request; raises Refused for what cannot be judged unambiguously."""
+        refuse_other_method(head)
         entry, path_values = _match(policy_set.catalogue, upstream.name, head)
         headers = forward_headers(head, upstream)
+        if head.method in MOVING_METHODS and DESTINATION in head.first:
+            headers = with_destination(headers, head, upstream)
         if head.is_handshake:
             if not entry.websocket:
                 raise Refused("upgrade_refused")
@@ -61,9 +66,15 @@ class RestDialect:
         """HTTP has nothing to say before its one reply that every client would hear."""
         return None
 
-    def refusal(self, refused: Refused, call_id: str, call: ToolCall | None) -> WholeReply:
+    def refusal(
+        self,
+        refused: Refused,
+        call_id: str,
+        call: ToolCall | None,
+        head: RequestHead | None = None,
+    ) -> WholeReply:
         """The refusal as application/problem+json with its own HTTP status."""
-        return problem_reply(refused, call_id, call)
+        return problem_reply(refused, call_id, call, head)
 
 
 def _match(catalogue: Catalogue, upstream: str, head: RequestHead) -> tuple[Entry, dict[str, str]]:

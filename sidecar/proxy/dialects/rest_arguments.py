@@ -1,8 +1,8 @@
 """Where the arguments of a REST call stand: path, query, form, JSON; one mapping out of them.
 
 Knows: percent-decoding, `application/x-www-form-urlencoded`, what fields and files of a multipart
-form become, which bodies are read and which are known by digest only. A name twice, in two
-places with different values, or in another case beside it, is refused.
+form become, which bodies are read (lines of JSON are a list, `body`) and which are known by digest
+only. A name twice, in two places with different values, or in another case beside it, is refused.
 Must not know: routes, rules. Types are the catalogue's (`ArgumentTypes.bind`).
 """
 
@@ -26,6 +26,7 @@ from sidecar.proxy.dialects.rest_disguises import (
     refuse_disguised_json,
 )
 from sidecar.proxy.head import RequestHead
+from sidecar.proxy.json_lines import parse_lines
 from sidecar.proxy.strict_json import parse
 
 #: Methods with which most servers pass a body over, and some read it.
@@ -140,9 +141,10 @@ def _add_body(arguments: _Arguments, head: RequestHead, body: bytes, limits: Lim
     media = media_type(head)
     if media is None:
         raise Refused("unsupported_media_type", "A body needs a Content-Type")
-    if media.is_json:
+    if media.is_json or media.is_lines_of_json:
         require_utf8(media)
-        value = parse(body, limits.depth, limits.values)
+        read = parse if media.is_json else parse_lines
+        value = read(body, limits.depth, limits.values)
         members = value if type(value) is dict else {"body": value}
         if members and head.method in _WITHOUT_BODIES:
             raise Refused(

@@ -1,7 +1,8 @@
-"""Bodies that say they are one thing and would be read as another by some servers: refused.
+"""What says that it is one thing and would be read as another by some servers: refused.
 
-Knows: what a JSON text begins with, in UTF-8 or with the NULs of UTF-16 and UTF-32 between; that
-servers read JSON and forms whatever the media type says. Only the beginning is looked at: readers
+Knows: by what a request says that it is of another method; what a JSON text begins with, in UTF-8
+or with the NULs of UTF-16 and UTF-32 between; that servers read JSON and forms whatever the media
+type says. Only the beginning is looked at: readers
 of streams take the first value and leave what follows it.
 Must not know: arguments, routes, what is done with a body that goes by its digest.
 """
@@ -12,10 +13,13 @@ import re
 
 from sidecar.errors import Refused
 from sidecar.proxy.dialects.content_type import MediaType
+from sidecar.proxy.head import RequestHead
 
 FORM = "application/x-www-form-urlencoded"
 #: Parameters that make another method of a request, in lower case; `_HttpMethod` is Salesforce's.
 METHOD_OVERRIDES = frozenset({"_method", "_httpmethod", "x-http-method-override"})
+#: Headers that do.
+_METHOD_HEADERS = frozenset({"x-http-method", "x-http-method-override", "x-method-override"})
 
 #: Blanks, NUL, record separator, and the bytes of byte order marks.
 _SKIPPED_BEFORE_JSON = b" \t\r\n\v\f\0\x1e\xef\xbb\xbf\xfe\xff"
@@ -29,6 +33,28 @@ _JSON_BEGINS = re.compile(
     rb"|[\"\]]"
     rb"|(?:true|false|null|-?[0-9]++(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]++)?+)[ \t\r\n]*+[,\]])"
 )
+
+
+def refuse_other_method(head: RequestHead) -> None:
+    """No such header goes on, so that a request which says by one that it is of another method
+    would be sent as what it is not: Google's clients send a long GET as a POST, and the list that
+    an agent asked for would have become a file that it makes. What says what it is passes.
+
+    Raises Refused("invalid_argument").
+    """
+    first = head.first
+    if not (
+        "x-http-method-override" in first
+        or "x-http-method" in first
+        or "x-method-override" in first
+    ):
+        return
+    for name, value in head.headers:
+        if name.lower() in _METHOD_HEADERS and value.strip().upper() != head.method:
+            raise Refused(
+                "invalid_argument",
+                f"{name} makes another method of the request: send it with that method itself",
+            )
 
 
 def refuse_disguised_json(media: MediaType, body: bytes, *, is_by_digest: bool) -> None:

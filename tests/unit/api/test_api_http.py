@@ -239,6 +239,8 @@ async def test_a7_a_slow_read_is_cut_off_and_no_decision_waits_for_it(
     await asyncio.sleep(0.2)
     for number in range(20):
         started = loop.time()
+        if number >= 3 and started - began > LOOK_UP_S / 2:  # a slow disk
+            break
         await served.recorder.call("acme", f"meanwhile-{number}")
         await served.store.run_head("acme", "coder-acme")
         assert loop.time() - started < 1.0, "both readers of the API are busy, and nobody waits"

@@ -40,11 +40,12 @@ async def consume(one: Stage, path: str, claimed: str | None = None) -> tuple[in
 
 async def put_policy(one: Stage, text: str) -> None:
     """Another policy, in force."""
+    loads = one.log.getvalue().count("policies are in force")
     (one.folder / "policies" / "story.yaml").write_text(text)
     one.sidecar.reload_soon()
     for _ in range(100):
         await asyncio.sleep(0.05)
-        if "policies are in force" in one.log.getvalue().splitlines()[-1]:
+        if one.log.getvalue().count("policies are in force") > loads:
             return
     raise AssertionError(one.log.getvalue())
 

@@ -346,6 +346,10 @@ def test_heads_of_other_tenants_are_passed_over(
         handle.write(kept_line(other, 7))
     assert auditor.anchored("--json") == 0
     assert json.loads(capsys.readouterr().out)["anchors"]["others"] == 1
+    auditor.heads.write_bytes(kept_line(other, 7))
+    assert auditor.anchored() == 0
+    said = "unanchored: 1 checkpoint is of other tenants, and none is of this one. Receipts"
+    assert said in capsys.readouterr().out, "somebody gave the receipts of another tenant"
 
 
 def test_a_part_of_a_chain_says_why_it_is_not_anchored(

@@ -113,6 +113,14 @@ def test_a_backup_that_cannot_be_told_of_is_one_all_the_same(
     assert told(None) == "Backups are made with the server's own tools."
 
 
+def wait_for_writes(path: Path, above: int) -> None:
+    """Until somebody has written more receipts than so many."""
+    until = time.monotonic() + 20
+    while rows(path, "SELECT max(seq) FROM receipts")[0][0] <= above:
+        assert time.monotonic() < until, "the writer is not writing"
+        time.sleep(0.05)
+
+
 def test_a_backup_under_load_from_another_process_is_one_moment(tmp_path: Path) -> None:
     path = filled(tmp_path / "aegis.db", *(call(n) for n in range(20)))
     code = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(Path(__file__).parent)!r}]\n{WRITER}"
@@ -124,7 +132,7 @@ def test_a_backup_under_load_from_another_process_is_one_moment(tmp_path: Path) 
     assert writer.stdout.readline() == "ready\n"
     lengths = []
     for number in range(3):
-        time.sleep(0.2)
+        wait_for_writes(path, above=max([40, *lengths]))
         target = tmp_path / f"copy{number}.db"
         assert store_command("backup", path, target) == 0
         [report] = reports(target)

@@ -98,6 +98,10 @@ def store(tmp_path: Path) -> Path:
          "containment 'c2': its until_us is '6', and by receipt 9 '99'"),
         ("UPDATE containment SET subject = 'coder' WHERE containment_id = 'c2'",
          "containment 'c2': its subject is 'coder', and by receipt 9 'helper'"),
+        ("UPDATE containment SET reason = 'x' WHERE containment_id = 'c2'",
+         "containment 'c2': its reason is 'x', and by receipt 9 'odd'"),
+        ("UPDATE containment SET incident_id = 'i9' WHERE containment_id = 'c2'",
+         "containment 'c2': its incident_id is 'i9', and by receipt 9 'null'"),
         ("DELETE FROM containment WHERE containment_id = 'c2'",
          "containment 'c2' is not in the store, and receipt 9 tells of it"),
         ("UPDATE tool_pin SET definition = seen, sha256 = seen_sha256",
@@ -173,3 +177,61 @@ def test_how_an_agent_stands_after_a_containment_of_it_ended_is_not_guessed() ->
         said.take(AuditRow("acme", seq, 5, ACTOR, action, "agent:helper", "", after, ""))
         expected = 1 if verb == "begin" else 0
         assert len(list(said.strays("agent", {"helper": {"state": "active"}}))) == expected
+
+
+def _told(said: LastSaid, *events: tuple[str, str, Any]) -> None:
+    for seq, (action, subject, after) in enumerate(events, 1):
+        said.take(AuditRow("acme", seq, 5, ACTOR, action, subject, "", json.dumps(after), ""))
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "state"),
+    [
+        ([], "frozen"),
+        ([("agent.revoke", "agent:coder", {**shown_agent(CODER), "state": "revoked"})], "revoked"),
+        ([("agent.rotate_token", "agent:coder", {**shown_agent(CODER), "version": 4})], None),
+    ],
+)
+def test_an_agent_whose_containment_ended_stands_as_before_unless_it_was_changed(
+    meanwhile: list[tuple[str, str, Any]], state: str | None
+) -> None:
+    """Somebody froze it and a detection put it in quarantine for an hour: it is frozen again."""
+    frozen = {**shown_agent(CODER), "state": "frozen", "version": 2}
+    held = shown_containment(FREEZE._replace(action="quarantine-agent", subject="coder"))
+    begin, end = (
+        (f"containment.{verb}", "agent:coder", {**held, "state": now})
+        for verb, now in (("begin", "active"), ("expire", "expired"))
+    )
+    told = [("agent.freeze", "agent:coder", frozen), begin, *meanwhile, end]
+    for edit, key in (({}, ""), ({"state": "active"}, "state"), ({"profile": {}}, "profile"),
+                      ({"token": False}, "token")):  # fmt: skip
+        said = LastSaid(is_whole=True)
+        _told(said, *told)
+        row = {"profile": frozen["profile"], "token": True, "state": state or "active", **edit}
+        expected = [key] if key and (state is not None or key != "state") else []
+        strays = list(said.strays("agent", {"coder": row}))
+        assert [one.split(" its ")[1].split(" ")[0] for one in strays] == expected, (edit, strays)
+
+
+def test_an_agent_that_is_contained_keeps_its_team_and_token_on_record() -> None:
+    said = LastSaid(is_whole=True)
+    held = shown_containment(FREEZE._replace(subject="coder"))
+    _told(said, ("agent.register", "agent:coder", shown_agent(CODER)),
+          ("containment.begin", "agent:coder", held))  # fmt: skip
+    row = {**shown_agent(CODER), "state": "frozen", "version": 2}
+    assert list(said.strays("agent", {"coder": row})) == []
+    (stray,) = said.strays("agent", {"coder": {**row, "profile": {"team": "ops"}}})
+    assert stray.startswith("agent 'coder': its profile is '{\"team\":\"ops\"}', and by receipt 2")
+
+
+def test_of_two_containments_the_one_that_changed_it_last_leads_back() -> None:
+    said, held = LastSaid(is_whole=True), shown_containment(FREEZE._replace(subject="coder"))
+    other = {**held, "containment_id": "c3", "action": "quarantine-agent"}
+    _told(said, ("agent.register", "agent:coder", shown_agent(CODER)),
+          ("containment.begin", "agent:coder", held), ("containment.begin", "agent:coder", other),
+          ("containment.undo", "agent:coder", held))  # fmt: skip
+    rows = [{"coder": {"state": state}} for state in ("active", "frozen", "quarantined")]
+    assert [len(list(said.strays("agent", one))) for one in rows] == [1, 1, 0]
+    said.take(AuditRow("acme", 5, 5, ACTOR, "containment.undo", "agent:coder", "",
+                       json.dumps(other), ""))  # fmt: skip
+    assert [len(list(said.strays("agent", one))) for one in rows] == [1, 0, 1]

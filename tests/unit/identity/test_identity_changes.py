@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 from identity_setup import OTHER_TOKEN, TOKEN, Place, configured, place
 
+from sidecar.control.api.problems import problem_of
 from sidecar.identity.agent_states import Move
 from sidecar.identity.changes import ChangeRefused, Changes
 from sidecar.identity.profiles import AgentProfile, KeyProfile
 from sidecar.identity.tokens import sha256_of
 from sidecar.ledger.fence import Standing
 from sidecar.model import AgentState, Principal, RiskLevel, Role, TrustLevel
+from storage.errors import CommitUnknown, QueueTimeout, ReadTimeout, StoreError
 from storage.records import Answer, Entry, Recorded, Unrecordable
 from storage.standing import AuditRow
 
@@ -165,6 +167,62 @@ async def test_a_row_that_keeps_changing_is_told(tmp_path: Path) -> None:
         changes = Changes(at.config, at.callers.registry, queue, at.clock, at.fence)
         assert await refused(changes.move("acme", "coder", Move.FREEZE, actor=WHO)) == "stale"
         assert queue.tries == 4
+
+
+async def test_what_is_on_record_is_told_also_where_the_store_cannot_be_read_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was told as refused: the key counted, and nobody had it; the token before was dead."""
+    async with place(tmp_path) as at:
+        registry, changes = at.callers.registry, at.callers.changes
+        read = type(registry)._read
+        reads = list[int]()
+
+        async def every_other(self: Any, tenant: str) -> None:
+            reads.append(1)
+            if len(reads) % 2 == 0:
+                raise ReadTimeout("by the time it was recorded")
+            await read(self, tenant)
+
+        monkeypatch.setattr(type(registry), "_read", every_other)
+        agent = await changes.register_agent("acme", "helper", PROFILE, actor=WHO)
+        found = registry.by_token(sha256_of(agent.token or ""))
+        assert found is not None and found.agent == "helper" == agent.agent.agent
+        rotated = await changes.rotate_token("acme", "helper", actor=WHO)
+        assert registry.by_token(sha256_of(agent.token or "")) is None
+        assert registry.by_token(sha256_of(rotated.token or "")) is not None
+        frozen = await changes.move("acme", "helper", Move.FREEZE, actor=WHO)
+        assert frozen.agent.state is AgentState.FROZEN
+        key = await changes.make_key("acme", KEY, actor=WHO)
+        known = registry.view("acme")
+        assert known is not None and key.key is not None and key.key_id in known.keys
+        gone = await changes.revoke_key("acme", key.key_id, actor=WHO)
+        assert gone.state == "revoked" and len(reads) == 10
+        before = registry.view("acme")
+        monkeypatch.setattr(type(registry), "_read", read)
+        await registry.renew("acme")
+        after = registry.view("acme")
+        assert before is not None and after is not None
+        assert before.epoch == after.epoch - 1, "what rests on it is looked at anew"
+
+
+@pytest.mark.parametrize("error", [CommitUnknown("cut off"), QueueTimeout()])
+async def test_who_made_what_may_be_on_record_is_told_to_look(
+    tmp_path: Path, error: StoreError
+) -> None:
+    class Unsure:
+        async def submit(self, entry: Entry) -> Answer:
+            raise error
+
+    async with place(tmp_path) as at:
+        changes = Changes(at.config, at.callers.registry, Unsure(), at.clock, at.fence)
+        with pytest.raises(ChangeRefused, match="whether it was recorded is not known") as caught:
+            await changes.make_key("acme", KEY, actor=WHO)
+        assert caught.value.code == error.code
+        assert "`keys list`" in caught.value.next_step
+        said = problem_of(caught.value)
+        assert said is not None and said.status == 503
+        assert "before you do it again" in said.next_step and "not known" in said.detail
 
 
 @pytest.mark.parametrize(("tenant", "agent", "code"), [

@@ -18,6 +18,7 @@ from sidecar.policy.contained import Action
 from sidecar.policy.runs import RunState
 from sidecar.soc import responding as responding_module
 from sidecar.soc.model import Evidence, Hit, Response, Severity
+from sidecar.soc.owed import owed_hit, owed_rows
 from sidecar.soc.responding import (
     AUTOMATIC_MAX,
     AUTOMATIC_PER_HOUR_MAX,
@@ -271,6 +272,41 @@ async def test_refusals_of_a_containment_lead_to_no_other(tmp_path: Path, code: 
         (said,) = await Desk(at).respond(found("freeze-agent"))
         assert said.is_done == (code == "policy_deny"), "positive control"
         assert said.is_done or "own refusals" in said.text
+
+
+@pytest.mark.parametrize(("codes", "is_done"), [
+    (("policy_deny", "policy_deny", "policy_deny", "contained"), True),
+    (("policy_deny", "contained", "policy_deny", "contained"), False),
+    (("contained", "contained", "contained", "policy_deny"), True),
+])  # fmt: skip
+async def test_one_contained_call_at_the_right_moment_spares_nobody(
+    tmp_path: Path, codes: tuple[str, ...], is_done: bool
+) -> None:
+    async with place(tmp_path) as at:
+        for seq, code in enumerate(codes, 1):
+            row = blank_receipt(
+                "acme", "refusal", event_id=f"e{seq}", call_id=f"c{seq}", ts_us=1,
+                agent_id="coder", outcome=code,
+            )  # fmt: skip
+            assert isinstance(await at.queue.submit(Entry(row)), Recorded)
+        storm = found("freeze-agent", seq=len(codes))
+        evidence = tuple(Evidence(seq, "h", f"c{seq}", 5) for seq in range(1, len(codes) + 1))
+        (said,) = await Desk(at).respond(storm._replace(hit=replace(storm.hit, evidence=evidence)))
+        assert said.is_done == is_done
+
+
+async def test_who_came_last_is_not_contained_for_what_others_did(tmp_path: Path) -> None:
+    async with place(tmp_path) as at:
+        desk = Desk(at)
+        several = Response("freeze-agent", HOUR_US, of_several=True)
+        shared = found("freeze-agent", detection="shared")
+        shared = shared._replace(hit=replace(shared.hit, respond=several))
+        (said,) = await desk.respond(shared)
+        assert not said.is_done and "who came last" in said.text
+        (owed,) = owed_rows([shared])
+        assert owed_hit(owed).respond == several, "also by whoever does it after a crash"
+        older = owed._replace(state=owed.state.replace(',"of_several":true', ""))
+        assert owed_hit(older).respond == Response("freeze-agent", HOUR_US)
 
 
 async def test_a_store_that_fails_leaves_a_recommendation_and_the_others_are_done(

@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 from identity_setup import Place, place
 
+from sidecar.identity.containment_words import read_wanted
 from sidecar.soc import responding as responding_module
+from sidecar.soc.alert_states import Move
 from sidecar.soc.correlation import Raised
 from sidecar.soc.incidents import Incidents
 from sidecar.soc.model import Evidence, Hit, Response, Severity
 from sidecar.soc.notes import read_notes
 from sidecar.soc.responding import Responding
-from sidecar.soc.response_notes import ResponseNotes
+from sidecar.soc.response_notes import ContainmentNotes, ResponseNotes
 from sidecar.soc.watch_counts import WatchCounts
 from storage.watch_rows import AlertRow, IncidentRow
 
@@ -97,3 +99,49 @@ async def test_a_note_that_cannot_be_written_undoes_nothing(
         incident = await at.store.incident("acme", "i1")
         assert incident is not None and incident.state == "contained", "the other one is written"
         assert "could not be noted" in caplog.text
+
+
+async def test_what_people_contain_for_an_incident_stands_on_it(tmp_path: Path) -> None:
+    async with place(tmp_path) as at:
+        assert await at.store.put_rows("acme", [INCIDENT])
+        incidents = Incidents(at.store, at.queue, at.clock, at.fence)
+        containing = at.callers.containing
+        containing.notes = ContainmentNotes(incidents)
+
+        async def contains(tool: str, incident: str = "i1") -> str:
+            wanted = read_wanted(
+                "acme", "block-tool", tool, actor="person:ana", incident_id=incident
+            )
+            return (await containing.contain(wanted)).remark
+
+        await contains("shop/t0", "")
+        assert "does not tell" not in await contains("shop/t1")
+        await contains("shop/t2")
+        await incidents.move_incident("acme", "i1", Move.CLOSE, actor="person:bob")
+        assert "does not tell" not in await contains("shop/t3")
+        incident = await at.store.incident("acme", "i1")
+        assert incident is not None and incident.state == "closed"
+        notes = read_notes(incident.notes)
+        said = [(note.actor, note.did, note.text.partition(":")[0]) for note in notes]
+        assert said == [
+            ("person:ana", "contain", "block-tool shop/t1"),
+            ("person:ana", "note", "block-tool shop/t2"),
+            ("person:bob", "close", ""),
+            ("person:ana", "note", "block-tool shop/t3"),
+        ]
+        for note in notes[:2]:
+            named = note.text.rpartition(" ")[2]
+            assert await at.store.containment("acme", named) is not None
+
+
+async def test_an_incident_that_takes_no_note_is_remarked_and_keeps_nothing_free(
+    tmp_path: Path,
+) -> None:
+    async with place(tmp_path) as at:
+        assert await at.store.put_rows("acme", [INCIDENT._replace(notes="no notes")])
+        at.callers.containing.notes = ContainmentNotes(
+            Incidents(at.store, at.queue, at.clock, at.fence)
+        )
+        wanted = read_wanted("acme", "block-tool", "shop/t1", actor="ana", incident_id="i1")
+        done = await at.callers.containing.contain(wanted)
+        assert done.row.state == "active" and "does not tell of it" in done.remark

@@ -13,7 +13,7 @@ from ledger_setup import reference_canonical
 from ledger_tree_reference import key_id, mth, path, subproof
 from ledger_vectors import bodies, hash_of
 
-SEEDS = {"log": b"\x01" * 32, "stranger": b"\x02" * 32}
+SEEDS = {"log": b"\x01" * 32, "stranger": b"\x02" * 32, "next": b"\x03" * 32}
 
 
 def private(name: str) -> Ed25519PrivateKey:
@@ -34,6 +34,58 @@ def origin() -> str:
 
 def leaves() -> list[bytes]:
     return [sha256(b"\x00" + reference_canonical(body)).digest() for body in bodies()]
+
+
+def changed_key(old: str, new: str, *signers: str) -> str:
+    """What the `resource` of a receipt says that tells of another key."""
+    text = f"aegis-sidecar/key-rotation/v1\n{origin()}\n{vkey(old)}\n{vkey(new)}\n"
+    lines = [note(text, by=one, name=origin()).split("\n\n")[1] for one in signers or (old, new)]
+    return f"{text}\n{''.join(lines)}"
+
+
+def with_changes(*changes: str) -> list[dict[str, Any]]:
+    """Two receipts, and one more for each change of the key, a second of a call after each."""
+    found = bodies()[:2]
+    for change in changes:
+        told = {**bodies()[6], "ts_us": 2**53 - 1, "action": "receipts.rotate_key"}
+        found += [told | {"resource": change}, {**bodies()[1], "ts_us": 2**53 - 1}]
+    prev = ""
+    for seq, body in enumerate(found, 1):
+        body |= {"seq": seq, "prev_receipt_hash": prev, "event_id": f"{seq:032x}"}
+        prev = hash_of(body)
+    return found
+
+
+def key_changes() -> list[dict[str, Any]]:
+    """Receipts of three chains that tell of other keys, and what heads of them are taken for by
+    whoever trusts one key: `anchored` is up to where, `kind` what is wrong."""
+    chains = {
+        "handed over": [changed_key("log", "next")],
+        "one signature": [changed_key("log", "next", "log")],
+        "by a replaced key": [changed_key("log", "next"), changed_key("log", "stranger")],
+        "and back": [changed_key("log", "next"), changed_key("next", "log")],
+    }
+    cases = [
+        ("handed over", "log", [(2, "log"), (3, "next"), (4, "next")], {"anchored": 4}),
+        ("handed over", "next", [(2, "log"), (4, "next")], {"anchored": 4}),
+        ("handed over", "log", [(2, "log"), (3, "log")], {"kind": "replaced_key"}),
+        ("handed over", "stranger", [(2, "log")], {"kind": "unknown_key"}),
+        ("one signature", "log", [(2, "log")], {"kind": "bad_rotation"}),
+        ("by a replaced key", "next", [(2, "log"), (6, "next")], {"anchored": 6}),
+        ("by a replaced key", "next", [(6, "stranger")], {"kind": "unknown_key"}),
+        ("by a replaced key", "log", [(6, "stranger")], {"kind": "unknown_key"}),
+        ("and back", "next", [(2, "log"), (4, "next"), (6, "log")], {"anchored": 6}),
+        ("and back", "log", [(6, "next")], {"kind": "replaced_key"}),
+    ]
+    found = []
+    for name, trusted, heads, verdict in cases:
+        told = with_changes(*chains[name])
+        tree = [sha256(b"\x00" + reference_canonical(body)).digest() for body in told]
+        notes = [note(text_of(size, mth(tree[:size])), by=by) for size, by in heads]
+        lines = [{**body, "receipt_hash": hash_of(body)} for body in told]
+        case = {"name": name, "trusted": trusted, **verdict, "notes": notes, "receipts": lines}
+        found.append(case)
+    return found
 
 
 def text_of(size: int, root: bytes, name: str | None = None) -> str:
@@ -97,4 +149,5 @@ def checkpoint_vectors() -> dict[str, Any]:
             for old, size in ((1, 5), (5, 8), (4, 8), (8, 8))
         ],
         "must_reject": rejected(),
+        "key_changes": key_changes(),
     }

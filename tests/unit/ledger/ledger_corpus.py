@@ -124,6 +124,28 @@ def with_facts(number: int = 0, **forged: str | None) -> list[bytes]:
     found[4]["request_sha256"] = _under(_salt(_FACTS), "a body")
     if number:
         beside[number - 1] |= forged
+    return _beside(found, beside)
+
+
+def shown_salts(number: int = 0, **forged: str | None) -> list[bytes]:
+    """Two receipts without arguments that show their salt in `resource`: a call with a body, and
+    its outcome. A third has such a text of its own, and is no call."""
+    found = bodies()[:3]
+    found[2] |= {"event_id": id_of(10), "kind": "control", "approver": "ops", "call_id": None}
+    beside: list[dict[str, str | None]] = [
+        {"salt": _salt(_FACTS).hex(), "arguments": None, "facts": _FACTS},
+        {"salt": _salt(_BARE).hex(), "arguments": None, "facts": _BARE},
+        {"salt": _salt("{}").hex(), "arguments": _ARGUMENTS, "facts": "{}"},
+    ]
+    for body, more in zip(found, beside, strict=True):
+        body["resource"] = f"salt:{_under(bytes.fromhex(str(more['salt'])), '')}"
+    found[2] |= {"resource": "salt:", "args_commitment": _under(_salt("{}"), _ARGUMENTS)}
+    if number:
+        beside[number - 1] |= forged
+    return _beside(found, beside)
+
+
+def _beside(found: list[Body], beside: list[dict[str, str | None]]) -> list[bytes]:
     prev, lines = "", []
     for body, more in zip(found, beside, strict=True):
         body["prev_receipt_hash"] = prev
@@ -258,6 +280,18 @@ MUST_REJECT: dict[str, Rejected] = {
         with_facts(1, salt=None, arguments=None, facts=_BARE), 1, 1, "no salt that could stand"
     ),
     "arguments_edited": Rejected(with_facts(1, arguments="{}"), 1, 1, "arguments are not those"),
+    "salt_in_capitals": Rejected(
+        with_facts(4, salt=_NONCE.hex().upper()), 4, 4, "salt is not lower-case hex"
+    ),
+    "salt_with_blanks": Rejected(
+        with_facts(3, salt=_salt(_BARE).hex(" ")), 3, 3, "salt is not lower-case hex"
+    ),
+    "facts_under_another_salt_than_shown": Rejected(
+        shown_salts(1, salt=_salt(_BARE).hex(), facts=_BARE), 1, 1, "salt is not the one"
+    ),
+    "facts_of_an_outcome_under_another_salt": Rejected(
+        shown_salts(2, salt=_salt(_FACTS).hex(), facts=_FACTS), 2, 2, "salt is not the one"
+    ),
 }
 
 
@@ -273,6 +307,7 @@ MUST_ACCEPT: dict[str, tuple[list[bytes], int]] = {
     "later_part": (whole()[4:], 5),
     "other_key_order_blanks_and_escapes": ([_reordered_keys(text) for text in whole()], 1),
     "with_facts": (with_facts(), 1),
+    "with_shown_salts": (shown_salts(), 1),
     "with_facts_erased": (with_facts(1, salt=None, arguments=None, facts=None), 1),
     "no_newline_at_the_end": ([*whole()[:-1], whole()[-1].rstrip(b"\n")], 1),
 }

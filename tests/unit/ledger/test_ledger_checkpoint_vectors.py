@@ -51,6 +51,19 @@ def test_published_heads_anchor_the_published_receipts() -> None:
     assert judged(VECTORS["checkpoints"][1]["note"]).size == 5
 
 
+@pytest.mark.parametrize("case", VECTORS["key_changes"], ids=lambda case: case["name"])
+def test_f4_published_changes_of_the_key(case: dict[str, Any]) -> None:
+    key = read_verifier_key(VECTORS["keys"][case["trusted"]]["vkey"])
+    heads = [Kept(*read_signed(note)) for note in case["notes"]]
+    watch = watch_for(heads)
+    lines = [json.dumps(receipt).encode() + b"\n" for receipt in case["receipts"]]
+    verdict = verify_lines(lines, watch=watch)
+    assert verdict.holds, verdict
+    found = anchored(verdict, watch, heads, [TrustedKey(key.public, key.name)])
+    assert (found.fault.kind if found.fault else None) == case.get("kind")
+    assert found.fault or found.size == case["anchored"]
+
+
 @pytest.mark.parametrize("case", VECTORS["must_reject"], ids=lambda case: case["name"])
 def test_f4_must_reject(case: dict[str, str]) -> None:
     found = judged(VECTORS["checkpoints"][0]["note"], case["note"])

@@ -64,8 +64,12 @@ def check(line: bytes, seq: int, is_start: bool, before: dict[str, Any]) -> dict
             == body["args_commitment"]
         )
     if beside["salt"] is not None:
+        assert re.fullmatch("[0-9a-f]{32}|[0-9a-f]{64}", beside["salt"])
         key = bytes.fromhex(beside["salt"])
-        assert len(key) in (16, 32)
+        shown = body["resource"] or ""
+        if body["kind"] in ("intent", "refusal", "outcome") and beside["arguments"] is None:
+            is_shown = shown == f"salt:{hmac.digest(key, b'', 'sha256').hex()}"
+            assert is_shown or not shown.startswith("salt:")
         if len(key) == 32 and beside["facts"] is not None:
             assert key[16:] == sha256(key[:16] + beside["facts"].encode()).digest()[:16]
     else:

@@ -186,7 +186,9 @@ def _api_keys(text: str) -> Iterator[Span]:
             found = form.match(text, at)
             if found is not None:
                 yield found.span()
-            at = text.find(begin, at + 1 if found is None else found.end())
+                if form.pattern.endswith(",}"):
+                    at = max(at, found.end() - len(begin))
+            at = text.find(begin, at + 1)
     # As a search that ignores case does: more than one letter is an i, and an s.
     folded = text.replace("\u0130", "i").replace("\u0131", "i").casefold()
     if any(scheme in folded for scheme in _SCHEMES):

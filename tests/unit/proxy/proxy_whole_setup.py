@@ -128,10 +128,12 @@ async def whole(
     mcp: str = "",
     tls: str = "",
     endpoint: str = "/rpc",
+    base: str = "",
 ) -> AsyncIterator[Whole]:
     """A sidecar with the upstreams `api` (rest) and `mcp` (mcp), both answered by `talk`. `api` is
     what else the configuration says of the first, e.g. `, run: trusted`, `mcp` of the second,
-    whose path is `endpoint`; `tls` what the data listener speaks TLS with."""
+    whose path is `endpoint`; `tls` what the data listener speaks TLS with, `base` the path of the
+    first."""
     (folder / "policies").mkdir(exist_ok=True)
     for name, text in policies.items():
         (folder / "policies" / name).write_text(text)
@@ -141,7 +143,7 @@ async def whole(
             f"listen: {{data: {_data(tls)}, control: '127.0.0.1:{free_port()}'}}\n"
             f"store: sqlite:///{folder}/aegis.db\n"
             f"policies: {folder}/policies\n"
-            f"upstreams:\n  api: {{url: '{url}'{api}}}\n"
+            f"upstreams:\n  api: {{url: '{url}{base}'{api}}}\n"
             f"  mcp: {{url: '{url}{endpoint}', kind: mcp{mcp}}}\n{more}"
         )
         loaded = load_config(folder / "sidecar.yaml", {}, [])

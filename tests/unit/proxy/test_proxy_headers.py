@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from proxy_wire_setup import CALL_ID, upstream_of
 
+from sidecar.config.credential_model import QueryPart
 from sidecar.config.model import Auth, Secret
 from sidecar.errors import Refused
 from sidecar.proxy.head import HeadRules, RequestHead, read_head
@@ -76,6 +77,40 @@ def test_b22_a_name_of_something_made_is_no_redirect() -> None:
     public = ("Location", "https://public.acme.io/v4/items/8")
     assert back(public, status=201)[0] == public
     assert back(("Location", "/v4/items/8"), status=201)[0] == ("Location", "/up/items/8")
+
+
+@pytest.mark.parametrize("status", [200, 201, 202])
+def test_a_place_that_was_a_whole_url_is_one_for_who_goes_on_there_by_himself(status: int) -> None:
+    """Google's clients send an upload there, those of Azure join a path to their base URL."""
+    for own in ("http://127.0.0.1:3001/v4/up?id=%2F", "HTTP://127.0.0.1:3001/v4/up?id=%2F"):
+        seen = back(("Location", own), status=status)[0]
+        assert seen == ("Location", "http://localhost/up/up?id=%2F")
+        assert back(("Location", own), status=307)[0] == ("Location", "/up/up?id=%2F")
+    away = ("Location", "http://127.0.0.1:3001/other/up")
+    assert back(away, status=status)[0] == away
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Operation-Location",
+        "azure-asyncoperation",
+        "X-Goog-Upload-URL",
+        "X-Goog-Upload-Control-URL",
+    ],
+)
+def test_b22_where_vendors_clients_go_on_leads_through_the_sidecar(name: str) -> None:
+    own = "http://127.0.0.1:3001/v4/ops/1?x=%C3%A9"
+    assert back((name, own), status=202)[0] == (name, "http://localhost/up/ops/1?x=%C3%A9")
+    for other in (
+        "https://elsewhere.example/v4/ops/1", "http://127.0.0.1:3001/v4/../ops", "/v4/ops/1",
+        "http://127.0.0.1:3001/ops/1", "http://a@127.0.0.1:3001/v4/ops/1", "http://[x/v4", "", "7",
+    ):  # fmt: skip
+        assert back((name, other))[0] == (name, other)
+    hidden = upstream_of(
+        3001, path="/v4", query=(QueryPart(name="key", value=Secret("s"), is_secret=True),)
+    )
+    assert len(reply_headers(Reply(202, ((name, own),)), hidden, head(), CALL_ID)) == 1
 
 
 def test_content_location_leads_back_or_is_left_out() -> None:

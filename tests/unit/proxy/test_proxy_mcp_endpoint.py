@@ -52,7 +52,7 @@ async def test_b22_an_endpoint_that_wants_a_slash_is_told_and_no_circle(
     """Any path of ours leads to the URL as it is configured, which answers with the redirect."""
     async with whole(tmp_path, redirecting("/rpc/", status), FILES) as one:
         got, said, headers = await called(one)
-    assert (got, said["id"], said["error"]["data"]["code"]) == (502, 1, "redirect_refused")
+    assert (got, said["id"], said["error"]["data"]["code"]) == (403, 1, "redirect_refused")
     assert "upstreams.NAME.url" in said["error"]["message"]
     assert "location" not in headers
     ends = [each["outcome"] for each in receipts(tmp_path) if each["kind"] == "outcome"]
@@ -144,4 +144,4 @@ async def test_b22_a_circle_is_one_with_a_query_too(tmp_path: Path) -> None:
     talk = redirecting(f"/rpc/?key={SENT}")
     async with whole(tmp_path, talk, FILES, mcp=with_query(tmp_path)) as one:
         got, said, _ = await called(one)
-    assert (got, said["error"]["data"]["code"]) == (502, "redirect_refused")
+    assert (got, said["error"]["data"]["code"]) == (403, "redirect_refused")

@@ -172,6 +172,51 @@ async def test_a_document_that_is_no_object_is_an_argument_of_its_own(tmp_path: 
     assert forwarded(one.arrived) == [{"pin": "***", "mail": "***", "n": 3}]
 
 
+async def test_lines_of_json_are_masked_each(tmp_path: Path) -> None:
+    rules = policy("{redact: {request: [args.body.pin, body.mail, card_number]}}")
+    sent = {"Content-Type": "application/vnd.elasticsearch+x-ndjson; compatible-with=9"}
+    body = b'{"index":{}}\n{"pin":1, "mail":2,"n":3}\r\n{"card":"4111 1111 1111 1111"}'
+    async with whole(tmp_path, OK, rules) as one:
+        await one.ask("POST", "/api/post", body, sent)
+    head, _, arrived = one.arrived.partition(b"\r\n\r\n")
+    assert arrived == b'{"index":{}}\n{"pin":"***","mail":"***","n":3}\n{"card":"***"}\n'
+    assert f"content-length: {len(arrived)}".encode() in head.lower()
+    assert json.loads(receipts(tmp_path)[0]["arguments"]) == {
+        "body": [{"index": {}}, {"mail": "***", "n": 3, "pin": "***"}, {"card": "***"}]
+    }
+
+
+async def test_json_as_aws_calls_it_is_masked_both_ways(tmp_path: Path) -> None:
+    rules = policy("{redact: {request: [args.Key], response: [body.Item]}}")
+    media = "application/x-amz-json-1.0"
+    async with whole(tmp_path, answering(reply(b'{"Item":1,"n":2}', media)), rules) as one:
+        answer = await one.ask("POST", "/api/post", {"Key": 1, "T": 2}, {"Content-Type": media})
+    assert forwarded(one.arrived) == {"Key": "***", "T": 2}
+    assert answer.json == {"Item": "***", "n": 2}
+
+
+@pytest.mark.parametrize(
+    ("body", "media", "shown"),
+    [
+        (b'[{"pin":"hush","card":"hush","n":1}]', "application/json",
+         [{"pin": "***", "card": "***", "n": 1}]),
+        (b'{"pin":"hush","n":1}\n{"a":{"card":1}}\n', "application/x-ndjson",
+         [{"pin": "***", "n": 1}, {"a": {"card": 1}}]),
+    ],
+)  # fmt: skip
+async def test_a_refused_list_is_recorded_and_told_masked(
+    tmp_path: Path, body: bytes, media: str, shown: Any
+) -> None:
+    rules = policy(
+        "{redact: {request: [body.pin, args.body.card]}}",
+        "{id: no, effect: deny, tools: api/post, reason: 'not {args.body}'}",
+    )
+    async with whole(tmp_path, OK, rules) as one:
+        answer = await one.ask("POST", "/api/post", body, {"Content-Type": media})
+    assert (answer.json["code"], b"hush" in answer.body) == ("policy_deny", False)
+    assert json.loads(receipts(tmp_path)[0]["arguments"]) == {"body": shown}
+
+
 async def test_what_is_refused_is_recorded_masked(tmp_path: Path) -> None:
     rules = policy(
         "{redact: {request: card_number}}",
@@ -287,7 +332,7 @@ async def test_an_answer_that_cannot_be_masked_is_withheld(tmp_path: Path) -> No
     async with whole(tmp_path, talk, MASK_REPLY) as one:
         for number in range(len(UNREADABLE)):
             rest = await one.ask("GET", "/api/get")
-            assert (rest.status, rest.json["code"]) == (502, "cannot_redact"), number
+            assert (rest.status, rest.json["code"]) == (403, "cannot_redact"), number
         assert (await one.ask("GET", "/api/get")).body == b"{}", "positive control"
     kinds = [one["outcome"] for one in receipts(tmp_path) if one["kind"] == "outcome"]
     assert kinds == ["withheld"] * len(UNREADABLE) + ["completed"]
@@ -316,7 +361,7 @@ async def test_b_too_large_an_answer_is_refused_before_it_begins(tmp_path: Path)
     async with whole(tmp_path, answering(reply(b"a" * 1025, "text/plain")), LIMITED) as one:
         answer = await one.ask("GET", "/api/get")
         tool = await one.tool("look")
-    assert (answer.status, answer.json["code"]) == (502, "response_too_large")
+    assert (answer.status, answer.json["code"]) == (403, "response_too_large")
     assert tool.json["result"]["isError"] is True
     assert {one["outcome"] for one in receipts(tmp_path) if one["kind"] == "outcome"} == {
         "withheld"
@@ -341,7 +386,7 @@ async def test_b_what_is_bounded_comes_plain(tmp_path: Path) -> None:
     asked = {"Accept-Encoding": "gzip, br", "Range": "bytes=0-9"}
     async with whole(tmp_path, talk, LIMITED) as one:
         answer = await one.ask("GET", "/api/get", None, asked)
-    assert (answer.status, answer.json["code"]) == (502, "response_too_large")
+    assert (answer.status, answer.json["code"]) == (403, "response_too_large")
     assert "compressed" in answer.json["detail"]
     head = one.arrived.lower()
     assert b"accept-encoding: identity\r\n" in head and b"gzip" not in head

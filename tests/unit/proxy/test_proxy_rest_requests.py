@@ -149,3 +149,29 @@ def _names(value: Any) -> list[str]:
     if isinstance(value, list):
         return [name for child in value for name in _names(child)]
     return []
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "value", "is_refused"),
+    [
+        ("POST", "X-HTTP-Method-Override", "GET", True),  # a long query of Google's clients
+        ("POST", "X-HTTP-Method", "MERGE", True),  # OData
+        ("POST", "x-method-override", "delete", True),
+        ("GET", "X-HTTP-METHOD-OVERRIDE", "DELETE", True),
+        ("POST", "X-HTTP-Method", "", True),
+        ("POST", "X-HTTP-Method-Override", "post", False),
+        ("POST", "X-HTTP-Methods", "DELETE", False),
+    ],
+)
+def test_b12_what_says_that_it_is_of_another_method_is_not_sent_as_what_it_is_not(
+    setup: Setup, method: str, name: str, value: str, is_refused: bool
+) -> None:
+    request = head(method, "/shop/orders", {name: value})
+    if is_refused:
+        with pytest.raises(Refused, match="another method") as caught:
+            setup.call(DIALECT, request, b"")
+        assert caught.value.code == "invalid_argument"
+    else:
+        call = setup.call(DIALECT, request, b"")
+        assert (name, value) in call.headers or value == "post"
+        assert value != "post" or not call.headers

@@ -319,15 +319,6 @@ def test_of_many_events_the_first_and_the_last_are_named() -> None:
     assert seqs == [*range(1, half + 1), *range(101 - half, 101)]
 
 
-def test_a_run_is_its_agents() -> None:
-    found = compiled("detection: r\nseverity: low\nby: run\nat_least: 2\nwithin: 60s\n")
-    engine = Engine(found, "acme")
-    for seq, (agent, run) in enumerate([("a", "1"), ("b", "1"), ("a", "2"), ("b", "")], 1):
-        assert engine.see(event(seq, START_US, agent=agent, run=run)) == ()
-    hits = engine.see(event(9, START_US, agent="a", run="1"))
-    assert [hit.subject for hit in hits] == [("a/1",)]
-
-
 def test_g11_a_storm_of_twenty_thousand_events_is_few_hits_and_little_memory() -> None:
     engine = Engine(ALL, "acme")
     hits = [

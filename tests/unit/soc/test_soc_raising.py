@@ -13,7 +13,7 @@ from sidecar.soc.correlation import Noticed, Raised
 from sidecar.soc.deliveries import Told
 from sidecar.soc.levels import Level
 from sidecar.soc.model import Response, Severity
-from sidecar.soc.owed import is_open
+from sidecar.soc.owed import OWED, is_open
 from sidecar.soc.raising import Raiser, deliveries_for
 from sidecar.soc.watch_rooms import Rooms
 from sidecar.soc.watched import Watched
@@ -133,7 +133,7 @@ async def test_who_watches_next_does_what_is_owed_about_an_alert_and_only_once(
         for one in next_one.asked:
             assert one.hit.respond == Response("freeze-agent", 3_600_000_000)
             assert (one.hit.seq, one.hit.reason) == (3, alert.reason)
-        (owed,) = await at.store.watch_memories("acme", ("", ""), 9)
+        (owed,) = await at.store.watch_memories("acme", (OWED, ""), 9)
         assert is_open(owed) == (level is not Level.RESPOND), "kept for who may do it"
         after = Responding()
         await at.look(watched_by(at, Level.RESPOND, after))
