@@ -280,14 +280,15 @@ async def _drain(
     state: ControlState,
     approvals: Approvals,
 ) -> None:
-    """No new calls; those in flight may end; then what is still to be recorded is recorded."""
+    """No new calls; those in flight may end, but for streams that only listen, which never do and
+    are cut; then what is still to be recorded is recorded."""
     state.is_draining = True
     keeper.close()
     door.drain()
     approvals.close()
     loop = asyncio.get_running_loop()
     until = loop.time() + config.limits.drain_s
-    while counters.in_flight and loop.time() < until:  # noqa: ASYNC110 - only while stopping
+    while counters.in_flight > counters.listening and loop.time() < until:  # noqa: ASYNC110 - stops
         await asyncio.sleep(IN_FLIGHT_LOOK_S)
     await door.shutdown(1.0)
     left = await queue.drain(max(1.0, until - loop.time()))

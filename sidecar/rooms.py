@@ -159,7 +159,8 @@ def made_pipeline(
         ),
         authenticator=callers.authenticator, recorder=recorder, leg=leg, places=places,
         pinned=PinnedTools(pins, config.upstreams), answers=answers,
-        streams=OpenStreams(callers.registry), counters=counters, clock=clock, spans=spans,
+        streams=OpenStreams(callers.registry, counters), counters=counters, clock=clock,
+        spans=spans,
         bodies=made_bodies(config, counters), held=HeldAnswers(config.limits.held_bytes, counters),
     )  # fmt: skip
 

@@ -223,7 +223,8 @@ class Approvals:
 
     async def _wait(self, row: ApprovalRow, asking: Asking) -> ApprovalRow:
         key = (row.tenant_id, row.approval_id)
-        with self.changes.waiting.joined(key) as event:
+        waiting = self.changes.waiting
+        with waiting.joined(key) as event:
             while True:
                 event.clear()
                 found = await self._reader.approval(*key)
@@ -231,7 +232,7 @@ class Approvals:
                     raise self._ended(found or row)
                 if is_over(found, self.changes.now_us()) and await self.changes.expire(found):
                     continue
-                if found.state == State.APPROVED:
+                if found.state == State.APPROVED and waiting.is_last(key, event):
                     return found
                 if self._is_closing:
                     raise Refused("shutting_down")

@@ -29,7 +29,8 @@ class Waiting:
     """One for a sidecar. All is done on the event loop's thread."""
 
     def __init__(self) -> None:
-        self._events: dict[Key, tuple[asyncio.Event, list[int]]] = {}
+        #: An event for each call that waits, the one that came last at the end.
+        self._lines: dict[Key, dict[asyncio.Event, None]] = {}
         self._somebody = asyncio.Event()
         #: Rung where another process decided on something.
         self.bell = Bell()
@@ -37,41 +38,50 @@ class Waiting:
     @property
     def count(self) -> int:
         """How many calls wait."""
-        return sum(count[0] for _, count in self._events.values())
+        return sum(len(line) for line in self._lines.values())
 
     @contextlib.contextmanager
     def joined(self, key: Key) -> Iterator[asyncio.Event]:
-        """An event that is set when the approval may have been decided; joined before it is looked
-        at, so that no decision is missed."""
-        event, count = self._events.setdefault(key, (asyncio.Event(), [0]))
-        count[0] += 1
+        """An event of the caller's own that is set when the approval may have been decided, or he
+        is the last by now; joined before it is looked at, so that no decision is missed."""
+        event, line = asyncio.Event(), self._lines.setdefault(key, {})
+        line[event] = None
         self._somebody.set()
         try:
             yield event
         finally:
-            count[0] -= 1
-            if not count[0] and self._events.get(key, (None,))[0] is event:
-                del self._events[key]
-                if not self._events:
+            was_last = self.is_last(key, event)
+            del line[event]
+            if line:
+                if was_last:
+                    next(reversed(line)).set()
+            else:
+                del self._lines[key]
+                if not self._lines:
                     self._somebody.clear()
+
+    def is_last(self, key: Key, event: asyncio.Event) -> bool:
+        """Whether no call that waits for this one came later. A yes is that call's: a client that
+        waits no longer often leaves its request open and asks again, and the answer to the first
+        would reach nobody."""
+        return next(reversed(self._lines[key])) is event
 
     def wake(self, key: Key) -> None:
         """Those who wait for this one look again."""
-        found = self._events.get(key)
-        if found is not None:
-            found[0].set()
+        for event in self._lines.get(key, ()):
+            event.set()
 
     def wake_all(self) -> None:
         """Everybody looks again."""
-        for event, _ in self._events.values():
-            event.set()
+        for key in self._lines:
+            self.wake(key)
 
     async def poll(self, decided: Callable[[Sequence[Key]], Awaitable[Sequence[Key]]]) -> None:
         """Wakes for decisions of other processes, for ever; `decided` gives those of some that wait
         no more. A store that does not answer is asked again."""
         while True:
             await self._somebody.wait()
-            waiting = [key for key, (event, _) in self._events.items() if not event.is_set()]
+            waiting = [key for key, line in self._lines.items() if not all(map(_is_set, line))]
             try:
                 for key in await decided(waiting) if waiting else ():
                     self.wake(key)
@@ -80,8 +90,11 @@ class Waiting:
             await self.bell.rest(POLL_S)
 
 
+_is_set = asyncio.Event.is_set
+
+
 async def woken(event: asyncio.Event, wait_s: float) -> bool:
-    """Waits for the event, at most so long; whether it came. It is cleared then."""
+    """Waits for the event, at most so long; whether it came."""
     try:
         async with asyncio.timeout(max(0.0, wait_s)):
             await event.wait()

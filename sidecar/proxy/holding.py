@@ -121,6 +121,10 @@ class Holding:
         except (ClientGone, asyncio.CancelledError):
             visit.unheard = Refused("approval_pending", decision.reason, decision=decision)
             raise
+        except _TakenBack:
+            # Its client wants no answer, but reads on: Python's SDK ends the whole session where
+            # the stream of one request breaks off.
+            raise Refused("approval_pending", decision.reason, decision=decision) from None
         except Refused as refused:
             refused.reason = _worded(refused, decision)
             refused.decision = replace(decision, approval_id=refused.more.get("approval"))
@@ -244,6 +248,10 @@ class Holding:
             raise Refused("store_unavailable", retry_after_s=1, detail=error.code) from error
 
 
+class _TakenBack(Exception):
+    """The client has said over MCP that it wants this call no more."""
+
+
 class _Telling:
     """Tells a held agent that he waits, in the words of his protocol."""
 
@@ -255,9 +263,9 @@ class _Telling:
         self._held = None if upstream is None else DIALECTS[upstream.kind].held(call)
 
     def require_wanted(self) -> None:
-        """Raises ClientGone for a call that was taken back."""
+        """Raises _TakenBack."""
         if self._visit.is_taken_back:
-            raise ClientGone
+            raise _TakenBack
 
     async def __call__(self, row: ApprovalRow) -> None:
         self.require_wanted()

@@ -269,7 +269,7 @@ class Pipeline:
         tokens = self._identify.tokens(exchange, upstream)
         if reply.switched is None:
             chunks = self._held.passing(reply.chunks, visit)
-            async with self._streams.cut_for(principal, tokens):
+            async with self._streams.cut_for(principal, tokens, visit.call):
                 await exchange.stream(reply.status, headers, chunks)
             return
         counts = self._counters.websockets

@@ -188,6 +188,7 @@ class Counters:
         "forwarded",
         "in_flight",
         "intents",
+        "listening",
         "open_lookups",
         "outcomes",
         "refusals",
@@ -203,6 +204,8 @@ class Counters:
     def __init__(self, upstreams: Iterable[str] = ()) -> None:
         #: Calls being worked on now.
         self.in_flight = 0
+        #: Those of them that wait for nothing but what an MCP server may say by itself.
+        self.listening = 0
         #: Of request bodies that arrive, or whose calls have not ended.
         self.request_bytes_held = 0
         #: Of answers that are looked into before they pass.

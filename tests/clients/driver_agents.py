@@ -15,7 +15,8 @@ from agents.mcp import MCPServerStreamableHttp
 
 
 def server_at(url: str, headers: dict[str, str]) -> MCPServerStreamableHttp:
-    return MCPServerStreamableHttp(params={"url": url, "headers": headers})
+    params = {"url": url, "headers": headers}
+    return MCPServerStreamableHttp(params=params, client_session_timeout_seconds=60)
 
 
 async def main(url: str) -> dict[str, Any]:

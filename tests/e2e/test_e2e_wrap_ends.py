@@ -44,7 +44,7 @@ def test_c16_a_call_that_nobody_waits_for_still_obliges(tmp_path: Path, how: str
     wrap = Wrap(tmp_path, "files", SERVER, "--set=upstreams.files.timeouts.idle=1s")
     wrap.call(1, "keep")
     if how != "the agent takes it back":
-        assert wrap.hear()["error"]["data"]["code"] == "upstream_timeout"
+        assert "(upstream_timeout)" in text_of(wrap.hear())
     wrap.say(cancelled(1))
     heard = wrap.hear()
     assert wrap.end() == 0

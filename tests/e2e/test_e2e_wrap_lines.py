@@ -313,10 +313,10 @@ def test_limits_of_a_call_answer_under_its_id(tmp_path: Path) -> None:
     busy = wrap.asked(3, "echo")
     assert busy["error"]["data"]["code"] == "upstream_busy"
     silent = wrap.hear()
-    assert (silent["id"], silent["error"]["data"]["code"]) == (2, "upstream_timeout")
+    assert silent["id"] == 2 and "(upstream_timeout)" in text_of(silent)
     wrap.call(4, "long")
     long = wrap.hear()
-    assert (long["id"], long["error"]["data"]["code"]) == (4, "upstream_broken")
+    assert long["id"] == 4 and "(upstream_broken)" in text_of(long)
     assert text_of(wrap.asked(5, "release")) == "done"
     assert wrap.end() == 0
     outcomes = [one["outcome"] for one in wrap.receipts() if one["kind"] == "outcome"]

@@ -33,6 +33,7 @@ from sidecar.ledger.recorder import Intent, Recorder
 from sidecar.model import AgentState, Principal, Role
 from sidecar.policy.catalogue import Catalogue
 from sidecar.proxy.open_streams import OpenStreams
+from sidecar.telemetry.counters import Counters
 from storage import open_store
 from storage.records import Recorded, Stale
 from storage.sql_store import SqlStore
@@ -212,7 +213,7 @@ async def test_a_quiet_node_hears_of_every_change_within_a_second(tmp_path: Path
 async def test_what_is_open_at_another_node_ends_within_a_second(tmp_path: Path, url: str) -> None:
     config = configured(tmp_path)
     async with node(config, url, "one") as one, node(config, url, "other", watches=True) as other:
-        streams, coder = OpenStreams(other.callers.registry), other.coder()
+        streams, coder = OpenStreams(other.callers.registry, Counters()), other.coder()
 
         async def endless() -> None:
             async with streams.cut_for(coder):

@@ -82,6 +82,10 @@ _SAID_AS_RESULT = frozenset(
         "arguments_unfit",
         "schema_unchecked",
         "input_refused",
+        # The call may have taken effect, and the model must hear that before it tries again: of
+        # an error SDKs tell it that much at most that something failed.
+        "upstream_timeout",
+        "upstream_broken",
     }
 )
 
@@ -158,7 +162,7 @@ class McpDialect:
             return json_reply(200, _rpc(reply_id, result=result), refused, call_id)
         error = {
             "code": _rpc_code(refused),
-            "message": _said(refused) + _why_judged(call),
+            "message": _said(refused) + _why_judged(call) + _and_next(refused, method),
             "data": refusal_facts(refused, call_id, call),
         }
         status = 200 if has_addressee and refused.decision is not None else refused.status
@@ -319,6 +323,11 @@ def _rpc_code(refused: Refused) -> int:
 def _said(refused: Refused) -> str:
     title = refused.kind.title
     return title if refused.reason == title else f"{title}: {refused.reason}"
+
+
+def _and_next(refused: Refused, method: str) -> str:
+    """Code and next step of what a model called: SDKs hand it the message at most, and no data."""
+    return f" ({refused.code}). {refused.kind.next_step}" if method == TOOLS_CALL else ""
 
 
 def _why_judged(call: ToolCall | None) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from proxy_approvals_setup import ANA, POLICY, TENANT, asking, pending, sent
+from proxy_whole_setup import receipts
 from proxy_wire_setup import Conversation
 from test_proxy_approvals import approved, given_to_agent
 
@@ -56,6 +58,32 @@ async def test_a_call_is_taken_back_in_its_own_session_alone(tmp_path: Path) -> 
         await one.sidecar.approvals.deciding.approve(TENANT, row.approval_id, ANA)
         await call
         assert sent(one) == 2, "the other session's call was taken back"
+
+
+@pytest.mark.parametrize("meta", [{}, {"_meta": {"progressToken": "t"}}], ids=["plain", "progress"])
+async def test_the_request_of_a_call_that_is_taken_back_is_answered(
+    tmp_path: Path, meta: dict[str, Any]
+) -> None:
+    """Whose client reads on: the SDK for Python gives up the session where a stream breaks off."""
+    accepts = {"Accept": "application/json, text/event-stream"}
+    message = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "tools/call",
+        "params": {"name": "send", "arguments": {}, **meta},
+    }
+    async with asking(tmp_path, "approvals: {hold: 30s}\n") as one:
+        in_session = {**accepts, "Mcp-Session-Id": given_to_agent(tmp_path, "s1")}
+        call = asyncio.create_task(one.ask("POST", "/mcp", message, in_session))
+        await pending(one)
+        await asyncio.sleep(0.1)
+        cancel = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}}
+        await one.ask("POST", "/mcp", cancel, in_session)
+        async with asyncio.timeout(10):
+            answer = await call
+    assert answer.is_whole and answer.status == 200 and b"approval_pending" in answer.body
+    refused = [row["outcome"] for row in receipts(tmp_path) if row["kind"] == "refusal"]
+    assert refused == ["approval_pending"]
 
 
 ASKS = b'{"jsonrpc": "2.0", "id": 9, "method": "sampling/createMessage", "params": {}}'

@@ -97,6 +97,27 @@ def test_of_a_message_that_mostly_needs_no_rule_it_is_said_what_it_is_judged_for
     assert ("is judged" in said) is bool(why) and "1234" not in said
 
 
+@pytest.mark.parametrize("code", ["upstream_timeout", "upstream_broken"])
+def test_of_a_tool_call_that_may_have_taken_effect_the_model_hears_so(
+    setup: Setup, code: str
+) -> None:
+    """Of an error some SDKs tell it to try again, and by a status of 5xx some end the session."""
+    status, _, answer = refuse(setup, Refused(code), CALL)
+    assert status == 200 and answer["result"]["isError"] is True
+    text = answer["result"]["content"][0]["text"]
+    assert f"({code})" in text and "may have taken effect: look before you try again" in text
+    status, _, answer = refuse(setup, Refused(code), READ)
+    assert status == REFUSALS[code].status and answer["error"]["data"]["code"] == code
+
+
+@pytest.mark.parametrize("code", ["upstream_unreachable", "body_too_large", "queue_full"])
+def test_the_message_of_an_error_says_code_and_next_step(setup: Setup, code: str) -> None:
+    """SDKs hand on the message, and no data."""
+    _, _, answer = refuse(setup, Refused(code), CALL)
+    said = answer["error"]["message"]
+    assert f"({code})" in said and REFUSALS[code].next_step in said
+
+
 @pytest.mark.parametrize("task", [{}, {"ttl": 60000}, None])
 def test_who_asked_for_a_task_is_refused_with_an_error_and_no_other_result(
     setup: Setup, task: Any

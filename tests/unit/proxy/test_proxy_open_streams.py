@@ -16,6 +16,7 @@ from sidecar.errors import Refused
 from sidecar.identity.agent_states import Move
 from sidecar.identity.profiles import AgentProfile
 from sidecar.proxy.open_streams import OpenStreams
+from sidecar.telemetry.counters import Counters
 
 TENANT, AGENT = "default", "agent"
 #: From the freeze to the end of what is open.
@@ -154,7 +155,7 @@ async def test_what_is_ending_is_not_asked_to_end_again(tmp_path: Path) -> None:
     """It may take a while: the tenant may be read again meanwhile."""
     async with whole(tmp_path, endless, POLICIES) as proxy:
         registry = proxy.sidecar.callers.registry
-        streams, standing = OpenStreams(registry), registry.agent(TENANT, AGENT)
+        streams, standing = OpenStreams(registry, Counters()), registry.agent(TENANT, AGENT)
         assert standing is not None
         has_begun = asyncio.Event()
 
