@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -22,6 +23,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "ledger"))
 from ledger_checkpoint_setup import pem_of
 
 CATALOGUE = "catalogue: up\ntools: {get: GET /get}\n"
+#: What the system lets a process have for the asking.
+HARD_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+if HARD_FILES == resource.RLIM_INFINITY:
+    HARD_FILES = sys.maxsize
 POLICY = "policy: edges\nrules: [{id: reads, effect: allow, tools: up/*}]\n"
 
 
@@ -142,8 +147,8 @@ def test_idle_connections_leave_files_for_calls_the_record_and_readiness(sidecar
 def test_more_files_than_a_shell_gives_are_asked_for(sidecar: Process) -> None:
     begin(sidecar, 'ulimit -Sn 300 && exec "$@"')
     until(lambda: is_ready(sidecar))
-    assert sidecar.metrics()["process_max_fds"] == 2624
-    assert "too few files" not in sidecar.log()
+    assert sidecar.metrics()["process_max_fds"] == min(2624, HARD_FILES)
+    assert ("too few files" in sidecar.log()) == (HARD_FILES < 2624)
     assert sidecar.stop() == 0
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sidecar.identity import jwks
 from sidecar.lookups import OwnThreadResolver
 
 #: More than the threads that an event loop shares among all who look up, whatever loop it is.
@@ -74,6 +75,22 @@ async def test_the_link_of_an_address_and_why_there_is_none(released: threading.
     assert found["host"] == f"fe80::1%{socket.if_indextoname(1)}"
     with pytest.raises(socket.gaierror):
         await names.resolve("nobody", 80)
+
+
+async def test_the_keys_of_an_issuer_are_not_looked_up_on_the_threads_of_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that hung and was tried again held up all calls: each connection needs these threads."""
+    looked: list[str] = []
+
+    def answer(*_: Any, **__: Any) -> Any:
+        looked.append(threading.current_thread().name)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    with pytest.raises(OSError, match=r"idp\.test"):
+        await jwks.fetched("https://idp.test/keys")
+    assert looked == ["look up a name"]
 
 
 async def test_no_thread_to_be_had_is_an_error_of_the_look_up(
