@@ -28,6 +28,7 @@ from sidecar.ledger.fence import Fence
 from sidecar.ledger.lease import Lease
 from sidecar.ledger.pin_keeper import PinKeeper
 from sidecar.listening import OwnListeners, listening_sockets
+from sidecar.open_files import connections_max, needed_for, open_files_max
 from sidecar.policy_files import PolicyKeeper
 from sidecar.pressure_history import PressureHistory
 from sidecar.proxy.doorkeeper import Doorkeeper
@@ -207,7 +208,8 @@ async def _ways(
         return pipeline.handle(exchange)
 
     rules, limits = head_rules(rooms.config), rooms.config.limits
-    return authorize, FrontDoor(handle, pipeline.refuse_head, rules=rules, limits=limits)
+    fitting = limits.model_copy(update={"connections": connections_max(limits.connections)})
+    return authorize, FrontDoor(handle, pipeline.refuse_head, rules=rules, limits=fitting)
 
 
 def _leg(stack: AsyncExitStack, certificates: Certificates) -> tuple[LeanLeg, OwnListeners]:
@@ -302,5 +304,15 @@ def _tell(config: Config, store: storage.SqlStore, policies: PolicyKeeper) -> No
         _log.warning("a policy file could be better", extra={"detail": str(problem)})
     for warning in store.facts().warnings:
         _log.warning("the store's engine", extra={"detail": warning})
+    wanted = config.limits.connections
+    if (served := connections_max(wanted)) < wanted:
+        _log.warning(
+            "the system lets this process open too few files for `limits.connections`",
+            extra={
+                "detail": f"{open_files_max()} files: {served} connections of agents are served",
+                "next_step": f"Raise `ulimit -n` (LimitNOFILE of a unit) to {needed_for(wanted)}, "
+                "or lower `limits.connections`.",
+            },
+        )
     if config.default == "observe":
         _log.warning("default is observe: nothing is refused by policy")

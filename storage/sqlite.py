@@ -45,6 +45,8 @@ T = TypeVar("T")
 BATCHES_PER_CHECKPOINT = 20
 READERS = 2
 READ_LIMIT_S = 5.0
+#: How long a connection that is not wanted any more may take to have been opened.
+LEAVE_S = 1.0
 
 
 async def on_thread(
@@ -77,6 +79,9 @@ async def _open(
         # Its thread has something to say to this loop yet, which a command is about to close.
         await asyncio.to_thread(opening._thread.join)
         raise translated(error) from error
+    except asyncio.CancelledError:
+        await asyncio.to_thread(opening._thread.join, LEAVE_S)  # likewise
+        raise
     try:
         await on_thread(connection, prepare)
     except BaseException:

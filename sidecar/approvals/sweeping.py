@@ -25,6 +25,8 @@ _log = logging.getLogger("aegis.approvals")
 RELOAD_S: Final = 30.0
 #: How long until it is tried again when the store, or its clock, would not.
 AGAIN_S: Final = 1.0
+#: Nothing is waited for longer: timers stand still while the machine sleeps, the clock does not.
+WAIT_S_MAX: Final = 30.0
 PAGE: Final = 500
 
 
@@ -58,7 +60,10 @@ async def sweep(changes: Changes, reader: ReadsOpen, *, is_alone: bool) -> None:
             _log.warning("approvals cannot be ended now", extra={"cause": error.code})
             again_s = AGAIN_S
         end_us = register.next_end_us()
-        waits = [] if end_us is None else [max(again_s, (end_us - changes.now_us()) / 1e6)]
+        waits = []
+        if end_us is not None:
+            left_s = (end_us - changes.now_us()) / 1e6
+            waits.append(max(again_s, min(left_s, WAIT_S_MAX)))
         if not is_alone or not is_read:
             waits.append(RELOAD_S if is_read else AGAIN_S)
         register.changed.clear()

@@ -41,6 +41,14 @@ def make_ready() -> None:
         out.reconfigure(encoding="utf-8")
 
 
+def hold_numbers() -> None:
+    """Whatever of the standard numbers was closed leads nowhere from now on. What would be given
+    one of them else is ended with a core dump by libuv when it closes it."""
+    while (nothing := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
+        pass
+    os.close(nothing)
+
+
 def has_no_room(error: OSError) -> bool:
     """Whether what was said could not be written. Then nothing more is, or the interpreter would
     try again when it ends."""

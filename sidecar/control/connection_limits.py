@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from aiohttp import web
 
-CONNECTIONS_MAX: Final = 512
+from sidecar.open_files import control_connections_max
+
 PER_ADDRESS_MAX: Final = 128
 #: From the beginning of a connection to the end of its first head.
 HEAD_WAIT_S: Final = 10.0
@@ -23,6 +24,7 @@ class ConnectionLimits:
     """Those of one server, from `hold` on."""
 
     def __init__(self) -> None:
+        self._most = control_connections_max()
         self._by_address: Counter[str] = Counter()
         self._address_of: dict[Any, str] = {}
         self._timers: dict[Any, asyncio.TimerHandle] = {}
@@ -45,12 +47,14 @@ class ConnectionLimits:
 
     def _made(self, handler: Any, transport: asyncio.Transport) -> None:
         address = str((transport.get_extra_info("peername") or ("",))[0])
+        loop = asyncio.get_running_loop()
         self._address_of[handler] = address
         self._by_address[address] += 1
-        if self._by_address[address] > PER_ADDRESS_MAX or len(self._address_of) > CONNECTIONS_MAX:
-            transport.abort()
+        if self._by_address[address] > PER_ADDRESS_MAX or len(self._address_of) > self._most:
+            # Not at once: the connection's own task, which aiohttp makes after this, would find it
+            # lost before its first step, and tell the log of a fault.
+            loop.call_soon(transport.abort)
             return
-        loop = asyncio.get_running_loop()
         self._timers[handler] = loop.call_later(HEAD_WAIT_S, self._is_late, handler, transport)
 
     def _is_late(self, handler: Any, transport: asyncio.Transport) -> None:

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+    from aiohttp.abc import AbstractResolver
+
     from sidecar.clock import Clock
 
 _log = logging.getLogger("aegis.identity")
@@ -172,6 +174,14 @@ def _context() -> SSLContext:
     return verifying_context()
 
 
+@cache
+def _names() -> AbstractResolver:
+    """Who looks issuers up; one, so that a name which hangs is looked up once at a time."""
+    from sidecar.lookups import OwnThreadResolver
+
+    return OwnThreadResolver()
+
+
 async def fetched(url: str) -> bytes:
     """The body at a URL, by HTTP GET: no redirects, no cookies, no proxy of the environment.
 
@@ -182,7 +192,10 @@ async def fetched(url: str) -> bytes:
     try:
         async with (
             aiohttp.ClientSession(
-                cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False
+                connector=aiohttp.TCPConnector(resolver=_names()),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+                auto_decompress=False,
             ) as session,
             session.get(
                 url,

@@ -279,8 +279,11 @@ class UrlTarget:
     async def _post(self, body: str) -> tuple[int, str]:
         import aiohttp  # only for those who send heads to a URL
 
+        from sidecar.lookups import OwnThreadResolver
+
         if self._session is None:
             self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(resolver=OwnThreadResolver()),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=REQUEST_S),
                 headers={"Content-Type": "text/plain; charset=utf-8"},

@@ -116,7 +116,10 @@ class Doorkeeper:
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:
-                _log.exception("a connection could not be accepted")
+                _log.exception(
+                    "a connection could not be accepted",
+                    extra={"next_step": "Raise what the system gives: `ulimit -n`, LimitNOFILE."},
+                )
                 self._pause(listener, EXHAUSTED_S)
                 return
             address = peer[0] if isinstance(peer, tuple) and peer else ""

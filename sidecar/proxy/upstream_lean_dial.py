@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from aiohappyeyeballs import AddrInfoType, start_connection
 from aiohttp.abc import AbstractResolver
-from aiohttp.resolver import ThreadedResolver
 
 from sidecar.addresses import PrivateAddress, PublicResolver, is_literal, is_public
 from sidecar.config.upstream_tls import client_context, client_material
 from sidecar.errors import Refused
+from sidecar.lookups import OwnThreadResolver
 from sidecar.proxy.location import read_base
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Dialler:
         self._loop = asyncio.get_running_loop()
         self._is_literal = is_literal(base.host)
         self._may_dial = upstream.private or not self._is_literal or is_public(base.host)
-        inner = resolver if resolver is not None else ThreadedResolver()
+        inner = resolver if resolver is not None else OwnThreadResolver()
         self._resolver = inner if upstream.private else PublicResolver(inner)
         self._known: list[AddrInfoType] = []
         self._known_until_s = 0.0

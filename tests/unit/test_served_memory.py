@@ -14,10 +14,10 @@ from free_ports import free_port
 
 #: Runs `serve` as the command does, tells what is imported once it listens, and stops it.
 SERVE = """
-import json, os, signal, sys
+import io, json, os, signal, sys
 from sidecar.cli.main import main
 
-class Said:
+class Said(io.TextIOBase):
     def write(self, text):
         if "listens" in text:
             sys.stderr.write("MODULES " + json.dumps(sorted(sys.modules)) + "\\n")

@@ -1,7 +1,7 @@
 """How a sink is reached: its name, the addresses it may have, whom to trust there.
 
-Knows: that a name is looked up in threads of the sinks' own, so that a name server which does not
-answer holds up nobody else; that an address is private only where the configuration says so.
+Knows: that a name is looked up on a thread of its own, so that a name server which does not answer
+holds up nobody else; that an address is private only where the configuration says so.
 Must not know: what is sent.
 """
 
@@ -10,47 +10,18 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from sidecar.addresses import PublicResolver, is_literal, is_public
 from sidecar.config.model import UpstreamTls
 from sidecar.config.upstream_tls import ClientMaterial, client_context, client_material
+from sidecar.lookups import OwnThreadResolver
 from sidecar.soc.sinks.seam import NotDelivered
 
-LOOKUPS_AT_ONCE: Final = 2
 
-
-class Names(AbstractResolver):
+class Names(OwnThreadResolver):
     """Looks names up. One for all sinks."""
-
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(LOOKUPS_AT_ONCE, thread_name_prefix="sink-names")
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        """The addresses of `host`; raises OSError."""
-        found = await asyncio.get_running_loop().run_in_executor(
-            self._threads, socket.getaddrinfo, host, port, family, socket.SOCK_STREAM
-        )
-        return [
-            ResolveResult(
-                hostname=host,
-                host=str(place[0]),
-                port=int(place[1]),
-                family=found_family,
-                proto=proto,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for found_family, _, proto, _, place in found
-        ]
-
-    async def close(self) -> None:
-        """Nothing is looked up any more; whoever still looks is not waited for."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class Way:

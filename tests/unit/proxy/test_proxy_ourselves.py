@@ -174,7 +174,7 @@ async def test_g9_nothing_is_sent_on_a_connection_that_has_led_to_us(way: str) -
 async def test_g9_an_upstream_reaches_neither_of_our_listeners(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upstream_lean_dial, "ThreadedResolver", Loopback)
+    monkeypatch.setattr(upstream_lean_dial, "OwnThreadResolver", Loopback)
     data, control = free_port(), free_port()
     (tmp_path / "policies").mkdir()
     for name, text in POLICIES.items():

@@ -222,17 +222,16 @@ async def test_b25_a_name_is_resolved_once_and_that_address_is_connected_to(
 ) -> None:
     """The name server says something harmless first, and loopback whenever it is asked again."""
     asked: list[str] = []
-    loop = asyncio.get_running_loop()
-    plain = loop.getaddrinfo
+    plain = socket.getaddrinfo
 
-    async def getaddrinfo(host: Any, port: Any, **options: Any) -> Any:
+    def getaddrinfo(host: Any, port: Any, *rest: Any, **options: Any) -> Any:
         if host != "rebind.example":
-            return await plain(host, port, **options)
+            return plain(host, port, *rest, **options)
         asked.append(host)
         address = "127.0.0.1" if len(asked) > 1 else "192.0.0.9"  # global, and nobody is there
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
 
-    monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     async with raw_upstream(answering(OK)) as upstream, leg() as one:
         url = f"http://rebind.example:{upstream.port}"
         up = upstream_of(upstream.port, url=url, private=False, connect_s=0.3)
@@ -250,13 +249,11 @@ async def test_b25_a_name_is_resolved_once_and_that_address_is_connected_to(
 async def test_b25_one_private_address_among_several_is_enough(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    loop = asyncio.get_running_loop()
-
-    async def getaddrinfo(host: Any, port: Any, **options: Any) -> Any:
+    def getaddrinfo(host: Any, port: Any, *_: Any, **__: Any) -> Any:
         addresses = ("1.1.1.1", "127.0.0.1")
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, port)) for one in addresses]
 
-    monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     async with raw_upstream(answering(OK)) as upstream, leg() as one:
         url = f"http://mixed.example:{upstream.port}"
         with pytest.raises(Refused) as caught:
@@ -269,13 +266,11 @@ async def test_b25_one_private_address_among_several_is_enough(
 async def test_an_address_that_does_not_answer_is_not_the_last_one_tried(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    loop = asyncio.get_running_loop()
-
-    async def getaddrinfo(host: Any, port: Any, **options: Any) -> Any:
+    def getaddrinfo(host: Any, port: Any, *_: Any, **__: Any) -> Any:
         addresses = ("127.0.0.2", "127.0.0.1")  # the server listens on the second alone
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, port)) for one in addresses]
 
-    monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     async with raw_upstream(answering(OK)) as upstream, leg() as one:
         url = f"http://several.example:{upstream.port}"
         assert await body_of(one, upstream_of(upstream.port, url=url)) == b"ok"

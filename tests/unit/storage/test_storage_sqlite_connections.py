@@ -6,9 +6,11 @@ import asyncio
 import inspect
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter_ns
+from typing import Any
 
 import aiosqlite
 import pytest
@@ -62,6 +64,29 @@ async def _left_by(folder: Path) -> list[str]:
     with pytest.raises(StoreUnavailable):
         await sqlite._open(folder, "ro", lambda _: None)
     return [one.name for one in threading.enumerate() if "connection_worker" in one.name]
+
+
+def test_an_opening_that_is_given_up_leaves_no_thread_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever stopped a sidecar that was starting read a traceback of a loop that is closed."""
+    connect = sqlite3.connect
+
+    def slow(*arguments: Any, **more: Any) -> sqlite3.Connection:
+        time.sleep(0.2)
+        return connect(*arguments, **more)
+
+    async def give_up() -> list[str]:
+        opening = asyncio.ensure_future(sqlite._open(tmp_path / "store.db", "rw", lambda _: None))
+        await asyncio.sleep(0.05)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        return [one.name for one in threading.enumerate() if "connection_worker" in one.name]
+
+    (tmp_path / "store.db").touch()
+    monkeypatch.setattr(sqlite3, "connect", slow)
+    assert asyncio.run(give_up()) == []
 
 
 async def test_the_writer_keeps_its_promises(tmp_path: Path) -> None:
