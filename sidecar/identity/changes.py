@@ -38,9 +38,11 @@ LOOK_AGAIN: Final = (
     "Look as soon as the store answers (`agents show`, `keys list`, `containments list`), before "
     "you repeat it: what was made and not shown can be revoked or rotated."
 )
-#: Of one tenant.
+#: Of one tenant. A name stays for good, since nothing revives it; of keys those count that open.
 AGENTS_MAX: Final = 10_000
 KEYS_MAX: Final = 1_000
+AGENTS_FULL: Final = "Let agents that come and go share a name, and tell them apart as its runs."
+KEYS_FULL: Final = "Revoke those that nobody uses (`keys list`), or give them an end."
 REASON_CHARS_MAX: Final = 1024
 #: How often a change is worked out anew because somebody else changed the same row.
 TRIES_MAX: Final = 4
@@ -135,7 +137,8 @@ class Changes:
                     "Take another name; `agents rotate-token` gives this one a new token.",
                 )
             if len(view.agents) >= AGENTS_MAX:
-                raise ChangeRefused("too_many", f"{tenant} has {AGENTS_MAX} agents already")
+                title = f"{tenant} has {AGENTS_MAX} agents already, with those that were deleted"
+                raise ChangeRefused("too_many", title, AGENTS_FULL)
             row = AgentRow(
                 tenant,
                 agent,
@@ -230,8 +233,9 @@ class Changes:
         key = made_key(self._clock, tenant, key_id)
 
         def plan(view: TenantView) -> Planned:
-            if sum(one.state == KEY_ACTIVE for one in view.keys.values()) >= KEYS_MAX:
-                raise ChangeRefused("too_many", f"{tenant} has {KEYS_MAX} keys already")
+            valid = (one for one in view.keys.values() if one.state == KEY_ACTIVE)
+            if sum(not self._registry.has_ended(one) for one in valid) >= KEYS_MAX:
+                raise ChangeRefused("too_many", f"{tenant} has {KEYS_MAX} keys already", KEYS_FULL)
             row = KeyRow(
                 tenant, key_id, 1, KEY_ACTIVE, profile.text(), sha256_of(key), expires_at_us,
                 self.now_us(),

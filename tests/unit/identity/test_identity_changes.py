@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from identity_setup import OTHER_TOKEN, TOKEN, Place, configured, place
+from identity_setup import OTHER_TOKEN, TOKEN, Place, SteadyMovedClock, configured, place
 
 from sidecar.control.api.problems import problem_of
+from sidecar.identity import changes as changes_room
 from sidecar.identity.agent_states import Move
 from sidecar.identity.changes import ChangeRefused, Changes
 from sidecar.identity.profiles import AgentProfile, KeyProfile
@@ -316,3 +317,28 @@ async def test_every_change_makes_decisions_in_flight_stale(tmp_path: Path) -> N
         assert after is not None and (before.epoch, after.epoch) == (0, 1)
         assert at.callers.registry.agent("rival", "coder") == other, "another tenant's are not"
         assert not isinstance(answer, Recorded)
+
+
+async def test_where_there_are_too_many_it_is_said_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys that are over open nothing, and take no room."""
+    monkeypatch.setattr(changes_room, "KEYS_MAX", 2)
+    monkeypatch.setattr(changes_room, "AGENTS_MAX", 2)
+    clock = SteadyMovedClock()
+    async with place(tmp_path, clock=clock) as at:
+        changes = at.callers.changes
+        ends_us = await changes.store_now_us() + 60_000_000
+        made = [await changes.make_key("acme", KEY, actor=WHO, expires_at_us=ends_us)]
+        made.append(await changes.make_key("acme", KEY, actor=WHO))
+        with pytest.raises(ChangeRefused, match="2 keys already") as caught:
+            await changes.make_key("acme", KEY, actor=WHO)
+        assert (caught.value.code, "keys list" in caught.value.next_step) == ("too_many", True)
+        clock.moved_s += 61
+        await changes.make_key("acme", KEY, actor=WHO)
+        assert await refused(changes.make_key("acme", KEY, actor=WHO)) == "too_many"
+        await changes.revoke_key("acme", made[1].key_id, actor=WHO)
+        await changes.make_key("acme", KEY, actor=WHO)
+        with pytest.raises(ChangeRefused, match="2 agents already") as caught:
+            await changes.register_agent("acme", "one-more", PROFILE, actor=WHO)
+        assert "runs" in caught.value.next_step
