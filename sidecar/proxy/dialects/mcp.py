@@ -89,6 +89,9 @@ _SAID_AS_RESULT = frozenset(
     }
 )
 
+#: From this HTTP status on it is not the message that is at fault.
+SERVER_FAULT = 500
+
 #: JSON-RPC codes the specifications fix. Every other refusal has its HTTP status as its code:
 #: positive, since -32000 to -32099 belong to implementations and to the specification.
 _FIXED_CODES = {
@@ -147,7 +150,8 @@ class McpDialect:
         """The refusal as the client's SDK hands it on: a tool result or a JSON-RPC error.
 
         A refused tools/call answers 200 with `isError`; so does a judged request with an error.
-        Faults of the message or of the sidecar keep their HTTP status. A tool that no call of the
+        Faults of the message or of the sidecar keep their HTTP status, but for clients that a fault
+        of the sidecar or the server would cost their session. A tool that no call of the
         caller can ever reach answers as one the server does not have: it is in no list either, and
         whoever guesses names learns nothing; rule and reason stand in the receipt of the call id.
         Who asked for a task waits for one, and takes no other result: he gets an error.
@@ -165,8 +169,16 @@ class McpDialect:
             "message": _said(refused) + _why_judged(call) + _and_next(refused, method),
             "data": refusal_facts(refused, call_id, call),
         }
-        status = 200 if has_addressee and refused.decision is not None else refused.status
+        is_answer = refused.decision is not None or _would_end_session(refused, call)
+        status = 200 if has_addressee and is_answer else refused.status
         return json_reply(status, _rpc(reply_id, error=error), refused, call_id)
+
+
+def _would_end_session(refused: Refused, call: ToolCall | None) -> bool:
+    """Of what cannot be done just now: the SDK for Python before 2, which speaks no revision from
+    2026-07-28 on, ends its whole session by any status of 5xx. The JSON-RPC error says the same."""
+    version = None if call is None else call.http.headers.get(VERSION_HEADER)
+    return refused.status >= SERVER_FAULT and version is not None and not is_stateless(version)
 
 
 def _unknown_tool(

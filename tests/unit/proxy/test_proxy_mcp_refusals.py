@@ -170,6 +170,22 @@ def test_a_store_that_cannot_record_is_503_for_a_tool_call_too(setup: Setup) -> 
     assert (status, answer["error"]["code"]) == (503, 503)
 
 
+@pytest.mark.parametrize("code", ["store_unavailable", "queue_full", "upstream_unreachable"])
+@pytest.mark.parametrize(
+    ("version", "ends"), [("2025-06-18", True), ("2025-11-25", True), ("2026-07-28", False)]
+)
+def test_what_cannot_be_done_just_now_ends_no_session(
+    setup: Setup, code: str, version: str, ends: bool
+) -> None:
+    """The SDK for Python before 2 takes any 5xx for the end of all."""
+    headers = STATELESS if not ends else {**JSON, "MCP-Protocol-Version": version}
+    status, fields, answer = refuse(setup, Refused(code, retry_after_s=3), CALL, headers)
+    assert status == (200 if ends else REFUSALS[code].status)
+    assert answer["error"]["code"] == REFUSALS[code].status and fields["Retry-After"] == "3"
+    fault = Refused("body_too_large")
+    assert refuse(setup, fault, CALL, headers)[0] == 413, "what is the message's fault stays so"
+
+
 def test_405_names_the_methods_that_are_served() -> None:
     status, fields, _ = DIALECT.refusal(Refused("method_not_allowed"), CALL_ID, None)
     assert (status, dict(fields)["Allow"]) == (405, "POST, GET, DELETE")
