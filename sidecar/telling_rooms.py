@@ -97,10 +97,10 @@ class Telling:
         return found
 
     async def _deliver(self, approvals: Approvals) -> None:
-        from sidecar.soc.sinks.connecting import Names
+        from sidecar.lookups import OwnThreadResolver
         from sidecar.soc.sinks.registry import Means, made_sink
 
-        names = Names()
+        names = OwnThreadResolver()
         means = Means(names, self._clock.now_us, self._store.node_id, self._stdout)
         sinks = {name: made_sink(one, means) for name, one in self._config.sinks.items()}
         delivering = Delivering(

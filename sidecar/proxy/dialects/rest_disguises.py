@@ -42,12 +42,7 @@ def refuse_other_method(head: RequestHead) -> None:
 
     Raises Refused("invalid_argument").
     """
-    first = head.first
-    if not (
-        "x-http-method-override" in first
-        or "x-http-method" in first
-        or "x-method-override" in first
-    ):
+    if _METHOD_HEADERS.isdisjoint(head.first):
         return
     for name, value in head.headers:
         if name.lower() in _METHOD_HEADERS and value.strip().upper() != head.method:

@@ -16,18 +16,15 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from sidecar.addresses import PublicResolver, is_literal, is_public
 from sidecar.config.model import UpstreamTls
 from sidecar.config.upstream_tls import ClientMaterial, client_context, client_material
-from sidecar.lookups import OwnThreadResolver
 from sidecar.soc.sinks.seam import NotDelivered
-
-
-class Names(OwnThreadResolver):
-    """Looks names up. One for all sinks."""
 
 
 class Way:
     """The way to one sink."""
 
-    def __init__(self, host: str, tls: UpstreamTls, names: Names, *, is_private: bool) -> None:
+    def __init__(
+        self, host: str, tls: UpstreamTls, names: AbstractResolver, *, is_private: bool
+    ) -> None:
         self._host = host
         self._tls = tls
         self._may_go = is_private or not is_literal(host) or is_public(host)

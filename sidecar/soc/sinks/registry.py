@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TextIO
 
 from sidecar.config.sinks import SinkPlace, sink_place
-from sidecar.soc.sinks.connecting import Names, Way
+from sidecar.soc.sinks.connecting import Way
 from sidecar.soc.sinks.http_post import Poster
 from sidecar.soc.sinks.seam import Sink
 from sidecar.soc.sinks.slack import SlackSink
@@ -21,6 +21,8 @@ from sidecar.soc.sinks.webhook import WebhookSink
 from sidecar.telemetry.lines import Lines
 
 if TYPE_CHECKING:
+    from aiohttp.abc import AbstractResolver
+
     from sidecar.config.model import Sink as Settings
 
 
@@ -29,7 +31,7 @@ class Means:
     """What sinks are made with: `now_us` is the wall clock, `node` the name of this process,
     `stdout` None where standard output is somebody else's."""
 
-    names: Names
+    names: AbstractResolver
     now_us: Callable[[], int]
     node: str
     stdout: TextIO | None

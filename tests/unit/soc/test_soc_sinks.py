@@ -23,8 +23,8 @@ from test_soc_sink_forms import made
 
 from sidecar.config.model import Pem, Secret, UpstreamTls
 from sidecar.config.model import Sink as Settings
+from sidecar.lookups import OwnThreadResolver
 from sidecar.soc.sinks import http_post, seam, syslog
-from sidecar.soc.sinks.connecting import Names
 from sidecar.soc.sinks.registry import SINKS, Means, made_sink
 from sidecar.soc.sinks.seam import NotDelivered, Sink
 from sidecar.telemetry.lines import WAITING_MAX
@@ -36,7 +36,7 @@ KEY = "k" * 16
 def sink_at(url: str, kind: str = "webhook", stdout: TextIO | None = None, **more: Any) -> Sink:
     given = {"private": True, "secret": Secret(KEY) if kind == "webhook" else None, **more}
     settings = Settings(name="ops", kind=kind, url=Secret(url), **given)  # type: ignore[arg-type]
-    return made_sink(settings, Means(Names(), lambda: NOW_US, "n1", stdout))
+    return made_sink(settings, Means(OwnThreadResolver(), lambda: NOW_US, "n1", stdout))
 
 
 async def refused(sink: Sink) -> NotDelivered:
