@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final
 
+from sidecar.control.api.backroom import Seat
 from sidecar.control.api.rooms import Rooms
 from sidecar.control.api.route import Asked, Shape
 from sidecar.ledger.anchors import Anchors, TrustedKey
@@ -46,10 +47,10 @@ def _trusted(rooms: Rooms) -> list[TrustedKey]:
     return [] if key is None else [TrustedKey(SigningKey(key.reveal()).public)]
 
 
-async def anchors_of(asked: Asked, stretch: HeldStretch, head: HeadRow) -> Anchors:
-    """What the heads show of receipts that were all taken. Raises ApiProblem or a StoreError."""
+async def anchors_of(seat: Seat, stretch: HeldStretch, head: HeadRow) -> Anchors:
+    """What the heads show of receipts that were all taken. Raises a StoreError."""
     await stretch.prove_newest(head.seq)
-    return await asked.rooms.backroom.do(asked.person, partial(stretch.anchors, head.seq))
+    return await seat.do(partial(stretch.anchors, head.seq))
 
 
 def words_of(anchors: Anchors) -> str | None:

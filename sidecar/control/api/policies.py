@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field
 
+from sidecar.control.api.backroom import Seat
 from sidecar.control.api.candidates import (
     PROBLEMS_TOLD_MAX,
     Candidate,
@@ -26,6 +27,7 @@ from sidecar.control.api.problems import ApiProblem
 from sidecar.control.api.route import MIB, READERS, WHOLE, Asked, Listed, Route, SeqBefore, Shape
 from sidecar.control.api.times import time_text
 from sidecar.ledger.replaying import judge_page, recorded_pages
+from sidecar.policy.index import PolicySet
 from sidecar.policy.replay import Replay
 from sidecar.policy.rule import Rule
 from sidecar.policy_loading import let_go
@@ -203,38 +205,45 @@ def _told(places: Mapping[str, Position], rule: Rule) -> dict[str, Any]:
 
 async def check_policies(asked: Asked) -> dict[str, Any]:
     """Whether texts load, with every problem."""
-    loaded = await asked.rooms.backroom.do(asked.person, loading(asked.rooms.load, asked.body))
-    said = checked(loaded)
-    if loaded.policy_set is not None:
-        await asked.rooms.backroom.do(asked.person, partial(let_go, [loaded.policy_set]))
+    with asked.rooms.backroom.seat(asked.person) as seat:
+        loaded = await seat.do(loading(asked.rooms.load, asked.body))
+        said = checked(loaded)
+        if loaded.policy_set is not None:
+            await seat.do(partial(let_go, [loaded.policy_set]))
     return said
 
 
 async def replay_calls(asked: Asked) -> dict[str, Any]:
     """What the texts would have made of recorded calls; the newest, unless `after_seq` says."""
+    with asked.rooms.backroom.seat(asked.person) as seat:
+        loaded = await seat.do(loading(asked.rooms.load, asked.body))
+        if loaded.policy_set is None:
+            first = next(one for one in loaded.problems if not one.is_warning)
+            raise ApiProblem("refused", f"the policies do not load: {first}", parameter="files")
+        try:
+            return await _replayed(asked, loaded.policy_set, seat)
+        finally:
+            await seat.do(partial(let_go, [loaded.policy_set]))
+
+
+async def _replayed(asked: Asked, policy_set: PolicySet, seat: Seat) -> dict[str, Any]:
     rooms, said = asked.rooms, asked.body
-    loaded = await rooms.backroom.do(asked.person, loading(rooms.load, said))
-    if loaded.policy_set is None:
-        first = next(one for one in loaded.problems if not one.is_warning)
-        raise ApiProblem("refused", f"the policies do not load: {first}", parameter="files")
     head, cut = (
         await rooms.reader.head(asked.tenant),
         await CareReader(rooms.reader).cut(asked.tenant),
     )
     after = max(cut.seq, head.seq - said.receipts if said.after_seq is None else said.after_seq)
     at, until = after, min(head.seq, after + said.receipts)
-    replay, begun_ns = Replay(loaded.policy_set), rooms.clock.monotonic_ns()
+    replay, begun_ns = Replay(policy_set), rooms.clock.monotonic_ns()
     async for read, page in recorded_pages(rooms.reader, asked.tenant, after, until, PIECE_ROWS):
         at = read
-        await rooms.backroom.do(asked.person, partial(judge_page, replay, page))
+        await seat.do(partial(judge_page, replay, page))
         if (rooms.clock.monotonic_ns() - begun_ns) / 1e9 > REPLAY_S:
             break
-    answer = {
-        "revision": loaded.policy_set.revision, "after_seq": after, "until_seq": at,
+    return {
+        "revision": policy_set.revision, "after_seq": after, "until_seq": at,
         "is_complete": at >= head.seq, **replay.data(),
     }  # fmt: skip
-    await rooms.backroom.do(asked.person, partial(let_go, [loaded.policy_set]))
-    return answer
 
 
 _MODES: Final = ("enforce", "shadow")

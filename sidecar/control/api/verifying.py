@@ -24,6 +24,7 @@ from sidecar.control.api.anchoring import (
     stretch_of,
     words_of,
 )
+from sidecar.control.api.backroom import Seat
 from sidecar.control.api.parameters import SEQ_MAX, Flag, Parameter
 from sidecar.control.api.problems import ApiProblem, not_found
 from sidecar.control.api.receipts import ROOM, SEQ, previous_hash, receipt_at
@@ -60,7 +61,7 @@ VERIFY_S: Final = 30.0
 #: Where nothing was read.
 NO_YES: Final = SaidYes(is_whole=False)
 #: Gives a verdict, with `verified`.
-Look = Callable[[Asked], Awaitable[dict[str, Any]]]
+Look = Callable[[Asked, Seat], Awaitable[dict[str, Any]]]
 _OPTIONS: Final = orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
 
 
@@ -122,12 +123,13 @@ async def _looked_again(asked: Asked, look: Look) -> dict[str, Any]:
     """What is found wrong is looked at again where the chain has changed meanwhile: on a server
     others archive and erase, which is on record and no fault."""
     listings = Listings(asked.rooms.reader)
-    for _ in range(LOOKS_MAX - 1):
-        ends = await listings.ends(asked.tenant)
-        said = await look(asked)
-        if said["verified"] or await listings.ends(asked.tenant) == ends:
-            return said
-    return await look(asked)
+    with asked.rooms.backroom.seat(asked.person) as seat:
+        for _ in range(LOOKS_MAX - 1):
+            ends = await listings.ends(asked.tenant)
+            said = await look(asked, seat)
+            if said["verified"] or await listings.ends(asked.tenant) == ends:
+                return said
+        return await look(asked, seat)
 
 
 async def verify_one(asked: Asked) -> dict[str, Any]:
@@ -135,7 +137,7 @@ async def verify_one(asked: Asked) -> dict[str, Any]:
     return await _looked_again(asked, _one_as_it_stands)
 
 
-async def _one_as_it_stands(asked: Asked) -> dict[str, Any]:
+async def _one_as_it_stands(asked: Asked, seat: Seat) -> dict[str, Any]:
     """Recomputes the hash of one receipt, with what the store says that it links to, and looks
     whether what stands beside it, and the change of state, is what it commits to."""
     reader, tenant = asked.rooms.reader, asked.tenant
@@ -150,7 +152,7 @@ async def _one_as_it_stands(asked: Asked) -> dict[str, Any]:
     else:
         await stretch.begin(row.seq)
         stretch.take(leaf_hashes([row], previous))
-        anchors = await anchors_of(asked, stretch, head)
+        anchors = await anchors_of(seat, stretch, head)
         error = words_of(anchors)
     if beside is not None:
         try:
@@ -181,7 +183,7 @@ async def verify_range(asked: Asked) -> dict[str, Any]:
     return await _looked_again(asked, _range_as_it_stands)
 
 
-async def _range_as_it_stands(asked: Asked) -> dict[str, Any]:
+async def _range_as_it_stands(asked: Asked, seat: Seat) -> dict[str, Any]:
     """Verifies a stretch of the chain with what stands beside it, against the signed heads."""
     reader, tenant = asked.rooms.reader, asked.tenant
     listings, stretch = Listings(reader), await stretch_of(asked)
@@ -202,9 +204,8 @@ async def _range_as_it_stands(asked: Asked) -> dict[str, Any]:
         recorded = await reader.recorded_after(tenant, at - 1, min(PAGE_ROWS, last - at + 1))
         rows, beside = receipts_and_facts(recorded, last)
         lines = lines_of(rows, previous, beside)
-        verdict = await asked.rooms.backroom.do(
-            asked.person,
-            partial(_read_page, stretch, liveness, said_yes, rows, lines, at, previous),
+        verdict = await seat.do(
+            partial(_read_page, stretch, liveness, said_yes, rows, lines, at, previous)
         )
         count, facts = count + verdict.count, facts + verdict.facts
         unvouched += verdict.unvouched
@@ -222,7 +223,7 @@ async def _range_as_it_stands(asked: Asked) -> dict[str, Any]:
                 liveness.found(), said_yes, facts=(facts, unvouched),
             )  # fmt: skip
         at, previous = verdict.last_seq + 1, verdict.head_hash
-    anchors = await anchors_of(asked, stretch, head)
+    anchors = await anchors_of(seat, stretch, head)
     error, found = words_of(anchors), liveness.found()
     return _verdict(
         count, first, last, links_to, previous, error, found, said_yes, anchors,
@@ -259,9 +260,14 @@ async def verify_sent(asked: Asked) -> dict[str, Any]:
         what = f"a receipt is not what a hash can be taken of: {error}"
         return _verdict(0, 1, 0, "", "", what, NOTHING_TOLD, NO_YES) | {"compared": 0}
     first_seq = first if isinstance(first, int) and first > 1 else 1
-    verdict = await asked.rooms.backroom.do(
-        asked.person, partial(verify_lines, lines, first_seq=first_seq)
-    )
+    with asked.rooms.backroom.seat(asked.person) as seat:
+        return await _verified_lines(asked, seat, lines, first_seq)
+
+
+async def _verified_lines(
+    asked: Asked, seat: Seat, lines: list[bytes], first_seq: int
+) -> dict[str, Any]:
+    verdict = await seat.do(partial(verify_lines, lines, first_seq=first_seq))
     fault = None if verdict.fault is None else verdict.fault.what
     if verdict.count and verdict.tenant_id != asked.tenant:
         what = "it is another tenant's"
@@ -269,7 +275,7 @@ async def verify_sent(asked: Asked) -> dict[str, Any]:
         return said | {"compared": 0}
     compared, anchors = 0, Anchors()
     if fault is None:
-        compared, fault, anchors = await _held_against_store(asked, receipts, first_seq)
+        compared, fault, anchors = await _held_against_store(asked, seat, first_seq)
     said = _verdict(
         verdict.count, first_seq, verdict.last_seq, verdict.prev_hash, verdict.head_hash, fault,
         verdict, verdict, anchors, facts=(verdict.facts, verdict.unvouched),
@@ -278,11 +284,12 @@ async def verify_sent(asked: Asked) -> dict[str, Any]:
 
 
 async def _held_against_store(
-    asked: Asked, receipts: Sequence[dict[str, Any]], first: int
+    asked: Asked, seat: Seat, first: int
 ) -> tuple[int, str | None, Anchors]:
     """How many receipts, which hold by themselves, stand in the store; what is wrong with the first
     that does not; and how far all of them are anchored."""
     reader, tenant = asked.rooms.reader, asked.tenant
+    receipts: Sequence[dict[str, Any]] = asked.body.receipts
     stretch = await stretch_of(asked)
     head = await reader.head(tenant)
     last = first + len(receipts) - 1
@@ -303,8 +310,8 @@ async def _held_against_store(
         compared += there is not None
     await stretch.begin(first)
     if stretch.wants_leaves:
-        await asked.rooms.backroom.do(asked.person, partial(_take_sent, stretch, receipts))
-    anchors = await anchors_of(asked, stretch, head)
+        await seat.do(partial(_take_sent, stretch, receipts))
+    anchors = await anchors_of(seat, stretch, head)
     return compared, words_of(anchors), anchors
 
 

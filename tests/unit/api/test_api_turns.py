@@ -123,6 +123,24 @@ async def test_what_is_begun_keeps_its_place_until_it_ends(
         room.close()
 
 
+async def test_who_was_let_in_is_not_refused_between_two_pieces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(backroom, "WAITING_MAX", 1)
+    room, work = Backroom(has_tenants=False), Work()
+    work.may_end.set()
+    try:
+        with room.seat(ANA) as seat:
+            assert await seat.do(work.of("first")) == "first"
+            with pytest.raises(ApiProblem):
+                await room.do(BO, work.of("bo"))
+            assert await seat.do(work.of("second")) == "second"
+        assert await room.do(BO, work.of("bo")) == "bo"
+        assert room._waiting == 0
+    finally:
+        room.close()
+
+
 async def test_one_who_reads_much_does_not_hold_up_the_reads_of_others(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
