@@ -18,9 +18,14 @@ aegis_environment() (
         exit 1
     }
 
-    # Whether $1 runs and is Python 3.11 or later. A pyenv shim may exist and not run.
+    # Whether $1 runs and is Python 3.11 to 3.14: for later ones not all that is installed has been
+    # released yet. A pyenv shim may exist and not run.
     is_python() {
-        "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
+        "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' >/dev/null 2>&1
+    }
+
+    is_too_new() {
+        "$1" -c 'import sys; sys.exit(sys.version_info < (3, 15))' >/dev/null 2>&1
     }
 
     version_of() {
@@ -33,7 +38,7 @@ aegis_environment() (
     }
 
     find_python() {
-        for name in python3.13 python3.12 python3.11 python3; do
+        for name in python3.14 python3.13 python3.12 python3.11 python3; do
             if command -v "$name" >/dev/null 2>&1 && is_python "$name"; then
                 echo "$name"
                 return
@@ -42,7 +47,7 @@ aegis_environment() (
     }
 
     find_python_with_venv() {
-        for name in python3.13 python3.12 python3.11 python3; do
+        for name in python3.14 python3.13 python3.12 python3.11 python3; do
             if command -v "$name" >/dev/null 2>&1 && is_python "$name" && can_make_venv "$name"; then
                 echo "$name"
                 return
@@ -56,10 +61,12 @@ aegis_environment() (
 
     say_what_is_missing() {
         if command -v brew >/dev/null 2>&1; then
-            cure="brew install python"
+            cure="brew install python@3.14"
         elif command -v apt-get >/dev/null 2>&1; then
             cure="sudo apt install python3-venv"
-            if [ -z "$python" ] && command -v python3 >/dev/null 2>&1; then
+            if [ -z "$python" ] && is_too_new python3; then
+                cure="sudo apt install python3.14-venv"
+            elif [ -z "$python" ] && command -v python3 >/dev/null 2>&1; then
                 cure="sudo apt install python3.11-venv"
             elif [ -n "$python" ] && [ "$python" != python3 ]; then
                 cure="sudo apt install $python-venv"
@@ -67,7 +74,7 @@ aegis_environment() (
         else
             cure="curl -LsSf https://astral.sh/uv/install.sh | sh"
         fi
-        fail "Python 3.11 or later with venv is missing. Install it with: $cure"
+        fail "Python 3.11 to 3.14 with venv is missing. Install it with: $cure"
     }
 
     # Only what is an environment already, or nothing yet, may be overwritten.
@@ -90,7 +97,7 @@ aegis_environment() (
             UV_VENV_CLEAR=1 uv venv -q --no-project --no-python-downloads \
                 --python "$(command -v "$python")" "$venv" 2>/dev/null
         else
-            UV_VENV_CLEAR=1 uv venv -q --no-project --python '>=3.11' "$venv" 2>/dev/null
+            UV_VENV_CLEAR=1 uv venv -q --no-project --python '>=3.11,<3.15' "$venv" 2>/dev/null
         fi
     }
 

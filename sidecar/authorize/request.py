@@ -35,7 +35,7 @@ _TRACE: Final = frozenset({"run_id", "trace_id", "parent_run_id", "root_trust_le
 
 #: RFC 3339 section 5.6; a leap second is read as the second before it.
 _TIME: Final = re.compile(
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}):([0-9]{2})(\.[0-9]{1,9})?"
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]((?:[01][0-9]|2[0-3]):[0-9]{2}):([0-9]{2})(\.[0-9]{1,9})?"
     r"([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

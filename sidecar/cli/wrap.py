@@ -133,10 +133,10 @@ def _own_pipes() -> tuple[int, int]:
 
     from sidecar.errors import StartRefused
 
-    try:
-        source, sink = os.dup(0), os.dup(1)
-    except OSError:
-        raise StartRefused("standard input or output is closed: an agent starts this") from None
+    # The interpreter saw them first: a library's own file may have the number of one by now.
+    if sys.__stdin__ is None or sys.__stdout__ is None:
+        raise StartRefused("standard input or output is closed: an agent starts this")
+    source, sink = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)

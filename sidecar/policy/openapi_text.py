@@ -98,6 +98,15 @@ class _UniqueLoader(_LOADER):  # type: ignore[misc]  # the C or the Python safe 
 
     merged = 0
 
+    def construct_yaml_timestamp(self, node: Any) -> Any:
+        try:
+            return super().construct_yaml_timestamp(node)
+        except ValueError:  # which says what, but not where, and other words in each Python
+            mark = node.start_mark
+            raise BadDocument(
+                f"{node.value[:40]} is no date, at line {mark.line + 1}, column {mark.column + 1}"
+            ) from None
+
     def flatten_mapping(self, node: Any) -> None:
         before = len(node.value)
         super().flatten_mapping(node)
@@ -114,3 +123,6 @@ class _UniqueLoader(_LOADER):  # type: ignore[misc]  # the C or the Python safe 
                     raise BadDocument(f'line {line}: the key "{key.value}" is here twice')
                 seen.add((key.tag, key.value))
         return super().construct_mapping(node, deep)
+
+
+_UniqueLoader.add_constructor("tag:yaml.org,2002:timestamp", _UniqueLoader.construct_yaml_timestamp)

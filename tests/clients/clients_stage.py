@@ -105,7 +105,8 @@ def _await_answers(url: str, process: subprocess.Popen[bytes]) -> None:
     while time.monotonic() < until and process.poll() is None:
         try:
             urllib.request.urlopen(url, timeout=2).close()
-        except urllib.error.HTTPError:
+        except urllib.error.HTTPError as error:
+            error.close()
             return  # it does not like a plain GET, and is there
         except OSError:
             time.sleep(0.05)

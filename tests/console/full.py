@@ -134,7 +134,8 @@ class Agent:
                 answer.read()
                 return int(answer.status)
         except urllib.error.HTTPError as error:
-            error.read()
+            with error:
+                error.read()
             return error.code
 
     def history(self) -> None:

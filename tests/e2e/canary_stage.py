@@ -228,7 +228,8 @@ class Stage:
             with urllib.request.urlopen(f"{self.process.control_url}{path}", timeout=5) as reply:
                 return reply.read() + str(reply.headers).encode()  # type: ignore[no-any-return]
         except urllib.error.HTTPError as error:
-            return error.read() + str(error.headers).encode()
+            with error:
+                return error.read() + str(error.headers).encode()
 
     def _run(self, *words: str, is_kept: bool = True) -> str:
         """A command of this process's own; the output goes by the words without paths."""

@@ -91,6 +91,7 @@ class Process:
             with urllib.request.urlopen(f"{self.control_url}/readyz", timeout=2) as reply:
                 return int(reply.status)
         except urllib.error.HTTPError as error:
+            error.close()
             return error.code
         except OSError:
             return 0

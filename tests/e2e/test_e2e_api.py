@@ -56,7 +56,8 @@ def ask(url: str, key: str = KEY, body: Any = None) -> tuple[int, Any]:
             said = reply.read()
             return reply.status, json.loads(said) if said[:1] in b"[{" else said
     except urllib.error.HTTPError as error:
-        return error.code, json.loads(error.read())
+        with error:
+            return error.code, json.loads(error.read())
 
 
 def test_g9_the_control_api_of_a_running_sidecar(tmp_path: Path, shop: str) -> None:

@@ -44,7 +44,8 @@ def ask(
         with urllib.request.urlopen(request, timeout=10) as reply:
             return reply.status, reply.read().decode(), reply.headers.get("Mcp-Session-Id", "")
     except urllib.error.HTTPError as error:
-        return error.code, error.read().decode(), ""
+        with error:
+            return error.code, error.read().decode(), ""
 
 
 def story(one: Process, other: Process) -> None:

@@ -84,7 +84,8 @@ def called(running: Process, call: tuple[str, str]) -> tuple[int, str]:
         with urllib.request.urlopen(request, timeout=10) as reply:
             return reply.status, ""
     except urllib.error.HTTPError as error:
-        said = json.loads(error.read())
+        with error:
+            said = json.loads(error.read())
         return error.code, f"{said['code']}: {said.get('detail') or said.get('title')}"
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from full_report import ROOT
 
-OLDEST = (3, 11)
-_NAMES = ("python3.13", "python3.12", "python3.11", "python3")
+OLDEST, NEWEST = (3, 11), (3, 14)
+_NAMES = ("python3.14", "python3.13", "python3.12", "python3.11", "python3")
 _VERSION = "import sys; print('%d.%d.%d' % sys.version_info[:3])"
 
 
@@ -57,7 +57,9 @@ def other_pythons() -> dict[str, Path]:
             if not python.name.removeprefix("python3.").isdecimal():
                 continue
             found = version_of(python)
-            if found is None or found[:2] < OLDEST or found[:2] == sys.version_info[:2]:
+            if found is None or not OLDEST <= found[:2] <= NEWEST:
+                continue
+            if found[:2] == sys.version_info[:2]:
                 continue
             if found[:2] not in newest or found > newest[found[:2]][0]:
                 newest[found[:2]] = (found, python)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import pythons_runs
 from pythons_runs import other_pythons, run_tests, version_of
 
 TESTS = """
@@ -52,13 +53,15 @@ def test_other_pythons_run_and_are_of_other_versions(
         ("b", "python3.98", "3.98.2"),
         ("c", "python3.9", "3.9.1"),
         ("d", "python3.97", "nothing"),
+        ("f", "python3.99", "3.99.0"),
     ):
         (tmp_path / name).mkdir()
         (tmp_path / name / command).write_text(f"#!/bin/sh\necho {says}\n")
         (tmp_path / name / command).chmod(0o755)
     (tmp_path / "e").mkdir()
     (tmp_path / "e" / "python3.11").symlink_to(sys.executable)
-    monkeypatch.setenv("PATH", ":".join(str(tmp_path / name) for name in "abcde") + ":/nowhere")
+    monkeypatch.setenv("PATH", ":".join(str(tmp_path / name) for name in "abcdef") + ":/nowhere")
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "no"))
+    monkeypatch.setattr(pythons_runs, "NEWEST", (3, 98))
     assert other_pythons() == {"3.98.2": tmp_path / "b" / "python3.98"}
     assert version_of(Path(sys.executable)) == sys.version_info[:3], "positive control"

@@ -27,7 +27,7 @@ PARAMETERS_MAX: Final = 64
 
 #: RFC 3339 section 5.6, without leap seconds.
 _MOMENT: Final = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+    r"\d{4}-\d\d-\d\d[Tt]([01]\d|2[0-3]):\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
 )
 #: No control characters, for which no name has a use and which databases refuse.
 _PLAIN: Final = r"^[^\u0000-\u001f\u007f]*$"

@@ -20,6 +20,12 @@ COREUTILS = (
 PYTHON = os.path.realpath(sys.executable)
 
 
+#: A `python3` that runs, of a version for which not everything has been released.
+AS_OF_A_LATER_VERSION = (
+    f"""exec "{PYTHON}" -c 'import sys; sys.version_info = (3, 15, 0); exec(sys.argv[1])' "$2\""""
+)
+
+
 class Machine:
     """A PATH of our own, an empty HOME, and a lock file that needs no network."""
 
@@ -134,8 +140,9 @@ def test_virtualenv_is_taken_where_python_came_without_venv(machine: Machine) ->
 
 @pytest.mark.parametrize(("programs", "cure"), [
     ({"apt-get": "exit 0"}, "sudo apt install python3-venv"),
-    ({"brew": "exit 0"}, "brew install python"),
+    ({"brew": "exit 0"}, "brew install python@3.14"),
     ({"apt-get": "exit 0", "python3": "exit 1"}, "sudo apt install python3.11-venv"),
+    ({"apt-get": "exit 0", "python3": AS_OF_A_LATER_VERSION}, "sudo apt install python3.14-venv"),
     ({"apt-get": "exit 0", "python3.12": 'case "$*" in *ensurepip*|-m*) exit 1 ;; esac'},
      "sudo apt install python3.12-venv"),
     ({}, "curl -LsSf https://astral.sh/uv/install.sh | sh"),
@@ -149,7 +156,7 @@ def test_what_is_missing_is_said_in_one_line(
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.splitlines() == [
-        f"environment: Python 3.11 or later with venv is missing. Install it with: {cure}"
+        f"environment: Python 3.11 to 3.14 with venv is missing. Install it with: {cure}"
     ]
 
 
