@@ -39,6 +39,7 @@ INVALID = (
     ("decision=Allow", "decision"), ("decision=", "decision"), ("agent_id=", "agent_id"),
     ("agent_id=a%00b", "agent_id"), ("agent_id=a%0Ab", "agent_id"), ("agent_id=a%0A", "agent_id"),
     ("agent_id=" + "a" * 257, "agent_id"), ("from=yesterday", "from"), ("from=2026-11-23", "from"),
+    ("from=2026-11-23T24:00:00Z", "from"),
     ("from=2026-11-23T10:00:00", "from"), ("from=2026-13-23T10:00:00Z", "from"),
     ("to=2026-11-23T10:00:00+25:00", "to"), ("to=1795931832", "to"), ("cursor=", "cursor"),
     ("from=2026-11-23T10:00:00+01:00", "from"),
