@@ -258,6 +258,9 @@ class Unrecordable(NamedTuple):
 
     reason: str
 
+    def __str__(self) -> str:
+        return self.reason
+
 
 Answer = Recorded | Stale | NoRoom | Declined | AlreadyClosed | Unrecordable
 

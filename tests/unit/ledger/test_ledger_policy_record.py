@@ -262,7 +262,7 @@ async def test_refusals_wait_for_the_store_and_not_for_ever(tmp_path: Path) -> N
 
 
 async def test_a_tenant_whose_chain_takes_nothing_keeps_no_other_from_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with place(tmp_path) as at:
         at.write("second")
@@ -275,6 +275,8 @@ async def test_a_tenant_whose_chain_takes_nothing_keeps_no_other_from_it(
         monkeypatch.setattr(at.queue, "submit", only_rival)
         assert (await at.keeper.reload("socket:ana")).succeeded
         assert len(await at.told("rival")) == 1 and await at.told("acme") == []
+        (told,) = (one for one in caplog.records if "cannot be recorded" in one.message)
+        assert vars(told)["cause"] == "its head is broken", "in words, not as an object of Python"
 
 
 async def test_a_fault_of_the_look_is_told_and_ends_with_the_next_good_one(
