@@ -213,8 +213,8 @@ class DoorConnection(web_protocol.RequestHandler):
     def _end_behind_trailers(self) -> None:
         """The request that has them is the last, and its reply says so."""
         if self._messages:
-            message, payload = self._messages.pop()
-            self._messages.append((message._replace(should_close=True), payload))
+            last: Any = self._messages[-1]
+            self._messages[-1] = (last[0]._replace(should_close=True), last[1])
         elif self.exchange is not None:
             self.exchange.keep_alive = False
 

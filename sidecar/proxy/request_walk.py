@@ -92,8 +92,8 @@ class RequestWalk:
                     return number
                 if self._body is not None:
                     break
-                if self.has_trailers:
-                    return number
+            if self.has_trailers:
+                return number
             if is_last and number == len(begun):
                 self._is_over = True
                 waiting.clear()
