@@ -8,9 +8,14 @@ Must not know: who serves on them, or how.
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import socket
 from collections.abc import Iterable
+from typing import Any, Final
+
+#: The family is switched off, or the kernel has none of it.
+_NO_SUCH_ADDRESS: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -51,22 +56,43 @@ def _place(name: tuple[str, int]) -> tuple[_Address, int]:
 
 
 async def listening_sockets(host: str, port: int, backlog: int) -> list[socket.socket]:
-    """A socket for each address of `host`; raises OSError, and then none is left open."""
+    """A socket for each address of `host`; raises OSError, and then none is left open.
+
+    `localhost` is also ::1 where this machine speaks no IPv6, as in many containers: nobody could
+    come there, and the other address will do.
+    """
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    places = dict.fromkeys((one[0], one[4]) for one in found)
     listening: list[socket.socket] = []
+    missing: OSError | None = None
     try:
-        for family, address in dict.fromkeys((one[0], one[4]) for one in found):
-            listener = socket.socket(family, socket.SOCK_STREAM)
-            listening.append(listener)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.bind(address)
-            listener.listen(backlog)
-            listener.setblocking(False)
+        for family, place in places:
+            try:
+                listening.append(_listening(family, place, backlog))
+            except OSError as error:
+                if place[0] != "::1" or error.errno not in _NO_SUCH_ADDRESS:
+                    raise
+                missing = error
+        if missing is not None and not listening:
+            raise missing
     except BaseException:
         for listener in listening:
             listener.close()
         raise
     return listening
+
+
+def _listening(family: int, place: Any, backlog: int) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(place)
+        listener.listen(backlog)
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    return listener

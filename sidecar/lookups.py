@@ -13,17 +13,20 @@ import asyncio
 import contextlib
 import socket
 import threading
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from sidecar.addresses import is_literal
 
 _NUMERIC: Final = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
-#: No addresses of a family that this machine has none of; some systems take no other flags.
+#: No addresses of a family that this machine has none of; some systems take no other flags. What
+#: it has on its loopback does not count, so that for these it must not be asked.
 _FLAGS: Final = socket.AI_ADDRCONFIG & getattr(socket, "AI_MASK", -1)
 
 _Found = list[ResolveResult]
+_Answer = tuple[int, int, int, str, tuple[Any, ...]]
 
 
 class OwnThreadResolver(AbstractResolver):
@@ -83,7 +86,7 @@ def _tell(found: asyncio.Future[_Found], answer: _Found | Exception) -> None:
 
 
 def _addresses(host: str, port: int, family: socket.AddressFamily) -> _Found:
-    found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=_FLAGS)
+    found = _answered(host, port, family)
     return [
         ResolveResult(
             hostname=host,
@@ -95,6 +98,27 @@ def _addresses(host: str, port: int, family: socket.AddressFamily) -> _Found:
         )
         for found_family, _, proto, _, place in found
     ]
+
+
+def _answered(host: str, port: int, family: int) -> Sequence[_Answer]:
+    def asked(flags: int) -> Sequence[_Answer]:
+        return socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=flags)
+
+    if is_literal(host):
+        return asked(0)
+    if not _is_this_machine(host):
+        return asked(_FLAGS)
+    found: Sequence[_Answer] = asked(0)
+    first: Sequence[_Answer] = ()
+    if len({one[0] for one in found}) > 1:  # a datagram goes to the first alone
+        with contextlib.suppress(OSError):
+            first = asked(_FLAGS)
+    return [*first, *(one for one in found if one not in first)]
+
+
+def _is_this_machine(host: str) -> bool:
+    name = host.lower().rstrip(".")
+    return name == "localhost" or name.endswith(".localhost")
 
 
 def _host_of(family: int, place: tuple[object, ...]) -> str:

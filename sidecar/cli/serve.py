@@ -1,7 +1,8 @@
 """`aegis-sidecar serve`: runs the sidecar until SIGTERM or SIGINT, then drains.
 
-Knows: process-level settings (event loop, signals, open files, exit codes), and that the process
-ends once all is in order, whoever still waits for a disk or a name server that does not answer.
+Knows: process-level settings (event loop, signals, open files, threads, exit codes), and that the
+process ends once all is in order, whoever still waits for a disk or a name server that does not
+answer.
 """
 
 from __future__ import annotations
@@ -85,6 +86,10 @@ def run(args: argparse.Namespace) -> int:
     net = _Net()
     try:
         return uvloop.run(_to_the_end(loaded.config, net))
+    except RuntimeError:
+        if net.code is None:
+            raise
+        return net.code  # the loop wants a thread to end those it has, and none is to be had
     finally:
         net.fold()
 
@@ -126,12 +131,15 @@ class _Net:
 
     def __init__(self) -> None:
         self._timer: Timer | None = None
+        #: With which the process ends, once all is in order.
+        self.code: int | None = None
 
     def spread(self, code: int) -> None:
         """From now on the process ends with `code`, unless it has come to its end by itself."""
         import contextlib
         import threading
 
+        self.code = code
         self._timer = threading.Timer(LEFT_S, _leave_behind, (code,))
         self._timer.daemon = True
         with contextlib.suppress(RuntimeError):  # no thread is to be had: then nobody watches
@@ -163,6 +171,7 @@ async def _serve(config: Config) -> None:
     from functools import partial
 
     from sidecar.app import running
+    from sidecar.own_threads import begin_loop_threads, require_threads
 
     def when_told_to_stop(called: Callable[[], object]) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -172,6 +181,8 @@ async def _serve(config: Config) -> None:
     # Nobody is served yet: whatever the start waits for, it waits no more. What was begun is put in
     # order all the same, and not left because somebody says so twice.
     when_told_to_stop(partial(_cancel_once, asyncio.current_task()))
+    require_threads()
+    await begin_loop_threads()
     async with running(config) as sidecar:
         when_told_to_stop(stop.set)
         loop.add_signal_handler(signal.SIGHUP, sidecar.reload_soon)

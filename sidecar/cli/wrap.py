@@ -60,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     import uvloop
 
     from sidecar.errors import SidecarError
+    from sidecar.own_threads import begin_loop_threads, require_threads
     from sidecar.proxy.stdio.child import Child, CommandNotStarted, started
     from sidecar.wrap.running import run_wrapped
     from storage.errors import StoreError
@@ -73,12 +74,14 @@ def run(args: argparse.Namespace) -> int:
         wrapped = _wrapped(args)
         if wrapped is None:
             return 2
+        require_threads()
         ends = _own_pipes()
         # Before there are threads, and so that it starts while we do.
         own = wrapped.variables
         process = started(command, {k: v for k, v in os.environ.items() if k not in own})
 
         async def carry() -> int:
+            await begin_loop_threads()
             return await run_wrapped(wrapped, Child(process), ends, _tell(args.name))
 
         return uvloop.run(carry())

@@ -27,6 +27,9 @@ def hold_back(server: web.Server) -> None:
     make: Callable[..., Any] = server.request_factory
 
     def made(message: Any, *others: Any) -> Any:
+        if message.chunked:
+            # Of trailers behind it the parser makes a header of the connection's next request.
+            message = message._replace(should_close=True)
         if _NAME not in message.headers:  # those of a head that could not be read are a mere {}
             return make(message, *others)
         headers = message.headers.copy()

@@ -186,9 +186,7 @@ class DoorConnection(web_protocol.RequestHandler):
                 self._disarm()
             if self.exchange is not None:
                 self._fail_body_if_broken()
-        elif self._arriving is not None:
-            pass
-        elif self._head_timer is None and data:
+        elif self._arriving is None and self._head_timer is None and data:
             self._head_timer = self._loop.call_later(self._door.header_wait_s, self._head_is_late)
 
     def _follow(self, data: bytes, begun: int) -> None:
@@ -203,11 +201,22 @@ class DoorConnection(web_protocol.RequestHandler):
         for _ in range(begun - well):
             self._messages.pop()
         self._upgraded, self._message_tail = False, b""  # that was none of the requests
+        self._is_spent = True
+        if self._walk.has_trailers:
+            self._end_behind_trailers()
+            return
         odd = BadHttpMessage("a line before a request ends with CR or LF alone")
         self._messages.append((web_protocol._ErrInfo(400, odd, odd.message), EMPTY_PAYLOAD))
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-        self._is_spent = True
+
+    def _end_behind_trailers(self) -> None:
+        """The request that has them is the last, and its reply says so."""
+        if self._messages:
+            last: Any = self._messages[-1]
+            self._messages[-1] = (last[0]._replace(should_close=True), last[1])
+        elif self.exchange is not None:
+            self.exchange.keep_alive = False
 
     def _fail_body_if_broken(self) -> None:
         """A parser error behind a head means that head's body will never be whole."""

@@ -4,7 +4,8 @@ Knows: RFC 9112 sections 2.2, 6 and 7.1: empty lines may stand before a request,
 CR and LF. The parser takes a CR or an LF alone for such a line; another one on the way may take it
 for the first byte of a method, or for a blank, and then the two do not agree on what was asked.
 Within heads and between chunks the parser is strict itself. Its word on where a body ends is held
-against the bytes here, so that the two cannot come apart unseen.
+against the bytes here, so that the two cannot come apart unseen. Trailers are nobody's here, but
+the parser (aiohttp 3.14) keeps the last of them and makes it a header of the request behind it.
 Must not know: what a request means, sockets, how the parser works.
 """
 
@@ -35,7 +36,7 @@ class Arriving(Protocol):
 class RequestWalk:
     """Follows what a connection sends. What the parser did not take yet waits here too."""
 
-    __slots__ = ("_body", "_chunks", "_counted", "_is_over", "_waiting")
+    __slots__ = ("_body", "_chunks", "_counted", "_is_over", "_waiting", "has_trailers")
 
     def __init__(self) -> None:
         self._waiting = bytearray()
@@ -46,6 +47,8 @@ class RequestWalk:
         self._counted = 0
         #: Whether the parser has given up, so that nothing more is a request.
         self._is_over = False
+        #: Whether trailers came behind a body: its request is the last that may be read.
+        self.has_trailers = False
 
     def let_go(self) -> None:
         """Nothing comes any more: a body leads back to its connection."""
@@ -73,9 +76,9 @@ class RequestWalk:
         self, data: bytes, begun: Sequence[tuple[object, Arriving]], *, is_last: bool = False
     ) -> int | None:
         """None if all is well; else how many of the requests that have `begun` in this piece are:
-        behind them a line ends with CR or LF alone. Each is a head that tells whether its body is
-        `chunked`, or what could not be read, and a body. What comes behind all of them is looked
-        at by nobody if the one before it `is_last`."""
+        behind them a line ends with CR or LF alone, or, if now `has_trailers`, anything. Each is a
+        head that tells whether its body is `chunked`, or what could not be read, and a body. What
+        comes behind all of them is looked at by nobody if the one before it `is_last`."""
         self._is_over |= any(not hasattr(head, "chunked") for head, _ in begun)
         if self._is_over:
             return None
@@ -89,6 +92,8 @@ class RequestWalk:
                     return number
                 if self._body is not None:
                     break
+            if self.has_trailers:
+                return number
             if is_last and number == len(begun):
                 self._is_over = True
                 waiting.clear()
@@ -127,6 +132,7 @@ class RequestWalk:
             if body.is_eof() and not self._chunks.are_whole:
                 return at, False
         if is_whole:
+            self.has_trailers = self._chunks is not None and self._chunks.have_trailers
             self._body = self._chunks = None
         return at, True
 
@@ -134,7 +140,7 @@ class RequestWalk:
 class _Chunks:
     """The chunks of one body. Their sizes were read by the parser, which refuses odd ones."""
 
-    __slots__ = ("_left", "_looked_at", "_looks_for_trailers", "are_whole")
+    __slots__ = ("_left", "_looked_at", "_looks_for_trailers", "are_whole", "have_trailers")
 
     def __init__(self) -> None:
         #: What is still to come of the chunk that has begun, and of the line end behind it.
@@ -143,6 +149,7 @@ class _Chunks:
         self._looked_at = 0
         self._looks_for_trailers = False
         self.are_whole = False
+        self.have_trailers = False
 
     def through(self, data: bytearray, at: int) -> int:
         """How far they go; raises ValueError for a size that is none."""
@@ -173,5 +180,6 @@ class _Chunks:
     def _through_trailers(self, data: bytearray, at: int) -> int:
         while not self.are_whole and (end := data.find(_LINE_END, at)) >= 0:
             self.are_whole = end == at
+            self.have_trailers |= not self.are_whole
             at = end + len(_LINE_END)
         return at

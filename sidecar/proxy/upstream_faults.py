@@ -33,6 +33,11 @@ _EVENTS: Final = {
     "upstream_timeout": "an upstream does not answer in time",
     "upstream_broken": "an upstream gives no whole answer",
 }
+#: In OpenSSL's reasons where both sides speak TLS and do not agree how.
+_NO_COMMON_TLS: Final = (
+    "PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "HANDSHAKE_FAILURE", "CIPHER", "TOO_SMALL",
+    "RENEGOTIATION",
+)  # fmt: skip
 #: OpenSSL's X509_V_ERR_…: not yet valid, expired; another host, another address.
 _OUT_OF_TIME: Final = frozenset({9, 10})
 _OF_ANOTHER: Final = frozenset({62, 64})
@@ -115,6 +120,11 @@ def _tls(error: ssl.SSLError, section: str) -> tuple[str, str]:
     reason = _text(error.reason or str(error))
     if "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason):
         step = f"It wants a certificate that it knows: {section}.tls.cert and key."
+    elif any(word in reason for word in _NO_COMMON_TLS):
+        step = (
+            "Have it speak TLS 1.2 or later, with ciphers and keys of today; or it wants a "
+            f"certificate ({section}.tls.cert and key)."
+        )
     else:
         step = f"See that {section}.url has the port that speaks TLS, or http:// if none does."
     return f"TLS: {reason}", step

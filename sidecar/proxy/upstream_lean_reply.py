@@ -188,6 +188,8 @@ class LeanReply:
             raise Refused("upstream_broken", detail=f"no status line: {data[:32]!r}")
         if len(data) > HEAD_BYTES_MAX:
             raise Refused("upstream_broken", "The upstream's header is too large")
+        if b"\n\n" in data:  # who ends lines so has said all there is, and waits too
+            raise Refused("upstream_broken", detail="a head whose lines end with LF alone")
         self._held = data
         return b""
 

@@ -69,6 +69,34 @@ async def test_a_name_that_is_tried_again_and_again_has_one_thread(
     assert (await names.resolve("hangs", 443))[0]["port"] == 443, "looked up anew"
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "LocalHost.", "tool.localhost"])
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+async def test_what_is_on_this_machine_is_found_whatever_networks_it_is_on(
+    host: str, family: socket.AddressFamily, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As glibc answers on a machine with addresses of one family, loopback apart."""
+    places = {socket.AF_INET: ("127.0.0.1", 80), socket.AF_INET6: ("::1", 80, 0, 0)}
+
+    def answer(name: str, *_: Any, flags: int = 0) -> Any:
+        if name in ("127.0.0.1", "::1"):
+            kept = [socket.AF_INET6 if ":" in name else socket.AF_INET]
+        else:
+            kept = list(places)
+        if flags & socket.AI_ADDRCONFIG:
+            kept = [one for one in kept if one == family]
+        if not kept:
+            raise socket.gaierror(-9, "Address family for hostname not supported")
+        return [(one, socket.SOCK_STREAM, 6, "", places[one]) for one in kept]
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    found = await OwnThreadResolver().resolve(host, 80, socket.AF_UNSPEC)
+    addresses = [one["host"] for one in found]
+    both = ["127.0.0.1", "::1"] if family == socket.AF_INET else ["::1", "127.0.0.1"]
+    assert addresses == ([host] if host in both else both)
+    (only,) = await OwnThreadResolver().resolve("tool.example", 80, socket.AF_UNSPEC)
+    assert only["family"] == family, "elsewhere it goes by what the machine has"
+
+
 async def test_the_link_of_an_address_and_why_there_is_none(released: threading.Event) -> None:
     names = OwnThreadResolver()
     (found,) = await names.resolve("link", 80, socket.AF_INET6)

@@ -140,6 +140,19 @@ async def test_b16_who_does_not_wait_or_is_too_old_is_not_asked(listeners: Liste
             assert (await status_of(reader))[0] == 201
 
 
+async def test_b5_what_comes_in_chunks_is_the_last_of_its_connection(listeners: Listeners) -> None:
+    """Of trailers the parser would make a header of the next request, whoever sends that."""
+    chunked = (
+        b"POST /v1/authorize HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"0\r\nAuthorization: Bearer %s\r\n\r\n" % ADMIN.encode()
+    )
+    behind = b"GET /v1/keys HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    async with sent(listeners.control, chunked + behind) as (reader, _):
+        status, answer = await status_of(reader)
+        assert status == 401 and b"connection: close" in answer
+        assert b"HTTP/1.1" not in await reader.read()
+
+
 async def test_b16_a_head_that_cannot_be_read_is_answered(listeners: Listeners) -> None:
     for more in (f"X-Long: {'x' * 9000}", "no colon in it"):
         async with sent(listeners.control, head("/v1/keys", 9, more)) as (reader, _):

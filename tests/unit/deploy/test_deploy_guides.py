@@ -12,6 +12,7 @@ import pytest
 from deploy_linters import DEPLOY, ROOT
 
 from sidecar.cli.main import _parser, main
+from sidecar.proxy.server import KEEPALIVE_S
 
 #: Folders that hold nothing to deploy.
 NO_GUIDES = ("__pycache__", "screenshots")
@@ -122,3 +123,9 @@ def test_the_tests_that_are_named_are_there() -> None:
     tests = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
     named = set(RUN.values()) | set(re.findall(r"test_\w+", " ".join(NOT_RUN.values())))
     assert named <= tests
+
+
+def test_what_a_load_balancer_has_to_know_is_so() -> None:
+    text = (DEPLOY / "README.md").read_text()
+    assert f"closes one after {KEEPALIVE_S:g} s" in text
+    assert KEEPALIVE_S > 25

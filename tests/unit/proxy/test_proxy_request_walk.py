@@ -1,5 +1,5 @@
 """B3 between requests: empty lines end with CR and LF there too, however a connection is cut into
-pieces and wherever the request before has its end."""
+pieces and wherever the request before has its end. B5: behind trailers there is no request."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ FIRST = {
     + b"a\r",
     "chunks": f"POST /up/c HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n".encode()
     + b"8\r\n\r\n\r\n\r\n\r\n\r\n3;a=b\r\n\n\r\n\r\n0\r\n\r\n",
-    "trailers": f"POST /up/d HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n".encode()
-    + b"2\r\n0\r\r\n0\r\nX: a\r\nY: b\r\n\r\n",
     "nothing": b"",
 }
+TRAILED = f"POST /up/d HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n".encode() + (
+    b"2\r\n0\r\r\n0\r\nX: a\r\nAuthorization: b\r\n\r\n"
+)
 ODD = [b"\r", b"\n", b"\r\r", b"\n\n", b"\r\n\r", b"\r\n\n", b"\r\r\n", b"\n\r\n"]
 EMPTY = [b"", b"\r\n", b"\r\n\r\n", b"\r\n" * 9]
 
@@ -59,6 +60,7 @@ async def said_to(front: Door, pieces: list[bytes], *, apart_s: float = 0.0) -> 
 
 
 LAST = f"GET /up/last HTTP/1.1\r\n{HOST}Connection: close\r\n\r\n".encode()
+TRAILED_LAST = f"PUT /up/last HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n0\r\n".encode()
 
 
 def cut(sent: bytes, how: str, at: int) -> list[bytes]:
@@ -127,6 +129,38 @@ async def test_b3_nor_is_one_behind_it_that_asks_for_an_upgrade(first: str) -> N
                 assert (seen, refused) == (([], ["bad_handshake"]) if behind else (["/last"], []))
 
 
+@pytest.mark.parametrize("how", ["at once", "byte by byte", "within the trailers"])
+@pytest.mark.parametrize("first", FIRST)
+async def test_b5_behind_trailers_nothing_is_a_request(first: str, how: str) -> None:
+    """The parser would make the last of them a header of what comes next, whoever asks for that:
+    where something in front shares its connections, another client."""
+    begin = FIRST[first] + TRAILED
+    apart_s = 0.02 if how == "within the trailers" else 0.0
+    # What is sent to a connection that ends may take its last answer away.
+    more = (LAST, b"\r\n" + LAST, b"\n", HANDSHAKE, GET[:-2]) if how != "byte by byte" else ()
+    async with raw_upstream(answering(OK)) as upstream, door(upstream_of(upstream.port)) as front:
+        for behind in (b"", *more):
+            heard = await said_to(front, cut(begin + behind, how, len(begin) - 5), apart_s=apart_s)
+            assert [one[:3] for one in heard] == ["200"] * (1 + bool(FIRST[first])), behind
+        seen = b"".join(upstream.received)
+    assert seen.count(b"/d HTTP/1.1") == 1 + len(more)
+    assert b"/last" not in seen
+    assert b"authorization" not in seen.lower()
+    assert not front.refusals
+
+
+async def test_b5_the_reply_to_a_request_with_trailers_says_that_it_is_the_last() -> None:
+    async with door(handler=answer_all) as front:
+        for pieces in ([TRAILED], [TRAILED[:-40], TRAILED[-40:]]):
+            reader, writer = await asyncio.open_connection("127.0.0.1", front.port)
+            for piece in pieces:
+                writer.write(piece)
+                await asyncio.sleep(0.02)
+            async with asyncio.timeout(5):
+                assert b"\r\nConnection: close\r\n" in await reader.read()
+            writer.close()
+
+
 def one_request(chance: random.Random, number: int) -> tuple[bytes, bytes]:
     """A request, and its body."""
     path = f"/up/{number}"
@@ -147,8 +181,8 @@ def one_request(chance: random.Random, number: int) -> tuple[bytes, bytes]:
         said += chance.choice([b"", b";x", b";x=y", b';x="0 a"'])
         sent += b"%b\r\n%b\r\n" % (said, piece)
         at += size
-    sent += chance.choice([b"0", b"000", b"0;x=y"]) + b"\r\n"
-    return sent + chance.choice([b"", b"X: 0\r\n", b"X:\r\nY: 0\r\n"]) + b"\r\n", body
+    sent += chance.choice([b"0", b"000", b"0;x=y"]) + b"\r\n\r\n"
+    return sent, body
 
 
 async def test_b3_whatever_is_sent_is_read_as_it_was_meant_and_an_odd_line_ends_it() -> None:
@@ -168,7 +202,8 @@ async def test_b3_whatever_is_sent_is_read_as_it_was_meant_and_an_odd_line_ends_
                 sent += request
                 wanted.append(f"200 /{number}={body.hex()}")
             if odd_before is None:
-                sent += LAST
+                trailers = chance.choice([b"", b"X: 0\r\n", b"X:\r\nY: 0\r\n"])
+                sent += TRAILED_LAST + trailers + b"\r\n" if trailers else LAST
             wanted.append("200 /last=" if odd_before is None else "400")
             pieces, at = [], 0
             while at < len(sent):
@@ -223,7 +258,9 @@ def test_b4_following_costs_no_more_where_lines_and_chunks_crowd() -> None:
         for piece in (b"\r", b"\n", b"b\r\n0\r\n\r"):
             assert walk.follows(piece, []) is None
         body.has_ended = True
-        assert walk.follows(b"\n", []) is None, "its end is where the parser says"
+        # Behind a size of nought those were trailers.
+        assert walk.follows(b"\n", []) == (0 if walk.has_trailers else None), "as the parser says"
+        assert walk.has_trailers is (line[:1] == b"0")
         assert walk.follows(b"\n", []) == 0, "control"
         body = Body()
     walk = RequestWalk()

@@ -74,6 +74,26 @@ async def test_a_certificate_that_is_not_accepted(
 
 
 @pytest.mark.parametrize(
+    ("reason", "step"),
+    [
+        ("WRONG_VERSION_NUMBER", "the port that speaks TLS"),
+        ("TLSV1_ALERT_PROTOCOL_VERSION", "TLS 1.2 or later"),
+        ("UNSUPPORTED_PROTOCOL", "TLS 1.2 or later"),
+        ("SSLV3_ALERT_HANDSHAKE_FAILURE", "or it wants a certificate (upstreams.up.tls.cert"),
+        ("NO_SHARED_CIPHER", "ciphers and keys of today"),
+        ("DH_KEY_TOO_SMALL", "ciphers and keys of today"),
+        ("UNSAFE_LEGACY_RENEGOTIATION_DISABLED", "TLS 1.2 or later"),
+        ("TLSV13_ALERT_CERTIFICATE_REQUIRED", "It wants a certificate that it knows"),
+    ],
+)
+def test_a_handshake_that_fails(reason: str, step: str) -> None:
+    error = ssl.SSLError(1, f"[SSL: {reason}]")
+    error.reason = reason
+    cause, said = upstream_faults._tls(error, "upstreams.up")
+    assert cause == f"TLS: {reason}" and step in said
+
+
+@pytest.mark.parametrize(
     ("changes", "cause", "step"),
     [
         ({"url": "http://127.0.0.1:9"}, "127.0.0.1", "listens at upstreams.up.url"),
@@ -110,6 +130,8 @@ async def _waits(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     [
         (answering(b"RTSP/1.0 200 " + CANARY), "upstream_broken", "no status line"),
         (answering(b"HTTP/1.1 200 OK\r\nX: \x01" + CANARY + b"\r\n\r\n"), "upstream_broken", ""),
+        # Not what it would be after a wait: that it needs longer.
+        (answering(b"HTTP/1.1 200 OK\nX: " + CANARY + b"\n\nok"), "upstream_broken", "LF alone"),
         (_silent, "upstream_broken", "it closed"),
         (answering(PARTIAL), "upstream_timeout", "no answer, or no more of it"),
         (_waits, "upstream_timeout", "no answer, or no more of it"),
