@@ -258,6 +258,7 @@ WORDS = event(
 )
 OBLIGED = [
     ("cannot_redact", "redact: {response: [body.name]}", "", (WORDS,)),
+    ("cannot_redact", "redact: {response: [email]}", "", (event(result("evil" * 300_000)),)),
     ("response_too_large", "max_response: 1KiB", "", (event(result("evil" * 900)),)),
     ("upstream_timeout", "max_response: 1KiB", ", timeouts: {idle: 300ms}", (asyncio.Event(),)),
     ("upstream_broken", "redact: {response: [email]}", "", ()),
