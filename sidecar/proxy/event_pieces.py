@@ -1,4 +1,4 @@
-"""What of a stream of events is complete by each chunk of it, up to the end they come to.
+"""What of a stream of events is complete with each of its chunks, up to the end they come to.
 
 Knows: that what gives the chunks may refuse the rest of them: what is masked cannot be, or is too
 large, or the server broke off.

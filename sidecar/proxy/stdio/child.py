@@ -80,7 +80,7 @@ def started(command: Sequence[str], environ: Mapping[str, str]) -> subprocess.Po
 
 def _why_missing(name: str, environ: Mapping[str, str]) -> str:
     """What a desktop agent's user needs to hear of a command that is not there."""
-    if Path(name).is_file():
+    if "/" in name and Path(name).is_file():
         return f"{name!r} cannot be started: what its first line (#!) names is not there"
     if " " in name.strip():
         # In the list of a desktop agent's configuration each argument stands by itself.
