@@ -61,8 +61,9 @@ OF_MCP: Final = (
     RefusalKind(
         "list_changed",
         403,
-        "The server announced that its tools changed, and nobody has listed them since",
-        "List the tools again (`tools/list`, every page), look at this one, and call it then.",
+        "The server announced that its tools changed, and its whole list was not compared since",
+        "List the tools again (`tools/list`, every page), look at this one, and call it then. "
+        "Where that does not help, ask the operator: the log says why.",
     ),
     RefusalKind(
         "arguments_unfit",

@@ -22,6 +22,8 @@ HELP = "run a local MCP server behind the policies; agents start this instead of
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The server's name and command, and where things stand."""
+    # What argparse makes of it does not show where the server's own options may stand.
+    parser.usage = "%(prog)s [-h] --name NAME [OPTION ...] -- COMMAND [ARGUMENT ...]"
     parser.add_argument(
         "--name", required=True, help="what policies and receipts call the server, e.g. files"
     )

@@ -71,7 +71,7 @@ class _Held:
             self._cr = b"\r"
         self._rest += memoryview(data)[at : len(data) - len(self._cr)]
         if self.size > HELD_BYTES_MAX:
-            raise NotMaskable("a line is too long")
+            raise NotMaskable(f"a line is too long: more than {HELD_BYTES_MAX} bytes")
         return found
 
     def last(self) -> str:
@@ -165,7 +165,7 @@ class EventMasker:
                 self._event.append(line)
                 self._size += len(line)
                 if self._size > HELD_BYTES_MAX:
-                    raise NotMaskable("an event is too long")
+                    raise NotMaskable(f"an event is too long: more than {HELD_BYTES_MAX} bytes")
             else:
                 made += (*self._masked(), "")
         return "".join(f"{line}\n" for line in made).encode()

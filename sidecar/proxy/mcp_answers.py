@@ -31,8 +31,8 @@ from sidecar.proxy.dialects.mcp_said import (
     require_few_values,
 )
 from sidecar.proxy.event_marks import of_its_own, without_message
+from sidecar.proxy.event_pieces import cut_events
 from sidecar.proxy.events import Event, EventCutter, EventTooLong, NoEvent
-from sidecar.proxy.line_turns import in_turns
 from sidecar.proxy.list_message import (
     answered_ids,
     begins_task,
@@ -208,7 +208,8 @@ class McpAnswers:
         #: Whether this stream alone can bring the answer, and has not yet.
         is_owed = is_placeless and asker.call.expects_reply
         cutter = self._cutter(asker, is_placeless=is_placeless)
-        async for found in _cut(reply.chunks, cutter):
+        pieces = cut_events(reply.chunks, cutter, lambda: is_owed)
+        async for found in pieces:
             passing: list[bytes] = []
             fault: Exception | None = None
             try:
@@ -377,15 +378,6 @@ def _is_strange(data: bytes, call: ToolCall, values_max: int) -> bool:
 def _no_place(event_id: bytes) -> bytes:
     """An id with which nothing is resumed."""
     return b""
-
-
-async def _cut(
-    chunks: AsyncIterator[bytes], cutter: EventCutter
-) -> AsyncIterator[Iterable[bytes | Event]]:
-    """What is complete with each chunk, and at the end."""
-    async for chunk in in_turns(chunks):
-        yield cutter.pieces(chunk)
-    yield cutter.end()
 
 
 def _unchecked(why: str) -> Refused:

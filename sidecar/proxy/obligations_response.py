@@ -137,14 +137,14 @@ def _document(body: bytes, redaction: Redaction, dialect: str) -> bytes:
 async def _whole(reply: Reply) -> bytes:
     if reply.complete:
         if len(reply.first) > DOCUMENT_BYTES_MAX:
-            raise _cannot("too large")
+            raise _cannot(f"too large: more than {DOCUMENT_BYTES_MAX} bytes")
         return reply.first
     pieces: list[bytes] = []
     size = 0
     async for chunk in reply.chunks:
         size += len(chunk)
         if size > DOCUMENT_BYTES_MAX:
-            raise _cannot("too large")
+            raise _cannot(f"too large: more than {DOCUMENT_BYTES_MAX} bytes")
         pieces.append(chunk)
     return b"".join(pieces)
 

@@ -2,19 +2,28 @@
 
 Knows: how many calls an upstream takes at once; that a call that waits for a person's yes needs
 none; that a call may be made to last, by a body that does not come or a WebSocket that is not used,
-so that one of several tenants has at most half of them.
+so that one of several tenants has at most half of them; what MCP clients ask for that were answered
+401 and look for a login, so that they show their user why.
 Must not know: what the calls are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sidecar.errors import Refused
 
 if TYPE_CHECKING:
     from sidecar.config.model import Upstream
+
+#: Of revision 2025-03-26, at the root of whoever answered 401 and has no metadata.
+_LOGIN: Final = frozenset({"authorize", "register", "token"})
+_NO_LOGIN: Final = (
+    "No such upstream, and nobody logs in here. A client that looks for a login was answered 401: "
+    "by the sidecar, whose own credential (such as Aegis-Token) is missing or wrong, or by the "
+    "server, whose credential the sidecar must have (upstreams.NAME.auth)"
+)
 
 
 class Places:
@@ -33,7 +42,7 @@ class Places:
         """The upstream, with a place at it. Raises Refused: unknown_upstream, upstream_busy."""
         upstream = self._upstreams.get(name)
         if upstream is None:
-            raise Refused("unknown_upstream")
+            raise Refused("unknown_upstream", _NO_LOGIN if name in _LOGIN else "")
         if self._in_flight[name] >= upstream.limits.calls:
             raise Refused("upstream_busy", retry_after_s=1)
         self._in_flight[name] += 1

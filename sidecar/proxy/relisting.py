@@ -4,7 +4,7 @@ Knows: that most clients list again when a server announces that its tools chang
 do: before a pinned tool is called then, the whole list is asked for in the caller's own session, or
 over his own pipe, and compared, once for all who wait for it. What is asked so is judged and on
 record as what the agent asks is, and as asked by the sidecar. What does not come, in time and
-whole, leaves the list owed.
+whole, leaves the list owed, and the log says why.
 Must not know: what is compared and hidden how, sockets, who is refused what.
 """
 
@@ -40,6 +40,8 @@ _log = logging.getLogger("aegis.lists")
 
 _META: Final = "_meta"
 _OF_ONE_REQUEST: Final = "progressToken"
+#: As a bridge does that starts its server anew for each request: no list is ever the newest.
+_ANNOUNCED_AGAIN: Final = "the server announced other tools again while it listed them"
 
 
 class Relisting:
@@ -81,6 +83,8 @@ class Relisting:
                 try:
                     async with asyncio.timeout(upstream.timeouts.response_s):
                         await self._ask(upstream, principal, call)
+                    if place in self._owed:
+                        raise unchecked(_ANNOUNCED_AGAIN)
                 except (Refused, TimeoutError) as error:
                     _tell(upstream, call, error)
                 finally:
@@ -228,5 +232,7 @@ def _tell(upstream: Upstream, call: ToolCall, error: Refused | TimeoutError) -> 
         "the list of an MCP server that announced other tools could not be compared",
         extra={
             "upstream": upstream.name, "call_id": call.call_id, "reason": reason, "cause": cause,
+            "next_step": f"See that it lists its tools. `upstreams.{upstream.name}.list_changed: "
+            "pass` lets calls go on under the old pins.",
         },
     )  # fmt: skip

@@ -94,12 +94,32 @@ def test_a_path_too_long_for_a_socket_keeps_no_server_from_working(tmp_path: Pat
     assert "nobody can ask this process" in wrap.errors()
 
 
-def test_a_command_that_is_not_there_and_a_wrong_name_say_so(tmp_path: Path) -> None:
-    environment = {"XDG_DATA_HOME": str(tmp_path)}
-    missing = Wrap(tmp_path, "files", ["no-such-command-here"], environment=environment)
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (
+            "no-such-command-here",
+            "there is no command 'no-such-command-here' in PATH, which is '/no/shells' here: "
+            "write it whole",
+        ),
+        ("npx -y server", "there is no command 'npx -y server': its arguments stand apart from it"),
+        ("/no/such/command", "there is no command '/no/such/command'"),
+        ("{folder}/server", "server' cannot be started: what its first line (#!) names is not"),
+    ],
+)
+def test_a_command_that_is_not_there_says_why(tmp_path: Path, command: str, said: str) -> None:
+    script = tmp_path / "server"
+    script.write_text("#!/no/such/interpreter\n")
+    script.chmod(0o700)
+    environment = {"XDG_DATA_HOME": str(tmp_path), "PATH": "/no/shells"}
+    at = command.format(folder=tmp_path)
+    missing = Wrap(tmp_path, "files", [at], environment=environment)
     assert missing.process.wait(20) == 127
-    assert "there is no command 'no-such-command-here'" in missing.errors()
+    assert said in missing.errors()
     missing.kill()
+
+
+def test_a_wrong_name_says_so(tmp_path: Path) -> None:
     wrong = Wrap(tmp_path, "No_Name")
     assert wrong.process.wait(20) == 2
     assert "is no name" in wrong.errors()

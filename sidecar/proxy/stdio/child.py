@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 from sidecar.errors import StartRefused
@@ -71,12 +72,24 @@ def started(command: Sequence[str], environ: Mapping[str, str]) -> subprocess.Po
             preexec_fn=prepare,
         )
     except FileNotFoundError:
-        # In the list of a desktop agent's configuration each argument stands by itself.
-        apart = ": its arguments stand apart from it" if " " in command[0].strip() else ""
-        raise CommandNotStarted(f"there is no command {command[0]!r}{apart}", 127) from None
+        raise CommandNotStarted(_why_missing(command[0], environ), 127) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise CommandNotStarted(f"{command[0]!r} cannot be started: {reason}", 126) from error
+
+
+def _why_missing(name: str, environ: Mapping[str, str]) -> str:
+    """What a desktop agent's user needs to hear of a command that is not there."""
+    if "/" in name and Path(name).is_file():
+        return f"{name!r} cannot be started: what its first line (#!) names is not there"
+    if " " in name.strip():
+        # In the list of a desktop agent's configuration each argument stands by itself.
+        return f"there is no command {name!r}: its arguments stand apart from it"
+    if "/" in name:
+        return f"there is no command {name!r}"
+    # Such an agent has no shell's path, and may give its servers another one than its own.
+    path = environ.get("PATH", os.defpath)
+    return f"there is no command {name!r} in PATH, which is {path!r} here: write it whole"
 
 
 def _die_with_parent() -> Callable[[], None]:

@@ -36,7 +36,7 @@ def nobody() -> Iterator[None]:
         (["--name", "v1", "--", "true"], 2, "'v1' is no name: the sidecar's own paths begin with"),
         (["--name", "a b", "--", "true"], 2, "'a b' is no name: a name has lower-case letters"),
         (["--name", "x", "--import-tools", "--", "npx -y a"], 127, "its arguments stand apart"),
-        (["--name", "x", "--import-tools", "--", "no-such-one"], 127, "no command 'no-such-one'\n"),
+        (["--name", "x", "--import-tools", "--", "no-such-one"], 127, "'no-such-one' in PATH, "),
     ],
 )
 def test_what_is_wrong_with_the_command_line(
@@ -44,6 +44,15 @@ def test_what_is_wrong_with_the_command_line(
 ) -> None:
     assert main(["wrap", *arguments]) == status
     assert said in capsys.readouterr().err
+
+
+def test_whose_options_are_taken_for_ours_is_shown_where_they_stand(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["wrap", "--name", "x", "npx", "-y", "server"])
+    said = capsys.readouterr().err
+    assert "-- COMMAND [ARGUMENT ...]" in said and "there is no -y here" in said
 
 
 def test_a_folder_that_cannot_be_asked_for_is_refused_in_words(

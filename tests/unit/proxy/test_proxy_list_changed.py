@@ -416,11 +416,14 @@ async def test_c12_a_list_that_does_not_come_whole_leaves_the_call_refused(
 
 
 async def test_c12_an_announcement_within_the_list_is_one(tmp_path: Path) -> None:
-    """So is each further one: who announces without an end is not called any more."""
+    """So is each further one: who announces without an end is not called any more, as one behind a
+    bridge that starts it anew for each request. The log says why, and what can be done."""
     async with announced(tmp_path) as (one, server):
         server.lists_for_us = in_events(server, CHANGED)
         for _ in range(3):
             assert not await is_served(one)
+        await logged(one, "announced other tools again while it listed them", 3)
+        await logged(one, "`upstreams.mcp.list_changed: pass`", 3)
 
 
 async def test_c12_pages_without_an_end_are_no_list(tmp_path: Path) -> None:

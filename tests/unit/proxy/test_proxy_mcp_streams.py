@@ -253,6 +253,50 @@ async def test_a_masked_stream_that_ends_without_the_answer_says_so(
     assert outcome(tmp_path) == "withheld"
 
 
+WORDS = event(
+    {"jsonrpc": "2.0", "id": 1, "result": {"content": [{"type": "text", "text": "evil"}]}}
+)
+OBLIGED = [
+    ("cannot_redact", "redact: {response: [body.name]}", "", (WORDS,)),
+    ("cannot_redact", "redact: {response: [email]}", "", (event(result("evil" * 300_000)),)),
+    ("response_too_large", "max_response: 1KiB", "", (event(result("evil" * 900)),)),
+    ("upstream_timeout", "max_response: 1KiB", ", timeouts: {idle: 300ms}", (asyncio.Event(),)),
+    ("upstream_broken", "redact: {response: [email]}", "", ()),
+]
+
+
+@pytest.mark.parametrize(("code", "obligation", "mcp", "answer"), OBLIGED)
+async def test_an_answer_that_is_kept_back_within_its_stream_is_told(
+    tmp_path: Path, code: str, obligation: str, mcp: str, answer: tuple[Any, ...]
+) -> None:
+    """Its client waited until its patience ended, and the model heard of no reason."""
+    begun = stream()
+    if code == "upstream_broken":  # a body that ends before its length
+        begun = begun.replace(b"Connection: close", b"Content-Length: 9999\r\nConnection: close")
+    talk = McpServer(lambda _: (begun, PROGRESS, *answer))
+    rules = POLICY + f"  - {{id: m, tools: mcp/look, obligations: {{{obligation}}}}}\n"
+    async with whole(tmp_path, talk, {**CATALOGUES, "p.yaml": rules}, mcp=mcp) as one:
+        told = await one.ask("POST", "/mcp", call(), ACCEPT)
+    assert (told.status, told.is_whole) == (200, False)
+    assert b"evil" not in told.body
+    said = json.loads(told.body[told.body.rindex(b'{"jsonrpc"') :])
+    assert said["id"] == 1 and said["result"]["isError"] is True
+    assert f"({code})" in said["result"]["content"][0]["text"]
+    assert outcome(tmp_path) == ("upstream_error" if code.startswith("upstream") else "withheld")
+
+
+async def test_of_an_answer_that_came_nothing_more_is_told(tmp_path: Path) -> None:
+    rest = asyncio.Event()
+    talk = McpServer(lambda _: (stream(), DONE, rest, event({**result("evil" * 900), "id": 2})))
+    rules = POLICY + "  - {id: m, tools: mcp/look, obligations: {max_response: 1KiB}}\n"
+    async with whole(tmp_path, talk, {**CATALOGUES, "p.yaml": rules}) as one:
+        asking = asyncio.ensure_future(one.ask("POST", "/mcp", call(), ACCEPT))
+        await asyncio.sleep(0.2)  # so that the answer is given
+        rest.set()
+        told = await asking
+    assert not told.is_whole and told.body == DONE
+
+
 async def test_a_masked_stream_with_the_answer_ends_as_it_is(tmp_path: Path) -> None:
     talk = McpServer(lambda _: (stream(), BEGUN, PROGRESS, DONE))
     async with whole(tmp_path, talk, {**CATALOGUES, "p.yaml": MASKED}) as one:

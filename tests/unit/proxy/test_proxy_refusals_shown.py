@@ -70,6 +70,21 @@ async def test_whoever_takes_a_vendors_json_alone_is_given_plain_json(
     assert answer.json["error"]["message"] and nowhere.json["code"] == "unknown_upstream"
 
 
+@pytest.mark.parametrize("look", PLACES)
+async def test_an_mcp_client_that_looks_for_a_login_is_told_why_there_is_none(
+    tmp_path: Path, look: Callable[[Any], Any]
+) -> None:
+    """Answered 401 it shows its user no word of that, but what it is told where it goes next."""
+    async with whole(tmp_path, OK, POLICIES) as one:
+        told = [await one.ask("POST", f"/{name}", {}) for name in ("register", "token")]
+        told.append(await one.ask("GET", "/authorize"))
+        nowhere = await one.ask("POST", "/registers", {})
+    for answer in told:
+        assert (answer.status, answer.json["code"]) == (404, "unknown_upstream")
+        assert "answered 401" in look(answer.json) and "Aegis-Token" in look(answer.json)
+    assert "401" not in look(nowhere.json)
+
+
 def test_who_is_turned_away_at_the_door_reads_it_there_too() -> None:
     problem = json.loads(farewell("too_many_connections", "503 X").partition(b"\r\n\r\n")[2])
     for look in PLACES:
