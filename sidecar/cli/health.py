@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 def _own_reasons(args: argparse.Namespace) -> list[str]:
     """Why the sidecar of the configuration is not ready. One that speaks TLS is asked over
     control.sock: its certificate is for other names than the address it is asked at here."""
-    config = load_configuration(args)
+    config = load_configuration(args, "or name the control listener with --url")
     control = config.listen.control
     if control.tls is not None:
         where = config.data_dir / SOCKET_NAME
