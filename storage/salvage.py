@@ -23,12 +23,10 @@ from storage.retention import WHOLE, Cut
 from storage.sql_store import SqlReader, SqlStore
 from storage.sqlite_file import FileLock, _translated
 from storage.standing import STANDING
+from storage.tree import SIGNED, CheckpointRow
 
 #: Names in the folder of a damaged store that belong to it.
 _PARTS = ("", "-wal")
-#: Tables of which each row is of one place in its tenant's chain, which its second column says: the
-#: receipt that commits to a change, the last one that a head is of.
-_PLACED: Final = frozenset({"audit_event", "checkpoint"})
 #: The column of `watch_mark` that says how far the record was looked at.
 _LOOKED_AT: Final = 4
 
@@ -122,8 +120,13 @@ def _as_far(
     table: str, rows: Sequence[Any], ends: Mapping[str, int], shortened: Collection[str]
 ) -> list[Any]:
     """The rows of a table as they stand where the chains end at `ends`."""
-    if table in _PLACED:
+    if table == "audit_event":
         return [row for row in rows if row[1] <= ends.get(row[0], 0)]
+    if table == "checkpoint":  # Of another history it stays: forks are evidence, others given up.
+        heads = [CheckpointRow(*row) for row in rows]
+        return [
+            row for row in heads if row.kind != SIGNED or row.size <= ends.get(row.tenant_id, 0)
+        ]
     if table == "watch_mark":  # Else nobody would look at what is recorded in the lost ones' place.
         return [
             (*row[:_LOOKED_AT], min(row[_LOOKED_AT], ends.get(row[0], 0)), *row[_LOOKED_AT + 1 :])

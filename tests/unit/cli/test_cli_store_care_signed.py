@@ -159,6 +159,7 @@ async def test_a11_a_chain_that_was_signed_for_beyond_what_is_sound_is_salvaged_
     path, target = tmp_path / "aegis.db", tmp_path / "salvaged.db"
     tampered(path, "INSERT INTO audit_event VALUES ('default', 6, 1, 'ana', 'a', 's', '', '', '')")
     tampered(path, "INSERT INTO watch_mark VALUES ('default', 'detections', 1, 'node', 7, 0, 0)")
+    tampered(path, "INSERT INTO checkpoint VALUES ('default', 9, 'ab', 'accepted', '', 0)")
     tampered(path, "INSERT INTO watch_memory VALUES ('default', 'first-use', 'x', 1, '{}', 9)")
     tampered(path, "UPDATE receipts SET agent_id = 'eve' WHERE seq = 3")
     assert await asyncio.to_thread(_store, tmp_path, "salvage", target) == 0
@@ -169,6 +170,7 @@ async def test_a11_a_chain_that_was_signed_for_beyond_what_is_sound_is_salvaged_
     assert "LOST: 1 audit event of a receipt that is lost" in said
     assert "LOST: 1 thing that detections remembered" in said
     assert rows(target, "SELECT seq FROM watch_mark") == [(2,)]
+    assert rows(target, "SELECT kind FROM checkpoint") == [("accepted",)], "it was given up"
     (report,) = await asyncio.to_thread(reports, target)
     assert (report.last_seq, report.fault) == (2, None)
 
