@@ -160,6 +160,26 @@ def test_what_can_be_left_out_is_not_said_to_be_required(
     assert capsys.readouterr().err.rstrip().endswith(f"are required: {wanted}")
 
 
+def test_health_of_a_sidecar_that_speaks_tls_and_is_not_there_names_what_it_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    certificate, key = tmp_path / "c.pem", tmp_path / "k.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out",
+         certificate, "-subj", "/CN=localhost"],
+        check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    key.chmod(0o600)
+    (tmp_path / "sidecar.yaml").write_text(
+        "policies: pack:read-only\nupstreams: {demo: {url: 'http://127.0.0.1:9'}}\n"
+        "listen:\n"
+        "  control: {address: '127.0.0.1:1', tls: {cert: {file: c.pem}, key: {file: k.pem}}}\n"
+    )
+    assert main(["health", "--config", str(tmp_path / "sidecar.yaml")]) == 1
+    said = capsys.readouterr().err
+    assert "control.sock: start it, or ask another with --url" in said and "--data-dir" not in said
+
+
 def test_the_data_folder_is_found_by_the_configuration(tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text("policy: p\nrules: [{id: r, effect: deny, tools: '*'}]\n")
     (tmp_path / "sidecar.yaml").write_text(
