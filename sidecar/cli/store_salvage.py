@@ -82,7 +82,7 @@ async def _salvage(args: argparse.Namespace) -> int:
 
     from sidecar.cli.store_backup import verify_copy
     from storage.backup import check_free, copy_store, discard, made_beside, publish
-    from storage.errors import StoreMissing
+    from storage.errors import StoreCorrupt, StoreMissing
     from storage.salvage import copy_as_it_is
 
     source, trusted = store_file(store_url(args), NAME), trusted_keys_of(args)
@@ -94,7 +94,16 @@ async def _salvage(args: argparse.Namespace) -> int:
     with made_beside(target) as name:
         # SQLite may write to what it opens, if only to read its log: it never opens the original.
         fresh = Path(name) / "fresh.db"
-        told, standing = await _filled(copy_as_it_is(source, Path(name)), fresh)
+        try:
+            told, standing = await _filled(copy_as_it_is(source, Path(name)), fresh)
+        except StoreCorrupt as error:  # whose next step is a salvage
+            print(f"{source}: {error}", file=sys.stderr)
+            print(
+                "    What says how it is laid out cannot be read, so that nothing can be salvaged: "
+                "`store restore` a backup.",
+                file=sys.stderr,
+            )
+            return 1
         if not any(one.last_seq for one in told):
             print(f"nothing of {source} can be believed; no file was made", file=sys.stderr)
             return 1
