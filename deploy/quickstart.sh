@@ -5,6 +5,7 @@
 #   bash deploy/quickstart.sh [--once] [--folder DIR]
 #
 # AEGIS_VENV   where the environment is made (default: .venv in the clone)
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started with sh
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 venv=${AEGIS_VENV:-$here/../.venv}

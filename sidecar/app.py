@@ -142,7 +142,7 @@ async def running(
             pressure=pressure, store=store, policies=policies, recorder=recorder, door=door,
             logs=logs, outlook_at=history.outlook, calibrated=calibrated,
             fencing=made_fencing(config, clock, fence, queue, store, lease),
-            runs=RunCare(config, clock, read=store.run_head, queue=queue, runs=runs, fence=fence),
+            runs=RunCare(config, clock, store=store, queue=queue, runs=runs, fence=fence),
             tools=ToolCare.of_config(config, pins), pins=pins, checkpoints=checkpoints,
             approvals=approvals, callers=CallerCare(config, callers, store), telling=telling,
             incidents=watching.incidents, watch=watching.watcher,

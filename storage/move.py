@@ -21,7 +21,14 @@ from typing import NamedTuple
 from storage.driver import Row, Script, execute_many, execute_together, fetch
 from storage.errors import StoreCorrupt
 from storage.marks import FILLING, MOVED, check_open_for_work, leave_for, shown_of
-from storage.move_sides import Mirror, MoveDiffers, MoveRefused, Side, living_nodes
+from storage.move_sides import (
+    Mirror,
+    MovedAlready,
+    MoveDiffers,
+    MoveRefused,
+    Side,
+    living_nodes,
+)
 from storage.move_tiles import compare_tiles, copy_tiles
 from storage.retention import CareReader
 from storage.sql_store import SqlReader
@@ -147,7 +154,7 @@ async def _begin(source: Side, target: Side, heads: Sequence[Row]) -> None:
     found = await target.state(FILLING)
     left_for = await source.state(MOVED)
     if left_for is not None and (found != mark or shown_of(MOVED, left_for) != target.shown):
-        raise MoveRefused(f"{source.shown} was moved already, to {shown_of(MOVED, left_for)}")
+        raise MovedAlready(f"{source.shown} was moved already, to {shown_of(MOVED, left_for)}")
     if found == mark:
         return
     if found is not None:

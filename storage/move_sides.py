@@ -25,6 +25,15 @@ class MoveRefused(StoreError):
     next_step = "Nothing of the source was changed; clear the cause and start the move again."
 
 
+class MovedAlready(MoveRefused):
+    """The store was left for good: another one has gone on since, or may have."""
+
+    next_step = (
+        "Set `store:` to that URL. The way back is another move: from there into a new file, or an "
+        "empty database."
+    )
+
+
 class MoveDiffers(StoreError):
     """What stands in the target is not what stands in the source."""
 

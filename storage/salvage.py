@@ -1,6 +1,7 @@
 """Puts rows that were read out of a damaged store into a new one, as they stand.
 
-Knows: which tables make up a store, and that a head is put only after all that stands before it.
+Knows: which tables make up a store, and that a head is put only after all that stands before it;
+that what is of a place beyond the end of its chain stands for nothing in a store that ends there.
 Nothing here opens, reads or changes the damaged store: that is the caller's, through a copy.
 Must not know: what makes a receipt sound, or the engine.
 """
@@ -9,10 +10,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any, Final
 
 from storage.driver import Script, execute_many, execute_together
 from storage.errors import StoreError, StoreReadOnly
@@ -21,9 +23,21 @@ from storage.retention import WHOLE, Cut
 from storage.sql_store import SqlReader, SqlStore
 from storage.sqlite_file import FileLock, _translated
 from storage.standing import STANDING
+from storage.tree import SIGNED, CheckpointRow
 
 #: Names in the folder of a damaged store that belong to it.
 _PARTS = ("", "-wal")
+#: The column of `watch_mark` that says how far the record was looked at.
+_LOOKED_AT: Final = 4
+
+
+@dataclass(slots=True)
+class Standing:
+    """What of a damaged store was not carried: tables that cannot be read, and by table how many
+    rows are of receipts that are lost."""
+
+    lost: list[str] = field(default_factory=list)
+    beyond: dict[str, int] = field(default_factory=dict)
 
 
 def copy_as_it_is(source: Path, folder: Path) -> Path:
@@ -72,18 +86,23 @@ class Salvage:
         await self._driver.transaction(script, [tenant_id])
         await self._store.after_commit()
 
-    async def carry_standing(self, damaged: SqlReader) -> list[str]:
-        """What stands beside the chains, and what decisions of today rest on. Gives the tables
-        that cannot be read, of which nothing was carried over."""
-        lost: list[str] = []
+    async def carry_standing(
+        self, damaged: SqlReader, ends: Mapping[str, int], shortened: Collection[str]
+    ) -> Standing:
+        """What stands beside the chains, and what decisions of today rest on. `ends` are the last
+        receipts that were kept, by tenant; `shortened` the tenants of whom later ones are lost."""
+        standing = Standing()
         for table in STANDING:
             try:
                 rows = await damaged._reads.fetch(damaged._sql[table.read])
             except StoreError:
-                lost.append(table.name)
-            else:
-                await self._driver.transaction(partial(execute_many, self._sql[table.put], rows))
-        return lost
+                standing.lost.append(table.name)
+                continue
+            kept = _as_far(table.name, rows, ends, shortened)
+            if len(kept) < len(rows):
+                standing.beyond[table.name] = len(rows) - len(kept)
+            await self._driver.transaction(partial(execute_many, self._sql[table.put], kept))
+        return standing
 
     async def finish(self, head: HeadRow, opened: Sequence[OpenIntentRow], start: Cut) -> None:
         """The end of a tenant's chain, the calls in it that have not ended, and where it begins."""
@@ -95,3 +114,24 @@ class Salvage:
             return (yield from execute_many(self._sql["move_put_head"], [head]))
 
         await self._driver.transaction(script, [head.tenant_id])
+
+
+def _as_far(
+    table: str, rows: Sequence[Any], ends: Mapping[str, int], shortened: Collection[str]
+) -> list[Any]:
+    """The rows of a table as they stand where the chains end at `ends`."""
+    if table == "audit_event":
+        return [row for row in rows if row[1] <= ends.get(row[0], 0)]
+    if table == "checkpoint":  # Of another history it stays: forks are evidence, others given up.
+        heads = [CheckpointRow(*row) for row in rows]
+        return [
+            row for row in heads if row.kind != SIGNED or row.size <= ends.get(row.tenant_id, 0)
+        ]
+    if table == "watch_mark":  # Else nobody would look at what is recorded in the lost ones' place.
+        return [
+            (*row[:_LOOKED_AT], min(row[_LOOKED_AT], ends.get(row[0], 0)), *row[_LOOKED_AT + 1 :])
+            for row in rows
+        ]
+    if table == "watch_memory":  # It says of each subject at which receipt it was seen last.
+        return [row for row in rows if row[0] not in shortened]
+    return list(rows)

@@ -27,6 +27,7 @@ WAIT_S: Final = 10.0
 PATH_BYTES_MAX: Final = 107
 #: Processes of one wrapped server, each with a folder of its own below the first one's.
 FURTHER_MAX: Final = 16
+_BY_FOLDER: Final = "or name the sidecar's folder with --data-dir"
 
 
 class Unreachable(Exception):
@@ -190,15 +191,16 @@ def _configuration_path(args: argparse.Namespace) -> Path:
     return Path(args.config or os.environ.get("AEGIS_CONFIG") or CONFIGURATION_NAME)
 
 
-def load_configuration(args: argparse.Namespace) -> Any:
+def load_configuration(args: argparse.Namespace, otherwise: str = _BY_FOLDER) -> Any:
     """The Config of --config, as far as this machine goes: no upstream's secret is needed to ask
-    the running sidecar. Raises Unreachable (exit code 2) with its problems."""
+    the running sidecar. Raises Unreachable (exit code 2) with its problems; `otherwise` says how
+    else the command is told whom to ask."""
     from sidecar.config.load import load_config
 
     loaded = load_config(_configuration_path(args), os.environ, ())
     if loaded.local is None:
         problems = "\n".join(str(problem) for problem in loaded.problems)
-        raise Unreachable(f"{problems}\n(or name the sidecar's folder with --data-dir)", 2)
+        raise Unreachable(f"{problems}\n({otherwise})", 2)
     return loaded.local
 
 

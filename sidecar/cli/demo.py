@@ -38,13 +38,15 @@ def run(args: argparse.Namespace) -> int:
 
     import uvloop
 
+    from sidecar.cli.os_error_text import os_error_text
     from sidecar.errors import SidecarError
     from storage.errors import StoreError
 
     try:
         return uvloop.run(_demo(Path(args.folder).resolve(), once=args.once))
     except (SidecarError, StoreError, OSError) as error:
-        print(f"the demo cannot run: {error}", file=sys.stderr)
+        said = os_error_text(error) if isinstance(error, OSError) else error
+        print(f"the demo cannot run: {said}", file=sys.stderr)
         return 1
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None

@@ -46,11 +46,17 @@ def run(args: argparse.Namespace) -> int:
 def _own_reasons(args: argparse.Namespace) -> list[str]:
     """Why the sidecar of the configuration is not ready. One that speaks TLS is asked over
     control.sock: its certificate is for other names than the address it is asked at here."""
-    config = load_configuration(args)
+    config = load_configuration(args, "or name the control listener with --url")
     control = config.listen.control
     if control.tls is not None:
         where = config.data_dir / SOCKET_NAME
-        return list(ask_at(where, "GET", "/status", wait_s=args.timeout)["not_ready"])
+        try:
+            return list(ask_at(where, "GET", "/status", wait_s=args.timeout)["not_ready"])
+        except Unreachable as error:
+            if not error.is_absent:
+                raise
+            said = f"no sidecar answers at {where}: start it, or ask another with --url"
+            raise Unreachable(said) from error
     host = _ANY_ADDRESS.get(control.host, control.host)
     return _reasons(http.client.HTTPConnection(host, control.port, timeout=args.timeout))
 

@@ -56,7 +56,9 @@ class Chosen:
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """PATH… and --config."""
-    parser.add_argument("paths", nargs="*", metavar="PATH", help="files, folders, pack:NAME")
+    parser.add_argument(
+        "paths", nargs="*", default=[], metavar="PATH", help="files, folders, pack:NAME"
+    )
     parser.add_argument(
         "--config",
         metavar="FILE",

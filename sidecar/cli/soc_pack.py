@@ -44,9 +44,11 @@ async def _pack(args: argparse.Namespace) -> int:
     if pack is None:
         return 1
     write_new(args.to, pack.model_dump_json(indent=1) + "\n")
+    # What nobody has signed does not hold by anybody's key.
+    by_key = " --key PUBLIC" if any(tree.note for tree in pack.trees) else ""
     print(
         f"{args.to}: {counted(len(pack.alerts), 'alert')}, "
         f"{counted(len(pack.receipts), 'receipt')}; verify it with "
-        f"`soc verify {args.to} --key PUBLIC`"
+        f"`soc verify {args.to}{by_key}`"
     )
     return 0

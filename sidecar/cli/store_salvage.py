@@ -14,6 +14,7 @@ from sidecar.cli.chosen_store import (
     ready_partial,
     store_file,
     store_url,
+    trusted_keys_of,
 )
 from sidecar.counted import counted
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sidecar.ledger.salvage import Salvaged
+    from storage.salvage import Standing
 
 NAME = "salvage"
 HELP = "copy what is sound of a damaged store into a new file"
@@ -45,6 +47,22 @@ _STANDING = {
     "audit_event": "the list of who changed what; the receipts still commit to it",
 }
 
+#: The same of rows that are of receipts which are lost: of one of them, and of several.
+_BEYOND = {
+    "audit_event": (
+        "audit event of a receipt that is lost",
+        "audit events of receipts that are lost",
+    ),
+    "checkpoint": (
+        "signed head of receipts that are lost; where it was exported to has it",
+        "signed heads of receipts that are lost; where they were exported to has them",
+    ),
+    "watch_memory": (
+        "thing that detections remembered; put in place, first uses are noticed again",
+        "things that detections remembered; put in place, first uses are noticed again",
+    ),
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which store, and where to."""
@@ -64,10 +82,10 @@ async def _salvage(args: argparse.Namespace) -> int:
 
     from sidecar.cli.store_backup import verify_copy
     from storage.backup import check_free, copy_store, discard, made_beside, publish
-    from storage.errors import StoreMissing
+    from storage.errors import StoreCorrupt, StoreMissing
     from storage.salvage import copy_as_it_is
 
-    source = store_file(store_url(args), NAME)
+    source, trusted = store_file(store_url(args), NAME), trusted_keys_of(args)
     target = file_path(args.output)
     check_free(target)
     if not source.is_file():
@@ -76,23 +94,32 @@ async def _salvage(args: argparse.Namespace) -> int:
     with made_beside(target) as name:
         # SQLite may write to what it opens, if only to read its log: it never opens the original.
         fresh = Path(name) / "fresh.db"
-        told, lost = await _filled(copy_as_it_is(source, Path(name)), fresh)
+        try:
+            told, standing = await _filled(copy_as_it_is(source, Path(name)), fresh)
+        except StoreCorrupt as error:  # whose next step is a salvage
+            print(f"{source}: {error}", file=sys.stderr)
+            print(
+                "    What says how it is laid out cannot be read, so that nothing can be salvaged: "
+                "`store restore` a backup.",
+                file=sys.stderr,
+            )
+            return 1
         if not any(one.last_seq for one in told):
             print(f"nothing of {source} can be believed; no file was made", file=sys.stderr)
             return 1
         try:
             copy_store(fresh, partial)  # one file, without a log
-            if not await verify_copy(partial):
+            if not await verify_copy(partial, trusted):
                 return 1
             publish(partial, target)
         finally:
             discard(partial)
-    _say(told, lost, source, target)
+    _say(told, standing, source, target)
     return 0
 
 
-async def _filled(damaged: Path, fresh: Path) -> tuple[Sequence[Salvaged], Sequence[str]]:
-    """What came of the chains, and the tables of what stands today that cannot be read."""
+async def _filled(damaged: Path, fresh: Path) -> tuple[Sequence[Salvaged], Standing]:
+    """What came of the chains, and of what stands today."""
     import storage
     from sidecar.clock import Clock
     from sidecar.ledger.salvage import salvage
@@ -102,14 +129,17 @@ async def _filled(damaged: Path, fresh: Path) -> tuple[Sequence[Salvaged], Seque
     try:
         store = await storage.open_store(f"sqlite:///{fresh}", now_us=Clock().now_us)
         try:
-            return await salvage(reader, store), await Salvage(store).carry_standing(reader)
+            told = await salvage(reader, store)
+            ends = {one.tenant_id: one.last_seq for one in told if one.last_seq >= one.first_seq}
+            shortened = {one.tenant_id for one in told if one.head_seq != one.last_seq}
+            return told, await Salvage(store).carry_standing(reader, ends, shortened)
         finally:
             await store.close()
     finally:
         await reader.close()
 
 
-def _say(told: Sequence[Salvaged], lost: Sequence[str], source: Path, target: Path) -> None:
+def _say(told: Sequence[Salvaged], standing: Standing, source: Path, target: Path) -> None:
     for one in told:
         kept = f"receipts {one.first_seq} to {one.last_seq}" if one.last_seq else "nothing"
         print(f"tenant {one.tenant_id!a}: {kept} salvaged, {one.facts} with facts")
@@ -121,7 +151,9 @@ def _say(told: Sequence[Salvaged], lost: Sequence[str], source: Path, target: Pa
             f"    LOST: all after receipt {one.last_seq} (the last one {head})"
             f"{facts}: {one.why or 'facts only'}"
         )
-    for table in lost:
+    for table in standing.lost:
         print(f"LOST: {_STANDING[table]}")
+    for table, count in standing.beyond.items():
+        print(f"LOST: {counted(count, *_BEYOND[table])}")
     print(f"{source} was only read. {target} is a store of its own; put it in place with")
     print(f"    aegis-sidecar store restore --replace {shlex.quote(str(target))}")

@@ -64,7 +64,7 @@ def add_pin_arguments(actions: _SubParsersAction[argparse.ArgumentParser]) -> No
         "called as far as the policies allow. A tool that has drifted is not forgotten.",
     )
     forget.add_argument("upstream", metavar="UPSTREAM")
-    forget.add_argument("tools", metavar="TOOL", nargs="*")
+    forget.add_argument("tools", metavar="TOOL", nargs="*", default=[])
     forget.add_argument("--all", action="store_true", help="every tool of it that is pinned")
     forget.add_argument("--dry-run", action="store_true", help="only say which would go")
     forget.add_argument("--reason", default="", help="why; it stands beside the receipt")

@@ -44,7 +44,7 @@ from sidecar.config.other_words import AT_TOP, IN_LISTEN
 from sidecar.config.receipts import read_receipts
 from sidecar.config.references import References
 from sidecar.config.self_test_model import SelfTest, read_run
-from sidecar.config.settings import effective
+from sidecar.config.settings import effective, variable_meant
 from sidecar.config.sinks import read_sinks
 from sidecar.config.store_url import SQLITE, checked_store, store_warning
 from sidecar.config.upstreams import read_host_names, read_upstreams
@@ -106,6 +106,7 @@ def load_config(path: Path, environ: Mapping[str, str], overrides: Sequence[str]
     merge = Merge(
         root if root is not None and root.is_mapping else Node({}, Position(source, 1, 1)),
         KEYS,
+        variable_meant,
     )
     merge.environment(environ)
     merge.flags(overrides)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from sidecar.problems import Position, Problem
@@ -42,10 +42,17 @@ _KEY = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 class Merge:
     """Puts values over a tree. `problems` gathers what could not be put."""
 
-    def __init__(self, root: Node, top_level: Collection[str]) -> None:
+    def __init__(
+        self,
+        root: Node,
+        top_level: Collection[str],
+        variable_meant: Callable[[str], str] = lambda _: "",
+    ) -> None:
+        """`variable_meant` knows what is meant by a variable that names no setting as it should."""
         self.root = root
         self.problems: list[Problem] = []
         self._top_level = top_level
+        self._variable_meant = variable_meant
 
     def environment(self, environ: Mapping[str, str]) -> None:
         """Puts every variable that is a setting.
@@ -61,10 +68,14 @@ class Merge:
                 continue
             if "__" in word or word in self._top_level:
                 self._put(_path_of_variable(word), environ[name], name)
-            elif near := difflib.get_close_matches(word, self._top_level, 1, 0.8):
-                hint = f'did you mean "{PREFIX}{near[0].upper()}"?'
+            elif meant := self._meant(word):
+                hint = f'did you mean "{PREFIX}{meant.upper()}"?'
                 text = "is not a setting"
                 self.problems.append(Problem(Position(name), text, hint, is_warning=True))
+
+    def _meant(self, word: str) -> str:
+        near = difflib.get_close_matches(word, self._top_level, 1, 0.8)
+        return near[0] if near else self._variable_meant(word)
 
     def flags(self, overrides: Sequence[str]) -> None:
         """Puts `key=value` texts; of two for one key the later wins."""

@@ -7,6 +7,7 @@ Must not know: files, the environment, where a value came from.
 from __future__ import annotations
 
 import enum
+import re
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -80,6 +81,25 @@ def declared(model: type[Group] = Config, prefix: str = "") -> Iterator[Setting]
         if below is not None:
             between = f".{_PLACEHOLDERS[name]}." if is_named else "."
             yield from declared(below, key + between)
+
+
+def variable_meant(word: str) -> str:
+    """What a variable without its prefix is called whose levels are parted by `_`, and not by `__`
+    as those of settings are; "" if no setting is meant."""
+    for one in declared():
+        levels = one.key.split(".")
+        chosen = [level.isupper() for level in levels]
+        pattern = "_".join(
+            "([a-z0-9_]+)" if is_chosen else re.escape(level)
+            for level, is_chosen in zip(levels, chosen, strict=True)
+        )
+        if len(levels) > 1 and (found := re.fullmatch(pattern, word)):
+            names = iter(found.groups())
+            return "__".join(
+                next(names) if is_chosen else level
+                for level, is_chosen in zip(levels, chosen, strict=True)
+            )
+    return ""
 
 
 def effective(group: Group, prefix: str = "") -> Iterator[tuple[str, Any]]:

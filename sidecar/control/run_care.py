@@ -4,12 +4,13 @@ Knows: that ending a run is one entry: the receipt that tells of it and the step
 nothing of the run stand or fall together. Decisions in flight that rested on the run are stale by
 it. The operator's reason stands beside the receipt, where it goes when the agent's facts are
 erased, and in the audit row, where it stays: what people wrote says why they did what they did.
+That an agent is known by the configuration, or by the store, where it was registered.
 Must not know: HTTP, the command line.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sidecar.clock import Clock
 from sidecar.ledger.audit_rows import RUN_RESET
@@ -28,7 +29,20 @@ if TYPE_CHECKING:
     from sidecar.config.model import Config
     from sidecar.ledger.fence import Fence
     from sidecar.ledger.run_keeper import RunKeeper
+    from storage.standing import AgentRow
     from storage.write_queue import WriteQueue
+
+
+class RunStore(Protocol):
+    """What is needed of a store."""
+
+    async def run_head(self, tenant_id: str, run_key: str) -> RunHead:
+        """A run as it stands."""
+        ...
+
+    async def agents(self, tenant_id: str) -> list[AgentRow]:
+        """Its agents of whom the store keeps anything."""
+        ...
 
 
 class RunCareRefused(Exception):
@@ -42,22 +56,21 @@ class RunCareRefused(Exception):
 
 
 class RunCare:
-    """For the agents of one sidecar's configuration."""
+    """For the agents of one sidecar."""
 
     def __init__(
         self,
         config: Config,
         clock: Clock,
         *,
-        read: Callable[[str, str], Awaitable[RunHead]],
+        store: RunStore,
         queue: WriteQueue,
         runs: RunKeeper,
         fence: Fence,
     ) -> None:
-        """`read(tenant, key)` asks the store for a run."""
         self._tenants = config.tenants
         self._clock = clock
-        self._read = read
+        self._store = store
         self._queue = queue
         self._runs = runs
         self._fence = fence
@@ -74,8 +87,8 @@ class RunCare:
         """What the run has gathered, as plain values. `is_known` says that the tenant is known to
         have the agent, wherever it stands; `read` asks by other connections. Raises
         RunCareRefused."""
-        named = tenant if is_known and tenant else self._tenant_of(agent, tenant)
-        head = await self._head(named, _key(agent, run_id), read or self._read)
+        named = tenant if is_known and tenant else await self._tenant_of(agent, tenant)
+        head = await self._head(named, _key(agent, run_id), read or self._store.run_head)
         said: dict[str, Any] = {"tenant": named, "agent": agent, "version": head.version}
         try:
             kept = read_run(head.state)
@@ -163,13 +176,15 @@ class RunCare:
         except StoreError as error:
             raise RunCareRefused(error.code, str(error), error.next_step) from error
 
-    def _tenant_of(self, agent: str, tenant: str | None) -> str:
-        having = [name for name, one in self._tenants.items() if agent in one.agents]
-        if tenant is not None and tenant in having:
-            return tenant
-        if tenant is None and len(having) == 1:
+    async def _tenant_of(self, agent: str, tenant: str | None) -> str:
+        having = [
+            name
+            for name in self._tenants
+            if tenant in (None, name) and await self._has_agent(name, agent)
+        ]
+        if len(having) == 1:
             return having[0]
-        if tenant is None and having:
+        if having:
             raise RunCareRefused(
                 "ambiguous_agent",
                 f"several tenants have an agent {agent!r}: {', '.join(having)}",
@@ -177,9 +192,17 @@ class RunCare:
             )
         raise RunCareRefused(
             "unknown_agent",
-            f"the configuration has no agent {agent!r}" + (f" of {tenant!r}" if tenant else ""),
-            "Agents stand in sidecar.yaml under tenants.TENANT.agents.",
+            f"there is no agent {agent!r}" + (f" of {tenant!r}" if tenant else ""),
+            "`agents list` shows them.",
         )
+
+    async def _has_agent(self, tenant: str, agent: str) -> bool:
+        if agent in self._tenants[tenant].agents:
+            return True
+        try:
+            return any(row.agent_id == agent for row in await self._store.agents(tenant))
+        except StoreError as error:
+            raise RunCareRefused(error.code, str(error), error.next_step) from error
 
 
 def _key(agent: str, run_id: str) -> str:

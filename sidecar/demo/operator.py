@@ -6,12 +6,17 @@ Knows: the paths of control.sock. Must not know: how they are reached, what the 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
+
+from sidecar.errors import StartRefused
 
 #: Asks the running sidecar at a path of control.sock.
 Ask = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 #: What `soc verify INCIDENT` prints, line by line, and whether the incident holds.
 Verify = Callable[[str], Awaitable[tuple[bool, list[str]]]]
+
+#: What has an agent stand as at the beginning again, by how it stands.
+_BACK: Final = {"frozen": "unfreeze", "quarantined": "restore"}
 
 
 class Operator:
@@ -24,7 +29,7 @@ class Operator:
 
     async def clear_up(self) -> bool:
         """Ends what an earlier playing left: the agent's run, a freeze, open incidents. True if
-        there was anything."""
+        there was anything. Raises StartRefused for an agent that has ended for good."""
         about = {"agent": self._agent, "tenant": None, "run_id": ""}
         had_run = "trust" in await self._ask("/runs/show", about)
         if had_run:
@@ -34,7 +39,19 @@ class Operator:
             await self.undo(one["containment_id"], "the demo begins anew")
         for one in await self.open_incidents():
             await self.close(one["incident_id"], "the demo begins anew")
-        return had_run or bool(left)
+        return await self._had_to_stand_up() or had_run or bool(left)
+
+    async def _had_to_stand_up(self) -> bool:
+        state = (await self._ask("/agents/show", {"agent": self._agent}))["state"]
+        if state in _BACK:
+            moved = {"agent": self._agent, "move": _BACK[state], "reason": "the demo begins anew"}
+            await self._ask("/agents/move", moved)
+        elif state != "active":
+            raise StartRefused(
+                f"its agent is {state} in this folder, which is for good: name another with "
+                "--folder"
+            )
+        return state in _BACK
 
     async def end_run(self, reason: str) -> None:
         """As `runs reset agent`."""

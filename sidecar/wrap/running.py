@@ -180,7 +180,7 @@ async def _rooms(
         return ControlState(
             config=config, clock=clock, boot_id=boot_id, counters=counters, queue=queue,
             pressure=pressure, store=store, policies=policies, recorder=recorder, door=NoDoor(),
-            runs=RunCare(config, clock, read=store.run_head, queue=queue, runs=runs, fence=fence),
+            runs=RunCare(config, clock, store=store, queue=queue, runs=runs, fence=fence),
             tools=ToolCare.of_config(config, pins), pins=pins, approvals=approvals,
             has_listeners=False, started_ns=started_ns, checkpoints=checkpoints,
             callers=CallerCare(config, callers, store), watch=watching.watcher,

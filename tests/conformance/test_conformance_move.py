@@ -28,7 +28,7 @@ async def other_url(store_url: str, tmp_path: Path, postgres_dsn: str) -> str:
 
 
 async def test_a_store_moves_to_the_other_engine_and_everything_verifies(
-    store_url: str, other_url: str
+    store_url: str, other_url: str, tmp_path: Path
 ) -> None:
     await fill(store_url, CALLS, 2, left_open=1)
     before = await contents(store_url)
@@ -49,6 +49,9 @@ async def test_a_store_moves_to_the_other_engine_and_everything_verifies(
         await open_store(store_url, now_us=Clock().now_us, node_id="node")
     again = move(store_url, other_url)
     assert (again.returncode, "nothing is left to do" in again.stdout) == (0, True)
+    elsewhere = move(store_url, f"sqlite:///{tmp_path}/elsewhere.db")
+    assert "was moved already, to " in elsewhere.stderr and "[move_refused]" in elsewhere.stderr
+    assert "Set `store:` to that URL. The way back is another move" in elsewhere.stderr
     store = await open_store(other_url, now_us=Clock().now_us, node_id="node")
     [answer] = await store.record([intent_of(Clock(), "tenant-1", 1, 9)], seal)
     assert answer[0] == CALLS + 2, "after what was moved, and that it was"

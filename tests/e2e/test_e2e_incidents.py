@@ -114,7 +114,8 @@ def test_incidents_are_worked_on_and_proven_from_the_command_line(
     finally:
         assert process.stop() == 0
     pack = tmp_path / "pack.json"
-    assert "2 alerts" in proven("pack", new, "--to", str(pack), "--without-facts")
+    said = proven("pack", new, "--to", str(pack), "--without-facts")
+    assert "2 alerts" in said and f"`soc verify {pack} --key PUBLIC`" in said
     said = told("soc", "verify", str(pack), "--key", str(public))
     assert "anchored at" in said and "shown: " in said
     assert "TAMPERED" in told("soc", "verify", str(pack), "--key", str(other_key(tmp_path)), code=1)

@@ -66,7 +66,7 @@ def written(folder: Path, httpbin: str, packs: str, store: str = "sqlite:///aegi
     return running
 
 
-def called(running: Process, call: tuple[str, str]) -> tuple[int, str]:
+def called(running: Process, call: tuple[str, str], token: str = "") -> tuple[int, str]:
     """Status and code; with a fresh run id, trace and session each time, as an agent might try."""
     method, path = call
     request = urllib.request.Request(
@@ -78,6 +78,7 @@ def called(running: Process, call: tuple[str, str]) -> tuple[int, str]:
             "Aegis-Run": uuid.uuid4().hex,
             "Mcp-Session-Id": uuid.uuid4().hex,
             "traceparent": f"00-{uuid.uuid4().hex}-{uuid.uuid4().hex[:16]}-01",
+            **({"Aegis-Token": token} if token else {}),
         },
     )
     try:
@@ -131,7 +132,31 @@ def test_an_operator_ends_a_run_on_record(httpbin: str, tmp_path: Path) -> None:
             "runs", "reset", "nobody", "--reason", "x", "--config", str(running.config)
         )
         assert unknown.returncode == 1 and "nobody" in unknown.stderr
-        assert "control.sock refuses: the configuration has no agent 'nobody'" in unknown.stderr
+        assert "control.sock refuses: there is no agent 'nobody'" in unknown.stderr
+        assert "`agents list` shows them." in unknown.stderr
+    finally:
+        running.stop()
+
+
+def test_the_run_of_an_agent_that_was_registered_is_shown_and_ended(
+    httpbin: str, tmp_path: Path
+) -> None:
+    """The configuration does not name it: the store alone knows it."""
+    running = written(tmp_path, httpbin, "[pack:lethal-trifecta, ./policies]").start()
+    try:
+        asked = ("--config", str(running.config))
+        made = json.loads(running.cli("agents", "register", "bob", "--json", *asked).stdout)
+        for call in (PAGE, CUSTOMER):
+            assert called(running, call, made["token"])[0] == 200
+        assert called(running, SEND, made["token"])[0] == 403
+        shown = running.cli("runs", "show", "bob", *asked)
+        assert shown.returncode == 0, shown.stderr
+        assert "run   default/bob: trust untrusted_external; labels reads-private" in shown.stdout
+        reset = running.cli("runs", "reset", "bob", "--tenant", "default", "--reason", "x", *asked)
+        assert reset.returncode == 0, reset.stderr
+        assert called(running, SEND, made["token"])[0] == 200
+        other = running.cli("runs", "show", "bob", "--tenant", "acme", *asked)
+        assert other.returncode == 1 and "there is no agent 'bob' of 'acme'" in other.stderr
     finally:
         running.stop()
 

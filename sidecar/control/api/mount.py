@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from sidecar.control.api.cursors import Cursors, Position
 from sidecar.control.api.parameters import Whole, read_path, read_query
 from sidecar.control.api.problems import (
+    ALL_ROUTES,
     RETRY_AFTER_S,
     ApiProblem,
     Problem,
@@ -204,7 +205,8 @@ class Api:
             response = problem_response(said)
             response.headers["Allow"] = ", ".join(allowed)
             return response
-        return problem_response(ApiProblem("not_found", "no such route").said)
+        said = ApiProblem("not_found", "no such route").said
+        return problem_response(said.model_copy(update={"next_step": ALL_ROUTES}))
 
 
 def problem_response(said: Problem) -> web.Response:

@@ -152,6 +152,8 @@ PROBLEMS: Final = _table(
 LOOK_FIRST: Final = (
     "Look whether it was, before you do it again; the operator sees the cause in `store status`."
 )
+#: What is said of a path that no route has.
+ALL_ROUTES: Final = "`/v1/openapi.json` names every route, and is asked for with the key."
 #: How long whoever finds the sidecar busy should wait, in seconds.
 RETRY_AFTER_S: Final = 1
 #: Codes of rooms that say: there is no such thing.

@@ -451,7 +451,7 @@ async def served_api(
             door=SimpleNamespace(  # type: ignore[arg-type]
                 open_connections=0, malformed_total=Counter(), turned_away_total=Counter()
             ),
-            runs=RunCare(config, clock, read=store.run_head, queue=queue, runs=runs, fence=fence),
+            runs=RunCare(config, clock, store=store, queue=queue, runs=runs, fence=fence),
             tools=ToolCare.of_config(config, pins),
             incidents=Incidents(store, queue, clock, fence),
             telling=Telling(config, clock, store, queue, fence, stdout=None),

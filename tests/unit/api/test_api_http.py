@@ -71,7 +71,9 @@ async def test_a_query_that_is_no_utf8_or_has_very_many_parameters(served: Serve
 async def test_no_such_route_and_no_such_method(served: Served) -> None:
     for path in ("/v1/", "/v1/nothing", "/v1/decisions/", "/v1/decisions/a/b", "/v1/%2e%2e/x",
                  "/v1/receipts/abc", "/v1/receipts/-1", "/v1/receipts/%D9%A1"):  # fmt: skip
-        assert_problem(await served.ask(path), 404, "not_found")
+        said = await served.ask(path)
+        assert_problem(said, 404, "not_found")
+        assert "/v1/openapi.json" in said[1]["next_step"], path
     for method in ("POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE", "PROPFIND"):
         status, _, headers = await served.ask("/v1/decisions", method=method)
         assert (status, headers["Allow"]) == (405, "GET"), method

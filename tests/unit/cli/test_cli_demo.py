@@ -14,6 +14,7 @@ import pytest
 from sidecar.cli import demo
 from sidecar.cli.main import main
 from sidecar.demo import files, scenario
+from sidecar.demo.operator import Operator
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +49,30 @@ def test_the_demo_can_be_played_again_and_keeps_what_its_user_wrote(
     assert Path(f"{mine}.1").read_text().endswith("# mine\n")
     assert (tmp_path / "policies/more.yaml").exists()
     assert again.count("demo/no-large-refunds   ") == 1, "the receipts of this playing only"
+
+
+def test_an_agent_that_its_user_stopped_plays_again_unless_that_was_for_good(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert play(tmp_path) == 0
+    clear_up = Operator.clear_up
+
+    def stopped_by(move: str) -> None:
+        async def stopped(operator: Operator) -> bool:
+            await operator._ask("/agents/move", {"agent": "agent", "move": move})
+            return await clear_up(operator)
+
+        monkeypatch.setattr(Operator, "clear_up", stopped)
+
+    for move in ("freeze", "quarantine"):
+        stopped_by(move)
+        assert play(tmp_path) == 0, move
+    stopped_by("revoke")
+    capsys.readouterr()
+    assert play(tmp_path) == 1
+    said = capsys.readouterr()
+    assert "the demo cannot run: its agent is revoked in this folder" in said.err
+    assert "--folder" in said.err and "not as expected" not in said.out
 
 
 #: What is made false: a text of the demo, what is replaced in it; and what the demo says then.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -126,6 +127,57 @@ def test_a_missing_configuration_is_two_and_says_what_to_do(tmp_path: Path) -> N
         assert done.returncode == 2, done.stderr
         assert "none.yaml" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [
+    "status", "health", "store status", "store info", "store unfence", "tools diff", "runs show a",
+    "receipts export", "policy check", "soc backtest",
+])  # fmt: skip
+def test_what_is_named_in_place_of_a_configuration_can_be_given(
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(command.split()) == 2
+    other = re.search(r"\(or name .*?(--[a-z-]+|PATH|files)", capsys.readouterr().err)
+    assert other is not None
+    with pytest.raises(SystemExit):
+        main([*command.split(), "--help"])
+    named = "PATH" if other[1] == "files" else other[1]
+    assert named in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("command", "wanted"), [
+    ("tools forget", "UPSTREAM"), ("policy promote", "POLICY[/RULE]"),
+])  # fmt: skip
+def test_what_can_be_left_out_is_not_said_to_be_required(
+    command: str, wanted: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(command.split())
+    assert capsys.readouterr().err.rstrip().endswith(f"are required: {wanted}")
+
+
+def test_health_of_a_sidecar_that_speaks_tls_and_is_not_there_names_what_it_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    certificate, key = tmp_path / "c.pem", tmp_path / "k.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out",
+         certificate, "-subj", "/CN=localhost"],
+        check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    key.chmod(0o600)
+    (tmp_path / "sidecar.yaml").write_text(
+        "policies: pack:read-only\nupstreams: {demo: {url: 'http://127.0.0.1:9'}}\n"
+        "listen:\n"
+        "  control: {address: '127.0.0.1:1', tls: {cert: {file: c.pem}, key: {file: k.pem}}}\n"
+    )
+    assert main(["health", "--config", str(tmp_path / "sidecar.yaml")]) == 1
+    said = capsys.readouterr().err
+    assert "control.sock: start it, or ask another with --url" in said and "--data-dir" not in said
 
 
 def test_the_data_folder_is_found_by_the_configuration(tmp_path: Path) -> None:

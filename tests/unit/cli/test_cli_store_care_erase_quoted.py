@@ -95,6 +95,7 @@ def test_f7_what_alerts_quote_is_erased_to_the_byte_and_the_incidents_hold(
         pack = tmp_path / f"{number}.json"
         taken = ["--store", url_of(path), "--tenant", "acme", "--to", str(pack)]
         assert main(["soc", "pack", incident, *taken]) == 0
+        assert f"`soc verify {pack}`" in capsys.readouterr().out, "nobody signed it"
         assert not any(f"secret-{one}-".encode() in pack.read_bytes() for one in gone)
         assert main(["soc", "verify", str(pack)]) == 0
         capsys.readouterr()

@@ -138,6 +138,19 @@ def test_a11_what_decisions_of_today_rest_on_is_carried_over_or_named_as_lost(
         assert len(lost) == 1 and word in lost[0]
 
 
+def test_a_store_whose_layout_is_lost_is_not_sent_to_salvage_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = damaged(tmp_path)
+    pages = dict(rows(path, "SELECT name, rootpage FROM sqlite_master WHERE type = 'table'"))
+    at, whole = (pages["schema_migration"] - 1) * 4096, path.read_bytes()
+    path.write_bytes(whole[:at] + b"\xff" * 4096 + whole[at + 4096 :])
+    assert store_command("salvage", path, tmp_path / "new.db") == 1
+    said = capsys.readouterr().err
+    assert "`store restore` a backup" in said and "`store salvage`" not in said
+    assert not (tmp_path / "new.db").exists()
+
+
 def test_a_chain_that_was_pruned_is_salvaged_with_its_cut(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "ledger"))
 
 from ledger_checkpoint_setup import key_of, opened, pem_of, record, signed_now
 from ledger_setup import draft
-from store_care_setup import reports, store_command, tampered
+from store_care_setup import reports, rows, store_command, tampered
 from test_ledger_witness_target import Witness as C2spWitness
 from test_ledger_witness_target import listening
 
@@ -148,6 +148,40 @@ async def test_rule_17_a_backup_says_how_far_it_is_anchored(
     assert await asyncio.to_thread(_store, tmp_path, "backup", "unsigned.db") == 0
     said = capsys.readouterr().out
     assert "; unanchored since 1; " in said and "unanchored: no signed checkpoint" in said
+
+
+async def test_a11_a_chain_that_was_signed_for_beyond_what_is_sound_is_salvaged_up_to_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is of lost receipts stays behind, and is said: a head of them, a change they tell of,
+    how far they were watched. A copy that had it would not hold, so that there would be none."""
+    await _signed(tmp_path)
+    path, target = tmp_path / "aegis.db", tmp_path / "salvaged.db"
+    tampered(path, "INSERT INTO audit_event VALUES ('default', 6, 1, 'ana', 'a', 's', '', '', '')")
+    tampered(path, "INSERT INTO watch_mark VALUES ('default', 'detections', 1, 'node', 7, 0, 0)")
+    tampered(path, "INSERT INTO checkpoint VALUES ('default', 9, 'ab', 'accepted', '', 0)")
+    tampered(path, "INSERT INTO watch_memory VALUES ('default', 'first-use', 'x', 1, '{}', 9)")
+    tampered(path, "UPDATE receipts SET agent_id = 'eve' WHERE seq = 3")
+    assert await asyncio.to_thread(_store, tmp_path, "salvage", target) == 0
+    said = capsys.readouterr().out
+    assert "receipts 1 to 2 salvaged" in said
+    assert "LOST: all after receipt 2 (the last one was said to be 7)" in said
+    assert "LOST: 1 signed head of receipts that are lost; " in said
+    assert "LOST: 1 audit event of a receipt that is lost" in said
+    assert "LOST: 1 thing that detections remembered" in said
+    assert rows(target, "SELECT seq FROM watch_mark") == [(2,)]
+    assert rows(target, "SELECT kind FROM checkpoint") == [("accepted",)], "it was given up"
+    (report,) = await asyncio.to_thread(reports, target)
+    assert (report.last_seq, report.fault) == (2, None)
+
+
+async def test_a_salvaged_store_says_how_far_it_is_anchored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await _signed(tmp_path)
+    assert await asyncio.to_thread(_store, tmp_path, "salvage", tmp_path / "salvaged.db") == 0
+    said = capsys.readouterr().out
+    assert "; anchored at 5 by key aegis-sidecar/default/" in said and "LOST" not in said
 
 
 async def test_f2_info_tells_of_the_newest_signed_head_and_of_a_cut_below_it(

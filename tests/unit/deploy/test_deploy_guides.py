@@ -110,6 +110,13 @@ def test_what_the_guide_for_systemd_installs_is_enough_to_start(
     assert main(["config", "check", "--config", str(tmp_path / "sidecar.yaml")]) == 1
 
 
+def test_what_the_unit_names_as_its_documentation_is_installed() -> None:
+    unit = (DEPLOY / "systemd" / "aegis-sidecar.service").read_text("utf-8")
+    (path,) = re.findall(r"^Documentation=file:(\S+)$", unit, re.MULTILINE)
+    lines = commands((DEPLOY / "systemd" / "README.md").read_text("utf-8"))
+    assert f"sudo install -D -m 0644 README.md {path}" in lines
+
+
 def test_every_folder_has_its_guide_and_the_first_one_leads_to_it() -> None:
     first = (DEPLOY / "README.md").read_text("utf-8")
     folders = [p for p in DEPLOY.iterdir() if p.is_dir() and p.name not in NO_GUIDES]

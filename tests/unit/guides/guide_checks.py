@@ -65,6 +65,9 @@ def of_guide(page: str) -> list[str]:
     ]
     lines = [line for one in blocks(page) if one.language == "sh" for line in one.lines()]
     programs = {words[0] for line in lines for words in commands(line)}
+    folder = "gate/policies"
+    if f"# {folder}/" in page and f"mkdir -p {folder}" not in page:
+        found.append(f"nothing makes {folder}")
     return found + [f"an unknown program: {one}" for one in programs - {PROGRAM, *PROGRAMS}]
 
 
@@ -262,12 +265,31 @@ def of_files(page: str, folder: Path, environment: Mapping[str, str]) -> list[st
             chosen = load_chosen(argparse.Namespace(paths=[], config=str(path)))
             every = (*problems, *chosen.problems)
             found += [str(problem) for problem in every if not _is_told(problem, page)]
+            found += _of_agents(page, path, environment)
             loaded |= {path.name, *(Path(one.name).name for one in chosen.reading.sources)}
     found += [f"nothing loads {path.name}" for path in written if path.name not in loaded]
     tests = [path for path in written if path.stem.endswith("_test")]
     if tests and not _passes(tests[0].parent):
         found.append("its tests do not pass")
     return found
+
+
+def _of_agents(page: str, path: Path, environment: Mapping[str, str]) -> Iterator[str]:
+    """Agents that commands name and the configuration does not have."""
+    config = load_config(path, dict(environment), []).config
+    known = {one for tenant in config.tenants.values() for one in tenant.agents} if config else {}
+    for block in blocks(page):
+        for line in block.lines() if block.language == "sh" else ():
+            for words in commands(line):
+                match words:
+                    case [_, "runs" | "agents", _, str(agent), *_]:
+                        pass
+                    case [_, "contain", str(action), str(agent), *_] if "-agent" in action:
+                        pass
+                    case _:
+                        continue
+                if agent not in known:
+                    yield f"{path.name} has no agent {agent}"
 
 
 def _is_told(problem: Problem, page: str) -> bool:

@@ -99,6 +99,7 @@ PLANTED = {
     "```sh\nkubectl -n aegis exec x -- aegis-sidecar stats\n```": "stats",
     "```sh\nkubectl apply -k deploy/kubernetes/gate\n```": "no deploy/kubernetes/gate",
     "```sh\nbash deploy/no.sh\n```": "there is no script deploy/no.sh",
+    "```yaml\n# gate/policies/x.yaml\npolicy: x\n```": "nothing makes gate/policies",
     "```sh\ncurl http://127.0.0.1:8080/v1/authorise\n```": "there is no route /v1/authorise",
 }
 
@@ -122,6 +123,7 @@ def test_what_is_not_so_is_found(page: str) -> None:
         ("kubernetes.md", "policies/rules.yaml]", "policies/more.yaml]", "no block writes"),
         ("kubernetes.md", "roles: [viewer,", "roles: [looker,", "looker"),
         ("incident.md", "soc: {level: notify}", "soc: {levle: notify}", "levle"),
+        ("incident.md", "      writer: {team", "      author: {team", "has no agent writer"),
         ("incident.md", "at_least: 10\n", "at_last: 10\n", "at_last"),
         ("incident.md", "./policies]\n", "pack:trust]\n", "nothing loads many-mails.yaml"),
         ("kubernetes.md", "`listen.control.tls`", "`tls`", "open to other machines without TLS"),
