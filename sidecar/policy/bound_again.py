@@ -8,14 +8,16 @@ Must not know: records, routes that fit, rules.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final
 
-from sidecar.model import ToolCall
+from sidecar.model import Tool, ToolCall
 from sidecar.policy.catalogue import Entry
 from sidecar.policy.hidden import ArgumentPath, Hidden
 from sidecar.policy.routes import parse_route
 
+_AUTHORIZE: Final = "authorize"
 #: Whose arguments all stand in the path and the query.
 _WITHOUT_BODIES: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -25,7 +27,7 @@ def bound_again(call: ToolCall, entry: Entry, hidden: Hidden) -> tuple[ToolCall,
 
     Raises Refused for arguments that the entry does not take, however they came.
     """
-    now = call._replace(tool=entry.tool)
+    now = call._replace(tool=_as_said(call, entry.tool))
     types = entry.args
     if types is None or hidden.covers("args"):
         return now, hidden
@@ -55,6 +57,14 @@ def bound_again(call: ToolCall, entry: Entry, hidden: Hidden) -> tuple[ToolCall,
     if doubtful:
         hidden = Hidden(hidden.facts, hidden.arguments | doubtful)
     return now._replace(args=args), hidden
+
+
+def _as_said(call: ToolCall, tool: Tool) -> Tool:
+    """Who only asks may have said that his call changes something, which counts."""
+    said = call.beside if call.dialect == _AUTHORIZE else None
+    if tool.mutates or said is None or said.get("mutates_state") is not True:
+        return tool
+    return replace(tool, mutates=True)
 
 
 @lru_cache(maxsize=4096)

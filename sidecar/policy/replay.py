@@ -53,7 +53,8 @@ class Change(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """Why calls could not be judged: rules that read what was not recorded, and what they read."""
+    """Why calls could not be judged: rules that read what was not recorded, and what they read.
+    Without rules it is whether the tool takes what is named, which is said of how it came."""
 
     rules: tuple[str, ...]
     names: tuple[str, ...]
@@ -157,6 +158,7 @@ class Replay:
         if revision_then == self._policy_set.revision:
             self.same += 1  # the very same policies: whatever is hidden, they said what they said
             return
+        recorded = hidden
         try:
             call, hidden = under_set(self._policy_set, call, hidden, self._tools)
         except Refused as refused:
@@ -172,6 +174,11 @@ class Replay:
             names = {name for rule, read in ruling.unknown.items() for name in read
                      if not rule.is_shadow}  # fmt: skip
             self.kept.setdefault(Kept(rules, tuple(sorted(names))), Group()).add(call.call_id)
+            return
+        unsure = hidden.arguments - recorded.arguments
+        if unsure and decision.effect is not Effect.DENY:  # they may be refused before any rule
+            named = tuple(sorted(".".join(("args", *path)) for path in unsure))
+            self.kept.setdefault(Kept((), named), Group()).add(call.call_id)
             return
         now = (decision.effect.value, decision.rule_id or decision.code)
         self._compare(principal, call, (effect_then, rule_then or code_then), now)
@@ -225,7 +232,8 @@ def _entry(catalogue: Catalogue, call: ToolCall) -> Entry:
     if tool.operation.startswith(MCP_PREFIX):
         return catalogue.mcp_method(tool.upstream, tool.operation.removeprefix(MCP_PREFIX))
     name = tool.operation if tool.declared else call.called or tool.operation
-    if call.dialect == "mcp":
+    if call.dialect != "rest":
+        name = name if call.dialect == "mcp" else call.action  # there `called` has the upstream
         return catalogue.mcp_tool(tool.upstream, name)
     return catalogue.entry(tool.upstream, name) or catalogue.unknown(tool.upstream)
 

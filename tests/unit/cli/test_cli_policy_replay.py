@@ -326,6 +326,10 @@ def test_arguments_are_read_as_they_are_declared_now(
         ({"effect": "allow", "by": "p/new"}, [f"{1:032x}"]),
     ]
     assert (found["same"], found["kept_from_judging"][0]["examples"]) == (2, [f"{2:032x}"])
+    reads_nothing = "policy: p\nrules:\n  - {id: new, effect: allow, tools: shop/refund}\n"
+    replay(recording, policies(tmp_path / "q", TYPED, reads_nothing))
+    said = capsys.readouterr().out
+    assert "whether args.amount came as JSON or as text, which was not recorded" in said
     explained = ["policy", "explain", "--store", recording.url, folder, "--id"]
     assert main([*explained, f"{5:032x}"]) == 0
     said = capsys.readouterr().out

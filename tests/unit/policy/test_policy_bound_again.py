@@ -23,6 +23,7 @@ tools:
   named: {route: "PUT /names/{name}", args: {name: string, size: int?}}
   free: POST /free
 """
+ASKED = "catalogue: ask\ntools:\n  look: {mutates: false, args: {a: int}}\n"
 MCP = "catalogue: files\ntools:\n  read: {args: {path: string, lines: int?}}\n"
 
 
@@ -31,9 +32,10 @@ def loaded() -> Any:
         [
             Source("shop.yaml", TOOLS.encode()),
             Source("files.yaml", MCP.encode()),
+            Source("ask.yaml", ASKED.encode()),
             Source("p.yaml", b"policy: p\nrules:\n  - {id: a, effect: allow, tools: '*'}\n"),
         ],
-        upstreams={"shop": "rest", "files": "mcp"},
+        upstreams={"shop": "rest", "files": "mcp", "ask": "authorize"},
         default="deny",
         read_file=lambda source, path: b"",
     )
@@ -142,3 +144,18 @@ def test_what_is_masked_is_held_against_nothing() -> None:
     path = recorded("shop/get", "GET", "/orders/***", {}, was_declared=False)
     found, hidden = under_set(SET, path, NOTHING_HIDDEN)
     assert (found.args, hidden.arguments) == ({"number": "***"}, {("number",)})
+
+
+@pytest.mark.parametrize("was_declared", [True, False])
+@pytest.mark.parametrize("said", [None, False, True])
+def test_a_tool_that_is_only_asked_for_is_found_and_may_be_said_to_change_something(
+    was_declared: bool, said: bool | None
+) -> None:
+    tool = entry("ask/look").tool if was_declared else SET.catalogue.unknown("ask").tool
+    call = ToolCall(
+        "0" * 32, tool, "look", {"a": 1}, HttpFacts("", "", "", "127.0.0.1", {}), "", (), b"",
+        "authorize", called=None if was_declared else "ask/look",
+        beside={} if said is None else {"mutates_state": said},
+    )  # fmt: skip
+    found, _ = under_set(SET, call)
+    assert (found.tool.name, found.tool.mutates, found.args) == ("ask/look", said is True, {"a": 1})
