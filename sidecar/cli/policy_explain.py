@@ -12,6 +12,7 @@ from sidecar.cli.policy_sources import (
     NothingChosen,
     add_source_arguments,
     load_chosen,
+    route_for,
     show_problems,
     use_usual_config,
 )
@@ -80,14 +81,13 @@ def run(args: argparse.Namespace) -> int:
 def _explain_given(args: argparse.Namespace, chosen: Chosen, policy_set: PolicySet) -> int:
     from sidecar.errors import Refused
     from sidecar.policy.case_runner import explain_call
-    from sidecar.proxy.described_request import route_request
 
     case, problems = _read_call(args.call, chosen.agents)
     if case is None:
         show_problems(problems)
         return 2
     try:
-        found = explain_call(policy_set, chosen.kinds, case, route_request)
+        found = explain_call(policy_set, chosen.kinds, case, route_for(chosen.root))
     except Refused as refused:
         _show_refused(refused, args.json, {})
         return 0

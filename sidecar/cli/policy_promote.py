@@ -11,6 +11,7 @@ from sidecar.cli.policy_sources import (
     add_source_arguments,
     load_chosen,
     reload_chosen,
+    route_for,
     show_problems,
     use_usual_config,
 )
@@ -136,7 +137,7 @@ def _passes(chosen: Chosen, reading: Reading, policy: str) -> bool:
         show_problems(errors)
         _unchanged("`policy check` does not pass with it")
         return False
-    outcome = Outcome()
+    outcome = Outcome(route_for(chosen.root))
     outcome.add(reading, None)
     if outcome.has_errors:
         show_problems([one for one in outcome.problems if not one.is_warning])

@@ -7,7 +7,13 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from sidecar.cli.policy_sources import count_text, show_problems
+from sidecar.cli.policy_sources import (
+    NothingChosen,
+    configured,
+    count_text,
+    route_for,
+    show_problems,
+)
 from sidecar.cli.soc_results import DetectionOutcome
 from sidecar.counted import counted
 
@@ -16,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sidecar.policy.case_file import CaseFile
-    from sidecar.policy.case_runner import CaseResult
+    from sidecar.policy.case_runner import CaseResult, Route
     from sidecar.policy.case_set import CaseSet, Context
     from sidecar.policy.coverage import Coverage
     from sidecar.policy.rule import Rule
@@ -38,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="exit 1 unless N %% of the rules have a case that matches and one that does not",
     )
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="take from this sidecar.yaml which paths its upstreams take (`encoded_slash`, "
+        "`path_parameters`); without it requests are read as if none was set",
+    )
     parser.add_argument("--json", action="store_true", help="as one JSON object")
 
 
@@ -57,7 +69,12 @@ def run(args: argparse.Namespace) -> int:
 
     from sidecar.policy_reading import take_reading
 
-    outcome = Outcome()
+    try:
+        root = configured(args.config) if args.config else None
+    except NothingChosen as error:
+        show_problems(error.problems)
+        return 2
+    outcome = Outcome(route_for(root))
     for path in args.paths:
         entry, only = folder_of(path, Path.cwd())
         outcome.add(take_reading([entry], Path.cwd()), only)
@@ -105,7 +122,9 @@ class Outcome:
     """What came of all tests: problems, results with the places of rules and tools, coverage; and
     what came of those of detections that stand among them."""
 
-    def __init__(self) -> None:
+    def __init__(self, route: Route) -> None:
+        """`route` reads requests that cases describe."""
+        self._route = route
         self.detections = DetectionOutcome()
         self.problems: list[Problem] = []
         self.results: list[tuple[CaseResult, Mapping[str, Position]]] = []
@@ -161,10 +180,9 @@ class Outcome:
     def _run(self, cases: CaseSet, coverage: Coverage, places: Mapping[str, Position]) -> None:
         from sidecar.policy.case_runner import run_case
         from sidecar.problems import Problem
-        from sidecar.proxy.described_request import route_request
 
         for case in cases.file.cases:
-            result = run_case(cases, case, route_request)
+            result = run_case(cases, case, self._route)
             coverage.note(result.judged)
             self.results.append((result, places))
             failed = result.unstated_error

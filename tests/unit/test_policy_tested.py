@@ -226,3 +226,29 @@ def test_a_note_that_cannot_be_read_or_written_only_costs_the_time(
 def test_the_note_is_for_the_owner(tmp_path: Path) -> None:
     keeper_of(tmp_path).load_first()
     assert (tmp_path / FILE_NAME).stat().st_mode & 0o777 == 0o600
+
+
+def test_paths_are_read_as_the_upstream_takes_them_and_tested_again_when_it_takes_others(
+    tmp_path: Path,
+) -> None:
+    test = (
+        "test: shop\ncases:\n"
+        "  - {name: a, call: {method: GET, path: /shop/files/a%2Fb}, expect: allow}\n"
+    )
+    tools = 'catalogue: shop\ntools: {file: "GET /files/{name}"}\n'
+    write(tmp_path, test=test)
+    (tmp_path / "policies/tools.yaml").write_text(tools)
+    path = tmp_path / "sidecar.yaml"
+
+    def keeper(settings: str) -> PolicyKeeper:
+        path.write_text(
+            f"policies: ./policies\nupstreams: {{shop: {{url: 'http://h/'{settings}}}}}"
+        )
+        config = load_config(path, {}, []).config
+        assert config is not None
+        return made_policies(config, Clock())
+
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="ambiguous_path"):
+            keeper("").load_first()
+        assert keeper(", encoded_slash: true").load_first().rule_count == 1
