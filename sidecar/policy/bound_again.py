@@ -15,7 +15,7 @@ from typing import Any, Final
 from sidecar.model import Tool, ToolCall
 from sidecar.policy.catalogue import Entry
 from sidecar.policy.hidden import ArgumentPath, Hidden
-from sidecar.policy.routes import parse_route
+from sidecar.policy.routes import Route, parse_route
 
 _AUTHORIZE: Final = "authorize"
 #: Whose arguments all stand in the path and the query.
@@ -32,7 +32,8 @@ def bound_again(call: ToolCall, entry: Entry, hidden: Hidden) -> tuple[ToolCall,
     if types is None or hidden.covers("args"):
         return now, hidden
     is_rest = call.dialect == "rest"
-    in_path = _in_path(entry.route) if is_rest and entry.route is not None else ()
+    route = route_of(entry) if is_rest else None
+    in_path = route.parameters if route is not None else ()
     is_text = is_rest and call.http.method in _WITHOUT_BODIES
     unknown = {path[0] for path in hidden.arguments if path} & types.names & call.args.keys()
     doubtful: set[ArgumentPath] = set()
@@ -67,9 +68,14 @@ def _as_said(call: ToolCall, tool: Tool) -> Tool:
     return replace(tool, mutates=True)
 
 
+def route_of(entry: Entry) -> Route | None:
+    """The route of a tool, if it has one."""
+    return _parsed(entry.route) if entry.route is not None else None
+
+
 @lru_cache(maxsize=4096)
-def _in_path(route: str) -> tuple[str, ...]:
-    return parse_route(route).parameters
+def _parsed(route: str) -> Route:
+    return parse_route(route)
 
 
 def _text_of(value: Any, was_declared: bool) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from sidecar.errors import Refused
 from sidecar.model import Effect, Principal, ToolCall
-from sidecar.policy.bound_again import bound_again
+from sidecar.policy.bound_again import bound_again, route_of
 from sidecar.policy.catalogue import Catalogue, Entry
 from sidecar.policy.contained import CONTAINED, RULE_PREFIX
 from sidecar.policy.hidden import NOTHING_HIDDEN, Hidden, ReadsOfRules
@@ -216,8 +216,10 @@ def under_set(
     catalogue = policy_set.catalogue
     if tool.upstream not in catalogue.upstreams:
         return call, hidden
-    if not tool.declared and call.dialect == "rest":
-        return _routed(catalogue, call, hidden)
+    if call.dialect == "rest" and not (tool.declared and "http.path" in hidden.facts):
+        routed = _routed(catalogue, call, hidden)
+        if routed is not None:
+            return routed
     key = (tool.name, call.called, call.dialect)
     entry = known.get(key) if known is not None else None
     if entry is None:
@@ -238,17 +240,28 @@ def _entry(catalogue: Catalogue, call: ToolCall) -> Entry:
     return catalogue.entry(tool.upstream, name) or catalogue.unknown(tool.upstream)
 
 
-def _routed(catalogue: Catalogue, call: ToolCall, hidden: Hidden) -> tuple[ToolCall, Hidden]:
-    """A request no route took then may find one now; its values join the arguments."""
-    upstream, method = call.tool.upstream, call.http.method
+def _routed(catalogue: Catalogue, call: ToolCall, hidden: Hidden) -> tuple[ToolCall, Hidden] | None:
+    """A request that a route takes now which did not then: its values join the arguments, and take
+    the place of what stood in the path before. None where it is the tool that it was."""
+    tool, method = call.tool, call.http.method
     segments = [part for part in call.http.path.split("/") if part]
-    found = catalogue.match_route(upstream, method, segments)
+    found = catalogue.match_route(tool.upstream, method, segments)
     if found is None and method == "HEAD":  # it reads what GET does
-        found = catalogue.match_route(upstream, "GET", segments)
+        found = catalogue.match_route(tool.upstream, "GET", segments)
     if found is None:
-        return call._replace(tool=catalogue.unknown(upstream).tool), hidden
+        if tool.declared:
+            return None
+        return call._replace(tool=catalogue.unknown(tool.upstream).tool), hidden
     entry, values = found
+    before = catalogue.entry(tool.upstream, tool.operation) if tool.declared else None
+    if tool.declared and (before is None or before.tool.name == entry.tool.name):
+        return None
+    route = route_of(before) if before is not None else None
+    stood = route.parameters if route is not None else ()
+    if route is not None and any("/" in str(call.args.get(one.name)) for one in route.segments):
+        return None  # a slash was sent as `%2F`: these are not its segments
     masked = frozenset((name,) for name, value in values.items() if MASK in value)
     if masked:
         hidden = Hidden(hidden.facts, hidden.arguments | masked)
-    return bound_again(call._replace(args={**values, **call.args}), entry, hidden)
+    others = {name: value for name, value in call.args.items() if name not in stood}
+    return bound_again(call._replace(args={**values, **others}), entry, hidden)

@@ -85,9 +85,12 @@ class Recording:
         run: RunState | None = None,
     ) -> str:
         tool = entry_of(self.rules.catalogue, name).tool
-        http = HttpFacts("POST", "/orders/7/refund", query, "127.0.0.1", {"x": "y"})
+        method, path = {
+            "shop/get": ("GET", f"/orders/{args.get('id')}"), "shop/login": ("POST", "/login")
+        }.get(name, ("POST", "/orders/7/refund"))  # fmt: skip
+        http = HttpFacts(method, path, query, "127.0.0.1", {"x": "y"})
         call_id = f"{number:032x}"
-        call = ToolCall(call_id, tool, "POST", dict(args), http, "", (), b"{}", "rest")
+        call = ToolCall(call_id, tool, method, dict(args), http, "", (), b"{}", "rest")
         at_us = NOW_US - age_us
         principal = Principal("acme", agent, team="platform")
         decision = decide(self.rules, principal, call, at_us, run)

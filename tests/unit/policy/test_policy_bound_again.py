@@ -22,6 +22,11 @@ tools:
     args: {number: int, amount: number, note: string?}
   named: {route: "PUT /names/{name}", args: {name: string, size: int?}}
   free: POST /free
+  any-name: GET /names/{name}
+  all-names: GET /names/all
+  name-of: GET /names/of/{who}
+  any-file: GET /files/{path...}
+  files-of: GET /files/of/{who}
 """
 ASKED = "catalogue: ask\ntools:\n  look: {mutates: false, args: {a: int}}\n"
 MCP = "catalogue: files\ntools:\n  read: {args: {path: string, lines: int?}}\n"
@@ -159,3 +164,30 @@ def test_a_tool_that_is_only_asked_for_is_found_and_may_be_said_to_change_someth
     )  # fmt: skip
     found, _ = under_set(SET, call)
     assert (found.tool.name, found.tool.mutates, found.args) == ("ask/look", said is True, {"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "then", "args", "now", "are"),
+    [
+        # Its name is what it was, though another route would fit.
+        ("GET", "/orders/7", "shop/get", {"number": "7"}, "shop/get", {"number": 7}),
+        # Of what a wide route took then, a narrow one takes some now.
+        ("GET", "/names/all", "shop/any-name", {"name": "all"}, "shop/all-names", {}),
+        ("HEAD", "/names/all", "shop/any-name", {"name": "all"}, "shop/all-names", {}),
+        ("GET", "/names/all", "shop/any-name", {"name": "all", "q": "x"}, "shop/all-names",
+         {"q": "x"}),
+        ("GET", "/names/of/ann", "shop/any-name", {"name": "of/ann"}, "shop/any-name",
+         {"name": "of/ann"}),  # sent as `%2F`
+        ("GET", "/files/of/ann", "shop/any-file", {"path": "of/ann"}, "shop/files-of",
+         {"who": "ann"}),
+        ("GET", "/gone", "shop/get", {"number": 7}, "shop/get", {"number": 7}),
+    ],
+)  # fmt: skip
+def test_a_request_is_the_tool_whose_route_takes_it_now(
+    method: str, path: str, then: str, args: dict[str, Any], now: str, are: dict[str, Any]
+) -> None:
+    call = recorded(then, method, path, args, was_declared=True)
+    found, hidden = under_set(SET, call, NOTHING_HIDDEN)
+    assert (found.tool.name, found.args, hidden) == (now, are, NOTHING_HIDDEN)
+    unseen = Hidden(facts=frozenset({"http.path"}))
+    assert under_set(SET, call, unseen)[0].tool.name == then, "the path is masked"
