@@ -278,8 +278,9 @@ def made_self_test(config: Config, clock: Clock) -> SelfTest | None:
         from sidecar.soc.self_test import self_test
 
         paths = paths_of(config.upstreams)
-        if paths != STRICT_PATHS:
-            files += repr(paths).encode()  # by other settings a test may say something else
+        asks = sorted(name for name, one in config.upstreams.items() if one.kind == "authorize")
+        if asks or paths != STRICT_PATHS:
+            files += repr((paths, asks)).encode()  # by others a test may say something else
         if last.passed(files):
             return ()
 

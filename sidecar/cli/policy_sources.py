@@ -143,6 +143,11 @@ def route_for(root: Node | None) -> Route:
     return routing(Paths(_whose(root, "encoded_slash"), _whose(root, "path_parameters")))
 
 
+def kinds_in(root: Node | None) -> Mapping[str, str]:
+    """The kinds of the upstreams of a configuration, by name."""
+    return _upstreams(root) if root is not None else {}
+
+
 def configured(path: str) -> Node:
     """What a sidecar.yaml says, as far as it is YAML. Raises NothingChosen."""
     from pathlib import Path

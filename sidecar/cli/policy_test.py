@@ -11,6 +11,7 @@ from sidecar.cli.policy_sources import (
     NothingChosen,
     configured,
     count_text,
+    kinds_in,
     route_for,
     show_problems,
 )
@@ -47,8 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
         metavar="FILE",
-        help="take from this sidecar.yaml which paths its upstreams take (`encoded_slash`, "
-        "`path_parameters`); without it requests are read as if none was set",
+        help="take from this sidecar.yaml which of its upstreams only ask (`kind: authorize`), and "
+        "which paths they take (`encoded_slash`, `path_parameters`); without it none does",
     )
     parser.add_argument("--json", action="store_true", help="as one JSON object")
 
@@ -74,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     except NothingChosen as error:
         show_problems(error.problems)
         return 2
-    outcome = Outcome(route_for(root))
+    outcome = Outcome(route_for(root), kinds_in(root))
     for path in args.paths:
         entry, only = folder_of(path, Path.cwd())
         outcome.add(take_reading([entry], Path.cwd()), only)
@@ -122,9 +123,10 @@ class Outcome:
     """What came of all tests: problems, results with the places of rules and tools, coverage; and
     what came of those of detections that stand among them."""
 
-    def __init__(self, route: Route) -> None:
-        """`route` reads requests that cases describe."""
-        self._route = route
+    def __init__(self, route: Route, kinds: Mapping[str, str]) -> None:
+        """`route` reads requests that cases describe; `kinds` are those of upstreams, as far as
+        they are known."""
+        self._route, self._kinds = route, kinds
         self.detections = DetectionOutcome()
         self.problems: list[Problem] = []
         self.results: list[tuple[CaseResult, Mapping[str, Position]]] = []
@@ -157,6 +159,7 @@ class Outcome:
         problems = Problems()
         problems.take(reading.problems)
         context = read_context(reading.sources, reading.read_file, problems)
+        context.kinds = self._kinds
         tests = self.detections.read(reading, problems)
         meant = display_name(reading, only)
         files = [one for one in context.tests if meant is None or one.position.source == meant]
