@@ -18,6 +18,8 @@ from sidecar.policy.hidden import ArgumentPath, Hidden
 from sidecar.policy.routes import Route, parse_route
 
 _AUTHORIZE: Final = "authorize"
+#: What the sidecar says of a body that it does not read, also of one that comes with a GET.
+_OF_A_BODY: Final = "body_size"
 #: Whose arguments all stand in the path and the query.
 _WITHOUT_BODIES: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -29,12 +31,21 @@ def bound_again(call: ToolCall, entry: Entry, hidden: Hidden) -> tuple[ToolCall,
     """
     now = call._replace(tool=_as_said(call, entry.tool))
     types = entry.args
-    if types is None or hidden.covers("args"):
+    if hidden.covers("args"):
         return now, hidden
     is_rest = call.dialect == "rest"
     route = route_of(entry) if is_rest else None
     in_path = route.parameters if route is not None else ()
     is_text = is_rest and call.http.method in _WITHOUT_BODIES
+    if types is None:
+        surely = call.args if is_text else in_path
+        texts = {
+            name: _alone(text)
+            for name in surely
+            if name != _OF_A_BODY
+            and (text := _text_of(call.args.get(name), call.tool.declared)) is not None
+        }
+        return now._replace(args={**call.args, **texts}) if texts else now, hidden
     unknown = {path[0] for path in hidden.arguments if path} & types.names & call.args.keys()
     doubtful: set[ArgumentPath] = set()
     values: dict[str, Any] = {}

@@ -22,6 +22,7 @@ tools:
     args: {number: int, amount: number, note: string?}
   named: {route: "PUT /names/{name}", args: {name: string, size: int?}}
   free: POST /free
+  free-one: POST /free/{id}
   any-name: GET /names/{name}
   all-names: GET /names/all
   name-of: GET /names/of/{who}
@@ -87,6 +88,12 @@ def recorded(
         ("shop/named", "PUT", "/names/7", True, {"name": 7}, {"name": "7"}),
         ("shop/named", "PUT", "/names/true", True, {"name": True}, {"name": "true"}),
         ("shop/free", "POST", "/free", True, {"x": [1, {}]}, {"x": [1, {}]}),
+        # Its arguments have no types any more.
+        ("shop/any-name", "GET", "/names/7", True, {"name": 7, "q": ["a"], "wide": True},
+         {"name": "7", "q": "a", "wide": "true"}),
+        ("shop/any-name", "GET", "/names/a", True, {"name": "a", "body_size": 7},
+         {"name": "a", "body_size": 7}),
+        ("shop/free-one", "POST", "/free/7", True, {"id": 7, "x": 7}, {"id": "7", "x": 7}),
         ("files/read", "POST", "/", False, {"path": "a", "lines": 3}, {"path": "a", "lines": 3}),
     ],
 )  # fmt: skip
