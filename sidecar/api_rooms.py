@@ -33,7 +33,7 @@ from sidecar.control.tool_care import ToolCare
 from sidecar.identity.callers import Callers
 from sidecar.listening import OwnListeners
 from sidecar.policy_files import PolicyKeeper
-from sidecar.proxy.described_request import route_request
+from sidecar.proxy.described_request import paths_of, routing
 from sidecar.rooms import policy_loader
 from sidecar.write_path import LOOK_UP_CONNECTIONS, opened_reader
 from storage import SqlStore
@@ -67,7 +67,7 @@ async def made_api(
         reading=Reading(reader, LOOK_UP_CONNECTIONS),
         policies=policies,
         load=policy_loader(config),
-        route_request=route_request,
+        route_request=routing(paths_of(config.upstreams)),
         backroom=backroom,
         document=_document,
     )

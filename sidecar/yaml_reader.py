@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
+from sidecar.policy.exact_numbers import is_exact
 from sidecar.problems import Position, Problem
 
 BYTES_MAX = 1024 * 1024
@@ -361,7 +362,11 @@ class _Reader:
             )
             return text
         if _FLOAT.fullmatch(text):
-            if math.isinf(float(text)):
+            number = float(text)
+            if math.isinf(number):
                 self.problem(event.start_mark, "a number beyond what can be held", "quote it")
-            return float(text)
+            elif not is_exact(text):  # another number would stand in its place
+                hint = "write fewer, or quote it if it is a text"
+                self.problem(event.start_mark, "a number with more digits than can be held", hint)
+            return number
         return text

@@ -12,6 +12,7 @@ from sidecar.cli.policy_sources import (
     NothingChosen,
     add_source_arguments,
     load_chosen,
+    route_for,
     show_problems,
     use_usual_config,
 )
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from sidecar.cli.policy_sources import Chosen
+    from sidecar.errors import Refused
     from sidecar.ledger.recorded_call import RecordedCall
     from sidecar.model import Principal, Tool
     from sidecar.policy.case_file import Case
     from sidecar.policy.explain import Explanation
+    from sidecar.policy.hidden import Hidden
     from sidecar.policy.index import PolicySet
     from sidecar.problems import Position, Problem
     from storage.records import CallFactsRow, ReceiptRow
@@ -78,21 +81,15 @@ def run(args: argparse.Namespace) -> int:
 def _explain_given(args: argparse.Namespace, chosen: Chosen, policy_set: PolicySet) -> int:
     from sidecar.errors import Refused
     from sidecar.policy.case_runner import explain_call
-    from sidecar.proxy.described_request import route_request
 
     case, problems = _read_call(args.call, chosen.agents)
     if case is None:
         show_problems(problems)
         return 2
     try:
-        found = explain_call(policy_set, chosen.kinds, case, route_request)
+        found = explain_call(policy_set, chosen.kinds, case, route_for(chosen.root))
     except Refused as refused:
-        if args.json:
-            said = {"effect": "deny", "code": refused.code, "reason": refused.reason}
-            print(json.dumps({"decision": said, "rules": []}))
-        else:
-            print(f'deny  "{refused.reason}"  [{refused.code}]')
-            print(f"      refused before any rule is asked. {refused.kind.next_step}")
+        _show_refused(refused, args.json, {})
         return 0
     show_problems(_undeclared(case, found.call.tool, policy_set, args.call))
     _show(found, chosen.where, args.json, {})
@@ -161,6 +158,7 @@ def _read_json(name: str, data: bytes) -> Any:
 
 async def _explain_recorded(args: argparse.Namespace, chosen: Chosen, policy_set: PolicySet) -> int:
     import storage
+    from sidecar.errors import Refused
     from sidecar.ledger.recorded_call import NotReplayable, recorded_call
     from sidecar.policy.explain import explain
     from sidecar.policy.replay import under_set
@@ -181,15 +179,6 @@ async def _explain_recorded(args: argparse.Namespace, chosen: Chosen, policy_set
     except NotReplayable as error:
         print(f"call {args.id!a} cannot be judged again: {error}", file=sys.stderr)
         return 1
-    call = under_set(policy_set, recorded.call)
-    found = explain(
-        policy_set,
-        recorded.principal,
-        call,
-        recorded.at_us,
-        run=recorded.run,
-        hidden=recorded.hidden,
-    )
     then = {
         "effect": recorded.effect,
         "code": recorded.code,
@@ -198,12 +187,21 @@ async def _explain_recorded(args: argparse.Namespace, chosen: Chosen, policy_set
         "receipt": recorded.seq,
         **belongs,
     }
-    _show(found, chosen.where, args.json, then)
+    hidden = recorded.hidden
+    try:
+        call, hidden = under_set(policy_set, recorded.call, hidden)
+    except Refused as refused:
+        _show_refused(refused, args.json, then)
+    else:
+        found = explain(
+            policy_set, recorded.principal, call, recorded.at_us, run=recorded.run, hidden=hidden
+        )
+        _show(found, chosen.where, args.json, then)
     if not args.json:
-        print(_then_text(recorded, found))
+        print(_then_text(recorded, policy_set.revision))
         for line in _belongs_lines(belongs):
             print(f"      {fit(line)}")
-        print(f"      not recorded of it: {fit(_hidden_text(recorded))}")
+        print(f"      not recorded of it: {fit(_hidden_text(hidden))}")
     return 0
 
 
@@ -237,12 +235,12 @@ def _belongs_lines(belongs: Mapping[str, Any]) -> Iterator[str]:
         yield f"continues {named}, {state}"
 
 
-def _then_text(recorded: RecordedCall, found: Explanation) -> str:
+def _then_text(recorded: RecordedCall, revision: str) -> str:
     from sidecar.policy.contained import RULE_PREFIX
     from sidecar.policy.replay import STALE
 
     named = recorded.rule_id or recorded.code
-    is_same = recorded.revision == found.decision.policy_revision
+    is_same = recorded.revision == revision
     under = "the same policies" if is_same else f"other policies, {recorded.revision[:8]}"
     then = f"      then: {recorded.effect} by {named}, under {under} (receipt {recorded.seq})"
     if named.startswith(RULE_PREFIX):
@@ -252,10 +250,20 @@ def _then_text(recorded: RecordedCall, found: Explanation) -> str:
     return then
 
 
-def _hidden_text(recorded: RecordedCall) -> str:
-    names = sorted(recorded.hidden.facts)
-    names += [".".join(("args", *path)) for path in sorted(recorded.hidden.arguments)]
+def _hidden_text(hidden: Hidden) -> str:
+    names = sorted(hidden.facts)
+    names += [".".join(("args", *path)) for path in sorted(hidden.arguments)]
     return ", ".join(names)
+
+
+def _show_refused(refused: Refused, as_json: bool, then: dict[str, Any]) -> None:
+    if as_json:
+        said = {"effect": "deny", "code": refused.code, "reason": refused.reason}
+        data = {"decision": said, "rules": []}
+        print(json.dumps({**data, "recorded": then} if then else data))
+        return
+    print(f'deny  "{refused.reason}"  [{refused.code}]')
+    print(f"      refused before any rule is asked. {refused.kind.next_step}")
 
 
 def _show(

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from sidecar.cli.policy_sources import (
     NothingChosen,
     add_source_arguments,
+    kinds_in,
     load_chosen,
     reload_chosen,
+    route_for,
     show_problems,
     use_usual_config,
 )
@@ -136,7 +138,7 @@ def _passes(chosen: Chosen, reading: Reading, policy: str) -> bool:
         show_problems(errors)
         _unchanged("`policy check` does not pass with it")
         return False
-    outcome = Outcome()
+    outcome = Outcome(route_for(chosen.root), kinds_in(chosen.root))
     outcome.add(reading, None)
     if outcome.has_errors:
         show_problems([one for one in outcome.problems if not one.is_warning])

@@ -17,7 +17,7 @@ from sidecar.counted import counted
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sidecar.policy.replay import Change, Group, Replay
+    from sidecar.policy.replay import Change, Group, Kept, Replay
     from storage.sql_store import SqlReader
 
 NAME = "replay"
@@ -151,13 +151,19 @@ def _lines(replay: Replay, since_us: int, revision: str) -> Iterable[str]:
         yield f"by rule:  {_totals(changes, _deciding_rule)}"
         yield f"by agent: {_totals(changes, lambda change: change.agent)}"
     for kept, group in by_count(replay.kept):
-        yield (
-            f"{group.count:>8} × cannot be told: {', '.join(kept.rules)} "
-            f"read{'s' if len(kept.rules) == 1 else ''} {', '.join(kept.names)}, which "
-            f"{'was' if len(kept.names) == 1 else 'were'} not recorded  e.g. {group.examples[0]}"
-        )
+        yield f"{group.count:>8} × cannot be told: {_kept_text(kept)}  e.g. {group.examples[0]}"
     for cause, count in sorted(replay.skipped.items()):
         yield f"{count:>8} × passed over: {SKIPPED.get(cause, cause)}"
+
+
+def _kept_text(kept: Kept) -> str:
+    names = ", ".join(kept.names)
+    if not kept.rules:
+        return f"whether {names} came as JSON or as text, which was not recorded"
+    return (
+        f"{', '.join(kept.rules)} read{'s' if len(kept.rules) == 1 else ''} {names}, which "
+        f"{'was' if len(kept.names) == 1 else 'were'} not recorded"
+    )
 
 
 def _deciding_rule(change: Change) -> str:

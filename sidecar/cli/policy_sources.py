@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sidecar.model import Principal
+    from sidecar.policy.case_runner import Route
     from sidecar.policy.index import PolicySet
     from sidecar.policy.load import LoadedPolicies
     from sidecar.policy_reading import Reading
@@ -40,7 +41,8 @@ class Chosen:
     """What was named: the files as read, the set (None if there are errors), every problem, the
     kinds of the upstreams by name, where rules and tools stand (`where`), which arguments are
     secrets, the detections beside the set, and the agents of the configuration (None without
-    one). `unusable_tests` gives the errors in tests that `serve` would run."""
+    one). `unusable_tests` gives the errors in tests that `serve` would run; `root` is what the
+    configuration says, as YAML."""
 
     reading: Reading
     policy_set: PolicySet | None
@@ -52,6 +54,7 @@ class Chosen:
     default: Literal["deny", "observe"] = "deny"
     agents: Sequence[Principal] | None = None
     unusable_tests: Callable[[], list[Problem]] = list
+    root: Node | None = None
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
@@ -131,7 +134,30 @@ def load_chosen(args: argparse.Namespace) -> Chosen:
         default,
         agents,
         partial(unusable_tests, loaded) if _runs_tests(root) and is_whole else list,
+        root,
     )
+
+
+def route_for(root: Node | None) -> Route:
+    """How requests that are described are read: as by a sidecar with this configuration."""
+    from sidecar.proxy.described_request import Paths, routing
+
+    return routing(Paths(_whose(root, "encoded_slash"), _whose(root, "path_parameters")))
+
+
+def kinds_in(root: Node | None) -> Mapping[str, str]:
+    """The kinds of the upstreams of a configuration, by name."""
+    return _upstreams(root) if root is not None else {}
+
+
+def configured(path: str) -> Node:
+    """What a sidecar.yaml says, as far as it is YAML. Raises NothingChosen."""
+    from pathlib import Path
+
+    root, problems = _configuration(Path(path))
+    if root is None:
+        raise NothingChosen("", problems)
+    return root
 
 
 def reload_chosen(chosen: Chosen, reading: Reading) -> LoadedPolicies:
@@ -211,6 +237,14 @@ def _catalogued(reading: Reading) -> Mapping[str, str]:
 
     files = read_files(reading.sources, reading.read_file, Problems())
     return {one.upstream: "rest" if one.has_routes else "mcp" for one in files.catalogues}
+
+
+def _whose(root: Node | None, setting: str) -> list[str]:
+    """The upstreams of which a setting is true."""
+    node = root.value.get("upstreams") if root is not None else None
+    members = node.value if node is not None and node.is_mapping else {}
+    said = {name: one.value.get(setting) for name, one in members.items() if one.is_mapping}
+    return sorted(name for name, one in said.items() if one is not None and one.value is True)
 
 
 def show_problems(problems: list[Problem]) -> None:

@@ -7,7 +7,14 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from sidecar.cli.policy_sources import count_text, show_problems
+from sidecar.cli.policy_sources import (
+    NothingChosen,
+    configured,
+    count_text,
+    kinds_in,
+    route_for,
+    show_problems,
+)
 from sidecar.cli.soc_results import DetectionOutcome
 from sidecar.counted import counted
 
@@ -16,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sidecar.policy.case_file import CaseFile
-    from sidecar.policy.case_runner import CaseResult
+    from sidecar.policy.case_runner import CaseResult, Route
     from sidecar.policy.case_set import CaseSet, Context
     from sidecar.policy.coverage import Coverage
     from sidecar.policy.rule import Rule
@@ -38,6 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="exit 1 unless N %% of the rules have a case that matches and one that does not",
     )
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="take from this sidecar.yaml which of its upstreams only ask (`kind: authorize`), and "
+        "which paths they take (`encoded_slash`, `path_parameters`); without it none does",
+    )
     parser.add_argument("--json", action="store_true", help="as one JSON object")
 
 
@@ -57,7 +70,12 @@ def run(args: argparse.Namespace) -> int:
 
     from sidecar.policy_reading import take_reading
 
-    outcome = Outcome()
+    try:
+        root = configured(args.config) if args.config else None
+    except NothingChosen as error:
+        show_problems(error.problems)
+        return 2
+    outcome = Outcome(route_for(root), kinds_in(root))
     for path in args.paths:
         entry, only = folder_of(path, Path.cwd())
         outcome.add(take_reading([entry], Path.cwd()), only)
@@ -105,7 +123,10 @@ class Outcome:
     """What came of all tests: problems, results with the places of rules and tools, coverage; and
     what came of those of detections that stand among them."""
 
-    def __init__(self) -> None:
+    def __init__(self, route: Route, kinds: Mapping[str, str]) -> None:
+        """`route` reads requests that cases describe; `kinds` are those of upstreams, as far as
+        they are known."""
+        self._route, self._kinds = route, kinds
         self.detections = DetectionOutcome()
         self.problems: list[Problem] = []
         self.results: list[tuple[CaseResult, Mapping[str, Position]]] = []
@@ -138,6 +159,7 @@ class Outcome:
         problems = Problems()
         problems.take(reading.problems)
         context = read_context(reading.sources, reading.read_file, problems)
+        context.kinds = self._kinds
         tests = self.detections.read(reading, problems)
         meant = display_name(reading, only)
         files = [one for one in context.tests if meant is None or one.position.source == meant]
@@ -161,10 +183,9 @@ class Outcome:
     def _run(self, cases: CaseSet, coverage: Coverage, places: Mapping[str, Position]) -> None:
         from sidecar.policy.case_runner import run_case
         from sidecar.problems import Problem
-        from sidecar.proxy.described_request import route_request
 
         for case in cases.file.cases:
-            result = run_case(cases, case, route_request)
+            result = run_case(cases, case, self._route)
             coverage.note(result.judged)
             self.results.append((result, places))
             failed = result.unstated_error

@@ -156,7 +156,7 @@ def _recorded(
         run_id=receipt.run_id,
         trace_id=receipt.trace_id,
         called=facts.get("called"),
-        beside=facts.get("mcp"),
+        beside=facts.get("mcp") or facts.get(AUTHORIZE),
     )
     return RecordedCall(
         principal,

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidecar.errors import Refused
-from sidecar.policy.exact_numbers import is_exact
+from sidecar.policy.exact_numbers import INTEGER_MAX, is_exact
 
 _DECLARATION = re.compile(r"(\[)?(string|int|number|bool|object|any)(\])?(\?)?")
 #: Those that tell mistakes in conditions; a number may be of two, the rest of any.
 TELLING_TYPES = frozenset({"string", "int", "bool", "[string]", "[int]", "[bool]"})
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,15})")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
-_INTEGER_MAX = 2**53 - 1
 _MISSING = object()
 
 
@@ -69,6 +68,17 @@ class ArgumentTypes:
     def plain(self) -> dict[str, str]:
         """The declarations as text, by name."""
         return {name: found.text for name, found in self._by_name.items()}
+
+    def takes(self, name: str, value: Any, *, is_text: bool) -> bool:
+        """Whether `bind` would take this value for the name."""
+        found = self._by_name.get(name)
+        if found is None:
+            return False
+        return (_fit_text(found, value) if is_text else _fit(found, value)) is not _MISSING
+
+    def without(self, names: Collection[str]) -> ArgumentTypes:
+        """The same but for some arguments."""
+        return ArgumentTypes({n: d for n, d in self._by_name.items() if n not in names})
 
     def bind(self, values: Mapping[str, Any], textual: Collection[str]) -> dict[str, Any]:
         """The values as the declared types; names in `textual` are read from text.
@@ -133,10 +143,10 @@ def _read(kind: str, text: Any) -> Any:
         return text
     if kind == "bool":
         return {"true": True, "false": False}.get(text, _MISSING)
-    if kind == "int" and _INTEGER.fullmatch(text) and abs(int(text)) <= _INTEGER_MAX:
+    if kind == "int" and _INTEGER.fullmatch(text) and abs(int(text)) <= INTEGER_MAX:
         return int(text)
     if kind == "number" and len(text) <= 32 and _NUMBER.fullmatch(text):
-        if _INTEGER.fullmatch(text) and abs(int(text)) <= _INTEGER_MAX:
+        if _INTEGER.fullmatch(text) and abs(int(text)) <= INTEGER_MAX:
             return int(text)
         number = float(text)
         return number if math.isfinite(number) and is_exact(text) else _MISSING

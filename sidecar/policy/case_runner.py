@@ -27,6 +27,7 @@ from sidecar.policy.limits import over_limit
 from sidecar.policy.matchers import MCP_PREFIX
 from sidecar.policy.routes import parse_route
 from sidecar.policy.runs import RunState, beginning, gathered
+from sidecar.policy.sendable import require_sendable
 from sidecar.policy.terms import Obligations
 from sidecar.policy.verdicts import Verdict, judge
 
@@ -176,10 +177,12 @@ def named_call(
     http: Mapping[str, Any],
     kind: str | None = None,
 ) -> ToolCall:
-    """A call to a tool by its name. Raises Refused for arguments the catalogue does not take.
+    """A call to a tool by its name. Raises Refused for arguments that no call can hold, or that the
+    catalogue does not take.
 
     `kind` is that of the upstream, if it is known: what only asks has no method and no path.
     """
+    require_sendable(args)
     entry = entry_of(catalogue, name)
     bound = entry.args.bind(args, ()) if entry.args is not None else dict(args)
     operation = name.partition("/")[2]

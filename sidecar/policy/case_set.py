@@ -30,16 +30,18 @@ from sidecar.problems import Position
 from sidecar.yaml_reader import Node
 
 _NEARLY_THE_SAME: Final = 0.85
+_AUTHORIZE: Final = "authorize"
 
 
 @dataclass(slots=True)
 class Context:
     """Everything that stands in one folder, read once: policies and catalogues, and the test
-    files among them."""
+    files among them. `kinds` are those of upstreams of a configuration, as far as one is known."""
 
     files: Files
     rules: list[CompiledRule]
     tests: list[CaseFile] = field(default_factory=list)
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def places(self) -> dict[str, Position]:
@@ -71,9 +73,16 @@ def read_context(
     return Context(files, rules, tests_of(files.tests, problems))
 
 
-def kinds_of(catalogues: Sequence[CatalogueFile]) -> dict[str, str]:
-    """An upstream is taken to be REST if its catalogue has a route."""
-    return {one.upstream: "rest" if one.has_routes else "mcp" for one in catalogues}
+def kinds_of(
+    catalogues: Sequence[CatalogueFile], known: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """An upstream is taken to be REST if its catalogue has a route, and else to speak MCP, unless
+    it is `known` that it only asks."""
+    found = {one.upstream: "rest" if one.has_routes else "mcp" for one in catalogues}
+    asks = {name for name, kind in (known or {}).items() if kind == _AUTHORIZE}
+    return {
+        name: _AUTHORIZE if kind == "mcp" and name in asks else kind for name, kind in found.items()
+    }
 
 
 def tests_of(documents: Iterable[Node], problems: Problems) -> list[CaseFile]:
@@ -100,7 +109,7 @@ def case_set(context: Context, file: CaseFile, problems: Problems) -> CaseSet | 
     wanted = [one for one, _ in file.policies if one in named]
     rules = [one.rule for one in context.rules if one.rule.order[0] in wanted]
     catalogues = with_tools(context.files.catalogues, file.tools, problems)
-    kinds = kinds_of(catalogues)
+    kinds = kinds_of(catalogues, context.kinds)
     catalogue = build_catalogue(catalogues, kinds, problems, needs_routes=False)
     _check_names(file.cases, [rule.rule_id for rule in rules], catalogue, problems)
     if problems.error_count > before:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
 
+#: The greatest integer a double, and so every JSON reader, holds exactly (RFC 7493 section 2.2).
+INTEGER_MAX = 2**53 - 1
 #: A decimal of fewer significant digits names one double and comes back from it as it was.
 LOSSY_DIGITS = 16
 

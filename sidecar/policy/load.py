@@ -81,10 +81,12 @@ class LoadedPolicies:
 
 @dataclass(slots=True)
 class Material:
-    """The files of a set and its rules as they were compiled."""
+    """The files of a set and its rules as they were compiled; `kinds` are those of the upstreams
+    by name."""
 
     files: Files
     rules: list[CompiledRule]
+    kinds: Mapping[str, str]
 
 
 @dataclass(slots=True)
@@ -140,7 +142,8 @@ def load_policies(
     )
     places = places_of(compiled, files.catalogues)
     detections = tuple(files.detections)
-    return LoadedPolicies(policy_set, found, places, detections, material=Material(files, compiled))
+    material = Material(files, compiled, upstreams)
+    return LoadedPolicies(policy_set, found, places, detections, material=material)
 
 
 def places_of(

@@ -1,8 +1,8 @@
 """Recorded calls judged again: what other policies would have made of them, counted.
 
-Knows: that the tool of a call is what the new catalogue says it is; which recorded decisions are
-comparable; that a difference is a difference of effect, gathered by the rules that named the
-decisions and by agent. Needs memory for the groups, not for the calls.
+Knows: that the tool of a call and its arguments are what the new catalogue says they are; which
+recorded decisions are comparable; that a difference is a difference of effect, gathered by the
+rules that named the decisions and by agent. Needs memory for the groups, not for the calls.
 Must not know: stores, how records are read or shown.
 """
 
@@ -13,13 +13,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeVar
 
-from sidecar.model import Principal, ToolCall
+from sidecar.errors import Refused
+from sidecar.model import Effect, Principal, ToolCall
+from sidecar.policy.bound_again import bound_again, route_of
 from sidecar.policy.catalogue import Catalogue, Entry
 from sidecar.policy.contained import CONTAINED, RULE_PREFIX
-from sidecar.policy.hidden import Hidden, ReadsOfRules
+from sidecar.policy.hidden import NOTHING_HIDDEN, Hidden, ReadsOfRules
 from sidecar.policy.index import PolicySet
 from sidecar.policy.matchers import MCP_PREFIX
 from sidecar.policy.runs import RunState
+from sidecar.policy.secret_names import MASK
 from sidecar.policy.verdicts import rule_on
 
 EXAMPLES_MAX: Final = 3
@@ -50,7 +53,8 @@ class Change(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """Why calls could not be judged: rules that read what was not recorded, and what they read."""
+    """Why calls could not be judged: rules that read what was not recorded, and what they read.
+    Without rules it is whether the tool takes what is named, which is said of how it came."""
 
     rules: tuple[str, ...]
     names: tuple[str, ...]
@@ -154,7 +158,13 @@ class Replay:
         if revision_then == self._policy_set.revision:
             self.same += 1  # the very same policies: whatever is hidden, they said what they said
             return
-        call = under_set(self._policy_set, call, self._tools)
+        recorded = hidden
+        try:
+            call, hidden = under_set(self._policy_set, call, hidden, self._tools)
+        except Refused as refused:
+            now = (Effect.DENY.value, refused.code)
+            self._compare(principal, call, (effect_then, rule_then or code_then), now)
+            return
         ruling = rule_on(
             self._policy_set, principal, call, at_us, run=run, hidden=hidden, reads=self._reads
         )
@@ -165,13 +175,23 @@ class Replay:
                      if not rule.is_shadow}  # fmt: skip
             self.kept.setdefault(Kept(rules, tuple(sorted(names))), Group()).add(call.call_id)
             return
-        by_then, by_now = rule_then or code_then, decision.rule_id or decision.code
-        if decision.effect.value == effect_then:
-            self.same += 1
-            self.renamed += by_then != by_now
+        unsure = hidden.arguments - recorded.arguments
+        if unsure and decision.effect is not Effect.DENY:  # they may be refused before any rule
+            named = tuple(sorted(".".join(("args", *path)) for path in unsure))
+            self.kept.setdefault(Kept((), named), Group()).add(call.call_id)
             return
-        agent = f"{principal.tenant}/{principal.agent}"
-        change = Change(effect_then, by_then, decision.effect.value, by_now, agent)
+        now = (decision.effect.value, decision.rule_id or decision.code)
+        self._compare(principal, call, (effect_then, rule_then or code_then), now)
+
+    def _compare(
+        self, principal: Principal, call: ToolCall, then: tuple[str, str], now: tuple[str, str]
+    ) -> None:
+        """Counts what was decided and what would be, each with by whom."""
+        if now[0] == then[0]:
+            self.same += 1
+            self.renamed += then[1] != now[1]
+            return
+        change = Change(*then, *now, f"{principal.tenant}/{principal.agent}")
         self.changes.setdefault(change, Group()).add(call.call_id)
 
 
@@ -183,26 +203,30 @@ def by_count(groups: Mapping[K, Group]) -> list[tuple[K, Group]]:
 def under_set(
     policy_set: PolicySet,
     call: ToolCall,
+    hidden: Hidden = NOTHING_HIDDEN,
     known: dict[tuple[str, str | None, str], Entry] | None = None,
-) -> ToolCall:
-    """The call with its tool as the set's catalogue knows it. Of an upstream without a catalogue
-    the tool stays as it was recorded; a tool nobody declared then may have an entry now.
+) -> tuple[ToolCall, Hidden]:
+    """The call with its tool and arguments as the set's catalogue has them, and what is not known
+    of it. Of an upstream without a catalogue the tool stays as it was recorded; a tool nobody
+    declared then may have an entry now. `known` spares looking up the same tool again.
 
-    Arguments stay as they were bound then. `known` spares looking up the same tool again.
+    Raises Refused for a call that would be refused now before any rule is asked.
     """
     tool = call.tool
     catalogue = policy_set.catalogue
     if tool.upstream not in catalogue.upstreams:
-        return call
-    if not tool.declared and call.dialect == "rest":
-        return _routed(catalogue, call)
+        return call, hidden
+    if call.dialect == "rest" and not (tool.declared and "http.path" in hidden.facts):
+        routed = _routed(catalogue, call, hidden)
+        if routed is not None:
+            return routed
     key = (tool.name, call.called, call.dialect)
     entry = known.get(key) if known is not None else None
     if entry is None:
         entry = _entry(catalogue, call)
         if known is not None and tool.declared:
             known[key] = entry
-    return call._replace(tool=entry.tool)
+    return bound_again(call, entry, hidden)
 
 
 def _entry(catalogue: Catalogue, call: ToolCall) -> Entry:
@@ -210,17 +234,34 @@ def _entry(catalogue: Catalogue, call: ToolCall) -> Entry:
     if tool.operation.startswith(MCP_PREFIX):
         return catalogue.mcp_method(tool.upstream, tool.operation.removeprefix(MCP_PREFIX))
     name = tool.operation if tool.declared else call.called or tool.operation
-    if call.dialect == "mcp":
+    if call.dialect != "rest":
+        name = name if call.dialect == "mcp" else call.action  # there `called` has the upstream
         return catalogue.mcp_tool(tool.upstream, name)
     return catalogue.entry(tool.upstream, name) or catalogue.unknown(tool.upstream)
 
 
-def _routed(catalogue: Catalogue, call: ToolCall) -> ToolCall:
-    """A request no route took then may find one now; its values join the arguments."""
+def _routed(catalogue: Catalogue, call: ToolCall, hidden: Hidden) -> tuple[ToolCall, Hidden] | None:
+    """A request that a route takes now which did not then: its values join the arguments, and take
+    the place of what stood in the path before. None where it is the tool that it was."""
+    tool, method = call.tool, call.http.method
     segments = [part for part in call.http.path.split("/") if part]
-    found = catalogue.match_route(call.tool.upstream, call.http.method, segments)
+    found = catalogue.match_route(tool.upstream, method, segments)
+    if found is None and method == "HEAD":  # it reads what GET does
+        found = catalogue.match_route(tool.upstream, "GET", segments)
     if found is None:
-        return call._replace(tool=catalogue.unknown(call.tool.upstream).tool)
+        if tool.declared:
+            return None
+        return call._replace(tool=catalogue.unknown(tool.upstream).tool), hidden
     entry, values = found
-    args: dict[str, Any] = {**values, **call.args}
-    return call._replace(tool=entry.tool, args=args)
+    before = catalogue.entry(tool.upstream, tool.operation) if tool.declared else None
+    if tool.declared and (before is None or before.tool.name == entry.tool.name):
+        return None
+    route = route_of(before) if before is not None else None
+    stood = route.parameters if route is not None else ()
+    if route is not None and any("/" in str(call.args.get(one.name)) for one in route.segments):
+        return None  # a slash was sent as `%2F`: these are not its segments
+    masked = frozenset((name,) for name, value in values.items() if MASK in value)
+    if masked:
+        hidden = Hidden(hidden.facts, hidden.arguments | masked)
+    others = {name: value for name, value in call.args.items() if name not in stood}
+    return bound_again(call._replace(args={**values, **others}), entry, hidden)

@@ -83,7 +83,10 @@ def seen_from(material: Material, pack: str, tests: Sequence[Node], problems: Pr
         policies = [one for one in policies if pack_of(one.position.source) == pack]
         rules = [one for one in rules if pack_of(one.draft.position.source) == pack]
     return Context(
-        Files(catalogues_seen_from(material, pack), policies), rules, tests_of(tests, problems)
+        Files(catalogues_seen_from(material, pack), policies),
+        rules,
+        tests_of(tests, problems),
+        {} if pack else material.kinds,
     )
 
 

@@ -1,18 +1,20 @@
 """Requests of tests and of `policy explain`, read by the very code that reads real ones.
 
-Knows: which bytes a request described in YAML stands for. Must not know: how it is judged.
+Knows: which bytes a request described in YAML stands for, and that an upstream may take paths that
+others do not. Must not know: how it is judged.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 from sidecar.config.model import Limits, Upstream, UpstreamLimits
 from sidecar.errors import Refused
 from sidecar.model import ToolCall
-from sidecar.policy.case_runner import SOURCE_IP
+from sidecar.policy.case_runner import SOURCE_IP, Route
 from sidecar.policy.case_values import Request
 from sidecar.policy.index import PolicySet
 from sidecar.proxy.dialects import DIALECTS
@@ -23,11 +25,36 @@ _CALL_ID = "0" * 32
 _NOT_SENT = "http://127.0.0.1:9"
 
 
+class Paths(NamedTuple):
+    """The upstreams that take an encoded slash, and those that take `;`, in a segment."""
+
+    encoded_slash: Collection[str] = ()
+    path_parameters: Collection[str] = ()
+
+
+#: Where no configuration is known.
+STRICT_PATHS: Final = Paths()
+
+
+def paths_of(upstreams: Mapping[str, Upstream]) -> Paths:
+    """What a configuration says of them."""
+    return Paths(
+        sorted(name for name, one in upstreams.items() if one.encoded_slash),
+        sorted(name for name, one in upstreams.items() if one.path_parameters),
+    )
+
+
+def routing(paths: Paths) -> Route:
+    """`route_request` where upstreams take such paths."""
+    return partial(route_request, paths=paths)
+
+
 def route_request(
     policy_set: PolicySet,
     kinds: Mapping[str, str],
     request: Request,
     http: Mapping[str, Any],
+    paths: Paths = STRICT_PATHS,
 ) -> ToolCall:
     """The call that a request becomes, or the Refused that it meets before any rule."""
     body, media = _body(request.body)
@@ -39,7 +66,11 @@ def route_request(
         (1, 1),
         [(name.encode(), value.encode()) for name, value in headers.items()],
         http.get("source_ip", SOURCE_IP),
-        HeadRules(frozenset({_HOST})),
+        HeadRules(
+            frozenset({_HOST}),
+            encoded_slash=frozenset(paths.encoded_slash),
+            path_parameters=frozenset(paths.path_parameters),
+        ),
     )
     kind = kinds.get(head.upstream)
     if kind not in DIALECTS:

@@ -22,11 +22,8 @@ from typing import Any
 import orjson
 
 from sidecar.errors import Refused
-from sidecar.policy.exact_numbers import LOSSY_DIGITS, is_exact
+from sidecar.policy.exact_numbers import INTEGER_MAX, LOSSY_DIGITS, is_exact
 from sidecar.policy.marks import with_few_marks
-
-#: The greatest integer a double, and so every JSON reader, holds exactly (RFC 7493 section 2.2).
-INTEGER_MAX = 2**53 - 1
 
 #: Values of a document whose reader has no bound of its own for them.
 VALUES_MAX = 1_000_000

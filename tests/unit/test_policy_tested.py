@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from sidecar import policy_tested
+from sidecar.cli.main import main
 from sidecar.clock import Clock
 from sidecar.config.load import load_config
 from sidecar.errors import ConfigurationError
@@ -226,3 +227,54 @@ def test_a_note_that_cannot_be_read_or_written_only_costs_the_time(
 def test_the_note_is_for_the_owner(tmp_path: Path) -> None:
     keeper_of(tmp_path).load_first()
     assert (tmp_path / FILE_NAME).stat().st_mode & 0o777 == 0o600
+
+
+def test_paths_are_read_as_the_upstream_takes_them_and_tested_again_when_it_takes_others(
+    tmp_path: Path,
+) -> None:
+    test = (
+        "test: shop\ncases:\n"
+        "  - {name: a, call: {method: GET, path: /shop/files/a%2Fb}, expect: allow}\n"
+    )
+    tools = 'catalogue: shop\ntools: {file: "GET /files/{name}"}\n'
+    write(tmp_path, test=test)
+    (tmp_path / "policies/tools.yaml").write_text(tools)
+    path = tmp_path / "sidecar.yaml"
+
+    def keeper(settings: str) -> PolicyKeeper:
+        path.write_text(
+            f"policies: ./policies\nupstreams: {{shop: {{url: 'http://h/'{settings}}}}}"
+        )
+        config = load_config(path, {}, []).config
+        assert config is not None
+        return made_policies(config, Clock())
+
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="ambiguous_path"):
+            keeper("").load_first()
+        assert keeper(", encoded_slash: true").load_first().rule_count == 1
+
+
+@pytest.mark.parametrize(("kind", "starts"), [("authorize", True), ("mcp", False)])
+def test_a_tool_that_is_only_asked_for_has_no_method_and_no_path(
+    tmp_path: Path, kind: str, starts: bool
+) -> None:
+    test = "test: shop\ncases:\n  - {name: a, call: ask/pay, expect: allow}\n"
+    write(tmp_path, test=test)
+    (tmp_path / "policies/tools.yaml").write_text("catalogue: ask\ntools: {pay: {}}\n")
+    (tmp_path / "policies/shop.yaml").write_text(
+        "policy: shop\nrules:\n  - {id: pays, effect: allow, tools: ask/pay}\n"
+        "  - {id: sent, effect: deny, tools: ask/pay, methods: POST}\n"
+    )
+    path = tmp_path / "sidecar.yaml"
+    of_kind = "{kind: authorize}" if kind == "authorize" else "{kind: mcp, url: 'http://h/mcp'}"
+    path.write_text(f"policies: ./policies\nupstreams: {{ask: {of_kind}}}")
+    config = load_config(path, {}, []).config
+    assert config is not None
+    keeper = made_policies(config, Clock())
+    if starts:
+        assert keeper.load_first()
+    else:
+        with pytest.raises(ConfigurationError, match="expected allow, came deny by shop/sent"):
+            keeper.load_first()
+    assert main(["policy", "test", "policies", "--config", "sidecar.yaml"]) == 1 - starts

@@ -166,6 +166,19 @@ def test_a_number_that_would_become_infinite_is_refused() -> None:
     assert value_of("a: 1e300") == {"a": 1e300}
 
 
+@pytest.mark.parametrize(
+    "text", ["99999999999999.99", "0.1234567890123456789", "9007199254740993.0", "1e-400"]
+)
+def test_a_number_that_another_would_stand_for_is_refused(text: str) -> None:
+    assert said_of(f"a: {text}\n") == ["f:1:4 a number with more digits than can be held"]
+    assert value_of(f"a: '{text}'") == {"a": text}
+
+
+@pytest.mark.parametrize("text", ["0.1", "0.30000000000000004", "1e22", "-0.0", "999999999999.99"])
+def test_a_number_that_stands_for_itself_is_taken(text: str) -> None:
+    assert value_of(f"a: {text}") == {"a": float(text)}
+
+
 def test_size_and_depth_are_bounded() -> None:
     fits = "a: " + "x" * (BYTES_MAX - 4)
     assert len(value_of(fits)["a"]) == BYTES_MAX - 4

@@ -85,8 +85,13 @@ async def explain_described(asked: Asked) -> dict[str, Any]:
     try:
         return _told(asked, await asked.rooms.backroom.do(asked.person, work))
     except Refused as refused:
-        said = {"effect": "deny", "code": refused.code, "reason": refused.reason}
-        return {"decision": said, "rules": []}
+        return _refused(refused)
+
+
+def _refused(refused: Refused) -> dict[str, Any]:
+    """Of a call that meets no rule."""
+    said = {"effect": "deny", "code": refused.code, "reason": refused.reason}
+    return {"decision": said, "rules": []}
 
 
 def _case(asked: Asked, call: Mapping[str, Any]) -> tuple[Case | None, list[Problem]]:
@@ -130,9 +135,14 @@ async def explain_recorded(asked: Asked) -> dict[str, Any]:
         recorded = recorded_call(receipts[0], beside)
     except NotReplayable as error:
         raise ApiProblem("refused", f"this call cannot be judged again: {error}") from error
-    found = await asked.rooms.backroom.do(asked.person, partial(_again, asked, recorded))
+    try:
+        told = _told(
+            asked, await asked.rooms.backroom.do(asked.person, partial(_again, asked, recorded))
+        )
+    except Refused as refused:
+        told = _refused(refused)
     return {
-        **_told(asked, found),
+        **told,
         "recorded": {
             "effect": recorded.effect,
             "code": recorded.code,
@@ -145,11 +155,10 @@ async def explain_recorded(asked: Asked) -> dict[str, Any]:
 
 def _again(asked: Asked, recorded: RecordedCall) -> Explanation:
     policy_set = asked.rooms.policies.current
-    call = under_set(policy_set, recorded.call)
+    call, hidden = under_set(policy_set, recorded.call, recorded.hidden)
     return explain(
-        policy_set, recorded.principal, call, recorded.at_us, run=recorded.run,
-        hidden=recorded.hidden,
-    )  # fmt: skip
+        policy_set, recorded.principal, call, recorded.at_us, run=recorded.run, hidden=hidden
+    )
 
 
 def _told(asked: Asked, found: Explanation) -> dict[str, Any]:

@@ -2,14 +2,17 @@
 
 Knows: that whatever a template prints is text: markup in it is escaped, and characters that cannot
 be seen (controls, bidirectional marks) stand as escapes, for tools and agents choose much of what
-is shown. A template that reads what it was not given fails.
+is shown; that what somebody decides by is shown in the order in which it was written. A template
+that reads what it was not given fails.
 Must not know: HTTP, where the values come from.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +24,11 @@ from sidecar.counted import counted
 from sidecar.policy.printable import printable
 
 FOLDER: Final = Path(__file__).parent / "templates"
+#: Kinds of characters as Unicode has them (UAX #9): letters that run from right to left, the digits
+#: of Arabic, and marks upon whatever stands before them.
+_RIGHT_TO_LEFT: Final = frozenset({"R", "AL"})
+_OF_ARABIC: Final = "AN"
+_MARK: Final = "NSM"
 #: Characters of one value that a page shows; the API has the whole.
 SHOWN_MAX: Final = 20_000
 
@@ -35,10 +43,33 @@ def _seen(value: Any) -> Any:
     return _legible(value if len(value) <= SHOWN_MAX else f"{value[:SHOWN_MAX]}… [cut]")
 
 
-def whole(text: str) -> Markup:
+def in_order(text: Any) -> Markup:
     """A text by which somebody decides: nothing of it is left out here, for what is asked has
-    bounds of its own (`approvals.asked`)."""
-    return escape(_legible(text))
+    bounds of its own (`approvals.asked`), and its pieces stand in the order in which they were
+    written. Letters that run from right to left draw the numbers and signs beside them along: of
+    `/pay/א/100/200` a browser shows `/pay/100/200/א`. Each run of them is a piece of its own."""
+    shown = _legible(text if isinstance(text, str) else str(text))
+    if shown.isascii():
+        return escape(shown)
+    kinds = {one: unicodedata.bidirectional(one) for one in set(shown)}
+    letters = [one for one, kind in kinds.items() if kind in _RIGHT_TO_LEFT]
+    digits = [one for one, kind in kinds.items() if kind == _OF_ARABIC]
+    if not letters and not digits:
+        return escape(shown)
+    marks = [one for one, kind in kinds.items() if kind == _MARK]
+    letter, with_marks = _one_of(letters), _one_of([*letters, *marks])
+    runs = re.compile(f"{letter}(?:{with_marks}| (?={letter}))*+|{_one_of(digits)}+")
+    parts: list[Markup] = []
+    at = 0
+    for run in runs.finditer(shown):
+        parts += (escape(shown[at : run.start()]), Markup("<bdi>{}</bdi>").format(run[0]))
+        at = run.end()
+    return Markup("").join([*parts, escape(shown[at:])])
+
+
+def _one_of(characters: Sequence[str]) -> str:
+    """A pattern of one of them; of none, what nothing fits."""
+    return f"[{re.escape(''.join(characters))}]" if characters else r"(?!)"
 
 
 def _legible(text: str) -> str:
@@ -112,7 +143,7 @@ def _environment() -> jinja2.Environment:
     )
     made.filters |= {
         "moment": moment, "lasting": lasting, "hurry": hurry, "pretty": pretty, "percent": percent,
-        "size": size, "span": span, "whole": whole, "counted": counted,
+        "size": size, "span": span, "in_order": in_order, "counted": counted,
     }  # fmt: skip
     return made
 

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from sidecar.errors import Refused
+from sidecar.policy.exact_numbers import INTEGER_MAX
 from sidecar.proxy.dialects.mcp_headers import is_stateless
 from sidecar.proxy.dialects.mcp_message import (
     ID_LENGTH_MAX,
@@ -26,7 +27,6 @@ from sidecar.proxy.dialects.mcp_message import (
 from sidecar.proxy.dialects.mcp_methods import NAME_MEMBER
 from sidecar.proxy.head import RequestHead
 from sidecar.proxy.stdio.lines import ENDS_BYTES_MAX
-from sidecar.proxy.strict_json import INTEGER_MAX
 
 #: An id with its type: 1, 1.0 and true are equal to Python, and not the same id.
 IdKey = tuple[str, str | int | float | bool]

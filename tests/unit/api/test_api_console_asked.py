@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from hashlib import sha256
 from typing import Any
 
@@ -14,7 +15,7 @@ from page_marks import marks_of
 from sidecar.approvals.asked import ALL_LENGTH_MAX, TEXT_LENGTH_MAX
 from sidecar.approvals.states import Term, Terms, terms_text
 from sidecar.control.api import approvals
-from sidecar.control.console.rendering import SHOWN_MAX, hurry, lasting
+from sidecar.control.console.rendering import SHOWN_MAX, hurry, in_order, lasting
 from sidecar.ledger.receipt import blank_receipt
 from storage.records import Entry, Recorded
 
@@ -67,6 +68,68 @@ async def test_e6_all_of_what_is_asked_stands_where_it_is_decided(
     assert "long-one" not in voted_on(text) and "/console/approvals/long-one" in text
     _, text = await at.open("/approvals/long-one")
     assert voted_on(text) == {"long-one"} and "MALLORY" in text and "[cut]" not in text
+    await at.client.close()
+
+
+def shown(text: str) -> str:
+    """As a browser shows it that keeps what stands between `<` and `>` of `bdi` together."""
+    return str(in_order(text)).replace("<bdi>", "<").replace("</bdi>", ">")
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("/pay/7/100", "/pay/7/100"),
+        ("é ü – 漢字 100/200", "é ü – 漢字 100/200"),
+        ("/pay/אבג/100/200", "/pay/<אבג>/100/200"),
+        ('"אבג": 100, "דהו": 5', "&#34;<אבג>&#34;: 100, &#34;<דהו>&#34;: 5"),
+        ("from דהו שלום to אבג", "from <דהו שלום> to <אבג>"),
+        ("א 100 ב 5", "<א> 100 <ב> 5"),
+        ("مَرْحَبًا بك", "<مَرْحَبًا بك>"),
+        ("/١٠٠/٢٠٠", "/<١٠٠>/<٢٠٠>"),
+        ("א<b>ב", "<א>&lt;b&gt;<ב>"),
+        ("א\u202eב", "<א>\\u202e<ב>"),
+        ("א" * 3 + "  ב", "<אאא>  <ב>"),
+    ],
+)
+def test_e6_what_is_asked_stands_in_the_order_in_which_it_was_written(
+    text: str, pieces: str
+) -> None:
+    assert shown(text) == pieces
+
+
+def test_e6_long_texts_are_put_in_order_at_once() -> None:
+    for text in ("א " * 50_000, "א" + " " * 100_000, "1א" * 50_000, "א\u05b0" * 30_000):
+        began = time.perf_counter()
+        in_order(text)
+        assert time.perf_counter() - began < 2.0
+
+
+async def test_e6_letters_from_right_to_left_move_no_numbers(served: Served) -> None:
+    await put(
+        served, "of-two-ways", path="/pay/אבג/100/200", reason="to אבג: 100",
+        arguments={"אבג": 100},
+    )  # fmt: skip
+    at = await browser(served).sign_in("acme", "approver")
+    for page in ("/approvals", "/approvals/of-two-ways"):
+        _, text = await at.open(page)
+        assert "/pay/<bdi>אבג</bdi>/100/200" in text and "to <bdi>אבג</bdi>: 100" in text
+        assert "&#34;<bdi>אבג</bdi>&#34;: 100" in text
+    await at.client.close()
+
+
+async def test_the_return_key_in_a_field_says_no_yes(served: Served) -> None:
+    """It presses the first button of its form, or none where that one cannot be pressed."""
+    await put(served, "one", arguments={"to": "EVE"})
+    at = await browser(served).sign_in("acme", "approver")
+    for page in ("/approvals", "/approvals/one"):
+        _, text = await at.open(page)
+        marks = marks_of(text)
+        forms = [one for one in marks if one.attributes.get("class") == "vote"]
+        assert forms
+        for form in forms:
+            first = next(one for one in marks if one.tag == "button" and form in one.above)
+            assert {"hidden", "disabled"} <= first.attributes.keys()
     await at.client.close()
 
 

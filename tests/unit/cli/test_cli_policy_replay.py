@@ -85,9 +85,12 @@ class Recording:
         run: RunState | None = None,
     ) -> str:
         tool = entry_of(self.rules.catalogue, name).tool
-        http = HttpFacts("POST", "/orders/7/refund", query, "127.0.0.1", {"x": "y"})
+        method, path = {
+            "shop/get": ("GET", f"/orders/{args.get('id')}"), "shop/login": ("POST", "/login")
+        }.get(name, ("POST", "/orders/7/refund"))  # fmt: skip
+        http = HttpFacts(method, path, query, "127.0.0.1", {"x": "y"})
         call_id = f"{number:032x}"
-        call = ToolCall(call_id, tool, "POST", dict(args), http, "", (), b"{}", "rest")
+        call = ToolCall(call_id, tool, method, dict(args), http, "", (), b"{}", "rest")
         at_us = NOW_US - age_us
         principal = Principal("acme", agent, team="platform")
         decision = decide(self.rules, principal, call, at_us, run)
@@ -298,6 +301,47 @@ def test_a_tool_that_is_declared_now_is_judged_as_declared(
     [change] = as_json(capsys)["differences"]
     assert change["then"] == {"effect": "deny", "by": "default_deny"}
     assert change["now"] == {"effect": "allow", "by": "p/new"}
+
+
+TYPED = """catalogue: shop
+tools:
+  refund: {route: "POST /orders/{id}/refund", args: {id: int, amount: int, note: string?}}
+"""
+
+
+def test_arguments_are_read_as_they_are_declared_now(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recording = Recording(tmp_path / "aegis.db")
+    recording.call(1, "shop/unheard-of", {"amount": 5})
+    recording.call(2, "shop/unheard-of", {"amount": "5"})  # of JSON, or of a form
+    recording.call(3, "shop/unheard-of", {"amount": "much"})
+    recording.call(4, "shop/refund", {"id": "7", "amount": 5})  # allowed then
+    recording.call(5, "shop/refund", {"id": "seven", "amount": 5})
+    recording.write()
+    rule = "  - {id: new, effect: allow, tools: shop/refund, when: args.id < 9 && args.amount < 9}"
+    folder = policies(tmp_path / "p", TYPED, f"policy: p\nrules:\n{rule}\n")
+    assert replay(recording, folder, "--json") == 1
+    found = as_json(capsys)
+    told = [(one["now"], one["examples"]) for one in found["differences"]]
+    assert told == [
+        ({"effect": "deny", "by": "invalid_argument"}, [f"{5:032x}"]),
+        ({"effect": "allow", "by": "p/new"}, [f"{1:032x}"]),
+    ]
+    assert (found["same"], found["kept_from_judging"][0]["examples"]) == (2, [f"{2:032x}"])
+    reads_nothing = "policy: p\nrules:\n  - {id: new, effect: allow, tools: shop/refund}\n"
+    replay(recording, policies(tmp_path / "q", TYPED, reads_nothing))
+    said = capsys.readouterr().out
+    assert "whether args.amount came as JSON or as text, which was not recorded" in said
+    explained = ["policy", "explain", "--store", recording.url, folder, "--id"]
+    assert main([*explained, f"{5:032x}"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("deny  \"argument 'id' must be int\"  [invalid_argument]")
+    assert "then: allow by p/small" in said
+    assert main([*explained, f"{5:032x}", "--json"]) == 0
+    assert as_json(capsys)["recorded"]["rule"] == "p/small"
+    assert main([*explained, f"{2:032x}"]) == 0
+    assert "args.amount" in capsys.readouterr().out.rpartition("not recorded of it:")[2]
 
 
 @pytest.mark.parametrize("broken", ["policy: p\nrules: []\n", "nonsense: 1\n"])

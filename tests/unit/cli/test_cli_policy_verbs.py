@@ -240,6 +240,37 @@ def test_a_request_is_routed_and_may_be_refused_before_any_rule(
     assert "[invalid_argument]\n      refused before any rule" in capsys.readouterr().out
 
 
+def test_a_path_is_read_as_the_configuration_has_its_upstream_take_it(
+    folder: Path, capsys: Captured
+) -> None:
+    (folder / "policies/t_test.yaml").write_text(
+        "test: shop\ncases:\n"
+        "  - {name: a, call: {method: GET, path: /shop/orders/a%2Fb}, expect: allow}\n"
+        "  - {name: b, call: {method: GET, path: /shop/orders/a;b}, expect: allow}\n"
+    )
+    config = folder / "sidecar.yaml"
+    for settings, passes in (
+        ("", False),
+        (", encoded_slash: true", False),
+        (", path_parameters: true, encoded_slash: false", False),
+        (", path_parameters: true, encoded_slash: true", True),
+    ):
+        config.write_text(
+            f"policies: ./policies\nupstreams: {{shop: {{url: 'http://h/'{settings}}}}}\n"
+        )
+        assert main(["policy", "test", "policies", "--config", "sidecar.yaml"]) == 1 - passes
+        capsys.readouterr()
+        (folder / "call.json").write_text(
+            json.dumps({"call": {"method": "GET", "path": "/shop/orders/a%2Fb"}})
+        )
+        assert main(["policy", "explain", "--call", "call.json", "--config", "sidecar.yaml"]) == 0
+        takes_it = "encoded_slash: true" in settings
+        assert ("[ambiguous_path]" in capsys.readouterr().out) is not takes_it
+    assert main(["policy", "test", "policies"]) == 1, "no configuration is known"
+    assert main(["policy", "test", "policies", "--config", "gone.yaml"]) == 2
+    assert "gone.yaml: error: cannot be read" in capsys.readouterr().err
+
+
 def test_a_call_may_come_from_standard_input_or_as_yaml(
     folder: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -262,6 +262,8 @@ async def test_the_page_fits_a_telephone_and_asks_only_whom_it_can(served: Serve
     assert ['value="approve"' in one for one in pages] == [True, False, False]
     assert "Your yes is on record." in pages[1] and "This person has voted" in pages[2]
     assert "/buy/tea" in pages[0] and "0 of 2" in pages[0] and "1 of 2" in pages[2]
+    first = pages[0].index("<button")  # what the return key in a field presses
+    assert pages[0][first:].startswith("<button hidden disabled></button>")
 
 
 async def test_e6_nobody_reads_or_votes_on_what_the_store_was_changed_to(served: Served) -> None:

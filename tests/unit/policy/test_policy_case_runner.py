@@ -141,6 +141,28 @@ def test_d_a_false_case_fails_and_says_what(case: str, what: list[str]) -> None:
     assert all(expected != came for _, expected, came in found.wrong)
 
 
+UNSENDABLE = [
+    "{owner: acme, repo: web, number: 9007199254740992}",
+    "{owner: acme, repo: web, number: 7, force: [{deep: -9007199254740992}]}",
+    '{"\u00e9": 1, "e\u0301": 2}',
+    f'{{"e{chr(0x301) * 31}": 1}}',
+]
+
+
+@pytest.mark.parametrize("args", UNSENDABLE)
+@pytest.mark.parametrize("call", ["github/merge", "mail/send", "github/unheard-of"])
+def test_what_no_call_can_hold_is_refused_before_any_rule_as_a_call_with_it_is(
+    args: str, call: str
+) -> None:
+    [found] = results(f"call: {call}, args: {args}, expect: deny, code: invalid_json")
+    assert found.passed and found.refused is not None
+    path = "/github/repos/acme/web/pulls/7/merge"
+    [sent] = results(
+        f"call: {{method: PUT, path: {path}, body: {args}}}, expect: deny, code: invalid_json"
+    )
+    assert sent.refused is not None and sent.refused.reason == found.refused.reason
+
+
 def test_the_run_is_threaded_through_the_calls_of_a_case() -> None:
     found = result("call: github/get_issue, times: 3, after: mail/send, "
                    "args: {owner: a, repo: b, number: 1}, expect: allow")  # fmt: skip

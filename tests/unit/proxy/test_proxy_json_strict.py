@@ -14,7 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sidecar.errors import Refused
-from sidecar.proxy.strict_json import INTEGER_MAX, parse
+from sidecar.policy.exact_numbers import INTEGER_MAX
+from sidecar.proxy.strict_json import parse
 
 DEPTH_MAX = 16
 CASES = json.loads((Path(__file__).parents[2] / "cases/json/documents.json").read_bytes())
