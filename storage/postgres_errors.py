@@ -75,7 +75,11 @@ _NO_POOLER = (
 _STEP_BY_CODE: dict[str, str] = {
     "08P01": _NO_POOLER,  # "unsupported startup parameter", and whatever else a pooler says
     "25006": _PRIMARY,
-    "28P01": "Correct the user or the password in the URL that `store` refers to.",
+    "28P01": (
+        "Correct the user or the password in the URL that `store` refers to, and start again. A "
+        "password file that the URL names in place of it (`?passfile=`) is read at each "
+        "connection: a sidecar that runs goes on by itself once the new password stands there."
+    ),
     "28000": (
         "Create the role, or let the server's pg_hba.conf admit it from here, in the way it "
         "connects."
