@@ -135,6 +135,16 @@ class KnownHeads:
         known = self._heads.get(head.tenant_id)
         return {head.tenant_id: known} if known is not None and known.seq < head.seq else {}
 
+    def require(self, heads: Mapping[str, HeadRow]) -> None:
+        """Raises StoreRolledBack if heads that are about to move stand before what is known."""
+        lost = []
+        for tenant_id, head in heads.items():
+            seen, there = self._heads.get(tenant_id), Seen(head.seq, head.receipt_hash)
+            if seen and (there.seq < seen.seq or (there.seq == seen.seq and there != seen)):
+                lost.append(LostHead(tenant_id, seen, there))
+        if lost:
+            raise StoreRolledBack(lost)
+
     def learn(self, heads: Mapping[str, Seen]) -> None:
         """These are durable too. Of two of one tenant the later counts."""
         for tenant_id, seen in heads.items():

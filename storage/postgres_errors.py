@@ -23,6 +23,7 @@ from storage.errors import (
     UniqueViolation,
     UnsupportedStore,
 )
+from storage.known_heads import StoreRolledBack
 
 _BY_CODE: dict[str, type[StoreError]] = {
     "23505": UniqueViolation,
@@ -243,7 +244,8 @@ def not_kept(name: str, found: str, wanted: str) -> StoreError:
 def is_distrustful(error: BaseException) -> bool:
     """Whether the connection must be replaced: it is lost, or talks to a server it should not."""
     if isinstance(error, StoreError):
-        return isinstance(error, (StoreUnavailable, StoreReadOnly, StoreCorrupt))
+        distrusted = (StoreUnavailable, StoreReadOnly, StoreCorrupt, StoreRolledBack)
+        return isinstance(error, distrusted)
     code = code_of(error)
     if not code:
         return not isinstance(error, (ValueError, TypeError, OverflowError))

@@ -33,15 +33,7 @@ from storage.records import (
     Seal,
 )
 from storage.remembered import RememberedHeads
-from storage.standing import (
-    AgentRow,
-    ApprovalRow,
-    AuditRow,
-    KeyRow,
-    OnceRow,
-    PinMark,
-    PinRow,
-)
+from storage.standing import AgentRow, ApprovalRow, AuditRow, KeyRow, OnceRow, PinMark, PinRow
 from storage.watch_reads import WatchReads
 from storage.watch_writes import WatchWrites
 
@@ -235,6 +227,8 @@ class SqlStore(SqlReader, WatchWrites):
         self.node_id = node_id
         #: What the driver compares the store with whenever it has connected again.
         self.known = known or KnownHeads()
+        #: And a batch with the heads, where somebody can put older tables back under a connection.
+        self._held = self.known if self._memory is not None else None
 
     async def head(self, tenant_id: str) -> HeadRow:
         """See `LedgerReader.head`. This process goes by it, whoever wrote it: from now on the store
@@ -256,9 +250,13 @@ class SqlStore(SqlReader, WatchWrites):
                 memory.forget(*tenants)
             record = self._driver.transaction
             try:
-                done = await record(partial(record_group, self._sql, entries, seal), tenants)
+                done = await record(
+                    partial(record_group, self._sql, entries, seal, self._held), tenants
+                )
             except ODDITIES:
-                done = await record(partial(record_each, self._sql, entries, seal), tenants)
+                done = await record(
+                    partial(record_each, self._sql, entries, seal, self._held), tenants
+                )
         if memory:
             memory.keep(done.heads, done.runs)
         self.known.note(done.heads.values())
@@ -275,7 +273,7 @@ class SqlStore(SqlReader, WatchWrites):
 
         def script() -> Script[Done]:
             yield from first()
-            return (yield from record_each(self._sql, entries, seal))
+            return (yield from record_each(self._sql, entries, seal, self._held))
 
         done = await self._driver.transaction(script, tenants or None)
         self.known.note(done.heads.values())

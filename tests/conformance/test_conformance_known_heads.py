@@ -164,8 +164,25 @@ async def test_a15_a_node_that_only_read_what_was_lost_takes_nothing_either(
             await one.close()
 
 
-async def _behind_a_server(url: str, back: ReceiptRow | None) -> None:
-    """What a standby that missed some is like; and every connection but this one ends."""
+async def test_f8_older_tables_that_are_put_back_under_a_running_node_are_noticed(
+    postgres_dsn: str,
+) -> None:
+    """Whoever restores them in place ends nobody's connection."""
+    url = await postgres_server.new_database(postgres_dsn)
+    store = await open_store(url, now_us=lambda: 1, node_id="node")
+    try:
+        rows = await filled(store)
+        await _behind_a_server(url, rows[2], ends=False)
+        for name in ("first", "second"):  # over the connection there is, then over another
+            with pytest.raises(StoreRolledBack, match=r"receipt 5 .* and the store ends at 3"):
+                await store.record([intent(name)], seal)
+        assert (await store.head("acme")).seq == 3, "nothing was put onto the wrong end"
+    finally:
+        await store.close()
+
+
+async def _behind_a_server(url: str, back: ReceiptRow | None, *, ends: bool = True) -> None:
+    """What a standby that missed some is like; and every connection but this one `ends`."""
     raw = await asyncpg.connect(url)
     await raw.execute("SELECT set_config('aegis.tenants', '*', false)")
     if back is not None:
@@ -175,10 +192,11 @@ async def _behind_a_server(url: str, back: ReceiptRow | None) -> None:
             "WHERE tenant_id = 'acme'",
             back.seq, back.receipt_hash,
         )  # fmt: skip
-    await raw.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    )
+    if ends:
+        await raw.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
     await raw.close()
 
 
