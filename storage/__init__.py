@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from storage.driver import Script, StoreFacts, fetch
 from storage.errors import StoreCorrupt, StoreMissing
-from storage.known_heads import KnownHeads, check_heads
+from storage.known_heads import KnownHeads, check_heads, check_tail
 from storage.marks import check_not_left, check_open_for_work
 from storage.migrate import Migration, check_applied, migrate, read_migrations
 from storage.move_sides import MoveRefused, Side, take
 from storage.schema_check import check_drift
-from storage.sql_store import SqlReader, SqlStore, check_tail
+from storage.sql_store import SqlReader, SqlStore
 from storage.sqlite import READ_LIMIT_S, READERS, SqliteDriver, SqliteReaders
 from storage.sqlite_file import path_of_url
 from storage.statements import load_statements

@@ -1,7 +1,8 @@
 """The heads this process knows to be durable, and whether the store still has them.
 
-Knows: that a chain only ever grows, so that a receipt which was acknowledged once must stand in
-the store for good: after a restart, after a reconnect, on a server that took over from another.
+Knows: that a chain only ever grows, so that a receipt which was acknowledged once, or by which this
+process went after another had written it, must stand in the store for good: after a restart, after
+a reconnect, on a server that took over from another.
 A store that ends before it, or has another receipt in its place, was rolled back.
 Must not know: where heads are kept between two runs, what a receipt means, the engine.
 """
@@ -16,6 +17,13 @@ from typing import NamedTuple
 from storage.driver import Row, Script, fetch
 from storage.errors import StoreCorrupt, StoreError
 from storage.records import HeadRow
+
+#: What to do about a head that is not the last receipt, where no file is damaged.
+_ON_A_SERVER = (
+    "Look who changed the tables on the server, their rows or their row security: rows that a "
+    "policy hides are not there. If nobody did, keep a copy of the server's data, then restore a "
+    "backup of the server."
+)
 
 
 class Seen(NamedTuple):
@@ -49,7 +57,8 @@ class StoreRolledBack(StoreError):
     code = "store_rolled_back"
     next_step = (
         "Put the newer store back. If what is missing is lost for good, say so on the record: "
-        "`aegis-sidecar store accept-rollback --tenant TENANT --reason TEXT`."
+        "`aegis-sidecar store accept-rollback --tenant TENANT --reason TEXT`, for each sidecar "
+        "that refuses by its own configuration, and start it again."
     )
 
     def __init__(self, lost: Sequence[LostHead]) -> None:
@@ -78,6 +87,17 @@ def lost_among(heads: Mapping[str, Seen], rows: Sequence[Row]) -> list[LostHead]
         if not (is_archived and _is_below(seen, cut, tenant_id)):
             lost.append(LostHead(tenant_id, seen, there))
     return lost
+
+
+def check_tail(sql: Mapping[str, str]) -> Script[None]:
+    """Raises StoreCorrupt if a tenant's head is not its last receipt."""
+    rows = yield from fetch(sql["heads_out_of_step"])
+    if not rows:
+        return
+    error = StoreCorrupt(f"tenant {rows[0][0]!r}: the head at {rows[0][1]} is not the last receipt")
+    if "server_state" in sql:
+        error.next_step = _ON_A_SERVER
+    raise error
 
 
 def check_heads(sql: Mapping[str, str], heads: Mapping[str, Seen]) -> Script[None]:
@@ -109,6 +129,22 @@ class KnownHeads:
         """As they are now: a copy."""
         return dict(self._heads)
 
+    def before(self, head: HeadRow) -> dict[str, Seen]:
+        """What a head that was read has to go on from: what is known of its tenant, if it is
+        shorter; empty if it tells nothing new or nothing was known."""
+        known = self._heads.get(head.tenant_id)
+        return {head.tenant_id: known} if known is not None and known.seq < head.seq else {}
+
+    def require(self, heads: Mapping[str, HeadRow]) -> None:
+        """Raises StoreRolledBack if heads that are about to move stand before what is known."""
+        lost = []
+        for tenant_id, head in heads.items():
+            seen, there = self._heads.get(tenant_id), Seen(head.seq, head.receipt_hash)
+            if seen and (there.seq < seen.seq or (there.seq == seen.seq and there != seen)):
+                lost.append(LostHead(tenant_id, seen, there))
+        if lost:
+            raise StoreRolledBack(lost)
+
     def learn(self, heads: Mapping[str, Seen]) -> None:
         """These are durable too. Of two of one tenant the later counts."""
         for tenant_id, seen in heads.items():
@@ -117,5 +153,5 @@ class KnownHeads:
                 self._heads[tenant_id] = seen
 
     def note(self, heads: Iterable[HeadRow]) -> None:
-        """The heads as a committed batch left them."""
+        """The heads as a committed batch left them, or as they were read."""
         self.learn({head.tenant_id: Seen(head.seq, head.receipt_hash) for head in heads})

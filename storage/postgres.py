@@ -19,7 +19,7 @@ import asyncpg
 from storage.driver import Guarded, Many, One, Row, Script, Step, StoreFacts, Value
 from storage.errors import CommitUnknown, StoreError, StoreUnavailable
 from storage.gathered import combined, gathered, guarded
-from storage.postgres_connect import CONNECT_S, Servers, reader_settings, writer_settings
+from storage.postgres_connect import CONNECT_S, Check, Servers, reader_settings, writer_settings
 from storage.postgres_errors import (
     all_readers_in_use,
     is_certainly_not_committed,
@@ -72,6 +72,8 @@ class PostgresReaders:
         count: int = READERS,
         servers: Servers | None = None,
     ) -> None:
+        #: Else whoever writes says which server is asked first: he knows what it must have.
+        self._leads = servers is None
         self._servers = servers or Servers(url, sql, _open)
         self._scopes = Scopes(sql)
         self._count = count
@@ -131,7 +133,7 @@ class PostgresReaders:
 
     async def _connect(self, *_: object, **__: object) -> Any:
         """What the pool calls for a new connection; read-only only after it was seen to write."""
-        connection = await self._servers.connect(reader_settings(self._limit_s))
+        connection = await self._servers.connect(reader_settings(self._limit_s), leads=self._leads)
         try:
             await connection.fetch(self._sql["only_read"])
         except BaseException:
@@ -165,9 +167,8 @@ class PostgresDriver:
         self._turn = asyncio.Lock()
         self._writer: Any = None
         self._is_open = False
-        self._scope = ""
+        self._scope = self._timeline = ""
         self._texts: dict[str, str] = {}
-        self._timeline = ""
         self._warnings = self._size_bytes = self._size_due_ns = 0
         self._sizing: asyncio.Task[None] | None = None
         self._commits = self._rows = self._busy = self._reopened = self._failovers = 0
@@ -251,9 +252,9 @@ class PostgresDriver:
 
     # -- connections -----------------------------------------------------------------------
 
-    async def _connected(self) -> Any:
+    async def _connected(self, check: Check | None = None) -> Any:
         """A connection to the primary; counts how often that was another than before."""
-        writer = await self._servers.connect(writer_settings())
+        writer = await self._servers.connect(writer_settings(), check)
         writer.add_log_listener(self._on_message)
         self._scope = ""
         timeline = self._servers.state.timeline if self._servers.state else ""
@@ -269,15 +270,14 @@ class PostgresDriver:
             raise StoreUnavailable("the store is closed")
         if self._writer is not None and not self._writer.is_closed():
             return self._writer
-        writer = await self._connected()
+        self._writer = await self._connected(self._check_end)
         self._reopened += 1
-        try:
-            await self._run(writer, self._verify_tail(), None)
-        except BaseException:
-            writer.terminate()
-            raise
-        self._writer = writer
-        return writer
+        await self._readers.expire()  # they may have gone to a server that was left behind
+        return self._writer
+
+    async def _check_end(self, writer: Any) -> None:
+        self._scope = ""
+        await self._run(writer, self._verify_tail(), None)
 
     def _distrust(self) -> None:
         writer, self._writer = self._writer, None

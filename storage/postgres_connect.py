@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
 from storage.errors import StoreError, StoreReadOnly, StoreUnavailable, UnsupportedStore
+from storage.known_heads import StoreRolledBack
 from storage.postgres_errors import (
     could_not_connect,
     not_durable,
@@ -39,20 +40,33 @@ LOCK_WAIT_S = 5.0
 #: A node that stands still in the middle of a batch holds its tenants' heads no longer than this.
 IDLE_IN_BATCH_S = 10.0
 
+#: Raises a StoreError unless a server that takes writes is the one to write to.
+Check = Callable[[Any], Awaitable[None]]
 #: Opens one connection: its URL, how long it may take, and the session's settings.
 Open = Callable[[str, float, Mapping[str, str]], Awaitable[Any]]
 
 
+#: How long a server keeps a session whose client is gone without a word, as when the network or a
+#: machine fails: its own system's two hours otherwise, and so many would take all its connections.
+UNTIL_GONE = {
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
 #: What every session sets: a row that was waited for is seen as it is by then, row security leaves
-#: rows out instead of refusing the statement, and whatever else the server does at a commit as
-#: usual, it is asked of none.
+#: rows out instead of refusing the statement, whatever else the server does at a commit as usual,
+#: it is asked of none, and the catalogue tells of the schema in the words it is compared with.
 _OF_EVERY_SESSION = {
     "default_transaction_isolation": "read committed",
+    "quote_all_identifiers": "off",
     "row_security": "on",
     "synchronous_commit": "on",
+    **UNTIL_GONE,
 }
-#: What is not read back: a name for people, to which a pooler or the server's operator may add.
-_ONLY_A_NAME = "application_name"
+#: What is not read back: a name for people, to which a pooler or the server's operator may add, and
+#: what a server has on TCP alone, and not on every system.
+_NOT_READ_BACK = frozenset({"application_name", *UNTIL_GONE})
 
 
 def writer_settings() -> dict[str, str]:
@@ -118,23 +132,34 @@ class Servers:
         #: Of the server last connected to; None before the first.
         self.state: ServerState | None = None
 
-    async def connect(self, settings: Mapping[str, str]) -> Any:
+    async def connect(
+        self, settings: Mapping[str, str], check: Check | None = None, *, leads: bool = True
+    ) -> Any:
         """A connection to the first server that is the primary and takes writes.
 
         Raises UnsupportedStore (waiting does not help), StoreReadOnly (only standbys answered)
         or StoreUnavailable; the reason names each server that was asked, and nothing is held.
+        What `check` raises is raised too; but of two that take writes one was left behind, such as
+        a primary that came back after its standby had taken over: where one says StoreRolledBack
+        the next is asked. The next connection tries this one's server first if it `leads`.
         """
         if problem := link_problem(self._url):
             raise unprotected(problem)
         share_s = CONNECT_S if len(self._servers) == 1 else ONE_OF_SEVERAL_S
         failures: list[tuple[Server, StoreError]] = []
         for server in sorted(self._servers, key=lambda one: one is not self._last):
+            connection: Any = None
             try:
                 connection = await self._connect_to(server, share_s, settings)
+                if check is not None:
+                    await _checked(connection, check)
             except StoreError as error:
                 failures.append((server, error))
+                if connection is not None and not isinstance(error, StoreRolledBack):
+                    raise
                 continue
-            self._last = server
+            if leads:
+                self._last = server
             return connection
         raise _together(failures)
 
@@ -187,7 +212,7 @@ class Servers:
     ) -> None:
         """Raises UnsupportedStore unless the session has the settings that it was opened with: a
         pooler drops what it does not know, and there is no limit of time then, nor one session."""
-        wanted = {name: value for name, value in settings.items() if name != _ONLY_A_NAME}
+        wanted = {name: value for name, value in settings.items() if name not in _NOT_READ_BACK}
         if search_path := parameters_of(server.url).get("search_path"):
             wanted["search_path"] = search_path
         rows = await connection.fetch(self._sql["session_settings"], json.dumps(sorted(wanted)))
@@ -204,6 +229,15 @@ class Servers:
         await connection.execute(self._sql["path_as_usual"])
 
 
+async def _checked(connection: Any, check: Check) -> None:
+    """What `check` says of the server; of one that is not the right one no connection is kept."""
+    try:
+        await check(connection)
+    except BaseException:
+        connection.terminate()
+        raise
+
+
 def _check(state: ServerState) -> None:
     """Raises UnsupportedStore or StoreReadOnly unless the server may be written to."""
     if state.number < VERSION_MIN:
@@ -217,12 +251,13 @@ def _check(state: ServerState) -> None:
 
 
 def _together(failures: list[tuple[Server, StoreError]]) -> StoreError:
-    """One error for all servers: only if none can ever be used does waiting not help."""
+    """One error for all servers: only if none can ever be used does waiting not help, and that a
+    history is lost is said whatever the others are."""
     if len(failures) == 1:
         server, error = failures[0]
         return _said(error, f"{server.shown}: {error}")
     kinds = [error for _, error in failures]
-    for wanted in (StoreReadOnly, StoreUnavailable, UnsupportedStore):
+    for wanted in (StoreRolledBack, StoreReadOnly, StoreUnavailable, UnsupportedStore):
         for error in kinds:
             if isinstance(error, wanted):
                 return _said(error, "; ".join(f"{one.shown}: {what}" for one, what in failures))
@@ -231,6 +266,9 @@ def _together(failures: list[tuple[Server, StoreError]]) -> StoreError:
 
 def _said(error: StoreError, message: str) -> StoreError:
     """An error of the same kind and next step that says more."""
+    if isinstance(error, StoreRolledBack):
+        error.args = (message,)
+        return error
     told = type(error)(message)
     told.next_step = error.next_step
     told.__cause__ = error

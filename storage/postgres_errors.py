@@ -23,6 +23,7 @@ from storage.errors import (
     UniqueViolation,
     UnsupportedStore,
 )
+from storage.known_heads import StoreRolledBack
 
 _BY_CODE: dict[str, type[StoreError]] = {
     "23505": UniqueViolation,
@@ -75,7 +76,11 @@ _NO_POOLER = (
 _STEP_BY_CODE: dict[str, str] = {
     "08P01": _NO_POOLER,  # "unsupported startup parameter", and whatever else a pooler says
     "25006": _PRIMARY,
-    "28P01": "Correct the user or the password in the URL that `store` refers to.",
+    "28P01": (
+        "Correct the user or the password in the URL that `store` refers to, and start again. A "
+        "password file that the URL names in place of it (`?passfile=`) is read at each "
+        "connection: a sidecar that runs goes on by itself once the new password stands there."
+    ),
     "28000": (
         "Create the role, or let the server's pg_hba.conf admit it from here, in the way it "
         "connects."
@@ -239,7 +244,8 @@ def not_kept(name: str, found: str, wanted: str) -> StoreError:
 def is_distrustful(error: BaseException) -> bool:
     """Whether the connection must be replaced: it is lost, or talks to a server it should not."""
     if isinstance(error, StoreError):
-        return isinstance(error, (StoreUnavailable, StoreReadOnly, StoreCorrupt))
+        distrusted = (StoreUnavailable, StoreReadOnly, StoreCorrupt, StoreRolledBack)
+        return isinstance(error, distrusted)
     code = code_of(error)
     if not code:
         return not isinstance(error, (ValueError, TypeError, OverflowError))

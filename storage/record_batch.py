@@ -40,6 +40,7 @@ from storage.guards import (
     read_runs,
     runs_to_read,
 )
+from storage.known_heads import KnownHeads
 from storage.records import (
     AlreadyClosed,
     Answer,
@@ -104,7 +105,9 @@ def empty_head(tenant_id: str) -> HeadRow:
     return HeadRow(tenant_id, 0, "", 0, "", 0)
 
 
-def record_each(sql: Statements, entries: Sequence[Entry], seal: Seal) -> Script[Done]:
+def record_each(
+    sql: Statements, entries: Sequence[Entry], seal: Seal, known: KnownHeads | None = None
+) -> Script[Done]:
     """Records entry by entry in one transaction; an entry that fails answers for itself only."""
     answers: list[Answer] = []
     heads: dict[str, HeadRow] = {}
@@ -113,7 +116,7 @@ def record_each(sql: Statements, entries: Sequence[Entry], seal: Seal) -> Script
         yield from fetch(sql["begin_entry"])
         try:
             yield from _close_intent(sql, entry)
-            done = yield from record_group(sql, [entry], seal, closes=False)
+            done = yield from record_group(sql, [entry], seal, known, closes=False)
             answers += done.answers
             heads.update(done.heads)
             runs.update(done.runs)
@@ -126,13 +129,21 @@ def record_each(sql: Statements, entries: Sequence[Entry], seal: Seal) -> Script
 
 
 def record_group(
-    sql: Statements, entries: Sequence[Entry], seal: Seal, *, closes: bool = True
+    sql: Statements,
+    entries: Sequence[Entry],
+    seal: Seal,
+    known: KnownHeads | None = None,
+    *,
+    closes: bool = True,
 ) -> Script[Done]:
-    """Records all entries whose guards hold, in bulk; raises one of ODDITIES if that cannot be.
+    """Records all entries whose guards hold, in bulk; raises one of ODDITIES if that cannot be, and
+    StoreRolledBack onto heads that stand before what is `known`.
 
     `closes` is False where the intents that entries close were deleted before.
     """
     heads = yield from _lock_heads(sql, entries)
+    if known is not None:
+        known.require(heads)
     runs = yield from read_runs(sql, runs_to_read(entries))
     buckets = yield from read_buckets(sql, entries)
     approvals = yield from read_approvals(sql, entries)

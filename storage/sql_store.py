@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from storage.driver import Driver, Row, Script, StoreFacts, fetch
-from storage.errors import NodeHeld, StoreCorrupt
+from storage.errors import NodeHeld
 from storage.guards import NO_RUN
 from storage.known_heads import KnownHeads, LostHead, Seen, asked, check_heads, lost_among
 from storage.record_batch import (
@@ -33,15 +33,7 @@ from storage.records import (
     Seal,
 )
 from storage.remembered import RememberedHeads
-from storage.standing import (
-    AgentRow,
-    ApprovalRow,
-    AuditRow,
-    KeyRow,
-    OnceRow,
-    PinMark,
-    PinRow,
-)
+from storage.standing import AgentRow, ApprovalRow, AuditRow, KeyRow, OnceRow, PinMark, PinRow
 from storage.watch_reads import WatchReads
 from storage.watch_writes import WatchWrites
 
@@ -50,15 +42,6 @@ BUCKETS_DROPPED_AT_ONCE = 500
 SAID_FORGOTTEN_AT_ONCE = 500
 #: Before the names of values that move along with a store.
 KEPT = "keep:"
-
-
-def check_tail(sql: Mapping[str, str]) -> Script[None]:
-    """Raises StoreCorrupt if a tenant's head is not its last receipt."""
-    rows = yield from fetch(sql["heads_out_of_step"])
-    if rows:
-        raise StoreCorrupt(
-            f"tenant {rows[0][0]!r}: the head at {rows[0][1]} is not the last receipt"
-        )
 
 
 class SqlReader(WatchReads):
@@ -244,6 +227,16 @@ class SqlStore(SqlReader, WatchWrites):
         self.node_id = node_id
         #: What the driver compares the store with whenever it has connected again.
         self.known = known or KnownHeads()
+        #: And a batch with the heads, where somebody can put older tables back under a connection.
+        self._held = self.known if self._memory is not None else None
+
+    async def head(self, tenant_id: str) -> HeadRow:
+        """See `LedgerReader.head`. This process goes by it, whoever wrote it: from now on the store
+        must have it; unless it is of another history than what was known before."""
+        head = await super().head(tenant_id)
+        if not (before := self.known.before(head)) or not await self.lost_heads(before):
+            self.known.note([head])
+        return head
 
     async def record(self, entries: Sequence[Entry], seal: Seal) -> list[Answer]:
         """See `RecordStore.record`."""
@@ -257,9 +250,13 @@ class SqlStore(SqlReader, WatchWrites):
                 memory.forget(*tenants)
             record = self._driver.transaction
             try:
-                done = await record(partial(record_group, self._sql, entries, seal), tenants)
+                done = await record(
+                    partial(record_group, self._sql, entries, seal, self._held), tenants
+                )
             except ODDITIES:
-                done = await record(partial(record_each, self._sql, entries, seal), tenants)
+                done = await record(
+                    partial(record_each, self._sql, entries, seal, self._held), tenants
+                )
         if memory:
             memory.keep(done.heads, done.runs)
         self.known.note(done.heads.values())
@@ -276,7 +273,7 @@ class SqlStore(SqlReader, WatchWrites):
 
         def script() -> Script[Done]:
             yield from first()
-            return (yield from record_each(self._sql, entries, seal))
+            return (yield from record_each(self._sql, entries, seal, self._held))
 
         done = await self._driver.transaction(script, tenants or None)
         self.known.note(done.heads.values())

@@ -21,10 +21,10 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 import asyncpg
 import postgres_server
 
+from storage.known_heads import check_tail
 from storage.migrate import migrate, read_migrations
 from storage.postgres import PostgresDriver
 from storage.schema_check import SERVER_SCHEMA
-from storage.sql_store import check_tail
 from storage.statements import load_statements
 
 SQL = load_statements("postgres")

@@ -34,6 +34,12 @@ NAME = "accept-rollback"
 HELP = "a store was rolled back for good: record it, so that it starts"
 
 REASON_CHARACTERS_MAX = 1000
+#: It holds in memory what it went by, and would go on from what is gone.
+RESTART = "A sidecar that runs and refuses with store_rolled_back goes on once it is restarted."
+GONE = (
+    "What people changed in what is lost is gone too: agents frozen, keys and tokens made or "
+    "revoked, containments, approvals, tools accepted. Look at each, and do again what is to hold."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +81,7 @@ async def _accept(args: argparse.Namespace) -> int:
         exported = await _lost_checkpoints(store, receipts)
         lost = _chosen(_together(await _lost(store, seen), exported), args)
         if not lost:
-            print("nothing is lost: every receipt that was seen is in its place")
+            print(f"nothing is lost: every receipt that was seen is in its place. {RESTART}")
             return 0
         if not await _hold(store, lost, trusted_keys_of(args)):
             return 1
@@ -88,6 +94,8 @@ async def _accept(args: argparse.Namespace) -> int:
         await store.close()
     for one in lost:
         print(f"{one}. Receipt {said[one.tenant_id].seq} says so; the sidecar starts again.")
+    print(RESTART)
+    print(GONE)
     return 0
 
 

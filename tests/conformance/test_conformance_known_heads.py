@@ -4,15 +4,17 @@ held against what was seen before, and whenever the store had to be connected to
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from pathlib import Path
 
 import asyncpg
+import postgres_server
 import pytest
 from conformance_setup import OpenStore, draft, intent, seal
 
-from storage import SqlStore, open_reader
-from storage.errors import StoreError
+from storage import SqlStore, open_reader, open_store
+from storage.errors import StoreError, StoreUnavailable
 from storage.known_heads import Seen, StoreRolledBack
 from storage.records import Entry, ReceiptRow
 from storage.retention import Cut, Retention
@@ -119,8 +121,68 @@ async def test_a15_a_store_that_lost_what_was_acknowledged_takes_nothing_after_a
         assert store.facts().reopened_total >= 1
 
 
-async def _behind_a_server(url: str, back: ReceiptRow | None) -> None:
-    """What a standby that missed some is like; and every connection but this one ends."""
+async def test_what_was_read_is_known(store: SqlStore, open_it: OpenStore) -> None:
+    await filled(store)
+    await store.close()
+    again = await open_it()
+    head = await again.head("acme")
+    assert again.known.all() == {"acme": (5, head.receipt_hash)}
+    assert (await again.head("nobody")).seq == 0
+    assert set(again.known.all()) == {"acme"}
+
+
+async def test_a15_a_node_that_only_read_what_was_lost_takes_nothing_either(
+    postgres_dsn: str,
+) -> None:
+    """It goes by what another wrote (a freeze): with that lost it must not go on in silence."""
+    url = await postgres_server.new_database(postgres_dsn)
+    writer = await open_store(url, now_us=lambda: 1, node_id="writer")
+    idle = await open_store(url, now_us=lambda: 1, node_id="idle")
+    busy = await open_store(url, now_us=lambda: 1, node_id="busy")
+    try:
+        back = (await filled(writer))[-1]
+        await idle.compare({"acme": seen(back)})
+        await idle.head("acme")
+        await writer.record([Entry(draft("acme", "control"), raises_epoch=True)], seal)
+        epoch = (await idle.head("acme")).epoch
+        await _behind_a_server(url, back)
+        # One that knew nothing of it makes the chain as long again, and longer.
+        for number in range(9):
+            with contextlib.suppress(StoreError):  # its own connection is lost first
+                await busy.record([intent(f"new{number}")], seal)
+        head = await idle.head("acme")
+        assert head.seq > 6, "another history is longer by now"
+        with contextlib.suppress(StoreUnavailable, StoreRolledBack):  # here too
+            await idle.record([intent("after0", epoch=epoch)], seal)
+            pytest.fail("a call went ahead")
+        with pytest.raises(StoreRolledBack, match=r"receipt 6 .* has another one in its place"):
+            await idle.record([intent("after1", epoch=epoch)], seal)
+        await idle.head("acme")
+        assert idle.known.all()["acme"].seq == 6, "and it is not forgotten by looking again"
+    finally:
+        for one in (writer, idle, busy):
+            await one.close()
+
+
+async def test_f8_older_tables_that_are_put_back_under_a_running_node_are_noticed(
+    postgres_dsn: str,
+) -> None:
+    """Whoever restores them in place ends nobody's connection."""
+    url = await postgres_server.new_database(postgres_dsn)
+    store = await open_store(url, now_us=lambda: 1, node_id="node")
+    try:
+        rows = await filled(store)
+        await _behind_a_server(url, rows[2], ends=False)
+        for name in ("first", "second"):  # over the connection there is, then over another
+            with pytest.raises(StoreRolledBack, match=r"receipt 5 .* and the store ends at 3"):
+                await store.record([intent(name)], seal)
+        assert (await store.head("acme")).seq == 3, "nothing was put onto the wrong end"
+    finally:
+        await store.close()
+
+
+async def _behind_a_server(url: str, back: ReceiptRow | None, *, ends: bool = True) -> None:
+    """What a standby that missed some is like; and every connection but this one `ends`."""
     raw = await asyncpg.connect(url)
     await raw.execute("SELECT set_config('aegis.tenants', '*', false)")
     if back is not None:
@@ -130,10 +192,11 @@ async def _behind_a_server(url: str, back: ReceiptRow | None) -> None:
             "WHERE tenant_id = 'acme'",
             back.seq, back.receipt_hash,
         )  # fmt: skip
-    await raw.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    )
+    if ends:
+        await raw.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
     await raw.close()
 
 

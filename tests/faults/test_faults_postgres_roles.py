@@ -20,6 +20,7 @@ from sidecar.clock import Clock
 from storage import SqlStore, open_reader, open_store
 from storage.errors import StoreBusy, StoreCorrupt, StoreError, StoreUnavailable, UnsupportedStore
 from storage.postgres import PostgresReaders
+from storage.postgres_connect import UNTIL_GONE, writer_settings
 from storage.records import Recorded
 from storage.statements import load_statements
 
@@ -120,6 +121,33 @@ async def test_a_role_for_which_row_security_refuses_in_place_of_leaving_out(
     await reader.close()
 
 
+async def test_a_role_for_which_the_catalogue_quotes_every_name(
+    url: str, admin: asyncpg.Connection
+) -> None:
+    """Else every column, index and policy is said to have been changed by hand."""
+    role = url.rpartition("/")[2]
+    await admin.execute(f"ALTER ROLE {role} SET quote_all_identifiers = on")
+    plain = await asyncpg.connect(url)
+    assert await plain.fetchval("SELECT format_type(25, NULL)") == '"text"', "it is in force"
+    await plain.close()
+    await (await opened(url)).close()
+    await (await opened(url)).close()
+
+
+async def test_a_server_gives_up_a_session_whose_client_is_gone(
+    url: str, admin: asyncpg.Connection
+) -> None:
+    """A network that fails leaves sessions behind for two hours, until no connection is left."""
+    store = await opened(url)
+    session = await asyncpg.connect(url, server_settings=writer_settings())
+    rows = await session.fetch(
+        "SELECT name, setting FROM pg_settings WHERE name = ANY($1)", list(UNTIL_GONE)
+    )
+    assert dict(rows) == UNTIL_GONE
+    await session.close()
+    await store.close()
+
+
 async def test_a_search_path_that_leads_to_no_schema(url: str, admin: asyncpg.Connection) -> None:
     role = url.rpartition("/")[2]
     await admin.execute(f"ALTER ROLE {role} SET search_path = private")
@@ -158,6 +186,29 @@ async def test_tables_that_somebody_changes_while_a_sidecar_runs(
     assert "undo it" in caught.value.next_step and "host and port" not in caught.value.next_step
     await admin.execute(f"ALTER TABLE {undo}")
     assert isinstance(await load.queue.submit(load.entry("third")), Recorded)
+    await load.queue.close()
+    await store.close()
+
+
+async def test_rows_that_a_dropped_policy_hides_are_not_called_a_damaged_file(
+    url: str, admin: asyncpg.Connection
+) -> None:
+    store = await opened(url)
+    load = Load(store, Clock())
+    assert isinstance(await load.queue.submit(load.entry("first")), Recorded)
+    await admin.execute("DROP POLICY of_named_tenants ON receipts")
+    await admin.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1",
+        url.rpartition("/")[2],
+    )
+    found: list[StoreError] = []
+    while not any(isinstance(one, StoreCorrupt) for one in found):
+        assert len(found) < 5, found
+        with pytest.raises(StoreError) as caught:
+            await load.queue.submit(load.entry(f"after{len(found)}"))
+        found.append(caught.value)
+    assert "is not the last receipt" in str(found[-1])
+    assert "row security" in found[-1].next_step and "the file" not in found[-1].next_step
     await load.queue.close()
     await store.close()
 

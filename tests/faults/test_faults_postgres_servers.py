@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import asyncpg
 import postgres_server
@@ -112,6 +113,37 @@ async def test_a_wrong_password(url: str) -> None:
     await refused(wrong, UnsupportedStore, "28P01", step)
     await refused(url.replace(f":{postgres_server.PASSWORD}", ""), UnsupportedStore, "", "Correct")
     await works(url)
+
+
+async def test_a_password_that_is_changed_while_a_sidecar_runs(
+    url: str, cluster: postgres_server.Cluster, tmp_path: Path
+) -> None:
+    role = url.rpartition("/")[2]
+    passwords = tmp_path / "pgpass"
+
+    def say(password: str) -> None:
+        passwords.write_text(f"127.0.0.1:{cluster.port}:*:{role}:{password}\n")
+        passwords.chmod(0o600)
+
+    say(postgres_server.PASSWORD)
+    store = await opened(url.replace(f":{postgres_server.PASSWORD}", "") + f"?passfile={passwords}")
+    await store.probe()
+    admin = await asyncpg.connect(cluster.dsn())
+    await admin.execute(f"ALTER ROLE {role} PASSWORD 'another-one'")
+    await admin.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", role
+    )
+    await admin.close()
+    with pytest.raises(StoreError) as caught:
+        while True:  # it may not have heard yet that its connection is gone
+            await store.probe()
+    if not isinstance(caught.value, UnsupportedStore):
+        with pytest.raises(UnsupportedStore, match="28P01") as caught:
+            await store.probe()
+    assert "?passfile=" in caught.value.next_step
+    say("another-one")
+    await store.probe()
+    await store.close()
 
 
 async def test_a_missing_database(url: str) -> None:
