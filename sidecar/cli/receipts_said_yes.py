@@ -37,8 +37,11 @@ def _fault(one: Unsaid) -> str:
     return "no receipt says that it was given"
 
 
-def strays_text(found: Sequence[str]) -> str:
-    """Lines, each with its end, of what stands in the store otherwise than on record."""
+def strays_text(found: Sequence[str] | None) -> str:
+    """Lines, each with its end, of what stands in the store otherwise than on record; None if that
+    could not be told."""
+    if found is None:
+        return "whether agents, keys and the rest stand as recorded cannot be told: they changed\n"
     lines = [f"{one}: was the store written to?" for one in found[:STRAYS_SHOWN_MAX]]
     if len(found) > len(lines):
         lines.append(f"{len(found)} that stand otherwise than on record in all")

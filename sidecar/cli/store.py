@@ -16,6 +16,7 @@ from sidecar.cli import (
     store_salvage,
     store_status,
     store_unfence,
+    store_verify,
 )
 
 NAME = "store"
@@ -27,6 +28,7 @@ VERBS = (
     store_calibrate,
     store_move,
     store_unfence,
+    store_verify,
     store_backup,
     store_restore,
     store_salvage,

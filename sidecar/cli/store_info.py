@@ -32,8 +32,8 @@ _ADVICE_FILE = (
 )
 _ADVICE_SERVER = (
     f"Back it up with the server's own tools (`{SERVER_DUMP}`; without the first part it copies no "
-    "row), restore it somewhere now and then, and run `store info` on what you restored. Keep the "
-    "head hashes elsewhere: they tell a restored store from a cut one."
+    "row), restore it somewhere now and then, and run `store verify` on what you restored. Keep "
+    "the head hashes elsewhere: they tell a restored store from a cut one."
 )
 
 

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from sidecar.ledger.pin_entries import ACCEPTED, FORGOTTEN, PINNED
+from storage.listings import Listings
 from storage.records import AFTER_ALL_IDS
 from storage.sql_store import SqlReader
 from storage.standing import AgentRow, AuditRow, KeyRow, PinRow
@@ -201,10 +202,10 @@ class LastSaid:
 
 async def strays_of(
     reader: SqlReader, tenant_id: str, said: LastSaid, seq: int, *, is_watched: bool
-) -> list[str]:
-    """What stands in the store otherwise than the changes up to `seq` say; nothing if there are
-    receipts after it, whose changes are not known here. `is_watched` says that its schema has
-    containments. Raises a StoreError."""
+) -> list[str] | None:
+    """What stands in the store otherwise than the changes up to `seq` say; None if there are
+    changes after it, which are not known here. `is_watched` says that its schema has containments.
+    Raises a StoreError."""
     agents = {row.agent_id: _agent(row) for row in await reader.agents(tenant_id)}
     keys = {row.key_id: _key(row) for row in await reader.api_keys(tenant_id)}
     pins: dict[str, Shown] = {}
@@ -222,7 +223,7 @@ async def strays_of(
         for kind, page, shown in pages:
             shown_rows, are_all = await _every(page, tenant_id, shown)
             found += said.strays(kind, shown_rows, are_all=are_all)
-    return found if (await reader.head(tenant_id)).seq == seq else []
+    return found if await Listings(reader).last_change(tenant_id) <= seq else None
 
 
 async def _every(

@@ -55,7 +55,7 @@ class ChainReport:
     there are `facts`, and `unvouched` that do not stand for the facts there. Of `untold` changes
     the receipts tell, and no audit row does. `unsaid` are calls that name somebody's yes of which
     no receipt tells, the first of `unsaid_count`. `strays` say in words what stands in the store
-    otherwise than the last change of it.
+    otherwise than the last change of it; None where it was changed whenever it was looked at.
     """
 
     tenant_id: str
@@ -72,7 +72,7 @@ class ChainReport:
     untold: int = 0
     unsaid_count: int = 0
     unsaid: tuple[Unsaid, ...] = ()
-    strays: tuple[str, ...] = ()
+    strays: tuple[str, ...] | None = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,25 +170,32 @@ async def _verified_once(
     at = start
     said_yes, last_said = SaidYes(is_whole=start == WHOLE), LastSaid(is_whole=start == WHOLE)
     facts, unvouched, untold, is_told_of = 0, 0, 0, start == WHOLE
-    fault, strays = None, list[str]()
+    fault: str | None = None
+    strays: list[str] | None = None if has_changes else []
+    looks = 0
     try:
-        async for stretch in verified_stretches(reader, tenant_id, start, head.seq, watch=watch):
+        while looks == 0 or (strays is None and looks < LOOKS_MAX):
+            head = head if looks == 0 else await reader.head(tenant_id)
+            looks += 1
+            async for stretch in verified_stretches(reader, tenant_id, at, head.seq, watch=watch):
+                if has_changes:
+                    rows, lines = stretch.rows, stretch.lines
+                    untold += await hold_changes(
+                        reader, tenant_id, at.ts_us, rows, lines, last_said.take
+                    )
+                at = stretch.cut
+                note_rotations(watch, stretch.rows)
+                liveness.follow(stretch.rows)
+                follow_yes(said_yes, stretch.rows, stretch.lines)
+                facts += stretch.facts
+                unvouched += stretch.unvouched
+                is_told_of = is_told_of or any(tells_of_cut(row, start) for row in stretch.rows)
+            await _check_end(reader, head, at)
             if has_changes:
-                rows, lines = stretch.rows, stretch.lines
-                untold += await hold_changes(
-                    reader, tenant_id, at.ts_us, rows, lines, last_said.take
+                await _check_no_change_beyond(reader, head)
+                strays = await strays_of(
+                    reader, tenant_id, last_said, head.seq, is_watched=is_watched
                 )
-            at = stretch.cut
-            note_rotations(watch, stretch.rows)
-            liveness.follow(stretch.rows)
-            follow_yes(said_yes, stretch.rows, stretch.lines)
-            facts += stretch.facts
-            unvouched += stretch.unvouched
-            is_told_of = is_told_of or any(tells_of_cut(row, start) for row in stretch.rows)
-        await _check_end(reader, head, at)
-        if has_changes:
-            await _check_no_change_beyond(reader, head)
-            strays = await strays_of(reader, tenant_id, last_said, head.seq, is_watched=is_watched)
         if not is_told_of:
             raise ChainFault(f"it was cut at {start.seq}, and no receipt after it says so", at.seq)
         anchors = heads.held(watch, at.seq, trusted)
@@ -196,7 +203,7 @@ async def _verified_once(
             last_seq = max(start.seq, anchors.fault.first_bad - 1)
             raise ChainFault(anchors.fault.what, last_seq)
     except ChainFault as error:
-        fault, last_seq = str(error), error.last_seq
+        fault, last_seq, strays = str(error), error.last_seq, []
     else:
         last_seq = at.seq
     return ChainReport(
@@ -214,7 +221,7 @@ async def _verified_once(
         untold,
         said_yes.count,
         tuple(said_yes.unsaid),
-        tuple(strays),
+        None if strays is None else tuple(strays),
     )
 
 

@@ -37,7 +37,7 @@ NOT_RUN = {
     '"$AEGIS_DB"': _COPIES,
     "PGOPTIONS='-c aegis.tenants=*' psql --single-transaction --set=ON_ERROR_STOP=1 "
     '--file=aegis.sql "$RESTORED_DB"': _COPIES,
-    'aegis-sidecar store info --store "$RESTORED_DB"': _COPIES,
+    'aegis-sidecar store verify --store "$RESTORED_DB"': _COPIES,
     "bash deploy/quickstart.sh": "test_e2e_quickstart runs it in a fresh clone; here the demo that "
     "it starts is running already",
     "aegis-sidecar serve": "it stays until it is told to stop: served() starts and stops it",

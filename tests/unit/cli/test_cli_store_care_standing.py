@@ -117,11 +117,15 @@ def test_what_stands_in_a_store_otherwise_than_on_record_is_named(
 ) -> None:
     (report,) = reports(store)
     assert (report.fault, report.strays) == (None, ()), "positive control"
+    assert store_command("verify", store) == 0
+    assert "was the store written to" not in capsys.readouterr().out
     tampered(store, f"{edit}{' AND' if 'WHERE' in edit else ' WHERE'} tenant_id = ?", "acme")
     (report,) = reports(store)
     assert report.fault is None and any(one.startswith(said) for one in report.strays), report
+    assert store_command("verify", store) == 1
+    assert said in capsys.readouterr().out
     assert store_command("backup", store, store.with_name("copy.db")) == 0
-    assert f"{said}" in capsys.readouterr().out
+    assert said in capsys.readouterr().out
 
 
 def test_a_pin_that_was_forgotten_may_be_gone_and_may_not_be_there(
