@@ -99,6 +99,8 @@ async def test_a_run_that_fell_since_denies(tmp_path: Path, trace: dict[str, Any
         assert await consume(one, path) == (409, "policy_deny")
         row = one.receipts()[-1]
         assert (row["outcome"], row["rule_id"]) == ("policy_deny", "story/untrusted-cannot-mutate")
+        asked = await one.authorize({**MERGE, **trace}, token=AGENT_TOKEN)
+        assert asked.json["decision"] == "deny", "nor does it where it is asked"
 
 
 async def test_e3_a_yes_ends_with_its_time(tmp_path: Path) -> None:
