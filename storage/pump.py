@@ -175,10 +175,8 @@ class Pump:
             # Who was told goes first; that is not the store's time.
             started_ns += await go_round(self.committed, self.queued, self._now_ns)
         await self._upkeep()
-        took_s = (self._now_ns() - started_ns) / 1e9
-        self._counters.busy_seconds += took_s
         if is_committed and self.on_batch is not None:
-            self.on_batch(len(waiters) + len(queued), took_s)
+            self.on_batch(len(waiters) + len(queued), (self._now_ns() - started_ns) / 1e9)
         if is_committed and self.unknown.are_due():
             await self._settle()
         self._on_turn_end()

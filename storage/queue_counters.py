@@ -37,7 +37,7 @@ class QueueCounters:
     commit of unknown outcome and are still to be looked up. `dropped_outcomes` could not be
     recorded although nobody waits for them: their calls stay open until the next start.
     `lookups` counts what looking them up said: found, missing, or unknown still.
-    `busy_seconds` includes upkeep and failed batches; `commit_seconds` only commits.
+    `commit_seconds` are of commits alone, without upkeep and failed batches.
     """
 
     committed: LaneCounters = field(default_factory=LaneCounters)
@@ -49,7 +49,6 @@ class QueueCounters:
     unknown: int = 0
     lookups: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LOOKUP_RESULTS, 0))
     dropped_outcomes: int = 0
-    busy_seconds: float = 0.0
     commit_seconds: float = 0.0
     #: Of the last attempt that failed: its code, the reason, and what an operator can do.
     last_error_code: str = ""

@@ -13,7 +13,7 @@ from sidecar.counted import counted
 from sidecar.ledger.merkle_proofs import Span, consistency_spans, inclusion_spans
 from sidecar.ledger.receipt import body_of
 from sidecar.ledger.receipt_proof import proof_text, receipt_line
-from sidecar.ledger.tiles import TreeHashes, hash_of, leaves
+from sidecar.ledger.tiles import TreeHashes, hash_of
 from storage.errors import StoreCorrupt, StoreError
 from storage.sql_store import SqlReader
 from storage.tree import SIGNED, CheckpointRow, TreeReader
@@ -113,12 +113,6 @@ async def portable_proof(reader: SqlReader, tenant_id: str, seq: int) -> str:
         raise NoProof(f"receipt {seq} of {tenant_id!r} is in an archive, only its hash is here")
     body = body_of(rows[0], await hash_of(reader, tenant_id, seq - 1))
     return proof_text(receipt_line(body, rows[0].receipt_hash), seq, shown.hashes, latest.note)
-
-
-async def leaf_of(reader: SqlReader, tenant_id: str, seq: int) -> bytes:
-    """The leaf hash of a receipt that is here."""
-    (leaf,) = await leaves(reader, tenant_id, seq - 1, seq)
-    return leaf
 
 
 async def _checked_size(reader: SqlReader, tenant_id: str, size: int | None) -> int:

@@ -1,6 +1,6 @@
 """A small field table over YAML nodes: what keys a mapping may have, and how each is read.
 
-Knows: unknown, missing and refused keys, did-you-mean hints, the forms many files share (names,
+Knows: unknown and missing keys, did-you-mean hints, the forms many files share (names,
 texts, one value where a list fits). Every problem is collected, nothing is raised.
 Must not know: what a rule or a tool is.
 """
@@ -63,16 +63,10 @@ Parse = Callable[[Node, Problems], Any]
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One key of a mapping. `refused` says why it is known but not accepted."""
+    """One key of a mapping."""
 
     parse: Parse
     is_required: bool = False
-    refused: str = ""
-
-
-def not_carried_out(what: str) -> Field:
-    """A key of the language that this version refuses by name rather than ignoring it."""
-    return Field(anything, refused=f"{what} is not carried out by this version")
 
 
 def read_fields(
@@ -89,11 +83,8 @@ def read_fields(
             problems.error(
                 member.key_position or member.position,
                 f'"{key}" is not a key of {what}',
-                other_word(what, key)
-                or did_you_mean(key, [name for name, one in fields.items() if not one.refused]),
+                other_word(what, key) or did_you_mean(key, list(fields)),
             )
-        elif field.refused:
-            problems.error(member.key_position or member.position, field.refused)
         else:
             value = field.parse(member, problems)
             if value is not None:
@@ -108,11 +99,6 @@ def did_you_mean(word: str, options: Iterable[str]) -> str:
     """A hint that names the nearest option, or "" if none is near."""
     near = difflib.get_close_matches(word, list(options), n=1, cutoff=0.6)
     return f'did you mean "{near[0]}"?' if near else ""
-
-
-def anything(node: Node, problems: Problems) -> Any:
-    """Any YAML value as plain data."""
-    return node.plain()
 
 
 def as_node(node: Node, problems: Problems) -> Node:

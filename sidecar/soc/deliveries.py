@@ -141,12 +141,6 @@ def about(row: DeliveryRow) -> tuple[str, str]:
         raise ValueError(f"it does not say what it tells of: {error}") from error
 
 
-def approval_told(row: DeliveryRow) -> str | None:
-    """The id of the approval that a delivery tells of; None if it tells of something else."""
-    member, name = about(row)
-    return name if member == "approval" else None
-
-
 def severity_named(label: str) -> Severity:
     """The severity that a row or a setting names; raises KeyError for another word."""
     return SEVERITIES[label]

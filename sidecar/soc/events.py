@@ -55,10 +55,6 @@ class _Call:
         return self._known
 
 
-def _no_call() -> None:
-    return None
-
-
 def event_of(recorded: RecordedEvent) -> Event | None:
     """The event of a receipt; None of one that detections do not watch."""
     receipt = recorded.receipt

@@ -133,6 +133,25 @@ def test_of_several_terms_each_needs_its_quorum_and_a_no_ends_it() -> None:
 
 
 @pytest.mark.parametrize(
+    ("actor", "name", "said"),
+    [
+        ("person:ana", "ana", VOTED),
+        ("link:ana", "ana", VOTED),
+        ("key:k1", "ana", VOTED),
+        ("person:ana", "ana of the night shift", VOTED),
+        ("link:bo", "bo", "approved"),
+    ],
+)
+def test_e5_nobody_fills_a_quorum_alone_by_a_link_or_another_key(
+    actor: str, name: str, said: str
+) -> None:
+    first = voting(vote("ana", "p/money"), 3)(row("pending", FINANCE), 11)
+    assert isinstance(first, ApprovalRow) and first.state == "pending"
+    second = voting(Vote(actor, name, True, "", 0, ("p/money",)), 4)(first, 12)
+    assert (second.state if isinstance(second, ApprovalRow) else second) == said
+
+
+@pytest.mark.parametrize(
     ("who", "rules"),
     [
         (person("ana"), ("p/asks",)),

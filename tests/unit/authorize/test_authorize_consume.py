@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import sqlite3
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,11 +53,16 @@ async def put_policy(one: Stage, text: str) -> None:
 
 async def test_e2_of_many_spenders_one_wins(tmp_path: Path) -> None:
     async with stage(tmp_path) as one:
-        path = await approved(one, MERGE)
+        sensitive = {"source_trust": "trusted_internal_signed", "contains_sensitive_data": True}
+        path = await approved(one, {**MERGE, "context": sensitive})
         said = await asyncio.gather(*(consume(one, path) for _ in range(16)))
         assert sorted(said) == [(200, ""), *[(409, "approval_spent")] * 15]
         intents = [row for row in one.receipts() if row["kind"] == "intent"]
-        assert len(intents) == 1
+        assert [row["approver"] for row in intents] == ["person:ana"]
+        refusals = [row for row in one.receipts() if row["kind"] == "refusal"]
+        assert {row["approver"] for row in refusals} == {None}
+        [(facts,)] = one.rows(f"SELECT facts FROM call_facts WHERE seq = {intents[0]['seq']}")
+        assert json.loads(facts)["authorize"]["contains_sensitive_data"] is True, "as it was asked"
         assert one.rows("SELECT spent_by FROM approval") == [(intents[0]["call_id"],)]
         assert verified(one)
 
@@ -69,6 +75,8 @@ async def test_todays_rules_are_asked_again(tmp_path: Path) -> None:
         denying = POLICY.replace("rules:", f"rules:\n{closed}", 1)
         await put_policy(one, denying)
         assert await consume(one, path) == (409, "policy_deny")
+        refused = one.receipts()[-1]
+        assert (refused["outcome"], refused["approver"]) == ("policy_deny", None), "by no yes"
         assert await consume(one, secret) == (409, "approval_outdated"), "it cannot be judged again"
         other = POLICY.replace("approvers: platform-leads", "approvers: platform-leads, quorum: 2")
         await put_policy(one, other)
@@ -81,14 +89,18 @@ async def test_todays_rules_are_asked_again(tmp_path: Path) -> None:
         assert verified(one)
 
 
-async def test_a_run_that_fell_since_denies(tmp_path: Path) -> None:
+@pytest.mark.parametrize("trace", [{}, {"trace": {"run_id": "r9", "trace_id": "t9"}}])
+async def test_a_run_that_fell_since_denies(tmp_path: Path, trace: dict[str, Any]) -> None:
+    """Under whatever id of a run the agent asked: none of them divides its work."""
     async with stage(tmp_path) as one:
-        path = await approved(one, MERGE)
+        path = await approved(one, {**MERGE, **trace})
         read = await one.authorize(call("read_mail"), token=AGENT_TOKEN)
         assert read.json["decision"] == "allow"
         assert await consume(one, path) == (409, "policy_deny")
         row = one.receipts()[-1]
         assert (row["outcome"], row["rule_id"]) == ("policy_deny", "story/untrusted-cannot-mutate")
+        asked = await one.authorize({**MERGE, **trace}, token=AGENT_TOKEN)
+        assert asked.json["decision"] == "deny", "nor does it where it is asked"
 
 
 async def test_e3_a_yes_ends_with_its_time(tmp_path: Path) -> None:
@@ -123,6 +135,14 @@ def test_g10_a_yes_that_came_since_it_was_looked_at_is_not_spent_unread() -> Non
     assert spent(pending, pending) == "pending"
     after = spent(given, given)
     assert isinstance(after, ApprovalRow) and after.state == "spent", "positive control"
+    approvals = SimpleNamespace(changes=SimpleNamespace(noting=lambda step: step))
+    permit = Yes(given, (), approvals, Clock(), "agent:agent")  # type: ignore[arg-type]
+    granted = permit.granted(ASKS)
+    assert (granted.approval_id, granted.approver) == ("a1", "person:ana")
+    without = permit.spend("c2", granted).without("spent")
+    assert (without.effect, without.code, without.approver) == (
+        Effect.DENY, "approval_spent", None,
+    )  # fmt: skip
 
 
 async def test_what_may_be_said_to_consume(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 
 import orjson
@@ -227,6 +228,7 @@ async def test_w7_w8_w20_every_refusal_has_a_receipt_and_masks_what_it_keeps(
             goes = (await said(there))["decision"]
             assert goes == ("deny" if trust == "untrusted_external" else "redact")
         kept = str(one.rows("SELECT * FROM call_facts")) + str(one.rows("SELECT * FROM approval"))
+        kept = re.sub(r"\b[0-9a-f]{32,}\b", "(hex)", kept)  # a salt may hold the digits too
         assert "sk-live" not in kept and "4111" not in kept and "ana" in kept
         assert kept.count("to/ana?card=***&key=***") == 2
         assert verified(one)

@@ -18,7 +18,7 @@ from sidecar.approvals.view import compared_with
 from sidecar.counted import counted
 from sidecar.ledger.chain import seal
 from sidecar.ledger.receipt import blank_receipt
-from sidecar.soc.deliveries import Ids, Kind, Told, approval_told, deliveries_of
+from sidecar.soc.deliveries import Ids, Kind, Told, about, deliveries_of
 from sidecar.soc.model import Severity
 from storage.records import AFTER_ALL_IDS, Entry
 from storage.standing import ApprovalRow
@@ -135,14 +135,14 @@ def with_approvals(path: Path, *approvals: ApprovalRow) -> dict[str, ApprovalRow
     return {row.approval_id: row for row in approvals}
 
 
-async def _approvals(path: Path) -> tuple[dict[str, ApprovalRow], set[str | None]]:
+async def _approvals(path: Path) -> tuple[dict[str, ApprovalRow], set[tuple[str, str]]]:
     reader = await storage.open_reader(url_of(path))
     try:
         found = {
             row.approval_id: row for row in await reader.approvals_before("acme", AFTER_ALL_IDS, 99)
         }
         return found, {
-            approval_told(row) for row in await reader.deliveries_before("acme", AFTER_ALL_IDS, 9)
+            about(row) for row in await reader.deliveries_before("acme", AFTER_ALL_IDS, 9)
         }
     finally:
         await reader.close()
@@ -176,7 +176,7 @@ def test_f7_what_approvals_asked_goes_too_and_what_was_told_of_it(
     assert not set(kept_secrets(path)) & set(gone)
     assert set(kept_secrets(path)) >= set(range(50, 55)) - set(gone)
     now, told = asyncio.run(_approvals(path))
-    assert told == {f"a{number}" for number in range(50, 55) if number not in gone}
+    assert told == {("approval", f"a{number}") for number in range(50, 55) if number not in gone}
     for key, row in now.items():
         if int(key[1:]) not in gone:
             assert row == before[key]

@@ -100,6 +100,11 @@ async def test_a_signed_token_says_who_calls(tmp_path: Path, algorithm: str) -> 
     ({"sub": "Coder"}, "unknown"),
     ({"note": "a\0b"}, "jwt_claims"),
     ({"note": 2**60}, "jwt_claims"),
+    ({"note": ["a", "a\0b"]}, "jwt_claims"),
+    ({"note": {"a": 1, "b": [2**60]}}, "jwt_claims"),
+    ({"note": {"a\0": 1}}, "jwt_claims"),
+    ({"note": float("nan")}, "jwt_claims"),
+    ({"note": json.loads("[" * 17 + "]" * 17)}, "jwt_claims"),
 ])  # fmt: skip
 async def test_g4_a_token_whose_claims_do_not_hold(
     tmp_path: Path, claims: dict[str, Any], why: str
@@ -225,7 +230,8 @@ async def test_what_was_fetched_last_counts_on_while_the_issuer_fails(
 ) -> None:
     monkeypatch.setattr(jwks, "FETCH_S", 0.3)
     async with world(tmp_path) as one:
-        await one.who(one.idp.token("k1"))
+        known = one.idp.token("k1", exp=time.time() + 10**6, note=2)
+        await one.who(known)
         one.idp.fault = fault
         one.clock.moved_s += jwks.REFRESH_S + 1
         began = time.monotonic()
@@ -238,6 +244,7 @@ async def test_what_was_fetched_last_counts_on_while_the_issuer_fails(
         assert one.idp.asked == 2, "one at a time, and not again at once"
         assert keys.failures_total == 1
         one.clock.moved_s += jwks.KEEP_S
+        assert await one.why_not(known) == "jwt_key", "nor does a token that held while it counted"
         assert await one.why_not(one.idp.token("k1", exp=time.time() + 10**6)) == "jwt_key"
         one.idp.fault = ""
         one.clock.moved_s += jwks.REFETCH_S + 1
@@ -408,6 +415,16 @@ async def test_g4_nobody_is_a_person_by_a_token_that_is_not_a_persons(
         assert await person(f"Bearer {anas(one, **claims)}", "10.0.0.1") is None
         assert one.at.callers.failures_by_reason[why] == 1
         assert await person(f"Bearer {anas(one)}", "10.0.0.1") is not None, "positive control"
+
+
+@pytest.mark.parametrize("audience", ["", [""], None, AUDIENCE, "console"])
+async def test_g4_an_issuer_that_signs_for_no_people_makes_nobody_one(
+    tmp_path: Path, audience: object
+) -> None:
+    async with world(tmp_path) as one:
+        token = anas(one, aud=audience, sub=ANA)
+        assert await one.at.callers.doorman.person(f"Bearer {token}", "10.0.0.1") is None
+        assert one.at.callers.failures_by_reason["jwt_audience"] == 1
 
 
 async def test_g4_a_person_is_no_agent_and_an_agent_no_person(tmp_path: Path) -> None:

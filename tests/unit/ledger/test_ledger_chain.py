@@ -121,6 +121,8 @@ def test_the_epoch_of_a_head_is_kept() -> None:
         {"tool": ["x"]},
         {"event_id": None},
         {"kind": None},
+        {"kind": "allow"},
+        {"kind": ""},
         {"ts_us": None},
         {"ts_us": "now"},
     ],

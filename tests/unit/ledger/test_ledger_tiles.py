@@ -16,7 +16,7 @@ import storage
 from sidecar.ledger.chain import seal
 from sidecar.ledger.merkle import frontier_from_hex, root
 from sidecar.ledger.merkle_proofs import is_consistent
-from sidecar.ledger.proofs import NoProof, consistency, inclusion, leaf_of, root_at
+from sidecar.ledger.proofs import NoProof, consistency, inclusion, root_at
 from sidecar.ledger.tiles import TreeDiffers, TreeGrowth, TreeIncomplete, leaf_hashes, leaves
 from storage.records import Entry
 from storage.sql_store import SqlStore
@@ -52,7 +52,8 @@ async def test_proofs_from_tiles_are_those_of_the_receipts(tmp_path: Path) -> No
                 shown = await inclusion(store, "default", seq, size)
                 assert list(shown.hashes) == path(seq - 1, all_leaves[:size])
                 assert shown.root == mth(all_leaves[:size])
-                assert shown.leaf == all_leaves[seq - 1] == await leaf_of(store, "default", seq)
+                assert [shown.leaf] == all_leaves[seq - 1 : seq]
+                assert [shown.leaf] == await leaves(store, "default", seq - 1, seq)
             for old, size in ((1, 1300), (256, 512), (300, 1299), (1024, 1300), (7, 8)):
                 shown_too = await consistency(store, "default", old, size)
                 assert list(shown_too.hashes) == subproof(old, all_leaves[:size])

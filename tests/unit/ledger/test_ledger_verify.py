@@ -7,13 +7,14 @@ import json
 import random
 import time
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any
 
 import pytest
-from ledger_setup import chain, draft, line_of, lines_of
+from ledger_setup import chain, draft, line_of, lines_of, reference_canonical
 
 from sidecar.ledger.receipt import BODY_KEYS, Body, body_of, receipt_hash
-from sidecar.ledger.verify import verify_lines
+from sidecar.ledger.verify import read_receipt, verify_lines
 from storage.records import ReceiptRow
 
 LENGTH = 40
@@ -234,3 +235,31 @@ def test_verifying_is_quick() -> None:
     started = time.perf_counter()
     assert verify_lines(lines).holds
     assert len(lines) / (time.perf_counter() - started) > 20_000
+
+
+def test_f1_keys_in_another_order_teach_no_other_shape() -> None:
+    """What shapes are sound is remembered by the kinds of value in their order."""
+    first, second = (body_of(row, "") for row in rows()[:2])
+    places = {"http_status": "tool", "tool": "http_status"}
+    swapped = {key: first[key] for key in (places.get(key, key) for key in BODY_KEYS)}
+    whole = {**swapped, "receipt_hash": receipt_hash(first)}
+    lines = [json.dumps(whole, separators=(",", ":")).encode() + b"\n"]
+    assert verify_lines(lines).holds, "any order is one that JSON may have"
+    second |= {"tool": 7, "http_status": "x", "prev_receipt_hash": receipt_hash(first)}
+    lines.append(
+        dumped({**second, "receipt_hash": sha256(reference_canonical(second)).hexdigest()})
+    )
+    fault = verify_lines(lines).fault
+    assert fault is not None and fault.line == 2
+    assert fault.what in ("http_status is not an integer", "tool is not a string")
+
+
+@pytest.mark.parametrize("seq", [0, -1, "1", True, None, 1.0])
+def test_f1_a_receipt_by_itself_has_a_place_in_a_chain(seq: object) -> None:
+    body = {**body_of(rows()[0], ""), "seq": seq}
+    with pytest.raises(ValueError, match="seq is not that of a receipt"):
+        read_receipt(
+            dumped(
+                {**body, "receipt_hash": sha256(reference_canonical(body)).hexdigest()}
+            ).removesuffix(b"\n")
+        )

@@ -13,7 +13,7 @@ from sidecar.policy.contained import Action, Block, Contained, hosts_in
 from sidecar.policy.hidden import Hidden
 from sidecar.policy.replay import Replay
 from sidecar.policy.runs import RunState, beginning
-from sidecar.policy.terms import ApprovalTerms, Obligations
+from sidecar.policy.terms import ApprovalTerms, Charge, Obligations
 
 RUN = RunState(beginning(5).trust, started_us=7)  # type: ignore[arg-type]
 ALLOW = Decision(Effect.ALLOW, "policy_allow", "fine", "rev", rule_id="p/r")
@@ -138,17 +138,25 @@ def test_at_its_end_it_counts_no_more() -> None:
     assert is_barred(held, call(), at_us=99)
     assert not is_barred(held, call(), at_us=100)
     assert is_barred(block("block-tool", "mail/send"), call(), at_us=2**60), "without an end"
+    asking = block("force-approval", until_us=100)
+    assert asking.applied(ALLOW, call(), RUN, 99).code == "approval_required"
+    assert asking.applied(ALLOW, call(), RUN, 100) is ALLOW
 
 
 @pytest.mark.parametrize("mode", [Mode.ENFORCE, Mode.OBSERVE])
 @pytest.mark.parametrize("decision", [ALLOW, DENY, ASKS])
 def test_a_block_refuses_in_every_mode_whatever_was_decided(decision: Decision, mode: Mode) -> None:
-    given = replace(decision, mode=mode, obligations=Obligations(add_labels=("x",)))
+    charge = Charge("p/r", "p/r#1", "acme", 1, 5, 60_000_000, 1, False, False, reason=None)  # type: ignore[arg-type]
+    given = replace(
+        decision, mode=mode, obligations=Obligations(add_labels=("x",)), charges=(charge,),
+        approval_id="a1", approver="person:ana",
+    )  # fmt: skip
     made = block("block-tool", "mail/send").applied(given, call(), RUN, 0)
     assert (made.effect, made.code, made.mode, made.forward) == (
         Effect.DENY, "contained", Mode.ENFORCE, False,
     )  # fmt: skip
     assert (made.rule_id, made.approvals, made.charges) == ("containment/k1", (), ())
+    assert made.approver is None, "no yes lets it through"
     assert made.obligations == given.obligations, "what rules want masked stays masked"
     assert "mail/send is blocked" in made.reason and "k1" in made.reason
     assert block("block-tool", "mail/other").applied(given, call(), RUN, 0) is given

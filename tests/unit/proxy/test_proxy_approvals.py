@@ -189,12 +189,25 @@ async def test_e1_the_same_tool_name_at_another_upstream_or_over_mcp(tmp_path: P
         assert "isError" not in true.json["result"], "id, _meta and trace are no part of the action"
 
 
-async def test_e1_other_rules_by_now_and_a_new_approval_is_opened(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "other",
+    [
+        POLICY + "    approval: {quorum: 2}\n",
+        POLICY + "    approval: {approvers: ana}\n",
+        POLICY + "    when: has(args.cents)\n",
+        POLICY.replace("needs somebody", "wants somebody"),
+        POLICY.replace("tools: [api/refund, api/pay,", "tools: [api/refund,"),
+        POLICY + "  - {id: too, effect: require_approval, tools: api/refund}\n",
+    ],
+    ids=["quorum", "approvers", "condition", "reason", "tools", "one more"],
+)
+async def test_e1_other_rules_by_now_and_a_new_approval_is_opened(
+    tmp_path: Path, other: str
+) -> None:
     async with asking(tmp_path, SHORT) as one:
         await refund(one)
         approval_id = await approved(one)
-        stricter = POLICY + "    approval: {quorum: 2}\n"
-        await _reloaded(one, stricter)
+        await _reloaded(one, other)
         outdated = await refund(one)
         assert (outdated.status, outdated.json["code"]) == (403, "approval_outdated")
         assert outdated.json["approval"] != approval_id and sent(one) == 0

@@ -63,6 +63,31 @@ def test_sums_and_shared_limits_are_not_counted_here() -> None:
     for _ in range(5):
         assert rates.take([charge(is_sum=True), charge(is_shared=True)], 0, {}) is None
     assert rates.bucket_count == 0
+    for first in (charge(is_sum=True), charge(is_shared=True)):
+        rates = Rates()
+        found = [rates.take([first, charge()], 0, {}) is None for _ in range(3)]
+        assert found == [True, True, False], (
+            "what stands behind one of them is counted all the same"
+        )
+
+
+def test_d6_room_is_made_of_full_buckets_alone() -> None:
+    rates = Rates(buckets_max=2)
+    assert rates.take([charge("idle")], 0, {}) is None
+    now_ns = SECOND_NS
+    assert [rates.take([charge("busy")], now_ns, {}) for _ in range(2)] == [None, None]
+    assert rates.take([charge("new")], now_ns, {}) is None, "in the place of the idle one"
+    over = rates.take([charge("busy")], now_ns, {})
+    assert over is not None and not over.is_full, "what was counted of it stays counted"
+
+
+def test_d6_of_too_many_limits_the_one_that_was_idle_longest_goes() -> None:
+    rates = Rates(limits_max=2)
+    old, busy = charge(limit="p/old#0"), charge(limit="p/busy#0", window_us=60_000_000)
+    for now_ns, one in enumerate((busy, old, busy)):
+        assert rates.take([one], now_ns, {}) is None
+    assert rates.take([charge(limit="p/new#0")], 3, {}) is None
+    assert rates.take([busy], 4, {}) is not None, "what was counted of it stays counted"
 
 
 def test_d6_buckets_are_bounded_full_ones_are_forgotten_and_no_room_is_a_refusal() -> None:

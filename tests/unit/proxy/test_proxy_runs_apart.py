@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from proxy_whole_setup import Whole, receipts, whole
 from proxy_wire_setup import answering
 
@@ -52,3 +53,18 @@ async def test_w2_a_run_is_blocked_whatever_else_changed_while_it_called(tmp_pat
     assert runs[0] is None and all(run["calls"] == 1 for run in runs[1:])
     assert all(run["trust"] != "untrusted_external" for run in runs[1:])
     assert {row["outcome"] for row in found} == {None, "contained"}
+
+
+@pytest.mark.parametrize(("words", "status"), [("", 403), (", run: window", 403),
+                                               (", run: trusted", 200)])  # fmt: skip
+async def test_w2_a_run_by_the_callers_word_divides_nothing_unless_the_upstream_is_trusted_with_it(
+    tmp_path: Path, words: str, status: int
+) -> None:
+    falls = "  - {id: fell, effect: deny, tools: api/get, run: {trust: untrusted_external}}\n"
+    allows = "policy: p\nrules:\n  - {id: all, effect: allow, tools: 'api/*'}\n"
+    policies = {**POLICIES, "p.yaml": allows + falls}
+    async with whole(tmp_path, answering(OK), policies, TENANTS, words) as at:
+        assert await called(at, "get", "r1") == 200
+        assert await called(at, "web", "r1") == 200
+        assert await called(at, "get", "r1") == 403
+        assert await called(at, "get", "r2") == status
