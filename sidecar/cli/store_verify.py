@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="everything as one JSON object")
     parser.description = (
         "Reads the whole store and changes nothing; on a server too, beside its sidecars. Exit 0: "
-        "all holds; 1: something does not, or stands otherwise than on record, or there is nothing; "
+        "all holds; 1: something does not, or is not as recorded, or there is nothing; "
         "2: wrong usage."
     )
 
