@@ -87,8 +87,8 @@ async def test_a15_a_lease_that_was_not_renewed_is_tried_again_soon(store_url: s
     running = asyncio.ensure_future(lease.run())
     try:
         await asyncio.sleep(1.2)
-        is_away = False
         before = await until_us(store_url)
+        is_away = False
         await asyncio.sleep(0.4)
         assert await until_us(store_url) > before
     finally:

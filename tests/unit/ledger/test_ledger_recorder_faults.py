@@ -15,7 +15,7 @@ from sidecar.errors import Refused
 from sidecar.ledger.recorder import Intent
 from sidecar.model import Outcome, OutcomeKind
 from storage.errors import QueueTimeout, StoreFull
-from storage.records import Answer, Entry, Recorded, Seal, Stale, Unrecordable
+from storage.records import Answer, Entry, Recorded, Seal, Stale
 
 ID, OTHER_ID = "1" * 32, "2" * 32
 
@@ -107,7 +107,7 @@ async def test_an_intent_that_cannot_be_recorded_refuses(tmp_path: Path) -> None
         with pytest.raises(Refused) as caught:
             await intent_of(at)  # the same call twice
         assert caught.value.code == "store_unavailable"
-        assert Unrecordable.__name__ in caught.value.detail
+        assert caught.value.detail.startswith("unrecordable: UNIQUE constraint failed")
         assert at.queue.reserved == 1
 
 
