@@ -39,7 +39,7 @@ def _digit_run(groups_max: int) -> re.Pattern[str]:
     """Groups in a row, with as many digits as a card number takes."""
     return re.compile(
         r"[0-9](?<![0-9][0-9])(?=[0-9]{2}[0-9 -]{10})(?=(?:[ -]?[0-9]){12})[0-9]{2,18}+(?![0-9])"
-        rf"(?:[ -][0-9]{{3,19}}+(?![0-9])){{0,{groups_max - 1}}}+"
+        rf"(?:[ -][0-9]{{3,19}}+(?![0-9])){{0,{groups_max - 1}}}"
     )
 
 

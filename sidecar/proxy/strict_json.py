@@ -39,7 +39,7 @@ _LONG_INTEGER_LENGTH_MAX = 20  # of one of 64 bits, with its sign
 _MANY_DIGITS = b"0" * LOSSY_DIGITS
 #: A number of so many digits, with its fraction and its exponent.
 _LONG_NUMBER = re.compile(
-    rb"(?<![0-9.eE+-])-?(?=(?:\.?[0-9]){%d})[0-9]++(\.[0-9]++)?+([eE][+-]?[0-9]++)?+" % LOSSY_DIGITS
+    rb"(?<![0-9.eE+-])-?(?=(?:\.?[0-9]){%d})[0-9]++(\.[0-9]++)?([eE][+-]?[0-9]++)?" % LOSSY_DIGITS
 )
 
 

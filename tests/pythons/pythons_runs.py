@@ -46,12 +46,12 @@ def version_of(python: Path) -> tuple[int, int, int] | None:
 
 
 def other_pythons() -> dict[str, Path]:
-    """By version: what is on the PATH, and what pyenv keeps; the newest patch of each minor version
-    that README allows, but for the one that runs this."""
+    """By version: what is on the PATH, and what pyenv keeps, of the versions README allows, but
+    for the very one that runs this: also of one minor version the patches differ."""
     folders = [Path(one) for one in os.environ.get("PATH", "").split(os.pathsep) if one]
     kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     folders += sorted(kept.glob("3.*/bin"))
-    newest: dict[tuple[int, int], tuple[tuple[int, int, int], Path]] = {}
+    others: dict[tuple[int, int, int], Path] = {}
     for folder in folders:
         for python in folder.glob("python3.[0-9]*"):
             if not python.name.removeprefix("python3.").isdecimal():
@@ -59,11 +59,9 @@ def other_pythons() -> dict[str, Path]:
             found = version_of(python)
             if found is None or not OLDEST <= found[:2] <= NEWEST:
                 continue
-            if found[:2] == sys.version_info[:2]:
-                continue
-            if found[:2] not in newest or found > newest[found[:2]][0]:
-                newest[found[:2]] = (found, python)
-    return {".".join(map(str, found)): path for found, path in sorted(newest.values())}
+            if found != sys.version_info[:3]:
+                others.setdefault(found, python)
+    return {".".join(map(str, found)): path for found, path in sorted(others.items())}
 
 
 def environment(python: Path, folder: Path) -> Path:

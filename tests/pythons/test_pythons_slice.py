@@ -63,5 +63,7 @@ def test_other_pythons_run_and_are_of_other_versions(
     monkeypatch.setenv("PATH", ":".join(str(tmp_path / name) for name in "abcdef") + ":/nowhere")
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "no"))
     monkeypatch.setattr(pythons_runs, "NEWEST", (3, 98))
-    assert other_pythons() == {"3.98.2": tmp_path / "b" / "python3.98"}
+    assert other_pythons() == {
+        "3.98.1": tmp_path / "a" / "python3.98", "3.98.2": tmp_path / "b" / "python3.98",
+    }  # fmt: skip
     assert version_of(Path(sys.executable)) == sys.version_info[:3], "positive control"

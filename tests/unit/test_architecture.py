@@ -70,6 +70,9 @@ LONG_FUNCTION = '"""Doc."""\n\ndef long():\n' + "    x = 1\n" * FUNCTION_LINES_M
     ("sidecar/proxy/x.py", LONG_FILE, "split it by subject"),
     ("sidecar/proxy/x.py", LONG_FUNCTION, "long has 71 lines"),
     ("sidecar/proxy/x.py", "", "does not open with a docstring"),
+    ("sidecar/proxy/x.py", r'X = re.compile(r"(?:;[ ]*(?:a=b)?[ ]*)*+")', "a possessive group"),
+    ("sidecar/proxy/x.py", r'X = re.compile(r"[0-9]++(?:\.[0-9]++)?+")', "a possessive group"),
+    ("sidecar/proxy/x.py", r'X = re.compile(rf"(?:[ -][0-9]{{3}}+){{0,{most}}}+")', "possessive"),
 ])  # fmt: skip
 def test_a_planted_breach_is_found(path: str, code: str, said: str) -> None:
     text = code if code.startswith('"""') or not code else f'"""Doc."""\n\n{code}\n'
@@ -89,6 +92,7 @@ def test_a_planted_breach_is_found(path: str, code: str, said: str) -> None:
     ("sidecar/ledger/x.py", "from storage.records import Entry"),
     ("storage/sqlite.py", "import aiosqlite\nfrom storage.errors import StoreError"),
     ("sidecar/cli/main.py", "from sidecar import __version__"),
+    ("sidecar/proxy/x.py", r'X = re.compile(r"[ \t]*+(?:[0-9]{2,}+;)*(?:\r\n)++[a-z]{1,3}+")'),
 ])  # fmt: skip
 def test_what_is_allowed_is_no_breach(path: str, code: str) -> None:
     assert breaches(Source(path, f'"""Doc."""\n\n{code}\n')) == []

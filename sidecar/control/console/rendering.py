@@ -58,7 +58,7 @@ def in_order(text: Any) -> Markup:
         return escape(shown)
     marks = [one for one, kind in kinds.items() if kind == _MARK]
     letter, with_marks = _one_of(letters), _one_of([*letters, *marks])
-    runs = re.compile(f"{letter}(?:{with_marks}| (?={letter}))*+|{_one_of(digits)}+")
+    runs = re.compile(f"{letter}(?:{with_marks}| (?={letter}))*|{_one_of(digits)}+")
     parts: list[Markup] = []
     at = 0
     for run in runs.finditer(shown):

@@ -26,12 +26,13 @@ _SKIPPED_BEFORE_JSON = b" \t\r\n\v\f\0\x1e\xef\xbb\xbf\xfe\xff"
 #: How far a NUL tells of UTF-16 or UTF-32: the length of one character there.
 _WIDEST_CHARACTER_BYTES = 4
 #: An object, or lists down to one or to a first element that ends as one does. Possessive, so that
-#: a hostile body costs one pass. Graph queries, RTF, TOML and lines of a log begin otherwise.
+#: a hostile body costs one pass; of a number's parts each fits in one way only. Graph queries, RTF,
+#: TOML and lines of a log begin otherwise.
 _JSON_BEGINS = re.compile(
     rb"(?:\[[ \t\r\n]*+)*+"
     rb"(?:\{[ \t\r\n]*+[\"}]"
     rb"|[\"\]]"
-    rb"|(?:true|false|null|-?[0-9]++(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]++)?+)[ \t\r\n]*+[,\]])"
+    rb"|(?:true|false|null|-?[0-9]++(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?)[ \t\r\n]*+[,\]])"
 )
 
 
