@@ -86,10 +86,10 @@ def run(args: argparse.Namespace) -> int:
     net = _Net()
     try:
         return uvloop.run(_to_the_end(loaded.config, net))
-    except RuntimeError:
-        if net.code is None:
+    except RuntimeError as error:
+        if net.code is None or "new thread" not in str(error):
             raise
-        return net.code  # the loop wants a thread to end those it has, and none is to be had
+        return net.code  # the loop wants one to end those it has, and none is to be had
     finally:
         net.fold()
 

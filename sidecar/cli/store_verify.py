@@ -56,13 +56,13 @@ async def _verify(args: argparse.Namespace) -> int:
     finally:
         await reader.close()
     if args.json:
-        print(json.dumps({"holds": _is_sound(reports), "tenants": list(map(_told, reports))}))
+        print(json.dumps({"holds": is_sound(reports), "tenants": list(map(_told, reports))}))
     else:
         print_reports(reports)
-    return 0 if _is_sound(reports) else 1
+    return 0 if is_sound(reports) else 1
 
 
-def _is_sound(reports: Sequence[ChainReport]) -> bool:
+def is_sound(reports: Sequence[ChainReport]) -> bool:
     """No chain is broken, no call went by a yes that nobody gave, and nothing stands in the store
     that no change left there. Of nothing that cannot be said: a copy may have come without rows."""
     return bool(reports) and all(

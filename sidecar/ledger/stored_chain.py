@@ -172,11 +172,10 @@ async def _verified_once(
     facts, unvouched, untold, is_told_of = 0, 0, 0, start == WHOLE
     fault: str | None = None
     strays: list[str] | None = None if has_changes else []
-    looks = 0
     try:
-        while looks == 0 or (strays is None and looks < LOOKS_MAX):
-            head = head if looks == 0 else await reader.head(tenant_id)
-            looks += 1
+        for look in range(LOOKS_MAX):
+            if look:  # something changed meanwhile: so much further
+                head = await reader.head(tenant_id)
             async for stretch in verified_stretches(reader, tenant_id, at, head.seq, watch=watch):
                 if has_changes:
                     rows, lines = stretch.rows, stretch.lines
@@ -196,6 +195,8 @@ async def _verified_once(
                 strays = await strays_of(
                     reader, tenant_id, last_said, head.seq, is_watched=is_watched
                 )
+            if strays is not None:
+                break
         if not is_told_of:
             raise ChainFault(f"it was cut at {start.seq}, and no receipt after it says so", at.seq)
         anchors = heads.held(watch, at.seq, trusted)

@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+from collections.abc import Coroutine
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,22 @@ def test_nor_does_an_orderly_stop_end_in_one(
 
     monkeypatch.setattr(serve, "_serve", served)
     assert main(["serve", "--config", str(configured(tmp_path))]) == 0
+
+
+def test_another_fault_of_the_end_is_not_taken_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def served(config: object) -> None:
+        return None
+
+    def run(main: Coroutine[object, object, int], **_: object) -> int:
+        asyncio.run(main)
+        raise RuntimeError("the loop is broken")
+
+    monkeypatch.setattr(serve, "_serve", served)
+    monkeypatch.setattr("uvloop.run", run)
+    with pytest.raises(RuntimeError, match="the loop is broken"):
+        main(["serve", "--config", str(configured(tmp_path))])
 
 
 def configured(folder: Path) -> Path:

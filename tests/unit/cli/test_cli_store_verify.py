@@ -10,6 +10,8 @@ import pytest
 from store_care_setup import CLOCK, call, filled, held, rows, store_command, tampered, url_of
 
 import storage
+from sidecar.cli.chosen_store import print_reports
+from sidecar.cli.store_verify import is_sound
 from sidecar.identity.change_entry import Change, change_entry, shown_agent
 from sidecar.ledger.chain import seal
 from sidecar.ledger.stored_chain import LOOKS_MAX, ChainReport, verify_store
@@ -83,6 +85,8 @@ async def test_what_changes_at_each_look_is_said_not_to_be_known(
     batches = [[changed(at, state)] for at, state in enumerate(states[:LOOKS_MAX], 2)]
     report = await verified_beside(store, monkeypatch, batches)
     assert (report.fault, report.strays) == (None, None)
+    assert print_reports([report]) and not is_sound([report])
+    assert "stand as recorded cannot be told: they changed" in capsys.readouterr().out
 
 
 def test_it_reads_beside_a_sidecar_and_changes_nothing(
